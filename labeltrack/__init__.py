@@ -1,0 +1,28 @@
+"""labeltrack: which class gets worse? Per-label statistics of a per-sample metric, exact and fast.
+
+Example:
+    >>> import labeltrack as lt
+    >>> tracker = lt.LabelTracker(label="y", metric="ce")
+    >>> tracker.update([0, 1, 1], [0.5, 2.0, 3.0])
+    >>> tracker.end_epoch(1)["1"].mean
+    2.5
+"""
+
+from labeltrack.errors import LabelTrackWarning
+from labeltrack.functional import label_stats
+from labeltrack.history import History
+from labeltrack.stats import LabelRow, LabelStats, merge_stats
+from labeltrack.tracker import LabelTracker
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "History",
+    "LabelRow",
+    "LabelStats",
+    "LabelTrackWarning",
+    "LabelTracker",
+    "__version__",
+    "label_stats",
+    "merge_stats",
+]

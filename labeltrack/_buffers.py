@@ -1,0 +1,161 @@
+"""Preallocated growable columns for the samples of one stream.
+
+Rows lie in chunks. A full chunk is never copied or moved: growing means one more chunk, and a batch of a wider
+dtype starts a chunk of that dtype. Emptying keeps the chunks, so that from the second epoch on nothing is
+allocated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Dtype = np.dtype[Any]
+
+FIRST_ROWS = 1 << 12
+LARGEST_ROWS = 1 << 20
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Rows ``[0, used)`` of two columns."""
+
+    labels: Array
+    values: Array
+    used: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes allocated."""
+        return self.labels.nbytes + self.values.nbytes
+
+
+class SampleBuffer:
+    """Two growable columns, labels and values, appended to together.
+
+    Args:
+        label_dtype: Dtype of the label column, of those that the kernels read.
+        value_dtype: float32 or float64.
+
+    Example:
+        >>> buffer = SampleBuffer(np.dtype(np.int32), np.dtype(np.float32))
+        >>> buffer.append(np.array([1, 2], np.int32), np.array([0.5, 0.25], np.float32))
+        True
+        >>> len(buffer), buffer.filled()[0][1]
+        (2, array([0.5 , 0.25], dtype=float32))
+    """
+
+    __slots__ = ("_chunks", "_open", "label_dtype", "nbytes", "value_dtype")
+
+    def __init__(self, label_dtype: Dtype, value_dtype: Dtype) -> None:
+        self.label_dtype = label_dtype
+        self.value_dtype = value_dtype
+        self.nbytes = 0
+        self._open = 0  # index of the chunk that is appended to; the ones after it are empty
+        self._chunks = [Chunk(np.empty(0, label_dtype), np.empty(0, value_dtype))]
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return sum(chunk.used for chunk in self._chunks)
+
+    def try_append(self, labels: Array, values: Array) -> bool:
+        """Append ``(N,)`` rows if they fit the open chunk as they are; the path of nearly every batch.
+
+        Returns:
+            Whether the rows were appended. If not, nothing was changed: dtypes or shapes differ from the
+            columns', or there is no room.
+        """
+        chunk = self._chunks[self._open]
+        shape = labels.shape
+        if (
+            shape != values.shape
+            or len(shape) != 1
+            # The dtypes of native numpy arrays are singletons; one that is not takes the checked road.
+            or labels.dtype is not chunk.labels.dtype
+            or values.dtype is not chunk.values.dtype
+        ):
+            return False
+        start = chunk.used
+        end = start + shape[0]
+        if end > chunk.labels.shape[0]:
+            return False
+        chunk.labels[start:end] = labels
+        chunk.values[start:end] = values
+        chunk.used = end
+        return True
+
+    def append(self, labels: Array, values: Array, budget: int | None = None) -> bool:
+        """Append ``(N,)`` rows, growing and widening the columns as it takes. All or nothing.
+
+        Args:
+            labels: Checked labels, of a dtype that the kernels read.
+            values: float32 or float64.
+            budget: Bytes that may be allocated at most; None for as many as it takes.
+
+        Returns:
+            Whether the rows were appended. If not, they would have taken more than the budget, and nothing was
+            changed.
+
+        Raises:
+            MemoryError: There is none left; nothing was changed.
+        """
+        label_dtype = np.promote_types(self.label_dtype, labels.dtype)
+        value_dtype = np.promote_types(self.value_dtype, values.dtype)
+        rows = labels.shape[0]
+        room = sum(c.labels.shape[0] - c.used for c in self._chunks[self._open :] if _holds(c, label_dtype, value_dtype))
+        if rows > room:
+            size = self._next_size(rows - room, label_dtype.itemsize + value_dtype.itemsize, budget)
+            if not size:
+                return False
+            chunk = Chunk(np.empty(size, label_dtype), np.empty(size, value_dtype))
+            self._chunks.append(chunk)
+            self.nbytes += chunk.nbytes
+        self.label_dtype, self.value_dtype = label_dtype, value_dtype
+        done = 0
+        while done < rows:
+            chunk = self._chunks[self._open]
+            n = min(rows - done, chunk.labels.shape[0] - chunk.used)
+            if n == 0 or not _holds(chunk, label_dtype, value_dtype):
+                self._open += 1
+                continue
+            chunk.labels[chunk.used : chunk.used + n] = labels[done : done + n]
+            chunk.values[chunk.used : chunk.used + n] = values[done : done + n]
+            chunk.used += n
+            done += n
+        return True
+
+    def filled(self) -> list[tuple[Array, Array]]:
+        """Return the rows as pairs of contiguous arrays, without copying."""
+        return [(c.labels[: c.used], c.values[: c.used]) for c in self._chunks if c.used]
+
+    def clear(self) -> None:
+        """Forget the rows and keep the memory.
+
+        Chunks too narrow for the columns are replaced here, at the end of an epoch, not while training runs.
+        """
+        for chunk in self._chunks:
+            chunk.used = 0
+            if not _holds(chunk, self.label_dtype, self.value_dtype):
+                self.nbytes -= chunk.nbytes
+                rows = chunk.labels.shape[0]
+                chunk.labels = np.empty(rows, self.label_dtype)
+                chunk.values = np.empty(rows, self.value_dtype)
+                self.nbytes += chunk.nbytes
+        self._open = 0
+
+    def _next_size(self, short: int, row: int, budget: int | None) -> int:
+        """Return the rows of the next chunk: as many as all before it, within limits; 0 if over the budget."""
+        have = sum(chunk.labels.shape[0] for chunk in self._chunks)
+        size = max(short, min(LARGEST_ROWS, max(FIRST_ROWS, have)))
+        if budget is not None:
+            size = min(size, budget // row)
+        return size if size >= short else 0
+
+
+def _holds(chunk: Chunk, label_dtype: Dtype, value_dtype: Dtype) -> bool:
+    """Return whether a chunk has the dtypes of the columns."""
+    return chunk.labels.dtype == label_dtype and chunk.values.dtype == value_dtype

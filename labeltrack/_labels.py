@@ -1,0 +1,314 @@
+"""Label values to integer keys and back: kinds of labels, encoding, vocabularies, mappings, unions.
+
+The kernels group by integers. Every kind of label becomes an integer *key* here: integers are their own key,
+floats their bit pattern, strings a code. `Keyspace` knows the way back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltrack._accumulate import kernels
+from labeltrack._arrays import to_numpy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Array = npt.NDArray[Any]
+Integers = npt.NDArray[np.int64]
+
+BOOL, INTEGER, UNSIGNED, FLOAT, STRING, BYTES = "bool", "integer", "unsigned", "float", "string", "bytes"
+_KINDS = {"b": BOOL, "i": INTEGER, "u": INTEGER, "f": FLOAT, "U": STRING, "S": BYTES}
+
+_READ_AS_IS = {np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.int64)}
+_INT64_MAX = np.iinfo(np.int64).max
+
+
+def label_kind(labels: Array) -> str:
+    """Return which kind of labels an array holds.
+
+    Args:
+        labels: Array of any shape.
+
+    Returns:
+        One of ``"bool"``, ``"integer"``, ``"unsigned"`` (uint64), ``"float"``, ``"string"``, ``"bytes"``.
+
+    Raises:
+        TypeError: The dtype cannot be ordered as labels.
+
+    Example:
+        >>> label_kind(np.array(["cat"]))
+        'string'
+    """
+    dtype = labels.dtype
+    kind = _KINDS.get(dtype.kind)
+    if kind is None or dtype.itemsize > 8 and dtype.kind == "f":
+        msg = f"labels must be integers, bools, floats or strings, got dtype {dtype}"
+        raise TypeError(msg)
+    return UNSIGNED if dtype == np.uint64 else kind
+
+
+def integer_keys(labels: Array, kind: str) -> Array:
+    """Return numeric labels as keys that the kernels read: uint8, int32 or int64.
+
+    Args:
+        labels: ``(N,)`` of any numeric kind.
+        kind: What `label_kind` says of them.
+
+    Returns:
+        ``(N,)``: the labels themselves, a cast or a view. Floats become their bit pattern, -0.0 that of 0.0;
+        uint64 becomes int64 with the same bits.
+
+    Raises:
+        ValueError: Float labels contain NaN.
+    """
+    if kind == FLOAT:
+        as_double = labels.astype(np.float64) + 0.0
+        bad = int(np.isnan(as_double).sum())
+        if bad:
+            msg = f"{bad} of {labels.size} labels are NaN; drop those samples or give them a label of their own"
+            raise ValueError(msg)
+        return as_double.view(np.int64)
+    dtype = labels.dtype
+    if dtype in _READ_AS_IS:
+        return labels
+    if kind == BOOL:
+        return labels.view(np.uint8)
+    if kind == UNSIGNED:
+        return labels.view(np.int64)
+    return labels.astype(np.int32 if dtype.itemsize <= 2 else np.int64)
+
+
+class Keyspace:
+    """The way back from keys to labels of one kind.
+
+    Args:
+        kind: Kind of the labels.
+        vocabulary: ``(V,)`` the label of each code, for strings and bytes.
+    """
+
+    def __init__(self, kind: str, vocabulary: Array | None = None) -> None:
+        self.kind = kind
+        self.vocabulary = vocabulary
+
+    def decode(self, keys: Integers) -> Array:
+        """Return the labels of keys: bool, int64, uint64 (only where int64 does not hold them), float64, U or S."""
+        if self.vocabulary is not None:
+            words: Array = self.vocabulary[keys]
+            return words
+        if self.kind == FLOAT:
+            return keys.view(np.float64)
+        if self.kind == BOOL:
+            return keys.astype(np.bool_)
+        if self.kind == UNSIGNED and keys.size and int(keys.min()) < 0:
+            return keys.view(np.uint64)
+        return keys
+
+    def encode(self, labels: Sequence[Any]) -> Integers:
+        """Return the keys of those labels that this kind can hold; the others are left out."""
+        if self.vocabulary is not None:
+            place = {word: code for code, word in enumerate(self.vocabulary.tolist())}
+            found = [place[label] for label in labels if label in place]
+            return np.array(found, dtype=np.int64)
+        numbers = [label for label in labels if isinstance(label, (bool, int, float))]
+        if self.kind == FLOAT:
+            return (np.array(numbers, dtype=np.float64) + 0.0).view(np.int64)
+        lowest, highest = (0, 2**64 - 1) if self.kind == UNSIGNED else (-(2**63), 2**63 - 1)
+        whole = [int(x) for x in numbers if x == x and abs(x) < 2**64 and x == int(x)]  # noqa: PLR0124 (NaN)
+        whole = [x for x in whole if lowest <= x <= highest]
+        if self.kind == UNSIGNED:
+            return np.array(whole, dtype=np.uint64).view(np.int64)
+        return np.array(whole, dtype=np.int64)
+
+
+class Vocabulary:
+    """Strings seen so far, each with an int32 code in order of appearance.
+
+    Example:
+        >>> words = Vocabulary()
+        >>> words.encode(["cat", "dog", "cat"])
+        array([0, 1, 0], dtype=int32)
+        >>> words.words
+        ['cat', 'dog']
+    """
+
+    def __init__(self, words: Iterable[str | bytes] = ()) -> None:
+        self.words: list[str | bytes] = list(words)
+        self._codes = {word: code for code, word in enumerate(self.words)}
+
+    def encode(self, labels: Array | list[Any] | tuple[Any, ...]) -> npt.NDArray[np.int32]:
+        """Return the ``(N,)`` codes of labels, adding the words that are new.
+
+        Args:
+            labels: ``(N,)`` fixed-width strings or bytes, or a list of them.
+        """
+        if isinstance(labels, np.ndarray) and labels.size > 4096:
+            codes, first = encode_strings(labels)
+            return self._lookup(labels[first].tolist())[codes]
+        words = labels.tolist() if isinstance(labels, np.ndarray) else labels
+        return self._lookup(words)
+
+    def _lookup(self, words: Sequence[Any]) -> npt.NDArray[np.int32]:
+        if not words:
+            return np.empty(0, dtype=np.int32)
+        if len(words) == 1:  # itemgetter of one key gives no tuple
+            words = [words[0], words[0]]
+            return self._lookup(words)[:1]
+        getter = itemgetter(*words)  # one C loop: a list of 256 str takes 12 us, a comprehension 20 us
+        try:
+            found = getter(self._codes)
+        except KeyError:
+            for word in dict.fromkeys(words):  # distinct words, in order: not a loop over samples
+                if word not in self._codes:
+                    self._codes[word] = len(self.words)
+                    self.words.append(word)
+            found = getter(self._codes)
+        return np.array(found, dtype=np.int32)
+
+    def keyspace(self, kind: str) -> Keyspace:
+        """Return the way back from today's codes to words."""
+        empty = np.empty(0, dtype=np.str_ if kind == STRING else np.bytes_)
+        return Keyspace(kind, np.array(self.words) if self.words else empty)
+
+
+def encode_strings(labels: Array) -> tuple[npt.NDArray[np.int32], Integers]:
+    """Code fixed-width strings in compiled code, by the bytes of their rows.
+
+    Args:
+        labels: ``(N,)`` dtype ``U`` or ``S``.
+
+    Returns:
+        ``(N,)`` codes in order of appearance, and for each code the index where it first appeared.
+
+    Example:
+        >>> encode_strings(np.array(["b", "a", "b"]))
+        (array([0, 1, 0], dtype=int32), array([0, 1]))
+    """
+    module = kernels()
+    unit = 4 if labels.dtype.kind == "U" else 1
+    width = max(labels.dtype.itemsize, unit)
+    if width % 8 or labels.dtype.itemsize == 0:  # rows are compared in words of eight bytes
+        width = -(-width // 8) * 8
+        labels = labels.astype(f"{labels.dtype.kind}{width // unit}")
+    rows = np.ascontiguousarray(labels).view(np.uint64).reshape(labels.shape[0], width // 8)
+    codes = np.empty(labels.shape[0], dtype=np.int32)
+    capacity, position, n = 1024, 0, 0
+    first = np.empty(capacity, dtype=np.int64)
+    table = np.full(4 * capacity, -1, dtype=np.int64)
+    while True:
+        position, n = module.encode_rows(rows, position, rows.shape[0], table, first, n, codes)
+        if position == rows.shape[0]:
+            return codes, first[:n].copy()
+        capacity *= 4
+        known = first[:n].copy()
+        first = np.empty(capacity, dtype=np.int64)
+        table = np.full(4 * capacity, -1, dtype=np.int64)
+        # Fill the larger table by coding the rows that are known: the same order gives the same codes.
+        scratch = np.empty(n, dtype=np.int32)
+        module.encode_rows(rows[known], 0, n, table, first, 0, scratch)
+        first[:n] = known
+
+
+class LabelMapping:
+    """A checked ``{display name: label value}``: which labels to keep, and what to call them.
+
+    Args:
+        mapping: Display names to label values. None keeps everything.
+
+    Raises:
+        TypeError: Not a mapping, a name is no string, or a label is neither number nor string.
+        ValueError: It is empty, or two names stand for one label.
+
+    Example:
+        >>> LabelMapping({"cat": 3, "dog": 5}).labels
+        [3, 5]
+    """
+
+    def __init__(self, mapping: Mapping[str, Any]) -> None:
+        if not isinstance(mapping, Mapping):
+            msg = f"label_mapping must be a dict {{display name: label value}}, got {type(mapping).__name__}"
+            raise TypeError(msg)
+        if not mapping:
+            msg = "label_mapping is empty, so nothing would be tracked; pass None to track every label"
+            raise ValueError(msg)
+        self.names: dict[Any, str] = {}
+        for name, raw in mapping.items():
+            if not isinstance(name, str):
+                msg = (
+                    f"label_mapping must be {{display name: label value}}; the name {name!r} is no string"
+                    " (is the mapping the wrong way round?)"
+                )
+                raise TypeError(msg)
+            label = raw.item() if isinstance(raw, np.generic) else raw
+            if not isinstance(label, (bool, int, float, str, bytes)):
+                msg = f"label_mapping[{name!r}] must be a number or a string, got {type(raw).__name__}"
+                raise TypeError(msg)
+            if label in self.names:
+                msg = f"label_mapping gives label {label!r} two names: {self.names[label]!r} and {name!r}"
+                raise ValueError(msg)
+            self.names[label] = name
+
+    @property
+    def labels(self) -> list[Any]:
+        """The label values, in the order given."""
+        return list(self.names)
+
+
+def label_array(labels: Any) -> Array:
+    """Return labels of any array-like as numpy, their kind checked."""
+    array = to_numpy(labels, "labels")
+    label_kind(array)
+    return array
+
+
+def union(parts: Sequence[Array]) -> tuple[Array, list[Integers]]:
+    """Merge sorted label arrays.
+
+    Args:
+        parts: Sorted arrays without repeats, as `Keyspace.decode` makes them; at least one.
+
+    Returns:
+        The sorted union, and for each part the place of each of its labels in it.
+
+    Raises:
+        TypeError: Strings would have to be ordered among numbers, or bytes among strings.
+
+    Example:
+        >>> union([np.array([1, 5]), np.array([2, 5])])
+        (array([1, 2, 5]), [array([0, 2]), array([1, 2])])
+    """
+    parts = _common_type(parts)
+    if all(part.shape == parts[0].shape and np.array_equal(part, parts[0]) for part in parts[1:]):
+        together = parts[0].copy()
+    else:
+        together = np.unique(np.concatenate(parts))
+    return together, [np.searchsorted(together, part) for part in parts]
+
+
+def _common_type(parts: Sequence[Array]) -> list[Array]:
+    """Cast label arrays to one dtype that holds every label; empty ones take part in nothing."""
+    full = [part for part in parts if part.size]
+    kinds = {label_kind(part) for part in full}
+    numeric = {BOOL, INTEGER, UNSIGNED, FLOAT}
+    if len(kinds) > 1 and not kinds <= numeric:
+        msg = f"cannot put {' and '.join(sorted(kinds))} labels into one table; convert one of them"
+        raise TypeError(msg)
+    if UNSIGNED in kinds and INTEGER in kinds:
+        # uint64 arrays hold a label beyond int64 by construction; a common type exists without negative labels.
+        if any(part.min() < 0 for part in full if part.dtype.kind == "i"):
+            msg = "cannot put labels above 2**63 - 1 and negative labels into one table"
+            raise TypeError(msg)
+        target = np.dtype(np.uint64)
+    else:
+        target = np.result_type(*[part.dtype for part in full]) if full else parts[0].dtype
+    if FLOAT in kinds and kinds & {INTEGER, UNSIGNED}:
+        for part in full:
+            if part.dtype.kind in "iu" and (np.abs(part.astype(np.float64)) > 2.0**53).any():
+                msg = "cannot put integer labels beyond 2**53 and float labels into one table without mixing them up"
+                raise TypeError(msg)
+    return [part.astype(target) for part in parts]

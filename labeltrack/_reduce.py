@@ -1,0 +1,201 @@
+"""From keys and samples to exact statistics a label: choice of table, slices over threads, merging."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltrack._accumulate import Accumulator, kernels
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from labeltrack._labels import Keyspace
+
+Array = npt.NDArray[Any]
+Integers = npt.NDArray[np.int64]
+Chunk = tuple[Array, Array]
+
+_SMALL_SPAN = 1 << 16  # a table of 4 MiB is always affordable
+_BLOCK = 1 << 15  # samples encoded at a time: the codes stay in the cache until they are read
+_SAMPLES_A_THREAD = 1 << 19  # below this a second thread costs more than it gains
+
+
+class KeyTable:
+    """Statistics by int64 key, in a dense table while the keys lie close together, hashed when they do not.
+
+    Args:
+        expected: How many samples are to come; a dense table may have twice as many slots.
+        wanted: ``(W,)`` keys to keep, all others being passed over; None keeps every key.
+    """
+
+    def __init__(self, expected: int, wanted: Integers | None = None) -> None:
+        self._expected = expected
+        self._frozen = wanted is not None
+        self._low = 0
+        self._accumulator = Accumulator(0)
+        self._hash: _Hash | None = None
+        if wanted is not None:
+            self._hash = _Hash(wanted)
+            self._accumulator = Accumulator(wanted.shape[0])
+
+    def add(self, keys: Array, samples: Array) -> None:
+        """Add samples: ``(N,)`` keys (uint8, int32 or int64) and ``(N,)`` float32 or float64, contiguous."""
+        position, end = 0, keys.shape[0]
+        while self._hash is None and position < end:
+            # No pass looks for the range of the keys: the kernel's own bounds check finds the first one that
+            # does not fit. A guess from the first few thousand keys is nearly always right.
+            position = self._accumulator.add(keys, samples, position, low=self._low)
+            if position < end:
+                head = keys[position : position + 4096] if self._accumulator.size == 0 else keys[position:]
+                self._widen(int(head.min()), int(head.max()))
+        if self._hash is not None and position < end:
+            self._add_hashed(self._hash, keys, samples, position)
+
+    def _widen(self, lowest: int, highest: int) -> None:
+        """Make the table reach from `lowest` to `highest` too, or go over to hashing."""
+        old = self._accumulator
+        if old.size:
+            lowest, highest = min(lowest, self._low), max(highest, self._low + old.size - 1)
+        span = highest - lowest + 1
+        if span <= max(_SMALL_SPAN, 2 * self._expected):
+            self._accumulator = Accumulator(span)
+            self._accumulator.merge(old, np.arange(old.size, dtype=np.int64) + (self._low - lowest))
+            self._low = lowest
+        else:
+            used = old.occupied()
+            self._hash = _Hash(used + self._low)
+            self._accumulator = old.take(used)
+
+    def _add_hashed(self, hashed: _Hash, keys: Array, samples: Array, position: int) -> None:
+        codes = np.empty(_BLOCK, dtype=np.int32)
+        while position < keys.shape[0]:
+            stop = min(position + _BLOCK, keys.shape[0])
+            hashed.encode(keys, position, stop, codes, frozen=self._frozen)
+            if hashed.size > self._accumulator.size:
+                old = self._accumulator
+                self._accumulator = Accumulator(max(2 * old.size, hashed.size, 1024))
+                self._accumulator.merge(old, np.arange(old.size, dtype=np.int64))
+            n = stop - position
+            self._accumulator.add(codes[:n], samples[position:stop], skip=self._frozen)
+            position = stop
+
+    def result(self) -> tuple[Integers, Accumulator]:
+        """Return the keys that occurred, in no particular order, and their statistics."""
+        used = self._accumulator.occupied()
+        keys = used + self._low if self._hash is None else self._hash.keys[used]
+        if used.size == self._accumulator.size:
+            return keys, self._accumulator
+        return keys, self._accumulator.take(used)
+
+
+class _Hash:
+    """Open-addressing table from int64 keys to codes."""
+
+    def __init__(self, keys: Integers) -> None:
+        self.size = 0
+        self.keys = np.empty(0, dtype=np.int64)
+        self._table = np.empty(0, dtype=np.int64)
+        self._rebuild(keys, max(1024, 2 * keys.shape[0]))
+
+    def _rebuild(self, keys: Integers, capacity: int) -> None:
+        capacity = 1 << (capacity - 1).bit_length()
+        self.keys = np.empty(capacity, dtype=np.int64)
+        self._table = np.full(4 * capacity, -1, dtype=np.int64)
+        scratch = np.empty(keys.shape[0], dtype=np.int32)
+        _, self.size = kernels().encode_int64(
+            np.ascontiguousarray(keys), 0, keys.shape[0], self._table, self.keys, 0, False, scratch
+        )
+
+    def encode(self, keys: Array, start: int, stop: int, codes: Array, *, frozen: bool) -> None:
+        """Write the codes of ``keys[start:stop]`` to the front of `codes`; -1 for a new key if `frozen`."""
+        position = start
+        while True:
+            position, self.size = kernels().encode_int64(
+                keys, position, stop, self._table, self.keys, self.size, frozen, codes[position - start :]
+            )
+            if position == stop:
+                return
+            self._rebuild(self.keys[: self.size], 4 * self.keys.shape[0])
+
+
+def default_threads(samples: int) -> int:
+    """Return how many threads a pass over so many samples is worth on this machine."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return max(1, min(available, samples // _SAMPLES_A_THREAD))
+
+
+def _share(chunks: Sequence[Chunk], threads: int) -> list[list[Chunk]]:
+    """Cut chunks into one list a thread, with equal numbers of samples."""
+    total = sum(chunk[0].shape[0] for chunk in chunks)
+    shares: list[list[Chunk]] = []
+    left = list(reversed(chunks))
+    for t in range(threads):
+        quota = total * (t + 1) // threads - total * t // threads
+        share = []
+        while quota and left:
+            keys, samples = left.pop()
+            if keys.shape[0] > quota:
+                left.append((keys[quota:], samples[quota:]))
+                keys, samples = keys[:quota], samples[:quota]
+            quota -= keys.shape[0]
+            share.append((keys, samples))
+        shares.append(share)
+    return shares
+
+
+def reduce_chunks(
+    chunks: Sequence[Chunk], space: Keyspace, *, wanted: Integers | None = None, threads: int | None = None
+) -> tuple[Array, Accumulator]:
+    """Reduce chunks of keys and samples to statistics a label.
+
+    Args:
+        chunks: Pairs of ``(N,)`` keys (uint8, int32, int64) and ``(N,)`` samples (float32, float64), all
+            C-contiguous. Dtypes may differ from chunk to chunk.
+        space: What the keys stand for.
+        wanted: Keys to keep; None keeps every one.
+        threads: How many threads share the samples; None chooses by their number.
+
+    Returns:
+        The ``(K,)`` sorted labels that occurred and their statistics. Bit for bit the same for any cut into
+        chunks and any number of threads.
+    """
+    total = sum(chunk[0].shape[0] for chunk in chunks)
+    threads = default_threads(total) if threads is None else threads
+
+    def one(share: Sequence[Chunk]) -> tuple[Integers, Accumulator]:
+        table = KeyTable(total // threads, wanted)
+        for keys, samples in share:
+            table.add(keys, samples)
+        keys, accumulator = table.result()
+        accumulator.release()
+        return keys, accumulator
+
+    if threads == 1:
+        results = [one(chunks)]
+    else:
+        kernels()  # import once, not in every thread
+        with ThreadPoolExecutor(threads) as pool:
+            results = list(pool.map(one, _share(chunks, threads)))
+    return _combine(results, space)
+
+
+def _combine(results: list[tuple[Integers, Accumulator]], space: Keyspace) -> tuple[Array, Accumulator]:
+    """Merge the tables of the threads and sort by label."""
+    if len(results) == 1:
+        keys, accumulator = results[0]
+    else:
+        keys = np.unique(np.concatenate([part for part, _ in results]))
+        accumulator = Accumulator(keys.shape[0])
+        for part, partial in results:
+            accumulator.merge(partial, np.searchsorted(keys, part))
+        accumulator.release()
+    labels = space.decode(keys)
+    order = np.argsort(labels, kind="stable")
+    if np.array_equal(order, np.arange(order.size)):
+        return labels, accumulator
+    return labels[order], accumulator.take(order)

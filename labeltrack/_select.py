@@ -1,0 +1,52 @@
+"""Which modes and dataset ids are tracked: a value, several, or all but some (``"!eval"``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+
+class Selection:
+    """A checked choice of names.
+
+    Args:
+        chosen: None for every name; a name; an iterable of names; or names with ``"!"`` before each, for all but
+            those.
+        what: Name of the argument, for error messages.
+
+    Raises:
+        TypeError: A name is no string.
+        ValueError: The iterable is empty, or mixes the two forms.
+
+    Example:
+        >>> "train" in Selection("!eval", "mode"), "test" in Selection(["train", "eval"], "mode")
+        (True, False)
+    """
+
+    def __init__(self, chosen: Any, what: str) -> None:
+        self._everything = chosen is None
+        self._but = False
+        self._names: frozenset[str] = frozenset()
+        if chosen is None:
+            return
+        if not isinstance(chosen, (str, Iterable)):
+            msg = f"{what} must be None, a string or an iterable of strings, got {type(chosen).__name__}"
+            raise TypeError(msg)
+        names = [chosen] if isinstance(chosen, str) else list(chosen)
+        for name in names:
+            if not isinstance(name, str):
+                msg = f"{what} must be None, a string or an iterable of strings, got {type(name).__name__} {name!r} in it"
+                raise TypeError(msg)
+        if not names:
+            msg = f"{what} is an empty iterable, so nothing would be tracked; pass None for every {what}"
+            raise ValueError(msg)
+        negated = [name.startswith("!") for name in names]
+        if any(negated) and not all(negated):
+            msg = f"{what} mixes names to keep with names to leave out ('!'): {names!r}; use one form"
+            raise ValueError(msg)
+        self._but = negated[0]
+        self._names = frozenset(name.removeprefix("!") for name in names)
+
+    def __contains__(self, name: str) -> bool:
+        """Return whether a name is chosen."""
+        return self._everything or ((name in self._names) != self._but)

@@ -1,0 +1,88 @@
+"""Tables for people and programs: text, HTML and Arrow, from columns or rows."""
+
+from __future__ import annotations
+
+import html as _html
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_HEAD, _TAIL = 8, 4
+
+
+def shown_places(n: int) -> list[int]:
+    """Return which of n rows a short table shows: all, or the first eight and the last four.
+
+    Example:
+        >>> shown_places(2), len(shown_places(100))
+        ([0, 1], 12)
+    """
+    if n <= _HEAD + _TAIL:
+        return list(range(n))
+    return [*range(_HEAD), *range(n - _TAIL, n)]
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def text(title: str, rows: Sequence[Sequence[Any]], total: int) -> str:
+    """Return an aligned table.
+
+    Args:
+        title: First line.
+        rows: Header, then those of the `total` rows that `shown_places` picks.
+        total: How many rows there are.
+    """
+    cells = [[_cell(value) for value in row] for row in rows]
+    if total > len(rows) - 1:
+        cells.insert(1 + _HEAD, ["…"] * len(rows[0]))
+    widths = [max(len(row[j]) for row in cells) for j in range(len(rows[0]))]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
+    return "\n".join([title, *lines]) if len(rows) > 1 else title
+
+
+def html(title: str, rows: Sequence[Sequence[Any]], total: int) -> str:
+    """Return an HTML table; arguments are those of `text`."""
+    cells = [[_html.escape(_cell(value)) for value in row] for row in rows]
+    if total > len(rows) - 1:
+        cells.insert(1 + _HEAD, ["…"] * len(rows[0]))
+    head = "".join(f"<th>{cell}</th>" for cell in cells[0])
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in cells[1:])
+    return (
+        f"<table><caption>{_html.escape(title)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+def arrow_table(columns: Mapping[str, Any]) -> Any:
+    """Return columns as a pyarrow table.
+
+    Raises:
+        ImportError: pyarrow is missing; the message says how to get it.
+    """
+    try:
+        import pyarrow as pa  # noqa: PLC0415 (an extra)
+    except ImportError as error:
+        msg = f"Arrow tables need pyarrow, which could not be imported ({error}): pip install 'labeltrack[arrow]'"
+        raise ImportError(msg) from error
+    arrays = {
+        # Read-only fixed-width strings are not taken by pyarrow as they are; as objects they are.
+        name: pa.array(column.tolist() if column.dtype.kind in "US" else column)
+        for name, column in columns.items()
+    }
+    types = {"U": pa.string(), "S": pa.binary()}
+    return pa.table(
+        {name: array.cast(types[columns[name].dtype.kind]) if columns[name].dtype.kind in types else array
+         for name, array in arrays.items()}
+    )
+
+
+def arrow_stream(columns: Mapping[str, Any], requested_schema: object | None) -> object:
+    """Return columns as an ``arrow_array_stream`` capsule.
+
+    Raises:
+        ImportError: pyarrow is missing.
+    """
+    capsule: object = arrow_table(columns).__arrow_c_stream__(requested_schema)
+    return capsule

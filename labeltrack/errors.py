@@ -1,0 +1,53 @@
+"""Warnings of the package, and the wording that several errors share."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class LabelTrackWarning(UserWarning):
+    """Something was recorded or asked for that is probably not what was meant."""
+
+
+def listing(items: Iterable[object], limit: int = 10) -> str:
+    """Write items as ``'a', 'b', 'c'``, and how many more there are beyond `limit`.
+
+    Example:
+        >>> listing(range(5), limit=3)
+        '0, 1, 2, … (5 in all)'
+    """
+    shown = [repr(item) for item in items]
+    if len(shown) <= limit:
+        return ", ".join(shown) if shown else "none"
+    return ", ".join(shown[:limit]) + f", … ({len(shown)} in all)"
+
+
+def nearest(wanted: object, known: Iterable[object], limit: int = 3) -> list[object]:
+    """Return up to `limit` of the known things closest to the wanted one.
+
+    Numbers are compared by distance, everything else by spelling.
+
+    Example:
+        >>> nearest(7, [1, 5, 8, 100])
+        [8, 5, 1]
+        >>> nearest("catt", ["dog", "cat"])
+        ['cat']
+    """
+    pool = list(known)
+    numbers = (int, float)
+    if isinstance(wanted, numbers) and all(isinstance(item, numbers) for item in pool):
+        return sorted(pool, key=lambda item: abs(item - wanted))[:limit]  # type: ignore[operator]
+    by_name = {str(item): item for item in pool}
+    return [by_name[name] for name in difflib.get_close_matches(str(wanted), by_name, n=limit, cutoff=0.5)]
+
+
+def missing_key(wanted: object, known: Iterable[object], what: str) -> KeyError:
+    """Build the KeyError for a lookup that failed: what was wanted, what is near, what is there."""
+    pool = list(known)
+    close = nearest(wanted, pool)
+    hint = f" Did you mean {listing(close)}?" if close else ""
+    return KeyError(f"no {what} {wanted!r}.{hint} There are: {listing(pool)}")

@@ -1,0 +1,99 @@
+"""`label_stats`: the one-liner, from two arrays to exact statistics a label."""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltrack._arrays import flat_pair, to_values
+from labeltrack._labels import BYTES, STRING, Keyspace, LabelMapping, encode_strings, integer_keys, label_array, label_kind
+from labeltrack._reduce import reduce_chunks
+from labeltrack.errors import LabelTrackWarning, listing
+from labeltrack.stats import LabelStats, NanPolicy, check_nan_policy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def label_stats(
+    labels: Any,
+    values: Any,
+    *,
+    label_mapping: Mapping[str, Any] | None = None,
+    nan_policy: NanPolicy = "propagate",
+    threads: int | None = None,
+) -> LabelStats:
+    """Return count, sum, mean, standard deviation, minimum and maximum of the values of each label, exactly.
+
+    Args:
+        labels: ``(N,)`` or ``(N, 1)`` integers, bools, floats or strings, as any array-like.
+        values: As many real numbers, as any array-like; or labels and values of one same shape. float32 and
+            float64 are reduced as they are, float16 and bfloat16 as float32, bool and integers as float64.
+        label_mapping: ``{display name: label value}``; samples of other labels are passed over.
+        nan_policy: ``"propagate"``: a label with NaN samples has NaN statistics. ``"omit"``: NaN samples are
+            left out. ``"raise"``: they are an error.
+        threads: How many threads share the work; None chooses by the number of samples.
+
+    Returns:
+        One row for each label that occurs, sorted by label. Sum, mean and standard deviation are what
+        rational arithmetic gives, rounded once, bit for bit the same for any order of the samples and any
+        number of threads.
+
+    Raises:
+        TypeError: Labels or values of a type that cannot be used.
+        ValueError: Shapes that do not belong together, NaN labels, a bad option, or NaN under ``"raise"``.
+
+    Example:
+        >>> import labeltrack as lt
+        >>> stats = lt.label_stats([0, 1, 1], [0.5, 2.0, 3.0], label_mapping={"cat": 0, "dog": 1})
+        >>> stats.names.tolist(), stats.mean.tolist()
+        (['cat', 'dog'], [0.5, 2.5])
+    """
+    policy = check_nan_policy(nan_policy)
+    threads = _check_threads(threads)
+    mapping = None if label_mapping is None else LabelMapping(label_mapping)
+    flat_labels, flat_values = flat_pair(label_array(labels), to_values(values))
+    keys, space = to_keys(flat_labels)
+    wanted = None if mapping is None else space.encode(mapping.labels)
+    chunk = (np.ascontiguousarray(keys), np.ascontiguousarray(flat_values))
+    found, accumulator = reduce_chunks([chunk], space, wanted=wanted, threads=threads)
+    if mapping is not None and flat_labels.size and not found.size:
+        warn_nothing_mapped(mapping, np.unique(flat_labels[:100_000]).tolist(), stacklevel=3)
+    stats = LabelStats(found, accumulator, names=None if mapping is None else mapping.names, nan_policy=policy)
+    stats.check_finite()
+    return stats
+
+
+def to_keys(labels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Keyspace]:
+    """Return ``(N,)`` labels of any kind as keys for the kernels, and the way back."""
+    kind = label_kind(labels)
+    if kind in (STRING, BYTES):
+        codes, first = encode_strings(labels)
+        return codes, Keyspace(kind, labels[first])
+    return integer_keys(labels, kind), Keyspace(kind)
+
+
+def warn_nothing_mapped(mapping: LabelMapping, occurred: list[Any], *, stacklevel: int) -> None:
+    """Warn that no sample has a label of the mapping, and say which labels did occur."""
+    msg = (
+        f"no sample has a label of label_mapping: it maps {listing(mapping.labels)}, "
+        f"but the labels that occurred are {listing(occurred)}"
+    )
+    warnings.warn(msg, LabelTrackWarning, stacklevel=stacklevel + 1)
+
+
+def _check_threads(threads: Any) -> int | None:
+    if threads is None:
+        return None
+    try:
+        number = operator.index(threads)
+    except TypeError:
+        number = 0
+    if number < 1:
+        msg = f"threads must be a positive integer or None, got {threads!r}"
+        raise ValueError(msg)
+    return number

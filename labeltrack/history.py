@@ -1,0 +1,369 @@
+"""`History`: the statistics of every epoch; tables, series and ranking."""
+
+from __future__ import annotations
+
+import operator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltrack import _tables
+from labeltrack.errors import missing_key
+from labeltrack.stats import STATISTICS, LabelStats, merge_stats
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping
+
+    from matplotlib.figure import Figure
+
+Array = npt.NDArray[Any]
+
+
+class History:
+    """One `LabelStats` for each mode, dataset id and step.
+
+    Attributes:
+        metric: Name of the metric.
+        label: Name of the label.
+        bounds: Names of the bounds that pictures show unless asked otherwise.
+
+    Example:
+        >>> import labeltrack as lt
+        >>> history = History(metric="ce", label="y")
+        >>> history.add(1, lt.label_stats([0, 1], [0.5, 2.0]), mode="train")
+        >>> history.add(2, lt.label_stats([0, 1], [0.25, 3.0]), mode="train")
+        >>> history.worst(1, by="mean", mode="train")
+        [1]
+        >>> history.series(1, "mean", mode="train")
+        (array([1, 2]), array([2., 3.]))
+    """
+
+    def __init__(self, *, metric: str = "metric", label: str = "label", bounds: Iterable[str | None] = ("std",)) -> None:
+        self.metric = metric
+        self.label = label
+        self.bounds: tuple[str | None, ...] = tuple(bounds)
+        self._entries: dict[tuple[str, str, int], LabelStats] = {}
+
+    # -- writing ------------------------------------------------------------------------------------------
+
+    def add(self, step: int, stats: LabelStats, *, mode: str = "train", ds_id: str = "") -> None:
+        """Add the statistics of one epoch.
+
+        Args:
+            step: Epoch or step, an integer.
+            stats: Its statistics.
+            mode: Mode they were taken in.
+            ds_id: Dataset they were taken of.
+
+        Raises:
+            TypeError: `step` is no integer.
+            ValueError: That step of that mode and dataset is already there.
+        """
+        self.add_all(step, {ds_id: stats}, mode=mode)
+
+    def add_all(self, step: int, stats: Mapping[str, LabelStats], *, mode: str = "train") -> None:
+        """Add the statistics of one epoch of several datasets; all or nothing.
+
+        Args:
+            step: Epoch or step, an integer.
+            stats: Statistics by dataset id.
+            mode: Mode they were taken in.
+
+        Raises:
+            TypeError: `step` is no integer.
+            ValueError: That step of that mode and one of the datasets is already there.
+        """
+        step = check_step(step)
+        for ds_id in stats:
+            if (mode, ds_id, step) in self._entries:
+                of = f" of ds_id {ds_id!r}" if ds_id else ""
+                msg = f"step {step} of mode {mode!r}{of} is already in the history; every epoch needs a step of its own"
+                raise ValueError(msg)
+        self._entries.update({(mode, ds_id, step): part for ds_id, part in stats.items()})
+
+    # -- what is there ------------------------------------------------------------------------------------
+
+    @property
+    def modes(self) -> list[str]:
+        """Modes, in the order they were first recorded."""
+        return list(dict.fromkeys(mode for mode, _, _ in self._entries))
+
+    @property
+    def ds_ids(self) -> list[str]:
+        """Dataset ids, in the order they were first recorded."""
+        return list(dict.fromkeys(ds_id for _, ds_id, _ in self._entries))
+
+    def steps(self, mode: str | None = None) -> list[int]:
+        """Return the steps recorded in a mode, or in any, ascending."""
+        return sorted({step for of, _, step in self._entries if mode is None or of == mode})
+
+    def names(self) -> dict[Any, str]:
+        """Return the display name of every label that ever occurred, by label, sorted by label."""
+        if not self._entries:
+            return {}
+        found: dict[Any, str] = {}
+        for stats in self._entries.values():
+            found.update(zip(stats.labels.tolist(), stats.names.tolist(), strict=True))
+        try:
+            return dict(sorted(found.items()))
+        except TypeError:  # strings in one epoch, numbers in another
+            return dict(sorted(found.items(), key=lambda item: (isinstance(item[0], str), str(item[0]))))
+
+    def __len__(self) -> int:
+        """Return the number of entries: steps, over all modes and dataset ids."""
+        return len(self._entries)
+
+    # -- reading ------------------------------------------------------------------------------------------
+
+    def at(self, step: int, mode: str = "train", ds_id: str | None = None) -> LabelStats:
+        """Return the statistics of one step.
+
+        Args:
+            step: Epoch or step.
+            mode: Mode.
+            ds_id: Dataset; None pools all of them.
+
+        Raises:
+            KeyError: There is no such mode, dataset or step; the message names the nearest and lists those there.
+        """
+        if mode not in self.modes:
+            raise missing_key(mode, self.modes, "mode")
+        of_mode = {key: stats for key, stats in self._entries.items() if key[0] == mode}
+        if ds_id is not None:
+            known = list(dict.fromkeys(of for _, of, _ in of_mode))
+            if ds_id not in known:
+                raise missing_key(ds_id, known, f"ds_id in mode {mode!r}:")
+            of_mode = {key: stats for key, stats in of_mode.items() if key[1] == ds_id}
+        found = [stats for (_, _, at), stats in of_mode.items() if at == step]
+        if not found:
+            known_steps = sorted({at for _, _, at in of_mode})
+            raise missing_key(step, known_steps, f"step in mode {mode!r}:")
+        return found[0] if len(found) == 1 else merge_stats(found)
+
+    def series(
+        self, label: Any, statistic: str = "mean", mode: str = "train", ds_id: str | None = None
+    ) -> tuple[Array, Array]:
+        """Return one statistic of one label over the steps.
+
+        Args:
+            label: Label value or display name.
+            statistic: count, sum, mean, std, min or max.
+            mode: Mode.
+            ds_id: Dataset; None pools all of them.
+
+        Returns:
+            ``(S,)`` int64 steps at which the label has samples, ascending, and ``(S,)`` values.
+
+        Raises:
+            KeyError: The label never has samples in that mode; the message names the nearest.
+            ValueError: There is no such statistic.
+        """
+        steps, values = [], []
+        for step, stats in self._of(mode, ds_id):
+            column = stats.column(statistic)
+            if label in stats:
+                steps.append(step)
+                values.append(column[stats.index(label)])
+        if not steps:
+            names = self.names()
+            raise missing_key(label, [*names, *(n for k, n in names.items() if n != str(k))], f"label in mode {mode!r}:")
+        return np.array(steps, dtype=np.int64), np.array(values)
+
+    def worst(
+        self,
+        k: int = 5,
+        by: str = "mean",
+        mode: str = "train",
+        *,
+        step: int | None = None,
+        ds_id: str | None = None,
+        higher_is_worse: bool = True,
+    ) -> list[Any]:
+        """Return the labels ranked worst first.
+
+        Args:
+            k: How many at most.
+            by: The statistic that ranks: count, sum, mean, std, min or max.
+            mode: Mode.
+            step: Which step; None for the last of the mode.
+            ds_id: Dataset; None pools all of them.
+            higher_is_worse: True for a loss, False for an accuracy. A NaN is worst either way.
+
+        Returns:
+            At most `k` label values.
+
+        Raises:
+            KeyError: There is no such mode, dataset or step.
+            ValueError: There is no such statistic, or `k` is not positive.
+        """
+        if operator.index(k) < 1:
+            msg = f"k must be at least 1, got {k}"
+            raise ValueError(msg)
+        if step is None:
+            steps = self.steps(mode)
+            if not steps:
+                raise missing_key(mode, self.modes, "mode")
+            step = steps[-1]
+        stats = self.at(step, mode, ds_id)
+        ranked: list[Any] = stats.labels[stats.order(by, descending=higher_is_worse)[:k]].tolist()
+        return ranked
+
+    def _of(self, mode: str, ds_id: str | None) -> list[tuple[int, LabelStats]]:
+        """Return the steps of a mode with their statistics, ascending."""
+        if mode not in self.modes:
+            raise missing_key(mode, self.modes, "mode")
+        steps = sorted({s for m, d, s in self._entries if m == mode and (ds_id is None or d == ds_id)})
+        if not steps:
+            raise missing_key(ds_id, self.ds_ids, f"ds_id in mode {mode!r}:")
+        return [(step, self.at(step, mode, ds_id)) for step in steps]
+
+    # -- tables -------------------------------------------------------------------------------------------
+
+    def columns(self) -> dict[str, Array]:
+        """Return the whole history as a dict of equally long arrays, one row for each step, dataset and label.
+
+        Columns are step, mode, ds_id, label, name, count, sum, mean, std, min and max; rows are sorted by mode
+        (as first recorded), step and dataset.
+        """
+        place = {mode: i for i, mode in enumerate(self.modes)}
+        keys = sorted(self._entries, key=lambda key: (place[key[0]], key[2], key[1]))
+        parts = [self._entries[key] for key in keys]
+        lengths = np.array([len(part) for part in parts], dtype=np.int64)
+        columns: dict[str, Array] = {
+            "step": np.repeat(np.array([key[2] for key in keys], dtype=np.int64), lengths),
+            "mode": np.repeat(np.array([key[0] for key in keys], dtype=np.str_), lengths),
+            "ds_id": np.repeat(np.array([key[1] for key in keys], dtype=np.str_), lengths),
+        }
+        for name in ("label", "name", *STATISTICS):
+            columns[name] = _together([part.columns()[name] for part in parts], name)
+        return columns
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write the table as CSV; numbers are written so that they read back as the same double.
+
+        Args:
+            path: File to write; replaced if there is one.
+        """
+        import csv  # noqa: PLC0415 (only here)
+
+        columns = self.columns()
+        with Path(path).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
+
+    def to_parquet(self, path: str | os.PathLike[str]) -> None:
+        """Write the table as Parquet.
+
+        Args:
+            path: File to write; replaced if there is one.
+
+        Raises:
+            ImportError: pyarrow is not installed (extra ``arrow``).
+        """
+        table = _tables.arrow_table(self.columns())
+        import pyarrow.parquet as pq  # noqa: PLC0415 (an extra)
+
+        pq.write_table(table, Path(path))
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Offer the table to polars, pandas, duckdb and pyarrow (Arrow PyCapsule interface).
+
+        Raises:
+            ImportError: pyarrow is not installed (extra ``arrow``).
+        """
+        return _tables.arrow_stream(self.columns(), requested_schema)
+
+    # -- looks --------------------------------------------------------------------------------------------
+
+    def plot(
+        self,
+        bounds: str | Iterable[str | None] | None = None,
+        modes: Iterable[str] | None = None,
+        labels: Iterable[Any] | None = None,
+    ) -> Figure:
+        """Draw the history; see `labeltrack.plot.plot_history`, which has more options.
+
+        Args:
+            bounds: Bounds to show, one row of panels for each; None for those of the tracker.
+            modes: Modes to show; None for all.
+            labels: Labels or display names to show; None for all.
+
+        Returns:
+            A matplotlib Figure that belongs to no pyplot state; save it with ``figure.savefig(path)``.
+
+        Raises:
+            ValueError: The history is empty, or a bound is unknown.
+            KeyError: There is no such mode or label.
+        """
+        from labeltrack.plot import plot_history  # noqa: PLC0415 (matplotlib is loaded only to draw)
+
+        return plot_history(self, bounds=self.bounds if bounds is None else bounds, modes=modes, labels=labels)
+
+    def __repr__(self) -> str:
+        """Return a table of the modes: how many steps, labels and samples."""
+        return _tables.text(self._title(), self._shown(), len(self._shown()) - 1)
+
+    def _repr_html_(self) -> str:
+        return _tables.html(self._title(), self._shown(), len(self._shown()) - 1)
+
+    def _title(self) -> str:
+        return f"History of {self.metric!r} by {self.label!r}: {len(self)} entries"
+
+    def _shown(self) -> list[tuple[Any, ...]]:
+        rows: list[tuple[Any, ...]] = [("mode", "ds_id", "steps", "first", "last", "labels", "samples", "worst at last")]
+        for mode, ds_id in dict.fromkeys((mode, ds_id) for mode, ds_id, _ in self._entries):
+            of = {step: stats for (m, d, step), stats in self._entries.items() if (m, d) == (mode, ds_id)}
+            last = of[max(of)]
+            worst = ""
+            if len(last):
+                quiet = last.with_nan_policy("propagate") if last.nan_policy == "raise" else last
+                k = int(quiet.order("mean")[0])
+                worst = f"{quiet.names[k]} (mean {quiet.mean[k]:.4g})"
+            samples = sum(int(stats.with_nan_policy("propagate").count.sum()) for stats in of.values())
+            rows.append((mode, ds_id or "-", len(of), min(of), max(of), len(last), samples, worst))
+        return rows
+
+    # -- state --------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything as plain Python values and numpy arrays."""
+        entries = [
+            {"mode": mode, "ds_id": ds_id, "step": step, "stats": stats.state_dict()}
+            for (mode, ds_id, step), stats in self._entries.items()
+        ]
+        return {"metric": self.metric, "label": self.label, "bounds": list(self.bounds), "entries": entries}
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> History:
+        """Return the history whose `state_dict` this is."""
+        history = cls(metric=state["metric"], label=state["label"], bounds=state["bounds"])
+        for entry in state["entries"]:
+            stats = LabelStats.from_state_dict(entry["stats"])
+            history.add(entry["step"], stats, mode=entry["mode"], ds_id=entry["ds_id"])
+        return history
+
+
+def check_step(step: Any) -> int:
+    """Return a step as int.
+
+    Raises:
+        TypeError: It is no integer.
+    """
+    try:
+        return operator.index(step)
+    except TypeError:
+        msg = f"step must be an integer (an epoch or a step number), got {type(step).__name__} {step!r}"
+        raise TypeError(msg) from None
+
+
+def _together(parts: list[Array], name: str) -> Array:
+    """Concatenate a column of all entries; labels of different types become strings."""
+    if not parts:
+        return np.empty(0, dtype=np.str_ if name == "name" else np.int64 if name in ("label", "count") else np.float64)
+    if len({"U" if part.dtype.kind == "U" else "S" if part.dtype.kind == "S" else "n" for part in parts}) > 1:
+        parts = [part.astype(np.str_) for part in parts]
+    return np.concatenate(parts)

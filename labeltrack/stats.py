@@ -1,0 +1,431 @@
+"""`LabelStats`: exact statistics a label, merged exactly, rounded when they are read."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltrack import _tables, bounds
+from labeltrack._accumulate import Accumulator, Totals
+from labeltrack._labels import union
+from labeltrack.errors import listing, missing_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+NanPolicy = Literal["propagate", "omit", "raise"]
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+STATISTICS = ("count", "sum", "mean", "std", "min", "max")
+"""Names of the statistics, in the order of every table."""
+
+
+class LabelRow(NamedTuple):
+    """The statistics of one label."""
+
+    label: Any
+    name: str
+    count: int
+    sum: float
+    mean: float
+    std: float
+    min: float
+    max: float
+
+
+def check_nan_policy(policy: Any) -> NanPolicy:
+    """Return the policy, or say which there are.
+
+    Raises:
+        ValueError: Not one of the three.
+    """
+    if policy not in get_args(NanPolicy):
+        msg = f"nan_policy: unknown option {policy!r}; allowed are {listing(get_args(NanPolicy))}"
+        raise ValueError(msg)
+    return cast("NanPolicy", policy)
+
+
+class LabelStats:
+    """Count, sum, mean, standard deviation, minimum and maximum for each of K labels.
+
+    Exact sufficient statistics are kept; every number that is read is the exact value, as rational
+    arithmetic has it, rounded once. Objects are immutable; merging makes new ones.
+
+    Attributes:
+        labels: ``(K,)`` label values, sorted: bool, int64 (uint64 only for labels beyond it), float64 or strings.
+        names: ``(K,)`` display names, strings.
+        count: ``(K,)`` int64, number of samples: NaN are counted under ``"propagate"``, not otherwise.
+        sum: ``(K,)`` float64.
+        mean: ``(K,)`` float64, NaN where `count` is 0.
+        std: ``(K,)`` float64, sample standard deviation (ddof=1); 0.0 where `count` is 1.
+        min: ``(K,)`` float64.
+        max: ``(K,)`` float64.
+
+    Where a label has infinite samples, sum and mean are the infinity (NaN if there are both), std is NaN.
+    Where a result is beyond the largest double, it is infinite.
+
+    Example:
+        >>> import labeltrack as lt
+        >>> stats = lt.label_stats(["cat", "dog", "cat"], [0.5, 2.0, 1.5])
+        >>> stats["cat"].mean, stats.count
+        (1.0, array([2, 1]))
+    """
+
+    def __init__(
+        self,
+        labels: Array,
+        accumulator: Accumulator,
+        *,
+        names: Mapping[Any, str] | None = None,
+        nan_policy: NanPolicy = "propagate",
+    ) -> None:
+        """Wrap a sorted label array and the accumulator with its slots in the same order.
+
+        Args:
+            labels: ``(K,)`` sorted, without repeats.
+            accumulator: K slots; not to be changed afterwards.
+            names: Display names of labels; the others are called what they are.
+            nan_policy: What NaN samples do when statistics are read.
+        """
+        self._labels = labels
+        self._accumulator = accumulator
+        self._names = dict(names or {})
+        self._nan_policy = check_nan_policy(nan_policy)
+
+    # -- columns ------------------------------------------------------------------------------------------
+
+    @property
+    def labels(self) -> Array:
+        """``(K,)`` label values, sorted."""
+        return _readonly(self._labels)
+
+    @cached_property
+    def names(self) -> npt.NDArray[np.str_]:
+        """``(K,)`` display names: those of the mapping, else the label written out."""
+        if self._labels.dtype.kind == "S":
+            plain: Any = np.array([word.decode("utf-8", "backslashreplace") for word in self._labels.tolist()], dtype=str)
+        else:
+            plain = self._labels.astype(np.str_)
+        if self._names:
+            pairs = zip(self._labels.tolist(), plain.tolist(), strict=True)
+            plain = np.array([self._names.get(label, name) for label, name in pairs], dtype=np.str_)
+        return _readonly(plain)
+
+    @property
+    def nan_policy(self) -> NanPolicy:
+        """What NaN samples do when statistics are read."""
+        return self._nan_policy
+
+    @property
+    def count(self) -> Integers:
+        """``(K,)`` int64 number of samples."""
+        return self._totals.count
+
+    @property
+    def sum(self) -> Floats:
+        """``(K,)`` float64 sum."""
+        return self._totals.sum
+
+    @property
+    def mean(self) -> Floats:
+        """``(K,)`` float64 arithmetic mean."""
+        return self._totals.mean
+
+    @property
+    def std(self) -> Floats:
+        """``(K,)`` float64 sample standard deviation, ddof=1; 0.0 where `count` is 1."""
+        return self._totals.std
+
+    @property
+    def min(self) -> Floats:
+        """``(K,)`` float64 smallest sample."""
+        return self._totals.min
+
+    @property
+    def max(self) -> Floats:
+        """``(K,)`` float64 largest sample."""
+        return self._totals.max
+
+    @property
+    def nan_count(self) -> Integers:
+        """``(K,)`` int64 number of NaN samples, whatever the policy."""
+        return _readonly(self._accumulator.nonfinite[:, 0].copy())
+
+    @cached_property
+    def _totals(self) -> Totals:
+        """Every statistic with the policy applied."""
+        self.check_finite()
+        finite = self._accumulator.totals()
+        nan, up, down = self._accumulator.nonfinite.T
+        count, total, mean, std, low, high = finite
+        count = count + up + down
+        if up.any() or down.any():
+            either, both = (up + down) > 0, (up > 0) & (down > 0)
+            infinite = np.where(both, np.nan, np.where(up > 0, np.inf, -np.inf))
+            total, mean = np.where(either, infinite, total), np.where(either, infinite, mean)
+            std = np.where(either, np.nan, std)
+            low = np.where(down > 0, -np.inf, np.where((up > 0) & np.isnan(low), np.inf, low))
+            high = np.where(up > 0, np.inf, np.where((down > 0) & np.isnan(high), -np.inf, high))
+        if self._nan_policy == "propagate" and nan.any():
+            count = count + nan
+            total, mean, std, low, high = (np.where(nan > 0, np.nan, x) for x in (total, mean, std, low, high))
+        return Totals(*(_readonly(column) for column in (count, total, mean, std, low, high)))
+
+    def check_finite(self) -> None:
+        """Raise if there are NaN samples and the policy is ``"raise"``.
+
+        Raises:
+            ValueError: Names the labels and how many NaN each has.
+        """
+        if self._nan_policy != "raise":
+            return
+        nan = self._accumulator.nonfinite[:, 0]
+        where = np.flatnonzero(nan)
+        if where.size:
+            found = ", ".join(f"{self.names[k]} ({nan[k]})" for k in where[:10].tolist())
+            more = f", … ({where.size} labels in all)" if where.size > 10 else ""
+            msg = (
+                f"{int(nan.sum())} NaN samples under nan_policy='raise', by label (how many): {found}{more}. "
+                "Use nan_policy='omit' to leave them out or 'propagate' to let them show"
+            )
+            raise ValueError(msg)
+
+    def with_nan_policy(self, nan_policy: NanPolicy) -> LabelStats:
+        """Return the same statistics read under another policy; nothing is recomputed.
+
+        Args:
+            nan_policy: ``"propagate"`` (a label with NaN has NaN statistics), ``"omit"`` or ``"raise"``.
+
+        Raises:
+            ValueError: An unknown policy, or NaN samples under ``"raise"``.
+        """
+        other = LabelStats(self._labels, self._accumulator, names=self._names, nan_policy=nan_policy)
+        other.check_finite()
+        return other
+
+    # -- reading ------------------------------------------------------------------------------------------
+
+    def bounds(self, bound: str | None = "std") -> bounds.Band:
+        """Return the band of every label.
+
+        Args:
+            bound: ``"std"`` (mean ∓ std), ``"range"`` (min, max) or None (the mean thrice).
+
+        Returns:
+            ``(low, centre, high)``, each ``(K,)`` float64.
+
+        Raises:
+            ValueError: There is no such bound.
+        """
+        return bounds.resolve(bound).band(self)
+
+    def __len__(self) -> int:
+        """Return the number of labels."""
+        return int(self._labels.shape[0])
+
+    def __getitem__(self, label: Any) -> LabelRow:
+        """Return the statistics of a label, given by its value or its display name.
+
+        Raises:
+            KeyError: There is no such label; the message names the nearest.
+        """
+        return self._row(self.index(label))
+
+    def __contains__(self, label: Any) -> bool:
+        """Return whether a label, given by value or display name, has samples."""
+        return self._find(label) is not None
+
+    def __iter__(self) -> Iterator[LabelRow]:
+        """Iterate over the rows, in order of labels."""
+        return (self._row(k) for k in range(len(self)))
+
+    def index(self, label: Any) -> int:
+        """Return the place of a label, given by its value or its display name.
+
+        Raises:
+            KeyError: There is no such label; the message names the nearest.
+        """
+        found = self._find(label)
+        if found is None:
+            known = self.names.tolist() if self._names and isinstance(label, str) else self._labels.tolist()
+            raise missing_key(label, known, "label")
+        return found
+
+    def _find(self, label: Any) -> int | None:
+        wanted = label.item() if isinstance(label, np.generic) else label
+        try:
+            return self._places.get(wanted)
+        except TypeError:  # not hashable, so no label
+            return None
+
+    @cached_property
+    def _places(self) -> dict[Any, int]:
+        """Where each label and each display name is; a label wins over a name."""
+        places: dict[Any, int] = {}
+        if self._names:
+            places.update((name, k) for k, name in enumerate(self.names.tolist()))
+        places.update((label, k) for k, label in enumerate(self._labels.tolist()))
+        return places
+
+    def _row(self, k: int) -> LabelRow:
+        values = [getattr(self, name)[k].item() for name in STATISTICS]
+        return LabelRow(self._labels[k].item(), str(self.names[k]), *values)
+
+    def order(self, by: str = "mean", *, descending: bool = True) -> Integers:
+        """Return the places of the labels, ranked; NaN comes first, ties are in order of labels.
+
+        Args:
+            by: A statistic: count, sum, mean, std, min or max.
+            descending: Whether the largest comes first.
+
+        Raises:
+            ValueError: There is no such statistic.
+        """
+        column = self.column(by)
+        ranked = -column.astype(np.float64) if descending else column.astype(np.float64)
+        places = np.lexsort((ranked, ~np.isnan(ranked)))
+        return cast("Integers", places)
+
+    def column(self, statistic: str) -> Array:
+        """Return one statistic of every label by name.
+
+        Raises:
+            ValueError: There is no such statistic.
+        """
+        if statistic not in STATISTICS:
+            msg = f"unknown statistic {statistic!r}; there are {listing(STATISTICS)}"
+            raise ValueError(msg)
+        return cast("Array", getattr(self, statistic))
+
+    def columns(self) -> dict[str, Array]:
+        """Return label, name and every statistic as a dict of ``(K,)`` arrays."""
+        head: dict[str, Array] = {"label": self.labels, "name": self.names}
+        return head | {name: self.column(name) for name in STATISTICS}
+
+    # -- merging ------------------------------------------------------------------------------------------
+
+    def merge(self, other: LabelStats) -> LabelStats:
+        """Return the statistics of both sets of samples together.
+
+        Args:
+            other: May have other labels.
+
+        Returns:
+            A new object, bit for bit what one pass over all the samples gives. Its policy is this one's.
+
+        Raises:
+            TypeError: `other` is no LabelStats, or its labels cannot be ordered among these.
+            ValueError: The two give one label different names, or disagree on the policy.
+        """
+        return merge_stats([self, other])
+
+    # -- looks --------------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        """Return a table: every label, or the first and last few."""
+        return _tables.text(f"LabelStats of {len(self)} labels", self._shown(), len(self))
+
+    def _repr_html_(self) -> str:
+        return _tables.html(f"LabelStats of {len(self)} labels", self._shown(), len(self))
+
+    def _shown(self) -> list[tuple[Any, ...]]:
+        places = _tables.shown_places(len(self))
+        stats = self if self._nan_policy != "raise" else self.with_nan_policy("propagate") if self.nan_count.any() else self
+        header = ("label", *(("name",) if self._names else ()), *STATISTICS)
+        rows: list[tuple[Any, ...]] = [header]
+        for k in places:
+            row = stats._row(k)  # noqa: SLF001 (of this very class)
+            rows.append(tuple(getattr(row, name) for name in header))
+        return rows
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Offer the columns to polars, pandas, duckdb and pyarrow (Arrow PyCapsule interface).
+
+        Raises:
+            ImportError: pyarrow is not installed (extra ``arrow``).
+        """
+        return _tables.arrow_stream(self.columns(), requested_schema)
+
+    # -- state --------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything as a dict of numpy arrays and plain Python values."""
+        return {
+            "labels": self._labels.copy(),
+            "names": dict(self._names),
+            "nan_policy": self._nan_policy,
+            "accumulator": self._accumulator.__getstate__(),
+        }
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> LabelStats:
+        """Return the object whose `state_dict` this is."""
+        accumulator = Accumulator(0)
+        accumulator.__setstate__(state["accumulator"])
+        return cls(
+            np.array(state["labels"]), accumulator, names=state["names"], nan_policy=check_nan_policy(state["nan_policy"])
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state for pickle."""
+        return self.state_dict()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore the state from pickle."""
+        self.__dict__.update(type(self).from_state_dict(state).__dict__)
+
+
+def merge_stats(parts: Iterable[LabelStats]) -> LabelStats:
+    """Return the statistics of all the samples of several objects together.
+
+    Args:
+        parts: At least one; their labels may differ.
+
+    Returns:
+        A new object sharing no memory with the parts, bit for bit what one pass over all their samples gives,
+        in whatever order they come.
+
+    Raises:
+        TypeError: A part is no LabelStats, or labels cannot be ordered among each other.
+        ValueError: There are no parts, they name one label differently, or they differ in policy.
+
+    Example:
+        >>> import labeltrack as lt
+        >>> lt.merge_stats([lt.label_stats([1], [0.5]), lt.label_stats([1, 2], [1.5, 3.0])]).mean
+        array([1., 3.])
+    """
+    parts = list(parts)
+    if not parts:
+        msg = "merge_stats() of nothing; pass at least one LabelStats"
+        raise ValueError(msg)
+    names: dict[Any, str] = {}
+    for part in parts:
+        if not isinstance(part, LabelStats):
+            msg = f"expected a LabelStats to merge, got {type(part).__name__}"
+            raise TypeError(msg)
+        if part.nan_policy != parts[0].nan_policy:
+            msg = f"cannot merge nan_policy {parts[0].nan_policy!r} with {part.nan_policy!r}; use with_nan_policy() first"
+            raise ValueError(msg)
+        for label, name in part._names.items():  # noqa: SLF001 (of this module's own class)
+            if names.setdefault(label, name) != name:
+                msg = f"label {label!r} is called {names[label]!r} in one part and {name!r} in another"
+                raise ValueError(msg)
+    labels, slots = union([part._labels for part in parts])  # noqa: SLF001
+    accumulator = Accumulator(labels.shape[0])
+    for part, places in zip(parts, slots, strict=True):
+        accumulator.merge(part._accumulator, places)  # noqa: SLF001
+    accumulator.release()
+    return LabelStats(labels, accumulator, names=names, nan_policy=parts[0].nan_policy)
+
+
+def _readonly(array: Any) -> Any:
+    """Return a view that cannot be written through: columns are cached and shared."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,394 @@
+"""`LabelTracker`: the training-loop trace."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltrack._arrays import flat_pair, to_values
+from labeltrack._buffers import SampleBuffer
+from labeltrack._labels import (
+    BOOL,
+    BYTES,
+    INTEGER,
+    STRING,
+    UNSIGNED,
+    Keyspace,
+    LabelMapping,
+    Vocabulary,
+    integer_keys,
+    label_array,
+    label_kind,
+)
+from labeltrack._reduce import reduce_chunks
+from labeltrack._select import Selection
+from labeltrack.bounds import resolve_all
+from labeltrack.errors import LabelTrackWarning, missing_key
+from labeltrack.functional import warn_nothing_mapped
+from labeltrack.history import History, check_step
+from labeltrack.stats import LabelStats, NanPolicy, check_nan_policy, merge_stats
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Array = npt.NDArray[Any]
+
+STATE_VERSION = 1
+_WHOLE = {BOOL, INTEGER, UNSIGNED}
+
+
+@dataclass
+class _Stream:
+    """The samples of one mode and dataset since the last end of an epoch."""
+
+    kind: str
+    buffer: SampleBuffer
+    folded: LabelStats | None = None
+
+    def empty(self) -> bool:
+        """Return whether nothing was recorded since."""
+        return self.folded is None and not len(self.buffer)
+
+
+class LabelTracker:
+    """Track a per-sample metric by label while a model trains.
+
+    Batches are copied into preallocated buffers; the statistics are computed when the epoch ends, in one compiled
+    pass, exactly.
+
+    Args:
+        label: Name of the label, such as its key in a batch.
+        metric: Name of the metric.
+        label_mapping: ``{display name: label value}``; other labels are passed over. None tracks every label.
+        bounds: Bands that pictures show: None, ``"std"``, ``"range"``, or an iterable of these.
+        mode: Modes to track: None for all, a name, several, or ``"!name"`` for all but it. Updates in other modes
+            are ignored.
+        ds_id: Dataset ids to track, likewise.
+        outputs: Name of the result; ``f"{metric}_by_{label}"`` by default.
+        nan_policy: What NaN samples do: ``"propagate"`` into the statistics of their label, ``"omit"``, or
+            ``"raise"`` at the end of the epoch.
+        max_buffer_bytes: Memory for samples. When it is full, they are folded into running statistics, which
+            changes no bit of the result.
+
+    Raises:
+        TypeError: An argument of the wrong type.
+        ValueError: An unknown option, or an argument that contradicts itself.
+
+    Example:
+        >>> import numpy as np
+        >>> tracker = LabelTracker(label="y", metric="ce")
+        >>> for epoch in (1, 2):
+        ...     tracker.update(np.array([0, 1, 1]), np.array([0.5, 1.0, 3.0]) / epoch)
+        ...     stats = tracker.end_epoch(epoch)
+        >>> stats.mean
+        array([0.25, 1.  ])
+        >>> tracker.history.series(1, "mean")
+        (array([1, 2]), array([2., 1.]))
+    """
+
+    def __init__(
+        self,
+        label: str,
+        metric: str,
+        label_mapping: Mapping[str, Any] | None = None,
+        bounds: str | Iterable[str | None] | None = "std",
+        mode: str | Iterable[str] | None = None,
+        ds_id: str | Iterable[str] | None = None,
+        outputs: str | None = None,
+        *,
+        nan_policy: NanPolicy = "propagate",
+        max_buffer_bytes: int = 256 * 2**20,
+    ) -> None:
+        for name, value in (("label", label), ("metric", metric), ("outputs", outputs)):
+            if not isinstance(value, str) and not (name == "outputs" and value is None):
+                msg = f"{name} must be a string, got {type(value).__name__}"
+                raise TypeError(msg)
+        if isinstance(max_buffer_bytes, bool) or not isinstance(max_buffer_bytes, (int, np.integer)) or max_buffer_bytes < 1:
+            msg = f"max_buffer_bytes must be a positive integer, got {max_buffer_bytes!r}"
+            raise ValueError(msg)
+        self.label = label
+        self.metric = metric
+        self.label_mapping = None if label_mapping is None else dict(label_mapping)
+        self.bounds = tuple(bound.name for bound in resolve_all(bounds))
+        self.mode = mode if mode is None or isinstance(mode, str) else list(mode)
+        self.ds_id = ds_id if ds_id is None or isinstance(ds_id, str) else list(ds_id)
+        self.outputs = f"{metric}_by_{label}" if outputs is None else outputs
+        self.nan_policy: NanPolicy = check_nan_policy(nan_policy)
+        self.max_buffer_bytes = int(max_buffer_bytes)
+        self.history = History(metric=metric, label=label, bounds=self.bounds)
+        self._mapping = None if label_mapping is None else LabelMapping(label_mapping)
+        self._modes = Selection(self.mode, "mode")
+        self._ds_ids = Selection(self.ds_id, "ds_id")
+        self._streams: dict[tuple[str, str], _Stream] = {}
+        self._words = {STRING: Vocabulary(), BYTES: Vocabulary()}
+        self._warned = False
+
+    # -- recording ----------------------------------------------------------------------------------------
+
+    def update(self, labels: Any, values: Any, *, mode: str = "train", ds_id: str = "") -> None:
+        """Record the samples of one batch.
+
+        Args:
+            labels: ``(N,)`` or ``(N, 1)`` integers, bools, floats or strings, as any array-like.
+            values: As many real numbers, as any array-like; or labels and values of one same shape.
+            mode: Mode of the batch.
+            ds_id: Dataset of the batch.
+
+        Raises:
+            TypeError: Labels or values of a type that cannot be used, or other labels than before in this epoch.
+            ValueError: Shapes that do not belong together, or NaN labels. A batch that raises leaves no trace.
+        """
+        # The common batch, two one-dimensional numpy arrays of the dtypes of the batch before, takes two slice
+        # assignments and five comparisons. Everything else goes the checked road.
+        stream = self._streams.get((mode, ds_id))
+        if (
+            stream is not None
+            and type(labels) is np.ndarray
+            and type(values) is np.ndarray
+            and stream.kind == INTEGER
+            and stream.buffer.try_append(labels, values)
+        ):
+            return
+        self._update(labels, values, mode, ds_id)
+
+    def update_batch(self, batch: Mapping[str, Any], *, mode: str = "train", ds_id: str = "") -> None:
+        """Record the samples of a batch that is a mapping: its label and its metric are looked up by their names.
+
+        Args:
+            batch: Has the keys that the tracker's `label` and `metric` name.
+            mode: Mode of the batch.
+            ds_id: Dataset of the batch.
+
+        Raises:
+            KeyError: A key is missing; the message lists those that are there.
+            TypeError: See `update`.
+            ValueError: See `update`.
+        """
+        for what, key in (("label", self.label), ("metric", self.metric)):
+            if key not in batch:
+                raise missing_key(key, batch, f"{what} key in the batch:")
+        self.update(batch[self.label], batch[self.metric], mode=mode, ds_id=ds_id)
+
+    def _update(self, labels: Any, values: Any, mode: str, ds_id: str) -> None:
+        for what, name in (("mode", mode), ("ds_id", ds_id)):
+            if not isinstance(name, str):
+                msg = f"{what} must be a string, got {type(name).__name__} {name!r}"
+                raise TypeError(msg)
+        if mode not in self._modes or ds_id not in self._ds_ids:
+            return
+        samples = to_values(values)
+        stream = self._streams.get((mode, ds_id))
+        array: Any
+        if type(labels) is list and labels and type(labels[0]) is str and samples.shape == (len(labels),):
+            kind, array = STRING, labels  # coded as it is: making an array of it first would take twice as long
+        else:
+            array, samples = flat_pair(label_array(labels), samples)
+            kind = label_kind(array)
+            kind, array = _whole_numbers(kind, array, None if stream is None or stream.empty() else stream.kind)
+        if stream is not None and not stream.empty() and kind != stream.kind and not {kind, stream.kind} <= _WHOLE:
+            msg = (
+                f"labels of mode {mode!r} were {stream.kind} labels so far in this epoch and are {kind} labels now; "
+                "convert them to one type (this batch was not recorded)"
+            )
+            raise TypeError(msg)
+        keys = self._words[kind].encode(array) if kind in self._words else integer_keys(array, kind)
+        if stream is None or (stream.empty() and stream.kind != kind):
+            stream = self._streams[mode, ds_id] = _Stream(kind, SampleBuffer(keys.dtype, samples.dtype))
+        if not stream.buffer.append(keys, samples, self._budget()):
+            self._make_room(stream, kind, keys, samples)
+        if kind != stream.kind:
+            stream.kind = INTEGER if UNSIGNED not in (kind, stream.kind) else UNSIGNED
+
+    def _budget(self) -> int:
+        return max(0, self.max_buffer_bytes - sum(stream.buffer.nbytes for stream in self._streams.values()))
+
+    def _make_room(self, stream: _Stream, kind: str, keys: Array, samples: Array) -> None:
+        """Fold what is there into running statistics; a batch larger than all the memory is folded at once."""
+        self._fold(stream)
+        if stream.buffer.append(keys, samples, self._budget()):
+            return
+        chunk = (np.ascontiguousarray(keys), np.ascontiguousarray(samples))
+        stats = self._reduce([chunk], kind)
+        stream.folded = stats if stream.folded is None else merge_stats([stream.folded, stats])
+
+    def _fold(self, stream: _Stream) -> None:
+        if len(stream.buffer):
+            stream.folded = self._stats(stream)
+            stream.buffer.clear()
+
+    # -- the end of an epoch ------------------------------------------------------------------------------
+
+    def end_epoch(self, step: int, *, mode: str = "train") -> LabelStats:
+        """Compute the statistics of the samples recorded in a mode since the last call, and enter them in the history.
+
+        Args:
+            step: The epoch or step, an integer that the history does not have yet in that mode.
+            mode: The mode that ended.
+
+        Returns:
+            Statistics of all dataset ids pooled. Empty, and not entered in the history, if nothing was recorded.
+
+        Raises:
+            TypeError: `step` is no integer.
+            ValueError: The history has that step, or there are NaN under ``nan_policy="raise"``. Samples stay
+                recorded in either case.
+        """
+        step = check_step(step)
+        streams = {ds_id: s for (of, ds_id), s in self._streams.items() if of == mode and not s.empty()}
+        stats = {ds_id: self._stats(stream) for ds_id, stream in streams.items()}
+        for part in stats.values():
+            part.check_finite()
+        if not stats:
+            return self._reduce([], INTEGER)
+        pooled = merge_stats(stats.values()) if len(stats) > 1 else next(iter(stats.values()))
+        if not len(pooled) and self._mapping is not None and not self._warned:
+            self._warned = True
+            warn_nothing_mapped(self._mapping, self._occurred(streams.values()), stacklevel=2)
+        self.history.add_all(step, {ds_id: part for ds_id, part in stats.items() if len(part)}, mode=mode)
+        for stream in streams.values():
+            stream.folded = None
+            stream.buffer.clear()
+        return pooled
+
+    def _stats(self, stream: _Stream) -> LabelStats:
+        """Return the statistics of a stream so far."""
+        if not len(stream.buffer) and stream.folded is not None:
+            return stream.folded
+        fresh = self._reduce(stream.buffer.filled(), stream.kind)
+        return fresh if stream.folded is None else merge_stats([stream.folded, fresh])
+
+    def _reduce(self, chunks: list[tuple[Array, Array]], kind: str) -> LabelStats:
+        space = self._words[kind].keyspace(kind) if kind in self._words else Keyspace(kind)
+        wanted = None if self._mapping is None else space.encode(self._mapping.labels)
+        labels, accumulator = reduce_chunks(chunks, space, wanted=wanted)
+        names = None if self._mapping is None else self._mapping.names
+        return LabelStats(labels, accumulator, names=names, nan_policy=self.nan_policy)
+
+    def _occurred(self, streams: Iterable[_Stream]) -> list[Any]:
+        """Return some of the labels that the streams hold, whether mapped or not."""
+        found: dict[Any, None] = {}
+        for stream in streams:
+            space = self._words[stream.kind].keyspace(stream.kind) if stream.kind in self._words else Keyspace(stream.kind)
+            for keys, _ in stream.buffer.filled()[:1]:
+                some = np.unique(keys[:100_000]).astype(np.int64)
+                found.update(dict.fromkeys(space.decode(some).tolist()))
+        return list(found)
+
+    # -- state --------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return history and the samples of the running epoch as plain Python values and numpy arrays.
+
+        The arguments of the tracker are not part of it: load it into a tracker made with the same ones.
+        """
+        streams = []
+        for (mode, ds_id), stream in self._streams.items():
+            filled = stream.buffer.filled()
+            streams.append(
+                {
+                    "mode": mode,
+                    "ds_id": ds_id,
+                    "kind": stream.kind,
+                    "labels": [keys.copy() for keys, _ in filled],
+                    "values": [values.copy() for _, values in filled],
+                    "folded": None if stream.folded is None else stream.folded.state_dict(),
+                }
+            )
+        return {
+            "version": STATE_VERSION,
+            "label": self.label,
+            "metric": self.metric,
+            "history": self.history.state_dict(),
+            "words": {kind: list(vocabulary.words) for kind, vocabulary in self._words.items()},
+            "streams": streams,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict`; what this tracker has recorded is replaced.
+
+        Args:
+            state: From a tracker of the same label and metric.
+
+        Raises:
+            TypeError: It is no state of a tracker.
+            ValueError: It is of another label or metric, or of a later version.
+        """
+        if not isinstance(state, Mapping) or "version" not in state:
+            msg = "expected the state_dict() of a LabelTracker"
+            raise TypeError(msg)
+        if state["version"] != STATE_VERSION:
+            msg = f"state of version {state['version']} cannot be read, expected {STATE_VERSION}; update labeltrack"
+            raise ValueError(msg)
+        for name in ("label", "metric"):
+            if state[name] != getattr(self, name):
+                msg = f"state of {name} {state[name]!r} cannot be loaded into a tracker of {getattr(self, name)!r}"
+                raise ValueError(msg)
+        history = History.from_state_dict(state["history"])
+        words = {kind: Vocabulary(state["words"][kind]) for kind in self._words}
+        streams: dict[tuple[str, str], _Stream] = {}
+        for entry in state["streams"]:
+            chunks = list(zip(entry["labels"], entry["values"], strict=True))
+            dtypes = (chunks[0][0].dtype, chunks[0][1].dtype) if chunks else (np.dtype(np.int64), np.dtype(np.float32))
+            stream = _Stream(entry["kind"], SampleBuffer(*dtypes))
+            for keys, values in chunks:
+                stream.buffer.append(keys, values)
+            if entry["folded"] is not None:
+                stream.folded = LabelStats.from_state_dict(entry["folded"])
+            streams[entry["mode"], entry["ds_id"]] = stream
+        self.history, self._words, self._streams = history, words, streams
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return arguments and state, for pickle."""
+        arguments = {
+            name: getattr(self, name)
+            for name in (
+                "label", "metric", "label_mapping", "bounds", "mode", "ds_id", "outputs", "nan_policy", "max_buffer_bytes",
+            )
+        }  # fmt: skip
+        return {"arguments": arguments, "state": self.state_dict(), "warned": self._warned}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore from pickle."""
+        self.__init__(**state["arguments"])  # type: ignore[misc]
+        self.load_state_dict(state["state"])
+        self._warned = state["warned"]
+
+    def __repr__(self) -> str:
+        """Return arguments, and what is recorded."""
+        pending = sum(len(stream.buffer) for stream in self._streams.values())
+        return (
+            f"LabelTracker(label={self.label!r}, metric={self.metric!r}, bounds={self.bounds!r}): "
+            f"{len(self.history)} entries in the history, {pending} samples since"
+        )
+
+
+def _whole_numbers(kind: str, array: Array, before: str | None) -> tuple[str, Array]:
+    """Bring uint64 labels and signed ones together, as far as one 64-bit type holds them all.
+
+    Args:
+        kind: Kind of this batch.
+        array: Its ``(N,)`` labels.
+        before: Kind of the epoch so far, None at its start.
+
+    Returns:
+        The kind to record the batch under, and its labels.
+
+    Raises:
+        TypeError: No one type holds the labels of the epoch.
+    """
+    if kind == UNSIGNED and before != UNSIGNED and (not array.size or int(array.max()) < 2**63):
+        return INTEGER, array.view(np.int64) if array.flags.c_contiguous else array.astype(np.int64)
+    if kind in _WHOLE and before in _WHOLE and (kind == UNSIGNED) != (before == UNSIGNED):
+        if kind == UNSIGNED or (array.size and int(array.min()) < 0):
+            msg = "labels above 2**63 - 1 and signed integer labels cannot be tracked together (this batch was not recorded)"
+            raise TypeError(msg)
+        return UNSIGNED, array.astype(np.uint64)
+    return kind, array
+
+
+__all__ = ["LabelTracker", "LabelTrackWarning"]
