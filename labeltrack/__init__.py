@@ -4,7 +4,7 @@ Example:
     >>> import labeltrack as lt
     >>> tracker = lt.LabelTracker(label="y", metric="ce")
     >>> tracker.update([0, 1, 1], [0.5, 2.0, 3.0])
-    >>> tracker.end_epoch(1)["1"].mean
+    >>> tracker.end_epoch(1)[1].mean
     2.5
 """
 

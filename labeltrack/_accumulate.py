@@ -33,7 +33,7 @@ def kernels() -> ModuleType:
 class Totals(NamedTuple):
     """Finite samples of every slot, finalised: each entry is the exact value rounded once."""
 
-    count: Integers
+    count: Integers  # type: ignore[assignment]  # hides tuple.count, which nobody misses
     sum: Floats
     mean: Floats
     std: Floats
@@ -69,6 +69,7 @@ class Accumulator:
         self._new_keys: Integers | None = None
         self._new_values: Floats | None = None
         self._new = 0
+        self._left_over = _SPILL_ROOM
         self._settled = True
 
     # -- adding -------------------------------------------------------------------------------------------
@@ -99,9 +100,9 @@ class Accumulator:
         module = kernels()
         reduce = module.reduce_float32 if samples.dtype == np.float32 else module.reduce_float64
         position, end = start, samples.shape[0] if stop is None else stop
-        self._settled = False
         while position < end:
             keys, values = self._room()
+            self._settled = False  # after _room(), which may settle
             reached, self._new = reduce(
                 labels,
                 samples,
@@ -125,10 +126,10 @@ class Accumulator:
     def merge(self, other: Accumulator, slots: Integers) -> None:
         """Add slot ``i`` of another accumulator to slot ``slots[i]`` of this one. `other` is only read."""
         module = kernels()
-        self._settled = False
         position = 0
         while position < other.size:
             keys, values = self._room()
+            self._settled = False
             position, self._new = module.merge_rows(
                 self.rows,
                 self.counts,
@@ -143,6 +144,7 @@ class Accumulator:
                 self._new,
             )
         for keys, values in other.spills():
+            self._settled = False
             self.keys = np.concatenate([self.keys, slots[keys // KINDS] * KINDS + keys % KINDS])
             self.values = np.concatenate([self.values, values])
 
@@ -171,8 +173,6 @@ class Accumulator:
         if self.keys.size > 2 * self._left_over:
             self.settle()
 
-    _left_over = 0
-
     def settle(self) -> None:
         """Fold the spills into the rows; what remains beside them is as short as it can be."""
         if self._settled:
@@ -191,9 +191,7 @@ class Accumulator:
             while position < keys.size:
                 out_keys = np.empty(room, dtype=np.int64)
                 out_values = np.empty(room, dtype=np.float64)
-                position, n = module.settle(
-                    keys, values, position, self.rows, digits, out_keys, out_values
-                )
+                position, n = module.settle(keys, values, position, self.rows, digits, out_keys, out_values)
                 left.append((out_keys[:n].copy(), out_values[:n].copy()))
             self.keys = np.concatenate([k for k, _ in left])
             self.values = np.concatenate([v for _, v in left])

@@ -63,7 +63,8 @@ def to_numpy(data: Any, what: str) -> Array:
     elif array.dtype.kind == "V" and array.dtype.name == "bfloat16":
         array = array.astype(np.float32)
     elif array.dtype.kind == "T":  # numpy's variable-width StringDType
-        array = array.astype(np.str_)
+        width = int(np.strings.str_len(array).max()) if array.size else 1
+        array = array.astype(f"U{max(width, 1)}")
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     return array
@@ -100,7 +101,7 @@ def _from_protocol(data: Any, what: str) -> Array:
         convert = getattr(data, name, None)
         if callable(convert):
             return np.asarray(convert())
-    if hasattr(data, "__array__"):
+    if hasattr(data, "__array__") or _has_buffer(data):
         return np.asarray(data)
     if hasattr(data, "__dlpack__"):
         return np.from_dlpack(data)
@@ -109,6 +110,14 @@ def _from_protocol(data: Any, what: str) -> Array:
         f"or DLPack) or a list, got {type(data).__module__}.{type(data).__qualname__}"
     )
     raise TypeError(msg)
+
+
+def _has_buffer(data: Any) -> bool:
+    try:
+        memoryview(data)
+    except TypeError:
+        return False
+    return True
 
 
 def _from_objects(array: Array, what: str) -> Array:
@@ -181,7 +190,9 @@ def flat_pair(labels: Array, values: Array) -> tuple[Array, Array]:
     if label_column and value_column and n == m:
         return labels.reshape(-1), values.reshape(-1)
     if m == 1 and n > 1:
-        msg = f"got a single metric value for {n} labels (labels {labels.shape}, values {values.shape}). {_WRONG_VALUES}"
+        msg = (
+            f"got a single metric value for {n} labels (labels {labels.shape}, values {values.shape}). {_WRONG_VALUES}"
+        )
     elif labels.ndim == 2 and labels.shape[0] == m and value_column:
         msg = (
             f"labels of shape {labels.shape} with values of shape {values.shape} look one-hot encoded; "

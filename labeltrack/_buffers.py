@@ -106,7 +106,9 @@ class SampleBuffer:
         label_dtype = np.promote_types(self.label_dtype, labels.dtype)
         value_dtype = np.promote_types(self.value_dtype, values.dtype)
         rows = labels.shape[0]
-        room = sum(c.labels.shape[0] - c.used for c in self._chunks[self._open :] if _holds(c, label_dtype, value_dtype))
+        room = sum(
+            c.labels.shape[0] - c.used for c in self._chunks[self._open :] if _holds(c, label_dtype, value_dtype)
+        )
         if rows > room:
             size = self._next_size(rows - room, label_dtype.itemsize + value_dtype.itemsize, budget)
             if not size:

@@ -89,7 +89,7 @@ else:
 
 
 @_jit
-def two_sum(a: float, b: float) -> tuple[float, float]:
+def two_sum(a: Any, b: Any) -> tuple[Any, Any]:
     """Return ``s, e`` with ``s = fl(a + b)`` and ``s + e == a + b`` exactly (Knuth; no branch)."""
     s = a + b
     t = s - a
@@ -97,7 +97,7 @@ def two_sum(a: float, b: float) -> tuple[float, float]:
 
 
 @_jit
-def two_prod(a: float, b: float) -> tuple[float, float]:
+def two_prod(a: Any, b: Any) -> tuple[Any, Any]:
     """Return ``p, e`` with ``p = fl(a * b)`` and ``p + e == a * b`` exactly, barring underflow."""
     p = a * b
     return p, fma(a, b, -p)
@@ -109,7 +109,7 @@ def two_prod(a: float, b: float) -> tuple[float, float]:
 
 
 @_jit
-def _spill(keys: Any, values: Any, n: int, key: int, value: float) -> int:
+def _spill(keys: Any, values: Any, n: Any, key: Any, value: Any) -> Any:
     """Append one pair unless it is zero; return the new length."""
     if value == 0.0:
         return n
@@ -119,9 +119,7 @@ def _spill(keys: Any, values: Any, n: int, key: int, value: float) -> int:
 
 
 @_jit
-def _odd_sample(
-    slot: int, v: float, rows: Any, counts: Any, nonfinite: Any, keys: Any, values: Any, n: int
-) -> int:
+def _odd_sample(slot: int, v: float, rows: Any, counts: Any, nonfinite: Any, keys: Any, values: Any, n: Any) -> Any:
     """Account for a sample that is not an ordinary number; return the new number of spills (at most 3 more).
 
     NaN and the infinities are counted apart and never summed. A finite sample beyond ``HUGE`` or below
@@ -491,7 +489,7 @@ _FLOOR = 2.0**-900
 
 
 @_jit
-def _divide(a0: float, a1: float, b0: float, b1: float) -> tuple[float, float]:
+def _divide(a0: Any, a1: Any, b0: Any, b1: Any) -> Any:
     """Quotient of two double-doubles, as a double-double (long division, three steps)."""
     q0 = a0 / b0
     p, e = two_prod(q0, b0)
@@ -652,9 +650,7 @@ def encode_int64(
 
 
 @_jit
-def encode_rows(
-    rows: Any, start: int, stop: int, table: Any, first: Any, n: int, codes: Any
-) -> tuple[int, int]:
+def encode_rows(rows: Any, start: int, stop: int, table: Any, first: Any, n: int, codes: Any) -> tuple[int, int]:
     """Give each fixed-width row of words its code by open addressing; equal rows get equal codes.
 
     Args:

@@ -47,7 +47,7 @@ def label_kind(labels: Array) -> str:
     """
     dtype = labels.dtype
     kind = _KINDS.get(dtype.kind)
-    if kind is None or dtype.itemsize > 8 and dtype.kind == "f":
+    if kind is None or (dtype.itemsize > 8 and dtype.kind == "f"):
         msg = f"labels must be integers, bools, floats or strings, got dtype {dtype}"
         raise TypeError(msg)
     return UNSIGNED if dtype == np.uint64 else kind
@@ -162,11 +162,15 @@ class Vocabulary:
         getter = itemgetter(*words)  # one C loop: a list of 256 str takes 12 us, a comprehension 20 us
         try:
             found = getter(self._codes)
-        except KeyError:
-            for word in dict.fromkeys(words):  # distinct words, in order: not a loop over samples
-                if word not in self._codes:
-                    self._codes[word] = len(self.words)
-                    self.words.append(word)
+        except (KeyError, TypeError):
+            new = [word for word in dict.fromkeys(words) if word not in self._codes]  # distinct words, not samples
+            strange = {type(word).__name__ for word in new} - {"str", "bytes", "str_", "bytes_"}
+            if strange:
+                msg = f"labels mix strings with {', '.join(sorted(strange))}; pass one type"
+                raise TypeError(msg) from None
+            for word in new:
+                self._codes[word] = len(self.words)
+                self.words.append(word)
             found = getter(self._codes)
         return np.array(found, dtype=np.int32)
 
@@ -308,7 +312,7 @@ def _common_type(parts: Sequence[Array]) -> list[Array]:
         target = np.result_type(*[part.dtype for part in full]) if full else parts[0].dtype
     if FLOAT in kinds and kinds & {INTEGER, UNSIGNED}:
         for part in full:
-            if part.dtype.kind in "iu" and (np.abs(part.astype(np.float64)) > 2.0**53).any():
+            if part.dtype.kind in "iu" and (int(part.max()) > 2**53 or int(part.min()) < -(2**53)):
                 msg = "cannot put integer labels beyond 2**53 and float labels into one table without mixing them up"
                 raise TypeError(msg)
     return [part.astype(target) for part in parts]

@@ -64,7 +64,8 @@ class KeyTable:
         span = highest - lowest + 1
         if span <= max(_SMALL_SPAN, 2 * self._expected):
             self._accumulator = Accumulator(span)
-            self._accumulator.merge(old, np.arange(old.size, dtype=np.int64) + (self._low - lowest))
+            if old.size:
+                self._accumulator.merge(old, np.arange(old.size, dtype=np.int64) + (self._low - lowest))
             self._low = lowest
         else:
             used = old.occupied()

@@ -35,7 +35,9 @@ class Selection:
         names = [chosen] if isinstance(chosen, str) else list(chosen)
         for name in names:
             if not isinstance(name, str):
-                msg = f"{what} must be None, a string or an iterable of strings, got {type(name).__name__} {name!r} in it"
+                msg = (
+                    f"{what} must be None, a string or an iterable of strings, got {type(name).__name__} {name!r} in it"
+                )
                 raise TypeError(msg)
         if not names:
             msg = f"{what} is an empty iterable, so nothing would be tracked; pass None for every {what}"

@@ -50,9 +50,7 @@ def html(title: str, rows: Sequence[Sequence[Any]], total: int) -> str:
         cells.insert(1 + _HEAD, ["…"] * len(rows[0]))
     head = "".join(f"<th>{cell}</th>" for cell in cells[0])
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in cells[1:])
-    return (
-        f"<table><caption>{_html.escape(title)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    )
+    return f"<table><caption>{_html.escape(title)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def arrow_table(columns: Mapping[str, Any]) -> Any:
@@ -73,8 +71,10 @@ def arrow_table(columns: Mapping[str, Any]) -> Any:
     }
     types = {"U": pa.string(), "S": pa.binary()}
     return pa.table(
-        {name: array.cast(types[columns[name].dtype.kind]) if columns[name].dtype.kind in types else array
-         for name, array in arrays.items()}
+        {
+            name: array.cast(types[columns[name].dtype.kind]) if columns[name].dtype.kind in types else array
+            for name, array in arrays.items()
+        }
     )
 
 

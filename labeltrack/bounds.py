@@ -39,11 +39,11 @@ class Bound:
     band: Callable[[LabelStats], Band]
 
     def graph_key(self, metric: str) -> str:
-        """Return the key of the metric with this bound.
+        r"""Return the key of the metric with this bound.
 
         Example:
             >>> BOUNDS["range"].graph_key("ce")
-            'ce ($min, \\\\mu, max$)'
+            'ce ($min, \\mu, max$)'
         """
         return self.key.replace("{metric}", metric)
 

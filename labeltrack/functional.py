@@ -10,7 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._arrays import flat_pair, to_values
-from labeltrack._labels import BYTES, STRING, Keyspace, LabelMapping, encode_strings, integer_keys, label_array, label_kind
+from labeltrack._labels import (
+    BYTES,
+    STRING,
+    Keyspace,
+    LabelMapping,
+    encode_strings,
+    integer_keys,
+    label_array,
+    label_kind,
+)
 from labeltrack._reduce import reduce_chunks
 from labeltrack.errors import LabelTrackWarning, listing
 from labeltrack.stats import LabelStats, NanPolicy, check_nan_policy
@@ -62,7 +71,7 @@ def label_stats(
     chunk = (np.ascontiguousarray(keys), np.ascontiguousarray(flat_values))
     found, accumulator = reduce_chunks([chunk], space, wanted=wanted, threads=threads)
     if mapping is not None and flat_labels.size and not found.size:
-        warn_nothing_mapped(mapping, np.unique(flat_labels[:100_000]).tolist(), stacklevel=3)
+        warn_nothing_mapped(mapping, np.unique(flat_labels[:100_000]).tolist(), stacklevel=2)
     stats = LabelStats(found, accumulator, names=None if mapping is None else mapping.names, nan_policy=policy)
     stats.check_finite()
     return stats

@@ -41,7 +41,9 @@ class History:
         (array([1, 2]), array([2., 3.]))
     """
 
-    def __init__(self, *, metric: str = "metric", label: str = "label", bounds: Iterable[str | None] = ("std",)) -> None:
+    def __init__(
+        self, *, metric: str = "metric", label: str = "label", bounds: Iterable[str | None] = ("std",)
+    ) -> None:
         self.metric = metric
         self.label = label
         self.bounds: tuple[str | None, ...] = tuple(bounds)
@@ -169,7 +171,9 @@ class History:
                 values.append(column[stats.index(label)])
         if not steps:
             names = self.names()
-            raise missing_key(label, [*names, *(n for k, n in names.items() if n != str(k))], f"label in mode {mode!r}:")
+            raise missing_key(
+                label, [*names, *(n for k, n in names.items() if n != str(k))], f"label in mode {mode!r}:"
+            )
         return np.array(steps, dtype=np.int64), np.array(values)
 
     def worst(
@@ -314,7 +318,9 @@ class History:
         return f"History of {self.metric!r} by {self.label!r}: {len(self)} entries"
 
     def _shown(self) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = [("mode", "ds_id", "steps", "first", "last", "labels", "samples", "worst at last")]
+        rows: list[tuple[Any, ...]] = [
+            ("mode", "ds_id", "steps", "first", "last", "labels", "samples", "worst at last")
+        ]
         for mode, ds_id in dict.fromkeys((mode, ds_id) for mode, ds_id, _ in self._entries):
             of = {step: stats for (m, d, step), stats in self._entries.items() if (m, d) == (mode, ds_id)}
             last = of[max(of)]

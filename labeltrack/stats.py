@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NanPolicy = Literal["propagate", "omit", "raise"]
 
+_T = TypeVar("_T", bound=np.generic)
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -31,7 +32,7 @@ class LabelRow(NamedTuple):
 
     label: Any
     name: str
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody misses
     sum: float
     mean: float
     std: float
@@ -103,19 +104,21 @@ class LabelStats:
     @property
     def labels(self) -> Array:
         """``(K,)`` label values, sorted."""
-        return _readonly(self._labels)
+        return _frozen(self._labels)
 
     @cached_property
     def names(self) -> npt.NDArray[np.str_]:
         """``(K,)`` display names: those of the mapping, else the label written out."""
         if self._labels.dtype.kind == "S":
-            plain: Any = np.array([word.decode("utf-8", "backslashreplace") for word in self._labels.tolist()], dtype=str)
+            plain: Any = np.array(
+                [word.decode("utf-8", "backslashreplace") for word in self._labels.tolist()], dtype=str
+            )
         else:
             plain = self._labels.astype(np.str_)
         if self._names:
             pairs = zip(self._labels.tolist(), plain.tolist(), strict=True)
             plain = np.array([self._names.get(label, name) for label, name in pairs], dtype=np.str_)
-        return _readonly(plain)
+        return _frozen(plain)
 
     @property
     def nan_policy(self) -> NanPolicy:
@@ -155,7 +158,7 @@ class LabelStats:
     @property
     def nan_count(self) -> Integers:
         """``(K,)`` int64 number of NaN samples, whatever the policy."""
-        return _readonly(self._accumulator.nonfinite[:, 0].copy())
+        return _frozen(self._accumulator.nonfinite[:, 0].copy())
 
     @cached_property
     def _totals(self) -> Totals:
@@ -175,7 +178,7 @@ class LabelStats:
         if self._nan_policy == "propagate" and nan.any():
             count = count + nan
             total, mean, std, low, high = (np.where(nan > 0, np.nan, x) for x in (total, mean, std, low, high))
-        return Totals(*(_readonly(column) for column in (count, total, mean, std, low, high)))
+        return Totals(*(_frozen(column) for column in (count, total, mean, std, low, high)))
 
     def check_finite(self) -> None:
         """Raise if there are NaN samples and the policy is ``"raise"``.
@@ -289,8 +292,7 @@ class LabelStats:
         """
         column = self.column(by)
         ranked = -column.astype(np.float64) if descending else column.astype(np.float64)
-        places = np.lexsort((ranked, ~np.isnan(ranked)))
-        return cast("Integers", places)
+        return np.lexsort((ranked, ~np.isnan(ranked)))
 
     def column(self, statistic: str) -> Array:
         """Return one statistic of every label by name.
@@ -336,7 +338,9 @@ class LabelStats:
 
     def _shown(self) -> list[tuple[Any, ...]]:
         places = _tables.shown_places(len(self))
-        stats = self if self._nan_policy != "raise" else self.with_nan_policy("propagate") if self.nan_count.any() else self
+        stats = (
+            self if self._nan_policy != "raise" else self.with_nan_policy("propagate") if self.nan_count.any() else self
+        )
         header = ("label", *(("name",) if self._names else ()), *STATISTICS)
         rows: list[tuple[Any, ...]] = [header]
         for k in places:
@@ -369,7 +373,10 @@ class LabelStats:
         accumulator = Accumulator(0)
         accumulator.__setstate__(state["accumulator"])
         return cls(
-            np.array(state["labels"]), accumulator, names=state["names"], nan_policy=check_nan_policy(state["nan_policy"])
+            np.array(state["labels"]),
+            accumulator,
+            names=state["names"],
+            nan_policy=check_nan_policy(state["nan_policy"]),
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -410,7 +417,9 @@ def merge_stats(parts: Iterable[LabelStats]) -> LabelStats:
             msg = f"expected a LabelStats to merge, got {type(part).__name__}"
             raise TypeError(msg)
         if part.nan_policy != parts[0].nan_policy:
-            msg = f"cannot merge nan_policy {parts[0].nan_policy!r} with {part.nan_policy!r}; use with_nan_policy() first"
+            msg = (
+                f"cannot merge nan_policy {parts[0].nan_policy!r} with {part.nan_policy!r}; use with_nan_policy() first"
+            )
             raise ValueError(msg)
         for label, name in part._names.items():  # noqa: SLF001 (of this module's own class)
             if names.setdefault(label, name) != name:
@@ -424,7 +433,7 @@ def merge_stats(parts: Iterable[LabelStats]) -> LabelStats:
     return LabelStats(labels, accumulator, names=names, nan_policy=parts[0].nan_policy)
 
 
-def _readonly(array: Any) -> Any:
+def _frozen(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
     """Return a view that cannot be written through: columns are cached and shared."""
     view = array.view()
     view.flags.writeable = False

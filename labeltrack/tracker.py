@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,7 +27,7 @@ from labeltrack._labels import (
 from labeltrack._reduce import reduce_chunks
 from labeltrack._select import Selection
 from labeltrack.bounds import resolve_all
-from labeltrack.errors import LabelTrackWarning, missing_key
+from labeltrack.errors import missing_key
 from labeltrack.functional import warn_nothing_mapped
 from labeltrack.history import History, check_step
 from labeltrack.stats import LabelStats, NanPolicy, check_nan_policy, merge_stats
@@ -39,6 +38,10 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 STATE_VERSION = 1
+_ARGUMENTS = (
+    *("label", "metric", "label_mapping", "bounds", "mode", "ds_id", "outputs"),
+    *("nan_policy", "max_buffer_bytes"),
+)
 _WHOLE = {BOOL, INTEGER, UNSIGNED}
 
 
@@ -108,7 +111,11 @@ class LabelTracker:
             if not isinstance(value, str) and not (name == "outputs" and value is None):
                 msg = f"{name} must be a string, got {type(value).__name__}"
                 raise TypeError(msg)
-        if isinstance(max_buffer_bytes, bool) or not isinstance(max_buffer_bytes, (int, np.integer)) or max_buffer_bytes < 1:
+        if (
+            isinstance(max_buffer_bytes, bool)
+            or not isinstance(max_buffer_bytes, (int, np.integer))
+            or max_buffer_bytes < 1
+        ):
             msg = f"max_buffer_bytes must be a positive integer, got {max_buffer_bytes!r}"
             raise ValueError(msg)
         self.label = label
@@ -127,6 +134,7 @@ class LabelTracker:
         self._streams: dict[tuple[str, str], _Stream] = {}
         self._words = {STRING: Vocabulary(), BYTES: Vocabulary()}
         self._warned = False
+        self._unmapped: dict[Any, None] = {}  # some labels of folded samples of which none was mapped
 
     # -- recording ----------------------------------------------------------------------------------------
 
@@ -219,6 +227,8 @@ class LabelTracker:
     def _fold(self, stream: _Stream) -> None:
         if len(stream.buffer):
             stream.folded = self._stats(stream)
+            if not len(stream.folded):
+                self._unmapped.update(dict.fromkeys(self._occurred([stream])))
             stream.buffer.clear()
 
     # -- the end of an epoch ------------------------------------------------------------------------------
@@ -248,7 +258,8 @@ class LabelTracker:
         pooled = merge_stats(stats.values()) if len(stats) > 1 else next(iter(stats.values()))
         if not len(pooled) and self._mapping is not None and not self._warned:
             self._warned = True
-            warn_nothing_mapped(self._mapping, self._occurred(streams.values()), stacklevel=2)
+            occurred = dict.fromkeys([*self._unmapped, *self._occurred(streams.values())])
+            warn_nothing_mapped(self._mapping, list(occurred), stacklevel=2)
         self.history.add_all(step, {ds_id: part for ds_id, part in stats.items() if len(part)}, mode=mode)
         for stream in streams.values():
             stream.folded = None
@@ -273,7 +284,9 @@ class LabelTracker:
         """Return some of the labels that the streams hold, whether mapped or not."""
         found: dict[Any, None] = {}
         for stream in streams:
-            space = self._words[stream.kind].keyspace(stream.kind) if stream.kind in self._words else Keyspace(stream.kind)
+            space = (
+                self._words[stream.kind].keyspace(stream.kind) if stream.kind in self._words else Keyspace(stream.kind)
+            )
             for keys, _ in stream.buffer.filled()[:1]:
                 some = np.unique(keys[:100_000]).astype(np.int64)
                 found.update(dict.fromkeys(space.decode(some).tolist()))
@@ -344,12 +357,7 @@ class LabelTracker:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return arguments and state, for pickle."""
-        arguments = {
-            name: getattr(self, name)
-            for name in (
-                "label", "metric", "label_mapping", "bounds", "mode", "ds_id", "outputs", "nan_policy", "max_buffer_bytes",
-            )
-        }  # fmt: skip
+        arguments = {name: getattr(self, name) for name in _ARGUMENTS}
         return {"arguments": arguments, "state": self.state_dict(), "warned": self._warned}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -385,10 +393,7 @@ def _whole_numbers(kind: str, array: Array, before: str | None) -> tuple[str, Ar
         return INTEGER, array.view(np.int64) if array.flags.c_contiguous else array.astype(np.int64)
     if kind in _WHOLE and before in _WHOLE and (kind == UNSIGNED) != (before == UNSIGNED):
         if kind == UNSIGNED or (array.size and int(array.min()) < 0):
-            msg = "labels above 2**63 - 1 and signed integer labels cannot be tracked together (this batch was not recorded)"
+            msg = "labels above 2**63 - 1 and signed integer labels do not fit one type (this batch was not recorded)"
             raise TypeError(msg)
         return UNSIGNED, array.astype(np.uint64)
     return kind, array
-
-
-__all__ = ["LabelTracker", "LabelTrackWarning"]

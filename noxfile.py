@@ -1,0 +1,70 @@
+"""Sessions: ``nox`` runs lint, typecheck and tests; ``nox -l`` lists the others."""
+
+from __future__ import annotations
+
+import shutil
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.sessions = ["lint", "typecheck", "tests"]
+nox.options.error_on_missing_interpreters = False
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting."""
+    session.install("ruff>=0.15")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def typecheck(session: nox.Session) -> None:
+    """Check types, strictly, the public ones by example."""
+    session.install("mypy>=1.11", "-e", ".[test,bench]", "nox")
+    session.run("mypy")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run all tests, benchmarks once each as tests included. Python 3.11 has the frameworks too."""
+    session.install("-e", ".[test,bench]")
+    env = {"LABELTRACK_REQUIRE_PEERS": "1"}
+    if session.python == "3.11":
+        session.install("-e", ".[frameworks]", "torch==2.13.0")
+        env["LABELTRACK_REQUIRE_FRAMEWORKS"] = "1"
+    session.run("pytest", *session.posargs, env=env)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Measure coverage, with the kernels as plain Python; below 98 % fails."""
+    session.install("-e", ".[test,bench]")
+    env = {"NUMBA_DISABLE_JIT": "1", "COVERAGE_CORE": "sysmon"}
+    session.run("pytest", "--cov", "--cov-report=term-missing", "tests", "labeltrack", *session.posargs, env=env)
+
+
+@nox.session(python="3.11")
+def minimums(session: nox.Session) -> None:
+    """Run the tests with the oldest numpy that is supported."""
+    session.install("-e", ".[test]", "numpy==1.26.4", "pandas<3", "pyarrow<26")
+    session.run("pytest", "tests", "labeltrack", *session.posargs)
+
+
+@nox.session
+def benchmarks(session: nox.Session) -> None:
+    """Measure against the peers, and write results and the README's table."""
+    session.install("-e", ".[bench]")
+    session.run("python", "benchmarks/run.py", "--render", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build the distributions and check what is in them."""
+    session.install("build", "twine")
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "build")
+    session.run("twine", "check", "--strict", "dist/labeltrack-*")

@@ -1,0 +1,212 @@
+"""Tensors in: every kind of array-like, and the mistakes people make."""
+
+from __future__ import annotations
+
+import array
+import os
+
+import numpy as np
+import pytest
+from exact import expected_by_label, rows
+
+import labeltrack as lt
+from labeltrack._arrays import flat_pair, to_numpy, to_values
+
+EVERYTHING = os.environ.get("LABELTRACK_REQUIRE_FRAMEWORKS") == "1"
+
+
+def framework(name):
+    """Import a framework; where all are required, a missing one is a failure and not a skipped test."""
+    if EVERYTHING:
+        return __import__(name)
+    return pytest.importorskip(name, reason=f"{name} is not installed")
+
+
+def test_a_numpy_array_comes_back_as_itself():
+    data = np.arange(3)
+    assert to_numpy(data, "labels") is data
+
+
+@pytest.mark.parametrize("data", [[1, 2], (1, 2), np.array([1, 2], dtype=">i4"), array.array("i", [1, 2])])
+def test_lists_tuples_and_foreign_byte_orders_become_native_arrays(data):
+    got = to_numpy(data, "labels")
+    assert got.tolist() == [1, 2]
+    assert got.dtype.isnative
+
+
+def test_python_and_numpy_scalars_are_one_sample():
+    assert lt.label_stats(3, 0.5)[3].mean == 0.5
+    assert lt.label_stats(np.int64(3), np.float32(0.5))[3].mean == 0.5
+    assert lt.label_stats("cat", 1)["cat"].count == 1
+
+
+def test_objects_that_are_all_numbers_or_all_strings_are_taken():
+    assert to_numpy(np.array([1, 2.5], dtype=object), "values").tolist() == [1.0, 2.5]
+    assert to_numpy(np.array(["a", "bc"], dtype=object), "labels").tolist() == ["a", "bc"]
+
+
+@pytest.mark.parametrize("data", [np.array([1, None], dtype=object), np.array(["a", 1], dtype=object), [object()]])
+def test_other_objects_are_refused_by_the_names_of_their_types(data):
+    with pytest.raises(TypeError, match="holds Python objects"):
+        to_numpy(data, "labels")
+
+
+def test_a_list_that_mixes_strings_and_numbers_is_refused():
+    with pytest.raises(TypeError, match="labels mixes strings with int"):
+        to_numpy([1, "a"], "labels")
+
+
+def test_a_ragged_list_is_refused():
+    with pytest.raises(ValueError, match="items differ in length"):
+        to_numpy([[1, 2], [3]], "values")
+
+
+def test_a_masked_array_is_taken_only_without_masked_entries():
+    data = np.ma.masked_array([1.0, 2.0], mask=[False, False])
+    assert to_numpy(data, "values").tolist() == [1.0, 2.0]
+    data[0] = np.ma.masked
+    with pytest.raises(ValueError, match="masked entries"):
+        to_numpy(data, "values")
+
+
+def test_what_is_no_array_is_refused_with_what_would_do():
+    with pytest.raises(TypeError, match=r"labels must be an array .* got builtins\.dict"):
+        to_numpy({}, "labels")
+
+
+def test_anything_with_the_array_protocol_is_taken():
+    class Foreign:
+        def __array__(self, dtype=None, copy=None):
+            return np.arange(3, dtype=dtype)
+
+    assert to_numpy(Foreign(), "values").tolist() == [0, 1, 2]
+
+
+def test_anything_with_dlpack_is_taken_without_a_copy():
+    class Foreign:
+        def __init__(self):
+            self.data = np.arange(3.0)
+
+        def __dlpack__(self, **kwargs):
+            return self.data.__dlpack__(**kwargs)
+
+        def __dlpack_device__(self):
+            return self.data.__dlpack_device__()
+
+    foreign = Foreign()
+    assert np.shares_memory(to_numpy(foreign, "values"), foreign.data)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("f4", "f4"), ("f8", "f8"), ("f2", "f4"), ("?", "f8"), ("i1", "f8"), ("u8", "f8"), ("g", "f8")],
+)
+def test_values_are_reduced_in_the_promised_precision(given, kept):
+    assert to_values(np.ones(2, dtype=given)).dtype == np.dtype(kept)
+
+
+@pytest.mark.parametrize("dtype", ["c16", "U3", "M8[s]"])
+def test_values_that_are_no_real_numbers_are_refused(dtype):
+    with pytest.raises(TypeError, match="values must be real numbers, got dtype"):
+        to_values(np.zeros(2, dtype=dtype))
+
+
+# -- shapes -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("labels", "values"),
+    [((4,), (4,)), ((4, 1), (4,)), ((4,), (4, 1)), ((4, 1), (4, 1)), ((2, 2), (2, 2)), ((2, 1, 2), (2, 1, 2))],
+)
+def test_shapes_that_belong_together_are_flattened(labels, values):
+    a, b = flat_pair(np.arange(4).reshape(labels), np.arange(4.0).reshape(values))
+    assert a.tolist() == [0, 1, 2, 3]
+    assert b.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("single", [np.float64(0.7), np.array([0.7]), np.array([[0.7]])])
+def test_an_averaged_metric_is_told_how_to_become_unreduced(single):
+    with pytest.raises(ValueError, match=r'single metric value for 3 labels.*reduction="none".*average_loss=False'):
+        lt.label_stats([0, 1, 2], single)
+
+
+@pytest.mark.parametrize("values", [(3,), (3, 1)])
+def test_one_hot_labels_are_told_to_become_indices(values):
+    with pytest.raises(ValueError, match=r"look one-hot encoded; pass class indices.*argmax\(axis=1\)"):
+        lt.label_stats(np.eye(3, 5), np.zeros(values))
+
+
+def test_unequal_lengths_name_both_lengths():
+    with pytest.raises(ValueError, match="3 labels, 2 values"):
+        lt.label_stats([0, 1, 2], [0.5, 0.25])
+
+
+def test_maps_of_different_shapes_name_both_shapes():
+    with pytest.raises(ValueError, match=r"labels of shape \(2, 3, 4\) do not fit values of shape \(2, 5, 4\)"):
+        lt.label_stats(np.zeros((2, 3, 4), dtype=int), np.zeros((2, 5, 4)))
+
+
+def test_swapped_axes_of_equal_size_are_not_taken_for_each_other():
+    with pytest.raises(ValueError, match="do not fit"):
+        lt.label_stats(np.zeros((2, 3), dtype=int), np.zeros((3, 2)))
+
+
+# -- frameworks -------------------------------------------------------------------------------------------
+
+LABELS = [2, 0, 2, 1, 0, 2]
+VALUES = [0.5, 0.25, 1.5, -3.0, 8.0, 0.125]
+WANTED = expected_by_label(LABELS, VALUES)
+
+
+def test_torch_tensors_are_taken_whatever_their_state():
+    torch = framework("torch")
+    labels, values = torch.tensor(LABELS), torch.tensor(VALUES, requires_grad=True)
+    wide = torch.zeros(6, 2)
+    wide[:, 1] = values.detach()
+    for metric in (values, values * 1, values.double(), values.half(), values.bfloat16(), wide[:, 1], values[:, None]):
+        assert rows(lt.label_stats(labels, metric)) == WANTED
+    assert to_numpy(values, "values").dtype == np.float32
+    assert np.shares_memory(to_numpy(values, "values"), values.detach().numpy())
+
+
+def test_an_averaged_torch_loss_is_told_what_to_do():
+    torch = framework("torch")
+    loss = torch.nn.functional.cross_entropy(torch.zeros(6, 3, requires_grad=True), torch.tensor(LABELS))
+    with pytest.raises(ValueError, match='reduction="none"'):
+        lt.label_stats(torch.tensor(LABELS), loss)
+
+
+def test_what_torch_calls_no_tensor_is_refused():
+    torch = framework("torch")
+    with pytest.raises(TypeError, match=r"values must be a torch.Tensor, got torch\.nn"):
+        to_numpy(torch.nn.Linear(1, 1), "values")
+
+
+def test_tensorflow_eager_tensors_are_taken():
+    tf = framework("tensorflow")
+    for dtype in (tf.float32, tf.float64, tf.float16, tf.bfloat16):
+        assert rows(lt.label_stats(tf.constant(LABELS), tf.constant(VALUES, dtype))) == WANTED
+    assert rows(lt.label_stats(tf.constant(LABELS)[:, None], tf.Variable(VALUES))) == WANTED
+
+
+def test_jax_arrays_are_taken():
+    jnp = pytest.importorskip("jax.numpy") if not EVERYTHING else __import__("jax.numpy").numpy
+    for dtype in (jnp.float32, jnp.bfloat16, jnp.float16):
+        assert rows(lt.label_stats(jnp.array(LABELS), jnp.array(VALUES, dtype))) == WANTED
+
+
+def test_pandas_and_polars_series_are_taken():
+    pd, pl = framework("pandas"), framework("polars")
+    assert rows(lt.label_stats(pd.Series(LABELS), pd.Series(VALUES))) == WANTED
+    assert rows(lt.label_stats(pl.Series(LABELS), pl.Series(VALUES))) == WANTED
+    words = ["c", "a", "c", "b", "a", "c"]
+    named = expected_by_label(words, VALUES)
+    assert rows(lt.label_stats(pd.Series(words), VALUES)) == named
+    assert rows(lt.label_stats(pd.Series(words, dtype="category"), VALUES)) == named
+    assert rows(lt.label_stats(pl.Series(words), VALUES)) == named
+
+
+@pytest.mark.skipif(not hasattr(np.dtypes, "StringDType"), reason="numpy before 2.0 has no variable-width strings")
+def test_variable_width_strings_are_taken():
+    words = np.array(["c", "a long one", "c"], dtype=np.dtypes.StringDType())
+    assert rows(lt.label_stats(words, [1, 2, 3])) == expected_by_label(words.tolist(), [1, 2, 3])

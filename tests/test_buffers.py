@@ -1,0 +1,135 @@
+"""Growable columns: growth, widening, budgets, and no allocation once warm."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labeltrack._buffers import FIRST_ROWS, LARGEST_ROWS, SampleBuffer
+
+I32, I64, F32, F64 = np.dtype(np.int32), np.dtype(np.int64), np.dtype(np.float32), np.dtype(np.float64)
+
+
+def together(buffer):
+    pairs = buffer.filled()
+    return [x for keys, _ in pairs for x in keys.tolist()], [x for _, values in pairs for x in values.tolist()]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3 * FIRST_ROWS), st.sampled_from([I32, I64]), st.sampled_from([F32, F64])), max_size=8
+    )
+)
+def test_every_row_comes_out_in_order_whatever_the_batches(batches):
+    buffer = SampleBuffer(I32, F32)
+    wanted = []
+    for n, label_dtype, value_dtype in batches:
+        start = len(wanted)
+        rows = np.arange(start, start + n)
+        wanted.extend(rows.tolist())
+        keys, values = rows.astype(label_dtype), rows.astype(value_dtype)
+        assert buffer.try_append(keys, values) or buffer.append(keys, values)
+    assert together(buffer) == (wanted, wanted)
+    assert len(buffer) == len(wanted)
+
+
+def test_the_common_batch_is_appended_only_if_it_fits_as_it_is():
+    buffer = SampleBuffer(I32, F32)
+    keys, values = np.zeros(8, I32), np.zeros(8, F32)
+    assert not buffer.try_append(keys, values)  # no room yet
+    assert buffer.append(keys, values)
+    assert buffer.try_append(keys, values)
+    for bad_keys, bad_values in [
+        (keys.astype(I64), values),
+        (keys, values.astype(F64)),
+        (keys[:3], values),
+        (keys.reshape(2, 4), values.reshape(2, 4)),
+        (np.zeros(FIRST_ROWS, I32), np.zeros(FIRST_ROWS, F32)),
+    ]:
+        assert not buffer.try_append(bad_keys, bad_values)
+    assert len(buffer) == 16
+
+
+def test_growing_moves_no_row_that_is_there():
+    buffer = SampleBuffer(I64, F64)
+    buffer.append(np.zeros(10, I64), np.zeros(10))
+    before = buffer.filled()[0][0].ctypes.data
+    buffer.append(np.zeros(5 * FIRST_ROWS, I64), np.zeros(5 * FIRST_ROWS))
+    assert buffer.filled()[0][0].ctypes.data == before
+
+
+def test_capacity_doubles_up_to_a_limit():
+    buffer = SampleBuffer(np.dtype(np.uint8), F32)
+    while len(buffer) < 3 * LARGEST_ROWS:
+        buffer.append(np.zeros(FIRST_ROWS * 4, np.uint8), np.zeros(FIRST_ROWS * 4, F32))
+    sizes = [keys.shape[0] for keys, _ in buffer.filled()]
+    assert sizes[1] >= sizes[0]
+    assert max(sizes) <= LARGEST_ROWS
+    assert len(sizes) < 14
+
+
+def test_a_wider_batch_widens_the_columns_and_keeps_the_rows():
+    buffer = SampleBuffer(I32, F32)
+    buffer.append(np.array([1], I32), np.array([0.1], F32))
+    buffer.append(np.array([2**40]), np.array([0.1]))
+    buffer.append(np.array([3], I32), np.array([0.5], F32))
+    keys, values = together(buffer)
+    assert keys == [1, 2**40, 3]
+    assert values == [float(np.float32(0.1)), 0.1, 0.5]
+    assert (buffer.label_dtype, buffer.value_dtype) == (I64, F64)
+    buffer.clear()
+    assert all(chunk.labels.dtype == I64 and chunk.values.dtype == F64 for chunk in buffer._chunks)
+
+
+def test_a_batch_over_the_budget_changes_nothing():
+    buffer = SampleBuffer(I32, F32)
+    assert buffer.append(np.zeros(100, I32), np.zeros(100, F32), budget=800)
+    size = buffer.nbytes
+    assert not buffer.append(np.zeros(1, I32), np.zeros(1, F32), budget=0)
+    assert not buffer.append(np.zeros(1), np.zeros(1), budget=7)
+    assert (len(buffer), buffer.nbytes, buffer.label_dtype) == (100, size, I32)
+    assert buffer.append(np.zeros(1, I32), np.zeros(1, F32), budget=8)
+    assert buffer.nbytes == 808
+
+
+def test_running_out_of_memory_changes_nothing(monkeypatch):
+    buffer = SampleBuffer(I32, F32)
+    buffer.append(np.ones(5, I32), np.ones(5, F32))
+
+    def fail(*_args):
+        raise MemoryError
+
+    monkeypatch.setattr("labeltrack._buffers.np.empty", fail)
+    with pytest.raises(MemoryError):
+        buffer.append(np.zeros(2 * FIRST_ROWS, I32), np.zeros(2 * FIRST_ROWS, F32))
+    assert len(buffer) == 5
+    assert together(buffer) == ([1] * 5, [1.0] * 5)
+
+
+def test_emptying_keeps_the_memory_and_filling_again_takes_none():
+    buffer = SampleBuffer(I32, F32)
+    keys, values = np.arange(256, dtype=I32), np.arange(256, dtype=F32)
+
+    def epoch():
+        for _ in range(200):
+            if not buffer.try_append(keys, values):
+                buffer.append(keys, values)
+
+    epoch()
+    first = [k.ctypes.data for k, _ in buffer.filled()]
+    size = buffer.nbytes
+    buffer.clear()
+    assert len(buffer) == 0
+    tracemalloc.start()
+    try:
+        epoch()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2000  # views of slices come and go; no column is allocated
+    assert buffer.nbytes == size
+    assert [k.ctypes.data for k, _ in buffer.filled()] == first

@@ -1,0 +1,212 @@
+"""`History`: entries, series, ranking, tables, looks, state."""
+
+from __future__ import annotations
+
+import csv
+import math
+
+import numpy as np
+import pytest
+from exact import expected, fingerprint, rows
+
+import labeltrack as lt
+
+
+@pytest.fixture(name="history")
+def _history():
+    history = lt.History(metric="ce", label="y", bounds=["std", "range"])
+    history.add(2, lt.label_stats([0, 1], [0.25, 3.0]), mode="train")
+    history.add(1, lt.label_stats([0, 1, 1], [0.5, 2.0, 4.0]), mode="train")
+    history.add_all(2, {"a": lt.label_stats([0, 5], [1.0, 9.0]), "b": lt.label_stats([0], [2.0])}, mode="eval")
+    return history
+
+
+def test_the_contents_are_listed(history):
+    assert (len(history), history.modes, history.ds_ids) == (4, ["train", "eval"], ["", "a", "b"])
+    assert history.steps() == [1, 2]
+    assert history.steps("eval") == [2]
+    assert history.names() == {0: "0", 1: "1", 5: "5"}
+    assert lt.History().names() == {}
+
+
+def test_statistics_of_a_step_are_found(history):
+    assert rows(history.at(1)) == {0: expected([0.5]), 1: expected([2.0, 4.0])}
+    assert rows(history.at(2, mode="eval", ds_id="b")) == {0: expected([2.0])}
+
+
+def test_datasets_are_pooled_unless_one_is_named(history):
+    assert rows(history.at(2, mode="eval")) == {0: expected([1.0, 2.0]), 5: expected([9.0])}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((1, "trian"), r"no mode 'trian'\. Did you mean 'train'"),
+        ((9, "train"), "no step in mode 'train': 9. Did you mean 2, 1"),
+        ((2, "eval", "c"), "no ds_id in mode 'eval': 'c'. There are: 'a', 'b'"),
+    ],
+)
+def test_what_is_not_there_names_what_is(history, arguments, message):
+    with pytest.raises(KeyError, match=message):
+        history.at(*arguments)
+
+
+def test_a_series_has_the_steps_at_which_the_label_occurs(history):
+    steps, values = history.series(1, "mean")
+    assert (steps.tolist(), values.tolist()) == ([1, 2], [3.0, 3.0])
+    steps, values = history.series(5, "count", mode="eval")
+    assert (steps.tolist(), values.tolist()) == ([2], [1])
+    assert history.series(0, "max", mode="eval", ds_id="b")[1].tolist() == [2.0]
+
+
+def test_a_series_is_found_by_display_name():
+    history = lt.History()
+    history.add(1, lt.label_stats([3], [1.5], label_mapping={"cat": 3}))
+    assert history.series("cat")[1].tolist() == [1.5]
+    with pytest.raises(KeyError, match=r"no label in mode 'train': 'cta'\. Did you mean 'cat'"):
+        history.series("cta")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((7,), KeyError, "no label in mode 'train': 7. Did you mean 5"),
+        ((0, "median"), ValueError, "unknown statistic 'median'"),
+        ((0, "mean", "test"), KeyError, "no mode 'test'"),
+        ((0, "mean", "train", "z"), KeyError, "no ds_id in mode 'train': 'z'"),
+    ],
+)
+def test_a_series_that_does_not_exist_says_why(history, arguments, error, message):
+    with pytest.raises(error, match=message):
+        history.series(*arguments)
+
+
+def test_the_worst_labels_of_the_last_step_come_first(history):
+    assert history.worst(5, by="mean", mode="eval") == [5, 0]
+    assert history.worst(1, mode="eval") == [5]
+    assert history.worst(2, by="mean", higher_is_worse=False) == [0, 1]
+    assert history.worst(1, by="max", step=1) == [1]
+    assert history.worst(1, mode="eval", ds_id="b") == [0]
+
+
+def test_a_label_with_nan_is_worst_either_way():
+    history = lt.History()
+    history.add(1, lt.label_stats([0, 1, 2], [3.0, math.nan, 1.0]))
+    assert history.worst(3) == [1, 0, 2]
+    assert history.worst(3, higher_is_worse=False) == [1, 2, 0]
+
+
+def test_a_ranking_that_makes_no_sense_is_refused(history):
+    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+        history.worst(0)
+    with pytest.raises(KeyError, match="no mode 'test'"):
+        history.worst(mode="test")
+    with pytest.raises(ValueError, match="unknown statistic"):
+        history.worst(by="loss")
+
+
+def test_a_step_is_entered_once(history):
+    with pytest.raises(ValueError, match="step 2 of mode 'eval' of ds_id 'b' is already in the history"):
+        history.add_all(2, {"c": lt.label_stats([0], [1]), "b": lt.label_stats([0], [1])}, mode="eval")
+    assert len(history) == 4
+    with pytest.raises(ValueError, match="step 1 of mode 'train' is already"):
+        history.add(1, lt.label_stats([0], [1]))
+
+
+@pytest.mark.parametrize("step", ["one", 1.5, None])
+def test_a_step_is_an_integer(step):
+    with pytest.raises(TypeError, match="step must be an integer"):
+        lt.History().add(step, lt.label_stats([0], [1]))
+
+
+def test_a_numpy_integer_is_a_step():
+    history = lt.History()
+    history.add(np.int32(3), lt.label_stats([0], [1]))
+    assert history.steps() == [3]
+
+
+# -- tables -----------------------------------------------------------------------------------------------
+
+COLUMNS = ["step", "mode", "ds_id", "label", "name", "count", "sum", "mean", "std", "min", "max"]
+
+
+def test_the_table_has_a_row_for_each_step_dataset_and_label(history):
+    columns = history.columns()
+    assert list(columns) == COLUMNS
+    assert columns["step"].tolist() == [1, 1, 2, 2, 2, 2, 2]
+    assert columns["mode"].tolist() == ["train"] * 4 + ["eval"] * 3
+    assert columns["ds_id"].tolist() == [""] * 4 + ["a", "a", "b"]
+    assert columns["label"].tolist() == [0, 1, 0, 1, 0, 5, 0]
+    assert columns["mean"].tolist() == [0.5, 3.0, 0.25, 3.0, 1.0, 9.0, 2.0]
+
+
+def test_an_empty_history_has_an_empty_table():
+    pa = pytest.importorskip("pyarrow")
+    assert pa.table(lt.History()).column_names == COLUMNS
+    assert pa.table(lt.History()).num_rows == 0
+
+
+def test_epochs_with_other_types_of_labels_share_a_table():
+    history = lt.History()
+    history.add(1, lt.label_stats([1, 2], [1, 2]))
+    history.add(2, lt.label_stats(["a"], [1]))
+    assert history.columns()["label"].tolist() == ["1", "2", "a"]
+    assert list(history.names()) == [1, 2, "a"]
+
+
+def test_pyarrow_polars_pandas_and_duckdb_read_the_table(history):
+    pa, pl, duckdb = (pytest.importorskip(name) for name in ("pyarrow", "polars", "duckdb"))
+    wanted = {name: column.tolist() for name, column in history.columns().items()}
+    arrow = pa.table(history)
+    assert arrow.to_pydict() == wanted
+    assert pl.DataFrame(history).to_dict(as_series=False) == wanted
+    assert arrow.to_pandas().to_dict("list") == wanted
+    assert duckdb.sql("select max(mean) from arrow where mode = 'train'").fetchall() == [(3.0,)]
+
+
+def test_csv_reads_back_to_the_same_numbers(history, tmp_path):
+    history.to_csv(tmp_path / "h.csv")
+    with (tmp_path / "h.csv").open(newline="", encoding="utf-8") as file:
+        header, *body = csv.reader(file)
+    assert header == COLUMNS
+    columns = history.columns()
+    for name, cells in zip(COLUMNS, zip(*body, strict=True), strict=True):
+        assert [type(value)(cell) for value, cell in zip(columns[name].tolist(), cells, strict=True)] == columns[
+            name
+        ].tolist()
+
+
+def test_parquet_reads_back_to_the_same_numbers(history, tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet")
+    history.to_parquet(tmp_path / "h.parquet")
+    assert pq.read_table(tmp_path / "h.parquet").to_pydict() == {k: v.tolist() for k, v in history.columns().items()}
+
+
+# -- looks and state --------------------------------------------------------------------------------------
+
+
+def test_the_repr_says_what_is_there_and_who_is_worst(history):
+    lines = repr(history).splitlines()
+    assert lines[0] == "History of 'ce' by 'y': 4 entries"
+    assert lines[2].split() == ["train", "-", "2", "1", "2", "2", "5", "1", "(mean", "3)"]
+    assert history._repr_html_().startswith("<table>")
+    assert repr(lt.History()) == "History of 'metric' by 'label': 0 entries"
+
+
+def test_the_repr_of_a_history_that_would_raise_does_not():
+    history = lt.History()
+    stats = lt.label_stats([0, 1], [math.nan, 2.0])
+    history.add(1, lt.LabelStats(stats._labels, stats._accumulator, nan_policy="raise"))
+    assert "0 (mean nan)" in repr(history)
+
+
+def test_the_state_brings_every_bit_back(history):
+    again = lt.History.from_state_dict(history.state_dict())
+    assert (again.metric, again.label, again.bounds) == ("ce", "y", ("std", "range"))
+    assert fingerprint(again) == fingerprint(history)
+
+
+def test_a_plot_shows_the_bounds_of_the_tracker_unless_asked_otherwise(history):
+    pytest.importorskip("matplotlib")
+    titles = [axes.get_title() for axes in history.plot(modes=["train"]).axes]
+    assert len(titles) > len(history.plot(bounds="std", modes=["train"]).axes)

@@ -1,0 +1,193 @@
+"""The compiled functions one by one, against rational arithmetic. Runs compiled and as plain Python."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from labeltrack import _accumulate
+from labeltrack import _kernels as kernels
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+moderate = st.floats(min_value=-1e140, max_value=1e140, allow_nan=False)
+
+
+def test_constants_of_the_driver_are_those_of_the_kernels():
+    assert (_accumulate.ROW, _accumulate.KINDS) == (kernels.ROW, kernels.KINDS)
+
+
+@given(moderate, moderate)
+def test_two_sum_loses_nothing(a, b):
+    s, e = kernels.two_sum(a, b)
+    assert s == a + b
+    assert Fraction(s) + Fraction(e) == Fraction(a) + Fraction(b)
+
+
+@given(moderate, moderate)
+def test_two_prod_loses_nothing_short_of_underflow(a, b):
+    assume(a == 0 or b == 0 or abs(a * b) > 1e-280)
+    p, e = kernels.two_prod(a, b)
+    assert p == a * b
+    assert Fraction(p) + Fraction(e) == Fraction(a) * Fraction(b)
+
+
+@given(st.lists(finite, max_size=30))
+def test_the_wide_accumulator_is_exact_over_the_whole_range(numbers):
+    digits = np.zeros(kernels.DIGITS, dtype=np.int64)
+    for x in numbers:
+        kernels._wide_add(digits, x)
+    kernels._wide_carry(digits)
+    assert sum(int(d) << (32 * i) for i, d in enumerate(digits)) == sum(map(Fraction, numbers)) * 2**1152
+
+
+@given(st.lists(st.floats(min_value=-1e300, max_value=1e300), min_size=1, max_size=30))
+def test_the_head_of_the_wide_accumulator_is_within_a_unit_in_the_last_place(numbers):
+    digits = np.zeros(kernels.DIGITS, dtype=np.int64)
+    for x in numbers:
+        kernels._wide_add(digits, x)
+    kernels._wide_carry(digits)
+    before = digits.copy()
+    head = kernels._wide_head(digits)
+    total = sum(map(Fraction, numbers))
+    assert np.array_equal(digits, before)
+    assert abs(Fraction(head) - total) <= Fraction(math.ulp(head))
+    assert (head == 0.0) == (total == 0)
+
+
+@given(st.lists(st.tuples(st.sampled_from([0, 1, 8, 10, 16]), st.floats(-1e300, 1e300)), min_size=1, max_size=40))
+def test_settling_keeps_every_sum_and_leaves_ever_smaller_parts(spills):
+    spills.sort(key=lambda pair: pair[0])
+    keys = np.array([key for key, _ in spills], dtype=np.int64)
+    values = np.array([value for _, value in spills])
+    rows = np.zeros(3 * kernels.ROW)
+    rows[1], rows[2], rows[3] = 1.0, 2.0**-60, 7.5
+    exact = {}
+    for key, value in spills:
+        exact[key] = exact.get(key, Fraction(0)) + Fraction(value)
+    if 0 in exact:
+        exact[0] += 1 + Fraction(2) ** -60
+    if 1 in exact:
+        exact[1] += Fraction(7.5)
+    out_keys, out_values = np.empty(400, dtype=np.int64), np.empty(400)
+    digits = np.zeros(kernels.DIGITS, dtype=np.int64)
+    position, n = kernels.settle(keys, values, 0, rows, digits, out_keys, out_values)
+    assert position == keys.size
+    for key, total in exact.items():
+        row = rows[key // 8 * 8 :]
+        words = {0: [row[1], row[2]], 1: [row[3], row[4], row[5]]}.get(key % 8, [])
+        parts = [*map(float, words), *out_values[:n][out_keys[:n] == key].tolist()]
+        assert sum(map(Fraction, parts)) == total
+        for greater, smaller in itertools.pairwise(parts):
+            assert abs(smaller) <= math.ulp(greater) or greater == 0.0 == smaller
+
+
+def test_settling_stops_at_a_group_that_might_not_fit_and_goes_on():
+    keys = np.repeat(np.arange(0, 80, 8, dtype=np.int64), 2)
+    values = np.tile([1.0, 2.0**-70], 10)
+    rows = np.zeros(10 * kernels.ROW)
+    digits = np.zeros(kernels.DIGITS, dtype=np.int64)
+    out = np.empty(kernels.DIGITS, dtype=np.int64), np.empty(kernels.DIGITS)
+    position, calls = 0, 0
+    while position < keys.size:
+        position, _ = kernels.settle(keys, values, position, rows, digits, *out)
+        calls += 1
+    assert calls == 1
+    assert rows[1 :: kernels.ROW].tolist() == [1.0] * 10
+    assert rows[2 :: kernels.ROW].tolist() == [2.0**-70] * 10
+
+
+def _table(size):
+    accumulator = _accumulate.Accumulator(size)
+    return accumulator.rows, accumulator.counts, accumulator.nonfinite
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("label", [-1, 3, 2**31 - 1, -(2**31)])
+def test_a_label_outside_the_table_stops_the_pass_and_writes_nothing(dtype, label):
+    reduce = kernels.reduce_float32 if dtype == np.float32 else kernels.reduce_float64
+    guarded = np.full(5 * kernels.ROW, 7.0)
+    rows = guarded[kernels.ROW : 4 * kernels.ROW]  # a row of guards before and after a table of three
+    rows[:] = _table(3)[0]
+    labels = np.array([0, 2, label, 1], dtype=np.int32)
+    samples = np.ones(4, dtype=dtype)
+    keys, values = np.empty(8, dtype=np.int64), np.empty(8)
+    nonfinite = np.zeros((3, 3), dtype=np.int64)
+    position, n = reduce(labels, samples, 0, 4, 0, 3, False, rows, rows.view(np.int64), nonfinite, keys, values, 0)
+    assert (position, n) == (2, 0)
+    assert rows.view(np.int64)[:: kernels.ROW].tolist() == [1, 0, 1]
+    assert (guarded[: kernels.ROW] == 7.0).all()
+    assert (guarded[-kernels.ROW :] == 7.0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_label_outside_the_table_is_passed_over_when_asked(dtype):
+    reduce = kernels.reduce_float32 if dtype == np.float32 else kernels.reduce_float64
+    rows, counts, nonfinite = _table(2)
+    labels = np.array([5, 0, -1, 1, 2], dtype=np.int64)
+    samples = np.arange(5, dtype=dtype)
+    spills = np.empty(8, dtype=np.int64), np.empty(8)
+    position, _ = reduce(labels, samples, 0, 5, 0, 2, True, rows, counts, nonfinite, *spills, 0)
+    assert position == 5
+    assert rows[1 :: kernels.ROW].tolist() == [1.0, 3.0]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_pass_stops_when_the_spills_are_full_and_loses_nothing(dtype):
+    reduce = kernels.reduce_float32 if dtype == np.float32 else kernels.reduce_float64
+    rows, counts, nonfinite = _table(1)
+    values = np.array([1e30, 1e-30, 1e10, 1e-10, 1.0, 1e25] * 4, dtype=dtype)
+    labels = np.zeros(values.size, dtype=np.uint8)
+    spill_keys, spill_values = np.empty(5, dtype=np.int64), np.empty(5)
+    spilled = {0: Fraction(0), 1: Fraction(0)}
+    position, calls = 0, 0
+    while position < values.size:
+        position, n = reduce(
+            labels, values, position, values.size, 0, 1, False, rows, counts, nonfinite, spill_keys, spill_values, 0
+        )
+        for key, value in zip(spill_keys[:n].tolist(), spill_values[:n].tolist(), strict=True):
+            spilled[key] += Fraction(value)
+        calls += 1
+    assert calls > 1
+    exact = [Fraction(float(v)) for v in values]
+    assert Fraction(rows[1]) + Fraction(rows[2]) + spilled[0] == sum(exact)
+    assert sum(map(Fraction, rows[3:6].tolist())) + spilled[1] == sum(x * x for x in exact)
+
+
+def test_codes_are_given_in_order_of_appearance_and_stop_when_full():
+    labels = np.array([7, -3, 7, 2**62, -3, 5], dtype=np.int64)
+    table, found = np.full(8, -1, dtype=np.int64), np.empty(3, dtype=np.int64)
+    codes = np.empty(6, dtype=np.int32)
+    position, n = kernels.encode_int64(labels, 0, 6, table, found, 0, False, codes)
+    assert (position, n) == (5, 3)
+    assert codes[:5].tolist() == [0, 1, 0, 2, 1]
+    assert found.tolist() == [7, -3, 2**62]
+    position, n = kernels.encode_int64(labels, 5, 6, table, found, n, True, codes)
+    assert (position, n, codes[0]) == (6, 3, -1)
+
+
+def test_rows_of_bytes_get_codes_by_content():
+    rows = np.array([[1, 2], [1, 3], [1, 2], [0, 0]], dtype=np.uint64)
+    table, first = np.full(16, -1, dtype=np.int64), np.empty(2, dtype=np.int64)
+    codes = np.empty(4, dtype=np.int32)
+    assert kernels.encode_rows(rows, 0, 4, table, first, 0, codes) == (3, 2)
+    assert codes[:3].tolist() == [0, 1, 0]
+    assert first.tolist() == [0, 1]
+
+
+def test_colliding_labels_are_told_apart():
+    # A table of four places and two codes: some of these labels must share a place.
+    for other in range(1, 40):
+        table, found = np.full(4, -1, dtype=np.int64), np.empty(2, dtype=np.int64)
+        codes = np.empty(4, dtype=np.int32)
+        labels = np.array([0, other, 0, other], dtype=np.int64)
+        kernels.encode_int64(labels, 0, 4, table, found, 0, False, codes)
+        assert codes.tolist() == [0, 1, 0, 1]
+        table, first = np.full(4, -1, dtype=np.int64), np.empty(2, dtype=np.int64)
+        kernels.encode_rows(labels.view(np.uint64).reshape(4, 1), 0, 4, table, first, 0, codes)
+        assert codes.tolist() == [0, 1, 0, 1]

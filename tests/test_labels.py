@@ -1,0 +1,214 @@
+"""Labels to keys and back: kinds, encoding, vocabularies, mappings, unions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import COMPILED
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labeltrack._labels import (
+    Keyspace,
+    LabelMapping,
+    Vocabulary,
+    encode_strings,
+    integer_keys,
+    label_kind,
+    union,
+)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind"),
+    [
+        ("?", "bool"),
+        ("i1", "integer"),
+        ("u4", "integer"),
+        ("u8", "unsigned"),
+        ("f2", "float"),
+        ("U3", "string"),
+        ("S3", "bytes"),
+    ],
+)
+def test_every_dtype_of_labels_has_a_kind(dtype, kind):
+    assert label_kind(np.zeros(1, dtype=dtype)) == kind
+
+
+@pytest.mark.parametrize("dtype", ["c16", "M8[s]", "m8[s]", "V3", "g"])
+def test_a_dtype_that_cannot_be_ordered_is_refused(dtype):
+    with pytest.raises(TypeError, match="labels must be integers, bools, floats or strings, got dtype"):
+        label_kind(np.zeros(1, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", ["?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8"])
+def test_keys_of_every_numeric_dtype_lead_back_to_the_labels(dtype):
+    labels = np.array([1, 0, 1, 100], dtype=dtype)
+    if labels.dtype.kind in "if":
+        labels[0] = -7
+    kind = label_kind(labels)
+    keys = integer_keys(labels, kind)
+    assert keys.dtype in (np.uint8, np.int32, np.int64)
+    assert np.array_equal(Keyspace(kind).decode(keys.astype(np.int64)), labels)
+
+
+def test_the_common_dtypes_are_read_as_they_are():
+    for dtype in ("u1", "i4", "i8", "u8", "?"):
+        labels = np.zeros(4, dtype=dtype)
+        assert np.shares_memory(integer_keys(labels, label_kind(labels)), labels)
+
+
+def test_the_largest_unsigned_labels_survive():
+    labels = np.array([0, 2**63, 2**64 - 1], dtype=np.uint64)
+    back = Keyspace("unsigned").decode(integer_keys(labels, "unsigned").astype(np.int64))
+    assert back.dtype == np.uint64
+    assert back.tolist() == labels.tolist()
+    assert Keyspace("unsigned").decode(np.array([3, 5])).dtype == np.int64  # no need of uint64
+
+
+def test_negative_zero_is_the_label_zero():
+    keys = integer_keys(np.array([-0.0, 0.0]), "float")
+    assert keys[0] == keys[1]
+
+
+def test_labels_that_are_nan_are_refused_with_their_number():
+    with pytest.raises(ValueError, match="2 of 3 labels are NaN"):
+        integer_keys(np.array([1.0, np.nan, np.nan]), "float")
+
+
+words = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=9)
+
+
+@given(st.lists(words, min_size=1, max_size=50))
+def test_strings_are_coded_in_order_of_appearance(labels):
+    array = np.array(labels, dtype=np.str_)
+    codes, first = encode_strings(array)
+    order = list(dict.fromkeys(array.tolist()))
+    assert [order[code] for code in codes.tolist()] == array.tolist()
+    assert array[first].tolist() == order
+
+
+@given(st.lists(st.binary(max_size=11).filter(lambda b: not b.endswith(b"\0")), min_size=1, max_size=50))
+def test_bytes_of_any_width_are_coded_in_order_of_appearance(labels):
+    array = np.array(labels, dtype=np.bytes_)
+    codes, first = encode_strings(array)
+    assert array[first][codes].tolist() == array.tolist()
+    assert first.size == len(set(labels))
+
+
+def test_the_table_of_strings_grows_and_keeps_the_codes():
+    n = 30_000 if COMPILED else 6_000
+    numbers = np.random.default_rng(1).permutation(np.repeat(np.arange(n), 2))
+    labels = numbers.astype(np.str_)
+    codes, first = encode_strings(labels)
+    assert first.size == n
+    assert np.array_equal(labels[first][codes], labels)
+
+
+def test_a_strided_view_of_strings_is_coded():
+    labels = np.array(["a", "x", "b", "x", "a"])[::2]
+    assert encode_strings(labels)[0].tolist() == [0, 1, 0]
+
+
+def test_a_vocabulary_grows_from_lists_and_arrays_alike():
+    vocabulary = Vocabulary()
+    assert vocabulary.encode(["b", "a", "b"]).tolist() == [0, 1, 0]
+    assert vocabulary.encode(np.array(["c", "a"])).tolist() == [2, 1]
+    assert vocabulary.encode(("c",)).tolist() == [2]
+    assert vocabulary.encode([]).size == 0
+    assert vocabulary.keyspace("string").decode(np.array([2, 0])).tolist() == ["c", "b"]
+    large = np.array(["a", "d"]).repeat(3000)
+    assert vocabulary.encode(large).tolist() == [1] * 3000 + [3] * 3000
+
+
+@pytest.mark.parametrize("labels", [["a", 1], ["a", None], ["a", ["b"]]])
+def test_a_vocabulary_refuses_what_is_no_string_and_keeps_its_words(labels):
+    vocabulary = Vocabulary(["z"])
+    with pytest.raises(TypeError):
+        vocabulary.encode(labels)
+    assert vocabulary.words == ["z"]
+
+
+def test_an_empty_vocabulary_decodes_nothing():
+    assert Vocabulary().keyspace("string").decode(np.empty(0, dtype=np.int64)).dtype.kind == "U"
+    assert Vocabulary().keyspace("bytes").decode(np.empty(0, dtype=np.int64)).dtype.kind == "S"
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "found"),
+    [
+        ("integer", [3, True, 4.0, 4.5, "3", float("nan"), float("inf"), 2**63], [3, 1, 4]),
+        ("bool", [True, 0], [1, 0]),
+        ("unsigned", [3, -1, 2**63, 2**64], [3, -(2**63)]),
+        ("float", [0.5, -0.0, "x"], [np.float64(0.5).view(np.int64), 0]),
+    ],
+)
+def test_a_mapping_keeps_the_labels_that_its_kind_can_hold(kind, labels, found):
+    assert Keyspace(kind).encode(labels).tolist() == found
+
+
+def test_a_mapping_of_strings_keeps_the_words_that_occurred():
+    space = Vocabulary(["cat", "dog"]).keyspace("string")
+    assert space.encode(["dog", "cow", 3]).tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("mapping", "error", "message"),
+    [
+        ([("a", 1)], TypeError, r"must be a dict \{display name: label value\}, got list"),
+        ({}, ValueError, "label_mapping is empty.*pass None"),
+        ({0: "cat"}, TypeError, "the wrong way round"),
+        ({"cat": [0]}, TypeError, r"label_mapping\['cat'\] must be a number or a string, got list"),
+        ({"cat": 1, "dog": True}, ValueError, "gives label True two names: 'cat' and 'dog'"),
+    ],
+)
+def test_a_mapping_that_makes_no_sense_is_refused(mapping, error, message):
+    with pytest.raises(error, match=message):
+        LabelMapping(mapping)
+
+
+def test_a_mapping_takes_numpy_labels():
+    assert LabelMapping({"cat": np.int64(3), "dog": np.str_("d")}).labels == [3, "d"]
+
+
+@given(st.lists(st.sets(st.integers(-(2**62), 2**62), max_size=8), min_size=1, max_size=5))
+def test_a_union_is_sorted_and_knows_the_place_of_every_label(sets):
+    parts = [np.array(sorted(part), dtype=np.int64) for part in sets]
+    together, places = union(parts)
+    assert together.tolist() == sorted(set().union(*sets))
+    for part, place in zip(parts, places, strict=True):
+        assert together[place].tolist() == part.tolist()
+
+
+def test_a_union_aliases_none_of_its_parts():
+    part = np.array([1, 2])
+    assert not np.shares_memory(union([part, part])[0], part)
+
+
+@pytest.mark.parametrize(
+    ("parts", "together"),
+    [
+        ([np.array([True]), np.array([0, 5])], [0, 1, 5]),
+        ([np.array([1, 2]), np.array([1.5])], [1.0, 1.5, 2.0]),
+        ([np.array(["a"]), np.array(["long"])], ["a", "long"]),
+        ([np.array([5]), np.array([2**63], dtype=np.uint64)], [5, 2**63]),
+        ([np.array([], dtype=np.int64), np.array(["a"])], ["a"]),
+        ([np.array([], dtype=np.int64), np.array([], dtype=np.int64)], []),
+    ],
+)
+def test_labels_of_related_types_are_united(parts, together):
+    assert union(parts)[0].tolist() == together
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ([np.array([1]), np.array(["a"])], "cannot put integer and string labels into one table"),
+        ([np.array([b"a"]), np.array(["a"])], "cannot put bytes and string"),
+        ([np.array([-1]), np.array([2**63], dtype=np.uint64)], r"labels above 2\*\*63 - 1 and negative"),
+        ([np.array([2**53 + 1]), np.array([0.5])], r"integer labels beyond 2\*\*53 and float"),
+    ],
+)
+def test_labels_that_have_no_common_order_are_refused(parts, message):
+    with pytest.raises(TypeError, match=message):
+        union(parts)

@@ -1,0 +1,124 @@
+"""Choice of table, slices over threads, and that none of it shows in the result."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from conftest import COMPILED
+from exact import expected_by_label
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labeltrack import _reduce
+from labeltrack._labels import Keyspace
+from labeltrack._reduce import KeyTable, default_threads, reduce_chunks
+
+N = 20_000 if COMPILED else 3_000
+
+
+def by_label(labels, accumulator):
+    columns = accumulator.totals()
+    return {label: tuple(column[k].item() for column in columns) for k, label in enumerate(labels.tolist())}
+
+
+def reduced(keys, samples, **options):
+    return by_label(*reduce_chunks([(np.asarray(keys), np.asarray(samples))], Keyspace("integer"), **options))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        np.random.default_rng(0).integers(0, 10, N).astype(np.uint8),
+        np.random.default_rng(1).integers(-500, 500, N).astype(np.int32),
+        np.sort(np.random.default_rng(2).integers(0, 300, N)),
+        np.random.default_rng(3).integers(2**62, 2**62 + 40, N),
+        np.random.default_rng(4).integers(-(2**63), 2**63 - 1, 500)[np.random.default_rng(5).integers(0, 500, N)],
+        np.concatenate([np.zeros(N - 3, dtype=np.int64), [2**63 - 1, -(2**63), 0]]),
+        np.random.default_rng(6).integers(0, 2**40, N),
+    ],
+    ids=["bytes", "negative", "sorted", "far from zero", "sparse", "the two ends", "nearly all different"],
+)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_every_spread_of_labels_is_grouped_exactly(keys, threads):
+    samples = np.random.default_rng(7).normal(size=N).astype(np.float32)
+    assert reduced(keys, samples, threads=threads) == expected_by_label(keys.tolist(), samples)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.one_of(st.integers(-3, 3), st.sampled_from([2**40, -(2**50), 2**63 - 1, -(2**63)])),
+            st.floats(allow_nan=False, allow_infinity=False),
+        ),
+        min_size=1,
+        max_size=60,
+    ),
+    st.lists(st.integers(0, 60), max_size=4),
+    st.integers(1, 4),
+)
+def test_neither_chunks_nor_threads_nor_the_table_show_in_the_result(pairs, cuts, threads):
+    keys = np.array([key for key, _ in pairs])
+    samples = np.array([value for _, value in pairs])
+    edges = [0, *sorted(min(cut, len(pairs)) for cut in cuts), len(pairs)]
+    chunks = [(keys[a:b], samples[a:b]) for a, b in itertools.pairwise(edges)]
+    got = by_label(*reduce_chunks(chunks, Keyspace("integer"), threads=threads))
+    assert got == expected_by_label(keys.tolist(), samples)
+
+
+def test_chunks_may_differ_in_dtype():
+    chunks = [
+        (np.array([1, 2], dtype=np.int32), np.array([0.1, 0.2], dtype=np.float32)),
+        (np.array([2, 2**40]), np.array([0.1, 0.2])),
+        (np.array([7], dtype=np.uint8), np.array([1.0])),
+    ]
+    keys = [k for pair in chunks for k in pair[0].tolist()]
+    values = [float(v) for pair in chunks for v in pair[1]]
+    assert by_label(*reduce_chunks(chunks, Keyspace("integer"))) == expected_by_label(keys, values)
+
+
+def test_wanted_keys_alone_are_kept():
+    keys = np.arange(N) % 50
+    samples = np.arange(N, dtype=np.float64)
+    wanted = np.array([3, 49, 1000])
+    full = expected_by_label(keys.tolist(), samples)
+    assert reduced(keys, samples, wanted=wanted, threads=2) == {k: full[k] for k in (3, 49)}
+    assert reduced(keys, samples, wanted=np.empty(0, dtype=np.int64)) == {}
+
+
+def test_no_samples_give_no_labels():
+    labels, accumulator = reduce_chunks([], Keyspace("integer"))
+    assert labels.size == accumulator.size == 0
+    assert reduced(np.empty(0, dtype=np.int32), np.empty(0), threads=2) == {}
+
+
+def test_a_dense_table_grows_to_both_sides():
+    table = KeyTable(10)
+    table.add(np.array([5, 6]), np.array([1.0, 2.0]))
+    table.add(np.array([9, 2]), np.array([3.0, 4.0]))
+    keys, accumulator = table.result()
+    assert dict(zip(keys.tolist(), accumulator.totals().sum.tolist(), strict=True)) == {2: 4.0, 5: 1.0, 6: 2.0, 9: 3.0}
+
+
+def test_a_dense_table_is_left_for_a_hashed_one_and_keeps_its_sums(monkeypatch):
+    monkeypatch.setattr(_reduce, "_SMALL_SPAN", 16)
+    table = KeyTable(4)
+    table.add(np.array([1, 2, 3]), np.array([1.0, 2.0, 3.0]))
+    assert table._hash is None
+    table.add(np.array([2, 10**12]), np.array([4.0, 5.0]))
+    assert table._hash is not None
+    table.add(np.array([2, 7]), np.array([1.0, 1.0]))
+    keys, accumulator = table.result()
+    got = dict(zip(keys.tolist(), accumulator.totals().sum.tolist(), strict=True))
+    assert got == {1: 1.0, 2: 7.0, 3: 3.0, 7: 1.0, 10**12: 5.0}
+
+
+def test_threads_are_worth_it_only_for_many_samples(monkeypatch):
+    monkeypatch.setattr(_reduce.os, "sched_getaffinity", lambda _pid: set(range(8)), raising=False)
+    assert default_threads(1000) == 1
+    assert default_threads(3 << 19) == 3
+    assert default_threads(10**9) == 8
+    monkeypatch.delattr(_reduce.os, "sched_getaffinity")
+    monkeypatch.setattr(_reduce.os, "cpu_count", lambda: None)
+    assert default_threads(10**9) == 1

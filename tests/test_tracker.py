@@ -1,0 +1,494 @@
+"""`LabelTracker`: recording, ends of epochs, folding, choices, mistakes, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import subprocess
+import sys
+import tracemalloc
+import warnings
+
+import numpy as np
+import pytest
+from conftest import COMPILED
+from exact import expected, expected_by_label, fingerprint, rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import labeltrack as lt
+
+
+def make(**options):
+    return lt.LabelTracker("y", "ce", **options)
+
+
+def batches(count, size=64, seed=0, classes=5):
+    rng = np.random.default_rng(seed)
+    return [(rng.integers(0, classes, size), rng.lognormal(0, 2, size).astype(np.float32)) for _ in range(count)]
+
+
+def exact(some):
+    return expected_by_label(*(np.concatenate([batch[i] for batch in some]).tolist() for i in (0, 1)))
+
+
+# -- recording --------------------------------------------------------------------------------------------
+
+
+def test_an_epoch_gives_the_statistics_of_all_its_samples():
+    tracker = make()
+    some = batches(7)
+    for labels, values in some:
+        tracker.update(labels, values)
+    stats = tracker.end_epoch(1)
+    assert rows(stats) == exact(some)
+    assert fingerprint(tracker.history.at(1)) == fingerprint(stats)
+
+
+def test_every_epoch_starts_afresh_and_labels_may_appear_later():
+    tracker = make()
+    tracker.update([0, 1], [1.0, 2.0])
+    assert rows(tracker.end_epoch(1)) == {0: expected([1.0]), 1: expected([2.0])}
+    tracker.update([1, 7], [3.0, 4.0])
+    assert rows(tracker.end_epoch(2)) == {1: expected([3.0]), 7: expected([4.0])}
+    assert tracker.history.series(7)[0].tolist() == [2]
+
+
+def test_modes_are_apart_and_datasets_are_pooled_but_kept():
+    tracker = make()
+    tracker.update([0], [1.0])
+    tracker.update([0], [2.0], mode="eval", ds_id="a")
+    tracker.update([0, 1], [4.0, 8.0], mode="eval", ds_id="b")
+    assert rows(tracker.end_epoch(1)) == {0: expected([1.0])}
+    assert rows(tracker.end_epoch(1, mode="eval")) == {0: expected([2.0, 4.0]), 1: expected([8.0])}
+    assert rows(tracker.history.at(1, "eval", "a")) == {0: expected([2.0])}
+    assert tracker.history.ds_ids == ["", "a", "b"]
+
+
+def test_an_epoch_without_samples_is_empty_and_leaves_no_entry():
+    tracker = make()
+    assert len(tracker.end_epoch(1)) == 0
+    assert len(tracker.history) == 0
+    tracker.update([], [])
+    assert len(tracker.end_epoch(1)) == 0
+    assert len(tracker.history) == 0
+
+
+def test_dtypes_may_widen_and_narrow_within_an_epoch():
+    tracker = make()
+    parts = [
+        (np.array([1, 0], dtype=np.int8), np.array([0.1, 0.2], dtype=np.float32)),
+        (np.array([True, False]), np.array([0.1, 0.2], dtype=np.float64)),
+        (np.array([2**40, 1]), np.array([0.3, 0.4], dtype=np.float16)),
+        (np.array([200, 1], dtype=np.uint8), np.array([7, 8])),
+        (np.array([3, 1], dtype=np.uint64), np.array([7, 8], dtype=np.float32)),
+    ]
+    for labels, values in parts:
+        tracker.update(labels, values)
+    everything = expected_by_label(
+        [int(x) for labels, _ in parts for x in labels], [float(x) for _, values in parts for x in values]
+    )
+    assert rows(tracker.end_epoch(1)) == everything
+
+
+def test_labels_stay_bool_while_they_are():
+    tracker = make()
+    tracker.update(np.array([True, False]), [1, 2])
+    assert tracker.end_epoch(1).labels.tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [list, np.array, lambda words: np.array(words, dtype=object), lambda words: np.array(words, dtype=np.bytes_)],
+)
+def test_strings_are_tracked_over_epochs(kind):
+    tracker = make()
+    for epoch, words in enumerate([["b", "a", "b"], ["c", "a"]], start=1):
+        tracker.update(kind(words), np.arange(len(words)))
+        names = [name if isinstance(name, str) else name.decode() for name in tracker.end_epoch(epoch).labels.tolist()]
+        assert names == sorted(set(words))
+    assert tracker.history.series(b"a" if tracker.history.at(1).labels.dtype.kind == "S" else "a")[1].tolist() == [
+        1.0,
+        1.0,
+    ]
+
+
+def test_floats_are_labels_too():
+    tracker = make()
+    tracker.update(np.array([0.5, -0.0, 0.0]), [1, 2, 4])
+    assert rows(tracker.end_epoch(1)) == {0.0: expected([2.0, 4.0]), 0.5: expected([1.0])}
+
+
+def test_a_batch_that_is_a_mapping_is_looked_up_by_the_names():
+    tracker = make()
+    tracker.update_batch({"y": [0, 1], "ce": [1.0, 2.0], "x": None}, mode="eval", ds_id="d")
+    assert rows(tracker.end_epoch(1, mode="eval")) == {0: expected([1.0]), 1: expected([2.0])}
+    assert tracker.history.ds_ids == ["d"]
+
+
+def test_large_unsigned_labels_are_tracked_on_their_own():
+    tracker = make()
+    tracker.update(np.array([2**64 - 1, 3], dtype=np.uint64), [1, 2])
+    tracker.update(np.array([3, 4]), [3, 4])
+    assert rows(tracker.end_epoch(1)) == expected_by_label([2**64 - 1, 3, 3, 4], [1, 2, 3, 4])
+
+
+# -- folding ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [1, 100, 1000, 2**14, 2**17])
+def test_folding_changes_no_bit(limit):
+    some = batches(60, size=100)
+    wide = [(labels.astype(np.int64) * 2**33, values.astype(np.float64) / 3) for labels, values in some[:20]]
+    wanted, tracker = make(), make(max_buffer_bytes=limit)
+    for labels, values in some + wide:
+        wanted.update(labels, values)
+        tracker.update(labels, values)
+        assert sum(stream.buffer.nbytes for stream in tracker._streams.values()) <= limit
+    assert fingerprint(tracker.end_epoch(1)) == fingerprint(wanted.end_epoch(1))
+
+
+def test_the_limit_is_shared_by_all_modes():
+    tracker = make(max_buffer_bytes=2**16)
+    for labels, values in batches(100):
+        for mode in ("train", "eval", "test"):
+            tracker.update(labels, values, mode=mode)
+    assert sum(stream.buffer.nbytes for stream in tracker._streams.values()) <= 2**16
+    for mode in ("train", "eval", "test"):
+        assert rows(tracker.end_epoch(1, mode=mode)) == exact(batches(100))
+
+
+@settings(max_examples=50 if COMPILED else 15)
+@given(st.data())
+def test_neither_batches_nor_folds_nor_order_show_in_the_result(data):
+    n = data.draw(st.integers(1, 200))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    labels, values = rng.integers(0, 4, n), 10.0 ** rng.uniform(-30, 30, n)
+    wanted = fingerprint(lt.label_stats(labels, values))
+    order = rng.permutation(n)
+    tracker = make(max_buffer_bytes=data.draw(st.sampled_from([1, 320, 1600, 2**20])))
+    cuts = sorted(data.draw(st.lists(st.integers(0, n), max_size=6)))
+    for part in np.split(order, cuts):
+        tracker.update(labels[part], values[part])
+    assert fingerprint(tracker.end_epoch(1)) == wanted
+
+
+# -- choices ----------------------------------------------------------------------------------------------
+
+
+def test_a_mapping_names_and_filters():
+    tracker = make(label_mapping={"one": 1, "nine": 9})
+    tracker.update([0, 1, 1], [1.0, 2.0, 4.0])
+    stats = tracker.end_epoch(1)
+    assert stats.names.tolist() == ["one"]
+    assert rows(stats) == {1: expected([2.0, 4.0])}
+
+
+@pytest.mark.parametrize("limit", [1, 2**20])
+def test_a_mapping_of_which_nothing_occurs_warns_once_and_says_what_did_occur(limit):
+    tracker = make(label_mapping={"cat": "cat"}, max_buffer_bytes=limit)
+    tracker.update([0, 1], [1, 2])
+    tracker.update([0, 1], [1, 2])
+    with pytest.warns(lt.LabelTrackWarning, match="it maps 'cat'") as caught:
+        tracker.end_epoch(1)
+    assert caught[0].filename == __file__
+    tracker.update([0, 1], [1, 2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(tracker.end_epoch(2)) == 0
+    assert len(tracker.history) == 0
+
+
+def test_the_warning_lists_labels_also_of_samples_still_in_the_buffer():
+    tracker = make(label_mapping={"cat": "cat"})
+    tracker.update(["dog", "cow"], [1, 2])
+    with pytest.warns(lt.LabelTrackWarning, match="occurred are 'dog', 'cow'|occurred are 'cow', 'dog'"):
+        tracker.end_epoch(1)
+
+
+def test_modes_and_datasets_that_are_not_chosen_are_ignored():
+    tracker = make(mode="!test", ds_id=["a", ""])
+    tracker.update([0], [1.0])
+    tracker.update([0], [2.0], mode="test")
+    tracker.update([0], [3.0], ds_id="b")
+    assert rows(tracker.end_epoch(1)) == {0: expected([1.0])}
+    assert len(tracker.end_epoch(1, mode="test")) == 0
+    assert len(tracker.history) == 1
+
+
+def test_names_and_outputs_are_kept():
+    tracker = make(bounds=["range", None])
+    assert tracker.outputs == "ce_by_y"
+    assert make(outputs="z").outputs == "z"
+    assert tracker.history.bounds == ("range", None)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"bounds": "sdt"}, ValueError, "bounds: unknown option 'sdt'; allowed are None, 'std', 'range'"),
+        ({"mode": ["train", "!eval"]}, ValueError, "mode mixes"),
+        ({"ds_id": ["a", "!b"]}, ValueError, "ds_id mixes"),
+        ({"nan_policy": "drop"}, ValueError, "nan_policy: unknown option 'drop'"),
+        ({"max_buffer_bytes": 0}, ValueError, "max_buffer_bytes must be a positive integer, got 0"),
+        ({"max_buffer_bytes": True}, ValueError, "max_buffer_bytes must be a positive integer"),
+        ({"label_mapping": {}}, ValueError, "label_mapping is empty"),
+        ({"label_mapping": [("a", 0)]}, TypeError, "must be a dict"),
+        ({"outputs": 3}, TypeError, "outputs must be a string, got int"),
+    ],
+)
+def test_a_bad_option_is_refused_at_once(options, error, message):
+    with pytest.raises(error, match=message):
+        make(**options)
+
+
+def test_label_and_metric_are_names():
+    with pytest.raises(TypeError, match="label must be a string, got list"):
+        lt.LabelTracker([0, 1], "ce")
+
+
+# -- mistakes ---------------------------------------------------------------------------------------------
+
+MISTAKES = {
+    "a scalar metric": (([0, 1], 0.5), ValueError, r'reduction="none"'),
+    "one-hot labels": ((np.eye(2, 3), [1.0, 2.0]), ValueError, r"one-hot"),
+    "unequal lengths": (([0, 1], [1.0, 2.0, 3.0]), ValueError, "2 labels, 3 values"),
+    "labels without order": ((np.array([1j, 2]), [1.0, 2.0]), TypeError, "got dtype complex128"),
+    "values that are strings": (([0, 1], ["a", "b"]), TypeError, "values must be real numbers"),
+    "labels that are NaN": (([0.5, math.nan], [1.0, 2.0]), ValueError, "1 of 2 labels are NaN"),
+    "mixed labels": ((["a", 1], [1.0, 2.0]), TypeError, "mix"),
+    "other labels than before": (
+        (["a", "b"], [1.0, 2.0]),
+        TypeError,
+        "were integer labels so far .* string labels now",
+    ),
+    "labels that fit no one type": (
+        (np.array([2**63, 1], dtype=np.uint64), [1.0, 2.0]),
+        TypeError,
+        r"labels above 2\*\*63 - 1 and signed",
+    ),
+}
+
+
+# These two are told first that an epoch of integers cannot go on with them.
+@pytest.mark.parametrize("name", [name for name in MISTAKES if name not in ("labels that are NaN", "mixed labels")])
+def test_a_batch_with_a_mistake_is_explained_and_leaves_no_trace(name):
+    batch, error, message = MISTAKES[name]
+    tracker, untouched = make(), make()
+    for one in (tracker, untouched):
+        one.update([0, -1], [1.0, 2.0])
+    with pytest.raises(error, match=message):
+        tracker.update(*batch)
+    for one in (tracker, untouched):
+        one.update([3], [4.0])
+    assert fingerprint(tracker.end_epoch(1)) == fingerprint(untouched.end_epoch(1))
+
+
+@pytest.mark.parametrize("name", [name for name in MISTAKES if not name.endswith(("before", "one type"))])
+def test_a_first_batch_with_a_mistake_leaves_no_trace(name):
+    batch, error, message = MISTAKES[name]
+    tracker = make()
+    with pytest.raises(error, match=message):
+        tracker.update(*batch)
+    assert len(tracker.end_epoch(1)) == 0
+    assert tracker._words["string"].words == []
+
+
+def test_negative_labels_after_huge_ones_are_refused():
+    tracker = make()
+    tracker.update(np.array([2**63], dtype=np.uint64), [1.0])
+    with pytest.raises(TypeError, match="do not fit one type"):
+        tracker.update([-1], [1.0])
+    assert len(tracker.end_epoch(1)) == 1
+
+
+@pytest.mark.parametrize(("key", "what"), [("y", "label"), ("ce", "metric")])
+def test_a_missing_key_lists_those_that_are_there(key, what):
+    batch = {"y": [0], "ce": [1.0], "x": 0}
+    del batch[key]
+    with pytest.raises(KeyError, match=f"no {what} key in the batch: '{key}'.*There are: .*'x'"):
+        make().update_batch(batch)
+
+
+@pytest.mark.parametrize("where", [{"mode": 1}, {"ds_id": None}])
+def test_modes_and_datasets_are_named_by_strings(where):
+    with pytest.raises(TypeError, match="must be a string, got"):
+        make().update([0], [1.0], **where)
+
+
+def test_nan_under_raise_stop_the_epoch_and_lose_nothing():
+    tracker = make(nan_policy="raise")
+    tracker.update([0, 3, 3], [1.0, math.nan, 2.0])
+    with pytest.raises(ValueError, match=r"1 NaN samples under nan_policy='raise', by label \(how many\): 3 \(1\)"):
+        tracker.end_epoch(1)
+    assert len(tracker.history) == 0
+    tracker.nan_policy = "omit"
+    assert rows(tracker.end_epoch(1)) == {0: expected([1.0]), 3: expected([2.0])}
+
+
+@pytest.mark.parametrize("policy", ["propagate", "omit"])
+def test_other_policies_act_on_the_epoch(policy):
+    tracker = make(nan_policy=policy)
+    tracker.update([3, 3], [math.nan, 2.0])
+    mean = tracker.end_epoch(1)[3].mean
+    assert mean == 2.0 if policy == "omit" else math.isnan(mean)
+
+
+def test_a_step_that_is_taken_is_refused_and_the_samples_stay():
+    tracker = make()
+    tracker.update([0], [1.0])
+    tracker.end_epoch(1)
+    tracker.update([0], [2.0])
+    with pytest.raises(ValueError, match="step 1 of mode 'train' is already in the history"):
+        tracker.end_epoch(1)
+    with pytest.raises(TypeError, match="step must be an integer"):
+        tracker.end_epoch("two")
+    assert tracker.end_epoch(2)[0].mean == 2.0
+
+
+# -- the hot path -----------------------------------------------------------------------------------------
+
+
+def test_from_the_second_epoch_on_updating_allocates_nothing():
+    tracker = make()
+    some = batches(300, size=256)
+
+    def epoch():
+        for labels, values in some:
+            tracker.update(labels, values)
+
+    epoch()
+    tracker.end_epoch(1)
+    tracker.update(*some[0])  # the streams exist, the first chunk is open
+    tracker.end_epoch(2)
+    size = sum(stream.buffer.nbytes for stream in tracker._streams.values())
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        epoch()
+        after, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 300 * 256 * 12 > 900_000  # what the samples take
+    assert peak - before < 4000  # a few views and integers at a time
+    assert after - before < 2000
+    assert sum(stream.buffer.nbytes for stream in tracker._streams.values()) == size
+
+
+# -- checkpoints ------------------------------------------------------------------------------------------
+
+
+def half_way(tracker):
+    for labels, values in batches(10):
+        tracker.update(labels, values)
+        tracker.update(labels, values, mode="eval", ds_id="a")
+    tracker.end_epoch(1)
+    for labels, values in batches(5, seed=1):
+        tracker.update(labels, values)
+        tracker.update(labels, values, mode="test", ds_id="words")
+
+
+def the_rest(tracker):
+    for labels, values in batches(5, seed=2):
+        tracker.update(labels, values)
+    for mode in ("train", "eval", "test"):
+        tracker.end_epoch(2, mode=mode)
+
+
+@pytest.mark.parametrize("limit", [2**28, 2000])
+def test_a_tracker_restored_in_the_middle_of_an_epoch_goes_on_to_the_same_bits(limit):
+    options = {"label_mapping": {"zero": 0, "two": 2, "four": 4}, "bounds": ["std", "range"], "max_buffer_bytes": limit}
+    whole = make(**options)
+    half_way(whole)
+    by_pickle = pickle.loads(pickle.dumps(whole))
+    by_state = make(**options)
+    by_state.load_state_dict(pickle.loads(pickle.dumps(whole.state_dict())))
+    for tracker in (whole, by_pickle, by_state):
+        the_rest(tracker)
+    for tracker in (by_pickle, by_state):
+        assert fingerprint(tracker.history) == fingerprint(whole.history)
+        assert tracker.history.bounds == ("std", "range")
+    assert by_pickle.label_mapping == whole.label_mapping
+
+
+def test_a_tracker_of_strings_is_restored():
+    whole = make()
+    whole.update(["a", "b"], [1, 2])
+    again = make()
+    again.load_state_dict(whole.state_dict())
+    for tracker in (whole, again):
+        tracker.update(["c", "a"], [3, 4])
+    assert fingerprint(again.end_epoch(1)) == fingerprint(whole.end_epoch(1))
+
+
+def test_a_state_is_not_changed_by_going_on():
+    tracker = make()
+    tracker.update([0], [1.0])
+    state = tracker.state_dict()
+    tracker.update([0], [5.0])
+    tracker.end_epoch(1)
+    again = make()
+    again.load_state_dict(state)
+    again.update([0], [3.0])
+    assert again.end_epoch(1)[0].mean == 2.0
+
+
+CONTINUE = """
+import pathlib, pickle, sys
+import numpy as np
+sys.path.insert(0, sys.argv[3])
+from test_tracker import the_rest
+if sys.argv[4] == "pickle":
+    tracker = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())
+else:
+    import labeltrack as lt
+    tracker = lt.LabelTracker("y", "ce")
+    tracker.load_state_dict(pickle.loads(pathlib.Path(sys.argv[1]).read_bytes()))
+the_rest(tracker)
+pathlib.Path(sys.argv[2]).write_bytes(pickle.dumps(tracker.history.columns()))
+"""
+
+
+@pytest.mark.parametrize("how", ["pickle", "state"])
+def test_a_fresh_process_goes_on_to_the_same_bits(how, tmp_path):
+    tracker = make()
+    half_way(tracker)
+    saved, result = tmp_path / "saved", tmp_path / "result"
+    saved.write_bytes(pickle.dumps(tracker if how == "pickle" else tracker.state_dict()))
+    here = str(__file__).rpartition("/")[0]
+    subprocess.run([sys.executable, "-c", CONTINUE, saved, result, here, how], check=True)
+    the_rest(tracker)
+    columns = pickle.loads(result.read_bytes())
+    assert {k: v.tobytes() for k, v in columns.items()} == {
+        k: v.tobytes() for k, v in tracker.history.columns().items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"version": 99}, ValueError, "state of version 99 cannot be read, expected 1; update labeltrack"),
+        ({"metric": "acc"}, ValueError, "state of metric 'acc' cannot be loaded into a tracker of 'ce'"),
+        ({"label": "z"}, ValueError, "state of label 'z'"),
+    ],
+)
+def test_a_state_of_another_tracker_is_refused_and_changes_nothing(change, error, message):
+    tracker = make()
+    tracker.update([0], [1.0])
+    with pytest.raises(error, match=message):
+        tracker.load_state_dict(make().state_dict() | change)
+    assert tracker.end_epoch(1)[0].mean == 1.0
+
+
+def test_what_is_no_state_is_refused():
+    with pytest.raises(TypeError, match=r"expected the state_dict\(\) of a LabelTracker"):
+        make().load_state_dict({"model": 1})
+
+
+def test_the_repr_says_what_is_recorded():
+    tracker = make()
+    tracker.update([0, 1], [1, 2])
+    assert repr(tracker) == (
+        "LabelTracker(label='y', metric='ce', bounds=('std',)): 0 entries in the history, 2 samples since"
+    )

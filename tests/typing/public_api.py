@@ -1,0 +1,35 @@
+"""The types that users see, checked by mypy and never run as a test."""
+
+from __future__ import annotations
+
+from typing import Any, assert_type
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+import labeltrack as lt
+
+stats = lt.label_stats([0, 1], [0.5, 1.0], label_mapping={"cat": 0}, nan_policy="omit", threads=2)
+assert_type(stats, lt.LabelStats)
+assert_type(stats.count, npt.NDArray[np.int64])
+assert_type(stats.mean, npt.NDArray[np.float64])
+assert_type(stats.names, npt.NDArray[np.str_])
+assert_type(stats[0], lt.LabelRow)
+assert_type(stats[0].mean, float)
+assert_type(len(stats), int)
+assert_type(stats.merge(stats), lt.LabelStats)
+assert_type(lt.merge_stats([stats]), lt.LabelStats)
+low, centre, high = stats.bounds("range")
+assert_type(low, npt.NDArray[np.float64])
+
+tracker = lt.LabelTracker("y", "ce", bounds=["std", None], mode="!eval", nan_policy="raise")
+tracker.update([0], [1.0], mode="train", ds_id="a")
+assert_type(tracker.end_epoch(1), lt.LabelStats)
+assert_type(tracker.history, lt.History)
+assert_type(tracker.state_dict(), dict[str, Any])
+assert_type(tracker.history.at(1), lt.LabelStats)
+assert_type(tracker.history.worst(5), list[Any])
+assert_type(tracker.history.plot(), Figure)
+
+lt.label_stats([0], [1.0], nan_policy="ignore")  # type: ignore[arg-type]
