@@ -31,6 +31,7 @@ References:
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -64,6 +65,19 @@ _BIAS = 1152
 _MASK = (1 << 32) - 1
 
 _jit = njit(nogil=True, cache=True, error_model="numpy")
+
+
+def _wrapping(kernel: Any) -> Any:
+    """Let 64-bit arithmetic wrap silently under the interpreter too, as it does in compiled code."""
+    if not config.DISABLE_JIT:
+        return kernel
+
+    @functools.wraps(kernel)
+    def quiet(*args: Any) -> Any:
+        with np.errstate(over="ignore"):
+            return kernel(*args)
+
+    return quiet
 
 
 if config.DISABLE_JIT:
@@ -149,6 +163,7 @@ def _odd_sample(slot: int, v: float, rows: Any, counts: Any, nonfinite: Any, key
     return _spill(keys, values, n, key + kind, e)
 
 
+@_wrapping
 @_jit
 def reduce_float32(
     labels: Any,
@@ -201,9 +216,8 @@ def reduce_float32(
             return i, n
         v = np.float64(samples[i])  # float(x) of a float32 would stay float32 in numba
         if not (abs(v) <= HUGE):
+            # Only NaN and the infinities come here: the square of no float32 overflows or underflows. No spill.
             n = _odd_sample(np.int64(slot), v, rows, counts, nonfinite, keys, values, n)
-            if n > room:
-                return i + 1, n
             continue
         r = slot << np.uint64(3)
         counts[r] += 1
@@ -228,6 +242,7 @@ def reduce_float32(
     return stop, n
 
 
+@_wrapping
 @_jit
 def reduce_float64(
     labels: Any,
@@ -606,6 +621,7 @@ def finalise(rows: Any, counts: Any, residue: Any, out: Any, doubt: Any) -> None
 # ---------------------------------------------------------------------------------------------------------
 
 
+@_wrapping
 @_jit
 def encode_int64(
     labels: Any, start: int, stop: int, table: Any, found: Any, n: int, frozen: bool, codes: Any
@@ -649,6 +665,7 @@ def encode_int64(
     return stop, n
 
 
+@_wrapping
 @_jit
 def encode_rows(rows: Any, start: int, stop: int, table: Any, first: Any, n: int, codes: Any) -> tuple[int, int]:
     """Give each fixed-width row of words its code by open addressing; equal rows get equal codes.

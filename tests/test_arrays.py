@@ -176,6 +176,31 @@ def test_an_averaged_torch_loss_is_told_what_to_do():
         lt.label_stats(torch.tensor(LABELS), loss)
 
 
+def test_a_tensor_on_a_device_is_brought_to_the_cpu_once():
+    # Stands in for a device that a machine for tests does not have; torch's own conversions are used on it above.
+    class Tensor:
+        __module__ = "torch.stand_in"
+        dtype = "torch.float32"
+        moves = 0
+
+        def __init__(self, where):
+            self.device = type("Device", (), {"type": where})
+
+        def detach(self):
+            return self
+
+        def cpu(self):
+            Tensor.moves += 1
+            return Tensor("cpu")
+
+        def numpy(self):
+            assert self.device.type == "cpu"
+            return np.array([0.5], dtype=np.float32)
+
+    assert to_numpy(Tensor("cuda"), "values").tolist() == [0.5]
+    assert Tensor.moves == 1
+
+
 def test_what_torch_calls_no_tensor_is_refused():
     torch = framework("torch")
     with pytest.raises(TypeError, match=r"values must be a torch.Tensor, got torch\.nn"):

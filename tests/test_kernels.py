@@ -191,3 +191,80 @@ def test_colliding_labels_are_told_apart():
         table, first = np.full(4, -1, dtype=np.int64), np.empty(2, dtype=np.int64)
         kernels.encode_rows(labels.view(np.uint64).reshape(4, 1), 0, 4, table, first, 0, codes)
         assert codes.tolist() == [0, 1, 0, 1]
+
+
+def test_odd_samples_stop_the_pass_when_the_spills_are_full():
+    scales = {0: 0, 1: 0, 2: 600, 3: 1200, 4: -1200}
+    for samples, reduce in (
+        (np.array([1.5e200, -1e-200, 1e300, 3e-310] * 3), kernels.reduce_float64),
+        (np.array([1e38, -1e38, 1e38] * 4, dtype=np.float32), kernels.reduce_float32),
+    ):
+        rows, counts, nonfinite = _table(1)
+        spill_keys, spill_values = np.empty(6, dtype=np.int64), np.empty(6)
+        total, squares = Fraction(0), Fraction(0)
+        position = 0
+        labels = np.zeros(samples.size, dtype=np.int32)
+        while position < samples.size:
+            position, n = reduce(
+                labels,
+                samples,
+                position,
+                samples.size,
+                0,
+                1,
+                False,
+                rows,
+                counts,
+                nonfinite,
+                spill_keys,
+                spill_values,
+                0,
+            )
+            for key, value in zip(spill_keys[:n].tolist(), spill_values[:n].tolist(), strict=True):
+                part = Fraction(value) * Fraction(2) ** scales[key]
+                total, squares = (total + part, squares) if key in (0, 2) else (total, squares + part)
+        exact = [Fraction(float(v)) for v in samples]
+        assert total + Fraction(rows[1]) + Fraction(rows[2]) == sum(exact)
+        assert squares + sum(map(Fraction, rows[3:6].tolist())) == sum(x * x for x in exact)
+        assert (counts[0], rows[6], rows[7]) == (samples.size, samples.min(), samples.max())
+
+
+def test_merging_stops_when_the_spills_are_full_and_goes_on():
+    size = 6
+    rows, counts, nonfinite = _table(size)
+    other, other_counts, other_nonfinite = _table(size)
+    for r in range(0, size * kernels.ROW, kernels.ROW):
+        rows[r + 1 : r + 6] = [1.0, 2.0**-60, 1.0, 2.0**-60, 2.0**-120]
+        other[r + 1 : r + 6] = [2.0**-120, 2.0**-200, 2.0**-180, 2.0**-240, 2.0**-300]
+    keys, values = np.empty(6, dtype=np.int64), np.empty(6)
+    slots = np.arange(size)
+    spilled = np.zeros(2, dtype=object)
+    position, calls = 0, 0
+    while position < size:
+        position, n = kernels.merge_rows(
+            rows, counts, nonfinite, other, other_counts, other_nonfinite, slots, position, keys, values, 0
+        )
+        for key, value in zip(keys[:n].tolist(), values[:n].tolist(), strict=True):
+            spilled[key % 8] += Fraction(value)
+        calls += 1
+    assert calls > 1
+    exact = [
+        sum(Fraction(2) ** p for p in powers) for powers in ([0, -60, -120, -200], [0, -60, -120, -180, -240, -300])
+    ]
+    for kind, (first, last) in enumerate([(1, 3), (3, 6)]):
+        words = [x for k in range(size) for x in rows[k * 8 + first : k * 8 + last].tolist()]
+        assert sum(map(Fraction, words)) + spilled[kind] == size * exact[kind]
+
+
+def test_finalising_says_what_it_cannot_certify():
+    rows, counts, _ = _table(4)
+    residue = np.zeros(4, dtype=np.uint8)
+    for slot, (n, high, low) in enumerate([(1, 2.0**53, 1.0), (1, 1.0, 2.0**-53), (1, 0.0, 0.0), (1, 1.0, 0.0)]):
+        counts[slot * 8] = n
+        rows[slot * 8 + 1 : slot * 8 + 3] = [high, low]
+        rows[slot * 8 + 3] = high * high
+    residue[1:3] = 1  # something is left beside the row, which decides the tie
+    out, doubt = np.empty((4, 3)), np.empty(4, dtype=np.bool_)
+    kernels.finalise(rows, counts, residue, out, doubt)
+    assert doubt.tolist() == [True, True, False, False]
+    assert out[3].tolist() == [1.0, 1.0, 0.0]

@@ -31,7 +31,7 @@ LAYERS = [
     {"_kernels", "_accumulate", "_arrays", "_buffers", "_select", "_tables"},
     {"_labels", "_reduce", "stats", "bounds", "functional"},
     {"history"},
-    {"tracker", "plot", "_plot_forms", "report"},
+    {"tracker", "plot", "_plot_data", "_plot_forms", "_plot_style", "report"},
     {"demo", "cli", "__main__"},
 ]
 
