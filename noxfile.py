@@ -1,3 +1,7 @@
+#!/usr/bin/env -S python3
+# /// script
+# dependencies = ["nox>=2024.10.9"]
+# ///
 """Sessions: ``nox`` runs lint, typecheck and tests; ``nox -l`` lists the others."""
 
 from __future__ import annotations
@@ -6,8 +10,8 @@ import shutil
 
 import nox
 
-nox.needs_version = ">=2024.4.15"
-nox.options.sessions = ["lint", "typecheck", "tests"]
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = False
 
 PYTHONS = ["3.11", "3.12", "3.13"]
@@ -39,7 +43,7 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *session.posargs, env=env)
 
 
-@nox.session
+@nox.session(default=False)
 def coverage(session: nox.Session) -> None:
     """Measure coverage, with the kernels as plain Python; below 98 % fails."""
     session.install("-e", ".[test,bench]")
@@ -47,24 +51,28 @@ def coverage(session: nox.Session) -> None:
     session.run("pytest", "--cov", "--cov-report=term-missing", "tests", "labeltrack", *session.posargs, env=env)
 
 
-@nox.session(python="3.11")
+@nox.session(python="3.11", default=False)
 def minimums(session: nox.Session) -> None:
     """Run the tests with the oldest numpy that is supported."""
     session.install("-e", ".[test]", "numpy==1.26.4", "pandas<3", "pyarrow<26")
     session.run("pytest", "tests", "labeltrack", *session.posargs)
 
 
-@nox.session
+@nox.session(default=False)
 def benchmarks(session: nox.Session) -> None:
     """Measure against the peers, and write results and the README's table."""
     session.install("-e", ".[bench]")
     session.run("python", "benchmarks/run.py", "--render", *session.posargs)
 
 
-@nox.session
+@nox.session(default=False)
 def build(session: nox.Session) -> None:
     """Build the distributions and check what is in them."""
     session.install("build", "twine")
     shutil.rmtree("dist", ignore_errors=True)
     session.run("python", "-m", "build")
     session.run("twine", "check", "--strict", "dist/labeltrack-*")
+
+
+if __name__ == "__main__":
+    nox.main()

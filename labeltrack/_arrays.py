@@ -52,7 +52,7 @@ def to_numpy(data: Any, what: str) -> Array:
             msg = f"{what} is a masked array with masked entries; drop them first, for example with .compressed()"
             raise ValueError(msg)
         array = np.asarray(data)
-    elif isinstance(data, (list, tuple)):
+    elif isinstance(data, (list, tuple, range)):
         array = _from_list(data, what)
     elif isinstance(data, (bool, int, float, str, bytes, np.generic)):
         array = np.asarray(data)

@@ -233,7 +233,7 @@ class LabelMapping:
         [3, 5]
     """
 
-    def __init__(self, mapping: Mapping[str, Any]) -> None:
+    def __init__(self, mapping: Any) -> None:
         if not isinstance(mapping, Mapping):
             msg = f"label_mapping must be a dict {{display name: label value}}, got {type(mapping).__name__}"
             raise TypeError(msg)

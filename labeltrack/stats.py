@@ -280,6 +280,22 @@ class LabelStats:
         values = [getattr(self, name)[k].item() for name in STATISTICS]
         return LabelRow(self._labels[k].item(), str(self.names[k]), *values)
 
+    def total(self) -> LabelRow:
+        """Return the statistics of the samples of all labels together, exactly.
+
+        Returns:
+            A row with label None and name ``"all"``.
+
+        Example:
+            >>> import labeltrack as lt
+            >>> lt.label_stats([0, 1, 1], [0.5, 2.0, 3.5]).total().mean
+            2.0
+        """
+        together = Accumulator(1)
+        together.merge(self._accumulator, np.zeros(len(self), dtype=np.int64))
+        pooled = LabelStats(np.array(["all"]), together, nan_policy=self._nan_policy)
+        return pooled._row(0)._replace(label=None)
+
     def order(self, by: str = "mean", *, descending: bool = True) -> Integers:
         """Return the places of the labels, ranked; NaN comes first, ties are in order of labels.
 
@@ -407,30 +423,30 @@ def merge_stats(parts: Iterable[LabelStats]) -> LabelStats:
         >>> lt.merge_stats([lt.label_stats([1], [0.5]), lt.label_stats([1, 2], [1.5, 3.0])]).mean
         array([1., 3.])
     """
-    parts = list(parts)
-    if not parts:
+    given: list[Any] = list(parts)
+    if not given:
         msg = "merge_stats() of nothing; pass at least one LabelStats"
         raise ValueError(msg)
     names: dict[Any, str] = {}
-    for part in parts:
+    for part in given:
         if not isinstance(part, LabelStats):
             msg = f"expected a LabelStats to merge, got {type(part).__name__}"
             raise TypeError(msg)
-        if part.nan_policy != parts[0].nan_policy:
+        if part.nan_policy != given[0].nan_policy:
             msg = (
-                f"cannot merge nan_policy {parts[0].nan_policy!r} with {part.nan_policy!r}; use with_nan_policy() first"
+                f"cannot merge nan_policy {given[0].nan_policy!r} with {part.nan_policy!r}; use with_nan_policy() first"
             )
             raise ValueError(msg)
         for label, name in part._names.items():  # noqa: SLF001 (of this module's own class)
             if names.setdefault(label, name) != name:
                 msg = f"label {label!r} is called {names[label]!r} in one part and {name!r} in another"
                 raise ValueError(msg)
-    labels, slots = union([part._labels for part in parts])  # noqa: SLF001
+    labels, slots = union([part._labels for part in given])  # noqa: SLF001
     accumulator = Accumulator(labels.shape[0])
-    for part, places in zip(parts, slots, strict=True):
+    for part, places in zip(given, slots, strict=True):
         accumulator.merge(part._accumulator, places)  # noqa: SLF001
     accumulator.release()
-    return LabelStats(labels, accumulator, names=names, nan_policy=parts[0].nan_policy)
+    return LabelStats(labels, accumulator, names=names, nan_policy=given[0].nan_policy)
 
 
 def _frozen(array: npt.NDArray[_T]) -> npt.NDArray[_T]:

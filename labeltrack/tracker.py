@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,9 +31,6 @@ from labeltrack.errors import missing_key
 from labeltrack.functional import warn_nothing_mapped
 from labeltrack.history import History, check_step
 from labeltrack.stats import LabelStats, NanPolicy, check_nan_policy, merge_stats
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 Array = npt.NDArray[Any]
 
@@ -107,26 +104,16 @@ class LabelTracker:
         nan_policy: NanPolicy = "propagate",
         max_buffer_bytes: int = 256 * 2**20,
     ) -> None:
-        for name, value in (("label", label), ("metric", metric), ("outputs", outputs)):
-            if not isinstance(value, str) and not (name == "outputs" and value is None):
-                msg = f"{name} must be a string, got {type(value).__name__}"
-                raise TypeError(msg)
-        if (
-            isinstance(max_buffer_bytes, bool)
-            or not isinstance(max_buffer_bytes, (int, np.integer))
-            or max_buffer_bytes < 1
-        ):
-            msg = f"max_buffer_bytes must be a positive integer, got {max_buffer_bytes!r}"
-            raise ValueError(msg)
-        self.label = label
-        self.metric = metric
+        self.label = _check_name("label", label)
+        self.metric = _check_name("metric", metric)
         self.label_mapping = None if label_mapping is None else dict(label_mapping)
         self.bounds = tuple(bound.name for bound in resolve_all(bounds))
-        self.mode = mode if mode is None or isinstance(mode, str) else list(mode)
-        self.ds_id = ds_id if ds_id is None or isinstance(ds_id, str) else list(ds_id)
-        self.outputs = f"{metric}_by_{label}" if outputs is None else outputs
+        # Iterators are read once, here: the arguments are kept for pickling.
+        self.mode = list(mode) if isinstance(mode, Iterable) and not isinstance(mode, str) else mode
+        self.ds_id = list(ds_id) if isinstance(ds_id, Iterable) and not isinstance(ds_id, str) else ds_id
+        self.outputs = f"{metric}_by_{label}" if outputs is None else _check_name("outputs", outputs)
         self.nan_policy: NanPolicy = check_nan_policy(nan_policy)
-        self.max_buffer_bytes = int(max_buffer_bytes)
+        self.max_buffer_bytes = _check_bytes(max_buffer_bytes)
         self.history = History(metric=metric, label=label, bounds=self.bounds)
         self._mapping = None if label_mapping is None else LabelMapping(label_mapping)
         self._modes = Selection(self.mode, "mode")
@@ -183,10 +170,8 @@ class LabelTracker:
         self.update(batch[self.label], batch[self.metric], mode=mode, ds_id=ds_id)
 
     def _update(self, labels: Any, values: Any, mode: str, ds_id: str) -> None:
-        for what, name in (("mode", mode), ("ds_id", ds_id)):
-            if not isinstance(name, str):
-                msg = f"{what} must be a string, got {type(name).__name__} {name!r}"
-                raise TypeError(msg)
+        _check_name("mode", mode)
+        _check_name("ds_id", ds_id)
         if mode not in self._modes or ds_id not in self._ds_ids:
             return
         samples = to_values(values)
@@ -321,7 +306,7 @@ class LabelTracker:
             "streams": streams,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Any) -> None:
         """Go on from a `state_dict`; what this tracker has recorded is replaced.
 
         Args:
@@ -373,6 +358,22 @@ class LabelTracker:
             f"LabelTracker(label={self.label!r}, metric={self.metric!r}, bounds={self.bounds!r}): "
             f"{len(self.history)} entries in the history, {pending} samples since"
         )
+
+
+def _check_name(what: str, name: Any) -> str:
+    """Return a name, or raise TypeError if it is no string."""
+    if not isinstance(name, str):
+        msg = f"{what} must be a string, got {type(name).__name__} {name!r}"
+        raise TypeError(msg)
+    return name
+
+
+def _check_bytes(number: Any) -> int:
+    """Return a positive integer, or raise ValueError."""
+    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
+        msg = f"max_buffer_bytes must be a positive integer, got {number!r}"
+        raise ValueError(msg)
+    return int(number)
 
 
 def _whole_numbers(kind: str, array: Array, before: str | None) -> tuple[str, Array]:

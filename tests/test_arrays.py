@@ -27,7 +27,7 @@ def test_a_numpy_array_comes_back_as_itself():
     assert to_numpy(data, "labels") is data
 
 
-@pytest.mark.parametrize("data", [[1, 2], (1, 2), np.array([1, 2], dtype=">i4"), array.array("i", [1, 2])])
+@pytest.mark.parametrize("data", [[1, 2], (1, 2), range(1, 3), np.array([1, 2], dtype=">i4"), array.array("i", [1, 2])])
 def test_lists_tuples_and_foreign_byte_orders_become_native_arrays(data):
     got = to_numpy(data, "labels")
     assert got.tolist() == [1, 2]

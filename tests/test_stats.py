@@ -95,6 +95,18 @@ def test_labels_without_a_mapping_are_called_what_they_are(labels, names):
     assert lt.label_stats(labels, [1, 2]).names.tolist() == names
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.floats(allow_nan=False, allow_infinity=False)), min_size=1, max_size=30)
+)
+def test_the_total_is_exact_over_all_labels(pairs):
+    labels, values = zip(*pairs, strict=True)
+    assert lt.label_stats(labels, values).total() == (None, "all", *expected(values))
+
+
+def test_the_total_of_nothing_is_empty():
+    assert lt.label_stats([], []).total().count == 0
+
+
 # -- NaN and infinities -----------------------------------------------------------------------------------
 
 WILD_LABELS = [0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 5]

@@ -1,0 +1,336 @@
+"""Tables for a terminal: the labels of an epoch, worst first, and those that fell behind their best epoch.
+
+Example:
+    >>> import labeltrack as lt
+    >>> table = stats_table(lt.label_stats(["cat", "dog", "dog"], [0.5, 2.0, 1.0]), title="loss")
+    >>> table.row_count
+    2
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from labeltrack.history import History
+    from labeltrack.stats import LabelStats
+
+_MARK = ">"  # plain ASCII: a terminal that can show no colour may show no arrows either
+_MISSING = "-"
+_SIGNIFICANT = 4
+_SMALL, _LARGE = 1e-3, 1e7
+_UNBOUNDED = 10_000
+
+
+@dataclass(frozen=True)
+class Course:
+    """The best and the last value of a statistic of one label.
+
+    Attributes:
+        label: Label value.
+        name: Display name.
+        best: Best value of the statistic; NaN if there never was a number.
+        best_step: The first step at which it was reached.
+        last: Value at the last step at which the label has samples.
+        last_step: That step.
+    """
+
+    label: Any
+    name: str
+    best: float
+    best_step: int
+    last: float
+    last_step: int
+
+    @property
+    def setback(self) -> float:
+        """How far the last value is from the best one: 0.0 for a label at its best, infinite where the last is NaN."""
+        if math.isnan(self.last):
+            return math.inf
+        return 0.0 if self.last == self.best else abs(self.last - self.best)  # infinite losses may be equal
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of numbers, written out already."""
+
+    header: str
+    cells: Sequence[str]
+    footer: str
+
+
+def stats_table(
+    stats: LabelStats,
+    *,
+    title: str | None = None,
+    by: str = "mean",
+    higher_is_worse: bool = True,
+    limit: int | None = None,
+    compare: Mapping[str, LabelStats] | None = None,
+    label: str = "label",
+) -> Table:
+    """Return a table of the statistics of every label, worst first, and of all labels together in the last row.
+
+    Args:
+        stats: What to show.
+        title: Written above the table.
+        by: The statistic that ranks: count, sum, mean, std, min or max.
+        higher_is_worse: True for a loss, False for an accuracy. A NaN is worst either way.
+        limit: How many labels at most; None for all.
+        compare: Further statistics by name, such as those of another mode: each adds a column with its `by`.
+        label: Heading of the label names.
+
+    Returns:
+        A table to print with a rich ``Console``. Names are shown as they are, never taken for markup.
+
+    Raises:
+        ValueError: There is no such statistic, `limit` is not positive, or NaN samples under ``nan_policy="raise"``.
+
+    Example:
+        >>> import labeltrack as lt
+        >>> table = stats_table(lt.label_stats([0, 1], [0.5, 2.0]), title="loss")
+        >>> [str(column.header) for column in table.columns]
+        ['', 'label', 'count', 'mean', 'std', 'min', 'max']
+    """
+    places = _ranked(stats, by, limit, higher_is_worse=higher_is_worse)
+    columns = _columns(stats, places, by, compare or {})
+    return _table(stats, places, columns, title=title, label=label)
+
+
+def history_table(
+    history: History,
+    *,
+    mode: str,
+    step: int | None = None,
+    title: str | None = None,
+    by: str = "mean",
+    higher_is_worse: bool = True,
+    limit: int | None = None,
+    step_name: str = "step",
+) -> Table:
+    r"""Return a table of one step, worst first, beside the other modes and the best step of every label.
+
+    Args:
+        history: What was recorded.
+        mode: The mode to show.
+        step: Which step; None for the last of the mode.
+        title: Written above the table; None says what it shows.
+        by: The statistic that ranks and is compared: count, sum, mean, std, min or max.
+        higher_is_worse: True for a loss, False for an accuracy. A NaN is worst either way.
+        limit: How many labels at most; None for all.
+        step_name: What a step is called.
+
+    Returns:
+        A table to print with a rich ``Console``. Names are shown as they are, never taken for markup.
+
+    Raises:
+        KeyError: There is no such mode or step.
+        ValueError: There is no such statistic, `limit` is not positive, or NaN samples under ``nan_policy="raise"``.
+
+    Example:
+        >>> import labeltrack as lt
+        >>> history = lt.History(metric="ce", label="y")
+        >>> history.add(1, lt.label_stats([0, 1], [0.5, 2.0]), mode="eval")
+        >>> [str(column.header) for column in history_table(history, mode="eval").columns]
+        ['', 'y', 'count', 'mean', 'std', 'min', 'max', 'best\n(step)']
+    """
+    if step is None:
+        step = max(history.steps(mode), default=0)  # no such mode: the next line says so
+    stats = history.at(step, mode)
+    places = _ranked(stats, by, limit, higher_is_worse=higher_is_worse)
+    others = {of: history.at(step, of) for of in history.modes if of != mode and step in history.steps(of)}
+    of_label = _courses(history, mode, by, higher_is_worse=higher_is_worse)
+    best = [of_label[value] for value in stats.labels[places].tolist()]
+    columns = _columns(stats, places, by, others, [course.best for course in best])
+    width = max((len(str(course.best_step)) for course in best), default=0)
+    cells = [f"{cell} ({course.best_step:>{width}})" for cell, course in zip(columns[-1].cells, best, strict=True)]
+    columns[-1] = _Column(f"best\n({step_name})", cells, "")
+    if title is None:
+        title = f"{history.metric} by {history.label}: {mode}, {step_name} {step}, worst {by} first"
+    return _table(stats, places, columns, title=title, label=history.label)
+
+
+def setbacks(history: History, *, mode: str, by: str = "mean", higher_is_worse: bool = True) -> list[Course]:
+    """Return the labels whose last value is worse than the best they had, the largest setback first.
+
+    Args:
+        history: What was recorded.
+        mode: The mode to look at.
+        by: The statistic: count, sum, mean, std, min or max.
+        higher_is_worse: True for a loss, False for an accuracy. A NaN is worst either way.
+
+    Returns:
+        Empty if every label is at its best.
+
+    Raises:
+        KeyError: There is no such mode.
+        ValueError: There is no such statistic, or NaN samples under ``nan_policy="raise"``.
+
+    Example:
+        >>> import labeltrack as lt
+        >>> history = lt.History()
+        >>> history.add(1, lt.label_stats([0, 1], [0.5, 2.0]), mode="eval")
+        >>> history.add(2, lt.label_stats([0, 1], [0.75, 1.0]), mode="eval")
+        >>> [(course.name, course.best, course.last) for course in setbacks(history, mode="eval")]
+        [('0', 0.5, 0.75)]
+    """
+    courses = _courses(history, mode, by, higher_is_worse=higher_is_worse).values()
+    return sorted((course for course in courses if course.setback > 0), key=lambda course: -course.setback)
+
+
+def show(table: Table, console: Console | None = None) -> None:
+    """Print a table, at its full width where the width of a console is not that of a terminal.
+
+    A terminal that is too narrow even for the numbers gets them in broken lines, but gets them all.
+
+    Args:
+        table: From `stats_table` or `history_table`.
+        console: Where to print; None for standard output.
+    """
+    console = Console() if console is None else console
+    needed = Measurement.get(console, console.options.update(max_width=_UNBOUNDED), table)
+    before = console.width
+    console.width = max(before, needed.minimum if console.is_terminal else needed.maximum)
+    try:
+        console.print(table, crop=False)
+    finally:
+        console.width = before
+
+
+def _ranked(stats: LabelStats, by: str, limit: int | None, *, higher_is_worse: bool) -> npt.NDArray[np.int64]:
+    """Return the places of the labels to show, worst first."""
+    if limit is not None and limit < 1:
+        msg = f"limit must be at least 1, or None for all labels, got {limit}"
+        raise ValueError(msg)
+    return stats.order(by, descending=higher_is_worse)[:limit]
+
+
+def _courses(history: History, mode: str, by: str, *, higher_is_worse: bool) -> dict[Any, Course]:
+    """Return best and last value of every label, by label."""
+    if mode not in history.modes:
+        history.at(0, mode)  # raises, naming the modes there are
+    found: dict[Any, Course] = {}
+    for step in history.steps(mode):
+        stats = history.at(step, mode)
+        rows = zip(stats.labels.tolist(), stats.names.tolist(), stats.column(by).tolist(), strict=True)
+        for label, name, value in rows:
+            before = found.get(label)
+            best, at = (value, step) if before is None else (before.best, before.best_step)
+            if math.isnan(best) or (value < best if higher_is_worse else value > best):
+                best, at = value, step
+            found[label] = Course(label, name, best, at, value, step)
+    return found
+
+
+def _columns(
+    stats: LabelStats,
+    places: npt.NDArray[np.int64],
+    by: str,
+    compare: Mapping[str, LabelStats],
+    further: list[float] | None = None,
+) -> list[_Column]:
+    """Return the statistics, those to compare with, and at the end a further column of `by`, if there is one.
+
+    What is in the unit of the samples is all written with the same decimals, so that it compares at a glance.
+    """
+    total = stats.total()._asdict()
+    in_unit = _writer([*stats.mean[places].tolist(), *stats.std[places].tolist()])
+    write = _writer(stats.column(by)[places].tolist()) if by in ("count", "sum") else in_unit
+    columns = []
+    for name in ("count", "sum", "mean", "std", "min", "max"):
+        own = str if name == "count" else write if name == "sum" else in_unit
+        if name != "sum" or by == "sum":  # of no use to a reader, unless it ranks
+            cells = [own(value) for value in stats.column(name)[places].tolist()]
+            columns.append(_Column(name, cells, own(total[name])))
+    labels = stats.labels[places].tolist()
+    for name, other in compare.items():
+        column = other.column(by).tolist()
+        cells = [write(column[other.index(label)]) if label in other else _MISSING for label in labels]
+        columns.append(_Column(f"{name}\n{by}", cells, write(getattr(other.total(), by))))
+    if further is not None:
+        columns.append(_Column("", [write(value) for value in further], ""))
+    return columns
+
+
+def _writer(values: Iterable[float]) -> Callable[[float], str]:
+    """Return how to write the numbers of a table: with the decimals that give the largest of them four digits.
+
+    Numbers that are all tiny, and those that are very large, are written with an exponent.
+
+    Example:
+        >>> write = _writer([0.5, 12.0])
+        >>> write(12.0), write(0.123456), write(-0.0), write(float("nan")), write(3e9)
+        ('12.00', '0.12', '0.00', 'nan', '3.000e+09')
+    """
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    exponent = math.floor(math.log10(largest)) if largest else 0
+    decimals = min(max(_SIGNIFICANT - 1 - exponent, 0), _SIGNIFICANT)
+
+    def write(value: float) -> str:
+        if math.isfinite(value) and (abs(value) >= _LARGE or (value and largest < _SMALL)):
+            return f"{value:.{_SIGNIFICANT - 1}e}"
+        if not math.isfinite(value):
+            return str(value)
+        return f"{round(value, decimals) + 0.0:.{decimals}f}"  # adding zero turns -0.0 into 0.0
+
+    return write
+
+
+def _table(
+    stats: LabelStats, places: npt.NDArray[np.int64], columns: list[_Column], *, title: str | None, label: str
+) -> Table:
+    """Lay the columns out; the first row is the worst."""
+    names = [_shown(name) for name in stats.names[places].tolist()]
+    hidden = len(stats) - len(names)
+    table = Table(
+        title=None if title is None else Text(_shown(title), style="bold"),
+        caption=Text(f"and {hidden} more {'label' if hidden == 1 else 'labels'}") if hidden else None,
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+        show_footer=True,
+        footer_style="dim",
+        title_justify="left",
+        caption_justify="left",
+    )
+    # A number that is cut short is a wrong number: only long names are folded where there is not the room.
+    table.add_column("", min_width=len(_MARK), no_wrap=True)
+    table.add_column(
+        Text(_shown(label)),
+        Text("all"),
+        overflow="fold",
+        vertical="bottom",
+        min_width=min(12, max(map(len, names), default=1)),
+    )
+    for column in columns:
+        lines = (*column.header.splitlines(), column.footer, *column.cells)
+        table.add_column(
+            Text(column.header), Text(column.footer), justify="right", no_wrap=True, min_width=max(map(len, lines))
+        )
+    for row, name in enumerate(names):
+        cells = [Text(column.cells[row]) for column in columns]
+        table.add_row(Text(_MARK if row == 0 else ""), Text(name), *cells, style="bold red" if row == 0 else None)
+    return table
+
+
+def _shown(text: str) -> str:
+    r"""Return a text without what would break the line or command the terminal.
+
+    Example:
+        >>> _shown("a\nb"), _shown("größe"), _shown("")
+        ('a\\nb', 'größe', "''")
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text) or "''"

@@ -1,0 +1,247 @@
+"""Tables: what is shown, in which order, and that no name can break them."""
+
+from __future__ import annotations
+
+import io
+import math
+import statistics
+from typing import TYPE_CHECKING
+
+import pytest
+from rich.console import Console
+
+import labeltrack as lt
+from labeltrack import report
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def text(table: Table, width: int = 100) -> str:
+    """Return what a terminal of a width shows, without colour."""
+    file = io.StringIO()
+    report.show(table, Console(file=file, width=width, force_terminal=True, color_system=None))
+    return file.getvalue()
+
+
+def rows(table: Table, width: int = 100) -> list[list[str]]:
+    """Return the words of every line between the two rules, the worst mark included."""
+    lines = [line.split() for line in text(table, width).splitlines()]
+    rule = next(at for at, words in enumerate(lines) if words and set(words[0]) <= {"─", "┼"})
+    return [words for words in lines[rule + 1 :] if words]
+
+
+def stats_of(**samples: list[float]) -> lt.LabelStats:
+    """Return the statistics of the samples of each label."""
+    labels = [name for name, values in samples.items() for _ in values]
+    return lt.label_stats(labels, [value for values in samples.values() for value in values])
+
+
+@pytest.fixture
+def history() -> lt.History:
+    """Two epochs of train and eval; b gets worse, c comes late."""
+    history = lt.History(metric="ce", label="animal")
+    history.add(1, stats_of(a=[4.0], b=[1.0, 2.0]), mode="train")
+    history.add(1, stats_of(a=[5.0], b=[1.0, 2.0]), mode="eval")
+    history.add(2, stats_of(a=[1.0], b=[0.5, 1.0]), mode="train")
+    history.add(2, stats_of(a=[2.0], b=[2.0, 4.0], c=[0.25]), mode="eval")
+    return history
+
+
+def test_the_worst_label_is_first_and_marked() -> None:
+    shown = rows(report.stats_table(stats_of(good=[0.1], worst=[9.0], bad=[3.0])))
+    assert [words[:2] for words in shown[:3]] == [[">", "worst"], ["bad", "1"], ["good", "1"]]
+    assert "\n".join(" ".join(words) for words in shown).count(">") == 1
+
+
+def test_the_lowest_is_first_when_lower_is_worse() -> None:
+    shown = rows(report.stats_table(stats_of(good=[0.9], poor=[0.2]), higher_is_worse=False))
+    assert [shown[0][1], shown[1][0]] == ["poor", "good"]
+
+
+def test_a_label_with_nan_is_worst_either_way() -> None:
+    stats = stats_of(a=[9.0], b=[float("nan")])
+    for higher_is_worse in (True, False):
+        shown = rows(report.stats_table(stats, higher_is_worse=higher_is_worse))
+        assert shown[0] == [">", "b", "1", "nan", "nan", "nan", "nan"]
+
+
+@pytest.mark.parametrize(("by", "first"), [("mean", "a"), ("max", "b"), ("std", "b"), ("count", "b"), ("sum", "c")])
+def test_any_statistic_can_rank(by: str, first: str) -> None:
+    stats = stats_of(a=[5.0], b=[0.0, 0.0, 0.0, 6.0], c=[4.0, 4.0])
+    table = report.stats_table(stats, by=by)
+    assert rows(table)[0][1] == first
+    assert ("sum" in [str(column.header) for column in table.columns]) == (by == "sum")
+
+
+def test_an_unknown_statistic_is_refused_with_a_list_of_those_there_are() -> None:
+    with pytest.raises(ValueError, match=r"unknown statistic 'median'.*'mean'"):
+        report.stats_table(stats_of(a=[1.0]), by="median")
+
+
+def test_the_last_row_is_of_all_samples_together() -> None:
+    samples = {"a": [0.5, 1.25, 9.0], "b": [2.0], "c": [3.0, 3.0]}
+    values = [value for part in samples.values() for value in part]
+    assert rows(report.stats_table(stats_of(**samples)))[-1] == [
+        "all",
+        "6",
+        "3.125",
+        f"{statistics.stdev(values):.3f}",
+        "0.500",
+        "9.000",
+    ]
+
+
+def test_a_table_of_no_labels_can_be_shown() -> None:
+    assert rows(report.stats_table(lt.label_stats([], [])))[-1][:2] == ["all", "0"]
+
+
+@pytest.mark.parametrize(
+    "name", ["[bold]x[/bold]", "[/]", "[link=https://example.org]x", ":smile:", "a [red]", "\\[b]"]
+)
+def test_names_are_never_taken_for_markup(name: str) -> None:
+    stats = lt.label_stats([0, 1], [1.0, 0.0], label_mapping={name: 0, "other": 1})
+    history = lt.History(metric=name, label=name)
+    history.add(1, stats, mode=name)
+    assert name in text(report.stats_table(stats, title=name, label=name, compare={name: stats}), width=200)
+    assert text(report.history_table(history, mode=name), width=200).count(name) >= 4
+
+
+@pytest.mark.parametrize(("name", "shown"), [("a\nb", "a\\nb"), ("\x1b[2J", "\\x1b[2J"), ("a\tb", "a\\tb"), ("", "''")])
+def test_names_cannot_break_a_line_or_command_the_terminal(name: str, shown: str) -> None:
+    out = text(report.stats_table(lt.label_stats([0, 1], [1.0, 0.0], label_mapping={name: 0, "other": 1})))
+    assert shown in out
+    assert "\x1b" not in out
+
+
+def test_limit_shows_the_worst_few_and_says_how_many_there_are_besides() -> None:
+    stats = lt.label_stats(list(range(10)), list(range(10)))
+    out = text(report.stats_table(stats, limit=3))
+    assert [words[-6] for words in rows(report.stats_table(stats, limit=3))[:3]] == ["9", "8", "7"]
+    assert "and 7 more labels" in out
+    assert "more" not in text(report.stats_table(stats, limit=10))
+    assert (
+        "and 1 more label\n"
+        in "\n".join(line.rstrip() for line in text(report.stats_table(stats, limit=9)).splitlines()) + "\n"
+    )
+    for limit in (0, -1):
+        with pytest.raises(ValueError, match=f"limit must be at least 1.*got {limit}"):
+            report.stats_table(stats, limit=limit)
+
+
+def test_other_statistics_stand_beside_and_a_label_they_lack_has_a_dash() -> None:
+    shown = rows(report.stats_table(stats_of(a=[2.0], b=[1.0]), compare={"train": stats_of(b=[0.5])}))
+    assert shown[0][-1] == "-"
+    assert [words[-1] for words in shown[1:]] == ["0.500", "0.500"]
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([0.0, -0.0], ["0.000", "0.000"]),
+        ([1234.5678, 0.0123], ["1235", "0"]),
+        ([12.345, 0.0123], ["12.35", "0.01"]),
+        ([0.123456, 0.00001], ["0.1235", "0.0000"]),
+        ([0.00012345, 0.0], ["1.234e-04", "0.0000"]),
+        ([1.5e9, 2.0], ["1.500e+09", "2"]),
+        ([math.inf, 1.0], ["inf", "1.000"]),
+        ([-1e-9, 1.0], ["0.000", "1.000"]),
+    ],
+)
+def test_numbers_share_their_decimals(values: list[float], shown: list[str]) -> None:
+    write = report._writer(values)
+    assert [write(value) for value in values] == shown
+
+
+def test_a_narrow_terminal_folds_names_and_cuts_no_number() -> None:
+    stats = lt.label_stats(
+        [0, 1], [123.25, 0.5], label_mapping={"a name of forty characters, or thereabouts": 0, "b": 1}
+    )
+    wide, narrow = (text(report.stats_table(stats, title="t"), width=width) for width in (120, 30))
+    assert "a name of forty characters, or thereabouts" in wide
+    assert "…" not in narrow
+    for number in ("123.2", "0.5", "61.9", "count", "max"):
+        assert number in narrow
+
+
+def test_a_file_gets_the_whole_width_whatever_the_width_of_the_console() -> None:
+    file = io.StringIO()
+    console = Console(file=file, width=20)
+    name = "n" * 100
+    report.show(report.stats_table(lt.label_stats([name], [1.0])), console)
+    assert name in file.getvalue()
+    assert console.width == 20
+
+
+def test_the_worst_is_readable_where_there_is_neither_colour_nor_unicode() -> None:
+    raw = io.BytesIO()
+    console = Console(file=io.TextIOWrapper(raw, encoding="ascii"), force_terminal=True, color_system=None, width=80)
+    report.show(report.stats_table(stats_of(a=[2.0], b=[1.0]), title="loss", limit=1), console)
+    console.file.flush()
+    assert raw.getvalue().decode("ascii").count("> |a") == 1
+
+
+def test_the_worst_is_emphasised_where_there_is_colour() -> None:
+    file = io.StringIO()
+    report.show(report.stats_table(stats_of(a=[2.0], b=[1.0])), Console(file=file, force_terminal=True, width=80))
+    (worst,) = (line for line in file.getvalue().splitlines() if ">" in line)
+    (better,) = (line for line in file.getvalue().splitlines() if " b " in line)
+    assert "\x1b[1;31m" in worst
+    assert "\x1b[1;31m" not in better
+
+
+def test_the_table_of_a_history_shows_the_last_step_the_other_modes_and_the_best_step(history: lt.History) -> None:
+    table = report.history_table(history, mode="eval", step_name="epoch")
+    assert [str(column.header) for column in table.columns][-2:] == ["train\nmean", "best\n(epoch)"]
+    assert str(table.title) == "ce by animal: eval, epoch 2, worst mean first"
+    assert rows(table) == [
+        [">", "b", "2", "3.000", "1.414", "2.000", "4.000", "0.750", "1.500", "(1)"],
+        ["a", "1", "2.000", "0.000", "2.000", "2.000", "1.000", "2.000", "(2)"],
+        ["c", "1", "0.250", "0.000", "0.250", "0.250", "-", "0.250", "(2)"],
+        ["all", "4", "2.062", f"{statistics.stdev([2.0, 4.0, 2.0, 0.25]):.3f}", "0.250", "4.000", "0.833"],
+    ]
+
+
+def test_the_table_of_a_history_takes_a_step_a_title_and_the_direction(history: lt.History) -> None:
+    table = report.history_table(history, mode="eval", step=1, title="first", higher_is_worse=False, limit=1)
+    assert str(table.title) == "first"
+    assert rows(table)[0] == [">", "b", "2", "1.500", "0.707", "1.000", "2.000", "1.500", "3.000", "(2)"]
+
+
+def test_a_mode_without_that_step_is_not_compared(history: lt.History) -> None:
+    history.add(3, stats_of(a=[1.0]), mode="eval")
+    assert "train\nmean" not in [str(column.header) for column in report.history_table(history, mode="eval").columns]
+
+
+def test_a_mode_that_is_not_there_is_refused_with_a_list_of_those_that_are(history: lt.History) -> None:
+    with pytest.raises(KeyError, match=r"'evil'.*'eval'"):
+        report.history_table(history, mode="evil")
+    with pytest.raises(KeyError, match=r"'evil'.*'eval'"):
+        report.setbacks(history, mode="evil")
+
+
+def test_setbacks_are_the_labels_that_were_better_before(history: lt.History) -> None:
+    assert report.setbacks(history, mode="train") == []
+    (course,) = report.setbacks(history, mode="eval")
+    assert course == report.Course(label="b", name="b", best=1.5, best_step=1, last=3.0, last_step=2)
+    assert course.setback == 1.5
+
+
+def test_setbacks_know_which_direction_is_worse(history: lt.History) -> None:
+    assert [course.label for course in report.setbacks(history, mode="train", higher_is_worse=False)] == ["a", "b"]
+
+
+def test_a_label_whose_last_value_is_nan_is_the_largest_setback() -> None:
+    history = lt.History()
+    history.add(1, stats_of(a=[1.0], b=[math.nan], c=[1.0], d=[2.0]), mode="eval")
+    history.add(2, stats_of(a=[50.0], b=[1.0], c=[math.nan], d=[math.inf]), mode="eval")
+    found = report.setbacks(history, mode="eval")
+    assert [course.label for course in found] == ["c", "d", "a"]
+    assert [course.best for course in found] == [1.0, 2.0, 1.0]
+
+
+def test_the_best_of_equals_is_the_first() -> None:
+    history = lt.History()
+    for step in (1, 2, 3):
+        history.add(step, stats_of(a=[5.0 if step == 3 else 1.0]), mode="eval")
+    assert report.setbacks(history, mode="eval")[0].best_step == 1
