@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from types import ModuleType
+from labeltrack._compiled import kernels
+from labeltrack._fixed import FixedPoint
 
 ROW = 8
 KINDS = 8
@@ -20,14 +19,6 @@ _SCALES = (0, 0, 600, 1200, -1200)  # the power of two that a spill of each kind
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-
-
-@cache
-def kernels() -> ModuleType:
-    """Import the compiled kernels on first use: numba takes a quarter of a second that nobody else pays."""
-    from labeltrack import _kernels  # noqa: PLC0415
-
-    return _kernels
 
 
 class Totals(NamedTuple):
@@ -71,6 +62,7 @@ class Accumulator:
         self._new = 0
         self._left_over = _SPILL_ROOM
         self._settled = True
+        self._fixed = FixedPoint(size)
 
     # -- adding -------------------------------------------------------------------------------------------
 
@@ -97,35 +89,42 @@ class Accumulator:
         Returns:
             The position reached: `stop`, or that of the first label outside the table.
         """
-        module = kernels()
-        reduce = module.reduce_float32 if samples.dtype == np.float32 else module.reduce_float64
         position, end = start, samples.shape[0] if stop is None else stop
         while position < end:
             keys, values = self._room()
             self._settled = False  # after _room(), which may settle
-            reached, self._new = reduce(
-                labels,
-                samples,
-                position,
-                end,
-                low,
-                self.size,
-                skip,
-                self.rows,
-                self.counts,
-                self.nonfinite,
-                keys,
-                values,
-                self._new,
-            )
-            if reached < end and self._new <= keys.shape[0] - 4:
-                return int(reached)  # a label outside the table, not a lack of room
+            last = self._fixed.plan(samples, position, end)
+            where = (labels, samples, position, last, low, self.size, skip)
+            state = (self.rows, self.counts, self.nonfinite, keys, values, self._new)
+            if self._fixed.scale:
+                reached, self._new, poor = kernels().reduce_fixed(*where, *state, *self._fixed.state())
+                if self._fixed.note(reached - position, poor=poor):
+                    self._drain(keep=not poor)
+            else:
+                reduce = kernels().reduce_float32 if samples.dtype == np.float32 else kernels().reduce_float64
+                (reached, self._new), poor = reduce(*where, *state), False
             position = int(reached)
+            if position < last and not poor and self._new <= keys.shape[0] - 4:
+                return position  # a label outside the table, not a lack of room
         return end
+
+    def _drain(self, *, keep: bool = False) -> None:
+        """Move what the fixed-point table holds to the rows."""
+        if self._fixed.held:
+            slot = 0
+            table, scale, *_ = self._fixed.state()
+            while slot < self.size:
+                keys, values = self._room()
+                self._settled = False
+                slot, self._new = kernels().drain_fixed(
+                    table, scale, slot, self.rows, self.counts, keys, values, self._new
+                )
+        self._fixed.drained(keep=keep)
 
     def merge(self, other: Accumulator, slots: Integers) -> None:
         """Add slot ``i`` of another accumulator to slot ``slots[i]`` of this one. `other` is only read."""
         module = kernels()
+        other._drain(keep=True)
         position = 0
         while position < other.size:
             keys, values = self._room()
@@ -175,6 +174,7 @@ class Accumulator:
 
     def settle(self) -> None:
         """Fold the spills into the rows; what remains beside them is as short as it can be."""
+        self._drain(keep=True)
         if self._settled:
             return
         pairs = self.spills()
@@ -220,14 +220,16 @@ class Accumulator:
         return self.take(np.arange(self.size))
 
     def release(self) -> None:
-        """Settle and give the spill buffers back; for accumulators that are kept as results."""
+        """Settle and give all buffers back; for accumulators that are kept as results."""
         self.settle()
+        self._fixed = FixedPoint(self.size)
         self._new_keys = self._new_values = None
 
     # -- reading ------------------------------------------------------------------------------------------
 
     def occupied(self) -> Integers:
         """Return the slots that got at least one sample, finite or not."""
+        self._drain(keep=True)
         return np.flatnonzero((self.counts[::ROW] > 0) | self.nonfinite.any(axis=1))
 
     def totals(self) -> Totals:
@@ -260,6 +262,7 @@ class Accumulator:
 
     def exact(self, slot: int) -> tuple[int, Fraction, Fraction]:
         """Return count, sum and sum of squares of a slot as exact numbers."""
+        self._drain(keep=True)
         row = self.rows[slot * ROW : (slot + 1) * ROW].tolist()
         total = Fraction(row[1]) + Fraction(row[2])
         squares = Fraction(row[3]) + Fraction(row[4]) + Fraction(row[5])

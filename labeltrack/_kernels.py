@@ -17,8 +17,9 @@ word  type   meaning
 
 Sums are cascades of error-free additions (Knuth's TwoSum). Whatever falls off the last word, which is
 rare, is not rounded away but *spilled*: appended to a list of (key, double) pairs with
-``key = slot * KINDS + kind``. State plus spills is therefore always the exact sum, and nothing depends on
-the order of the samples. ``settle`` folds spills back in through a wide fixed-point accumulator.
+``key = slot * KINDS + kind`` (KINDS is ROW, so that is also the first word of the row plus the kind). State plus
+spills is therefore always the exact sum, and nothing depends on the order of the samples. ``settle`` folds
+spills back in through a wide fixed-point accumulator.
 
 ``fastmath`` and any other licence to reassociate would destroy all of this and must never be used here.
 
@@ -36,6 +37,7 @@ import math
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import config, njit
 from numba.core import types
 from numba.extending import intrinsic
@@ -65,6 +67,8 @@ _BIAS = 1152
 _MASK = (1 << 32) - 1
 
 _jit = njit(nogil=True, cache=True, error_model="numpy")
+# For parts of a loop's body that LLVM, left to itself, would call.
+_inline = njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 
 
 def _wrapping(kernel: Any) -> Any:
@@ -102,7 +106,7 @@ else:
         return types.float64(types.float64, types.float64, types.float64), codegen
 
 
-@_jit
+@_inline
 def two_sum(a: Any, b: Any) -> tuple[Any, Any]:
     """Return ``s, e`` with ``s = fl(a + b)`` and ``s + e == a + b`` exactly (Knuth; no branch)."""
     s = a + b
@@ -110,7 +114,7 @@ def two_sum(a: Any, b: Any) -> tuple[Any, Any]:
     return s, (a - (s - t)) + (b - t)
 
 
-@_jit
+@_inline
 def two_prod(a: Any, b: Any) -> tuple[Any, Any]:
     """Return ``p, e`` with ``p = fl(a * b)`` and ``p + e == a * b`` exactly, barring underflow."""
     p = a * b
@@ -202,6 +206,7 @@ def reduce_float32(
         The position reached and the number of spills. The position is short of `stop` if a label is
         outside the table, or if fewer than four spill places are left (so it takes at least four to start).
     """
+    # The body stands here, and again below, because moved into a function of its own it ran at 66 instead of 200.
     # A product of two float32 is exact in float64, so the square needs no FMA and one word less to carry.
     # Measured on one core at 10 and 1000 labels: 205 and 200 M samples/s; the float64 form does 117.
     # Unsigned arithmetic spares the branch that numba emits for negative indices.
@@ -306,6 +311,271 @@ def reduce_float64(
 
 
 # ---------------------------------------------------------------------------------------------------------
+# The same pass in fixed point, for samples that are multiples of one power of two
+# ---------------------------------------------------------------------------------------------------------
+
+# Samples of float32 that lie within some 16 binades of each other, as nearly all metrics do, are integers of
+# at most 40 bits times a power of two, and integers are summed exactly by integer addition. With the integer
+# split in two halves, y = a * 2**20 + b, the state of a label is the vector (sum a*a, sum a*b, sum b*b, sum y)
+# that one multiplication, one addition and one store of four lanes update. Measured on one core, float32:
+# 650 M samples/s at 10 labels and 380 at 1000, where the error-free additions above do 205 and 200.
+# Samples that are no such multiple (or too large, or not finite) take the road above, one by one.
+
+FIXED_ROW = 8
+"""Words of a label in fixed point: the four sums, count, minimum, maximum, nothing. Again a cache line."""
+FIXED_DRAIN = 1 << 22
+"""Samples after which the sums have to be drained: 2**22 products of 2**40 stay below 2**63."""
+FIXED_EMPTY_MIN, FIXED_EMPTY_MAX = 1 << 62, -(1 << 62)
+"""Minimum and maximum of a label without samples."""
+FIXED_BLOCK = 1024
+"""Samples converted at a time; the integers stay in the first-level cache until they are added."""
+_FIXED_HALF = 20
+_FIXED_HALF_MASK = (1 << _FIXED_HALF) - 1
+_FIXED_LIMIT = 2.0**39
+# Adding 1.5 * 2**52 leaves an integer in the low bits of the double. Unlike the conversion instruction of most
+# processors, this has a vector form everywhere: 4.8 G samples/s on one core.
+_MAGIC = 1.5 * 2.0**52
+_MAGIC_BITS = 0x4338000000000000
+
+
+if config.DISABLE_JIT:
+
+    def _fixed_add(table: Any, r: Any, y: Any) -> None:
+        """Add an integer, its halves' products and itself to the four words from `r` (plain Python mode)."""
+        a, b = y >> _FIXED_HALF, y & _FIXED_HALF_MASK
+        r = int(r)
+        table[r] += a * a
+        table[r + 1] += a * b
+        table[r + 2] += b * b
+        table[r + 3] += y
+
+else:
+
+    @intrinsic
+    def _fixed_add(_context: Any, table: Any, _r: Any, _y: Any) -> Any:  # pragma: no cover (built by the compiler)
+        """Add an integer, its halves' products and itself to the four words from `r`.
+
+        Written out because numba leaves LLVM's vectoriser of straight-line code off. The assembly has one
+        vpmuldq, one vpaddq and one store for the four words.
+        """
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            word, lane = ir.IntType(64), ir.IntType(32)
+            vector = ir.VectorType(word, 4)
+            memory = context.make_array(signature.args[0])(context, builder, args[0]).data
+            place = builder.bitcast(builder.gep(memory, [args[1]]), vector.as_pointer())
+            nothing = ir.Constant(vector, ir.Undefined)
+            spread = builder.shuffle_vector(
+                builder.insert_element(nothing, args[2], lane(0)), nothing, ir.Constant(ir.VectorType(lane, 4), [0] * 4)
+            )
+
+            def halves(shift: list[int]) -> Any:
+                """Return lanes a (shifted) and b (not), sign-extended from 32 bits as vpmuldq takes them."""
+                mask = [0xFFFFFFFF if s else _FIXED_HALF_MASK for s in shift]
+                part = builder.and_(builder.lshr(spread, ir.Constant(vector, shift)), ir.Constant(vector, mask))
+                full = ir.Constant(vector, [32] * 4)
+                return builder.ashr(builder.shl(part, full), full)
+
+            h = _FIXED_HALF
+            products = builder.mul(halves([h, h, 0, 0]), halves([h, 0, 0, 0]))
+            terms = builder.shuffle_vector(products, spread, ir.Constant(ir.VectorType(lane, 4), [0, 1, 2, 7]))
+            builder.store(builder.add(builder.load(place, align=32), terms), place, align=32)
+            return context.get_dummy_value()
+
+        return types.void(table, types.uint64, types.int64), codegen
+
+
+@_jit
+def to_fixed(samples: Any, scale: float, block: Any) -> Any:
+    """Write ``samples * scale`` as doubles with the integer in their low bits; return how many are no integer.
+
+    Args:
+        samples: ``(M,)`` float32 or float64.
+        scale: A power of two that underflows no sample.
+        block: ``(>= M,)`` float64, written.
+
+    Returns:
+        The number of samples that are no multiple of ``1 / scale``, or 2**39 times that or larger, or not finite.
+    """
+    bad = 0
+    for i in range(samples.shape[0]):
+        x = np.float64(samples[i]) * scale
+        y = x + _MAGIC
+        block[i] = y
+        # No short circuit, so that the loop is vectorised.
+        bad += np.int64((y - _MAGIC != x) | (not (abs(x) < _FIXED_LIMIT)))
+    return bad
+
+
+@_inline
+def _add_run(labels: Any, words: Any, low: Any, size: Any, skip: Any, table: Any) -> Any:
+    """Add a run of integers to the fixed-point table; return how far it got before a label outside the table."""
+    limit = np.uint64(size)
+    for i in range(labels.shape[0]):
+        slot = np.uint64(np.int64(labels[i]) - low)
+        if slot >= limit:
+            if skip:
+                continue
+            return i
+        r = slot << np.uint64(3)
+        y = np.int64(words[i]) - _MAGIC_BITS
+        _fixed_add(table, r, y)
+        table[r + np.uint64(4)] += 1
+        # A new extreme is rare and predicted so; always storing both costs a third of the speed here.
+        if y < table[r + np.uint64(5)]:  # noqa: PLR1730
+            table[r + np.uint64(5)] = y
+        if y > table[r + np.uint64(6)]:  # noqa: PLR1730
+            table[r + np.uint64(6)] = y
+    return labels.shape[0]
+
+
+@_wrapping
+@_jit
+def reduce_fixed(
+    labels: Any,
+    samples: Any,
+    start: int,
+    stop: int,
+    low: int,
+    size: int,
+    skip: bool,
+    rows: Any,
+    counts: Any,
+    nonfinite: Any,
+    keys: Any,
+    values: Any,
+    n: int,
+    table: Any,
+    scale: float,
+    block: Any,
+    words: Any,
+) -> tuple[int, int, bool]:
+    """Add ``samples[start:stop]`` to the fixed-point table, those it cannot hold to the rows of their labels.
+
+    Args:
+        labels: See `reduce_float32`, as all arguments up to `n`.
+        samples: ``(N,)`` float32 or float64.
+        start: First sample to read.
+        stop: One past the last.
+        low: The label of slot 0.
+        size: Number of slots.
+        skip: Whether labels outside the table are passed over.
+        rows: ``(size * ROW,)`` float64 state.
+        counts: The same memory as int64.
+        nonfinite: ``(size, 3)`` int64.
+        keys: ``(S,)`` int64 spill keys.
+        values: ``(S,)`` float64 spill values.
+        n: Number of spills already there.
+        table: ``(size * FIXED_ROW,)`` int64, each row on a cache line.
+        scale: The power of two that makes integers of the samples.
+        block: ``(FIXED_BLOCK,)`` float64 scratch.
+        words: The same memory as int64.
+
+    Returns:
+        The position reached, the number of spills, and whether it stopped because a block had so many samples
+        that the table cannot hold (one in 32) that another road is faster.
+    """
+    room = keys.shape[0] - 4
+    position = start
+    while position < stop:
+        m = min(FIXED_BLOCK, stop - position)
+        bad = to_fixed(samples[position : position + m], scale, block)
+        if bad * 32 > m:
+            return position, n, True
+        i = 0
+        while i < m:
+            j = m
+            if bad > 0:  # find the next one that does not fit
+                for k in range(i, m):
+                    x = np.float64(samples[position + k]) * scale
+                    if (block[k] - _MAGIC != x) or not (abs(x) < _FIXED_LIMIT):
+                        j = k
+                        break
+            reached = i + _add_run(labels[position + i : position + j], words[i:j], low, size, skip, table)
+            if reached < j:
+                return position + reached, n, False
+            i = j
+            if i < m:
+                if n > room:
+                    return position + i, n, False
+                one = position + i
+                reached, n = reduce_float64(
+                    labels, samples, one, one + 1, low, size, skip, rows, counts, nonfinite, keys, values, n
+                )
+                if reached == one:
+                    return one, n, False
+                bad -= 1
+                i += 1
+        position += m
+    return stop, n, False
+
+
+@_inline
+def _add_squares(r: Any, x: Any, rows: Any, keys: Any, values: Any, n: Any) -> Any:
+    """Add a double to the sum of squares of the row at word `r`; return the number of spills."""
+    for j in range(3, 6):
+        rows[r + j], x = two_sum(rows[r + j], x)
+    return _spill(keys, values, n, r + KIND_SQUARES, x)
+
+
+@_inline
+def _add_sum(r: Any, x: Any, rows: Any, keys: Any, values: Any, n: Any) -> Any:
+    """Add a double to the sum of the row at word `r`; return the number of spills."""
+    for j in range(1, 3):
+        rows[r + j], x = two_sum(rows[r + j], x)
+    return _spill(keys, values, n, r + KIND_SUM, x)
+
+
+@_jit
+def drain_fixed(
+    table: Any, scale: float, start: int, rows: Any, counts: Any, keys: Any, values: Any, n: int
+) -> tuple[int, int]:
+    """Move the sums of a fixed-point table to the rows, exactly, and empty it.
+
+    Args:
+        table: ``(size * FIXED_ROW,)`` int64.
+        scale: The power of two that its integers were made with.
+        start: First slot.
+        rows: ``(size * ROW,)`` float64 state.
+        counts: The same memory as int64.
+        keys: ``(S,)`` int64 spill keys.
+        values: ``(S,)`` float64 spill values.
+        n: Number of spills already there.
+
+    Returns:
+        The slot reached (short of the size if fewer than eight spill places are left) and the number of spills.
+    """
+    room = keys.shape[0] - 8
+    size = table.shape[0] // FIXED_ROW
+    unit = 1.0 / scale
+    for slot in range(start, size):
+        f = slot * FIXED_ROW
+        if table[f + 4] == 0:
+            continue
+        if n > room:
+            return slot, n
+        r = slot * ROW
+        counts[r] += table[f + 4]
+        rows[r + 6] = min(rows[r + 6], float(table[f + 5]) * unit)
+        rows[r + 7] = max(rows[r + 7], float(table[f + 6]) * unit)
+        for j in range(4):
+            high = table[f + j] >> 32  # a double holds 32 bits of an integer, and the rest, but not all 64
+            low = table[f + j] & _MASK
+            if j == 3:
+                n = _add_sum(r, float(high) * (4294967296.0 * unit), rows, keys, values, n)
+                n = _add_sum(r, float(low) * unit, rows, keys, values, n)
+            else:
+                weight = unit * unit * (1099511627776.0 if j == 0 else 2097152.0 if j == 1 else 1.0)
+                n = _add_squares(r, float(high) * (4294967296.0 * weight), rows, keys, values, n)
+                n = _add_squares(r, float(low) * weight, rows, keys, values, n)
+            table[f + j] = 0
+        table[f + 4] = 0
+        table[f + 5] = FIXED_EMPTY_MIN
+        table[f + 6] = FIXED_EMPTY_MAX
+    return size, n
+
+
+# ---------------------------------------------------------------------------------------------------------
 # Merging and settling
 # ---------------------------------------------------------------------------------------------------------
 
@@ -353,19 +623,9 @@ def merge_rows(
         for j in range(3):
             nonfinite[slot, j] += other_nonfinite[i, j]
         for j in range(1, 3):
-            s, e = two_sum(rows[r + 1], other_rows[o + j])
-            rows[r + 1] = s
-            s, e = two_sum(rows[r + 2], e)
-            rows[r + 2] = s
-            n = _spill(keys, values, n, slot * KINDS + KIND_SUM, e)
+            n = _add_sum(r, other_rows[o + j], rows, keys, values, n)
         for j in range(3, 6):
-            s, e = two_sum(rows[r + 3], other_rows[o + j])
-            rows[r + 3] = s
-            s, e = two_sum(rows[r + 4], e)
-            rows[r + 4] = s
-            s, e = two_sum(rows[r + 5], e)
-            rows[r + 5] = s
-            n = _spill(keys, values, n, slot * KINDS + KIND_SQUARES, e)
+            n = _add_squares(r, other_rows[o + j], rows, keys, values, n)
         rows[r + 6] = min(rows[r + 6], other_rows[o + 6])
         rows[r + 7] = max(rows[r + 7], other_rows[o + 7])
     return slots.shape[0], n

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._accumulate import kernels
 from labeltrack._arrays import to_numpy
+from labeltrack._compiled import kernels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

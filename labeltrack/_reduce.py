@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._accumulate import Accumulator, kernels
+from labeltrack._accumulate import Accumulator
+from labeltrack._compiled import kernels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,6 +20,7 @@ moderate = st.floats(min_value=-1e140, max_value=1e140, allow_nan=False)
 
 def test_constants_of_the_driver_are_those_of_the_kernels():
     assert (_accumulate.ROW, _accumulate.KINDS) == (kernels.ROW, kernels.KINDS)
+    assert kernels.ROW == kernels.KINDS  # keys of spills are built from indices of rows
 
 
 @given(moderate, moderate)

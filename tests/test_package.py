@@ -28,7 +28,7 @@ PUBLIC = [
 
 LAYERS = [
     {"errors"},
-    {"_kernels", "_accumulate", "_arrays", "_buffers", "_select", "_tables"},
+    {"_compiled", "_kernels", "_fixed", "_accumulate", "_arrays", "_buffers", "_select", "_tables"},
     {"_labels", "_reduce", "stats", "bounds", "functional"},
     {"history"},
     {"tracker", "plot", "_plot_data", "_plot_forms", "_plot_style", "report"},
