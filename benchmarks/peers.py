@@ -1,0 +1,261 @@
+"""Who is measured: labeltrack, what a user would pick instead, and how fast the arrays can be read at all.
+
+Each contestant is used as somebody who knows it well would: data in its own container before the clock starts, the
+fastest of its ways to ask for count, mean, std, min and max by label, and what it can be told (such as the number of
+labels) told. The variants that lost are named where they stand.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from cases import Answer, Array
+
+import labeltrack as lt
+from labeltrack._accumulate import Accumulator, Totals
+
+Prepared = tuple[Callable[[], Any], Callable[[Any], Answer]]
+"""What is timed, and how to read its result, which is not."""
+
+_FLOAT64_SUMS = 1e-6
+"""Tolerance for peers that sum in float64 and may return float32."""
+_FLOAT32_SUMS = 1e-2
+"""Tolerance for peers that sum float32 values in float32. Off by 1e-5 to 1e-3 at a million samples a label."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One way to get the answer.
+
+    Attributes:
+        name: Unique name.
+        role: ``"labeltrack"``, ``"peer"`` or ``"limit"`` (does less than the task).
+        module: What it imports.
+        prepare: Takes labels, values and the number of labels; returns what to time and how to read its result.
+        rtol: Relative error allowed of mean and standard deviation.
+        threads: How many threads it uses, where that is known; None for as many as it likes.
+        default: Whether it runs with the threads that it takes when nobody says anything.
+    """
+
+    name: str
+    role: Literal["labeltrack", "peer", "limit"]
+    module: str
+    prepare: Callable[[Array, Array, int], Prepared]
+    rtol: float = _FLOAT64_SUMS
+    threads: int | None = None
+    default: bool = True
+
+    def missing(self) -> bool:
+        """Return whether the library is not installed."""
+        return importlib.util.find_spec(self.module) is None
+
+
+# -- labeltrack -------------------------------------------------------------------------------------------
+
+
+def kernel(labels: Array, values: Array, size: int) -> Prepared:
+    """The compiled kernel on a table of known size: no validation, no search for the labels; one thread."""
+
+    def run() -> Totals:
+        table = Accumulator(size)
+        table.add(labels, values)
+        return table.totals()
+
+    def answer(totals: Totals) -> Answer:
+        columns = (totals.count, totals.mean, totals.std, totals.min, totals.max)
+        return Answer(np.arange(size), *columns).occurring()
+
+    return run, answer
+
+
+def label_stats(threads: int | None) -> Callable[[Array, Array, int], Prepared]:
+    """The public function: validation, the search for the labels, and every statistic read."""
+
+    def prepare(labels: Array, values: Array, _size: int) -> Prepared:
+        def run() -> lt.LabelStats:
+            stats = lt.label_stats(labels, values, threads=threads)
+            _ = stats.mean  # statistics are finalised when they are read, all at once
+            return stats
+
+        def answer(stats: lt.LabelStats) -> Answer:
+            return Answer(stats.labels, stats.count, stats.mean, stats.std, stats.min, stats.max)
+
+        return run, answer
+
+    return prepare
+
+
+# -- peers ------------------------------------------------------------------------------------------------
+
+
+def polars(labels: Array, values: Array, _size: int) -> Prepared:
+    """Lazy group_by. Eager group_by is two to four times slower; the streaming engine is no faster."""
+    pl = importlib.import_module("polars")
+    v = pl.col("v")
+    query = (
+        pl.DataFrame({"l": labels, "v": values})
+        .lazy()
+        .group_by("l")
+        .agg(
+            pl.len().alias("count"),
+            v.mean().alias("mean"),
+            v.std().alias("std"),
+            v.min().alias("min"),
+            v.max().alias("max"),
+        )
+        .sort("l")
+    )
+    return query.collect, lambda frame: Answer(*(column.to_numpy() for column in frame.get_columns()))
+
+
+def duckdb(threads: int | None) -> Callable[[Array, Array, int], Prepared]:
+    """SQL over a table of its own. Over Arrow or pandas data it is as fast or slower."""
+
+    def prepare(labels: Array, values: Array, _size: int) -> Prepared:
+        connection = importlib.import_module("duckdb").connect()
+        if threads is not None:
+            connection.execute(f"SET threads = {threads}")
+        columns = {"l": labels, "v": values}
+        connection.register("source", columns)
+        connection.execute("CREATE TABLE samples AS SELECT l, v FROM source")
+        connection.unregister("source")
+        query = "SELECT l, count(*), avg(v), stddev_samp(v), min(v), max(v) FROM samples GROUP BY l ORDER BY l"
+
+        def run() -> dict[str, Any]:
+            result: dict[str, Any] = connection.execute(query).fetchnumpy()
+            return result
+
+        # One sample has NULL for a standard deviation, so that column may come masked.
+        return run, lambda columns: Answer(*(np.ma.filled(column, np.nan) for column in columns.values()))
+
+    return prepare
+
+
+def pandas(labels: Array, values: Array, _size: int) -> Prepared:
+    """``groupby(...).agg`` in Cython. ``engine="numba"`` is as fast after a compilation of seven seconds."""
+    pd = importlib.import_module("pandas")
+    frame = pd.DataFrame({"l": labels, "v": values})
+
+    def run() -> Any:
+        return frame.groupby("l", sort=True)["v"].agg(["count", "mean", "std", "min", "max"])
+
+    def answer(table: Any) -> Answer:
+        return Answer(table.index.to_numpy(), *(table[name].to_numpy() for name in table.columns))
+
+    return run, answer
+
+
+def pyarrow(threads: int | None) -> Callable[[Array, Array, int], Prepared]:
+    """``Table.group_by``. One ``min_max`` is 40 % faster than ``min`` and ``max``."""
+
+    def prepare(labels: Array, values: Array, _size: int) -> Prepared:
+        pa = importlib.import_module("pyarrow")
+        compute = importlib.import_module("pyarrow.compute")
+        table = pa.table({"l": labels, "v": values})
+        wanted = [
+            ("v", "count", compute.CountOptions(mode="all")),
+            ("v", "mean"),
+            ("v", "stddev", compute.VarianceOptions(ddof=1)),
+            ("v", "min_max"),
+        ]
+
+        def run() -> Any:
+            return table.group_by("l", use_threads=threads is None).aggregate(wanted).sort_by("l")
+
+        def answer(result: Any) -> Answer:
+            extremes = result["v_min_max"].combine_chunks()
+            columns = [result[name] for name in ("l", "v_count", "v_mean", "v_stddev")]
+            columns += [extremes.field("min"), extremes.field("max")]
+            return Answer(*(column.to_numpy(zero_copy_only=False) for column in columns))
+
+        return run, answer
+
+    return prepare
+
+
+def numpy_groupies(threads: int | None) -> Callable[[Array, Array, int], Prepared]:
+    """Five calls of the compiled ``aggregate``, which takes dense labels and is told how many there are.
+
+    The numpy implementation is five to ten times slower.
+    """
+
+    def prepare(labels: Array, values: Array, size: int) -> Prepared:
+        aggregate = importlib.import_module("numpy_groupies").aggregate_nb
+        numba = importlib.import_module("numba")
+
+        def run() -> list[Array]:
+            return [
+                aggregate(labels, values, func="len", size=size),
+                aggregate(labels, values, func="mean", size=size),
+                aggregate(labels, values, func="std", ddof=1, size=size),
+                aggregate(labels, values, func="min", size=size),
+                aggregate(labels, values, func="max", size=size),
+            ]
+
+        def run_limited() -> list[Array]:
+            before = numba.get_num_threads()
+            numba.set_num_threads(threads)
+            try:
+                return run()
+            finally:
+                numba.set_num_threads(before)
+
+        return run if threads is None else run_limited, lambda columns: Answer(np.arange(size), *columns).occurring()
+
+    return prepare
+
+
+def numbagg(labels: Array, values: Array, size: int) -> Prepared:
+    """Five calls, which take dense labels and are told how many there are. One column is reduced by one thread."""
+    nb = importlib.import_module("numbagg")
+
+    def run() -> list[Array]:
+        with np.errstate(invalid="ignore"):  # it divides by zero for labels with one sample or none
+            return [
+                nb.group_nancount(values, labels, num_labels=size),
+                nb.group_nanmean(values, labels, num_labels=size),
+                nb.group_nanstd(values, labels, num_labels=size, ddof=1),
+                nb.group_nanmin(values, labels, num_labels=size),
+                nb.group_nanmax(values, labels, num_labels=size),
+            ]
+
+    return run, lambda columns: Answer(np.arange(size), *columns).occurring()
+
+
+# -- the limit --------------------------------------------------------------------------------------------
+
+
+def read_limit(labels: Array, values: Array, _size: int) -> Prepared:
+    """Both arrays read once by numpy. It gives no answer by label, so there is nothing to check."""
+
+    def no_answer(_: Any) -> Answer:
+        msg = "the read limit has no answer"
+        raise TypeError(msg)
+
+    return lambda: (labels.sum(), values.sum()), no_answer
+
+
+KERNEL = "labeltrack kernel, 1 thread"
+
+CONTESTANTS = (
+    Contestant(KERNEL, "labeltrack", "labeltrack", kernel, threads=1),
+    Contestant("labeltrack, 1 thread", "labeltrack", "labeltrack", label_stats(1), threads=1, default=False),
+    Contestant("labeltrack", "labeltrack", "labeltrack", label_stats(None)),
+    Contestant("polars", "peer", "polars", polars),
+    Contestant("duckdb", "peer", "duckdb", duckdb(None)),
+    Contestant("duckdb, 1 thread", "peer", "duckdb", duckdb(1), threads=1, default=False),
+    Contestant("pandas", "peer", "pandas", pandas, threads=1),
+    Contestant("pyarrow", "peer", "pyarrow", pyarrow(None)),
+    Contestant("pyarrow, 1 thread", "peer", "pyarrow", pyarrow(1), threads=1, default=False),
+    Contestant("numpy_groupies", "peer", "numpy_groupies", numpy_groupies(None), rtol=_FLOAT32_SUMS),
+    Contestant(
+        "numpy_groupies, 1 thread", "peer", "numpy_groupies", numpy_groupies(1), _FLOAT32_SUMS, threads=1, default=False
+    ),
+    Contestant("numbagg", "peer", "numbagg", numbagg, rtol=_FLOAT32_SUMS, threads=1),
+    Contestant("read limit", "limit", "numpy", read_limit, threads=1),
+)

@@ -1,0 +1,254 @@
+"""Measure what a batch costs the training loop, and what the end of an epoch does.
+
+Run from the root of the repository::
+
+    python benchmarks/update.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import statistics
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from cases import Answer, Array, Case, check, exact_reference
+from harness import compare, disturbed, facts, measure, summary
+from rich.console import Console
+from rich.table import Table
+
+import labeltrack as lt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+HERE = Path(__file__).resolve().parent
+BATCH = 256
+LABELS = 10
+PLAIN = "numpy, int64, float32"
+LISTS = "lists"
+
+Batch = tuple[Any, Any]
+Store = dict[Any, list[Any]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way in which batches come.
+
+    Attributes:
+        name: Unique name.
+        label_dtype: Dtype of the labels before they are made what they are.
+        value_dtype: Dtype of the values, likewise.
+        labels: Makes of a ``(256,)`` array what the loop has; None: it has the array.
+        values: Likewise.
+        module: What it takes, apart from numpy.
+    """
+
+    name: str
+    label_dtype: str = "int64"
+    value_dtype: str = "float32"
+    labels: Callable[[Any], Any] | None = None
+    values: Callable[[Any], Any] | None = None
+    module: str = "numpy"
+
+    def missing(self) -> bool:
+        """Return whether the library is not installed."""
+        return importlib.util.find_spec(self.module) is None
+
+    def samples(self, number: int) -> tuple[Array, Array]:
+        """Return the labels and values of so many batches, one after the other, as numpy arrays."""
+        return Case(number * BATCH, LABELS, self.label_dtype, self.value_dtype).data()
+
+    def batches(self, number: int) -> list[Batch]:
+        """Return different batches of 256 samples."""
+        labels, values = self.samples(number)
+        pairs = zip(labels.reshape(number, BATCH), values.reshape(number, BATCH), strict=True)
+        return [
+            (self.labels(one) if self.labels else one.copy(), self.values(other) if self.values else other.copy())
+            for one, other in pairs
+        ]
+
+
+def _torch(array: Any) -> Any:
+    return importlib.import_module("torch").from_numpy(array.copy())
+
+
+def _to_list(array: Any) -> Any:
+    return array.tolist()
+
+
+def _to_words(array: Any) -> list[str]:
+    return [f"class {label}" for label in array.tolist()]
+
+
+KINDS = (
+    Kind(PLAIN),
+    Kind("numpy, int32, float32", "int32"),
+    Kind("numpy, int64, float64", value_dtype="float64"),
+    Kind(LISTS, labels=_to_list, values=_to_list),
+    Kind("list of str, numpy", labels=_to_words),
+    Kind("torch, int64, float32", labels=_torch, values=_torch, module="torch"),
+)
+
+
+def tracked(
+    batches: Sequence[Batch], *, growing: bool = False
+) -> tuple[Callable[[], None], Callable[[], lt.LabelStats]]:
+    """Return what records all batches, and what ends the epoch.
+
+    Args:
+        batches: Of one epoch.
+        growing: Whether every call is the first epoch of a new tracker, whose buffers have yet to grow.
+    """
+    tracker = lt.LabelTracker(label="y", metric="ce")
+    epoch = 0
+
+    def record() -> None:
+        update = (lt.LabelTracker(label="y", metric="ce") if growing else tracker).update
+        for labels, values in batches:
+            update(labels, values)
+
+    def end() -> lt.LabelStats:
+        nonlocal epoch
+        epoch += 1
+        return tracker.end_epoch(epoch)
+
+    if not growing:  # from its second epoch on a tracker has all its memory
+        record()
+        end()
+    return record, end
+
+
+def appended(batches: Sequence[Batch]) -> tuple[Callable[[], Store], Callable[[Store], Answer]]:
+    """Return the pure Python way: a list for each label, and the standard library at the end.
+
+    It is what a trace does that loops over the samples of a batch. Batches of lists spare it the boxing of numpy
+    scalars and are the fastest food for it.
+    """
+
+    def record() -> Store:
+        store: Store = defaultdict(list)
+        for labels, values in batches:
+            for label, value in zip(labels, values):  # noqa: B905 (strict= would be slower than what is compared)
+                store[label].append(value)
+        return store
+
+    def end(store: Store) -> Answer:
+        rows = [(k, len(v), statistics.mean(v), statistics.stdev(v), min(v), max(v)) for k, v in sorted(store.items())]
+        return Answer(*(np.array(column) for column in zip(*rows, strict=True)))
+
+    return record, end
+
+
+def check_kind(kind: Kind, number: int = 8) -> None:
+    """Assert that a tracker fed with batches of this kind equals the standard library bit for bit.
+
+    Raises:
+        AssertionError: It does not.
+    """
+    labels, values = kind.samples(number)
+    record, end = tracked(kind.batches(number))
+    record()
+    stats = end()
+    named = np.array([int(str(name).removeprefix("class ")) for name in stats.names])
+    answer = Answer(named, stats.count, stats.mean, stats.std, stats.min, stats.max)
+    check(kind.name, answer, exact_reference(labels, values), rtol=0.0)
+
+
+def run_update(number: int, rounds: int, kinds: Sequence[Kind] = KINDS) -> dict[str, Any]:
+    """Check every kind of batch, then time everybody over an epoch of `number` batches.
+
+    Returns:
+        Seconds a batch by contestant, and those of an end of an epoch.
+    """
+    entered = [kind for kind in kinds if not kind.missing()]
+    runs: dict[str, Callable[[], Any]] = {}
+    before: dict[str, Callable[[], Any]] = {}
+    ends: dict[str, Callable[[], Any]] = {}
+    for kind in entered:
+        batches = kind.batches(number)
+        check_kind(kind)
+        record, end = tracked(batches)
+        runs[f"update(), {kind.name}"] = record
+        before[f"update(), {kind.name}"] = end  # empties the buffers, off the clock
+        if kind.name == PLAIN:
+            runs[f"update(), {kind.name}, first epoch"] = tracked(batches, growing=True)[0]
+            refill, ends["end_epoch()"] = tracked(batches)
+            before["end_epoch()"] = refill
+        if kind.name in (PLAIN, LISTS):
+            append, evaluate = appended(batches)
+            runs[f"appending in Python, {kind.name}"] = append
+            if kind.name == LISTS:
+                ends["statistics.mean and .stdev"] = partial(evaluate, append())
+    times = {name: [s / number for s in seconds] for name, seconds in measure(runs, rounds, before).items()}
+    # The standard library takes seconds for what takes labeltrack a millisecond, so there are fewer rounds.
+    end_times = measure(ends, max(3, rounds // 10), before)
+    return {
+        "schema": 1,
+        "facts": facts(("labeltrack", "numpy", "numba", "torch")),
+        "batch": BATCH,
+        "batches": number,
+        "labels": LABELS,
+        "rounds": rounds,
+        "missing": sorted({kind.module for kind in kinds if kind.missing()}),
+        "update": {name: summary(seconds) for name, seconds in times.items()},
+        "end": {name: summary(seconds) for name, seconds in end_times.items()},
+        "ratios": {
+            "appending_to_update": compare(times, f"update(), {PLAIN}", [n for n in times if n.startswith("append")]),
+            "statistics_to_end_epoch": compare(end_times, "end_epoch()", [n for n in ends if n.startswith("stat")]),
+        },
+        "disturbed": disturbed(times) + disturbed(end_times),
+    }
+
+
+def table(results: dict[str, Any]) -> Table:
+    """Return microseconds a batch, and milliseconds an end of an epoch."""
+    samples = results["batches"] * results["batch"]
+    shown = Table(title=f"batches of {results['batch']}, epochs of {samples:,} samples, {results['labels']} labels")
+    shown.add_column("")
+    shown.add_column("median", justify="right")
+    shown.add_column("best", justify="right")
+    for key, factor, unit in (("update", 1e6, "µs a batch"), ("end", 1e3, "ms")):
+        shown.add_section()
+        for name, row in results[key].items():
+            mark = " ~" if name in results["disturbed"] else ""
+            shown.add_row(name + mark, f"{row['median_s'] * factor:.2f} {unit}", f"{row['best_s'] * factor:.2f} {unit}")
+    shown.add_section()
+    for entry in results["ratios"].values():
+        if entry is not None:
+            shown.add_row(
+                f"{entry['of']} / {entry['to']}", f"{entry['ratio']:.1f} times", f"{entry['ratio_best']:.1f} times"
+            )
+    shown.caption = "~ disturbed: the median round took half as long again as the best one"
+    return shown
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Run the benchmark; return the results."""
+    parser = argparse.ArgumentParser(description="Measure what a batch costs the training loop.")
+    parser.add_argument("--batches", type=int, default=400, help="of 256 samples, in an epoch")
+    parser.add_argument("--rounds", type=int, default=51)
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "update.json")
+    options = parser.parse_args(arguments)
+    if options.batches < 8 or options.rounds < 1:
+        parser.error("at least 8 batches and one round")
+    console = Console()
+    results = run_update(options.batches, options.rounds)
+    if results["missing"]:
+        console.print(f"[bold red]not installed, so not measured: {', '.join(results['missing'])}")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    console.print(table(results))
+    return results
+
+
+if __name__ == "__main__":
+    main()
