@@ -6,6 +6,7 @@ offers (``__array__``, DLPack).
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -74,10 +75,11 @@ def _from_torch(tensor: Any, what: str) -> Array:
     if not hasattr(tensor, "detach"):
         msg = f"{what} must be a torch.Tensor, got {type(tensor).__module__}.{type(tensor).__qualname__}"
         raise TypeError(msg)
-    tensor = tensor.detach()
-    if tensor.device.type != "cpu":
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    if not tensor.is_cpu:
         tensor = tensor.cpu()
-    if str(tensor.dtype) == "torch.bfloat16":
+    if tensor.dtype is sys.modules["torch"].bfloat16:  # which numpy does not have
         tensor = tensor.float()
     array: Array = tensor.numpy()
     return array

@@ -180,7 +180,10 @@ class LabelTracker:
         if type(labels) is list and labels and type(labels[0]) is str and samples.shape == (len(labels),):
             kind, array = STRING, labels  # coded as it is: making an array of it first would take twice as long
         else:
-            array, samples = flat_pair(label_array(labels), samples)
+            array = label_array(labels)
+            if stream is not None and stream.kind == INTEGER and stream.buffer.try_append(array, samples):
+                return  # tensors of the dtypes of the batch before
+            array, samples = flat_pair(array, samples)
             kind = label_kind(array)
             kind, array = _whole_numbers(kind, array, None if stream is None or stream.empty() else stream.kind)
         if stream is not None and not stream.empty() and kind != stream.kind and not {kind, stream.kind} <= _WHOLE:
