@@ -149,6 +149,13 @@ class SampleBuffer:
                 self.nbytes += chunk.nbytes
         self._open = 0
 
+    def shrink(self, nbytes: int) -> None:
+        """Give memory back until no more than so many bytes are allocated. The buffer must be empty."""
+        while self.nbytes > nbytes:
+            self.nbytes -= self._chunks.pop().nbytes
+        if not self._chunks:
+            self._chunks.append(Chunk(np.empty(0, self.label_dtype), np.empty(0, self.value_dtype)))
+
     def _next_size(self, short: int, row: int, budget: int | None) -> int:
         """Return the rows of the next chunk: as many as all before it, within limits; 0 if over the budget."""
         have = sum(chunk.labels.shape[0] for chunk in self._chunks)

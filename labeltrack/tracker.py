@@ -204,10 +204,21 @@ class LabelTracker:
         return max(0, self.max_buffer_bytes - sum(stream.buffer.nbytes for stream in self._streams.values()))
 
     def _make_room(self, stream: _Stream, kind: str, keys: Array, samples: Array) -> None:
-        """Fold what is there into running statistics; a batch larger than all the memory is folded at once."""
+        """Record a batch for which there is no memory left, by folding samples into running statistics."""
+        share = self.max_buffer_bytes // len(self._streams)
+        if stream.buffer.nbytes < share:
+            # Others took more than their part while this stream had nothing to record. Without this, an eval
+            # after a long train would have to reduce every single batch.
+            for other in self._streams.values():
+                if other.buffer.nbytes > share:
+                    self._fold(other)
+                    other.buffer.shrink(share)
+            if stream.buffer.append(keys, samples, self._budget()):
+                return
         self._fold(stream)
         if stream.buffer.append(keys, samples, self._budget()):
             return
+        # A batch larger than all the memory.
         chunk = (np.ascontiguousarray(keys), np.ascontiguousarray(samples))
         stats = self._reduce([chunk], kind)
         stream.folded = stats if stream.folded is None else merge_stats([stream.folded, stats])

@@ -96,6 +96,21 @@ def test_a_batch_over_the_budget_changes_nothing():
     assert buffer.nbytes == 808
 
 
+def test_an_empty_buffer_gives_memory_back():
+    buffer = SampleBuffer(I32, F32)
+    for _ in range(8):
+        buffer.append(np.zeros(FIRST_ROWS, I32), np.zeros(FIRST_ROWS, F32))
+    buffer.clear()
+    half = buffer.nbytes // 2
+    buffer.shrink(half)
+    assert 0 < buffer.nbytes <= half
+    assert buffer.nbytes == sum(chunk.nbytes for chunk in buffer._chunks)
+    buffer.shrink(0)
+    assert buffer.nbytes == 0
+    assert buffer.append(np.array([1], I32), np.array([2.0], F32))
+    assert together(buffer) == ([1], [2.0])
+
+
 def test_running_out_of_memory_changes_nothing(monkeypatch):
     buffer = SampleBuffer(I32, F32)
     buffer.append(np.ones(5, I32), np.ones(5, F32))

@@ -158,6 +158,23 @@ def test_the_limit_is_shared_by_all_modes():
         assert rows(tracker.end_epoch(1, mode=mode)) == exact(batches(100))
 
 
+def test_a_mode_that_starts_late_gets_its_share_of_the_memory(monkeypatch):
+    tracker = make(max_buffer_bytes=2**17)
+    some = batches(400)
+    reductions = []
+    reduce = tracker._reduce
+    monkeypatch.setattr(tracker, "_reduce", lambda *args: reductions.append(1) or reduce(*args))
+    for mode in ("train", "eval"):
+        for labels, values in some:
+            tracker.update(labels, values, mode=mode)
+    # 400 batches of 64 take 300 KB a mode: a handful of folds each, not one for each batch.
+    assert len(reductions) < 20
+    for mode in ("train", "eval"):
+        assert rows(tracker.end_epoch(1, mode=mode)) == exact(some)
+        tracker.update(*some[0], mode=mode)
+    assert sum(stream.buffer.nbytes for stream in tracker._streams.values()) <= 2**17
+
+
 @settings(max_examples=50 if COMPILED else 15)
 @given(st.data())
 def test_neither_batches_nor_folds_nor_order_show_in_the_result(data):
