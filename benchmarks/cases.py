@@ -35,8 +35,8 @@ class Case:
         """
         rng = np.random.default_rng(seed)
         labels = rng.integers(0, self.labels, self.samples, dtype=self.label_dtype)
-        values = rng.standard_exponential(self.samples, dtype=np.float32)
-        return labels, values.astype(self.value_dtype, copy=False)
+        # Drawn in their own precision: float64 values that are float32 in disguise would flatter.
+        return labels, rng.standard_exponential(self.samples, dtype=np.dtype(self.value_dtype))
 
     def __str__(self) -> str:
         """Return the case in words."""

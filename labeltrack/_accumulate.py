@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._compiled import kernels
+from labeltrack._compiled import kernels, read_only
 from labeltrack._fixed import FixedPoint
 
 ROW = 8
@@ -89,6 +89,7 @@ class Accumulator:
         Returns:
             The position reached: `stop`, or that of the first label outside the table.
         """
+        labels, samples = read_only(labels), read_only(samples)
         position, end = start, samples.shape[0] if stop is None else stop
         while position < end:
             keys, values = self._room()
@@ -262,19 +263,18 @@ class Accumulator:
 
     def exact(self, slot: int) -> tuple[int, Fraction, Fraction]:
         """Return count, sum and sum of squares of a slot as exact numbers."""
-        self._drain(keep=True)
+        self.settle()  # which leaves the spills sorted
         row = self.rows[slot * ROW : (slot + 1) * ROW].tolist()
         total = Fraction(row[1]) + Fraction(row[2])
         squares = Fraction(row[3]) + Fraction(row[4]) + Fraction(row[5])
-        for keys, values in self.spills():
-            mine = keys // KINDS == slot
-            for key, value in zip(keys[mine].tolist(), values[mine].tolist(), strict=True):
-                kind = key % KINDS
-                part = Fraction(value) * Fraction(2) ** _SCALES[kind]
-                if kind in (0, 2):
-                    total += part
-                else:
-                    squares += part
+        mine = slice(*np.searchsorted(self.keys, [slot * KINDS, (slot + 1) * KINDS]))
+        for key, value in zip(self.keys[mine].tolist(), self.values[mine].tolist(), strict=True):
+            kind = key % KINDS
+            part = Fraction(value) * Fraction(2) ** _SCALES[kind]
+            if kind in (0, 2):
+                total += part
+            else:
+                squares += part
         return int(self.counts[slot * ROW]), total, squares
 
     def _rational(self, slot: int) -> tuple[float, float, float]:

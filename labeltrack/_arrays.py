@@ -87,15 +87,26 @@ def _from_torch(tensor: Any, what: str) -> Array:
 
 def _from_list(data: Any, what: str) -> Array:
     kinds = set(map(type, data))
-    if str in kinds and kinds != {str}:
-        # numpy would turn [1, "a"] into two strings without a word.
-        msg = f"{what} mixes strings with {', '.join(sorted(k.__name__ for k in kinds - {str}))}; pass one type"
-        raise TypeError(msg)
+    for text in (str, bytes):
+        others = {k for k in kinds if not issubclass(k, text)}
+        if others and others != kinds:
+            # numpy would turn [1, "a"] into two strings without a word.
+            names = ", ".join(sorted(k.__name__ for k in others))
+            msg = f"{what} mixes {'strings' if text is str else 'bytes'} with {names}; pass one type"
+            raise TypeError(msg)
     try:
-        return np.asarray(data)
+        array: Array = np.asarray(data)
+    except OverflowError as error:
+        msg = f"{what} holds an integer beyond 64 bits ({error})"
+        raise ValueError(msg) from error
     except ValueError as error:
         msg = f"{what} is a list whose items differ in length; pass one flat list or an array ({error})"
         raise ValueError(msg) from error
+    if array.dtype.kind in "fO" and kinds <= {int, bool} and array.size and kinds:
+        # numpy makes doubles of integers that fit neither int64 nor uint64 together, and mixes neighbours up.
+        msg = f"{what} holds integers that no one 64-bit type holds; pass fewer bits, or strings"
+        raise ValueError(msg)
+    return array
 
 
 def _from_protocol(data: Any, what: str) -> Array:

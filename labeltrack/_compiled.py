@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+
+_T = TypeVar("_T", bound=np.generic)
+
+
+def read_only(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
+    """Return a view that cannot be written through, of memory that is aligned.
+
+    Whether an array is writable and aligned is part of its type to numba, which would compile every kernel anew, about
+    a second each, for the read-only arrays that JAX and pandas give.
+    """
+    view = array.view() if array.flags.aligned else array.copy()
+    view.flags.writeable = False
+    return view
 
 
 @cache

@@ -35,6 +35,7 @@ class FixedPoint:
         self._seen = 0
         self._detour = 0  # samples that still go the other road
         self._patience = _PATIENCE
+        self._suited = 0  # samples in a row that a unit held
 
     def plan(self, samples: npt.NDArray[Any], start: int, stop: int) -> int:
         """Decide how the next samples are summed: in fixed point if `scale` is set afterwards.
@@ -100,7 +101,8 @@ class FixedPoint:
     def note(self, samples: int, *, poor: bool) -> bool:
         """Take note of samples that were added, and of a block that did not suit; return whether to drain now."""
         self.held += samples
-        if samples >= 1 << 20:
+        self._suited = 0 if poor else self._suited + samples
+        if self._suited >= 1 << 20:
             self._patience = _PATIENCE
         if poor:
             self.avoid()

@@ -397,7 +397,7 @@ def to_fixed(samples: Any, scale: float, block: Any) -> Any:
     Returns:
         The number of samples that are no multiple of ``1 / scale``, or 2**39 times that or larger, or not finite.
     """
-    bad = 0
+    bad: Any = 0
     for i in range(samples.shape[0]):
         x = np.float64(samples[i]) * scale
         y = x + _MAGIC

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._accumulate import Accumulator
-from labeltrack._compiled import kernels
+from labeltrack._accumulate import ROW, Accumulator
+from labeltrack._compiled import kernels, read_only
+from labeltrack._labels import sorted_unique
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,8 @@ Integers = npt.NDArray[np.int64]
 Chunk = tuple[Array, Array]
 
 _SMALL_SPAN = 1 << 16  # a table of 4 MiB is always affordable
+_LARGEST_SPAN = 1 << 24  # a table of 1.5 GiB
+_SAMPLE = 1 << 14
 _BLOCK = 1 << 15  # samples encoded at a time: the codes stay in the cache until they are read
 _SAMPLES_A_THREAD = 1 << 19  # below this a second thread costs more than it gains
 
@@ -52,18 +55,18 @@ class KeyTable:
             # does not fit. A guess from the first few thousand keys is nearly always right.
             position = self._accumulator.add(keys, samples, position, low=self._low)
             if position < end:
-                head = keys[position : position + 4096] if self._accumulator.size == 0 else keys[position:]
-                self._widen(int(head.min()), int(head.max()))
+                self._widen(keys[position : position + 4096] if self._accumulator.size == 0 else keys[position:])
         if self._hash is not None and position < end:
             self._add_hashed(self._hash, keys, samples, position)
 
-    def _widen(self, lowest: int, highest: int) -> None:
-        """Make the table reach from `lowest` to `highest` too, or go over to hashing."""
+    def _widen(self, keys: Array) -> None:
+        """Make the table hold these keys too, or go over to hashing."""
         old = self._accumulator
+        lowest, highest = int(keys.min()), int(keys.max())
         if old.size:
             lowest, highest = min(lowest, self._low), max(highest, self._low + old.size - 1)
         span = highest - lowest + 1
-        if span <= max(_SMALL_SPAN, 2 * self._expected):
+        if span <= _SMALL_SPAN or (span <= min(2 * self._expected, _LARGEST_SPAN) and _dense(old, keys, span)):
             self._accumulator = Accumulator(span)
             if old.size:
                 self._accumulator.merge(old, np.arange(old.size, dtype=np.int64) + (self._low - lowest))
@@ -95,6 +98,17 @@ class KeyTable:
         return keys, self._accumulator.take(used)
 
 
+def _dense(old: Accumulator, keys: Array, span: int) -> bool:
+    """Return whether the keys of a table, and a sample of further ones, fill a span well enough for a dense table.
+
+    One stray key far from all others must not cost a table of gigabytes.
+    """
+    some = keys[:: max(1, keys.shape[0] // _SAMPLE)]
+    used = old.occupied()
+    seen = some.shape[0] + int(old.counts[used * ROW].sum())
+    return bool(used.shape[0] + sorted_unique(some).shape[0] >= min(seen, span) // 16)
+
+
 class _Hash:
     """Open-addressing table from int64 keys to codes."""
 
@@ -110,7 +124,7 @@ class _Hash:
         self._table = np.full(4 * capacity, -1, dtype=np.int64)
         scratch = np.empty(keys.shape[0], dtype=np.int32)
         _, self.size = kernels().encode_int64(
-            np.ascontiguousarray(keys), 0, keys.shape[0], self._table, self.keys, 0, False, scratch
+            read_only(np.ascontiguousarray(keys)), 0, keys.shape[0], self._table, self.keys, 0, False, scratch
         )
 
     def encode(self, keys: Array, start: int, stop: int, codes: Array, *, frozen: bool) -> None:
@@ -172,7 +186,7 @@ def reduce_chunks(
     def one(share: Sequence[Chunk]) -> tuple[Integers, Accumulator]:
         table = KeyTable(total // threads, wanted)
         for keys, samples in share:
-            table.add(keys, samples)
+            table.add(read_only(keys), read_only(samples))
         keys, accumulator = table.result()
         accumulator.release()
         return keys, accumulator
@@ -191,7 +205,7 @@ def _combine(results: list[tuple[Integers, Accumulator]], space: Keyspace) -> tu
     if len(results) == 1:
         keys, accumulator = results[0]
     else:
-        keys = np.unique(np.concatenate([part for part, _ in results]))
+        keys = sorted_unique(np.concatenate([part for part, _ in results]))
         accumulator = Accumulator(keys.shape[0])
         for part, partial in results:
             accumulator.merge(partial, np.searchsorted(keys, part))

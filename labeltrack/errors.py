@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+_SEARCHED = 5000  # names compared with a misspelt one; a hundred thousand would take over a second
+
+
 class LabelTrackWarning(UserWarning):
     """Something was recorded or asked for that is probably not what was meant."""
 
@@ -20,10 +23,11 @@ def listing(items: Iterable[object], limit: int = 10) -> str:
         >>> listing(range(5), limit=3)
         '0, 1, 2, … (5 in all)'
     """
-    shown = [repr(item) for item in items]
-    if len(shown) <= limit:
-        return ", ".join(shown) if shown else "none"
-    return ", ".join(shown[:limit]) + f", … ({len(shown)} in all)"
+    pool = list(items)
+    shown = ", ".join(repr(item) for item in pool[:limit])
+    if len(pool) <= limit:
+        return shown or "none"
+    return f"{shown}, … ({len(pool)} in all)"
 
 
 def nearest(wanted: object, known: Iterable[object], limit: int = 3) -> list[object]:
@@ -41,7 +45,7 @@ def nearest(wanted: object, known: Iterable[object], limit: int = 3) -> list[obj
     numbers = (int, float)
     if isinstance(wanted, numbers) and all(isinstance(item, numbers) for item in pool):
         return sorted(pool, key=lambda item: abs(item - wanted))[:limit]  # type: ignore[operator]
-    by_name = {str(item): item for item in pool}
+    by_name = {str(item): item for item in pool[:_SEARCHED]}
     return [by_name[name] for name in difflib.get_close_matches(str(wanted), by_name, n=limit, cutoff=0.5)]
 
 

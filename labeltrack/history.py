@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack import _tables
+from labeltrack._labels import common_type
 from labeltrack.errors import missing_key
 from labeltrack.stats import STATISTICS, LabelStats, merge_stats
 
@@ -207,10 +208,12 @@ class History:
             msg = f"k must be at least 1, got {k}"
             raise ValueError(msg)
         if step is None:
-            steps = self.steps(mode)
+            steps = [at for of, d, at in self._entries if of == mode and (ds_id is None or d == ds_id)]
+            if not steps and mode in self.modes:
+                raise missing_key(ds_id, self.ds_ids, f"ds_id in mode {mode!r}:")
             if not steps:
                 raise missing_key(mode, self.modes, "mode")
-            step = steps[-1]
+            step = max(steps)
         stats = self.at(step, mode, ds_id)
         ranked: list[Any] = stats.labels[stats.order(by, descending=higher_is_worse)[:k]].tolist()
         return ranked
@@ -222,7 +225,11 @@ class History:
         steps = sorted({s for m, d, s in self._entries if m == mode and (ds_id is None or d == ds_id)})
         if not steps:
             raise missing_key(ds_id, self.ds_ids, f"ds_id in mode {mode!r}:")
-        return [(step, self.at(step, mode, ds_id)) for step in steps]
+        found: dict[int, list[LabelStats]] = {step: [] for step in steps}
+        for (m, d, step), stats in self._entries.items():
+            if m == mode and (ds_id is None or d == ds_id):
+                found[step].append(stats)
+        return [(step, parts[0] if len(parts) == 1 else merge_stats(parts)) for step, parts in found.items()]
 
     # -- tables -------------------------------------------------------------------------------------------
 
@@ -292,7 +299,7 @@ class History:
         """Draw the history; see `labeltrack.plot.plot_history`, which has more options.
 
         Args:
-            bounds: Bounds to show, one row of panels for each; None for those of the tracker.
+            bounds: Bounds to show, one row of panels for each; None for those of the tracker, ``[None]`` for no band.
             modes: Modes to show; None for all.
             labels: Labels or display names to show; None for all.
 
@@ -370,6 +377,9 @@ def _together(parts: list[Array], name: str) -> Array:
     """Concatenate a column of all entries; labels of different types become strings."""
     if not parts:
         return np.empty(0, dtype=np.str_ if name == "name" else np.int64 if name in ("label", "count") else np.float64)
-    if len({"U" if part.dtype.kind == "U" else "S" if part.dtype.kind == "S" else "n" for part in parts}) > 1:
-        parts = [part.astype(np.str_) for part in parts]
+    if name == "label":
+        try:
+            parts = common_type(parts)
+        except TypeError:  # strings in one epoch, numbers in another; or numbers that no one type holds exactly
+            parts = [part.astype(np.str_) for part in parts]
     return np.concatenate(parts)

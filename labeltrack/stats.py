@@ -46,7 +46,7 @@ def check_nan_policy(policy: Any) -> NanPolicy:
     Raises:
         ValueError: Not one of the three.
     """
-    if policy not in get_args(NanPolicy):
+    if not isinstance(policy, str) or policy not in get_args(NanPolicy):
         msg = f"nan_policy: unknown option {policy!r}; allowed are {listing(get_args(NanPolicy))}"
         raise ValueError(msg)
     return cast("NanPolicy", policy)
@@ -208,9 +208,20 @@ class LabelStats:
         Raises:
             ValueError: An unknown policy, or NaN samples under ``"raise"``.
         """
-        other = LabelStats(self._labels, self._accumulator, names=self._names, nan_policy=nan_policy)
+        other = self.under(nan_policy)
         other.check_finite()
         return other
+
+    def under(self, nan_policy: NanPolicy) -> LabelStats:
+        """Return the same statistics under another policy, without looking for NaN yet.
+
+        Args:
+            nan_policy: See `with_nan_policy`.
+
+        Raises:
+            ValueError: An unknown policy.
+        """
+        return LabelStats(self._labels, self._accumulator, names=self._names, nan_policy=nan_policy)
 
     # -- reading ------------------------------------------------------------------------------------------
 

@@ -119,7 +119,7 @@ class LabelTracker:
         self._modes = Selection(self.mode, "mode")
         self._ds_ids = Selection(self.ds_id, "ds_id")
         self._streams: dict[tuple[str, str], _Stream] = {}
-        self._words = {STRING: Vocabulary(), BYTES: Vocabulary()}
+        self._words = {kind: Vocabulary(kind) for kind in (STRING, BYTES)}
         self._warned = False
         self._unmapped: dict[Any, None] = {}  # some labels of folded samples of which none was mapped
 
@@ -140,7 +140,10 @@ class LabelTracker:
         """
         # The common batch, two one-dimensional numpy arrays of the dtypes of the batch before, takes two slice
         # assignments and five comparisons. Everything else goes the checked road.
-        stream = self._streams.get((mode, ds_id))
+        try:
+            stream = self._streams.get((mode, ds_id))
+        except TypeError:  # not hashable, so no string: the checked road says so
+            stream = None
         if (
             stream is not None
             and type(labels) is np.ndarray
@@ -177,7 +180,7 @@ class LabelTracker:
         samples = to_values(values)
         stream = self._streams.get((mode, ds_id))
         array: Any
-        if type(labels) is list and labels and type(labels[0]) is str and samples.shape == (len(labels),):
+        if type(labels) is list and labels and isinstance(labels[0], str) and samples.shape == (len(labels),):
             kind, array = STRING, labels  # coded as it is: making an array of it first would take twice as long
         else:
             array = label_array(labels)
@@ -185,13 +188,14 @@ class LabelTracker:
                 return  # tensors of the dtypes of the batch before
             array, samples = flat_pair(array, samples)
             kind = label_kind(array)
-            kind, array = _whole_numbers(kind, array, None if stream is None or stream.empty() else stream.kind)
-        if stream is not None and not stream.empty() and kind != stream.kind and not {kind, stream.kind} <= _WHOLE:
-            msg = (
-                f"labels of mode {mode!r} were {stream.kind} labels so far in this epoch and are {kind} labels now; "
-                "convert them to one type (this batch was not recorded)"
-            )
-            raise TypeError(msg)
+            kind, array = _whole_numbers(kind, array, stream)
+        for (of, _), other in self._streams.items():  # those of all datasets of the mode are pooled in the end
+            if of == mode and other.kind != kind and not {kind, other.kind} <= _WHOLE and not other.empty():
+                msg = (
+                    f"labels of mode {mode!r} were {other.kind} labels so far in this epoch and are {kind} labels now; "
+                    "convert them to one type (this batch was not recorded)"
+                )
+                raise TypeError(msg)
         keys = self._words[kind].encode(array) if kind in self._words else integer_keys(array, kind)
         if stream is None or (stream.empty() and stream.kind != kind):
             stream = self._streams[mode, ds_id] = _Stream(kind, SampleBuffer(keys.dtype, samples.dtype))
@@ -205,7 +209,7 @@ class LabelTracker:
 
     def _make_room(self, stream: _Stream, kind: str, keys: Array, samples: Array) -> None:
         """Record a batch for which there is no memory left, by folding samples into running statistics."""
-        share = self.max_buffer_bytes // len(self._streams)
+        share = self.max_buffer_bytes // max(1, sum(not other.empty() for other in self._streams.values()))
         if stream.buffer.nbytes < share:
             # Others took more than their part while this stream had nothing to record. Without this, an eval
             # after a long train would have to reduce every single batch.
@@ -221,13 +225,14 @@ class LabelTracker:
         # A batch larger than all the memory.
         chunk = (np.ascontiguousarray(keys), np.ascontiguousarray(samples))
         stats = self._reduce([chunk], kind)
-        stream.folded = stats if stream.folded is None else merge_stats([stream.folded, stats])
+        stream.folded = stats if stream.folded is None else merge_stats([stream.folded.under(self.nan_policy), stats])
 
     def _fold(self, stream: _Stream) -> None:
         if len(stream.buffer):
-            stream.folded = self._stats(stream)
-            if not len(stream.folded):
+            stats = self._stats(stream)
+            if not len(stats):
                 self._unmapped.update(dict.fromkeys(self._occurred([stream])))
+            stream.folded = stats  # nothing may come between these two lines, or samples would count twice
             stream.buffer.clear()
 
     # -- the end of an epoch ------------------------------------------------------------------------------
@@ -248,6 +253,7 @@ class LabelTracker:
                 recorded in either case.
         """
         step = check_step(step)
+        _check_name("mode", mode)
         streams = {ds_id: s for (of, ds_id), s in self._streams.items() if of == mode and not s.empty()}
         stats = {ds_id: self._stats(stream) for ds_id, stream in streams.items()}
         for part in stats.values():
@@ -263,14 +269,34 @@ class LabelTracker:
         for stream in streams.values():
             stream.folded = None
             stream.buffer.clear()
+        self._unmapped.clear()
         return pooled
+
+    def reset(self, *, mode: str | None = None) -> None:
+        """Forget the samples recorded since the last end of an epoch; the history stays.
+
+        Args:
+            mode: The mode whose samples to forget; None for all.
+
+        Example:
+            >>> tracker = LabelTracker(label="y", metric="ce")
+            >>> tracker.update([0], [1.0])
+            >>> tracker.reset()
+            >>> len(tracker.end_epoch(1))
+            0
+        """
+        for (of, _), stream in self._streams.items():
+            if mode is None or of == mode:
+                stream.folded = None
+                stream.buffer.clear()
 
     def _stats(self, stream: _Stream) -> LabelStats:
         """Return the statistics of a stream so far."""
-        if not len(stream.buffer) and stream.folded is not None:
-            return stream.folded
+        before = None if stream.folded is None else stream.folded.under(self.nan_policy)
+        if not len(stream.buffer) and before is not None:
+            return before
         fresh = self._reduce(stream.buffer.filled(), stream.kind)
-        return fresh if stream.folded is None else merge_stats([stream.folded, fresh])
+        return fresh if before is None else merge_stats([before, fresh])
 
     def _reduce(self, chunks: list[tuple[Array, Array]], kind: str) -> LabelStats:
         space = self._words[kind].keyspace(kind) if kind in self._words else Keyspace(kind)
@@ -341,7 +367,7 @@ class LabelTracker:
                 msg = f"state of {name} {state[name]!r} cannot be loaded into a tracker of {getattr(self, name)!r}"
                 raise ValueError(msg)
         history = History.from_state_dict(state["history"])
-        words = {kind: Vocabulary(state["words"][kind]) for kind in self._words}
+        words = {kind: Vocabulary(kind, state["words"][kind]) for kind in self._words}
         streams: dict[tuple[str, str], _Stream] = {}
         for entry in state["streams"]:
             chunks = list(zip(entry["labels"], entry["values"], strict=True))
@@ -353,6 +379,7 @@ class LabelTracker:
                 stream.folded = LabelStats.from_state_dict(entry["folded"])
             streams[entry["mode"], entry["ds_id"]] = stream
         self.history, self._words, self._streams = history, words, streams
+        self._unmapped = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Return arguments and state, for pickle."""
@@ -390,13 +417,13 @@ def _check_bytes(number: Any) -> int:
     return int(number)
 
 
-def _whole_numbers(kind: str, array: Array, before: str | None) -> tuple[str, Array]:
+def _whole_numbers(kind: str, array: Array, stream: _Stream | None) -> tuple[str, Array]:
     """Bring uint64 labels and signed ones together, as far as one 64-bit type holds them all.
 
     Args:
         kind: Kind of this batch.
         array: Its ``(N,)`` labels.
-        before: Kind of the epoch so far, None at its start.
+        stream: What was recorded before.
 
     Returns:
         The kind to record the batch under, and its labels.
@@ -404,11 +431,21 @@ def _whole_numbers(kind: str, array: Array, before: str | None) -> tuple[str, Ar
     Raises:
         TypeError: No one type holds the labels of the epoch.
     """
+    before = None if stream is None or stream.empty() else stream.kind
     if kind == UNSIGNED and before != UNSIGNED and (not array.size or int(array.max()) < 2**63):
         return INTEGER, array.view(np.int64) if array.flags.c_contiguous else array.astype(np.int64)
     if kind in _WHOLE and before in _WHOLE and (kind == UNSIGNED) != (before == UNSIGNED):
-        if kind == UNSIGNED or (array.size and int(array.min()) < 0):
-            msg = "labels above 2**63 - 1 and signed integer labels do not fit one type (this batch was not recorded)"
+        negative = _any_negative(stream) if kind == UNSIGNED else array.size and int(array.min()) < 0
+        if negative:
+            msg = "labels above 2**63 - 1 and negative labels do not fit one type (this batch was not recorded)"
             raise TypeError(msg)
         return UNSIGNED, array.astype(np.uint64)
     return kind, array
+
+
+def _any_negative(stream: _Stream | None) -> bool:
+    """Return whether signed labels recorded so far are negative somewhere."""
+    if stream is None:
+        return False
+    folded = stream.folded is not None and len(stream.folded) and stream.folded.labels[0] < 0
+    return bool(folded) or any(int(keys.min()) < 0 for keys, _ in stream.buffer.filled())

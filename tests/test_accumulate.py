@@ -142,6 +142,22 @@ def test_adding_reports_where_a_label_lies_outside():
     assert accumulator.totals().sum.tolist() == [1.0, 0.0]
 
 
+def test_a_slot_is_read_by_its_own_spills_alone(monkeypatch):
+    # Tiny samples leave every slot in doubt; reading them all must not look at all spills for each.
+    size = 300
+    values = np.repeat(10.0 ** np.random.default_rng(11).uniform(-300, -200, size), 3) * np.tile([1.0, 1.5, 1.1], size)
+    accumulator = filled(values, np.repeat(np.arange(size), 3), size)
+    accumulator.settle()
+    touched = []
+    convert = Fraction.__new__
+    monkeypatch.setattr("labeltrack._accumulate.Fraction", lambda *a: touched.append(1) or convert(Fraction, *a))
+    totals = accumulator.totals()
+    assert len(touched) < 60 * size
+    monkeypatch.undo()
+    for slot in range(0, size, 37):
+        assert tuple(c[slot].item() for c in totals) == expected(values[3 * slot : 3 * slot + 3])
+
+
 def test_taking_slots_keeps_what_was_spilled():
     values = 10.0 ** np.random.default_rng(8).uniform(-140, 150, 300)
     accumulator = filled(values, np.arange(300) % 3, size=3)

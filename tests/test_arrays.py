@@ -51,9 +51,23 @@ def test_other_objects_are_refused_by_the_names_of_their_types(data):
         to_numpy(data, "labels")
 
 
-def test_a_list_that_mixes_strings_and_numbers_is_refused():
-    with pytest.raises(TypeError, match="labels mixes strings with int"):
-        to_numpy([1, "a"], "labels")
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([1, "a"], "labels mixes strings with int"),
+        ([np.str_("a"), 1], "strings with int"),
+        ([b"a", 1], "bytes with int"),
+    ],
+)
+def test_a_list_that_mixes_strings_and_numbers_is_refused(data, message):
+    with pytest.raises(TypeError, match=message):
+        to_numpy(data, "labels")
+
+
+@pytest.mark.parametrize("data", [[2**63, -1], [2**64, 1]])
+def test_a_list_of_integers_that_no_type_holds_is_refused_and_not_rounded(data):
+    with pytest.raises(ValueError, match=r"64.bit"):
+        to_numpy(data, "labels")
 
 
 def test_a_ragged_list_is_refused():

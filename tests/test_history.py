@@ -154,6 +154,22 @@ def test_epochs_with_other_types_of_labels_share_a_table():
     assert list(history.names()) == [1, 2, "a"]
 
 
+def test_labels_beyond_63_bits_keep_their_last_digits_in_the_table():
+    history = lt.History()
+    history.add(1, lt.label_stats(np.array([2**63 + 1, 2**63 + 3, 5], dtype=np.uint64), [1, 2, 3]))
+    history.add(2, lt.label_stats(np.array([5]), [1]))
+    assert history.columns()["label"].tolist() == [5, 2**63 + 1, 2**63 + 3, 5]
+    history.add(3, lt.label_stats([-1], [1]))  # no numeric type holds them all
+    assert history.columns()["label"].tolist() == ["5", str(2**63 + 1), str(2**63 + 3), "5", "-1"]
+
+
+def test_the_worst_of_a_dataset_are_those_of_its_own_last_step(history):
+    history.add_all(3, {"a": lt.label_stats([1], [1.0])}, mode="eval")
+    assert history.worst(1, mode="eval", ds_id="b") == [0]
+    with pytest.raises(KeyError, match="no ds_id in mode 'eval': 'z'"):
+        history.worst(1, mode="eval", ds_id="z")
+
+
 def test_pyarrow_polars_pandas_and_duckdb_read_the_table(history):
     pa, pl, duckdb = (pytest.importorskip(name) for name in ("pyarrow", "polars", "duckdb"))
     wanted = {name: column.tolist() for name, column in history.columns().items()}

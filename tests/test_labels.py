@@ -15,6 +15,7 @@ from labeltrack._labels import (
     encode_strings,
     integer_keys,
     label_kind,
+    sorted_unique,
     union,
 )
 
@@ -111,7 +112,7 @@ def test_a_strided_view_of_strings_is_coded():
 
 
 def test_a_vocabulary_grows_from_lists_and_arrays_alike():
-    vocabulary = Vocabulary()
+    vocabulary = Vocabulary("string")
     assert vocabulary.encode(["b", "a", "b"]).tolist() == [0, 1, 0]
     assert vocabulary.encode(np.array(["c", "a"])).tolist() == [2, 1]
     assert vocabulary.encode(("c",)).tolist() == [2]
@@ -121,17 +122,29 @@ def test_a_vocabulary_grows_from_lists_and_arrays_alike():
     assert vocabulary.encode(large).tolist() == [1] * 3000 + [3] * 3000
 
 
-@pytest.mark.parametrize("labels", [["a", 1], ["a", None], ["a", ["b"]]])
+def test_nuls_at_the_end_are_no_part_of_a_word_as_numpy_has_it():
+    vocabulary = Vocabulary("string")
+    assert vocabulary.encode(["a\0", "a", "a\0\0"]).tolist() == [0, 0, 0]
+    assert vocabulary.words == ["a"]
+
+
+@given(st.lists(st.integers(-5, 5), max_size=30))
+def test_distinct_labels_are_found_by_sorting(labels):
+    assert sorted_unique(np.array(labels, dtype=np.int64)).tolist() == sorted(set(labels))
+    assert sorted_unique(np.array(labels).astype(np.str_)).tolist() == sorted(set(map(str, labels)))
+
+
+@pytest.mark.parametrize("labels", [["a", 1], ["a", None], ["a", ["b"]], ["a", b"b"]])
 def test_a_vocabulary_refuses_what_is_no_string_and_keeps_its_words(labels):
-    vocabulary = Vocabulary(["z"])
+    vocabulary = Vocabulary("string", ["z"])
     with pytest.raises(TypeError):
         vocabulary.encode(labels)
     assert vocabulary.words == ["z"]
 
 
 def test_an_empty_vocabulary_decodes_nothing():
-    assert Vocabulary().keyspace("string").decode(np.empty(0, dtype=np.int64)).dtype.kind == "U"
-    assert Vocabulary().keyspace("bytes").decode(np.empty(0, dtype=np.int64)).dtype.kind == "S"
+    assert Vocabulary("string").keyspace("string").decode(np.empty(0, dtype=np.int64)).dtype.kind == "U"
+    assert Vocabulary("bytes").keyspace("bytes").decode(np.empty(0, dtype=np.int64)).dtype.kind == "S"
 
 
 @pytest.mark.parametrize(
@@ -140,7 +153,7 @@ def test_an_empty_vocabulary_decodes_nothing():
         ("integer", [3, True, 4.0, 4.5, "3", float("nan"), float("inf"), 2**63], [3, 1, 4]),
         ("bool", [True, 0], [1, 0]),
         ("unsigned", [3, -1, 2**63, 2**64], [3, -(2**63)]),
-        ("float", [0.5, -0.0, "x"], [np.float64(0.5).view(np.int64), 0]),
+        ("float", [0.5, -0.0, "x", 10**400], [np.float64(0.5).view(np.int64), 0]),
     ],
 )
 def test_a_mapping_keeps_the_labels_that_its_kind_can_hold(kind, labels, found):
@@ -148,7 +161,7 @@ def test_a_mapping_keeps_the_labels_that_its_kind_can_hold(kind, labels, found):
 
 
 def test_a_mapping_of_strings_keeps_the_words_that_occurred():
-    space = Vocabulary(["cat", "dog"]).keyspace("string")
+    space = Vocabulary("string", ["cat", "dog"]).keyspace("string")
     assert space.encode(["dog", "cow", 3]).tolist() == [1]
 
 

@@ -114,6 +114,45 @@ def test_a_dense_table_is_left_for_a_hashed_one_and_keeps_its_sums(monkeypatch):
     assert got == {1: 1.0, 2: 7.0, 3: 3.0, 7: 1.0, 10**12: 5.0}
 
 
+def test_one_stray_label_does_not_make_a_huge_table():
+    keys = np.concatenate([np.arange(200_000) % 10, [350_000]])
+    table = KeyTable(keys.size)
+    table.add(keys, np.ones(keys.size, dtype=np.float32))
+    assert table._accumulator.size < 100_000
+    found, accumulator = table.result()
+    assert dict(zip(found.tolist(), accumulator.totals().count.tolist(), strict=True)) == {
+        **dict.fromkeys(range(10), 20_000),
+        350_000: 1,
+    }
+
+
+def test_many_labels_that_fill_their_span_get_a_dense_table():
+    keys = np.random.default_rng(0).permutation(100_000)
+    table = KeyTable(keys.size)
+    table.add(keys, np.ones(keys.size, dtype=np.float32))
+    assert table._hash is None
+
+
+@pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
+def test_read_only_and_unaligned_arrays_compile_nothing_new():
+    from labeltrack import _kernels as kernels
+
+    def aligned_or_not(array, shift):
+        memory = np.empty(array.nbytes + 8, dtype=np.uint8)
+        moved = memory[shift : shift + array.nbytes].view(array.dtype)
+        moved[:] = array
+        return moved
+
+    keys, samples = np.arange(10), np.ones(10)
+    reduced(keys, samples)
+    before = len(kernels.reduce_float64.signatures)
+    frozen = samples.copy()
+    frozen.flags.writeable = False
+    for one in (frozen, aligned_or_not(samples, 1), aligned_or_not(samples, 0)):
+        assert reduced(aligned_or_not(keys, 3), one) == reduced(keys, samples)
+    assert len(kernels.reduce_float64.signatures) == before
+
+
 def test_threads_are_worth_it_only_for_many_samples(monkeypatch):
     monkeypatch.setattr(_reduce.os, "sched_getaffinity", lambda _pid: set(range(8)), raising=False)
     assert default_threads(1000) == 1

@@ -133,6 +133,15 @@ def test_large_unsigned_labels_are_tracked_on_their_own():
     assert rows(tracker.end_epoch(1)) == expected_by_label([2**64 - 1, 3, 3, 4], [1, 2, 3, 4])
 
 
+@pytest.mark.parametrize("limit", [1, 2**20])
+def test_a_huge_unsigned_label_may_come_after_small_ones(limit):
+    tracker = make(max_buffer_bytes=limit)
+    tracker.update(np.array([1, 2], dtype=np.uint64), [1.0, 2.0])
+    tracker.update(np.array([3], dtype=np.int32), [5.0])
+    tracker.update(np.array([2**63 + 5, 1], dtype=np.uint64), [3.0, 4.0])
+    assert rows(tracker.end_epoch(1)) == expected_by_label([1, 2, 3, 2**63 + 5, 1], [1, 2, 5, 3, 4])
+
+
 # -- folding ----------------------------------------------------------------------------------------------
 
 
@@ -273,6 +282,8 @@ MISTAKES = {
     "labels without order": ((np.array([1j, 2]), [1.0, 2.0]), TypeError, "got dtype complex128"),
     "values that are strings": (([0, 1], ["a", "b"]), TypeError, "values must be real numbers"),
     "labels that are NaN": (([0.5, math.nan], [1.0, 2.0]), ValueError, "1 of 2 labels are NaN"),
+    "strings and bytes": ((["a", b"\xff"], [1.0, 2.0]), TypeError, "mix"),
+    "lists as labels": ((["a", ["b"]], [1.0, 2.0]), TypeError, "neither strings nor numbers"),
     "mixed labels": ((["a", 1], [1.0, 2.0]), TypeError, "mix"),
     "other labels than before": (
         (["a", "b"], [1.0, 2.0]),
@@ -282,13 +293,16 @@ MISTAKES = {
     "labels that fit no one type": (
         (np.array([2**63, 1], dtype=np.uint64), [1.0, 2.0]),
         TypeError,
-        r"labels above 2\*\*63 - 1 and signed",
+        r"labels above 2\*\*63 - 1 and negative",
     ),
 }
 
 
-# These two are told first that an epoch of integers cannot go on with them.
-@pytest.mark.parametrize("name", [name for name in MISTAKES if name not in ("labels that are NaN", "mixed labels")])
+# These are told first that an epoch of integers cannot go on with them.
+_TOLD_FIRST = ("labels that are NaN", "mixed labels", "strings and bytes", "lists as labels")
+
+
+@pytest.mark.parametrize("name", [name for name in MISTAKES if name not in _TOLD_FIRST])
 def test_a_batch_with_a_mistake_is_explained_and_leaves_no_trace(name):
     batch, error, message = MISTAKES[name]
     tracker, untouched = make(), make()
@@ -327,7 +341,7 @@ def test_a_missing_key_lists_those_that_are_there(key, what):
         make().update_batch(batch)
 
 
-@pytest.mark.parametrize("where", [{"mode": 1}, {"ds_id": None}])
+@pytest.mark.parametrize("where", [{"mode": 1}, {"ds_id": None}, {"mode": ["train"]}])
 def test_modes_and_datasets_are_named_by_strings(where):
     with pytest.raises(TypeError, match="must be a string, got"):
         make().update([0], [1.0], **where)
@@ -341,6 +355,33 @@ def test_nan_under_raise_stop_the_epoch_and_lose_nothing():
     assert len(tracker.history) == 0
     tracker.nan_policy = "omit"
     assert rows(tracker.end_epoch(1)) == {0: expected([1.0]), 3: expected([2.0])}
+
+
+def test_the_policy_of_the_moment_reads_samples_that_were_folded_under_another():
+    tracker = make(nan_policy="raise", max_buffer_bytes=1)
+    tracker.update([3, 3], [math.nan, 2.0])
+    tracker.nan_policy = "omit"
+    tracker.update([3], [4.0])
+    assert tracker.end_epoch(1)[3].mean == 3.0
+
+
+def test_samples_can_be_forgotten():
+    tracker = make()
+    tracker.update([0], [1.0])
+    tracker.update([0], [1.0], mode="eval")
+    tracker.reset(mode="train")
+    assert len(tracker.end_epoch(1)) == 0
+    tracker.reset()
+    assert len(tracker.end_epoch(1, mode="eval")) == 0
+
+
+def test_datasets_of_one_mode_have_labels_of_one_type():
+    tracker = make()
+    tracker.update(["a"], [1.0], ds_id="A")
+    with pytest.raises(TypeError, match="were string labels so far in this epoch and are integer labels now"):
+        tracker.update([1], [1.0], ds_id="B")
+    tracker.update([1], [1.0], mode="eval", ds_id="B")
+    assert len(tracker.end_epoch(1)) == 1
 
 
 @pytest.mark.parametrize("policy", ["propagate", "omit"])

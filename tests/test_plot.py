@@ -1,0 +1,722 @@
+"""Pictures: compared with stored ones, and their numbers, order and words with what they must say."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.colors import AsinhNorm, LogNorm, to_rgba
+from matplotlib.testing.compare import compare_images
+from matplotlib.text import Text
+
+import labeltrack as lt
+from labeltrack.plot import plot_history
+
+BASELINE = Path(__file__).parent / "baseline"
+ANIMALS = ["cat", "dog", "horse", "frog", "deer", "bird", "ship", "truck", "plane", "car"]
+
+
+def history_of(samples, *, names=None, **kwargs):
+    """Build a history from ``{mode: {step: (labels, values)}}``."""
+    history = lt.History(metric="loss", label="class", **kwargs)
+    for mode, steps in samples.items():
+        for step, (labels, values) in steps.items():
+            history.add(step, lt.label_stats(labels, values, label_mapping=names), mode=mode)
+    return history
+
+
+def of_means(means, *, mode="train", first=1):
+    """Build a history of one sample a label: ``means`` is ``(K, S)``, with None where a label does not occur."""
+    steps = {}
+    for column in range(len(means[0])):
+        there = [k for k in range(len(means)) if means[k][column] is not None]
+        steps[first + column] = (there, [float(means[k][column]) for k in there])
+    return history_of({mode: steps})
+
+
+def course(n, epochs, *, modes=("train", "eval"), named=True):
+    """Build a plausible run of n labels: most get better, one in ten gets worse in eval."""
+    rng = np.random.default_rng(7)
+    start, rate = rng.uniform(0.8, 1.6, n), rng.uniform(0.03, 0.2, n)
+    samples = {mode: {} for mode in modes}
+    for epoch in range(1, epochs + 1):
+        for mode in modes:
+            mean = start * np.exp(-rate * epoch) + 0.1
+            if mode == "eval":
+                mean = mean + np.where(np.arange(n) % 10 == 1, 0.06 * epoch, 0.05)
+            labels = np.repeat(np.arange(n), 20)
+            samples[mode][epoch] = (labels, rng.normal(mean[labels], 0.25 * mean[labels]))
+    names = {ANIMALS[k] if n <= len(ANIMALS) else f"class_{k:03d}": k for k in range(n)}
+    return history_of(samples, names=names if named else None)
+
+
+def texts(figure):
+    """Return everything written in a figure; where lines were broken is of no interest."""
+    return [
+        " ".join(text.get_text().split("\n")) for text in figure.findobj(Text) if text.get_text() and text.get_visible()
+    ]
+
+
+def titles(figure):
+    return [axes.get_title(loc="left") for axes in figure.axes]
+
+
+def heatmaps(figure):
+    return [axes for axes in figure.axes if axes.images]
+
+
+def polygons(axes):
+    return [artist for artist in axes.collections if isinstance(artist, PolyCollection)]
+
+
+def drawn_lines(axes, colour=None):
+    """Return the lines that join means: neither markers nor the thin edges of bands."""
+    found = [line for line in axes.get_lines() if line.get_linestyle() != "None" and line.get_linewidth() > 1]
+    return [line for line in found if colour is None or to_rgba(line.get_color()) == to_rgba(colour)]
+
+
+def marked(axes, marker):
+    """Return the points drawn as a marker, as ``(x, y)`` pairs."""
+    lines = [line for line in axes.get_lines() if line.get_marker() == marker]
+    return sorted((float(x), float(y)) for line in lines for x, y in line.get_xydata())
+
+
+def pixels(figure):
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba()).copy()
+
+
+# -- pictures compared ------------------------------------------------------------------------------------
+
+# Matplotlib lays out text a little differently from one minor version to the next, which moves everything else.
+BASELINE_VERSION = "3.11"
+
+# Root mean square of the differences of colour values of 0 to 255. A missing band of six gives 2.9, solid lines for
+# dashed ones 3.8, a moved legend 5, another colour of one label 7.6; letters drawn a shade differently much less.
+TOLERANCE = 2.0
+
+
+def assert_looks_like(figure, name, tmp_path, dpi):
+    if mpl.__version__.rpartition(".")[0] != BASELINE_VERSION:
+        pytest.skip(f"the stored pictures are of matplotlib {BASELINE_VERSION}, this is {mpl.__version__}")
+    actual = tmp_path / name
+    with mpl.rc_context({"font.family": ["DejaVu Sans"]}):
+        figure.savefig(actual, dpi=dpi, metadata={"Software": None})
+    expected = tmp_path / f"expected-{name}"
+    shutil.copy(BASELINE / name, expected)
+    difference = compare_images(str(expected), str(actual), TOLERANCE)
+    assert difference is None, f"{difference}\nIf the new picture is right, copy {actual} to {BASELINE / name}"
+
+
+def test_lines_of_three_labels_look_as_they_did(tmp_path):
+    figure = plot_history(course(3, 12), bounds=["std", "range"], units="nats")
+    assert_looks_like(figure, "lines.png", tmp_path, dpi=55)
+
+
+def test_multiples_of_ten_labels_look_as_they_did(tmp_path):
+    assert_looks_like(plot_history(course(10, 20), units="nats"), "multiples.png", tmp_path, dpi=60)
+
+
+def test_a_heatmap_of_a_hundred_labels_looks_as_it_did(tmp_path):
+    assert_looks_like(plot_history(course(100, 20), units="nats"), "heatmap.png", tmp_path, dpi=50)
+
+
+# -- which form -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n", "form"), [(1, "lines"), (6, "lines"), (7, "multiples"), (39, "multiples"), (40, "heatmap")]
+)
+def test_the_number_of_labels_chooses_the_form(n, form):
+    figure = plot_history(course(n, 2, modes=["train"]))
+    panels = len(figure.axes)
+    maps = len(heatmaps(figure))
+    assert (panels, maps) == {"lines": (1, 0), "multiples": (n, 0), "heatmap": (4, 2)}[form]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 8])
+def test_every_form_can_be_forced(n):
+    history = course(n, 3)
+    assert len(plot_history(history, form="lines").axes) == 1
+    assert len(plot_history(history, form="multiples").axes) == n
+    assert len(heatmaps(plot_history(history, form="heatmap"))) == 4
+
+
+def test_an_unknown_form_is_refused_with_those_there_are():
+    with pytest.raises(
+        ValueError, match="form: unknown option 'pie'; allowed are 'lines', 'multiples', 'heatmap', or None"
+    ):
+        plot_history(course(2, 1), form="pie")
+
+
+def test_more_panels_than_anybody_can_look_at_are_refused():
+    with pytest.raises(ValueError, match=r"202 are too many \(at most 200\).*history.worst\(20\).*form='heatmap'"):
+        plot_history(course(101, 1), form="multiples", bounds=["std", "range"])
+
+
+# -- numbers ----------------------------------------------------------------------------------------------
+
+SAMPLES = {
+    "train": {1: ([0, 0, 1, 1], [1.0, 4.0, 2.0, 2.5]), 3: ([0, 0, 1, 1], [0.5, 2.0, 3.0, 3.5])},
+    "eval": {1: ([0, 0, 1, 1], [2.0, 3.0, 4.0, 1.0]), 3: ([0, 0, 1, 1], [1.5, 1.0, 6.0, 4.5])},
+}
+
+
+def expected_edges(mode, label, bound):
+    edges = []
+    for labels, values in SAMPLES[mode].values():
+        own = np.array(values)[np.array(labels) == label]
+        mean, std = own.mean(), own.std(ddof=1)
+        edges.append((mean - std, mean + std) if bound == "std" else (own.min(), own.max()))
+    return np.array(edges)
+
+
+@pytest.mark.parametrize("bound", ["std", "range"])
+def test_bands_of_lines_are_drawn_where_the_numbers_say(bound):
+    (axes,) = plot_history(history_of(SAMPLES), bounds=bound).axes
+    bands = polygons(axes)
+    assert len(bands) == 4
+    for band, (mode, label) in zip(bands, [(mode, label) for mode in SAMPLES for label in (0, 1)], strict=True):
+        corners = band.get_paths()[0].vertices
+        edges = expected_edges(mode, label, bound)
+        for column, step in enumerate((1, 3)):
+            heights = corners[corners[:, 0] == step][:, 1]
+            assert heights.min() == pytest.approx(edges[column, 0], rel=1e-15)
+            assert heights.max() == pytest.approx(edges[column, 1], rel=1e-15)
+
+
+def test_bands_of_multiples_are_drawn_where_the_numbers_say():
+    figure = plot_history(history_of(SAMPLES), form="multiples", bounds="range", modes="eval")
+    assert titles(figure) == ["1", "0"]
+    for axes, label in zip(figure.axes, (1, 0), strict=True):
+        (band,) = polygons(axes)
+        corners = band.get_paths()[0].vertices
+        for step, (low, high) in zip((1, 3), expected_edges("eval", label, "range"), strict=True):
+            heights = corners[corners[:, 0] == step][:, 1]
+            assert (heights.min(), heights.max()) == (low, high)
+
+
+def test_lines_join_the_means():
+    (axes,) = plot_history(history_of(SAMPLES)).axes
+    lines = [line.get_xydata().tolist() for line in drawn_lines(axes)]
+    assert lines == [
+        [[1.0, 2.5], [3.0, 1.25]],
+        [[1.0, 2.25], [3.0, 3.25]],
+        [[1.0, 2.5], [3.0, 1.25]],
+        [[1.0, 2.5], [3.0, 5.25]],
+    ]
+
+
+def test_no_bound_draws_no_band():
+    (axes,) = plot_history(history_of(SAMPLES), bounds=None).axes
+    assert polygons(axes) == []
+    assert axes.get_title(loc="left") == "mean"
+
+
+def test_heatmaps_show_the_means_and_half_the_bands():
+    figure = plot_history(history_of(SAMPLES), form="heatmap", bounds=["std", "range", None])
+    maps = [axes.images[0].get_array().tolist() for axes in heatmaps(figure)]
+    std = {
+        (mode, label): (expected_edges(mode, label, "std") @ [-0.5, 0.5]).tolist()
+        for mode in SAMPLES
+        for label in (0, 1)
+    }
+    assert maps[:2] == [[[2.25, 3.25], [2.5, 1.25]], [[2.5, 5.25], [2.5, 1.25]]]  # label 1 is worst in eval
+    assert maps[2:4] == [pytest.approx(np.array([std[mode, 1], std[mode, 0]]), rel=1e-14) for mode in ("train", "eval")]
+    assert maps[4:] == [[[0.25, 0.25], [1.5, 0.75]], [[1.5, 0.75], [0.5, 0.25]]]
+
+
+def test_a_heatmap_has_one_scale_for_all_modes():
+    train, evaluated, *_ = heatmaps(plot_history(history_of(SAMPLES), form="heatmap"))
+    assert train.images[0].norm is evaluated.images[0].norm
+    assert (train.images[0].norm.vmin, train.images[0].norm.vmax) == (1.25, 5.25)
+
+
+def test_datasets_are_pooled():
+    history = lt.History()
+    history.add_all(1, {"a": lt.label_stats([0, 0], [1.0, 2.0]), "b": lt.label_stats([0], [6.0])})
+    (axes,) = plot_history(history).axes
+    assert marked(axes, "o") == [(1.0, 3.0)]
+
+
+# -- modes told apart -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["lines", "multiples"])
+def test_train_is_solid_and_eval_dashed_and_the_legend_says_so(form):
+    figure = plot_history(history_of(SAMPLES), form=form)
+    for axes in figure.axes:
+        lines = drawn_lines(axes)
+        assert [line.is_dashed() for line in lines] == [False] * (len(lines) // 2) + [True] * (len(lines) // 2)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()][:2] == ["train", "eval"]
+    assert [handle.is_dashed() for handle in legend.legend_handles[:2]] == [False, True]
+
+
+def test_steps_of_two_modes_are_marked_differently():
+    (axes,) = plot_history(history_of(SAMPLES)).axes
+    filled = {line.get_markerfacecolor() for line in axes.get_lines() if line.get_marker() == "o"}
+    assert filled == {"#0072B2", "#D55E00", "white"}
+
+
+def test_labels_of_few_have_different_colours():
+    (axes,) = plot_history(course(6, 2, modes=["train"])).axes
+    assert len({to_rgba(line.get_color()) for line in drawn_lines(axes)}) == 6
+
+
+# -- order ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("higher_is_worse", "expected"), [(True, ["1", "3", "0", "2"]), (False, ["2", "0", "3", "1"])])
+def test_panels_are_worst_first(higher_is_worse, expected):
+    history = of_means([[9, 3], [1, 8], [5, 1], [2, 4]])
+    assert titles(plot_history(history, form="multiples", higher_is_worse=higher_is_worse)) == expected
+
+
+def test_rows_of_a_heatmap_are_worst_at_the_top():
+    axes = heatmaps(plot_history(of_means([[9, 3], [1, 8], [5, 1], [2, 4]]), form="heatmap"))[0]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["1", "3", "0", "2"]
+    assert axes.images[0].get_array()[:, -1].tolist() == [8.0, 4.0, 3.0, 1.0]
+    assert axes.images[0].origin == "upper"
+
+
+def test_nan_is_worst_a_label_that_vanished_has_its_last_mean_and_one_of_another_mode_comes_last():
+    history = of_means([[1, 2], [7, None], [1, np.nan], [5, 3]], mode="eval")
+    history.add(1, lt.label_stats([9], [99.0]), mode="train")
+    figure = plot_history(history, form="multiples", modes=["train", "eval"])
+    assert titles(figure) == ["2", "1", "3", "0", "9"]
+
+
+def test_the_last_mode_listed_ranks_and_the_picture_says_so():
+    history = history_of(
+        {"train": {1: ([0, 1], [1.0, 2.0])}, "eval": {1: ([0, 1], [2.0, 1.0]), 5: ([0, 1], [4.0, 3.0])}}
+    )
+    by_eval = plot_history(history, form="multiples")
+    by_train = plot_history(history, form="multiples", modes=["eval", "train"])
+    assert (titles(by_eval), titles(by_train)) == (["0", "1"], ["1", "0"])
+    assert "mean ± one standard deviation; worst first by the mean in mode eval at epoch 5" in texts(by_eval)
+    assert "labels worst first by the mean in mode eval at epoch 5" in texts(plot_history(history, form="heatmap"))
+
+
+def test_the_worst_panels_are_emphasised():
+    figure = plot_history(course(10, 3, modes=["train"]))
+    left = [axes._left_title.get_fontweight() for axes in figure.axes]
+    assert left == ["bold"] * 3 + ["normal"] * 7
+    assert len({to_rgba(drawn_lines(axes)[0].get_color()) for axes in figure.axes[:3]}) == 1
+    assert drawn_lines(figure.axes[0])[0].get_color() != drawn_lines(figure.axes[3])[0].get_color()
+
+
+def test_lines_of_many_labels_colour_the_worst_six_and_grey_the_rest():
+    history = of_means([[1.0 + k, 1.0 + k] for k in range(20)])
+    figure = plot_history(history, form="lines")
+    (axes,) = figure.axes
+    assert len(drawn_lines(axes)) == 6
+    (grey,) = [artist for artist in axes.collections if isinstance(artist, LineCollection)]
+    assert [segment[0, 1] for segment in grey.get_segments()] == [1.0 + k for k in range(14)]
+    assert "14 other labels, without band" in texts(figure)
+    assert set(texts(figure)) >= {"14", "15", "16", "17", "18", "19"}
+
+
+# -- gaps, single steps, values that are not finite ------------------------------------------------------
+
+
+def test_a_line_breaks_where_the_label_does_not_occur():
+    (axes,) = plot_history(of_means([[1, 1, 1, 1], [None, None, 5, 6]])).axes
+    late = drawn_lines(axes)[1]
+    assert np.isnan(late.get_ydata()).tolist() == [True, True, False, False]
+
+
+def test_a_step_without_neighbours_is_marked_and_its_band_is_a_bar():
+    samples = {step: ([0, 0, 1, 1], [1.0, 2.0, 3.0, 5.0]) for step in range(1, 31)}
+    samples |= {step: ([0, 0], [1.0, 2.0]) for step in (4, 6)}
+    figure = plot_history(history_of({"train": samples}), bounds="range")
+    (axes,) = figure.axes
+    assert marked(axes, "o") == [(5.0, 4.0)]  # 30 steps are too many to mark each
+    (bar,) = [artist for artist in axes.collections if isinstance(artist, LineCollection)]
+    assert [segment.tolist() for segment in bar.get_segments()] == [[[5.0, 3.0], [5.0, 5.0]]]
+
+
+@pytest.mark.parametrize("form", ["lines", "multiples"])
+def test_a_single_step_is_visible_and_on_a_whole_tick(form):
+    history = history_of({"train": {7: ([0, 0, 1, 1], [1.0, 2.0, 3.0, 5.0])}, "eval": {7: ([0, 1], [1.0, 3.0])}})
+    figure = plot_history(history, form=form)
+    points = [point for axes in figure.axes for point in marked(axes, "o")]
+    assert sorted(y for _, y in points) == [1.0, 1.5, 3.0, 4.0]
+    spots = [{round(x, 6) for x, _ in marked(axes, "o")} for axes in figure.axes]
+    assert [len(spot) for spot in spots] == ([4] if form == "lines" else [2, 2])  # none hides another
+    assert all(6.5 < x < 7.5 for x, _ in points)
+    pixels(figure)
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [7.0]
+    assert len(set(texts(figure)) & {"0", "1"}) == 2
+
+
+@pytest.mark.parametrize("form", ["lines", "multiples"])
+@pytest.mark.parametrize("last", [3, 5, 30])
+def test_steps_are_whole_numbers(form, last):
+    figure = plot_history(course(2, last, modes=["train"]), form=form)
+    pixels(figure)
+    for axes in figure.axes:
+        assert all(float(tick).is_integer() for tick in axes.get_xticks())
+
+
+@pytest.mark.parametrize("form", ["lines", "multiples"])
+def test_means_that_are_not_finite_are_marked_at_the_edge_and_explained(form):
+    history = of_means([[1, np.nan, 2, np.inf, 3], [1, 1, 1, 1, 1]])
+    figure = plot_history(history, form=form)
+    crosses = [point for axes in figure.axes for point in marked(axes, "x")]
+    assert crosses == [(2.0, 1.0), (4.0, 1.0)]
+    assert "mean is NaN or infinite" in texts(figure)
+    assert "mean is NaN or infinite" not in texts(plot_history(history, labels=1, form=form))
+
+
+@pytest.mark.parametrize("form", ["lines", "multiples", "heatmap"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_history_without_any_finite_value_is_drawn_all_the_same(form, steps):
+    figure = plot_history(of_means([[np.nan] * steps, [np.inf] * steps]), form=form)
+    pixels(figure)
+    assert any("NaN or infinite" in text for text in texts(figure))
+    if form == "lines":
+        assert sum("(no finite mean)" in text for text in texts(figure)) == 2
+
+
+def test_a_heatmap_tells_no_samples_from_no_number():
+    figure = plot_history(of_means([[1, None, 2], [1, np.inf, np.nan], [4, 4, 4]]), form="heatmap", bounds=None)
+    (axes,) = heatmaps(figure)
+    values, marks = axes.images
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["1", "2", "0"]
+    assert values.get_array().mask.tolist() == [[False, True, True], [False] * 3, [False, True, False]]
+    assert (~marks.get_array().mask).tolist() == [[False, True, True], [False] * 3, [False] * 3]
+    assert {"no samples", "NaN or infinite"} <= set(texts(figure))
+    whole = plot_history(of_means([[1, 2], [3, 4]]), form="heatmap")
+    assert whole.legends == []
+    assert [len(axes.images) for axes in heatmaps(whole)] == [1, 1]
+
+
+# -- colour scales ----------------------------------------------------------------------------------------
+
+
+def bar_label(history):
+    figure = plot_history(history, form="heatmap", bounds=None)
+    (axes,) = heatmaps(figure)
+    (label,) = [axes.get_xlabel() for axes in figure.axes if not axes.images]
+    return axes.images[0], label
+
+
+def test_values_over_several_magnitudes_have_a_log_scale_and_the_bar_says_so():
+    image, label = bar_label(of_means([[10.0 ** (k / 10)] for k in range(40)]))
+    assert isinstance(image.norm, LogNorm)
+    assert image.norm.vmax == pytest.approx(10**3.9)
+    assert label.startswith("mean loss\nlog scale")
+
+
+def test_a_value_without_a_logarithm_is_drawn_as_the_lowest():
+    image, label = bar_label(of_means([[10.0 ** (k / 40)] for k in range(99)] + [[0.0]]))
+    assert isinstance(image.norm, LogNorm)
+    assert not np.ma.getmaskarray(image.get_array()).any()
+    assert image.get_array()[-1, 0] == image.norm.vmin > 0
+    assert label == "mean loss\nlog scale, what is below its end as one colour"
+
+
+def test_outliers_about_zero_get_a_scale_that_holds_them():
+    image, label = bar_label(of_means([[(-1.0) ** k * k] for k in range(80)] + [[9000.0]]))
+    assert isinstance(image.norm, AsinhNorm)
+    assert (image.norm.vmin, image.norm.vmax) == (-79.0, 9000.0)
+    assert label == "mean loss\nlinear about 0, logarithmic further out"
+
+
+def test_outliers_far_from_zero_are_cut_off_and_the_bar_says_so():
+    image, label = bar_label(of_means([[1e8 + k] for k in range(80)] + [[2e8]]))
+    assert (image.norm.vmin, image.norm.vmax) == (1e8, pytest.approx(1e8 + 79, abs=60))
+    assert image.get_array()[0, 0] == 2e8
+    assert image.colorbar.extend == "max"
+    assert label == "mean loss\noutliers beyond the ends as one colour"
+
+
+def test_even_values_have_a_plain_scale():
+    image, label = bar_label(of_means([[float(k)] for k in range(1, 40)]))
+    assert (type(image.norm).__name__, image.norm.vmin, image.norm.vmax) == ("Normalize", 1.0, 39.0)
+    assert label == "mean loss"
+
+
+def test_one_value_everywhere_has_a_scale_around_it():
+    image, _ = bar_label(of_means([[2.0, 2.0]] * 3))
+    assert image.norm.vmin < 2.0 < image.norm.vmax
+
+
+def test_the_bright_end_is_the_bad_one():
+    history = of_means([[1.0], [2.0]])
+    for higher_is_worse in (True, False):
+        axes = heatmaps(plot_history(history, form="heatmap", higher_is_worse=higher_is_worse))[0]
+        worst, best = (
+            sum(axes.images[0].to_rgba(value)[:3]) for value in ((2.0, 1.0) if higher_is_worse else (1.0, 2.0))
+        )
+        assert worst > best
+
+
+def test_multiples_share_an_axis_only_where_that_can_be_read():
+    near = plot_history(of_means([[1, 2], [2, 3], [1, 4]]), form="multiples")
+    assert len({axes.get_ylim() for axes in near.axes}) == 1
+    far = plot_history(of_means([[1, 2], [2, 3], [1, 4000]]), form="multiples")
+    assert len({axes.get_ylim() for axes in far.axes}) == 3
+    assert any("each panel has its own scale" in text for text in texts(far))
+    assert "the other labels" in texts(near)
+    assert "the other labels" not in texts(far)
+
+
+# -- size -------------------------------------------------------------------------------------------------
+
+
+def test_ten_thousand_labels_are_a_few_artists_with_the_worst_named():
+    history = of_means([[float(k), float(k)] for k in range(10_000)])
+    figure = plot_history(history)
+    pixels(figure)
+    assert len(figure.findobj()) < 1500
+    top, bottom = heatmaps(figure)[::2]
+    assert [tick.get_text() for tick in top.get_yticklabels()] == [str(k) for k in range(9999, 9974, -1)]
+    assert bottom.images[0].get_array().shape == (10_000, 2)
+    assert [tick.get_text() for tick in bottom.get_yticklabels()] == ["1", "2000", "4000", "6000", "8000", "10000"]
+    assert {"the 25 worst", "all 10000 labels, by rank"} <= set(texts(figure))
+
+
+def test_columns_of_a_heatmap_are_named_by_round_steps_where_there_are():
+    axes = heatmaps(plot_history(of_means([[1.0] * 60] * 2), form="heatmap"))[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["10", "20", "30", "40", "50", "60"]
+    assert axes.get_xticks().tolist() == [9, 19, 29, 39, 49, 59]
+    odd = history_of({"train": {step: ([0], [1.0]) for step in (1, 2, 5, 40)}})
+    axes = heatmaps(plot_history(odd, form="heatmap"))[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "2", "5", "40"]
+    primes = [2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37]
+    axes = heatmaps(plot_history(history_of({"train": {p: ([0], [1.0]) for p in primes}}), form="heatmap"))[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["2", "5", "11", "17", "23", "31"]
+
+
+# -- layout -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n", "form"), [(3, "lines"), (6, "lines"), (10, "multiples"), (13, "multiples"), (50, "heatmap")]
+)
+def test_nothing_covers_data(n, form):
+    figure = plot_history(course(n, 8), form=form, bounds=["std", "range"])
+    pixels(figure)
+    boxes = [axes.get_window_extent() for axes in figure.axes]
+    for axes in figure.axes:
+        words = [*axes.texts, axes.xaxis.label, axes.yaxis.label, axes._left_title]
+        for text in words:
+            if text.get_text() and text.get_text().strip():
+                assert not any(text.get_window_extent().overlaps(box) for box in boxes), text.get_text()
+    for legend in figure.legends:
+        assert not any(legend.get_window_extent().overlaps(axes.get_tightbbox()) for axes in figure.axes)
+        assert figure.bbox.containsx(legend.get_window_extent().x1)
+
+
+@pytest.mark.parametrize("mean", [1.0, 1e8, -5.0])
+def test_names_at_the_ends_of_lines_do_not_overlap(mean):
+    history = of_means([[mean, mean + k * 1e-3 + (k == 5)] for k in range(6)])
+    figure = plot_history(history)
+    pixels(figure)
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text()]
+    assert len(boxes) == 6
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+    heights = [box.y0 for box in boxes]
+    assert heights == sorted(heights)
+
+
+def test_long_names_of_modes_break_the_legend_into_rows():
+    samples = {f"a rather long name of mode {i}": {1: ([0], [1.0]), 2: ([0], [1.0])} for i in range(5)}
+    figure = plot_history(history_of(samples), form="multiples")
+    pixels(figure)
+    (legend,) = figure.legends
+    assert legend.get_window_extent().x1 <= figure.bbox.x1
+
+
+# -- words ------------------------------------------------------------------------------------------------
+
+
+def test_title_units_and_steps_are_written():
+    history = course(2, 2)
+    words = texts(plot_history(history, units="nats", x_label="step"))
+    assert {"loss by class", "loss (nats)", "step"} <= set(words)
+    assert "Mine" in texts(plot_history(history, title="Mine"))
+    assert "mean loss (nats)" in texts(plot_history(history, units="nats", form="heatmap"))
+
+
+NASTY = ["$x_1$", "100 % of $y$ \\alpha", "_hidden", "a\nb", "{", ""]
+
+
+@pytest.mark.parametrize("form", ["lines", "multiples", "heatmap"])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_what_users_write_is_shown_literally(form, steps, tmp_path):
+    history = lt.History(metric="$loss$_a", label="$do_main$")
+    mapping = {name: k for k, name in enumerate(NASTY)}
+    for step in range(1, steps + 1):
+        for mode in ("_$tr_1$", "ev_%"):
+            history.add(step, lt.label_stats(range(6), np.arange(6.0), label_mapping=mapping), mode=mode)
+    figure = plot_history(history, form=form, x_label="$e_1$", units="$\\%$")
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        figure.savefig(tmp_path / "a.svg")
+    root = ET.parse(tmp_path / "a.svg").getroot()  # noqa: S314 (written a line above)
+    words = {"".join(node.itertext()).strip() for node in root.iter("{http://www.w3.org/2000/svg}text")}
+    names = {"$x_1$", "100 % of $y$ \\alpha", "_hidden", "a b", "{", "(no name)"}
+    if (form, steps) == ("lines", 1):
+        names = names - {"100 % of $y$ \\alpha"} | {"100 % …alpha"}  # side by side there is less room
+    expected = names | {"$loss$_a by $do_main$", "$e_1$", "_$tr_1$", "ev_%"}
+    assert not expected - words
+
+
+def test_long_names_keep_both_ends():
+    names = {f"domain/books/english/fiction/nineteenth century/{k}": k for k in range(2)}
+    history = lt.History()
+    history.add(1, lt.label_stats([0, 1], [1.0, 2.0], label_mapping=names))
+    history.add(2, lt.label_stats([0, 1], [1.0, 2.0], label_mapping=names))
+    shown = [text for text in texts(plot_history(history)) if text.startswith("domain/")]
+    assert [text[-9:] for text in shown] == ["century/0", "century/1"]
+    assert all(len(text) == 30 and "…" in text for text in shown)
+
+
+# -- what the caller chooses ------------------------------------------------------------------------------
+
+
+def test_labels_are_chosen_by_value_name_or_numpy_scalar_from_any_iterable():
+    history = course(10, 2)
+    ends = {"cat", "frog", "car"}
+    shown = texts(plot_history(history, labels=(label for label in (0, "frog", np.int64(9), "cat"))))
+    assert set(shown) & set(ANIMALS) == ends
+    assert set(texts(plot_history(history, labels="frog"))) & set(ANIMALS) == {"frog"}
+    assert set(texts(plot_history(history, labels=3))) & set(ANIMALS) == {"frog"}
+
+
+def test_an_unknown_label_is_refused_with_the_nearest():
+    with pytest.raises(KeyError, match=r"no label in modes 'train', 'eval': 'frug'\. Did you mean 'frog'\?"):
+        plot_history(course(10, 2), labels=["cat", "frug"])
+    with pytest.raises(KeyError, match=r"no label in mode 'train': 11\. Did you mean 9, 8, 7\?"):
+        plot_history(course(10, 2, named=False), labels=[11], modes=["train"])
+    with pytest.raises(KeyError, match=r"no label in mode 'train': \[1, 2\]"):
+        plot_history(course(10, 2), labels=[[1, 2]], modes="train")
+
+
+def test_modes_and_bounds_come_from_any_iterable():
+    history = course(2, 2)
+    figure = plot_history(history, modes=(m for m in ["eval"]), bounds=(b for b in ["range", None]))
+    assert titles(figure) == ["mean, from the smallest to the largest sample", "mean"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["eval"]
+    assert [text.get_text() for text in plot_history(history, modes="eval").legends[0].get_texts()] == ["eval"]
+
+
+def test_an_unknown_mode_is_refused_with_those_there_are():
+    with pytest.raises(KeyError, match=r"no mode 'evil'\. Did you mean 'eval'\? There are: 'train', 'eval'"):
+        plot_history(course(2, 2), modes=["train", "evil"])
+    with pytest.raises(KeyError, match="no mode 3"):
+        plot_history(course(2, 2), modes=3)
+
+
+def test_an_unknown_bound_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match="bounds: unknown option 'interval'; allowed are None, 'std', 'range'"):
+        plot_history(course(2, 2), bounds=["std", "interval"])
+
+
+@pytest.mark.parametrize("what", ["modes", "labels", "bounds"])
+def test_an_empty_choice_is_refused(what):
+    with pytest.raises(ValueError, match=f"^{what}.* an empty iterable"):
+        plot_history(course(2, 2), **{what: iter(())})
+
+
+def test_an_empty_history_is_refused_with_what_to_do():
+    with pytest.raises(ValueError, match=r"the history is empty.*call end_epoch\(\)"):
+        plot_history(lt.History())
+
+
+def test_a_history_without_labels_is_refused():
+    history = lt.History()
+    history.add(1, lt.label_stats([], []))
+    with pytest.raises(ValueError, match=r"the history has no labels in mode 'train'.*label_mapping"):
+        plot_history(history)
+
+
+def test_labels_that_are_numbers_in_one_epoch_and_strings_in_another_are_drawn():
+    history = lt.History()
+    history.add(1, lt.label_stats([1, 2], [1.0, 2.0]))
+    history.add(2, lt.label_stats(["2", "x"], [3.0, 4.0]))
+    (axes,) = plot_history(history).axes
+    assert [text.get_text() for text in axes.texts if text.get_text()] == ["1", "2", "x"]
+    assert drawn_lines(axes)[1].get_ydata().tolist() == [2.0, 3.0]
+
+
+def test_history_plot_draws_the_bounds_of_the_history():
+    history = history_of(SAMPLES, bounds=("range", "std"))
+    assert titles(history.plot())[0] == "mean, from the smallest to the largest sample"
+    assert len(history.plot().axes) == 2
+    assert titles(history.plot(bounds="std", modes=["train"], labels=[0])) == ["mean ± one standard deviation"]
+
+
+# -- files and settings -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [3, 10, 50])
+@pytest.mark.parametrize(("suffix", "head"), [("png", b"\x89PNG\r\n\x1a\n"), ("svg", b"<?xml"), ("pdf", b"%PDF-")])
+def test_pictures_are_saved_in_every_format(n, suffix, head, tmp_path):
+    path = tmp_path / f"picture.{suffix}"
+    plot_history(course(n, 3)).savefig(path)
+    data = path.read_bytes()
+    assert data.startswith(head)
+    assert len(data) > 5000
+
+
+def test_drawing_neither_loads_pyplot_nor_needs_a_display(tmp_path):
+    program = f"""
+import sys, labeltrack as lt
+assert "matplotlib" not in sys.modules
+history = lt.History()
+history.add(1, lt.label_stats([0, 1], [1.0, 2.0]))
+for form in ("lines", "multiples", "heatmap"):
+    from labeltrack.plot import plot_history
+    plot_history(history, form=form).savefig({str(tmp_path / "a.png")!r})
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    environment = {
+        key: value for key, value in os.environ.items() if key not in ("DISPLAY", "MPLBACKEND", "WAYLAND_DISPLAY")
+    }
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+HOSTILE: Any = {
+    "axes.facecolor": "black", "axes.grid": False, "axes.spines.left": False, "figure.facecolor": "black",
+    "font.size": 30, "image.cmap": "jet", "legend.frameon": True, "lines.linewidth": 9, "savefig.facecolor": "black",
+    "text.color": "white", "text.usetex": True, "xtick.labelsize": 30, "ytick.direction": "in",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("n", [3, 8, 50])
+def test_settings_of_the_caller_change_nothing_and_are_not_changed(n, tmp_path):
+    history = course(n, 3)
+    plot_history(history).savefig(tmp_path / "plain.png")
+    with mpl.rc_context(HOSTILE):
+        before = dict(mpl.rcParams)
+        plot_history(history).savefig(tmp_path / "hostile.png", dpi=100)
+        assert dict(mpl.rcParams) == before
+    assert compare_images(str(tmp_path / "plain.png"), str(tmp_path / "hostile.png"), 0) is None
+
+
+def test_a_transparent_background_is_still_possible(tmp_path):
+    from matplotlib.image import imread
+
+    plot_history(course(3, 2)).savefig(tmp_path / "a.png", transparent=True)
+    plot_history(course(3, 2)).savefig(tmp_path / "b.png")
+    assert imread(tmp_path / "a.png")[0, -1, 3] == 0.0
+    assert imread(tmp_path / "b.png")[0, -1].tolist() == [1.0, 1.0, 1.0, 1.0]
