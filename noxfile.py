@@ -47,7 +47,7 @@ def tests(session: nox.Session) -> None:
 def coverage(session: nox.Session) -> None:
     """Measure coverage, with the kernels as plain Python; below 98 % fails."""
     session.install("-e", ".[test,bench]")
-    env = {"NUMBA_DISABLE_JIT": "1", "COVERAGE_CORE": "sysmon"}
+    env = {"NUMBA_DISABLE_JIT": "1"}
     session.run("pytest", "--cov", "--cov-report=term-missing", "tests", "labeltrack", *session.posargs, env=env)
 
 

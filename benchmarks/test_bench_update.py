@@ -16,18 +16,19 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
 BATCHES = 8
-REQUIRE_PEERS = os.environ.get("LABELTRACK_REQUIRE_PEERS") == "1"
+REQUIRE_FRAMEWORKS = os.environ.get("LABELTRACK_REQUIRE_FRAMEWORKS") == "1"
 
 
 def require(kind: Kind) -> None:
-    """Skip if the library is missing, unless the environment says that it must not be."""
-    if kind.missing() and not REQUIRE_PEERS:
+    """Skip if the framework is missing, unless the environment says that it must not be."""
+    if kind.missing() and not REQUIRE_FRAMEWORKS:
         pytest.importorskip(kind.module, reason=f"{kind.module} is not installed (extra: frameworks)")
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_update(benchmark: BenchmarkFixture, kind: Kind) -> None:
-    require(kind)
+def test_update(request: pytest.FixtureRequest, kind: Kind) -> None:
+    require(kind)  # before the fixture, which complains if it is not used
+    benchmark: BenchmarkFixture = request.getfixturevalue("benchmark")
     benchmark.group = f"{BATCHES} batches of {BATCH}"
     batches = kind.batches(BATCHES)
     check_kind(kind, BATCHES)
