@@ -29,6 +29,6 @@ def read_only(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
 @cache
 def kernels() -> ModuleType:
     """Return the module of kernels: numba takes a quarter of a second to import that nobody else shall pay."""
-    from labeltrack import _kernels  # noqa: PLC0415
+    from labeltrack import _kernels  # noqa: PLC0415 (on first use)
 
     return _kernels

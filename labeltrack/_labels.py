@@ -166,7 +166,7 @@ class Vocabulary:
         if len(words) == 1:  # itemgetter of one key gives no tuple
             words = [words[0], words[0]]
             return self._lookup(words)[:1]
-        getter = itemgetter(*words)  # one C loop: a list of 256 str takes 12 us, a comprehension 20 us
+        getter = itemgetter(*words)  # one C loop: 7.9 us for 256 str, where a comprehension takes 10.9
         try:
             found = getter(self._codes)
         except (KeyError, TypeError):
