@@ -758,7 +758,7 @@ def settle(
 # ---------------------------------------------------------------------------------------------------------
 
 _SLACK = 2.0**-96
-"""Relative error allowed to the double-double operations below: theirs is a few units of 2**-104, this 256 times that."""
+"""Relative error allowed to the double-double operations below, whose own is a few units of 2**-104."""
 _FLOOR = 2.0**-900
 """Below this the low halves of double-doubles could underflow; such rows are left to exact arithmetic."""
 
