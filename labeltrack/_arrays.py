@@ -7,12 +7,18 @@ offers (``__array__``, DLPack).
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 Array = npt.NDArray[Any]
+
+QUICK: dict[type, Callable[[Any], Any] | None] = {np.ndarray: None}
+"""Types whose memory can be read as it is (None), or after this call. Frameworks are added when first met."""
 
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
@@ -46,8 +52,13 @@ def to_numpy(data: Any, what: str) -> Array:
     kind = type(data)
     if kind is np.ndarray:
         array: Array = data
-    elif kind.__module__.partition(".")[0] == "torch":
+    elif (framework := kind.__module__.partition(".")[0]) == "torch":
         array = _from_torch(data, what)
+        if kind is sys.modules["torch"].Tensor:
+            QUICK[kind] = _memory_of_torch
+    elif framework == "tensorflow" and kind.__name__ == "EagerTensor":
+        array = data.numpy()
+        QUICK[kind] = None
     elif isinstance(data, np.ma.MaskedArray):
         if np.ma.is_masked(data):
             msg = f"{what} is a masked array with masked entries; drop them first, for example with .compressed()"
@@ -82,6 +93,12 @@ def _from_torch(tensor: Any, what: str) -> Array:
     if tensor.dtype is sys.modules["torch"].bfloat16:  # which numpy does not have
         tensor = tensor.float()
     array: Array = tensor.numpy()
+    return array
+
+
+def _memory_of_torch(tensor: Any) -> Array:
+    """Return a tensor's memory, or raise TypeError if this is not the CPU's."""
+    array: Array = (tensor.detach() if tensor.requires_grad else tensor).numpy()
     return array
 
 
@@ -134,10 +151,12 @@ def _has_buffer(data: Any) -> bool:
 
 
 def _from_objects(array: Array, what: str) -> Array:
-    """Turn an object array of strings into fixed width, one of numbers into numbers; refuse all else."""
+    """Turn an object array of strings or bytes into fixed width, one of numbers into numbers; refuse all else."""
     kinds = set(map(type, array.ravel().tolist()))
     if kinds <= {str, np.str_}:
         return array.astype(np.str_)
+    if kinds <= {bytes, np.bytes_}:
+        return array.astype(np.bytes_)
     if kinds <= {int, float, bool} or all(issubclass(k, (np.number, np.bool_)) for k in kinds):
         tight = np.array(array.tolist())
         if tight.dtype.kind in "biuf":

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._arrays import flat_pair, to_values
+from labeltrack._arrays import QUICK, flat_pair, to_values
 from labeltrack._buffers import SampleBuffer
 from labeltrack._labels import (
     BOOL,
@@ -138,20 +138,18 @@ class LabelTracker:
             TypeError: Labels or values of a type that cannot be used, or other labels than before in this epoch.
             ValueError: Shapes that do not belong together, or NaN labels. A batch that raises leaves no trace.
         """
-        # The common batch, two one-dimensional numpy arrays of the dtypes of the batch before, takes two slice
-        # assignments and five comparisons. Everything else goes the checked road.
+        # The common batch, one-dimensional and of the dtypes of the batch before, takes two writes to memory that
+        # check what they write. Everything else goes the checked road.
         try:
-            stream = self._streams.get((mode, ds_id))
-        except TypeError:  # not hashable, so no string: the checked road says so
-            stream = None
-        if (
-            stream is not None
-            and type(labels) is np.ndarray
-            and type(values) is np.ndarray
-            and stream.kind == INTEGER
-            and stream.buffer.try_append(labels, values)
-        ):
-            return
+            stream = self._streams[mode, ds_id]
+            read_labels, read_values = QUICK[type(labels)], QUICK[type(values)]
+            if stream.kind == INTEGER and stream.buffer.try_append(
+                labels if read_labels is None else read_labels(labels),
+                values if read_values is None else read_values(values),
+            ):
+                return
+        except (KeyError, TypeError, RuntimeError):
+            pass  # the first batch, another type, a mode that is no string, memory that is elsewhere
         self._update(labels, values, mode, ds_id)
 
     def update_batch(self, batch: Mapping[str, Any], *, mode: str = "train", ds_id: str = "") -> None:

@@ -43,6 +43,7 @@ def test_python_and_numpy_scalars_are_one_sample():
 def test_objects_that_are_all_numbers_or_all_strings_are_taken():
     assert to_numpy(np.array([1, 2.5], dtype=object), "values").tolist() == [1.0, 2.5]
     assert to_numpy(np.array(["a", "bc"], dtype=object), "labels").tolist() == ["a", "bc"]
+    assert to_numpy(np.array([b"a", b"bc"], dtype=object), "labels").tolist() == [b"a", b"bc"]
 
 
 @pytest.mark.parametrize("data", [np.array([1, None], dtype=object), np.array(["a", 1], dtype=object), [object()]])
@@ -217,6 +218,31 @@ def test_a_tensor_on_a_device_is_brought_to_the_cpu_once():
     assert Tensor.moves == 1
 
 
+def test_every_kind_of_torch_tensor_is_recorded_batch_after_batch():
+    torch = framework("torch")
+    labels = torch.tensor([2, 1, 2])
+    tracker = lt.LabelTracker(label="y", metric="ce")
+    batches = [
+        torch.tensor([1.0, 2.0, 3.0]),
+        torch.tensor([1.5, 2.5, 3.5]),
+        torch.tensor([4.0, 5.0, 6.0], requires_grad=True),
+        torch.tensor([[7.0], [8.0], [9.0]]),
+        torch.tensor([1.0, 2.0, 3.0], dtype=torch.bfloat16),
+        torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64),
+        torch.nn.Parameter(torch.tensor([1.0, 2.0, 3.0])),
+        torch.arange(6.0)[::2],
+        torch.tensor([1, 2, 3]),
+    ]
+    for values in batches:
+        tracker.update(labels, values)
+    with pytest.raises(ValueError, match="differ in length"):
+        tracker.update(labels, torch.tensor([1.0, 2.0]))
+    with pytest.raises(TypeError, match="real numbers"):
+        tracker.update(labels, torch.tensor([1j, 2j, 3j]))
+    expected = np.concatenate([values.detach().to(torch.float64).numpy().reshape(-1) for values in batches])
+    assert rows(tracker.end_epoch(1)) == expected_by_label(np.tile([2, 1, 2], len(batches)), expected)
+
+
 def test_what_torch_calls_no_tensor_is_refused():
     torch = framework("torch")
     with pytest.raises(TypeError, match=r"values must be a torch.Tensor, got torch\.nn"):
@@ -228,6 +254,40 @@ def test_tensorflow_eager_tensors_are_taken():
     for dtype in (tf.float32, tf.float64, tf.float16, tf.bfloat16):
         assert rows(lt.label_stats(tf.constant(LABELS), tf.constant(VALUES, dtype))) == WANTED
     assert rows(lt.label_stats(tf.constant(LABELS)[:, None], tf.Variable(VALUES))) == WANTED
+
+
+def test_every_kind_of_tensorflow_tensor_is_recorded_batch_after_batch():
+    tf = framework("tensorflow")
+    labels = tf.constant([2, 1, 2])
+    tracker = lt.LabelTracker(label="y", metric="ce")
+    batches = [
+        tf.constant([1.0, 2.0, 3.0]),
+        tf.constant([1.5, 2.5, 3.5]),
+        tf.Variable([4.0, 5.0, 6.0]),
+        tf.constant([[7.0], [8.0], [9.0]]),
+        tf.constant([1.0, 2.0, 3.0], dtype=tf.bfloat16),
+        tf.constant([0.25, 0.5, 0.75], dtype=tf.float64),
+        tf.constant([1, 2, 3]),
+    ]
+    for values in batches:
+        tracker.update(labels, values)
+    tracker.update(labels[:1], batches[0][:1])
+    tracker.update(labels[:2], batches[0][:2])
+    with pytest.raises(ValueError, match="differ in length"):
+        tracker.update(labels, batches[0][:2])
+    with pytest.raises(TypeError, match="real numbers"):
+        tracker.update(labels, tf.constant(["a", "b", "c"]))
+    values = [tf.cast(values, tf.float64).numpy().reshape(-1) for values in batches]
+    expected = np.concatenate([*values, [1.0], [1.0, 2.0]])
+    assert rows(tracker.end_epoch(1)) == expected_by_label([*[2, 1, 2] * len(batches), 2, 2, 1], expected)
+
+
+def test_tensorflow_strings_are_labels():
+    tf = framework("tensorflow")
+    tracker = lt.LabelTracker(label="y", metric="ce", label_mapping={"a cat": b"cat"})
+    tracker.update(tf.constant(["cat", "dog", "cat"]), tf.constant([1.0, 2.0, 4.0]))
+    stats = tracker.end_epoch(1)
+    assert (stats.labels.tolist(), stats.mean.tolist()) == ([b"cat"], [2.5])
 
 
 def test_jax_arrays_are_taken():

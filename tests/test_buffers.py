@@ -54,6 +54,62 @@ def test_the_common_batch_is_appended_only_if_it_fits_as_it_is():
     assert len(buffer) == 16
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda a: a[::2], id="strided"),
+        pytest.param(lambda a: a[::-1], id="backwards"),
+        pytest.param(lambda a: np.lib.stride_tricks.as_strided(a, strides=(0,)), id="one row repeated"),
+    ],
+)
+def test_rows_that_lie_apart_are_appended_as_they_are(make):
+    keys, values = np.arange(16, dtype=I32), np.arange(16, dtype=F32) / 8
+    buffer = SampleBuffer(I32, F32)
+    buffer.append(keys, values)
+    assert buffer.try_append(make(keys), make(values))
+    assert together(buffer) == ([*keys.tolist(), *make(keys).tolist()], [*values.tolist(), *make(values).tolist()])
+
+
+@pytest.mark.parametrize(
+    ("keys", "values"),
+    [
+        pytest.param(np.zeros((8, 1), I32), np.zeros((8, 1), F32), id="columns"),
+        pytest.param(np.zeros((1, 8), I32), np.zeros((1, 8), F32), id="rows"),
+        pytest.param(np.zeros((), I32), np.zeros((), F32), id="scalars"),
+        pytest.param(np.zeros(8, ">i4"), np.zeros(8, F32), id="the other byte order"),
+        pytest.param(np.zeros(8, I32), np.zeros(8, ">f4"), id="values of the other byte order"),
+        pytest.param(np.zeros(8, np.uint32), np.zeros(8, F32), id="as wide but unsigned"),
+        pytest.param(np.zeros(8, F32), np.zeros(8, F32), id="as wide but real"),
+        pytest.param(np.zeros(8, "M8[s]"), np.zeros(8, F32), id="dates"),
+        pytest.param(np.zeros(8, I32), np.zeros(8, object), id="objects"),
+        pytest.param(np.zeros(8, I32), None, id="nothing"),
+        pytest.param(np.zeros(8, I32), np.zeros(7, F32), id="values too few"),
+        pytest.param(np.zeros(8, I32), np.zeros(9, F32), id="values too many"),
+    ],
+)
+def test_rows_of_another_form_are_not_appended_as_they_are(keys, values):
+    buffer = SampleBuffer(I32, F32)
+    buffer.append(np.ones(8, I32), np.ones(8, F32))
+    assert not buffer.try_append(keys, values)
+    assert together(buffer) == ([1] * 8, [1.0] * 8)
+
+
+def test_memory_that_is_no_array_is_appended_if_it_has_as_many_rows_as_the_batch_before():
+    buffer = SampleBuffer(I32, F32)
+    buffer.append(np.ones(FIRST_ROWS - 12, I32), np.ones(FIRST_ROWS - 12, F32))
+    buffer.append(np.ones(8, I32), np.ones(8, F32))
+    eight = memoryview(np.arange(8, dtype=I32)), memoryview(np.arange(8, dtype=F32))
+    four = memoryview(np.arange(4, dtype=I32)), memoryview(np.arange(4, dtype=F32))
+    assert not buffer.try_append(*eight)  # no room for more than four
+    assert not buffer.try_append(*four)  # fits what is left, and is not eight rows
+    assert len(buffer) == FIRST_ROWS - 4
+    buffer.append(np.arange(4, dtype=I32), np.arange(4, dtype=F32))
+    assert len(buffer) == FIRST_ROWS
+    buffer.clear()
+    assert buffer.try_append(*four)
+    assert together(buffer) == ([0, 1, 2, 3], [0.0, 1.0, 2.0, 3.0])
+
+
 def test_growing_moves_no_row_that_is_there():
     buffer = SampleBuffer(I64, F64)
     buffer.append(np.zeros(10, I64), np.zeros(10))

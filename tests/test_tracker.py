@@ -550,3 +550,36 @@ def test_the_repr_says_what_is_recorded():
     assert repr(tracker) == (
         "LabelTracker(label='y', metric='ce', bounds=('std',)): 0 entries in the history, 2 samples since"
     )
+
+
+def test_the_short_road_takes_nothing_that_the_checked_road_refuses():
+    tracker = lt.LabelTracker(label="y", metric="ce")
+    labels, values = np.array([1, 2, 2], dtype=np.uint8), np.array([1.0, 2.0, 4.0], dtype=np.float32)
+    tracker.update(labels, values)
+    tracker.update(labels, values)
+    masked = np.ma.masked_array(values, mask=[False, True, False])
+    for bad_labels, bad_values in [
+        (labels, masked),
+        (np.ma.masked_array(labels, mask=[True, False, False]), values),
+        (b"abc", values),
+        (labels, values[:2]),
+        (labels[:2], values),
+        (labels, None),
+        (labels, np.float32(1.0)),
+    ]:
+        with pytest.raises((TypeError, ValueError)):
+            tracker.update(bad_labels, bad_values)
+    with pytest.raises(TypeError, match="mode must be a string"):
+        tracker.update(labels, values, mode=["train"])
+    assert rows(tracker.end_epoch(1)) == expected_by_label([1, 2, 2] * 2, [1.0, 2.0, 4.0] * 2)
+
+
+def test_batches_of_changing_size_are_recorded_whole():
+    tracker = lt.LabelTracker(label="y", metric="ce")
+    labels, values = [], []
+    for n in [5, 5, 0, 7, 1, 5000, 3, 3]:
+        labels.append(np.arange(n) % 3)
+        values.append(np.arange(n) / 8)
+        tracker.update(labels[-1], values[-1])
+    expected = expected_by_label(np.concatenate(labels).tolist(), np.concatenate(values).tolist())
+    assert rows(tracker.end_epoch(1)) == expected
