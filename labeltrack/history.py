@@ -52,7 +52,9 @@ class History:
 
     # -- writing ------------------------------------------------------------------------------------------
 
-    def add(self, step: int, stats: LabelStats, *, mode: str = "train", ds_id: str = "") -> None:
+    def add(
+        self, step: int, stats: LabelStats, *, mode: str = "train", ds_id: str = "", replace: bool = False
+    ) -> None:
         """Add the statistics of one epoch.
 
         Args:
@@ -60,30 +62,43 @@ class History:
             stats: Its statistics.
             mode: Mode they were taken in.
             ds_id: Dataset they were taken of.
+            replace: Whether they may take the place of what is there of that step, mode and dataset.
 
         Raises:
             TypeError: `step` is no integer.
-            ValueError: That step of that mode and dataset is already there.
+            ValueError: That step of that mode and dataset is already there, and is not to be replaced.
         """
+        if replace:
+            self._entries.pop((mode, ds_id, check_step(step)), None)
         self.add_all(step, {ds_id: stats}, mode=mode)
 
-    def add_all(self, step: int, stats: Mapping[str, LabelStats], *, mode: str = "train") -> None:
+    def add_all(
+        self, step: int, stats: Mapping[str, LabelStats], *, mode: str = "train", replace: bool = False
+    ) -> None:
         """Add the statistics of one epoch of several datasets; all or nothing.
 
         Args:
             step: Epoch or step, an integer.
             stats: Statistics by dataset id.
             mode: Mode they were taken in.
+            replace: Whether they may take the place of all that is there of that step and mode, of whatever
+                datasets: for an epoch that is done again after an interruption.
 
         Raises:
             TypeError: `step` is no integer.
-            ValueError: That step of that mode and one of the datasets is already there.
+            ValueError: That step of that mode and one of the datasets is already there, and is not to be replaced.
         """
         step = check_step(step)
+        if replace:
+            for key in [key for key in self._entries if key[0] == mode and key[2] == step]:
+                del self._entries[key]
         for ds_id in stats:
             if (mode, ds_id, step) in self._entries:
                 of = f" of ds_id {ds_id!r}" if ds_id else ""
-                msg = f"step {step} of mode {mode!r}{of} is already in the history; every epoch needs a step of its own"
+                msg = (
+                    f"step {step} of mode {mode!r}{of} is already in the history; every epoch needs a step of its own, "
+                    "or replace=True if it was done again"
+                )
                 raise ValueError(msg)
         self._entries.update({(mode, ds_id, step): part for ds_id, part in stats.items()})
 

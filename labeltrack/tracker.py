@@ -235,20 +235,22 @@ class LabelTracker:
 
     # -- the end of an epoch ------------------------------------------------------------------------------
 
-    def end_epoch(self, step: int, *, mode: str = "train") -> LabelStats:
+    def end_epoch(self, step: int, *, mode: str = "train", replace: bool = False) -> LabelStats:
         """Compute the statistics of the samples recorded in a mode since the last call, and enter them in the history.
 
         Args:
             step: The epoch or step, an integer that the history does not have yet in that mode.
             mode: The mode that ended.
+            replace: Whether this is a step done again, after an interruption, and takes the place of what the history
+                has of it.
 
         Returns:
             Statistics of all dataset ids pooled. Empty, and not entered in the history, if nothing was recorded.
 
         Raises:
             TypeError: `step` is no integer.
-            ValueError: The history has that step, or there are NaN under ``nan_policy="raise"``. Samples stay
-                recorded in either case.
+            ValueError: The history has that step and it is not to be replaced, or there are NaN under
+                ``nan_policy="raise"``. Samples stay recorded in either case.
         """
         step = check_step(step)
         _check_name("mode", mode)
@@ -263,7 +265,8 @@ class LabelTracker:
             self._warned = True
             occurred = dict.fromkeys([*self._unmapped, *self._occurred(streams.values())])
             warn_nothing_mapped(self._mapping, list(occurred), stacklevel=2)
-        self.history.add_all(step, {ds_id: part for ds_id, part in stats.items() if len(part)}, mode=mode)
+        entries = {ds_id: part for ds_id, part in stats.items() if len(part)}
+        self.history.add_all(step, entries, mode=mode, replace=replace)
         for stream in streams.values():
             stream.folded = None
             stream.buffer.clear()

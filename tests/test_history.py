@@ -226,3 +226,23 @@ def test_a_plot_shows_the_bounds_of_the_tracker_unless_asked_otherwise(history):
     pytest.importorskip("matplotlib")
     titles = [axes.get_title() for axes in history.plot(modes=["train"]).axes]
     assert len(titles) > len(history.plot(bounds="std", modes=["train"]).axes)
+
+
+def test_a_step_done_again_takes_the_place_of_what_was_there_of_it():
+    history = lt.History(metric="ce", label="y")
+    first, second = lt.label_stats([0, 1], [1.0, 2.0]), lt.label_stats([0, 2], [3.0, 4.0])
+    history.add_all(1, {"a": first, "b": first}, mode="eval")
+    history.add_all(2, {"a": first}, mode="eval")
+    history.add(1, first, mode="train")
+    history.add_all(1, {"b": second}, mode="eval", replace=True)
+    assert rows(history.at(1, "eval")) == rows(second)
+    assert rows(history.at(2, "eval")) == rows(first)
+    assert rows(history.at(1, "train")) == rows(first)
+    assert history.steps("eval") == [1, 2]
+    history.add(2, second, mode="eval", ds_id="b", replace=True)
+    history.add(2, second, mode="eval", ds_id="a", replace=True)
+    assert rows(history.at(2, "eval", "a")) == rows(history.at(2, "eval", "b")) == rows(second)
+    with pytest.raises(TypeError, match="step must be an integer"):
+        history.add("2", second, mode="eval", ds_id="a", replace=True)
+    with pytest.raises(ValueError, match="replace=True"):
+        history.add(2, second, mode="eval", ds_id="a")

@@ -56,7 +56,7 @@ def test_the_public_names_are_the_agreed_ones():
             ),
         ),
         (lt.LabelTracker.update, "(self, labels, values, *, mode='train', ds_id='')"),
-        (lt.LabelTracker.end_epoch, "(self, step, *, mode='train')"),
+        (lt.LabelTracker.end_epoch, "(self, step, *, mode='train', replace=False)"),
         (lt.History.at, "(self, step, mode='train', ds_id=None)"),
         (lt.History.plot, "(self, bounds=None, modes=None, labels=None)"),
         (lt.merge_stats, "(parts)"),

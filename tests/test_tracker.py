@@ -583,3 +583,15 @@ def test_batches_of_changing_size_are_recorded_whole():
         tracker.update(labels[-1], values[-1])
     expected = expected_by_label(np.concatenate(labels).tolist(), np.concatenate(values).tolist())
     assert rows(tracker.end_epoch(1)) == expected
+
+
+def test_an_epoch_done_again_replaces_the_one_before_it():
+    tracker = lt.LabelTracker(label="y", metric="ce")
+    tracker.update([0, 1], [1.0, 2.0])
+    tracker.end_epoch(3)
+    tracker.update([0, 1], [4.0, 8.0])
+    with pytest.raises(ValueError, match="already in the history"):
+        tracker.end_epoch(3)
+    again = tracker.end_epoch(3, replace=True)
+    assert again.mean.tolist() == tracker.history.at(3).mean.tolist() == [4.0, 8.0]
+    assert tracker.history.steps() == [3]
