@@ -16,7 +16,7 @@ from labeltrack.stats import STATISTICS, LabelStats, merge_stats
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from matplotlib.figure import Figure
 
@@ -129,6 +129,18 @@ class History:
             return dict(sorted(found.items()))
         except TypeError:  # strings in one epoch, numbers in another
             return dict(sorted(found.items(), key=lambda item: (isinstance(item[0], str), str(item[0]))))
+
+    def items(self) -> Iterator[tuple[tuple[str, str, int], LabelStats]]:
+        """Yield every entry as ``((mode, ds_id, step), statistics)``, in the order they were recorded.
+
+        Example:
+            >>> import labeltrack as lt
+            >>> history = History()
+            >>> history.add(1, lt.label_stats([0], [2.0]), mode="eval", ds_id="a")
+            >>> [(key, len(stats)) for key, stats in history.items()]
+            [(('eval', 'a', 1), 1)]
+        """
+        yield from self._entries.items()
 
     def __len__(self) -> int:
         """Return the number of entries: steps, over all modes and dataset ids."""

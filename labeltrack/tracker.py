@@ -299,8 +299,13 @@ class LabelTracker:
         fresh = self._reduce(stream.buffer.filled(), stream.kind)
         return fresh if before is None else merge_stats([before, fresh])
 
+    def _space(self, kind: str) -> Keyspace:
+        """Return the way back from keys of a kind to labels."""
+        return self._words[kind].keyspace(kind) if kind in self._words else Keyspace(kind)
+
     def _reduce(self, chunks: list[tuple[Array, Array]], kind: str) -> LabelStats:
-        space = self._words[kind].keyspace(kind) if kind in self._words else Keyspace(kind)
+        """Return the statistics of samples; all that was recorded comes through here once."""
+        space = self._space(kind)
         wanted = None if self._mapping is None else space.encode(self._mapping.labels)
         labels, accumulator = reduce_chunks(chunks, space, wanted=wanted)
         names = None if self._mapping is None else self._mapping.names
@@ -310,9 +315,7 @@ class LabelTracker:
         """Return some of the labels that the streams hold, whether mapped or not."""
         found: dict[Any, None] = {}
         for stream in streams:
-            space = (
-                self._words[stream.kind].keyspace(stream.kind) if stream.kind in self._words else Keyspace(stream.kind)
-            )
+            space = self._space(stream.kind)
             for keys, _ in stream.buffer.filled()[:1]:
                 some = np.unique(keys[:100_000]).astype(np.int64)
                 found.update(dict.fromkeys(space.decode(some).tolist()))

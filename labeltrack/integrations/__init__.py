@@ -1,0 +1,1 @@
+"""labeltrack inside training frameworks: one module a framework, imported by name, on demand."""
