@@ -52,9 +52,7 @@ class History:
 
     # -- writing ------------------------------------------------------------------------------------------
 
-    def add(
-        self, step: int, stats: LabelStats, *, mode: str = "train", ds_id: str = "", replace: bool = False
-    ) -> None:
+    def add(self, step: int, stats: LabelStats, *, mode: str = "train", ds_id: str = "", replace: bool = False) -> None:
         """Add the statistics of one epoch.
 
         Args:

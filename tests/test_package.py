@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import importlib.util
 import inspect
 import subprocess
 import sys
@@ -32,7 +33,7 @@ LAYERS = [
     {"_labels", "_reduce", "stats", "bounds", "functional"},
     {"history"},
     {"tracker", "plot", "_plot_data", "_plot_forms", "_plot_style", "report"},
-    {"demo", "cli", "__main__"},
+    {"demo", "cli", "__main__", "integrations.fastestimator"},
 ]
 
 
@@ -77,7 +78,8 @@ def test_the_package_is_marked_as_typed():
 
 
 def modules():
-    return {path.stem: path for path in ROOT.glob("*.py") if path.stem != "__init__"}
+    paths = [path for path in ROOT.rglob("*.py") if path.stem != "__init__"]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in paths}
 
 
 def test_every_module_has_its_layer():
@@ -118,7 +120,8 @@ def test_compiled_functions_live_in_one_module():
 
 def test_no_module_imports_in_a_circle():
     for name in modules():
-        if name in ("__main__", "_kernels"):
+        framework = name.removeprefix("integrations.")
+        if name in ("__main__", "_kernels") or (framework != name and importlib.util.find_spec(framework) is None):
             continue
         code = f"import labeltrack.{name}"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -141,3 +144,16 @@ def test_tracking_loads_numba_only_when_an_epoch_ends():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("name", sorted(name for name in modules() if name.startswith("integrations.")))
+def test_an_integration_uses_the_public_names_alone(name):
+    tree = ast.parse(modules()[name].read_text(encoding="utf-8"))
+    inside = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    assert not [module for module in inside if module.split(".")[0] == "labeltrack"]
+    used = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "labeltrack"
+    }
+    assert used <= {*PUBLIC, "stats", "bounds"}

@@ -33,7 +33,6 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fastestimator.summary.system import System
     from fastestimator.util.data import Data
 
 FIRST_LOOK = 1 << 10  # samples in which to look for labels that are new
