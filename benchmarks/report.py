@@ -9,9 +9,6 @@ from rich.table import Table
 if TYPE_CHECKING:
     from pathlib import Path
 
-BEGIN = "<!-- benchmark:begin -->"
-END = "<!-- benchmark:end -->"
-
 RATIOS = {
     "kernel_to_best_peer": "kernel, 1 thread / best peer",
     "kernel_to_best_peer_one_thread": "kernel, 1 thread / best peer on 1 thread",
@@ -76,16 +73,17 @@ def markdown(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def rewrite(readme: Path, block: str) -> None:
-    """Put a block between the markers of a file.
+def rewrite(readme: Path, block: str, title: str = "benchmark") -> None:
+    """Put a block between the markers ``<!-- title:begin -->`` and ``<!-- title:end -->`` of a file.
 
     Raises:
         ValueError: The markers are missing or not in order; the file is left as it is.
     """
     text = readme.read_text(encoding="utf-8")
-    begin, end = text.find(BEGIN), text.find(END)
+    first, last = f"<!-- {title}:begin -->", f"<!-- {title}:end -->"
+    begin, end = text.find(first), text.find(last)
     if begin < 0 or end < begin:
-        msg = f"{readme.name} must have the lines {BEGIN} and {END}, in this order, where the table is to stand"
+        msg = f"{readme.name} must have the lines {first} and {last}, in this order, where the table is to stand"
         raise ValueError(msg)
     after = text[end:]
-    readme.write_text(f"{text[: begin + len(BEGIN)]}\n\n{block}\n\n{after}", encoding="utf-8")
+    readme.write_text(f"{text[: begin + len(first)]}\n\n{block}\n\n{after}", encoding="utf-8")

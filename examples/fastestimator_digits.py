@@ -1,0 +1,77 @@
+"""Which digit does a classifier do worst on? A training in FastEstimator, tracked by class.
+
+Run it with ``python fastestimator_digits.py [DIRECTORY [EPOCHS]]``, Python 3.11, where ``labeltrack[fastestimator]`` is
+installed. The graph goes to the directory (here by default), and a report as PDF if Graphviz and LaTeX are there.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+
+# FastEstimator was written for torch 2.3. The samplers of later ones take no data source …
+torch.utils.data.Sampler.__init__ = lambda self, data_source=None: None  # noqa: ARG005
+
+import fastestimator as fe
+from fastestimator.dataset.dataloader import InfiniteSampler
+from fastestimator.op.tensorop import LambdaOp
+from fastestimator.op.tensorop.loss import CrossEntropy
+from fastestimator.op.tensorop.model import ModelOp, UpdateOp
+from fastestimator.trace.io import ImageSaver, Traceability
+from sklearn.datasets import load_digits
+
+from labeltrack.integrations.fastestimator import LabelTracker
+from labeltrack.report import history_table, show
+
+# … and begin anew at every batch with an iterator that is its own, as this one is: only the first batch would be seen.
+begin = InfiniteSampler.__iter__
+InfiniteSampler.__iter__ = lambda self: iter(begin(self).__next__, None)
+
+out = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+epochs = int(sys.argv[2]) if len(sys.argv) > 2 else 20
+out.mkdir(parents=True, exist_ok=True)
+
+torch.manual_seed(0)
+pixels, digits = load_digits(return_X_y=True)
+columns = {"x": (pixels / 16).astype("float32"), "y": digits}
+
+
+def part(start: int, end: int | None) -> fe.dataset.NumpyDataset:
+    """Return some of the digits, in the order of the writers: the last are of other people than the first."""
+    return fe.dataset.NumpyDataset({key: column[start:end] for key, column in columns.items()})
+
+
+layers = [torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10)]
+model = fe.build(lambda: torch.nn.Sequential(*layers), optimizer_fn=lambda w: torch.optim.Adam(w, lr=0.01))
+network = fe.Network(
+    [
+        ModelOp(model=model, inputs="x", outputs="scores"),
+        CrossEntropy(inputs=("scores", "y"), outputs="ce", from_logits=True, average_loss=False),  # a loss a sample
+        LambdaOp(fn=lambda ce: ce.mean(), inputs="ce", outputs="loss"),
+        UpdateOp(model=model, loss_name="loss"),
+    ]
+)
+tracker = LabelTracker(label="y", metric="ce", bounds=["std", "range"], mode=["train", "eval"], split_ds=True)
+traces = [tracker, ImageSaver(inputs=tracker.outputs, mode=["train", "eval"], save_dir=str(out))]
+missing = [tool for tool in ("dot", "latexmk", "pdflatex") if shutil.which(tool) is None]
+if missing:
+    print(f"No report: Traceability needs {', '.join(missing)} (docs/fastestimator.md says how to install them)")
+else:
+    traces.append(Traceability(save_path=str(out)))
+
+estimator = fe.Estimator(
+    pipeline=fe.Pipeline(
+        train_data=part(0, 1200), eval_data={"early": part(1200, 1500), "late": part(1500, None)}, batch_size=32
+    ),
+    network=network,
+    epochs=epochs,
+    traces=traces,
+    log_steps=None,
+)
+estimator.fit("digits")
+
+show(history_table(tracker.history, mode="eval", step_name="step"))
+print("Worst of the last writers:", tracker.history.worst(3, mode="eval", ds_id="late"))
