@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 
 import nox
 
@@ -56,6 +58,46 @@ def minimums(session: nox.Session) -> None:
     """Run the tests with the oldest numpy that is supported."""
     session.install("-e", ".[test]", "numpy==1.26.4", "pandas<3", "pyarrow<26")
     session.run("pytest", "tests", "labeltrack", *session.posargs)
+
+
+# What Traceability needs to write its report, and the tests to read it: what must be found, and the Debian package.
+PROGRAMS = {"dot": "graphviz", "latexmk": "latexmk", "pdflatex": "texlive-latex-extra", "pdftotext": "poppler-utils"}
+STYLES = {
+    "adjustbox.sty": "texlive-latex-extra",
+    "lmodern.sty": "lmodern",
+    "ulem.sty": "texlive-plain-generic",
+    "siunitx.sty": "texlive-science",
+}
+
+
+def report_tools_missing() -> list[str]:
+    """Return the Debian packages of the tools of a report that are not installed."""
+    missing = {package for program, package in PROGRAMS.items() if shutil.which(program) is None}
+    for style, package in STYLES.items():
+        found = shutil.which("kpsewhich") and subprocess.run(["kpsewhich", style], capture_output=True, check=False)
+        if not found or found.returncode != 0:
+            missing.add(package)
+    return sorted(missing)
+
+
+@nox.session(python="3.11", default=False)
+def fastestimator(session: nox.Session) -> None:
+    """Run the tests in the real FastEstimator with the versions it pins, those of its trace too."""
+    missing = report_tools_missing()
+    if missing and shutil.which("apt-get") and os.geteuid() == 0:
+        session.run("apt-get", "update", "-qq", external=True)
+        install = ("apt-get", "install", "--yes", "-qq", "--no-install-recommends")
+        session.run(*install, *missing, env={"DEBIAN_FRONTEND": "noninteractive"}, external=True, silent=True)
+        missing = report_tools_missing()
+    if missing:
+        session.error(f"FastEstimator's Traceability needs Graphviz and LaTeX; install {' '.join(missing)}")
+    # torch is named to take a build without CUDA packages where the index offers one.
+    session.install("-e", ".[fastestimator]", "torch==2.13.0")
+    session.install("duckdb", "hypothesis>=6.100", "polars>=1.0", "pyarrow>=15", "pytest>=8.2", "pytest-benchmark>=5.0")
+    session.run("python", "-c", "import numpy; assert numpy.__version__ == '1.26.4', numpy.__version__")
+    env = {"LABELTRACK_REQUIRE_FASTESTIMATOR": "1"}
+    paths = ["tests", "labeltrack", "benchmarks/test_bench_fastestimator_trace.py"]
+    session.run("pytest", *paths, *session.posargs, env=env)
 
 
 @nox.session(default=False)

@@ -1,7 +1,7 @@
 """Which digit does a classifier do worst on? A training in FastEstimator, tracked by class.
 
 Run it with ``python fastestimator_digits.py [DIRECTORY [EPOCHS]]``, Python 3.11, where ``labeltrack[fastestimator]`` is
-installed. The graph goes to the directory (here by default), and a report as PDF if Graphviz and LaTeX are there.
+installed. Graphs go to the directory (here by default), and a report as PDF if Graphviz and LaTeX are there.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from fastestimator.trace.io import ImageSaver, Traceability
 from sklearn.datasets import load_digits
 
 from labeltrack.integrations.fastestimator import LabelTracker
+from labeltrack.plot import plot_history
 from labeltrack.report import history_table, show
 
 # … and begin anew at every batch with an iterator that is its own, as this one is: only the first batch would be seen.
@@ -54,8 +55,12 @@ network = fe.Network(
         UpdateOp(model=model, loss_name="loss"),
     ]
 )
-tracker = LabelTracker(label="y", metric="ce", bounds=["std", "range"], mode=["train", "eval"], split_ds=True)
-traces = [tracker, ImageSaver(inputs=tracker.outputs, mode=["train", "eval"], save_dir=str(out))]
+tracker = LabelTracker(label="y", metric="ce", bounds=None, mode=["train", "eval"], split_ds=True)
+alike = LabelTracker(
+    "y", "ce", {"one": 1, "seven": 7}, bounds=["std", "range"], mode=["train", "eval"], outputs="one_and_seven"
+)
+pictures = ImageSaver(inputs=tracker.outputs + alike.outputs, mode=["train", "eval"], save_dir=str(out))
+traces = [tracker, alike, pictures]
 missing = [tool for tool in ("dot", "latexmk", "pdflatex") if shutil.which(tool) is None]
 if missing:
     print(f"No report: Traceability needs {', '.join(missing)} (docs/fastestimator.md says how to install them)")
@@ -74,4 +79,5 @@ estimator = fe.Estimator(
 estimator.fit("digits")
 
 show(history_table(tracker.history, mode="eval", step_name="step"))
+plot_history(tracker.history, bounds="std", modes=["eval"], x_label="step").savefig(out / "ce_by_y.png", dpi=150)
 print("Worst of the last writers:", tracker.history.worst(3, mode="eval", ds_id="late"))

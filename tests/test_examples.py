@@ -12,6 +12,19 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 REQUIRED = os.environ.get("LABELTRACK_REQUIRE_FRAMEWORKS") == "1"
+REQUIRED_FASTESTIMATOR = os.environ.get("LABELTRACK_REQUIRE_FASTESTIMATOR") == "1"
+
+
+def run(example: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(EXAMPLES / example), *arguments]
+    environment = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "TTY_COMPATIBLE")}
+    environment |= {"PYTHONIOENCODING": "utf-8"}
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=environment, check=False)
+
+
+def means(output: str) -> dict[str, float]:
+    rows = [line.removeprefix(">").split() for line in output.splitlines()]
+    return {words[0]: float(words[2]) for words in rows if len(words) > 6 and words[0] in set("0123456789")}
 
 
 @pytest.mark.skipif(
@@ -19,15 +32,30 @@ REQUIRED = os.environ.get("LABELTRACK_REQUIRE_FRAMEWORKS") == "1"
 )
 def test_the_plain_pytorch_loop_prints_a_table_and_saves_a_figure(tmp_path: Path) -> None:
     out = tmp_path / "new" / "directory"
-    command = [sys.executable, str(EXAMPLES / "plain_pytorch.py"), str(out), "3"]
-    environment = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "TTY_COMPATIBLE")}
-    environment |= {"PYTHONIOENCODING": "utf-8"}
-    process = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=environment, check=False)
+    process = run("plain_pytorch.py", str(out), "3")
     assert process.returncode == 0, process.stderr
     assert process.stderr == ""
-    rows = [line.removeprefix(">").split() for line in process.stdout.splitlines()]
-    means = {words[0]: float(words[2]) for words in rows if words and words[0] in set("0123456789")}
-    assert len(means) == 10
-    assert list(means.values()) == sorted(means.values(), reverse=True)
+    shown = means(process.stdout)
+    assert len(shown) == 10
+    assert list(shown.values()) == sorted(shown.values(), reverse=True)
     assert (out / "loss_std.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert process.stdout.splitlines()[-1] == f"Written: {out / 'loss_std.png'}"
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("fastestimator") is None and not REQUIRED_FASTESTIMATOR,
+    reason="FastEstimator is not installed: `nox -s fastestimator` does that",
+)
+def test_the_fastestimator_training_prints_a_table_and_saves_graph_and_report(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "directory"
+    process = run("fastestimator_digits.py", str(out), "2")
+    assert process.returncode == 0, process.stderr
+    shown = means(process.stdout)
+    assert len(shown) == 10
+    assert list(shown.values()) == sorted(shown.values(), reverse=True)
+    assert process.stdout.splitlines()[-1].startswith("Worst of the last writers: [")
+    for name in ("ce_by_y.png", "ce_by_y_train_epoch_2.png", "one_and_seven_train_epoch_2.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    if "No report" in process.stdout and not REQUIRED_FASTESTIMATOR:
+        pytest.skip("all but the report, which needs Graphviz and LaTeX")
+    assert (out / "digits.pdf").read_bytes().startswith(b"%PDF")
