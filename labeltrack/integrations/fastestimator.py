@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from fastestimator.util.data import Data
 
+_ORDER = ("std", "range", None).index  # of the keys in a summary, and so of the lines in a graph: the original's
 FIRST_LOOK = 1 << 10  # samples in which to look for labels that are new
 
 
@@ -191,7 +192,7 @@ class LabelTracker(Trace):
             if name not in self.label_summaries:
                 self.label_summaries[name] = Summary(name)
             histories[label] = self.label_summaries[name].history[mode]
-        for bound in self._tracker.bounds:
+        for bound in sorted(self._tracker.bounds, key=_ORDER):
             key = labeltrack.bounds.resolve(bound).graph_key(self.metric_key) + suffix
             low, centre, high = (column.tolist() for column in stats.bounds(bound))
             for i, label in enumerate(labels):

@@ -42,7 +42,7 @@ with warnings.catch_warnings():
     from fastestimator.summary.logs.log_plot import plot_logs
     from fastestimator.summary.system import System
     from fastestimator.trace import Trace
-    from fastestimator.trace.io import ImageSaver, RestoreWizard, Traceability
+    from fastestimator.trace.io import ImageSaver, ImageViewer, RestoreWizard, Traceability
     from fastestimator.trace.xai import LabelTracker as Original
     from fastestimator.util import Data
     from fastestimator.util.traceability_util import traceable
@@ -69,6 +69,7 @@ def contents(summaries):
             type(summary),
             type(summary.name),
             summary.name,
+            [(mode, list(keys)) for mode, keys in summary.history.items()],
             {
                 mode: {
                     key: {step: value.as_tuple() if hasattr(value, "as_tuple") else value for step, value in of.items()}
@@ -82,7 +83,7 @@ def contents(summaries):
 
 
 def by_name(tracker):
-    return {name: history for _, _, name, history in contents(tracker.label_summaries.values())}
+    return {name: history for _, _, name, _, history in contents(tracker.label_summaries.values())}
 
 
 def system(**options):
@@ -319,6 +320,21 @@ def test_image_saver_draws_the_picture_of_the_original(trained):
 
     drawn = matplotlib.image.imread(trained.folder / f"{ours}_train_epoch_3.png")[::10, ::10, :3]
     assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 20  # lines and bands of ten colours
+
+
+def test_image_viewer_shows_the_picture_of_the_original(monkeypatch):
+    shown = []
+    monkeypatch.setattr("plotly.basedatatypes.BaseFigure.show", lambda figure, **_: shown.append(figure.to_dict()))
+    for cls in (Original, LabelTracker):
+        tracker = of(cls("y", "ce", bounds=ALL, mode="train"))
+        for step in (1, 2, 3):
+            epoch(tracker, [samples(50, step)], step=step)
+        data = Data()
+        tracker.on_end(data)
+        quietly(ImageViewer(inputs=tracker.outputs).on_end, data)
+    theirs, ours = shown
+    assert len(ours["data"]) >= 3 * 5
+    assert repr(ours) == repr(theirs)
 
 
 def test_datasets_kept_apart_are_lines_of_their_own(trained):
