@@ -221,8 +221,9 @@ class LabelTracker:
         if stream.buffer.append(keys, samples, self._budget()):
             return
         # A batch larger than all the memory.
-        chunk = (np.ascontiguousarray(keys), np.ascontiguousarray(samples))
-        stats = self._reduce([chunk], kind)
+        chunks = [(np.ascontiguousarray(keys), np.ascontiguousarray(samples))]
+        stats = self._reduce(chunks, kind)
+        self._reduced(stream, chunks, stats)
         stream.folded = stats if stream.folded is None else merge_stats([stream.folded.under(self.nan_policy), stats])
 
     def _fold(self, stream: _Stream) -> None:
@@ -296,7 +297,9 @@ class LabelTracker:
         before = None if stream.folded is None else stream.folded.under(self.nan_policy)
         if not len(stream.buffer) and before is not None:
             return before
-        fresh = self._reduce(stream.buffer.filled(), stream.kind)
+        chunks = stream.buffer.filled()
+        fresh = self._reduce(chunks, stream.kind)
+        self._reduced(stream, chunks, fresh)
         return fresh if before is None else merge_stats([before, fresh])
 
     def _space(self, kind: str) -> Keyspace:
@@ -304,12 +307,21 @@ class LabelTracker:
         return self._words[kind].keyspace(kind) if kind in self._words else Keyspace(kind)
 
     def _reduce(self, chunks: list[tuple[Array, Array]], kind: str) -> LabelStats:
-        """Return the statistics of samples; all that was recorded comes through here once."""
+        """Return the statistics of samples."""
         space = self._space(kind)
         wanted = None if self._mapping is None else space.encode(self._mapping.labels)
         labels, accumulator = reduce_chunks(chunks, space, wanted=wanted)
         names = None if self._mapping is None else self._mapping.names
         return LabelStats(labels, accumulator, names=names, nan_policy=self.nan_policy)
+
+    def _reduced(self, stream: _Stream, chunks: list[tuple[Array, Array]], stats: LabelStats) -> None:
+        """Do nothing; for subclasses that want to see samples before they are given up.
+
+        Args:
+            stream: Where they were recorded.
+            chunks: ``(N,)`` keys and ``(N,)`` values.
+            stats: Their statistics.
+        """
 
     def _occurred(self, streams: Iterable[_Stream]) -> list[Any]:
         """Return some of the labels that the streams hold, whether mapped or not."""

@@ -103,6 +103,7 @@ class LabelTracker(Trace):
         super().__init__(inputs=[label, metric], outputs=self._tracker.outputs, mode=mode, ds_id=ds_id)
         self.label_summaries: dict[Any, Summary] = {}
         self.split_ds = split_ds
+        self._ds_ids: dict[str, None] = {}  # of the running epoch, in their order
 
     @property
     def label_key(self) -> str:
@@ -148,6 +149,7 @@ class LabelTracker(Trace):
         except KeyError:
             tracker.update_batch(data, mode=system.mode, ds_id=system.ds_id)
             raise
+        self._ds_ids[system.ds_id] = None
         tracker.update(labels, values, mode=system.mode, ds_id=system.ds_id)
 
     def on_epoch_end(self, data: Data) -> None:  # noqa: ARG002 (FastEstimator passes it)
@@ -163,6 +165,8 @@ class LabelTracker(Trace):
         # After an interruption, RestoreWizard has the last eval epoch done again. A test without training is of no
         # step; FastEstimator writes such things under step 0.
         pooled = self._tracker.end_epoch(step or 0, mode=mode, replace=True)
+        self._tracker.learn(self._ds_ids)
+        self._ds_ids.clear()
         if not len(pooled):
             return
         if self.split_ds:
@@ -222,12 +226,12 @@ class LabelTracker(Trace):
             # Summary leaves this out of its state, and cannot be saved a second time without it.
             summary.__dict__.setdefault("system_config", None)
         if "_tracker" in self.__dict__:
-            self._tracker.load_state_dict(tracker["state"])
-            self.label_summaries = dict(state["label_summaries"])
-            return
-        self.__dict__.update(state)
-        self._tracker = _Recorder.__new__(_Recorder)
-        self._tracker.__setstate__(tracker)
+            self._tracker.go_on(tracker)
+            self.label_summaries, self._ds_ids = dict(state["label_summaries"]), dict(state["_ds_ids"])
+        else:
+            self.__dict__.update(state)
+            self._tracker = _Recorder.__new__(_Recorder)
+            self._tracker.__setstate__(tracker)
 
 
 class _Recorder(labeltrack.LabelTracker):
@@ -235,18 +239,48 @@ class _Recorder(labeltrack.LabelTracker):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._appeared: dict[Any, None] = {}
+        self._known: dict[Any, None] = {}  # in the order they appeared
+        self._new: dict[str, dict[Any, None]] = {}  # those of the running epoch, by dataset
+
+    def go_on(self, state: Mapping[str, Any]) -> None:
+        """Take over what was recorded, from `__getstate__`, and keep the arguments."""
+        self.load_state_dict(state["state"])
+        self._recall(state)
+
+    def _recall(self, state: Mapping[str, Any]) -> None:
+        self._known = dict.fromkeys(state["known"])
+        self._new = {ds_id: dict.fromkeys(labels) for ds_id, labels in state["new"].items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return arguments and state, for pickle."""
+        new = {ds_id: list(labels) for ds_id, labels in self._new.items()}
+        return {**super().__getstate__(), "known": list(self._known), "new": new}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore from pickle."""
+        super().__setstate__(state)
+        self._recall(state)
+
+    def learn(self, ds_ids: Iterable[str]) -> None:
+        """Take over the labels that are new in an epoch that has ended.
+
+        Args:
+            ds_ids: Datasets of the epoch, in their order.
+        """
+        for ds_id in ds_ids:
+            self._known.update(self._new.get(ds_id, {}))
+        self._new.clear()
 
     def in_order(self, labels: list[Any]) -> list[Any]:
-        """Return labels in the order they first appeared, those of which that is not known last."""
+        """Return labels in the order they first appeared."""
         here = set(labels)
-        known = [label for label in self._appeared if label in here]
-        return known if len(known) == len(labels) else known + [x for x in labels if x not in self._appeared]
+        return [label for label in self._known if label in here]
 
-    def _reduce(self, chunks: list[tuple[Any, Any]], kind: str) -> labeltrack.LabelStats:
-        stats = super()._reduce(chunks, kind)
-        new = {label for label in stats.labels.tolist() if label not in self._appeared}
-        space = self._space(kind)
+    def _reduced(self, stream: Any, chunks: list[tuple[Any, Any]], stats: labeltrack.LabelStats) -> None:
+        (ds_id,) = {ds_id for (_, ds_id), other in self._streams.items() if other is stream}
+        appeared = self._new.setdefault(ds_id, {})
+        new = {label for label in stats.labels.tolist() if label not in self._known and label not in appeared}
+        space = self._space(stream.kind)
         for keys, _ in chunks:
             start, size = 0, FIRST_LOOK  # new labels mostly appear soon: few samples are looked at
             while new and start < len(keys):
@@ -254,9 +288,8 @@ class _Recorder(labeltrack.LabelTracker):
                 for label in space.decode(found[np.argsort(first)].astype(np.int64)).tolist():
                     if label in new:
                         new.remove(label)
-                        self._appeared[label] = None
+                        appeared[label] = None
                 start, size = start + size, 2 * size
-        return stats
 
 
 def _item(data: Data, key: str) -> Any:

@@ -661,6 +661,54 @@ def test_summaries_are_in_the_order_in_which_labels_appeared():
     assert contents(folded.label_summaries.values()) == contents(original.label_summaries.values())
 
 
+TYPES = {
+    "integers": ("uint8", "int8", "int16", "uint16", "int32", "int64", "uint64"),
+    "reals": ("float16", "float32", "float64"),
+    "bools": ("bool",),
+    "words": ("U4",),
+}
+
+
+def random_batches(rng, kind):
+    """Batches of changing size, shape, dtype and framework."""
+    choose = lambda *options: options[rng.integers(len(options))]  # noqa: E731
+    for _ in range(rng.integers(0, 10)):
+        n = choose(32, 32, 32, 0, 1, 7, 500)
+        dtype = choose(*TYPES[kind])
+        labels = rng.integers(0, 2 if kind == "bools" else 90, n)
+        labels = (labels / 2 if kind == "reals" else labels).astype(dtype)
+        values = np.clip(rng.normal(size=n) * 10.0 ** rng.integers(-6, 5), -6e4, 6e4)
+        values = values.astype(choose("float16", "float32", "float64", "int32", "bool"))
+        labels, values = (choose(array, array, array[:, None]) for array in (labels, values))
+        make = choose(np.copy, torch.from_numpy, tf.constant)
+        # Words come as numpy has them, and torch has not every unsigned type.
+        plain = kind == "words" or (make is torch.from_numpy and dtype in ("uint16", "uint64"))
+        yield (labels if plain else make(labels)), make(values)
+
+
+@pytest.mark.filterwarnings("ignore:no sample has a label of label_mapping")
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_comes_in_whatever_order_equals_the_original(seed):
+    rng = np.random.default_rng(seed)
+    kind = list(TYPES)[seed % 4]
+    mapping = {"integers": {"a": 3, "b": 88}, "words": {"a": "3", "b": "8"}}.get(kind) if seed % 3 == 0 else None
+    options = {"label_mapping": mapping, "bounds": [None, "std", "range"][: seed % 4]}
+    original = of(Original("y", "ce", **options))
+    ours = of(LabelTracker("y", "ce", max_buffer_bytes=int(rng.choice([2**28, 20_000, 3_000])), **options))
+    for step in (1, 2, 2, 3):
+        mode = rng.choice(["train", "eval"])
+        for ds_id in rng.permutation(["", "a", "b"])[: rng.integers(1, 4)]:
+            for labels, values in random_batches(rng, kind):
+                for tracker in (original, ours):
+                    tracker.system.mode, tracker.system.ds_id = mode, ds_id
+                    tracker.on_batch_end(Data({"y": labels, "ce": values}))
+            if rng.random() < 0.2:
+                ours = of(pickle.loads(pickle.dumps(ours)))
+        for tracker in (original, ours):
+            epoch(tracker, [], step=step, mode=mode)
+    assert contents(ours.label_summaries.values()) == contents(original.label_summaries.values())
+
+
 def test_samples_of_an_epoch_that_was_stopped_early_count_to_the_next_as_in_the_original():
     original, ours = of(Original("y", "ce", bounds=ALL)), of(LabelTracker("y", "ce", bounds=ALL))
     for tracker in (original, ours):
