@@ -95,7 +95,7 @@ def fastestimator(session: nox.Session) -> None:
     session.install("-e", ".[fastestimator]", "torch==2.13.0")
     # pyarrow 26 does not import with this numpy, and this matplotlib calls what pyparsing 3.3 deprecates.
     session.install("pyarrow<26", "pyparsing<3.3")
-    session.install("duckdb", "hypothesis>=6.100", "polars>=1.0", "pytest>=8.2", "pytest-benchmark>=5.0")
+    session.install("duckdb", "hypothesis>=6.100", "polars>=1.0", "pytest>=8.2", "pytest-benchmark>=5.0", "xxhash")
     session.run("python", "-c", "import numpy; assert numpy.__version__ == '1.26.4', numpy.__version__")
     env = {"LABELTRACK_REQUIRE_FASTESTIMATOR": "1"}
     paths = ["tests", "labeltrack", "benchmarks/test_bench_fastestimator_trace.py"]
