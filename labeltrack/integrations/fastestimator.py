@@ -218,8 +218,14 @@ class LabelTracker(Trace):
             state: From `__getstate__`.
 
         Raises:
-            ValueError: It is of another label or metric.
+            ValueError: It is of another label or metric, or of another trace.
         """
+        if "tracker" not in state:
+            msg = (
+                "this state was not saved by labeltrack's LabelTracker; a run that began with that of "
+                "fastestimator.trace.xai has to go on with it"
+            )
+            raise ValueError(msg)
         state = dict(state)
         tracker = state.pop("tracker")
         for summary in state["label_summaries"].values():
@@ -267,7 +273,7 @@ class _Recorder(labeltrack.LabelTracker):
         Args:
             ds_ids: Datasets of the epoch, in their order.
         """
-        for ds_id in ds_ids:
+        for ds_id in (*ds_ids, *self._new):  # samples of a dataset may be left over from an epoch that was stopped
             self._known.update(self._new.get(ds_id, {}))
         self._new.clear()
 
@@ -298,6 +304,8 @@ def _item(data: Data, key: str) -> Any:
     Data is a ChainMap of ChainMaps. Its own lookup raises and catches a KeyError for every map that has not the key:
     0.5 us, and this takes 0.25.
     """
+    if not isinstance(data, ChainMap):
+        return data[key]
     for part in data.maps:
         for inner in part.maps if type(part) is ChainMap else (part,):
             if key in inner:

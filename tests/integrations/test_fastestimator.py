@@ -463,6 +463,16 @@ def test_a_saved_run_is_not_loaded_into_a_tracker_of_something_else(tmp_path):
         second.system.load_state(str(tmp_path))
 
 
+def test_a_run_of_the_original_is_not_taken_for_one_of_ours(tmp_path):
+    first, second = of(Original("y", "ce")), of(LabelTracker("y", "ce"))
+    epoch(first, [samples(20)], step=1)
+    first.system.save_state(str(tmp_path))
+    epoch(second, [samples(20)], step=1)
+    with pytest.raises(ValueError, match=r"fastestimator\.trace\.xai has to go on with it"):
+        second.system.load_state(str(tmp_path))
+    assert second.history.steps() == [1]
+
+
 def test_a_restored_tracker_keeps_the_arguments_of_the_script(tmp_path):
     first, second = of(LabelTracker("y", "ce", bounds="std")), of(LabelTracker("y", "ce", bounds="range"))
     epoch(first, [samples(20)], step=1)
@@ -659,6 +669,27 @@ def test_summaries_are_in_the_order_in_which_labels_appeared():
     assert [summary.name for summary in original.label_summaries.values()] == [5, 2, 9, 0, 7, 3, 1]
     assert contents(ours.label_summaries.values()) == contents(original.label_summaries.values())
     assert contents(folded.label_summaries.values()) == contents(original.label_summaries.values())
+
+
+def test_a_dataset_of_a_stopped_epoch_that_does_not_come_again_counts_too():
+    tracker = of(LabelTracker("y", "ce", bounds=None))
+    tracker.system.ds_id = "gone"
+    tracker.on_batch_end(Data({"y": np.array([8]), "ce": np.array([2.0])}))
+    epoch(tracker, [(np.array([1]), np.array([3.0]))], step=1, mode="eval", ds_id="here")
+    epoch(tracker, [(np.array([1]), np.array([4.0]))], step=2, mode="train", ds_id="here")
+    assert by_name(tracker) == {
+        1: {"eval": {"ce": {1: 3.0}}, "train": {"ce": {2: 4.0}}},
+        8: {"train": {"ce": {2: 2.0}}},
+    }
+
+
+def test_a_plain_dict_is_a_batch_too():
+    tracker = of(LabelTracker("y", "ce", bounds=None))
+    tracker.on_batch_end({"y": np.array([1, 1]), "ce": np.array([1.0, 2.0])})
+    with pytest.raises(KeyError, match="'ce'"):
+        tracker.on_batch_end({"y": np.array([1, 1])})
+    epoch(tracker, [], step=1)
+    assert by_name(tracker) == {1: {"train": {"ce": {1: 1.5}}}}
 
 
 TYPES = {
