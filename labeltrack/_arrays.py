@@ -59,6 +59,9 @@ def to_numpy(data: Any, what: str) -> Array:
     elif framework == "tensorflow" and kind.__name__ == "EagerTensor":
         array = data.numpy()
         QUICK[kind] = None
+    elif framework == "jaxlib" and hasattr(data, "__array__"):
+        array = np.asarray(data)
+        QUICK[kind] = np.asarray  # its memory is as good, but names its format in a way that memoryviews do not compare
     elif isinstance(data, np.ma.MaskedArray):
         if np.ma.is_masked(data):
             msg = f"{what} is a masked array with masked entries; drop them first, for example with .compressed()"

@@ -296,6 +296,27 @@ def test_jax_arrays_are_taken():
         assert rows(lt.label_stats(jnp.array(LABELS), jnp.array(VALUES, dtype))) == WANTED
 
 
+def test_every_kind_of_jax_array_is_recorded_batch_after_batch():
+    jnp = pytest.importorskip("jax.numpy") if not EVERYTHING else __import__("jax.numpy").numpy
+    labels = jnp.array([2, 1, 2])
+    tracker = lt.LabelTracker(label="y", metric="ce")
+    batches = [
+        jnp.array([1.0, 2.0, 3.0]),
+        jnp.array([1.5, 2.5, 3.5]),
+        jnp.array([[7.0], [8.0], [9.0]]),
+        jnp.array([1.0, 2.0, 3.0], dtype=jnp.bfloat16),
+        jnp.array([1, 2, 3]),
+        jnp.arange(6.0)[::2],
+    ]
+    for values in batches:
+        tracker.update(labels, values)
+    tracker.update(labels[:1], batches[0][:1])
+    with pytest.raises(ValueError, match="differ in length"):
+        tracker.update(labels, batches[0][:2])
+    expected = np.concatenate([*(np.asarray(values, dtype=np.float64).reshape(-1) for values in batches), [1.0]])
+    assert rows(tracker.end_epoch(1)) == expected_by_label([*[2, 1, 2] * len(batches), 2], expected)
+
+
 def test_pandas_and_polars_series_are_taken():
     pd, pl = framework("pandas"), framework("polars")
     assert rows(lt.label_stats(pd.Series(LABELS), pd.Series(VALUES))) == WANTED
