@@ -29,7 +29,19 @@ PUBLIC = [
 
 LAYERS = [
     {"errors"},
-    {"_compiled", "_kernels", "_fixed", "_accumulate", "_arrays", "_buffers", "_select", "_tables", "_ipc", "_parts"},
+    {
+        "_compiled",
+        "_kernels",
+        "_fixed",
+        "_accumulate",
+        "_arrays",
+        "_buffers",
+        "_select",
+        "_tables",
+        "_ipc",
+        "_parts",
+        "_backlog",
+    },
     {"_labels", "_reduce", "stats", "bounds", "functional"},
     {"history"},
     {"tracker", "plot", "_plot_data", "_plot_forms", "_plot_style", "report"},
