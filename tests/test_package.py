@@ -43,7 +43,7 @@ LAYERS = [
         "_backlog",
     },
     {"_labels", "_reduce", "stats", "bounds", "functional"},
-    {"history"},
+    {"history", "store"},
     {"tracker", "plot", "_plot_data", "_plot_forms", "_plot_style", "report"},
     {"demo", "cli", "__main__", "integrations.fastestimator"},
 ]
