@@ -95,11 +95,14 @@ def fastestimator(session: nox.Session) -> None:
     session.install("-e", ".[fastestimator]", "torch==2.13.0")
     # pyarrow 26 does not import with this numpy, and this matplotlib calls what pyparsing 3.3 deprecates.
     session.install("pyarrow<26", "pyparsing<3.3")
-    session.install("duckdb", "hypothesis>=6.100", "polars>=1.0", "pytest>=8.2", "pytest-benchmark>=5.0", "xxhash")
+    session.install("duckdb", "hypothesis>=6.100", "polars>=1.0", "xxhash>=3.4")
+    session.install("pytest>=8.2", "pytest-benchmark>=5.0", "pytest-cov>=5.0")
     session.run("python", "-c", "import numpy; assert numpy.__version__ == '1.26.4', numpy.__version__")
     env = {"LABELTRACK_REQUIRE_FASTESTIMATOR": "1"}
     paths = ["tests", "labeltrack", "benchmarks/test_bench_fastestimator_trace.py"]
-    session.run("pytest", *paths, *session.posargs, env=env)
+    # A configuration of its own, as the project's leaves integrations out.
+    cover = ["--cov=labeltrack/integrations", f"--cov-config={os.devnull}", "--cov-branch", "--cov-fail-under=98"]
+    session.run("pytest", *cover, *paths, *session.posargs, env=env)
 
 
 @nox.session(default=False)
