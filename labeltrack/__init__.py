@@ -8,13 +8,14 @@ Example:
     2.5
 """
 
+from labeltrack._version import __version__
 from labeltrack.errors import LabelTrackWarning
 from labeltrack.functional import label_stats
 from labeltrack.history import History
+from labeltrack.recorder import Recording
+from labeltrack.run import Run, open_run
 from labeltrack.stats import LabelRow, LabelStats, merge_stats
 from labeltrack.tracker import LabelTracker
-
-__version__ = "0.1.0"
 
 __all__ = [
     "History",
@@ -22,7 +23,10 @@ __all__ = [
     "LabelStats",
     "LabelTrackWarning",
     "LabelTracker",
+    "Recording",
+    "Run",
     "__version__",
     "label_stats",
     "merge_stats",
+    "open_run",
 ]

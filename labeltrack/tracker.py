@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,18 +29,26 @@ from labeltrack._labels import (
 )
 from labeltrack._reduce import reduce_chunks
 from labeltrack._select import Selection
+from labeltrack._version import __version__
 from labeltrack.bounds import resolve_all
-from labeltrack.errors import missing_key
+from labeltrack.errors import LabelTrackWarning, missing_key
 from labeltrack.functional import warn_nothing_mapped
 from labeltrack.history import History, check_step
 from labeltrack.stats import LabelStats, NanPolicy, check_nan_policy, merge_stats
+from labeltrack.store import Description
+
+if TYPE_CHECKING:
+    import os
+    from typing import Self
+
+    from labeltrack.recorder import Lane, Recorder, Recording
 
 Array = npt.NDArray[Any]
 
 STATE_VERSION = 1
 _ARGUMENTS = (
     *("label", "metric", "label_mapping", "bounds", "mode", "ds_id", "outputs"),
-    *("nan_policy", "max_buffer_bytes"),
+    *("nan_policy", "max_buffer_bytes", "record_to"),
 )
 _WHOLE = {BOOL, INTEGER, UNSIGNED}
 
@@ -49,6 +60,7 @@ class _Stream:
     kind: str
     buffer: SampleBuffer
     folded: LabelStats | None = None
+    lane: Lane | None = None  # of the recorder, if there is one
 
     def empty(self) -> bool:
         """Return whether nothing was recorded since."""
@@ -74,10 +86,18 @@ class LabelTracker:
             ``"raise"`` at the end of the epoch.
         max_buffer_bytes: Memory for samples. When it is full, they are folded into running statistics, which
             changes no bit of the result.
+        record_to: Folder to save every sample in as it comes (or a `labeltrack.Recording`, which has more options),
+            for `labeltrack.open_run`. If there is a recorded run in it, that run goes on. A thread in the background
+            writes; training waits for it only when `max_buffer_bytes` of samples are still to be written. When
+            writing fails, because the disk is full for example, there is one warning and training goes on.
 
     Raises:
         TypeError: An argument of the wrong type.
-        ValueError: An unknown option, or an argument that contradicts itself.
+        ValueError: An unknown option, or an argument that contradicts itself; or `record_to` is a folder of something
+            else.
+        ImportError: To record takes pyarrow and xxhash: the extra ``record``.
+        OSError: The folder of `record_to` cannot be written to.
+        RuntimeError: Another process records to it.
 
     Example:
         >>> import numpy as np
@@ -103,6 +123,7 @@ class LabelTracker:
         *,
         nan_policy: NanPolicy = "propagate",
         max_buffer_bytes: int = 256 * 2**20,
+        record_to: str | os.PathLike[str] | Recording | None = None,
     ) -> None:
         self.label = _check_name("label", label)
         self.metric = _check_name("metric", metric)
@@ -122,6 +143,28 @@ class LabelTracker:
         self._words = {kind: Vocabulary(kind) for kind in (STRING, BYTES)}
         self._warned = False
         self._unmapped: dict[Any, None] = {}  # some labels of folded samples of which none was mapped
+        self.record_to = record_to
+        self._told = ""  # the failure of the recorder that there was a warning about
+        self._recorder: Recorder | None = None
+        if record_to is not None:
+            self._recorder = self._record(record_to)
+
+    def _record(self, record_to: str | os.PathLike[str] | Recording) -> Recorder:
+        """Begin to record."""
+        from labeltrack.recorder import Recorder, Recording  # noqa: PLC0415 (only those who record pay for it)
+
+        recording = record_to if isinstance(record_to, Recording) else Recording(record_to)
+        description = Description(
+            metric=self.metric,
+            label=self.label,
+            label_mapping=self.label_mapping,
+            bounds=self.bounds,
+            nan_policy=self.nan_policy,
+            labeltrack=__version__,
+        )
+        recorder = Recorder(recording, description)
+        weakref.finalize(self, recorder.finish)  # when the tracker is not needed any more, or the process ends
+        return recorder
 
     # -- recording ----------------------------------------------------------------------------------------
 
@@ -196,11 +239,29 @@ class LabelTracker:
                 raise TypeError(msg)
         keys = self._words[kind].encode(array) if kind in self._words else integer_keys(array, kind)
         if stream is None or (stream.empty() and stream.kind != kind):
-            stream = self._streams[mode, ds_id] = _Stream(kind, SampleBuffer(keys.dtype, samples.dtype))
+            stream = self._streams[mode, ds_id] = self._stream(mode, ds_id, kind, keys.dtype, samples.dtype)
+        widened = kind if kind == stream.kind else UNSIGNED if UNSIGNED in (kind, stream.kind) else INTEGER
+        if stream.lane is not None:
+            stream.lane.kind = widened  # before rows are handed on
         if not stream.buffer.append(keys, samples, self._budget()):
             self._make_room(stream, kind, keys, samples)
-        if kind != stream.kind:
-            stream.kind = INTEGER if UNSIGNED not in (kind, stream.kind) else UNSIGNED
+        stream.kind = widened
+        if self._recorder is not None:
+            self._tell(self._recorder)
+
+    def _stream(self, mode: str, ds_id: str, kind: str, label_dtype: Any, value_dtype: Any) -> _Stream:
+        """Return a stream of no samples."""
+        if self._recorder is None:
+            return _Stream(kind, SampleBuffer(label_dtype, value_dtype))
+        expected = max(self.history.steps(mode), default=0) + 1
+        lane = self._recorder.lane(mode, ds_id, kind, self._words.get(kind), expected)
+        return _Stream(kind, lane.buffer(label_dtype, value_dtype), lane=lane)
+
+    def _tell(self, recorder: Recorder) -> None:
+        """Warn, once, that recording failed."""
+        if recorder.failure and not self._told:
+            self._told = recorder.failure
+            warnings.warn(recorder.failure, LabelTrackWarning, stacklevel=_outside())
 
     def _budget(self) -> int:
         return max(0, self.max_buffer_bytes - sum(stream.buffer.nbytes for stream in self._streams.values()))
@@ -222,6 +283,8 @@ class LabelTracker:
             return
         # A batch larger than all the memory.
         chunks = [(np.ascontiguousarray(keys), np.ascontiguousarray(samples))]
+        if stream.lane is not None:
+            stream.lane(*chunks[0]).result()  # it is the caller's memory
         stats = self._reduce(chunks, kind)
         self._reduced(stream, chunks, stats)
         stream.folded = stats if stream.folded is None else merge_stats([stream.folded.under(self.nan_policy), stats])
@@ -231,6 +294,7 @@ class LabelTracker:
             stats = self._stats(stream)
             if not len(stats):
                 self._unmapped.update(dict.fromkeys(self._occurred([stream])))
+            stream.buffer.hand_on()
             stream.folded = stats  # nothing may come between these two lines, or samples would count twice
             stream.buffer.clear()
 
@@ -268,10 +332,17 @@ class LabelTracker:
             warn_nothing_mapped(self._mapping, list(occurred), stacklevel=2)
         entries = {ds_id: part for ds_id, part in stats.items() if len(part)}
         self.history.add_all(step, entries, mode=mode, replace=replace)
+        recorder = self._recorder
+        if recorder is not None:
+            for stream in streams.values():
+                stream.buffer.hand_on()
+            recorder.end(mode, step, [stream.lane for stream in streams.values() if stream.lane is not None])
         for stream in streams.values():
             stream.folded = None
             stream.buffer.clear()
         self._unmapped.clear()
+        if recorder is not None:
+            self._tell(recorder)
         return pooled
 
     def reset(self, *, mode: str | None = None) -> None:
@@ -287,10 +358,44 @@ class LabelTracker:
             >>> len(tracker.end_epoch(1))
             0
         """
+        dropped: dict[str, list[Lane]] = {}
         for (of, _), stream in self._streams.items():
             if mode is None or of == mode:
+                if stream.lane is not None and not stream.empty():
+                    dropped.setdefault(of, []).append(stream.lane)
                 stream.folded = None
                 stream.buffer.clear()
+        if self._recorder is not None:
+            for of, lanes in dropped.items():
+                self._recorder.drop(of, lanes)
+
+    def flush(self) -> None:
+        """Wait until every sample so far that is to be recorded is written; without `record_to`, do nothing."""
+        if self._recorder is not None:
+            for stream in self._streams.values():
+                stream.buffer.hand_on()
+            self._recorder.flush()
+            self._tell(self._recorder)
+
+    def close(self) -> None:
+        """Write what is still to be recorded, and end the recording; without `record_to`, do nothing.
+
+        This also happens when the tracker is not needed any more, and when the process ends in an orderly way.
+        Statistics can go on; what comes afterwards is not recorded, which a warning says.
+        """
+        if self._recorder is not None:
+            for stream in self._streams.values():
+                stream.buffer.hand_on()
+            self._recorder.close()
+            self._tell(self._recorder)
+
+    def __enter__(self) -> Self:
+        """Return the tracker."""
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """End the recording; see `close`."""
+        self.close()
 
     def _stats(self, stream: _Stream) -> LabelStats:
         """Return the statistics of a stream so far."""
@@ -384,17 +489,26 @@ class LabelTracker:
                 raise ValueError(msg)
         history = History.from_state_dict(state["history"])
         words = {kind: Vocabulary(kind, state["words"][kind]) for kind in self._words}
-        streams: dict[tuple[str, str], _Stream] = {}
-        for entry in state["streams"]:
-            chunks = list(zip(entry["labels"], entry["values"], strict=True))
+        entries = [
+            (
+                entry["mode"],
+                entry["ds_id"],
+                entry["kind"],
+                list(zip(entry["labels"], entry["values"], strict=True)),
+                None if entry["folded"] is None else LabelStats.from_state_dict(entry["folded"]),
+            )
+            for entry in state["streams"]
+        ]
+        self.reset()
+        self.history, self._words, self._streams = history, words, {}
+        for mode, ds_id, kind, chunks, folded in entries:
             dtypes = (chunks[0][0].dtype, chunks[0][1].dtype) if chunks else (np.dtype(np.int64), np.dtype(np.float32))
-            stream = _Stream(entry["kind"], SampleBuffer(*dtypes))
+            stream = self._streams[mode, ds_id] = self._stream(mode, ds_id, kind, *dtypes)
             for keys, values in chunks:
                 stream.buffer.append(keys, values)
-            if entry["folded"] is not None:
-                stream.folded = LabelStats.from_state_dict(entry["folded"])
-            streams[entry["mode"], entry["ds_id"]] = stream
-        self.history, self._words, self._streams = history, words, streams
+            stream.folded = folded
+            if folded is not None and self._recorder is not None and stream.lane is not None:
+                self._recorder.miss(stream.lane, int(folded.under("propagate").count.sum()))
         self._unmapped = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -404,7 +518,11 @@ class LabelTracker:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore from pickle."""
-        self.__init__(**state["arguments"])  # type: ignore[misc]
+        try:
+            self.__init__(**state["arguments"])  # type: ignore[misc]
+        except (OSError, RuntimeError, ImportError) as error:  # of the recorder: the original may be recording
+            self.__init__(**state["arguments"] | {"record_to": None})  # type: ignore[misc]
+            warnings.warn(f"this copy of a tracker does not record: {error}", LabelTrackWarning, stacklevel=_outside())
         self.load_state_dict(state["state"])
         self._warned = state["warned"]
 
@@ -415,6 +533,14 @@ class LabelTracker:
             f"LabelTracker(label={self.label!r}, metric={self.metric!r}, bounds={self.bounds!r}): "
             f"{len(self.history)} entries in the history, {pending} samples since"
         )
+
+
+def _outside() -> int:
+    """Return the stack level, for a warning of the caller, of the first frame outside the package."""
+    level, frame = 1, sys._getframe(1)  # noqa: SLF001 (warnings of Python 3.12 have this built in)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("labeltrack."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _check_name(what: str, name: Any) -> str:

@@ -22,9 +22,12 @@ PUBLIC = [
     "LabelStats",
     "LabelTrackWarning",
     "LabelTracker",
+    "Recording",
+    "Run",
     "__version__",
     "label_stats",
     "merge_stats",
+    "open_run",
 ]
 
 LAYERS = [
@@ -41,10 +44,15 @@ LAYERS = [
         "_ipc",
         "_parts",
         "_backlog",
+        "_journal",
+        "_locks",
+        "_progress",
+        "_storage",
+        "_version",
     },
-    {"_labels", "_reduce", "stats", "bounds", "functional"},
-    {"history", "store"},
-    {"tracker", "plot", "_plot_data", "_plot_forms", "_plot_style", "report"},
+    {"_labels", "_reduce", "stats", "bounds", "functional", "_regroup"},
+    {"history", "store", "recorder", "_catalog", "_scan", "_export", "_verify", "_dask"},
+    {"tracker", "run", "plot", "_plot_data", "_plot_forms", "_plot_style", "report"},
     {"demo", "cli", "__main__", "integrations.fastestimator"},
 ]
 
@@ -65,7 +73,7 @@ def test_the_public_names_are_the_agreed_ones():
             lt.LabelTracker,
             (
                 "(label, metric, label_mapping=None, bounds='std', mode=None, ds_id=None, outputs=None, *, "
-                "nan_policy='propagate', max_buffer_bytes=268435456)"
+                "nan_policy='propagate', max_buffer_bytes=268435456, record_to=None)"
             ),
         ),
         (lt.LabelTracker.update, "(self, labels, values, *, mode='train', ds_id='')"),

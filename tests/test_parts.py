@@ -31,7 +31,7 @@ def written(path, data, *, closed=True, **options):
     labels, values = data[0]
     writer = PartWriter(path, labels.dtype, values.dtype, METADATA)
     for i, (labels, values) in enumerate(data):
-        writer.write(labels, values, **(options if i == len(data) - 1 else {}))
+        writer.write(labels, values, options if i == len(data) - 1 else None)
     if not closed:
         writer.abandon()
         return writer.open_path

@@ -11,20 +11,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeltrack import store
-from labeltrack.store import DESCRIPTION, Description, folder_of, parts_of
+from labeltrack import _storage, store
+from labeltrack._storage import LocalFolder
+from labeltrack.store import DESCRIPTION, Description, contents_of, folder_of, part_name
 
 
 def test_a_description_comes_back_as_it_was_written(tmp_path):
     mapping = {"cat": 3, "dog": np.int64(2**40), "x": 0.1, "y": "ä", "raw": b"\x00\xff", "yes": True}
-    written = Description("ce", "y", mapping, (None, "range"), "0.1.0")
+    written = Description("ce", "y", mapping, (None, "range"), "omit", (("int32", "float32"),), "0.1.0")
     written.write(tmp_path)
-    read = Description.read(tmp_path)
+    read = Description.read(LocalFolder(tmp_path))
     assert read == written
     assert [type(label) for label in read.label_mapping.values()] == [int, int, float, str, bytes, bool]
     assert [path.name for path in tmp_path.iterdir()] == [DESCRIPTION]
     Description("ce", "y").write(tmp_path)
-    assert Description.read(tmp_path).label_mapping is None
+    assert Description.read(LocalFolder(tmp_path)).label_mapping is None
 
 
 def test_a_description_says_nothing_of_the_machine(tmp_path):
@@ -43,7 +44,7 @@ def test_a_description_that_cannot_be_written_leaves_the_old_one(tmp_path, monke
     monkeypatch.setattr(store.os, "fsync", fail)
     with pytest.raises(OSError, match="No space left"):
         Description("new", "y").write(tmp_path)
-    assert Description.read(tmp_path).metric == "old"
+    assert Description.read(LocalFolder(tmp_path)).metric == "old"
     assert [path.name for path in tmp_path.iterdir()] == [DESCRIPTION]
 
 
@@ -54,6 +55,8 @@ GOOD = {
     "label": "y",
     "label_mapping": None,
     "bounds": ["std"],
+    "nan_policy": "omit",
+    "dtypes": [],
     "labeltrack": "0.1.0",
     "created": "2026-01-01T00:00:00+00:00",
 }
@@ -70,6 +73,9 @@ GOOD = {
         (json.dumps({"version": 1}), "no description"),
         (json.dumps(GOOD | {"version": 2}), "version 2 of the format.*update"),
         (json.dumps(GOOD | {"version": "1"}), "version '1'"),
+        (json.dumps(GOOD | {"nan_policy": "ignore"}), "'ignore'"),
+        (json.dumps(GOOD | {"dtypes": [3]}), "damaged"),
+        (json.dumps(GOOD), "checksum"),
         (json.dumps(GOOD | {"metric": 3}), "metric must be a string"),
         (json.dumps({key: value for key, value in GOOD.items() if key != "label"}), "label"),
         (json.dumps(GOOD | {"bounds": ["everything"]}), "'everything'"),
@@ -85,31 +91,39 @@ GOOD = {
 def test_a_damaged_description_is_refused(tmp_path, text, message):
     (tmp_path / DESCRIPTION).write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=message) as caught:
-        Description.read(tmp_path)
+        Description.read(LocalFolder(tmp_path))
     assert str(tmp_path / DESCRIPTION) in str(caught.value)
+
+
+def test_a_changed_description_is_noticed(tmp_path):
+    Description("ce", "y", {"cat": 3}).write(tmp_path)
+    path = tmp_path / DESCRIPTION
+    path.write_text(path.read_text(encoding="utf-8").replace("3", "4", 1), encoding="utf-8")
+    with pytest.raises(ValueError, match="checksum does not agree"):
+        Description.read(LocalFolder(tmp_path))
 
 
 def test_a_description_that_is_no_plain_file_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no recorded run in .*run\.json"):
-        Description.read(tmp_path)
+        Description.read(LocalFolder(tmp_path))
     path = tmp_path / DESCRIPTION
     os.mkfifo(path)
-    with pytest.raises(ValueError, match="no regular file"):
-        Description.read(tmp_path)
+    with pytest.raises(OSError, match="not a regular file"):
+        Description.read(LocalFolder(tmp_path))
     path.unlink()
     (tmp_path / "secret").write_text(json.dumps(GOOD), encoding="utf-8")
     path.symlink_to(tmp_path / "secret")
     with pytest.raises(OSError, match="symbolic links"):
-        Description.read(tmp_path)
+        Description.read(LocalFolder(tmp_path))
     path.unlink()
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(ValueError, match="not UTF-8"):
-        Description.read(tmp_path)
+    with pytest.raises(ValueError, match="not JSON"):
+        Description.read(LocalFolder(tmp_path))
     path.unlink()
     with path.open("wb") as file:
         file.truncate(10 * 2**30)  # takes no room
-    with pytest.raises(ValueError, match="10737418240 bytes"):
-        Description.read(tmp_path)
+    with pytest.raises(ValueError, match="more than the 16777216 bytes"):
+        Description.read(LocalFolder(tmp_path))
 
 
 @given(st.text(), st.text(), st.integers(-(10**17), 10**17))
@@ -125,14 +139,19 @@ def test_parts_are_found_by_their_names(tmp_path, mode, ds_id):
     for epoch in (10, 9, -1):
         folder = tmp_path / folder_of(mode, ds_id, epoch)
         folder.mkdir(parents=True)
-        for name in ("part-00001-2.arrow", "part-00002-1.arrow.open"):
+        for name in (part_name(1, 0, 1, 0), part_name(1, 0, 2, 0) + ".open"):
             (folder / name).touch()
-    places, strange = parts_of(tmp_path)
-    assert strange == []
+    (tmp_path / "journal-0001-0000.log").touch()
+    (tmp_path / "journal-x.log").touch()
+    contents = contents_of(LocalFolder(tmp_path))
+    places = contents.places
+    assert contents.strange == []
+    assert contents.journals == {(1, 0): "journal-0001-0000.log"}
     assert [(p.mode, p.ds_id, p.epoch, p.is_open) for p in places] == [
         (mode, ds_id, epoch, is_open) for epoch in (-1, 9, 10) for is_open in (False, True)
     ]
-    assert all(p.path.is_file() for p in places)
+    assert all((tmp_path / p.name).is_file() for p in places)
+    assert {(p.session, p.rank, p.attempt, p.index) for p in places} == {(1, 0, 1, 0), (1, 0, 2, 0)}
 
 
 def test_a_hive_reader_finds_the_same(tmp_path):
@@ -152,31 +171,35 @@ def test_a_hive_reader_finds_the_same(tmp_path):
 
 
 def test_what_does_not_belong_is_named_and_not_followed(tmp_path):
-    inside = tmp_path / "run" / folder_of("train", "", 1)
+    run = tmp_path / "run"
+    inside = run / folder_of("train", "", 1)
     inside.mkdir(parents=True)
     outside = tmp_path / "outside"
     outside.mkdir()
-    (outside / "part-1.arrow").touch()
-    (inside / "part-1.arrow").symlink_to(outside / "part-1.arrow")
-    os.mkfifo(inside / "part-2.arrow")
-    (inside / "part-3.arrow").mkdir()
+    name = part_name(1, 0, 1, 0)
+    (outside / name).touch()
+    (inside / name).symlink_to(outside / name)
+    os.mkfifo(inside / part_name(1, 0, 1, 1))
+    (inside / part_name(1, 0, 1, 2)).mkdir()
     (inside / "notes.txt").touch()
     (inside / "part-..arrow").touch()
-    (inside.parent / "epoch=x").mkdir()
-    (inside.parent / f"epoch={10**30}").mkdir()
+    for epoch in ("epoch=x", f"epoch={10**30}", "epoch=01"):
+        (inside.parent / epoch).mkdir()
+        (inside.parent / epoch / name).touch()
     (inside.parent / "epoch=2").symlink_to(outside)
-    (inside.parent.parent / "ds_id=%2e%2E").mkdir()  # not as we write it
-    (tmp_path / "run" / "mode=eval").symlink_to(outside)
-    (tmp_path / "run" / "README").touch()  # at the top, anybody may put a file
-    places, strange = parts_of(tmp_path / "run")
-    assert places == []
-    assert len(strange) == 10
-    assert not [line for line in strange if "README" in line]
+    (inside.parent.parent / "ds_id=%2e%2E" / "epoch=1").mkdir(parents=True)  # not as it is written
+    (inside.parent.parent / "ds_id=%2e%2E" / "epoch=1" / name).touch()
+    (run / "mode=eval").symlink_to(outside)
+    (run / "README").touch()  # at the top, anybody may put a file
+    contents = contents_of(LocalFolder(run))
+    assert contents.places == []
+    assert len(contents.strange) == 11
+    assert not [line for line in contents.strange if "README" in line]
 
 
 def test_a_folder_without_end_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "MOST_ENTRIES", 3)
+    monkeypatch.setattr(_storage, "MOST_ENTRIES", 3)
     for i in range(4):
         (tmp_path / str(i)).touch()
     with pytest.raises(ValueError, match="more than 3 entries"):
-        parts_of(tmp_path)
+        contents_of(LocalFolder(tmp_path))

@@ -1,0 +1,308 @@
+"""What a recorded run holds: attempts at epochs, and which of them count.
+
+An *attempt* is what one process recorded of one mode from one end of an epoch to the next. It is complete when the
+journal says so, after all its parts were closed. A *session* is one launch of the training, of one process or several.
+An epoch is complete in a session when every process that takes part in its mode has a complete attempt at it; of
+several sessions the newest complete one counts, and nothing of one is ever mixed with another.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltrack._journal import Lines, read_journal
+from labeltrack._labels import BYTES, STRING
+from labeltrack.store import Contents, Place, contents_of, folder_of
+
+if TYPE_CHECKING:
+    from labeltrack._storage import Storage
+
+Words = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part, and what the journal says of it.
+
+    Attributes:
+        name: Of the file, relative to the run.
+        place: What the name says; None if the file is missing.
+        ds_id: Dataset.
+        rows: How many were written, by the journal; None if it says nothing.
+        xxh3: Checksum of the file, by the journal; empty if it says nothing.
+    """
+
+    name: str
+    place: Place | None
+    ds_id: str
+    rows: int | None = None
+    xxh3: str = ""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one process recorded of one mode from one end of an epoch to the next.
+
+    Attributes:
+        mode: Mode.
+        step: Epoch or step; if it did not end, the one it was expected to be.
+        session: Number of the launch.
+        rank: Number of the process.
+        number: Which attempt of that process in that mode.
+        complete: Whether the journal says that it ended.
+        dropped: Whether its samples were given up (`LabelTracker.reset`).
+        line: Number of the line of the journal that says so; attempts that did not end have a high one.
+        segments: Parts, by dataset in the order of the history.
+        lost: Rows that could not be written, by the journal.
+    """
+
+    mode: str
+    step: int
+    session: int
+    rank: int
+    number: int
+    complete: bool
+    dropped: bool
+    line: int
+    segments: tuple[Segment, ...]
+    lost: int = 0
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch of one mode.
+
+    Attributes:
+        mode: Mode.
+        step: Epoch or step.
+        complete: Whether it ended, and no row of it was lost while recording.
+        attempts: Those that count, one a process.
+        others: Those that do not: older ones, or torn ones.
+    """
+
+    mode: str
+    step: int
+    complete: bool
+    attempts: tuple[Attempt, ...]
+    others: tuple[Attempt, ...]
+
+    @property
+    def ds_ids(self) -> list[str]:
+        """Datasets, in the order of the history."""
+        return list(dict.fromkeys(segment.ds_id for attempt in self.attempts for segment in attempt.segments))
+
+
+@dataclass
+class _Writer:
+    """What the journal of one process says."""
+
+    lines: Lines
+    world_size: int = 1
+    closed: bool = False
+    modes: set[str] = field(default_factory=set)
+    last: dict[str, int] = field(default_factory=dict)  # highest step that ended, by mode
+
+
+class Catalog:
+    """What the files of a run say of each other.
+
+    Args:
+        storage: Where they are.
+
+    Attributes:
+        contents: The files.
+        epochs: Every epoch, complete ones first, in the order in which they ended.
+        damage: What is wrong with the journals, in words, by name.
+        torn: Names of journals that end within a line.
+        sessions: How many launches there were.
+
+    Raises:
+        OSError: The folder cannot be read.
+        ValueError: There are more files than a run can have.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self.contents: Contents = contents_of(storage)
+        self.damage: dict[str, list[str]] = {}
+        self.torn: list[str] = []
+        self._writers: dict[tuple[int, int], _Writer] = {}
+        self._words: dict[tuple[int, int], dict[str, Words]] = {}
+        self._ended: dict[tuple[int, int, str, int], dict[str, Any]] = {}
+        self._dropped: set[tuple[int, int, str, int]] = set()
+        self.description: Any = None
+        for key, name in sorted(self.contents.journals.items()):
+            self._read(storage, key, name)
+        self.sessions = len({session for session, _ in self._writers})
+        self.epochs = self._epochs(self._attempts())
+
+    def words_of(self, session: int, rank: int) -> dict[str, Words]:
+        """Return the vocabularies of a process: the ``(V,)`` words that codes stand for, by number as text."""
+        return self._words.get((session, rank), {})
+
+    # -- journals -----------------------------------------------------------------------------------------
+
+    def _read(self, storage: Storage, key: tuple[int, int], name: str) -> None:
+        with storage.open(name) as file:
+            lines = read_journal(file)
+        writer = self._writers[key] = _Writer(lines)
+        damage = list(lines.damage)
+        words: dict[int, tuple[str, list[Any]]] = {}
+        for line in lines.lines:
+            try:
+                self._take(key, writer, line, words)
+            except (KeyError, TypeError, ValueError) as error:
+                damage.append(f"line {line['seq']} cannot be understood: {type(error).__name__} {error}")
+        for number, (kind, known) in words.items():
+            empty = np.empty(0, dtype=np.str_ if kind == STRING else np.bytes_)
+            self._words.setdefault(key, {})[str(number)] = np.array(known) if known else empty
+        if damage:
+            self.damage[name] = damage
+        if lines.torn:
+            self.torn.append(name)
+
+    def _take(
+        self, key: tuple[int, int], writer: _Writer, line: dict[str, Any], words: dict[int, tuple[str, list[Any]]]
+    ) -> None:
+        """Take in one line."""
+        event = line["event"]
+        if event == "begin":
+            if (line["session"], line["rank"]) != key:
+                msg = f"it is of session {line['session']}, process {line['rank']}"
+                raise ValueError(msg)
+            writer.world_size = int(line["world_size"])
+            self.description = line["run"]
+        elif event == "stream":
+            writer.modes.add(str(line["mode"]))
+        elif event == "words":
+            kind, known = words.setdefault(line["vocabulary"], (str(line["kind"]), []))
+            if line["first"] != len(known) or kind not in (STRING, BYTES) or kind != line["kind"]:
+                msg = f"words from code {line['first']} on, {len(known)} are known"
+                raise ValueError(msg)
+            known += [bytes.fromhex(word) if kind == BYTES else _text(word) for word in line["words"]]
+        elif event == "epoch":
+            mode, step = str(line["mode"]), int(line["step"])
+            _check_streams(line["streams"])
+            self._ended[*key, mode, int(line["attempt"])] = {**line, "mode": mode, "step": step}
+            writer.modes.add(mode)
+            writer.last[mode] = max(step, writer.last.get(mode, step))
+        elif event == "reset":
+            self._dropped.add((*key, str(line["mode"]), int(line["attempt"])))
+        elif event == "end":
+            writer.closed = True
+
+    # -- attempts -----------------------------------------------------------------------------------------
+
+    def _attempts(self) -> list[Attempt]:
+        places = {(p.mode, p.ds_id, p.epoch, p.closed_name.rpartition("/")[2]): p for p in self.contents.places}
+        attempts = []
+        for (session, rank, mode, number), line in self._ended.items():
+            segments = []
+            for stream in line["streams"]:
+                folder = folder_of(mode, stream["ds_id"], line["step"])
+                for part in stream["parts"]:
+                    place = places.pop((mode, stream["ds_id"], line["step"], part["name"]), None)
+                    name = f"{folder}/{part['name']}" if place is None else place.name
+                    segments.append(Segment(name, place, stream["ds_id"], part["rows"], part["xxh3"]))
+            lost = sum(stream["lost"] for stream in line["streams"])
+            attempts.append(
+                Attempt(
+                    *(mode, line["step"], session, rank, number),
+                    complete=True,
+                    dropped=False,
+                    line=line["seq"],
+                    segments=tuple(segments),
+                    lost=lost,
+                )
+            )
+        rest: dict[tuple[str, int, int, int, int], list[Segment]] = defaultdict(list)
+        for place in places.values():
+            key = (place.mode, place.epoch, place.session, place.rank, place.attempt)
+            rest[key].append(Segment(place.name, place, place.ds_id))
+        for (mode, step, session, rank, number), found in rest.items():
+            dropped = (session, rank, mode, number) in self._dropped
+            attempts.append(
+                Attempt(
+                    *(mode, step, session, rank, number),
+                    complete=False,
+                    dropped=dropped,
+                    line=2**62,
+                    segments=tuple(found),
+                )
+            )
+        return attempts
+
+    def _epochs(self, attempts: list[Attempt]) -> list[Epoch]:
+        by_epoch: dict[tuple[str, int], list[Attempt]] = defaultdict(list)
+        for attempt in attempts:
+            by_epoch[attempt.mode, attempt.step].append(attempt)
+        epochs = []
+        for (mode, step), found in by_epoch.items():
+            found.sort(key=lambda a: (a.session, a.rank, a.number))
+            counting, ended = self._counting(mode, step, [attempt for attempt in found if not attempt.dropped])
+            others = tuple(attempt for attempt in found if attempt not in counting)
+            complete = ended and not any(attempt.lost for attempt in counting)
+            epochs.append(Epoch(mode, step, complete, tuple(counting), others))
+
+        def when(epoch: Epoch) -> tuple[Any, ...]:
+            ended = [attempt for attempt in epoch.attempts if attempt.complete]
+            if not ended:
+                return (1, 0, 0, epoch.mode, epoch.step)
+            return (0, ended[0].session, ended[0].line, epoch.mode, epoch.step)
+
+        return sorted(epochs, key=when)
+
+    def _counting(self, mode: str, step: int, attempts: list[Attempt]) -> tuple[list[Attempt], bool]:
+        """Return the attempts that count, and whether the epoch ended for all processes."""
+        sessions = sorted({attempt.session for attempt in attempts}, reverse=True)
+        newest: list[Attempt] = []
+        for session in sessions:
+            best: dict[int, Attempt] = {}
+            for attempt in attempts:
+                if attempt.session == session:
+                    before = best.get(attempt.rank)
+                    if before is None or (attempt.complete, attempt.number) > (before.complete, before.number):
+                        best[attempt.rank] = attempt
+            ended = all(attempt.complete for attempt in best.values()) and not any(
+                of == session and rank not in best and self._is_awaited(writer, mode, step)
+                for (of, rank), writer in self._writers.items()
+            )
+            counting = [best[rank] for rank in sorted(best)]
+            if ended:
+                return counting, True
+            newest = newest or counting
+        return newest, False
+
+    @staticmethod
+    def _is_awaited(writer: _Writer, mode: str, step: int) -> bool:
+        """Return whether a process that has nothing of an epoch should have: it crashed before, or is still at it.
+
+        A process may leave a mode out altogether (evaluation on the first one alone), or an epoch of it.
+        """
+        return mode in writer.modes and not writer.closed and writer.last.get(mode, step - 1) < step
+
+
+def _text(word: Any) -> str:
+    if not isinstance(word, str):
+        msg = f"a word of type {type(word).__name__}"
+        raise TypeError(msg)
+    return word
+
+
+def _check_streams(streams: Any) -> None:
+    """See that streams of an epoch are what they should be.
+
+    Raises:
+        KeyError: Something is missing.
+        TypeError: Something is of another type.
+    """
+    for stream in streams:
+        numbers = [stream["rows"], stream["lost"], *(part["rows"] for part in stream["parts"])]
+        texts = [stream["ds_id"], *(part[key] for part in stream["parts"] for key in ("name", "xxh3"))]
+        if not all(type(n) is int and n >= 0 for n in numbers) or not all(isinstance(text, str) for text in texts):
+            msg = "numbers or names that are none"
+            raise TypeError(msg)

@@ -1,0 +1,141 @@
+"""Recorded samples as Arrow tables, sharing the memory of the files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from labeltrack._labels import BOOL, BYTES, STRING
+from labeltrack._parts import need
+from labeltrack._scan import Found, Opened
+from labeltrack.errors import listing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from labeltrack._catalog import Attempt
+    from labeltrack._ipc import Batch
+    from labeltrack._scan import Source
+    from labeltrack._storage import Storage
+
+SAMPLE = ("label", "value")
+ABOUT = ("mode", "ds_id", "epoch", "session", "rank", "attempt")
+
+Choice = tuple["Attempt", str, "Source"]
+
+
+def check_columns(columns: tuple[str, ...]) -> None:
+    """See that columns exist.
+
+    Raises:
+        ValueError: There is one that does not, or none at all.
+    """
+    unknown = [name for name in columns if name not in (*SAMPLE, *ABOUT)]
+    if unknown or not columns:
+        msg = f"columns: unknown {listing(unknown)}; there are {listing((*SAMPLE, *ABOUT))}"
+        raise ValueError(msg)
+
+
+def table(storage: Storage, chosen: Sequence[Choice], columns: tuple[str, ...]) -> tuple[Any, list[Found]]:
+    """Return samples as a table, with a chunk for each batch.
+
+    Args:
+        storage: Where they are.
+        chosen: Parts, each with its attempt and dataset.
+        columns: Which columns.
+
+    Returns:
+        A pyarrow Table, and what was found in each part.
+
+    Raises:
+        ImportError: pyarrow is not installed.
+        ValueError: No such column, or labels of kinds that do not go together.
+    """
+    pa = need("pyarrow")
+    check_columns(columns)
+    found: list[Found] = []
+    batches = list(record_batches(storage, chosen, columns, found))
+    if not batches:
+        types = {"label": pa.int64(), "value": pa.float32()}
+        return pa.table({name: pa.array([], types.get(name, _type_of(name, pa))) for name in columns}), found
+    arrays = {}
+    for name in columns:
+        chunks = [batch.column(name) for batch in batches]
+        of = _common([chunk.type for chunk in chunks], name, pa)
+        arrays[name] = pa.chunked_array([chunk if chunk.type == of else chunk.cast(of) for chunk in chunks], of)
+    return pa.table(arrays), found
+
+
+def record_batches(
+    storage: Storage, chosen: Sequence[Choice], columns: tuple[str, ...], found: list[Found]
+) -> Iterator[Any]:
+    """Yield samples as record batches, one by one.
+
+    Args:
+        storage: Where they are.
+        chosen: Parts, each with its attempt and dataset.
+        columns: Which columns.
+        found: Gets what was found in each part.
+    """
+    pa = need("pyarrow")
+    for attempt, ds_id, source in chosen:
+        opened = Opened(storage, source)
+        about = {
+            "mode": attempt.mode,
+            "ds_id": ds_id,
+            "epoch": attempt.step,
+            "session": attempt.session,
+            "rank": attempt.rank,
+            "attempt": attempt.number,
+        }
+        words = None if opened.space().vocabulary is None else pa.array(opened.space().vocabulary)
+        for batch in opened.batches():
+            arrays = opened.columns(batch)
+            if arrays is not None and batch.rows:
+                sample = dict(zip(SAMPLE, _arrow(opened.kind, words, batch, arrays, pa), strict=True))
+                row = [
+                    sample[name] if name in sample else _constant(about[name], batch.rows, _type_of(name, pa), pa)
+                    for name in columns
+                ]
+                yield pa.record_batch(row, names=list(columns))
+        found.append(opened.finish())
+
+
+def _arrow(kind: str, words: Any, batch: Batch, arrays: tuple[Any, Any], pa: Any) -> tuple[Any, Any]:
+    """Return labels and values as Arrow arrays of the same memory."""
+    labels, values = (
+        pa.Array.from_buffers(pa.from_numpy_dtype(array.dtype), batch.rows, [None, pa.py_buffer(array)])
+        for array in arrays
+    )
+    if kind in (STRING, BYTES):
+        labels = pa.DictionaryArray.from_arrays(labels, words)
+    elif kind == BOOL:
+        labels = labels.cast(pa.bool_())  # a bit each, in Arrow
+    return labels, values
+
+
+def _type_of(name: str, pa: Any) -> Any:
+    if name in ("mode", "ds_id"):
+        return pa.dictionary(pa.int32(), pa.string())
+    return pa.int64() if name == "epoch" else pa.int32()
+
+
+def _constant(value: Any, rows: int, of: Any, pa: Any) -> Any:
+    if isinstance(value, str):
+        return pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), pa.array([value]))
+    return pa.array(np.full(rows, value, of.to_pandas_dtype()))
+
+
+def _common(types: list[Any], name: str, pa: Any) -> Any:
+    """Return the type that holds columns of several."""
+    distinct = list(dict.fromkeys(types))
+    if len(distinct) == 1:
+        return distinct[0]
+    if all(pa.types.is_integer(of) or pa.types.is_boolean(of) for of in distinct):
+        unsigned = any(of == pa.uint64() for of in distinct)
+        return pa.uint64() if unsigned else pa.int64() if pa.int64() in distinct else pa.int32()
+    if all(pa.types.is_floating(of) for of in distinct):
+        return pa.float64()
+    msg = f"{name}s of several kinds ({', '.join(map(str, distinct))}) do not fit one column; choose epochs of one kind"
+    raise ValueError(msg)

@@ -1,0 +1,137 @@
+"""The journal of a recording: what happened, a line each, appended and never changed.
+
+A line is the checksum of its text, a blank, its text, a line feed. The text is a JSON object with a number (`seq`, from
+0 on), an `event`, and what belongs to it. Whatever is said here was true when it was written; a crash can only cut the
+last line off.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any
+
+from labeltrack._parts import need
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LARGEST_LINE = 16 * 2**20  # bytes; ours have some hundred, those with words up to a megabyte
+MOST_DAMAGE = 100  # damaged lines after which the rest is not looked at
+
+
+class Journal:
+    """A journal that is written.
+
+    Args:
+        path: The file; must not exist.
+
+    Raises:
+        OSError: The file cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._xxhash = need("xxhash")
+        self.path = path
+        self._seq = 0
+        self._size = 0
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+
+    def append(self, event: str, *, sync: bool, **said: Any) -> None:
+        """Append a line.
+
+        Args:
+            event: What happened.
+            sync: Whether to wait until it is on disk.
+            **said: What belongs to it, as JSON has it.
+
+        Raises:
+            OSError: The line could not be written, and is not there; or the file is gone.
+        """
+        if not os.fstat(self._fd).st_nlink:
+            msg = f"{self.path} was deleted"
+            raise FileNotFoundError(msg)
+        text = json.dumps({"seq": self._seq, "event": event, **said}).encode()
+        line = memoryview(f"{self._xxhash.xxh3_64_hexdigest(text)} ".encode() + text + b"\n")
+        done = 0
+        try:
+            while done < len(line):
+                done += os.pwrite(self._fd, line[done:], self._size + done)
+            if sync:
+                os.fsync(self._fd)
+        except OSError:
+            os.ftruncate(self._fd, self._size)  # what follows must not hang on half a line
+            raise
+        self._size += len(line)
+        self._seq += 1
+
+    def close(self, *, sync: bool) -> None:
+        """Close the file; may be called again."""
+        if self._fd >= 0:
+            if sync:
+                os.fsync(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
+
+@dataclass
+class Lines:
+    """What is intact of a journal.
+
+    Attributes:
+        lines: The texts of the lines, decoded; each has `seq` and `event`.
+        torn: Whether the file ends within a line.
+        damage: What is wrong beyond that, in words.
+    """
+
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    torn: bool = False
+    damage: list[str] = field(default_factory=list)
+
+
+def read_journal(file: IO[bytes]) -> Lines:
+    """Read a journal.
+
+    Args:
+        file: Its bytes.
+
+    Returns:
+        Every line whose checksum agrees, and what was lost.
+    """
+    found = Lines()
+    expected = 0
+    while raw := file.readline(LARGEST_LINE):
+        if not raw.endswith(b"\n"):
+            if len(raw) < LARGEST_LINE:
+                found.torn = True
+            else:
+                found.damage.append(f"a line of more than {LARGEST_LINE} bytes after {expected} lines")
+            break
+        line = _line(raw)
+        if line is None:
+            found.damage.append(f"the checksum of a line after {expected} lines does not agree")
+        elif line["seq"] < expected:
+            found.damage.append(f"line {line['seq']} is there a second time")
+        else:
+            if line["seq"] > expected and not found.damage:
+                found.damage.append(f"lines {expected} to {line['seq'] - 1} are missing")
+            expected = line["seq"] + 1
+            found.lines.append(line)
+        if len(found.damage) >= MOST_DAMAGE:
+            found.damage.append("and so on")
+            break
+    return found
+
+
+def _line(raw: bytes) -> dict[str, Any] | None:
+    """Return what a line says; None if its checksum does not agree."""
+    said, text = raw[:17], raw[17:-1]
+    if said != f"{need('xxhash').xxh3_64_hexdigest(text)} ".encode():
+        return None
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    good = isinstance(line, dict) and isinstance(line.get("seq"), int) and isinstance(line.get("event"), str)
+    return line if good else None

@@ -1,0 +1,125 @@
+"""Locks between processes: files that one process holds as long as it lives."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import weakref
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# What file systems say that have no locks.
+_UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+
+
+_LOCKS: weakref.WeakSet[Lock] = weakref.WeakSet()
+
+
+class Lock:
+    """A lock on a file, which the system gives back when the process ends, however it ends.
+
+    Args:
+        path: The file; made if there is none.
+
+    Example:
+        >>> import tempfile; from pathlib import Path
+        >>> path = Path(tempfile.mkdtemp(), "lock")
+        >>> first, second = Lock(path), Lock(path)
+        >>> first.acquire(wait=False), second.acquire(wait=False)
+        (True, False)
+        >>> first.release(); second.acquire(wait=False)
+        True
+        >>> second.release()
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = -1
+        _LOCKS.add(self)
+
+    def acquire(self, *, wait: bool) -> bool:
+        """Take the lock.
+
+        Args:
+            wait: Whether to wait until it is free.
+
+        Returns:
+            Whether it was taken. A file system without locks lets everybody have it.
+
+        Raises:
+            OSError: The file cannot be made.
+        """
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            taken = _take(fd, wait=wait)
+        except BaseException:
+            os.close(fd)
+            raise
+        if taken:
+            self._fd = fd
+        else:
+            os.close(fd)
+        return taken
+
+    def release(self) -> None:
+        """Give it back; may be called again."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def is_held(path: Path) -> bool:
+    """Return whether a process holds the lock on a file."""
+    lock = Lock(path)
+    if not path.exists() or lock.acquire(wait=False):
+        lock.release()
+        return False
+    return True
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock within the block, waiting for it first."""
+    lock = Lock(path)
+    lock.acquire(wait=True)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _take(fd: int, *, wait: bool) -> bool:
+    """Lock an open file; return whether it worked."""
+    if sys.platform == "win32":
+        import msvcrt  # noqa: PLC0415
+
+        try:
+            msvcrt.locking(fd, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+    import fcntl  # noqa: PLC0415
+
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+    return True
+
+
+def _let_go() -> None:
+    """Close locks in a process that was forked: they are its parent's, and would outlive it with the child."""
+    for lock in _LOCKS:
+        lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)

@@ -1,0 +1,74 @@
+"""New labels for old ones, over a table of statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from labeltrack._labels import label_array, label_kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from labeltrack._labels import LabelMapping
+    from labeltrack.stats import LabelStats
+
+
+class Grouping:
+    """From labels to new labels.
+
+    Args:
+        group: A mapping, or a function of a label (a plain Python value). Labels that the mapping does not have, or for
+            which the function returns None, are passed over.
+
+    Raises:
+        TypeError: Neither of both.
+
+    Example:
+        >>> import labeltrack as lt
+        >>> stats = lt.label_stats([1, 2, 3, 4], [0.5, 1.0, 2.5, 4.0])
+        >>> Grouping(lambda label: "even" if label % 2 == 0 else "odd").apply(stats)["odd"].mean
+        1.5
+    """
+
+    def __init__(self, group: Any) -> None:
+        if isinstance(group, Mapping):
+            self._new: Callable[[Any], Any] = group.get
+        elif callable(group):
+            self._new = group
+        else:
+            msg = f"group must be a mapping from labels to new labels, or a function, got {type(group).__name__}"
+            raise TypeError(msg)
+
+    def apply(self, stats: LabelStats, mapping: LabelMapping | None = None) -> LabelStats:
+        """Return the statistics by new label, exactly.
+
+        Args:
+            stats: By old label.
+            mapping: New labels to keep, and their names.
+
+        Raises:
+            TypeError: A new label is no number or string, or they are of kinds that cannot be ordered.
+        """
+        new = [self._new(label) for label in stats.labels.tolist()]
+        kept = [i for i, label in enumerate(new) if label is not None and (mapping is None or label in mapping.names)]
+        chosen = [new[i].item() if isinstance(new[i], np.generic) else new[i] for i in kept]
+        strange = {type(label).__name__ for label in chosen if not isinstance(label, (bool, int, float, str, bytes))}
+        kinds = {str if isinstance(label, str) else bytes if isinstance(label, bytes) else float for label in chosen}
+        if strange or len(kinds) > 1:
+            said = ", ".join(sorted(strange or {kind.__name__ for kind in kinds}))
+            msg = f"group must give numbers or strings, of one kind; it gives {said}"
+            raise TypeError(msg)
+        labels, slots = np.unique(_array(chosen), return_inverse=True)
+        names = None if mapping is None else mapping.names
+        return stats.regrouped(labels, np.array(kept, np.int64), slots.reshape(-1).astype(np.int64), names=names)
+
+
+def _array(labels: list[Any]) -> Any:
+    """Return labels as a statistics table has them."""
+    array = label_array(labels) if labels else np.empty(0, dtype=np.int64)
+    kind = label_kind(array)
+    wide = {"integer": np.int64, "unsigned": np.uint64, "float": np.float64, "bool": np.bool_}.get(kind)
+    return array if wide is None else array.astype(wide)

@@ -1,0 +1,195 @@
+"""What of a run is intact, file by file; and closing what a crash left open."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from labeltrack._locks import is_held
+from labeltrack._parts import OPEN, PartWriter, file_checksum, need
+from labeltrack._progress import Progress
+from labeltrack._scan import Opened, source_of
+from labeltrack._storage import LocalFolder
+from labeltrack.store import sync_folder, writer_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from labeltrack._catalog import Attempt, Catalog, Segment
+    from labeltrack._storage import Storage
+
+State = Literal["intact", "writing", "torn", "corrupt", "missing"]
+
+@dataclass(frozen=True)
+class SegmentReport:
+    """What is intact of one file.
+
+    Attributes:
+        name: Of the file, relative to the run.
+        state: ``"intact"``; ``"writing"``, by a process that lives; ``"torn"``: it ends too early, as after a crash;
+            ``"corrupt"``: bytes have changed; ``"missing"``.
+        rows: Intact rows.
+        lost: Rows that are damaged or gone, as far as anybody knows how many there were.
+        message: What is wrong, in words; empty if nothing is.
+    """
+
+    name: str
+    state: State
+    rows: int
+    lost: int
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What is intact of a run.
+
+    Attributes:
+        segments: Every file of samples.
+        other: What is wrong with description and journals, and what does not belong in the folder, in words.
+    """
+
+    segments: tuple[SegmentReport, ...]
+    other: tuple[str, ...] = field(default=())
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is torn, corrupt or missing."""
+        return not self.other and all(segment.state in ("intact", "writing") for segment in self.segments)
+
+    @property
+    def rows(self) -> int:
+        """Intact rows, those of all attempts."""
+        return sum(segment.rows for segment in self.segments)
+
+    @property
+    def lost(self) -> int:
+        """Rows that are damaged or gone."""
+        return sum(segment.lost for segment in self.segments)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return {
+            "ok": self.ok,
+            "rows": self.rows,
+            "lost": self.lost,
+            "segments": [asdict(segment) for segment in self.segments],
+            "other": list(self.other),
+        }
+
+    def __str__(self) -> str:
+        """Return a line for everything that is wrong, and one for the whole."""
+        bad = [segment for segment in self.segments if segment.state not in ("intact", "writing")]
+        lines = [f"{s.state}: {s.name}: {s.message} ({s.rows} rows intact, {s.lost} lost)" for s in bad]
+        lines += [f"wrong: {text}" for text in self.other]
+        whole = f"{len(self.segments)} files, {self.rows} rows intact, {self.lost} lost"
+        return "\n".join([*lines, whole])
+
+
+def verify(storage: Storage, catalog: Catalog, trouble: str = "", *, progress: bool = True) -> Verification:
+    """Compare every checksum of a run.
+
+    Args:
+        storage: Where it is.
+        catalog: What its files say of each other.
+        trouble: What is wrong with its description.
+        progress: Whether to show a bar.
+    """
+    every = list(_segments(catalog))
+    sizes = {s.name: storage.size(s.name) for _, s in every if s.place is not None}
+    reports = []
+    with Progress("Verifying", sum(sizes.values()), "bytes", wanted=progress) as bar:
+        for attempt, segment in every:
+            reports.append(_report(storage, catalog, attempt, segment))
+            bar.advance(sizes.get(segment.name, 0))
+    other = [trouble] if trouble else []
+    other += [f"{name}: {text}" for name, texts in catalog.damage.items() for text in texts]
+    other += [f"{name} ends within a line, as after a crash" for name in catalog.torn if not _is_written(storage, name)]
+    return Verification(tuple(reports), tuple(other + catalog.contents.strange))
+
+
+def _segments(catalog: Catalog) -> Iterator[tuple[Attempt, Segment]]:
+    for epoch in catalog.epochs:
+        for attempt in (*epoch.attempts, *epoch.others):
+            for segment in attempt.segments:
+                yield attempt, segment
+
+
+def _report(storage: Storage, catalog: Catalog, attempt: Attempt, segment: Segment) -> SegmentReport:
+    opened = Opened(storage, source_of(catalog, attempt, segment))
+    for batch in opened.batches():
+        opened.columns(batch)
+    found = opened.finish()
+    state: State = "intact"
+    message = found.message
+    if segment.place is None:
+        state = "missing"
+    elif not message and segment.xxh3 and file_checksum(opened.part.data) != segment.xxh3:
+        state = "corrupt"
+        message = "bytes beside the samples have changed; labeltrack reads every row, other programs may not"
+    elif message and not found.torn:
+        state = "corrupt"
+    elif message or not opened.part.closed:
+        state = "writing" if _is_written_by(storage, catalog, attempt) else "torn"
+        message = message or "it was not closed"
+    elif segment.place.is_open:
+        state, message = "torn", "it was closed and not renamed"
+    return SegmentReport(segment.name, state, found.rows, found.lost, message)
+
+
+def _is_written_by(storage: Storage, catalog: Catalog, attempt: Attempt) -> bool:
+    """Return whether a process is at work on an attempt at this moment."""
+    newest = max((session for session, _ in catalog.contents.journals), default=0)
+    if attempt.complete or attempt.session != newest or not isinstance(storage, LocalFolder):
+        return False
+    return is_held(storage.path / writer_lock(attempt.rank))
+
+
+def _is_written(storage: Storage, journal: str) -> bool:
+    rank = int(journal.removesuffix(".log").rpartition("-")[2])
+    return isinstance(storage, LocalFolder) and is_held(storage.path / writer_lock(rank))
+
+
+def repair(storage: Storage, catalog: Catalog) -> list[str]:
+    """Close parts that a crash left open; see `labeltrack.run.Run.repair`."""
+    need("pyarrow")
+    if not isinstance(storage, LocalFolder):
+        msg = f"only a run in a folder of this machine can be repaired, and this is {storage.root}"
+        raise ValueError(msg)  # noqa: TRY004 (it is the place that is wrong)
+    closed = []
+    for attempt, segment in _segments(catalog):
+        if segment.place is None or not segment.place.is_open or _is_written_by(storage, catalog, attempt):
+            continue
+        if _report(storage, catalog, attempt, segment).state == "torn":
+            _close(storage.path, Opened(storage, source_of(catalog, attempt, segment)))
+            closed.append(segment.name)
+    return closed
+
+
+def _close(root: Path, opened: Opened) -> None:
+    """Write the whole rows of a torn part into a closed one, and put that in its place."""
+    torn = root / opened.source.name
+    schema = opened.part.schema
+    if schema is None or not opened.kind:  # there is not a single row in it
+        torn.unlink()
+        return
+    target = torn.with_name(torn.name.removesuffix(OPEN))
+    half = target.with_name(f".{target.name}")
+    half.with_name(half.name + OPEN).unlink(missing_ok=True)  # of a repair that was interrupted
+    metadata = {key: text for key, text in opened.part.metadata.items() if key != "hash"}
+    writer = PartWriter(half, schema.dtypes["label"], schema.dtypes["value"], metadata)
+    try:
+        for batch in opened.batches():
+            columns = opened.columns(batch)
+            if columns is not None:
+                known = ("seq", "rows", "xxh3", "about", "pad")
+                writer.write(*columns, {k: text for k, text in batch.metadata.items() if k not in known})
+        writer.close(sync=True)
+    except BaseException:
+        writer.abandon()
+        writer.open_path.unlink()
+        raise
+    writer.open_path.replace(target)
+    torn.unlink()
+    sync_folder(target.parent)

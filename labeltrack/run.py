@@ -1,0 +1,410 @@
+"""`open_run`: a recorded run, to look at, recompute, export and verify."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from labeltrack import _verify
+from labeltrack._catalog import Attempt, Catalog
+from labeltrack._labels import LabelMapping
+from labeltrack._progress import Progress
+from labeltrack._regroup import Grouping
+from labeltrack._scan import Found, reduce_sources, sources_of
+from labeltrack._select import Selection
+from labeltrack._storage import storage_of
+from labeltrack.bounds import resolve_all
+from labeltrack.errors import LabelTrackWarning, listing, missing_key
+from labeltrack.functional import check_threads
+from labeltrack.history import History, check_step
+from labeltrack.stats import LabelStats, NanPolicy, check_nan_policy
+from labeltrack.store import Description
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Hashable
+
+    from labeltrack._catalog import Epoch
+    from labeltrack._scan import Source
+
+Engine = Literal["local", "dask"]
+RECORDED: Literal["recorded"] = "recorded"
+
+
+@dataclass(frozen=True)
+class RecordedEpoch:
+    """One epoch of one mode in a recorded run.
+
+    Attributes:
+        mode: Mode.
+        step: Epoch or step; for one that did not end, the one it was expected to be.
+        ds_ids: Datasets.
+        rows: How many samples were recorded; for one that did not end, 0, as nobody counted them.
+        complete: Whether it ended, and every sample of it was recorded.
+        lost: How many samples could not be recorded.
+        other_attempts: How many other attempts at it there are, interrupted ones or ones that were done again.
+    """
+
+    mode: str
+    step: int
+    ds_ids: tuple[str, ...]
+    rows: int
+    complete: bool
+    lost: int
+    other_attempts: int
+
+
+def open_run(path: str | os.PathLike[str]) -> Run:
+    """Open a recorded run.
+
+    Nothing is read but its description and its journals.
+
+    Args:
+        path: Its folder, as it was given to ``record_to``; or any path that fsspec knows, such as ``s3://bucket/run``.
+
+    Raises:
+        FileNotFoundError: There is no recorded run.
+        OSError: It cannot be read.
+        ValueError: It is damaged beyond reading, or of a later version of the format.
+        ImportError: xxhash is not installed (extra ``record``), or fsspec for paths with a protocol (extra ``dask``).
+
+    Example:
+        >>> import tempfile
+        >>> import labeltrack as lt
+        >>> folder = tempfile.mkdtemp()
+        >>> with lt.LabelTracker("y", "ce", record_to=folder) as tracker:
+        ...     tracker.update([0, 1, 1], [0.5, 2.0, 3.0])
+        ...     _ = tracker.end_epoch(1)
+        >>> run = lt.open_run(folder)
+        >>> run.recompute(label_mapping={"one": 1}).at(1)["one"].mean
+        2.5
+    """
+    return Run(path)
+
+
+class Run:
+    """A recorded run; see `open_run`.
+
+    Attributes:
+        path: Where it is.
+        metric: Name of the metric.
+        label: Name of the label.
+        label_mapping: ``{display name: label value}`` that the run was tracked with, or None.
+        bounds: Names of the bounds it was tracked with.
+        nan_policy: What NaN samples did.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._storage = storage_of(path)
+        self.path = self._storage.root
+        described: Description | None = None
+        trouble = ""
+        try:
+            described = Description.read(self._storage)
+        except FileNotFoundError:
+            raise
+        except ValueError as error:
+            trouble = str(error)
+        self._catalog = Catalog(self._storage)
+        self._trouble = trouble
+        if described is None:
+            # Every journal has a copy.
+            try:
+                described = Description.from_plain(self._catalog.description)
+            except ValueError:
+                raise ValueError(trouble) from None
+        self._description = described
+        self.metric = described.metric
+        self.label = described.label
+        self.label_mapping = None if described.label_mapping is None else dict(described.label_mapping)
+        self.bounds = described.bounds
+        self.nan_policy: NanPolicy = check_nan_policy(described.nan_policy)
+
+    # -- what is there ------------------------------------------------------------------------------------
+
+    @property
+    def epochs(self) -> list[RecordedEpoch]:
+        """Every epoch, in the order in which they ended; those that did not end come last."""
+        return [
+            RecordedEpoch(
+                mode=epoch.mode,
+                step=epoch.step,
+                ds_ids=tuple(epoch.ds_ids),
+                rows=sum(segment.rows or 0 for attempt in epoch.attempts for segment in attempt.segments),
+                complete=epoch.complete,
+                lost=sum(attempt.lost for attempt in epoch.attempts),
+                other_attempts=len(epoch.others),
+            )
+            for epoch in self._catalog.epochs
+            if epoch.attempts
+        ]
+
+    def info(self) -> dict[str, Any]:
+        """Return what the run is, as plain values.
+
+        Returns:
+            path, metric, label, label_mapping, bounds, nan_policy, dtypes, labeltrack (the version that began it),
+            created, sessions (launches), modes, ds_ids, epochs (complete ones), incomplete (mode and step of the
+            others), rows, bytes (of all files of samples), and damage (what is wrong with description and journals,
+            in words; `verify` looks at the samples too).
+        """
+        epochs = self.epochs
+        names = [place.name for place in self._catalog.contents.places]
+        return {
+            "path": self.path,
+            "metric": self.metric,
+            "label": self.label,
+            "label_mapping": self.label_mapping,
+            "bounds": list(self.bounds),
+            "nan_policy": self.nan_policy,
+            "dtypes": [list(pair) for pair in self._description.dtypes],
+            "labeltrack": self._description.labeltrack,
+            "created": self._description.created,
+            "sessions": self._catalog.sessions,
+            "modes": list(dict.fromkeys(epoch.mode for epoch in epochs)),
+            "ds_ids": list(dict.fromkeys(ds_id for epoch in epochs for ds_id in epoch.ds_ids)),
+            "epochs": sum(epoch.complete for epoch in epochs),
+            "incomplete": [[epoch.mode, epoch.step] for epoch in epochs if not epoch.complete],
+            "rows": sum(epoch.rows for epoch in epochs),
+            "bytes": sum(self._storage.size(name) for name in names),
+            "damage": self._damage(),
+        }
+
+    def _damage(self) -> list[str]:
+        journals = [f"{name}: {text}" for name, texts in self._catalog.damage.items() for text in texts]
+        return ([self._trouble] if self._trouble else []) + journals
+
+    def __repr__(self) -> str:
+        """Return what was tracked, and how much of it there is."""
+        epochs = self.epochs
+        rows = sum(epoch.rows for epoch in epochs)
+        unfinished = sum(not epoch.complete for epoch in epochs)
+        more = f", {unfinished} of them incomplete" if unfinished else ""
+        return f"Run({self.path!r}): {self.metric!r} by {self.label!r}, {len(epochs)} epochs{more}, {rows} samples"
+
+    # -- samples ------------------------------------------------------------------------------------------
+
+    def samples(
+        self,
+        mode: str | Iterable[str] | None = None,
+        ds_id: str | Iterable[str] | None = None,
+        epoch: int | Iterable[int] | None = None,
+        *,
+        columns: Iterable[str] = ("label", "value"),
+        all_attempts: bool = False,
+    ) -> Any:
+        """Return samples as an Arrow table.
+
+        Args:
+            mode: Modes: a name, several, ``"!name"`` for all but it, or None for all.
+            ds_id: Dataset ids, likewise.
+            epoch: Epochs or steps: one, several, or None for all.
+            columns: Which ones of label, value, mode, ds_id, epoch, session, rank and attempt. Labels and values are
+                the memory of the files; each other column takes 4 bytes a row.
+            all_attempts: Whether to return what was recorded of attempts that do not count, too: those that were
+                interrupted or done again.
+
+        Returns:
+            A pyarrow Table with a chunk for each batch that was written. Strings are dictionary-encoded. Nothing is
+            copied, unless labels or values are of several types.
+
+        Raises:
+            ImportError: pyarrow is not installed (extra ``record``).
+            KeyError: There is no such epoch.
+            ValueError: No such column, or labels of kinds that do not go together.
+
+        Warns:
+            LabelTrackWarning: Rows are damaged, and left out.
+        """
+        from labeltrack._export import table  # noqa: PLC0415 (pyarrow is an extra)
+
+        chosen = self._chosen(mode, ds_id, epoch, all_attempts=all_attempts)
+        result, found = table(self._storage, chosen, tuple(columns))
+        self._warn(found)
+        return result
+
+    def _chosen(self, mode: Any, ds_id: Any, epoch: Any, *, all_attempts: bool) -> list[tuple[Attempt, str, Source]]:
+        """Return the parts of a choice, each with its attempt and dataset."""
+        modes, ds_ids = Selection(mode, "mode"), Selection(ds_id, "ds_id")
+        steps = None if epoch is None else {check_step(e) for e in (epoch if isinstance(epoch, Iterable) else [epoch])}
+        of_mode = [one for one in self._catalog.epochs if one.mode in modes]
+        if isinstance(mode, str) and not of_mode:
+            raise missing_key(mode, {one.mode for one in self._catalog.epochs}, "recorded mode")
+        missing = (steps or set()) - {one.step for one in of_mode}
+        if missing:
+            raise missing_key(min(missing), sorted({one.step for one in of_mode}), "recorded epoch")
+        chosen = []
+        for one in of_mode:
+            if steps is None or one.step in steps:
+                attempts = (*one.attempts, *one.others) if all_attempts else one.attempts
+                for attempt in attempts:
+                    for segment, source in zip(attempt.segments, sources_of(self._catalog, attempt), strict=True):
+                        if segment.ds_id in ds_ids:
+                            chosen.append((attempt, segment.ds_id, source))
+        return chosen
+
+    def _warn(self, found: list[Found]) -> None:
+        """Warn about parts that are not intact, in one warning."""
+        bad = [one for one in found if one.message and (one.lost or not one.torn)]
+        damage = self._damage()
+        if bad or damage:
+            lost = sum(one.lost for one in bad)
+            texts = [f"{one.name}: {one.message} ({one.lost} rows lost, {one.rows} intact)" for one in bad] + damage
+            msg = f"{self.path} is damaged; {lost} rows are left out: {listing(texts, 3)}. See run.verify()"
+            warnings.warn(msg, LabelTrackWarning, stacklevel=3)
+
+    # -- recomputing --------------------------------------------------------------------------------------
+
+    def recompute(
+        self,
+        bounds: str | Iterable[str | None] | None = RECORDED,
+        label_mapping: Mapping[str, Any] | Literal["recorded"] | None = RECORDED,
+        *,
+        modes: str | Iterable[str] | None = None,
+        group: Mapping[Any, Hashable] | Callable[[Any], Hashable] | None = None,
+        nan_policy: NanPolicy | Literal["recorded"] = RECORDED,
+        incomplete: bool = False,
+        engine: Engine = "local",
+        threads: int | None = None,
+        progress: bool = True,
+    ) -> History:
+        """Compute the history from the samples.
+
+        Without arguments it is that of the tracker that recorded the run, bit for bit.
+
+        Args:
+            bounds: Bounds that pictures of the history show; those of the run by default.
+            label_mapping: ``{display name: label value}``; other labels are passed over. None keeps every label, and
+                ``"recorded"`` is the mapping that the run was tracked with.
+            modes: Modes: a name, several, ``"!name"`` for all but it, or None for all.
+            group: From labels to new labels, such as coarse classes, as a mapping or a function. It is asked once for
+                each label, not for each sample. Labels that a mapping does not have, or for which a function returns
+                None, are passed over. `label_mapping` then is of the new labels, and none by default.
+            nan_policy: What NaN samples do; as in the run by default.
+            incomplete: Whether to compute epochs, too, that did not end or of which samples could not be recorded.
+            engine: ``"local"``: this process. ``"dask"``: the current `dask.distributed` client, or a local cluster
+                if there is none. The same bits either way.
+            threads: How many threads share the work of ``"local"``; None chooses by the number of samples.
+            progress: Whether to show a bar on stderr, if that is a terminal and it takes longer than a second.
+
+        Returns:
+            The history, with the statistics of each mode, dataset and step.
+
+        Raises:
+            ImportError: Dask is not installed (extra ``dask``).
+            KeyError: There is no such mode.
+            TypeError: Labels of types that cannot be ordered among each other; or an argument of the wrong type.
+            ValueError: An unknown option, or NaN samples under ``"raise"``.
+
+        Warns:
+            LabelTrackWarning: Rows are damaged, epochs are incomplete, or no label of the mapping occurs.
+        """
+        names = self.bounds if bounds == RECORDED else tuple(bound.name for bound in resolve_all(bounds))
+        policy = self.nan_policy if nan_policy == RECORDED else check_nan_policy(nan_policy)
+        grouping = None if group is None else Grouping(group)
+        given = (None if group is not None else self.label_mapping) if label_mapping == RECORDED else label_mapping
+        mapping = None if given is None else LabelMapping(given)
+        threads = check_threads(threads)
+        if engine not in ("local", "dask"):
+            msg = f"engine: unknown option {engine!r}; allowed are 'local', 'dask'"
+            raise ValueError(msg)
+        epochs, passed = self._to_compute(modes, incomplete=incomplete)
+        entries = [(epoch, ds_id) for epoch in epochs for ds_id in epoch.ds_ids]
+        jobs = [
+            [source for attempt in epoch.attempts for source in sources_of(self._catalog, attempt, ds_id)]
+            for epoch, ds_id in entries
+        ]
+        only = mapping if grouping is None else None
+        total = sum(source.rows or 0 for job in jobs for source in job)
+        with Progress("Recomputing", total, "samples", wanted=progress) as bar:
+            if engine == "dask":
+                from labeltrack._dask import reduce_on_cluster  # noqa: PLC0415 (an extra)
+
+                results = reduce_on_cluster(self._storage, jobs, mapping=only, nan_policy=policy, on_rows=bar.advance)
+            else:
+                results = (
+                    reduce_sources(
+                        self._storage, job, mapping=only, nan_policy=policy, threads=threads, on_rows=bar.advance
+                    )
+                    for job in jobs
+                )
+            history = History(metric=self.metric, label=self.label, bounds=names)
+            found: list[Found] = []
+            computed: dict[tuple[str, int], dict[str, LabelStats]] = {}
+            for (epoch, ds_id), (stats, of_part) in zip(entries, results, strict=True):
+                found += of_part
+                final = stats if grouping is None else grouping.apply(stats, mapping)
+                _check(final, epoch, ds_id)
+                if len(final):
+                    computed.setdefault((epoch.mode, epoch.step), {})[ds_id] = final
+        for (mode, step), parts in computed.items():
+            history.add_all(step, parts, mode=mode)
+        self._warn(found)
+        self._warn_of(passed, mapping, history, total)
+        return history
+
+    def _to_compute(self, modes: Any, *, incomplete: bool) -> tuple[list[Epoch], list[Epoch]]:
+        """Return the epochs to compute, and those that are left out for being incomplete."""
+        selection = Selection(modes, "modes")
+        known = {epoch.mode for epoch in self._catalog.epochs}
+        if isinstance(modes, str) and known and not any(mode in selection for mode in known):
+            raise missing_key(modes, known, "recorded mode")
+        chosen = [epoch for epoch in self._catalog.epochs if epoch.mode in selection and epoch.attempts]
+        return (
+            [epoch for epoch in chosen if epoch.complete or incomplete],
+            [epoch for epoch in chosen if not epoch.complete and not incomplete],
+        )
+
+    def _warn_of(self, passed: list[Epoch], mapping: LabelMapping | None, history: History, rows: int) -> None:
+        if passed:
+            names = listing([f"{epoch.mode} {epoch.step}" for epoch in passed], 5)
+            msg = (
+                f"{len(passed)} epochs are left out because they did not end, or samples could not be recorded: "
+                f"{names}; recompute(incomplete=True) takes what there is of them"
+            )
+            warnings.warn(msg, LabelTrackWarning, stacklevel=3)
+        if mapping is not None and rows and not len(history):
+            msg = f"no recorded sample has a label of label_mapping: it maps {listing(mapping.labels)}"
+            warnings.warn(msg, LabelTrackWarning, stacklevel=3)
+
+    # -- health -------------------------------------------------------------------------------------------
+
+    def verify(self, *, progress: bool = True) -> _verify.Verification:
+        """Compare every checksum, of all attempts.
+
+        Args:
+            progress: Whether to show a bar on stderr, if that is a terminal and it takes longer than a second.
+
+        Returns:
+            What is intact, torn, corrupt, missing or still being written, file by file, with rows counted.
+        """
+        return _verify.verify(self._storage, self._catalog, self._trouble, progress=progress)
+
+    def repair(self) -> list[str]:
+        """Close parts that a crash left open, so that other programs can read them.
+
+        The rows that were complete are kept; the torn end behind them, which is no row, is cut off. Parts that a
+        process is still writing, and parts in which a checksum does not agree, are left alone.
+
+        Returns:
+            Names of the files that were closed.
+
+        Raises:
+            ImportError: pyarrow is not installed (extra ``record``).
+            OSError: A file cannot be written; nothing is lost.
+            ValueError: The run is not in a folder of this machine.
+        """
+        closed = _verify.repair(self._storage, self._catalog)
+        self._catalog = Catalog(self._storage)
+        return closed
+
+
+def _check(stats: LabelStats, epoch: Epoch, ds_id: str) -> None:
+    try:
+        stats.check_finite()
+    except ValueError as error:
+        of = f" of ds_id {ds_id!r}" if ds_id else ""
+        msg = f"mode {epoch.mode!r}, step {epoch.step}{of}: {error}"
+        raise ValueError(msg) from None

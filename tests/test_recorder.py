@@ -1,0 +1,827 @@
+"""Recording: what lands in the folder, resuming, several processes, failures that training does not feel."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+
+import numpy as np
+import pytest
+import xxhash
+
+import labeltrack as lt
+from labeltrack import recorder as recorder_module
+
+pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
+
+
+def batch(n=256, labels=10, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, labels, n).astype(np.int32), rng.normal(size=n).astype(np.float32)
+
+
+def same(one, other):
+    """Return whether two histories are equal, bit for bit, in the same order."""
+    first, second = list(one.items()), list(other.items())
+    if [key for key, _ in first] != [key for key, _ in second]:
+        return False
+    for (_, a), (_, b) in zip(first, second, strict=True):
+        x, y = a.columns(), b.columns()
+        for name in x:
+            if x[name].dtype != y[name].dtype and name not in ("label", "name"):
+                return False
+            if x[name].tobytes() != y[name].astype(x[name].dtype).tobytes():
+                return False
+        if a.nan_count.tolist() != b.nan_count.tolist():
+            return False
+    return True
+
+
+def parts(path):
+    return sorted(str(p.relative_to(path)) for p in path.rglob("part-*"))
+
+
+# -- options ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"path": 3}, TypeError, "a folder, given as a string or path, got int"),
+        ({"path": b"x"}, TypeError, "got bytes"),
+        ({"path": "s3://bucket/run"}, ValueError, "a folder of this machine"),
+        ({"fsync": "always"}, ValueError, "'never', 'epoch', 'flush'"),
+        ({"flush_rows": 100}, ValueError, "from 1024 to 1048576, got 100"),
+        ({"flush_rows": 1e5}, ValueError, "flush_rows must be an integer"),
+        ({"flush_rows": True}, ValueError, "flush_rows must be an integer"),
+        ({"world_size": 0}, ValueError, "world_size must be an integer"),
+        ({"rank": 2, "world_size": 2}, ValueError, "rank must be an integer from 0 to 1, got 2"),
+    ],
+)
+def test_a_wrong_option_is_explained(tmp_path, options, error, message):
+    with pytest.raises(error, match=message):
+        lt.Recording(**{"path": tmp_path, **options})
+
+
+def test_rank_and_world_size_come_from_the_launcher(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert (lt.Recording(tmp_path).rank, lt.Recording(tmp_path).world_size) == (3, 8)
+    assert (lt.Recording(tmp_path, rank=0, world_size=1).rank, lt.Recording(tmp_path, rank=0).world_size) == (0, 8)
+
+
+def test_without_recording_nothing_is_loaded_and_flush_and_close_do_nothing():
+    code = (
+        "import sys, labeltrack as lt; t = lt.LabelTracker('y', 'ce'); t.update([0], [1.0]); t.flush(); t.close(); "
+        "print('pyarrow' in sys.modules, 'xxhash' in sys.modules, len(t.end_epoch(1)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.split() == ["False", "False", "1"]
+
+
+@pytest.mark.parametrize("module", ["pyarrow", "xxhash"])
+def test_what_is_missing_is_said_when_the_tracker_is_made(tmp_path, monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf'need {module}: pip install "labeltrack\[record\]"'):
+        lt.LabelTracker("y", "ce", record_to=tmp_path / "run")
+
+
+# -- what is written --------------------------------------------------------------------------------------
+
+
+def test_parts_lie_where_their_epoch_is(tmp_path):
+    run = tmp_path / "deep" / "run"
+    tracker = lt.LabelTracker("y", "ce", record_to=run)
+    for step in (1, 2, 10, 30):
+        tracker.update(*batch(seed=step))
+        tracker.update(*batch(seed=step), mode="eval", ds_id="a/b")
+        tracker.end_epoch(step)
+        tracker.end_epoch(step, mode="eval")
+    tracker.close()
+    names = parts(run)
+    assert [name.rpartition("/")[0] for name in names] == [
+        f"mode={mode}/ds_id={ds_id}/epoch={step}"
+        for mode, ds_id in (("eval", "a%2Fb"), ("train", ""))
+        for step in (1, 10, 2, 30)
+    ]
+    assert all(name.endswith(".arrow") for name in names)
+    assert sorted(p.name for p in (run / "mode=train" / "ds_id=").iterdir()) == [
+        f"epoch={s}" for s in (1, 10, 2, 30)
+    ]
+
+
+def test_a_batch_is_written_every_so_many_rows_and_says_what_it_is(tmp_path):
+    tracker = lt.LabelTracker("y", "ce", record_to=lt.Recording(tmp_path / "run", flush_rows=1024))
+    rows = [batch(256, seed=i) for i in range(10)]
+    for labels, values in rows:
+        tracker.update(labels, values)
+    tracker.end_epoch(5)
+    tracker.close()
+    (name,) = parts(tmp_path / "run")
+    with pa.ipc.open_file(tmp_path / "run" / name) as reader:
+        sizes, said = [], []
+        for i in range(reader.num_record_batches):
+            got, metadata = reader.get_batch_with_custom_metadata(i)
+            sizes.append(got.num_rows)
+            said.append(metadata)
+        meta = reader.schema.metadata
+        table = reader.read_all()
+    assert sizes == [1280, 1280, 0]  # when there are as many, with all of the batch that brought them
+    assert said[-1][b"step"] == b"5"
+    assert [one[b"seq"] for one in said] == [b"0", b"1", b"2"]
+    assert {k: meta[k] for k in (b"mode", b"ds_id", b"session", b"rank", b"kind", b"hash")} == {
+        b"mode": b"train",
+        b"ds_id": b"",
+        b"session": b"1",
+        b"rank": b"0",
+        b"kind": b"integer",
+        b"hash": b"xxh3_64",
+    }
+    np.testing.assert_array_equal(table["label"].to_numpy(), np.concatenate([labels for labels, _ in rows]))
+    np.testing.assert_array_equal(table["value"].to_numpy(), np.concatenate([values for _, values in rows]))
+
+
+def test_words_stand_in_the_journal_before_the_codes_that_use_them(tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    order = []
+    append, write = recorder_module.Journal.append, recorder_module.PartWriter.write
+    monkeypatch.setattr(
+        recorder_module.Journal,
+        "append",
+        lambda self, event, *, sync, **said: (order.append((event, sync)), append(self, event, sync=sync, **said))[1],
+    )
+    monkeypatch.setattr(
+        recorder_module.PartWriter, "write", lambda *args: (order.append(("rows", len(args[1]))), write(*args))[1]
+    )
+    recording = lt.Recording(run, flush_rows=1024, fsync="never")
+    with lt.LabelTracker("y", "ce", record_to=recording) as tracker:
+        tracker.update(["a", "b"] * 512, np.zeros(1024))
+        tracker.update(["c\ud800", "b"] * 512, np.zeros(1024))
+        tracker.end_epoch(1)
+    interesting = [one for one in order if one[0] in ("words", "rows") and one != ("rows", 0)]
+    assert interesting == [("words", True), ("rows", 1024), ("words", True), ("rows", 1024)]
+    lines = [line.split(" ", 1) for line in (run / "journal-0001-0000.log").read_text().splitlines()]
+    assert all(said == xxhash.xxh3_64_hexdigest(text.encode()) for said, text in lines)
+    words = [json.loads(text) for _, text in lines if json.loads(text)["event"] == "words"]
+    assert [(line["first"], line["words"]) for line in words] == [(0, ["a", "b"]), (2, ["c\ud800"])]
+    labels = lt.open_run(run).recompute(progress=False).at(1).labels
+    assert labels.tolist() == ["a", "b", "c\ud800"]
+
+
+def test_many_and_long_words_take_several_lines(tmp_path):
+    words = [f"{i:06d}" for i in range(10_000)] + ["x" * 200_000, "y" * 200_000, "z"]
+    with lt.LabelTracker("y", "ce", record_to=tmp_path / "run") as tracker:
+        tracker.update(words, np.arange(len(words)))
+        live = tracker.end_epoch(1)
+    journal = (tmp_path / "run" / "journal-0001-0000.log").read_text()
+    assert journal.count('"words"') >= 8
+    assert lt.open_run(tmp_path / "run").recompute(progress=False).at(1).labels.tolist() == live.labels.tolist()
+
+
+@pytest.mark.parametrize("fsync", ["never", "epoch", "flush"])
+def test_the_policy_says_when_the_disk_is_waited_for(tmp_path, monkeypatch, fsync):
+    synced = []
+    sync = recorder_module.PartWriter.sync
+    monkeypatch.setattr(recorder_module.PartWriter, "sync", lambda self: (synced.append("flush"), sync(self)))
+    fsync_of_os = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append("fsync"), fsync_of_os(fd)))
+    recording = lt.Recording(tmp_path / "run", flush_rows=1024, fsync=fsync)
+    with lt.LabelTracker("y", "ce", record_to=recording) as tracker:
+        synced.clear()
+        tracker.update(*batch(2048))
+        tracker.flush()
+        before = synced.count("flush")
+        synced.clear()
+        tracker.end_epoch(1)
+        tracker.flush()
+        ended = synced.count("fsync")
+    assert bool(before) == (fsync == "flush")
+    assert bool(ended) == (fsync != "never")
+
+
+def test_parts_do_not_grow_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(recorder_module, "LARGEST_PART", 20_000)
+    with lt.LabelTracker("y", "ce", record_to=lt.Recording(tmp_path / "run", flush_rows=1024)) as tracker:
+        for i in range(40):
+            tracker.update(*batch(seed=i))
+        tracker.end_epoch(1)
+        tracker.update(*batch())
+        tracker.end_epoch(2)
+    assert len(parts(tmp_path / "run")) == 5
+    assert same(lt.open_run(tmp_path / "run").recompute(progress=False), tracker.history)
+
+
+# -- the same bits ----------------------------------------------------------------------------------------
+
+
+def random_labels(rng, kind, n):
+    if kind == "bool":
+        return rng.integers(0, 2, n).astype(bool)
+    if kind == "uint64":
+        return rng.integers(0, 5, n).astype(np.uint64) + np.uint64(2**63)
+    if kind == "float":
+        return rng.integers(-3, 4, n) / np.float32(4) * rng.choice([-1.0, 1.0])
+    if kind == "str":
+        return rng.choice(["ä", "b", "", "long word", "x" * 40], n)
+    if kind == "list":
+        return rng.choice(["b", "q", "r"], n).tolist()
+    if kind == "bytes":
+        return rng.choice([b"\xff", b"b"], n)
+    if kind == "sparse":
+        return rng.choice([-(2**60), 5, 2**61], n)
+    return rng.integers(0 if kind[0] == "u" else -20, 100, n).astype(kind)
+
+
+KINDS = {
+    "whole": ["bool", "uint8", "int8", "int16", "int32", "int64", "sparse"],
+    "natural": ["uint8", "uint32", "uint64", "bool"],
+    "float": ["float"],
+    "str": ["str", "list"],
+    "bytes": ["bytes"],
+}
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_history_comes_out_bit_for_bit(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    run = tmp_path / "run"
+    family = list(KINDS)[seed % len(KINDS)]
+    mapping = None
+    if rng.random() < 0.3:
+        some = random_labels(rng, KINDS[family][0], 2)
+        mapping = {"one": some[0], **({"two": some[1]} if some[1] != some[0] else {})}
+    tracker = lt.LabelTracker(
+        *("y", "ce", mapping),
+        bounds=["std", "range"],
+        nan_policy=str(rng.choice(["propagate", "omit"])),
+        max_buffer_bytes=int(rng.choice([30_000, 200_000, 2**28])),
+        record_to=lt.Recording(run, flush_rows=int(rng.choice([1024, 3000])), fsync="never"),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lt.LabelTrackWarning)  # nothing of the mapping may occur
+        for step in range(1, 5):
+            for _ in range(rng.integers(1, 12)):
+                n = int(rng.integers(0, 3000))
+                values = rng.normal(size=n) * 10.0 ** rng.integers(-30, 30)
+                values[rng.random(n) < 0.001] = rng.choice([np.nan, np.inf, -np.inf])
+                dtype = rng.choice(["f2", "f4", "f8", "i4", "?"])
+                with np.errstate(over="ignore", invalid="ignore"):
+                    values = values.astype(dtype)
+                labels = random_labels(rng, str(rng.choice(KINDS[family])), n)
+                tracker.update(
+                    labels, values, mode=str(rng.choice(["train", "eval"])), ds_id=str(rng.choice(["", "a", "b/.."]))
+                )
+            if rng.random() < 0.2:
+                tracker.reset()
+            tracker.end_epoch(3 * step)
+            if rng.random() < 0.7:
+                tracker.end_epoch(step, mode="eval")
+            if rng.random() < 0.2:
+                tracker.update(*batch(50) if family in ("whole",) else (random_labels(rng, KINDS[family][0], 50), np.ones(50)))
+                tracker.end_epoch(3 * step, replace=True)
+        tracker.close()
+        history = lt.open_run(run).recompute(progress=False, threads=int(rng.integers(1, 4)))
+    assert same(history, tracker.history)
+    assert (history.bounds, history.metric, history.label) == (("std", "range"), "ce", "y")
+    verification = lt.open_run(run).verify(progress=False)
+    assert verification.ok, verification
+
+
+def test_a_batch_larger_than_all_the_memory_is_recorded_before_the_caller_has_it_back(tmp_path):
+    tracker = lt.LabelTracker("y", "ce", max_buffer_bytes=5000, record_to=tmp_path / "run")
+    labels, values = batch(50_000)
+    tracker.update(labels, values)
+    labels[:], values[:] = 99, 99  # memory that the caller uses again
+    tracker.update(*batch(100, seed=1))
+    tracker.end_epoch(1)
+    tracker.close()
+    assert same(lt.open_run(tmp_path / "run").recompute(progress=False), tracker.history)
+    assert lt.open_run(tmp_path / "run").samples()["label"].to_numpy().max() < 10
+
+
+def test_training_waits_only_when_all_the_memory_is_still_to_be_written(tmp_path, monkeypatch):
+    gate = threading.Event()
+    write = recorder_module.PartWriter.write
+
+    def slow(self, *args):
+        gate.wait(60)
+        return write(self, *args)
+
+    monkeypatch.setattr(recorder_module.PartWriter, "write", slow)
+    recording = lt.Recording(tmp_path / "run", flush_rows=1024)
+    tracker = lt.LabelTracker("y", "ce", max_buffer_bytes=8 * 16_384, record_to=recording)
+    for i in range(64):  # exactly the memory there may be
+        tracker.update(*batch(seed=i))
+    waiting = threading.Thread(target=lambda: [tracker.update(*batch(seed=i)) for i in range(64, 100)])
+    waiting.start()
+    waiting.join(0.3)
+    assert waiting.is_alive()
+    gate.set()
+    waiting.join(60)
+    assert not waiting.is_alive()
+    tracker.end_epoch(1)
+    tracker.close()
+    assert tracker.history.at(1).count.sum() == 25_600
+    assert same(lt.open_run(tmp_path / "run").recompute(progress=False), tracker.history)
+
+
+# -- going on ---------------------------------------------------------------------------------------------
+
+
+def train(run, steps, *, seed=0, tracker=None, **options):
+    tracker = tracker or lt.LabelTracker("y", "ce", record_to=run, **options)
+    for step in steps:
+        tracker.update(*batch(seed=seed + step))
+        tracker.end_epoch(step)
+    return tracker
+
+
+def test_a_run_goes_on_and_what_is_done_again_replaces(tmp_path):
+    run = tmp_path / "run"
+    first = train(run, [1, 2, 3])
+    first.update(*batch(seed=77))  # of an epoch that does not end
+    first.close()
+    second = lt.LabelTracker("y", "ce", record_to=run)
+    second.load_state_dict(first.state_dict())
+    second.reset()
+    train(run, [4], tracker=second, seed=100)
+    second.update(*batch(seed=500))
+    second.end_epoch(2, replace=True)
+    second.close()
+    opened = lt.open_run(run)
+    assert same(opened.recompute(progress=False), second.history)
+    epochs = {epoch.step: epoch for epoch in opened.epochs}
+    assert sorted(epochs) == [1, 2, 3, 4]
+    assert all(epoch.complete for epoch in epochs.values())
+    assert (epochs[2].other_attempts, epochs[4].other_attempts, opened.info()["sessions"]) == (1, 1, 2)
+    np.testing.assert_array_equal(opened.samples(epoch=2)["value"].to_numpy(), batch(seed=500)[1])
+    every = opened.samples(epoch=2, all_attempts=True, columns=["value", "session", "attempt"])
+    assert every.num_rows == 512
+    assert set(every["session"].to_pylist()) == {1, 2}
+    assert opened.samples(epoch=4, all_attempts=True).num_rows == 256 * 2
+
+
+def test_samples_of_the_running_epoch_are_part_of_the_state_and_recorded_again(tmp_path):
+    run = tmp_path / "run"
+    first = lt.LabelTracker("y", "ce", record_to=run)
+    first.update(["a", "b"], [1.0, 2.0])
+    state = first.state_dict()
+    first.update(["z"], [9.0])
+    first.close()
+    second = lt.LabelTracker("y", "ce", record_to=run)
+    second.update(["q", "a"], [5.0, 5.0])  # is replaced by the state
+    second.load_state_dict(state)
+    second.update(["b", "c"], [3.0, 4.0])
+    second.end_epoch(1)
+    second.close()
+    opened = lt.open_run(run)
+    assert same(opened.recompute(progress=False), second.history)
+    assert opened.samples()["label"].to_pylist() == ["a", "b", "b", "c"]
+
+
+def test_folded_samples_of_a_state_are_missed_and_said_to_be(tmp_path):
+    first = lt.LabelTracker("y", "ce", max_buffer_bytes=4000)
+    for i in range(10):
+        first.update(*batch(seed=i))
+    second = lt.LabelTracker("y", "ce", record_to=tmp_path / "run")
+    second.load_state_dict(first.state_dict())
+    with pytest.warns(lt.LabelTrackWarning, match="samples of mode 'train' as statistics only"):
+        second.end_epoch(1)
+    second.close()
+    (epoch,) = lt.open_run(tmp_path / "run").epochs
+    assert not epoch.complete
+    assert epoch.lost + epoch.rows == 2560
+    assert epoch.lost > 0
+
+
+def test_an_unfinished_epoch_is_written_when_the_tracker_goes(tmp_path):
+    tracker = lt.LabelTracker("y", "ce", record_to=tmp_path / "run")
+    tracker.update(*batch())
+    del tracker
+    gc.collect()
+    opened = lt.open_run(tmp_path / "run")
+    assert not opened.epochs[0].complete
+    assert opened.samples().num_rows == 256
+    assert opened.verify(progress=False).ok
+    with pytest.warns(lt.LabelTrackWarning, match=r"1 epochs are left out.*'train 1'.*incomplete=True"):
+        assert len(opened.recompute(progress=False)) == 0
+    assert opened.recompute(progress=False, incomplete=True).at(1).count.sum() == 256
+
+
+def test_what_is_left_is_written_when_the_process_ends(tmp_path):
+    code = (
+        "import sys, numpy as np, labeltrack as lt\n"
+        "tracker = lt.LabelTracker('y', 'ce', record_to=sys.argv[1])\n"
+        "tracker.update(np.arange(500) % 7, np.ones(500)); tracker.end_epoch(1)\n"
+        "tracker.update(np.arange(300) % 7, np.ones(300))\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code, tmp_path / "run"], check=True)
+    opened = lt.open_run(tmp_path / "run")
+    assert [(epoch.step, epoch.complete) for epoch in opened.epochs] == [(1, True), (2, False)]
+    assert opened.samples(epoch=2).num_rows == 300
+    assert opened.verify(progress=False).ok
+
+
+def test_after_close_statistics_go_on_and_a_warning_says_that_nothing_is_recorded(tmp_path):
+    tracker = train(tmp_path / "run", [1])
+    tracker.close()
+    tracker.close()
+    with pytest.warns(lt.LabelTrackWarning, match="after close"):
+        train(None, [2], tracker=tracker)
+    assert tracker.history.steps() == [1, 2]
+    assert lt.open_run(tmp_path / "run").recompute(progress=False).steps() == [1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metric": "acc"}, "a run of metric 'ce', and this is metric 'acc'"),
+        ({"label": "site"}, "a run of label 'y'"),
+        ({"label_mapping": {"one": 1}}, "a run of label_mapping None"),
+        ({"nan_policy": "omit"}, "a run of nan_policy 'propagate'"),
+    ],
+)
+def test_a_run_goes_on_only_with_the_same(tmp_path, options, message):
+    train(tmp_path / "run", [1]).close()
+    with pytest.raises(ValueError, match=message):
+        lt.LabelTracker(**{"label": "y", "metric": "ce", **options}, record_to=tmp_path / "run")
+    train(tmp_path / "run", [2], bounds="range").close()  # and the failed one holds no lock
+    assert lt.open_run(tmp_path / "run").bounds == ("range",)
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"not empty, and there is no recorded run in it.*folder of its own"):
+        lt.LabelTracker("y", "ce", record_to=tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        lt.LabelTracker("y", "ce", record_to=tmp_path / "file")
+
+
+# -- several processes ------------------------------------------------------------------------------------
+
+
+def test_a_second_writer_by_mistake_is_detected(tmp_path):
+    tracker = train(tmp_path / "run", [1])
+    with pytest.raises(RuntimeError, match=r"another process is recording to .*run as number 0"):
+        lt.LabelTracker("y", "ce", record_to=tmp_path / "run")
+    with pytest.raises(RuntimeError, match="RANK and WORLD_SIZE"):
+        lt.LabelTracker("y", "ce", record_to=lt.Recording(tmp_path / "run", rank=1, world_size=2))
+    code = "import sys, labeltrack as lt; lt.LabelTracker('y', 'ce', record_to=sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "run"], capture_output=True, text=True, check=False
+    )
+    assert "another process is recording" in done.stderr
+    train(None, [2], tracker=tracker).close()
+    assert same(lt.open_run(tmp_path / "run").recompute(progress=False), tracker.history)
+
+
+def test_a_copy_does_not_record_and_says_so(tmp_path):
+    tracker = train(tmp_path / "run", [1])
+    with pytest.warns(lt.LabelTrackWarning, match="this copy of a tracker does not record: another process"):
+        copy = pickle.loads(pickle.dumps(tracker))
+    train(None, [2], tracker=copy)
+    assert copy.history.steps() == [1, 2]
+    tracker.close()
+    again = pickle.loads(pickle.dumps(tracker))  # as in a process that is started anew
+    train(None, [2], tracker=again).close()
+    assert same(lt.open_run(tmp_path / "run").recompute(progress=False), again.history)
+
+
+def test_a_child_that_is_forked_neither_records_nor_keeps_the_run(tmp_path):
+    tracker = train(tmp_path / "run", [1])
+    tracker.update(*batch(seed=3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads: data loaders do it
+        child = os.fork()
+    if not child:
+        try:
+            tracker.update(*batch(seed=4))
+            tracker.end_epoch(2)
+            tracker.close()
+            time.sleep(3)  # outlives the parent's recording
+        finally:
+            os._exit(0)
+    tracker.end_epoch(2)
+    tracker.close()
+    train(tmp_path / "run", [3]).close()
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert lt.open_run(tmp_path / "run").samples(epoch=2).num_rows == 256
+
+
+def ranks(run, size, **options):
+    return [
+        lt.LabelTracker("y", "ce", record_to=lt.Recording(run, rank=rank, world_size=size, **options))
+        for rank in range(size)
+    ]
+
+
+def test_several_ranks_record_one_run(tmp_path):
+    run = tmp_path / "run"
+    alone = lt.LabelTracker("y", "ce")
+    for launch, steps in enumerate(([1, 2], [3])):
+        trackers = ranks(run, 3)
+        for step in steps:
+            for rank, tracker in enumerate(trackers):
+                data = batch(seed=10 * step + rank)
+                tracker.update(*data)
+                tracker.end_epoch(step)
+                alone.update(*data)
+            alone.end_epoch(step)
+            trackers[0].update(*batch(seed=step), mode="eval")  # the first one evaluates for all
+            trackers[0].end_epoch(step, mode="eval")
+            alone.update(*batch(seed=step), mode="eval")
+            alone.end_epoch(step, mode="eval")
+        for tracker in trackers:
+            tracker.close()
+        assert lt.open_run(run).info()["sessions"] == launch + 1
+    opened = lt.open_run(run)
+    assert all(epoch.complete for epoch in opened.epochs)
+    assert same(opened.recompute(progress=False), alone.history)
+
+
+def test_ranks_with_words_of_their_own_go_together(tmp_path):
+    trackers = ranks(tmp_path / "run", 2)
+    trackers[0].update(["a", "b"], [1.0, 2.0])
+    trackers[1].update(["b", "c"], [3.0, 4.0])
+    for tracker in trackers:
+        tracker.end_epoch(1)
+        tracker.close()
+    stats = lt.open_run(tmp_path / "run").recompute(progress=False).at(1)
+    assert dict(zip(stats.labels.tolist(), stats.mean.tolist(), strict=True)) == {"a": 1.0, "b": 2.5, "c": 4.0}
+
+
+def test_an_epoch_that_one_rank_did_not_end_is_not_mixed_with_an_older_launch(tmp_path):
+    run = tmp_path / "run"
+    for launch in (0, 1):
+        trackers = ranks(run, 2)
+        for step in (1, 2):
+            for rank, tracker in enumerate(trackers):
+                tracker.update(*batch(seed=100 * launch + 10 * step + rank))
+                if (launch, step, rank) != (1, 2, 1):
+                    tracker.end_epoch(step)
+        for tracker in trackers:
+            tracker.flush()
+            recorder = tracker._recorder  # killed: neither an end in the journal nor a closed part
+            recorder._pool.shutdown()
+            recorder._pool = None
+            recorder._lock.release()
+    opened = lt.open_run(run)
+    assert [(epoch.step, epoch.complete) for epoch in opened.epochs] == [(2, True), (1, True)]
+    expected = {
+        1: [batch(seed=110 + rank)[1] for rank in (0, 1)],  # the new launch
+        2: [batch(seed=20 + rank)[1] for rank in (0, 1)],  # the old one: the new one lacks a rank
+    }
+    for step, values in expected.items():
+        np.testing.assert_array_equal(opened.samples(epoch=step)["value"].to_numpy(), np.concatenate(values))
+
+
+# -- failures ---------------------------------------------------------------------------------------------
+
+
+def fail_times(monkeypatch, times, error):
+    write = recorder_module.PartWriter.write
+    left = [times]
+
+    def failing(self, *args):
+        if left[0] > 0:
+            left[0] -= 1
+            raise error
+        return write(self, *args)
+
+    monkeypatch.setattr(recorder_module.PartWriter, "write", failing)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("anything")])
+def test_a_failure_costs_one_warning_and_an_epoch_of_the_run(tmp_path, monkeypatch, error):
+    run = tmp_path / "run"
+    reference = lt.LabelTracker("y", "ce")
+    tracker = lt.LabelTracker("y", "ce", record_to=lt.Recording(run, flush_rows=1024))
+    with pytest.warns(lt.LabelTrackWarning) as caught:
+        for step in (1, 2, 3, 4):
+            if step == 2:
+                fail_times(monkeypatch, 1, error)
+            for i in range(20):
+                for one in (tracker, reference):
+                    one.update(*batch(seed=100 * step + i))
+            for one in (tracker, reference):
+                one.end_epoch(step)
+            tracker.flush()
+    assert len(caught) == 1
+    assert str(error) in str(caught[0].message)
+    assert "Training and statistics go on" in str(caught[0].message)
+    assert caught[0].filename == __file__
+    tracker.close()
+    assert same(tracker.history, reference.history)
+    opened = lt.open_run(run)
+    assert [(e.step, e.complete, e.rows + e.lost) for e in opened.epochs] == [
+        (step, step != 2, 5120) for step in (1, 2, 3, 4)
+    ]
+    with pytest.warns(lt.LabelTrackWarning, match="'train 2'"):
+        history = opened.recompute(progress=False)
+    assert history.steps() == [1, 3, 4]
+    assert same_entries(history, reference.history, [1, 3, 4])
+    assert opened.info()["incomplete"] == [["train", 2]]
+
+
+def same_entries(one, other, steps):
+    return all(one.at(step).std.tobytes() == other.at(step).std.tobytes() for step in steps)
+
+
+def test_a_journal_that_cannot_be_written_leaves_the_epoch_incomplete(tmp_path, monkeypatch):
+    tracker = lt.LabelTracker("y", "ce", record_to=tmp_path / "run")
+    append = recorder_module.Journal.append
+
+    def failing(self, event, **said):
+        if event == "epoch" and said["step"] == 1:
+            raise OSError(28, "No space left on device")
+        return append(self, event, **said)
+
+    monkeypatch.setattr(recorder_module.Journal, "append", failing)
+    with pytest.warns(lt.LabelTrackWarning, match="No space left"):
+        train(None, [1, 2], tracker=tracker)
+        tracker.flush()
+    tracker.close()
+    opened = lt.open_run(tmp_path / "run")
+    assert [(epoch.step, epoch.complete) for epoch in opened.epochs] == [(2, True), (1, False)]
+    assert opened.samples(epoch=1).num_rows == 256
+
+
+def test_words_that_could_not_be_written_are_written_with_the_next_epoch(tmp_path, monkeypatch):
+    tracker = lt.LabelTracker("y", "ce", record_to=tmp_path / "run")
+    append = recorder_module.Journal.append
+    left = [1]
+
+    def failing(self, event, **said):
+        if event == "words" and left[0]:
+            left[0] -= 1
+            raise OSError(28, "No space left on device")
+        return append(self, event, **said)
+
+    monkeypatch.setattr(recorder_module.Journal, "append", failing)
+    with pytest.warns(lt.LabelTrackWarning, match="No space left"):
+        for step in (1, 2):
+            tracker.update(["a", "b", "c"], [1.0, 2.0, 3.0])
+            tracker.end_epoch(step)
+            tracker.flush()
+    tracker.close()
+    opened = lt.open_run(tmp_path / "run")
+    assert [(epoch.step, epoch.complete) for epoch in opened.epochs] == [(1, False), (2, True)]
+    assert opened.samples(epoch=2)["label"].to_pylist() == ["a", "b", "c"]
+
+
+def test_a_folder_that_vanishes_is_not_made_anew(tmp_path):
+    run = tmp_path / "run"
+    tracker = train(run, [1])
+    tracker.flush()
+    shutil.rmtree(run)
+    with pytest.warns(lt.LabelTrackWarning, match="was deleted"):
+        train(None, [2, 3], tracker=tracker)
+        tracker.flush()
+    tracker.close()
+    assert not run.exists()
+    assert tracker.history.steps() == [1, 2, 3]
+
+
+FULL = """
+import resource, signal, sys, warnings, numpy as np, labeltrack as lt
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+tracker = lt.LabelTracker("y", "ce", record_to=lt.Recording(sys.argv[1], flush_rows=1024))
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for step in (1, 2, 3):
+        for i in range(10 if step != 2 else 100):
+            tracker.update(np.full(256, i, np.int32), np.full(256, step, np.float32))
+        if step == 1:
+            tracker.flush()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+        tracker.end_epoch(step)
+        tracker.flush()
+    tracker.close()
+print(len(caught), [int(tracker.history.at(s).count.sum()) for s in (1, 2, 3)])
+print(caught[0].message)
+"""
+
+
+def test_a_full_disk_tears_one_epoch(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, tmp_path / "run"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[0] == "1 [2560, 25600, 2560]"
+    assert "File too large" in done.stdout
+    opened = lt.open_run(tmp_path / "run")
+    assert [(e.step, e.complete, e.rows + e.lost) for e in opened.epochs] == [
+        (1, True, 2560),
+        (2, False, 25_600),
+        (3, True, 2560),
+    ]
+    found = opened.samples(epoch=2)
+    values = found["value"].to_numpy()
+    assert 10_000 < found.num_rows == opened.epochs[1].rows < 13_000
+    assert found.num_rows % 256 == 0
+    assert set(values.tolist()) == {2.0}
+    np.testing.assert_array_equal(found["label"].to_numpy(), np.repeat(np.arange(100), 256)[: found.num_rows])
+    verification = opened.verify(progress=False)
+    assert [segment.state for segment in verification.segments] == ["intact", "torn", "intact"]
+    assert not verification.ok
+
+
+KILLED = """
+import json, os, signal, sys, threading, time
+import numpy as np, pyarrow, pyarrow.ipc, xxhash
+import labeltrack as lt, labeltrack.recorder
+
+words = np.array(["w%d" % i for i in range(3000)])
+
+def record(run, pipe):
+    tracker = lt.LabelTracker("y", "ce", record_to=lt.Recording(run, flush_rows=1024, fsync="never"))
+    def report():
+        while True:
+            os.write(pipe, b"%d\\n" % tracker._recorder.rows_written)
+            time.sleep(0.0005)
+    threading.Thread(target=report, daemon=True).start()
+    n = 0
+    for step in range(1, 10_000):
+        for i in range(40):
+            rows = np.arange(n, n + 256)
+            tracker.update(words[rows % 3000], rows.astype(np.float32))
+            n += 256
+            time.sleep(0.0002)
+        tracker.end_epoch(step)
+
+for trial, wait in enumerate(json.loads(sys.argv[2])):
+    out, pipe = os.pipe()
+    child = os.fork()
+    if not child:
+        record("%s/run%d" % (sys.argv[1], trial), pipe)
+    os.close(pipe)
+    with open(out) as lines:
+        lines.readline()  # it is recording
+        time.sleep(wait)
+        os.kill(child, signal.SIGKILL)
+        told = lines.read().split("\\n")[:-1]
+    os.waitpid(child, 0)
+    print(max(map(int, told), default=0))
+"""
+
+
+def test_killed_at_any_moment_every_row_that_was_flushed_is_there(tmp_path):
+    waits = np.random.default_rng(3).uniform(0, 0.2, 200).tolist()
+    command = [sys.executable, "-c", KILLED, tmp_path, json.dumps(waits)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    flushed = [int(line) for line in done.stdout.split()]
+    assert len(flushed) == 200
+    for trial, rows in enumerate(flushed):
+        check_killed(tmp_path / f"run{trial}", rows)
+        if trial % 10 == 0:
+            check_resumed(tmp_path / f"run{trial}")
+
+
+def check_killed(run, flushed):
+    opened = lt.open_run(run)
+    total = 0
+    for epoch in sorted(opened.epochs, key=lambda epoch: epoch.step):
+        table = opened.samples(epoch=epoch.step)
+        n = table.num_rows
+        assert n == 40 * 256 if epoch.complete else n % 256 == 0
+        expected = np.arange(total, total + n)
+        np.testing.assert_array_equal(table["value"].to_numpy(), expected.astype(np.float32))
+        assert table["label"].to_pylist() == [f"w{i % 3000}" for i in expected]
+        total += n
+    assert total >= flushed
+    verification = opened.verify(progress=False)
+    assert {segment.state for segment in verification.segments} <= {"intact", "torn"}
+    assert verification.lost == 0
+
+
+def check_resumed(run):
+    opened = lt.open_run(run)
+    rows = {epoch.step: opened.samples(epoch=epoch.step).num_rows for epoch in opened.epochs}
+    complete = [epoch.step for epoch in opened.epochs if epoch.complete]
+    last = max(complete, default=0) + 1
+    with lt.LabelTracker("y", "ce", record_to=run) as tracker:
+        tracker.update(["w1", "new"], [1.0, 2.0])
+        tracker.end_epoch(last)
+    opened = lt.open_run(run)
+    assert [epoch.step for epoch in opened.epochs if epoch.complete] == [*complete, last]
+    torn = [segment.name for segment in opened.verify(progress=False).segments if segment.state == "torn"]
+    assert opened.repair() == torn
+    assert not [segment for segment in opened.verify(progress=False).segments if segment.state == "torn"]
+    for step in rows:
+        if step != last:
+            assert opened.samples(epoch=step).num_rows == rows[step]
+    both = opened.samples(epoch=last, all_attempts=True)
+    assert both.num_rows == 2 + rows.get(last, 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lt.LabelTrackWarning)  # a torn epoch behind the last
+        assert opened.recompute(progress=False).at(last).labels.tolist() == ["new", "w1"]
