@@ -8,6 +8,7 @@ several sessions the newest complete one counts, and nothing of one is ever mixe
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from labeltrack._storage import Storage
 
 Words = npt.NDArray[Any]
+_Vocabularies = dict[int, tuple[str, list[Any]]]
 
 
 @dataclass(frozen=True)
@@ -151,23 +153,19 @@ class Catalog:
             lines = read_journal(file)
         writer = self._writers[key] = _Writer(lines)
         damage = list(lines.damage)
-        words: dict[int, tuple[str, list[Any]]] = {}
+        words: _Vocabularies = {}
         for line in lines.lines:
             try:
                 self._take(key, writer, line, words)
             except (KeyError, TypeError, ValueError) as error:
                 damage.append(f"line {line['seq']} cannot be understood: {type(error).__name__} {error}")
-        for number, (kind, known) in words.items():
-            empty = np.empty(0, dtype=np.str_ if kind == STRING else np.bytes_)
-            self._words.setdefault(key, {})[str(number)] = np.array(known) if known else empty
+        self._words[key] = _arrays(words)
         if damage:
             self.damage[name] = damage
         if lines.torn:
             self.torn.append(name)
 
-    def _take(
-        self, key: tuple[int, int], writer: _Writer, line: dict[str, Any], words: dict[int, tuple[str, list[Any]]]
-    ) -> None:
+    def _take(self, key: tuple[int, int], writer: _Writer, line: dict[str, Any], words: _Vocabularies) -> None:
         """Take in one line."""
         event = line["event"]
         if event == "begin":
@@ -179,11 +177,7 @@ class Catalog:
         elif event == "stream":
             writer.modes.add(str(line["mode"]))
         elif event == "words":
-            kind, known = words.setdefault(line["vocabulary"], (str(line["kind"]), []))
-            if line["first"] != len(known) or kind not in (STRING, BYTES) or kind != line["kind"]:
-                msg = f"words from code {line['first']} on, {len(known)} are known"
-                raise ValueError(msg)
-            known += [bytes.fromhex(word) if kind == BYTES else _text(word) for word in line["words"]]
+            _learn(line, words)
         elif event == "epoch":
             mode, step = str(line["mode"]), int(line["step"])
             _check_streams(line["streams"])
@@ -284,6 +278,35 @@ class Catalog:
         A process may leave a mode out altogether (evaluation on the first one alone), or an epoch of it.
         """
         return mode in writer.modes and not writer.closed and writer.last.get(mode, step - 1) < step
+
+
+def words_in(storage: Storage, journal: str) -> dict[str, Words]:
+    """Return the vocabularies in a journal: the ``(V,)`` words that codes stand for, by number as text."""
+    words: _Vocabularies = {}
+    with storage.open(journal) as file:
+        for line in read_journal(file).lines:
+            if line["event"] == "words":
+                with contextlib.suppress(KeyError, TypeError, ValueError):  # which the catalog tells of
+                    _learn(line, words)
+    return _arrays(words)
+
+
+def _learn(line: dict[str, Any], words: _Vocabularies) -> None:
+    """Take in a line with words.
+
+    Raises:
+        ValueError: They do not follow those before.
+    """
+    kind, known = words.setdefault(line["vocabulary"], (str(line["kind"]), []))
+    if line["first"] != len(known) or kind not in (STRING, BYTES) or kind != line["kind"]:
+        msg = f"words from code {line['first']} on, {len(known)} are known"
+        raise ValueError(msg)
+    known += [bytes.fromhex(word) if kind == BYTES else _text(word) for word in line["words"]]
+
+
+def _arrays(words: _Vocabularies) -> dict[str, Words]:
+    empty: dict[str, Words] = {STRING: np.empty(0, np.str_), BYTES: np.empty(0, np.bytes_)}
+    return {str(number): np.array(known) if known else empty[kind] for number, (kind, known) in words.items()}
 
 
 def _text(word: Any) -> str:

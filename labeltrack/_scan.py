@@ -14,6 +14,7 @@ from labeltrack import _parts
 from labeltrack._labels import BOOL, BYTES, FLOAT, INTEGER, STRING, UNSIGNED, Keyspace, LabelMapping
 from labeltrack._reduce import reduce_stream
 from labeltrack.stats import LabelStats, merge_stats
+from labeltrack.store import journal_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +39,7 @@ class Source:
         rows: How many rows there should be, None if nobody knows.
         words: By number of the vocabulary: what codes stand for.
         missing: Whether the file is not there.
+        journal: Name of the journal that has the words.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Source:
     rows: int | None
     words: dict[str, Array] = field(default_factory=dict)
     missing: bool = False
+    journal: str = ""
 
 
 @dataclass
@@ -82,7 +85,8 @@ def source_of(catalog: Catalog, attempt: Attempt, segment: Segment) -> Source:
         "attempt": str(attempt.number),
     }
     words = catalog.words_of(attempt.session, attempt.rank)
-    return Source(segment.name, tuple(said.items()), segment.rows, words, missing=segment.place is None)
+    journal = journal_name(attempt.session, attempt.rank)
+    return Source(segment.name, tuple(said.items()), segment.rows, words, segment.place is None, journal)
 
 
 class Opened:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 State = Literal["intact", "writing", "torn", "corrupt", "missing"]
 
+
 @dataclass(frozen=True)
 class SegmentReport:
     """What is intact of one file.

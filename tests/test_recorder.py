@@ -114,9 +114,7 @@ def test_parts_lie_where_their_epoch_is(tmp_path):
         for step in (1, 10, 2, 30)
     ]
     assert all(name.endswith(".arrow") for name in names)
-    assert sorted(p.name for p in (run / "mode=train" / "ds_id=").iterdir()) == [
-        f"epoch={s}" for s in (1, 10, 2, 30)
-    ]
+    assert sorted(p.name for p in (run / "mode=train" / "ds_id=").iterdir()) == [f"epoch={s}" for s in (1, 10, 2, 30)]
 
 
 def test_a_batch_is_written_every_so_many_rows_and_says_what_it_is(tmp_path):
@@ -286,7 +284,9 @@ def test_the_history_comes_out_bit_for_bit(tmp_path, seed):
             if rng.random() < 0.7:
                 tracker.end_epoch(step, mode="eval")
             if rng.random() < 0.2:
-                tracker.update(*batch(50) if family in ("whole",) else (random_labels(rng, KINDS[family][0], 50), np.ones(50)))
+                tracker.update(
+                    *batch(50) if family == "whole" else (random_labels(rng, KINDS[family][0], 50), np.ones(50))
+                )
                 tracker.end_epoch(3 * step, replace=True)
         tracker.close()
         history = lt.open_run(run).recompute(progress=False, threads=int(rng.integers(1, 4)))
@@ -477,9 +477,7 @@ def test_a_second_writer_by_mistake_is_detected(tmp_path):
     with pytest.raises(RuntimeError, match="RANK and WORLD_SIZE"):
         lt.LabelTracker("y", "ce", record_to=lt.Recording(tmp_path / "run", rank=1, world_size=2))
     code = "import sys, labeltrack as lt; lt.LabelTracker('y', 'ce', record_to=sys.argv[1])"
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "run"], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "run"], capture_output=True, text=True, check=False)
     assert "another process is recording" in done.stderr
     train(None, [2], tracker=tracker).close()
     assert same(lt.open_run(tmp_path / "run").recompute(progress=False), tracker.history)
@@ -714,9 +712,7 @@ print(caught[0].message)
 
 
 def test_a_full_disk_tears_one_epoch(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", FULL, tmp_path / "run"], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", FULL, tmp_path / "run"], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[0] == "1 [2560, 25600, 2560]"
     assert "File too large" in done.stdout
     opened = lt.open_run(tmp_path / "run")
@@ -817,9 +813,9 @@ def check_resumed(run):
     torn = [segment.name for segment in opened.verify(progress=False).segments if segment.state == "torn"]
     assert opened.repair() == torn
     assert not [segment for segment in opened.verify(progress=False).segments if segment.state == "torn"]
-    for step in rows:
+    for step, n in rows.items():
         if step != last:
-            assert opened.samples(epoch=step).num_rows == rows[step]
+            assert opened.samples(epoch=step).num_rows == n
     both = opened.samples(epoch=last, all_attempts=True)
     assert both.num_rows == 2 + rows.get(last, 0)
     with warnings.catch_warnings():

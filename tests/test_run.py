@@ -150,10 +150,10 @@ def test_other_libraries_take_samples_and_files(run):
     )
     hive = ds.dataset(path, format="ipc", partitioning="hive", exclude_invalid_files=True)
     assert hive.count_rows() >= 3200
-    dataset = ds.dataset(path / "mode=train", format="ipc", partitioning="hive")
-    assert duckdb.sql("select count(*), sum(value::double), max(epoch) from dataset").fetchall() == [
-        (3200, pytest.approx(total), 2)
-    ]
+    connection = duckdb.connect()
+    connection.register("recorded", ds.dataset(path / "mode=train", format="ipc", partitioning="hive"))
+    found = connection.execute("select count(*), sum(value::double), max(epoch) from recorded").fetchall()
+    assert found == [(3200, pytest.approx(total), 2)]
     frame = pandas.concat([pandas.read_feather(file) for file in files])
     assert (len(frame), frame["value"].astype(float).sum()) == (3200, pytest.approx(total))
 
@@ -177,7 +177,7 @@ def test_columns_of_several_types_become_the_wider_one(tmp_path):
     assert opened.samples(epoch=[1, 2]).to_pydict() == {"label": [1, 0, 3], "value": [1.0, 2.0, 0.1]}
     assert opened.samples(epoch=[2, 3])["label"].to_pylist() == [3, 2**40]
     assert opened.samples(epoch=[1, 3, 4])["label"].to_pylist() == [1, 0, 2**40, 2**63 + 5]
-    with pytest.raises(ValueError, match="labels of several kinds.*choose epochs of one kind"):
+    with pytest.raises(ValueError, match=r"labels of several kinds.*choose epochs of one kind"):
         opened.samples()
 
 
@@ -242,7 +242,7 @@ def test_groups_are_of_labels(run):
     coarse = opened.recompute(modes="train", group={3: 0, 4: 0, 5: 1}, label_mapping={"low": 0}, progress=False)
     assert coarse.at(1).names.tolist() == ["low"]
     assert coarse.at(1)["low"].count == tracker.history.at(1)[3].count + tracker.history.at(1)[4].count
-    assert opened.recompute(group=lambda label: None, progress=False).modes == []
+    assert opened.recompute(group=lambda _: None, progress=False).modes == []
     with pytest.raises(TypeError, match="of one kind; it gives"):
         opened.recompute(modes="train", group=lambda label: "a" if label else 1, progress=False)
     with pytest.raises(TypeError, match="numbers or strings, of one kind; it gives list"):
@@ -288,7 +288,8 @@ def test_memory_does_not_grow_with_the_run(tmp_path):
         tracker.end_epoch(1)
     code = (
         "import sys, labeltrack as lt\n"
-        "def anonymous(): return int(next(l for l in open('/proc/self/status') if l.startswith('RssAnon')).split()[1])\n"
+        "def anonymous():\n"
+        "    return int(next(l for l in open('/proc/self/status') if l.startswith('RssAnon')).split()[1])\n"
         "import threading, time\n"
         "run = lt.open_run(sys.argv[1]); lt.label_stats([1], [1.0]); before = anonymous(); peak = [0]; stop = []\n"
         "def watch():\n"
@@ -357,7 +358,14 @@ def one(name, content):
             assert is_subsequence(rows, right[key]), (name, key)
         verification = opened.verify(progress=False)
         lost = total - sum(map(len, found.values()))
-        counts["noticed" if not verification.ok else "unnoticed"] += 1
+        # A journal that ends with a whole line is that of a process that was killed, which is no damage; neither is
+        # white space in the description.
+        whole = name.startswith("journal") and content[-1:] in (b"", b"\\n") and not lost
+        blank = name == "run.json" and content.split() == (original / name).read_bytes().split()
+        told = not verification.ok or whole or blank
+        counts["noticed" if told else "unnoticed"] += 1
+        if not told:
+            print("unnoticed:", name, len(content), (original / name).stat().st_size, file=sys.stderr)
         assert not lost or not verification.ok, name
         bad = [s for s in verification.segments if s.state not in ("intact", "writing")]
         assert lost <= verification.lost or verification.other or not lost, (name, lost, verification)
@@ -397,7 +405,7 @@ def test_no_truncation_and_no_flipped_byte_gives_a_wrong_row(tmp_path, seed):
     assert done.returncode == 0, done.stderr[-3000:]
     counts = json.loads(done.stdout)
     assert sum(counts.values()) == 1400
-    assert counts["unnoticed"] == 0
+    assert counts["unnoticed"] == 0, done.stderr
 
 
 def test_a_bad_batch_costs_its_rows_alone_and_is_counted(tmp_path):
@@ -407,7 +415,7 @@ def test_a_bad_batch_costs_its_rows_alone_and_is_counted(tmp_path):
     content[len(content) // 2] ^= 4
     name.write_bytes(content)
     opened = lt.open_run(tmp_path / "run")
-    match = r"1200 rows are left out: .*checksum of batch 1 does not agree \(1200 rows lost, 3600 intact\)"
+    match = r"1200 rows are left out: .*checksum of batch 2 does not agree \(1200 rows lost, 3600 intact\)"
     with pytest.warns(lt.LabelTrackWarning, match=match):
         history = opened.recompute(modes="train", progress=False)
     assert history.at(1).count.sum() == 3600
@@ -537,7 +545,7 @@ def test_a_description_of_absurd_size_is_refused(copy):
         {"label_mapping": [["a", {"bytes": "0" * 10**6}]] * 3},
         {"dtypes": [[1, 2, 3]]},
         {"version": 10**400},
-        {"bounds": {"std": {"std": {}}}},
+        {"bounds": [["std"]]},
     ],
 )
 def test_a_description_that_makes_no_sense_is_refused(copy, changes):
@@ -574,7 +582,13 @@ def test_a_journal_cannot_lead_out_of_the_folder(copy, tmp_path):
 
 @pytest.mark.parametrize(
     "streams",
-    [3, [3], [{}], [{"ds_id": 3, "rows": 1, "lost": 0, "parts": []}], [{"ds_id": "", "rows": -1, "lost": 0, "parts": []}]],
+    [
+        3,
+        [3],
+        [{}],
+        [{"ds_id": 3, "rows": 1, "lost": 0, "parts": []}],
+        [{"ds_id": "", "rows": -1, "lost": 0, "parts": []}],
+    ],
 )
 def test_a_journal_that_makes_no_sense_is_damage(copy, streams):
     journal = copy / "journal-0001-0000.log"
@@ -637,9 +651,8 @@ def test_a_file_of_nested_columns_is_damage(copy):
 
 def test_codes_without_words_are_damage(copy):
     journal = copy / "journal-0001-0000.log"
-    kept = [raw for raw in journal.read_bytes().splitlines(keepends=True)]
     changed = []
-    for raw in kept:
+    for raw in journal.read_bytes().splitlines():
         said = json.loads(raw[17:])
         if said["event"] == "words":
             said["words"] = said["words"][:1]
