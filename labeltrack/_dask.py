@@ -94,7 +94,7 @@ def _client() -> Iterator[Any]:
         yield current
         return
     with (
-        distributed.LocalCluster(dashboard_address=None, threads_per_worker=1) as cluster,
+        distributed.LocalCluster(dashboard_address=":0", threads_per_worker=1) as cluster,
         distributed.Client(cluster) as client,
     ):
         yield client

@@ -48,7 +48,7 @@ def _run(tmp_path_factory):
 @pytest.fixture(scope="module", name="client")
 def _client():
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         distributed.Client(cluster) as client,
     ):
         yield client
@@ -89,7 +89,7 @@ def test_damage_is_told_of_as_it_is_here(run, tmp_path):
     shutil.copytree(run[0], tmp_path / "run")
     path = sorted((tmp_path / "run").glob("mode=train/**/*.arrow"))[5]
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 8
+    content[len(content) // 3] ^= 8
     path.write_bytes(content)
     opened = lt.open_run(tmp_path / "run")
     with pytest.warns(lt.LabelTrackWarning, match=r"4096 rows are left out") as here:
@@ -135,7 +135,7 @@ def test_a_run_is_read_from_where_fsspec_leads(run, tmp_path, protocol):
     with pytest.raises(ValueError, match="only a run in a folder of this machine can be repaired"):
         opened.repair()
     with (
-        distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster,
         distributed.Client(cluster),
     ):
         assert same(opened.recompute(engine="dask", progress=False), run[1])
