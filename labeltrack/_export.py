@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labeltrack._labels import BOOL, BYTES, STRING
+from labeltrack._output import check_ending, whole_file
 from labeltrack._parts import need
 from labeltrack._scan import Found, Opened
 from labeltrack.errors import listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from labeltrack._catalog import Attempt
     from labeltrack._ipc import Batch
@@ -100,6 +102,56 @@ def record_batches(
                 ]
                 yield pa.record_batch(row, names=list(columns))
         found.append(opened.finish())
+
+
+def write(storage: Storage, chosen: Sequence[Choice], columns: tuple[str, ...], path: Path) -> tuple[int, list[Found]]:
+    """Write samples to a file, batch by batch.
+
+    Args:
+        storage: Where they are.
+        chosen: Parts, each with its attempt and dataset.
+        columns: Which columns.
+        path: Ends in .parquet or .csv.
+
+    Returns:
+        How many samples were written, and what was found in each part.
+    """
+    pa = need("pyarrow")
+    check_columns(columns)
+    ending = check_ending(path, (".parquet", ".csv"))
+    schema = _schema(storage, chosen, columns, pa)
+    found: list[Found] = []
+    rows = 0
+    with whole_file(path) as half:
+        if ending == ".parquet":
+            writer = need("pyarrow.parquet").ParquetWriter(half, schema)
+        else:
+            writer = need("pyarrow.csv").CSVWriter(str(half), schema)
+        with writer:
+            for batch in record_batches(storage, chosen, columns, found):
+                plain = [batch.column(one.name).cast(one.type) for one in schema]
+                writer.write_batch(pa.record_batch(plain, schema=schema))
+                rows += batch.num_rows
+    return rows, found
+
+
+def _schema(storage: Storage, chosen: Sequence[Choice], columns: tuple[str, ...], pa: Any) -> Any:
+    """Return the schema that holds all the parts, strings as they are."""
+    types: dict[str, list[Any]] = {name: [] for name in SAMPLE}
+    for _, _, source in chosen:
+        opened = Opened(storage, source)
+        schema = opened.part.schema
+        if opened.kind and schema is not None:
+            text = {STRING: pa.string(), BYTES: pa.binary(), BOOL: pa.bool_()}.get(opened.kind)
+            types["label"].append(text or pa.from_numpy_dtype(schema.dtypes["label"]))
+            types["value"].append(pa.from_numpy_dtype(schema.dtypes["value"]))
+    defaults = {"label": pa.int64(), "value": pa.float32(), "mode": pa.string(), "ds_id": pa.string()}
+    return pa.schema(
+        [
+            (name, _common(types[name], name, pa) if types.get(name) else defaults.get(name, _type_of(name, pa)))
+            for name in columns
+        ]
+    )
 
 
 def _arrow(kind: str, words: Any, batch: Batch, arrays: tuple[Any, Any], pa: Any) -> tuple[Any, Any]:

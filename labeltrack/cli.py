@@ -1,21 +1,20 @@
-"""The command line: ``labeltrack demo``.
+"""The command line: ``labeltrack demo``, and the commands for recorded runs (see `_cli_runs`).
 
-A command is a function below that is registered with ``@app.command``. It imports what it needs when it runs, so that
-``--version`` and ``--help`` are there at once, and tells the user about a mistake through `fail` or `told`: one line on
-stderr that says what to do, and exit code 2. Anything else that is raised is a bug, and shows as a traceback.
+A command is a function that is registered with ``@app.command``. It imports what it needs when it runs, so that
+``--version`` and ``--help`` are there at once.
 """
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from pathlib import Path  # noqa: TC003 (typer reads the annotations when it runs)
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
 import labeltrack
+from labeltrack import _cli_runs
+from labeltrack._cli_app import app, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,76 +23,12 @@ if TYPE_CHECKING:
 
     from labeltrack.history import History
 
-_USER_ERROR = 2
-# The base of all mistakes in options and arguments. Where it lives depends on the version of typer: later ones bring
-# their own copy of click. What it is a base of does not.
-_UsageError: Any = typer.BadParameter.__bases__[0]
-
-
-class _Commands(TyperGroup):
-    """The commands; a mistake in options and arguments is one line, like every other mistake."""
-
-    def main(self, *args: Any, **extra: Any) -> Any:
-        """Run a command, and leave with its exit code unless ``standalone_mode=False`` is given."""
-        if not extra.get("standalone_mode", True):
-            return super().main(*args, **extra)
-        try:
-            code = super().main(*args, **extra | {"standalone_mode": False})
-        except _UsageError as error:
-            where = "labeltrack" if error.ctx is None else error.ctx.command_path
-            _tell(f"{error.format_message().removesuffix('.')}; see '{where} --help'")
-            code = _USER_ERROR
-        except typer.Abort:
-            _tell("interrupted")
-            code = 130
-        sys.exit(code or 0)
-
-
-app = typer.Typer(
-    cls=_Commands,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,
-)
+_cli_runs.register()
 
 
 def main() -> None:
     """Run the command line with the arguments of the process; ends the process."""
     app()
-
-
-def fail(message: object) -> NoReturn:
-    """Tell the user about a mistake in one line on stderr, and end with exit code 2.
-
-    Args:
-        message: What is wrong and what to do.
-
-    Raises:
-        typer.Exit: Always.
-    """
-    _tell(message)
-    raise typer.Exit(_USER_ERROR)
-
-
-@contextmanager
-def told(*kinds: type[Exception]) -> Iterator[None]:
-    """Within the block, exceptions of some kinds are mistakes of the user: their message is what to tell.
-
-    Args:
-        kinds: Which exceptions.
-
-    Raises:
-        typer.Exit: There was one of them.
-    """
-    try:
-        yield
-    except kinds as error:
-        # A KeyError shows its message in quotes, as if it were the key.
-        fail(error.args[0] if isinstance(error, KeyError) and error.args else error)
-
-
-def _tell(message: object) -> None:
-    typer.echo(f"labeltrack: error: {' '.join(str(message).split())}", err=True)
 
 
 def _show_version(wanted: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from labeltrack import _verify
@@ -225,6 +226,45 @@ class Run:
         self._warn(found)
         return result
 
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        mode: str | Iterable[str] | None = None,
+        ds_id: str | Iterable[str] | None = None,
+        epoch: int | Iterable[int] | None = None,
+        *,
+        columns: Iterable[str] = ("mode", "ds_id", "epoch", "label", "value"),
+        all_attempts: bool = False,
+    ) -> int:
+        """Write samples to a file, batch by batch.
+
+        Args:
+            path: Ends in .parquet or .csv; a file that is there is replaced when everything is written.
+            mode: See `samples`.
+            ds_id: See `samples`.
+            epoch: See `samples`.
+            columns: Which columns; see `samples`.
+            all_attempts: See `samples`.
+
+        Returns:
+            How many samples were written.
+
+        Raises:
+            ImportError: pyarrow is not installed (extra ``record``).
+            KeyError: There is no such epoch.
+            OSError: The file cannot be written.
+            ValueError: Another ending, no such column, or labels of kinds that do not go together.
+
+        Warns:
+            LabelTrackWarning: Rows are damaged, and left out.
+        """
+        from labeltrack._export import write  # noqa: PLC0415 (pyarrow is an extra)
+
+        chosen = self._chosen(mode, ds_id, epoch, all_attempts=all_attempts)
+        rows, found = write(self._storage, chosen, tuple(columns), Path(path))
+        self._warn(found)
+        return rows
+
     def _chosen(self, mode: Any, ds_id: Any, epoch: Any, *, all_attempts: bool) -> list[tuple[Attempt, str, Source]]:
         """Return the parts of a choice, each with its attempt and dataset."""
         modes, ds_ids = Selection(mode, "mode"), Selection(ds_id, "ds_id")
@@ -361,8 +401,8 @@ class Run:
         if passed:
             names = listing([f"{epoch.mode} {epoch.step}" for epoch in passed], 5)
             msg = (
-                f"{len(passed)} epochs are left out because they did not end, or samples could not be recorded: "
-                f"{names}; recompute(incomplete=True) takes what there is of them"
+                f"left out, because it did not end or samples could not be recorded: {names}; "
+                "with incomplete=True (--incomplete), what there is of it is taken"
             )
             warnings.warn(msg, LabelTrackWarning, stacklevel=3)
         if mapping is not None and rows and not len(history):

@@ -14,6 +14,7 @@ from test_recorder import same
 
 import labeltrack as lt
 from labeltrack import recorder as recorder_module
+from labeltrack._parts import read_part
 
 distributed = pytest.importorskip("distributed", reason="distributed is not installed (extra 'dask')")
 
@@ -89,7 +90,7 @@ def test_damage_is_told_of_as_it_is_here(run, tmp_path):
     shutil.copytree(run[0], tmp_path / "run")
     path = sorted((tmp_path / "run").glob("mode=train/**/*.arrow"))[5]
     content = bytearray(path.read_bytes())
-    content[len(content) // 3] ^= 8
+    content[read_part(path).batches[3].columns[1] + 5] ^= 8
     path.write_bytes(content)
     opened = lt.open_run(tmp_path / "run")
     with pytest.warns(lt.LabelTrackWarning, match=r"4096 rows are left out") as here:

@@ -46,6 +46,7 @@ LAYERS = [
         "_backlog",
         "_journal",
         "_locks",
+        "_output",
         "_progress",
         "_storage",
         "_version",
@@ -53,7 +54,7 @@ LAYERS = [
     {"_labels", "_reduce", "stats", "bounds", "functional", "_regroup"},
     {"history", "store", "recorder", "_catalog", "_scan", "_export", "_verify", "_dask"},
     {"tracker", "run", "plot", "_plot_data", "_plot_forms", "_plot_style", "report"},
-    {"demo", "cli", "__main__", "integrations.fastestimator"},
+    {"demo", "cli", "_cli_app", "_cli_runs", "__main__", "integrations.fastestimator"},
 ]
 
 

@@ -412,7 +412,7 @@ def test_an_unfinished_epoch_is_written_when_the_tracker_goes(tmp_path):
     assert not opened.epochs[0].complete
     assert opened.samples().num_rows == 256
     assert opened.verify(progress=False).ok
-    with pytest.warns(lt.LabelTrackWarning, match=r"1 epochs are left out.*'train 1'.*incomplete=True"):
+    with pytest.warns(lt.LabelTrackWarning, match=r"left out, because.*'train 1'.*incomplete=True"):
         assert len(opened.recompute(progress=False)) == 0
     assert opened.recompute(progress=False, incomplete=True).at(1).count.sum() == 256
 

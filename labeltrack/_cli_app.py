@@ -1,0 +1,100 @@
+"""The command line as such: the app, and how mistakes are told.
+
+A command tells the user about a mistake through `fail` or `told`: one line on stderr that says what to do, and exit
+code 2. Anything else that is raised is a bug, and shows as a traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from labeltrack.errors import LabelTrackWarning
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_USER_ERROR = 2
+# The base of all mistakes in options and arguments. Where it lives depends on the version of typer: later ones bring
+# their own copy of click. What it is a base of does not.
+_UsageError: Any = typer.BadParameter.__bases__[0]
+
+
+class _Commands(TyperGroup):
+    """The commands; a mistake in options and arguments is one line, like every other mistake."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run a command, and leave with its exit code unless ``standalone_mode=False`` is given."""
+        if not extra.get("standalone_mode", True):
+            return super().main(*args, **extra)
+        try:
+            code = super().main(*args, **extra | {"standalone_mode": False})
+        except _UsageError as error:
+            where = "labeltrack" if error.ctx is None else error.ctx.command_path
+            tell(f"{error.format_message().removesuffix('.')}; see '{where} --help'")
+            code = _USER_ERROR
+        except typer.Abort:
+            tell("interrupted")
+            code = 130
+        sys.exit(code or 0)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+
+def fail(message: object) -> NoReturn:
+    """Tell the user about a mistake in one line on stderr, and end with exit code 2.
+
+    Args:
+        message: What is wrong and what to do.
+
+    Raises:
+        typer.Exit: Always.
+    """
+    tell(message)
+    raise typer.Exit(_USER_ERROR)
+
+
+@contextmanager
+def told(*kinds: type[Exception]) -> Iterator[None]:
+    """Within the block, exceptions of some kinds are mistakes of the user: their message is what to tell.
+
+    Args:
+        kinds: Which exceptions.
+
+    Raises:
+        typer.Exit: There was one of them.
+    """
+    try:
+        yield
+    except kinds as error:
+        # A KeyError shows its message in quotes, as if it were the key.
+        fail(error.args[0] if isinstance(error, KeyError) and error.args else error)
+
+
+def tell(message: object, what: str = "error") -> None:
+    """Write one line on stderr."""
+    typer.echo(f"labeltrack: {what}: {' '.join(str(message).split())}", err=True)
+
+
+@contextmanager
+def warned() -> Iterator[None]:
+    """Within the block, warnings of labeltrack are for the user: a line each on stderr, when it is over."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", LabelTrackWarning)
+        yield
+    for one in caught:
+        if issubclass(one.category, LabelTrackWarning):
+            tell(one.message, "warning")
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
