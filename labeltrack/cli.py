@@ -67,17 +67,19 @@ def demo(
         data = parts.load_data(seed)
     with told(OSError):
         path = parts.prepare_directory(out)
-    with _progress(epochs) as on_epoch:
-        history = parts.train(data, settings, on_epoch=on_epoch)
+    with told(OSError, ValueError, RuntimeError):
+        tracker, recorded = parts.recording_tracker(path)
+    with _progress(epochs) as on_epoch, tracker:
+        history = parts.train(data, settings, tracker=tracker, on_epoch=on_epoch)
     title = f"Cross-entropy by digit, eval, epoch {epochs}: worst first"
     show(history_table(history, mode="eval", title=title, step_name="epoch"))
     typer.echo(f"\n{_finding(history)}\n")
     with told(OSError):
         written = parts.write_results(history, path)
-    for note in written.notes:
+    for note in (*written.notes, *recorded.notes):
         typer.echo(f"Note: {note}")
     typer.echo("Written:")
-    files = {typer.format_filename(file): what for file, what in written.files.items()}
+    files = {typer.format_filename(file): what for file, what in (written.files | recorded.files).items()}
     width = max(map(len, files))
     for file, what in files.items():
         typer.echo(f"  {file:<{width}}  {what}")

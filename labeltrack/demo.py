@@ -6,6 +6,7 @@ the two calls of the tracker in it are all there is to add to one of your own.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,9 +187,41 @@ def load_data(seed: int) -> Data:
     return Data(scaled[train], labels[train], scaled[held_out], labels[held_out])
 
 
-def make_tracker() -> LabelTracker:
-    """Return the tracker of the demo: cross-entropy by digit, with both kinds of bounds."""
-    return LabelTracker(label="digit", metric="cross-entropy", label_mapping=DIGITS, bounds=["std", "range"])
+def make_tracker(record_to: str | os.PathLike[str] | None = None) -> LabelTracker:
+    """Return the tracker of the demo: cross-entropy by digit, with both kinds of bounds.
+
+    Args:
+        record_to: Folder to save every sample in; None saves none.
+    """
+    return LabelTracker(
+        label="digit", metric="cross-entropy", label_mapping=DIGITS, bounds=["std", "range"], record_to=record_to
+    )
+
+
+def recording_tracker(out: Path) -> tuple[LabelTracker, Written]:
+    """Return a tracker that saves every sample in the folder ``run`` of a directory, if the packages for it are there.
+
+    Args:
+        out: The directory. A run of an earlier demo in it is replaced.
+
+    Returns:
+        The tracker, and what it writes or why it does not.
+
+    Raises:
+        OSError: The folder cannot be written to.
+        ValueError: There is something else in it.
+        RuntimeError: Another demo is recording to it.
+    """
+    run = out / "run"
+    try:
+        tracker = make_tracker(run)  # first, as this says what is wrong, and before anything is deleted
+    except ImportError as error:
+        return make_tracker(), Written({}, [f"no recorded run: {error}"])
+    if (run / "journal-0002-0000.log").exists():
+        tracker.close()
+        shutil.rmtree(run)
+        tracker = make_tracker(run)
+    return tracker, Written({run: "every sample, for the other commands: labeltrack info, recompute, plot, …"}, [])
 
 
 def train(
@@ -298,8 +331,11 @@ def run_demo(
     settings = Settings() if settings is None else settings
     data = load_data(settings.seed)
     path = prepare_directory(out)
-    history = train(data, settings, on_epoch=on_epoch)
-    return history, write_results(history, path)
+    tracker, recorded = recording_tracker(path)
+    with tracker:
+        history = train(data, settings, tracker=tracker, on_epoch=on_epoch)
+    written = write_results(history, path)
+    return history, Written(written.files | recorded.files, written.notes + recorded.notes)
 
 
 __all__ = [
@@ -312,6 +348,7 @@ __all__ = [
     "load_data",
     "make_tracker",
     "prepare_directory",
+    "recording_tracker",
     "run_demo",
     "train",
     "write_results",

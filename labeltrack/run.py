@@ -267,11 +267,11 @@ class Run:
 
     def _chosen(self, mode: Any, ds_id: Any, epoch: Any, *, all_attempts: bool) -> list[tuple[Attempt, str, Source]]:
         """Return the parts of a choice, each with its attempt and dataset."""
+        mode = mode if mode is None or isinstance(mode, str) or not isinstance(mode, Iterable) else list(mode)
         modes, ds_ids = Selection(mode, "mode"), Selection(ds_id, "ds_id")
         steps = None if epoch is None else {check_step(e) for e in (epoch if isinstance(epoch, Iterable) else [epoch])}
         of_mode = [one for one in self._catalog.epochs if one.mode in modes]
-        if isinstance(mode, str) and not of_mode:
-            raise missing_key(mode, {one.mode for one in self._catalog.epochs}, "recorded mode")
+        self._see_mode(mode)
         missing = (steps or set()) - {one.step for one in of_mode}
         if missing:
             raise missing_key(min(missing), sorted({one.step for one in of_mode}), "recorded epoch")
@@ -387,15 +387,22 @@ class Run:
 
     def _to_compute(self, modes: Any, *, incomplete: bool) -> tuple[list[Epoch], list[Epoch]]:
         """Return the epochs to compute, and those that are left out for being incomplete."""
+        modes = modes if modes is None or isinstance(modes, str) or not isinstance(modes, Iterable) else list(modes)
         selection = Selection(modes, "modes")
-        known = {epoch.mode for epoch in self._catalog.epochs}
-        if isinstance(modes, str) and known and not any(mode in selection for mode in known):
-            raise missing_key(modes, known, "recorded mode")
+        self._see_mode(modes)
         chosen = [epoch for epoch in self._catalog.epochs if epoch.mode in selection and epoch.attempts]
         return (
             [epoch for epoch in chosen if epoch.complete or incomplete],
             [epoch for epoch in chosen if not epoch.complete and not incomplete],
         )
+
+    def _see_mode(self, modes: Any) -> None:
+        """Raise KeyError if a mode that was asked for is not there."""
+        known = {epoch.mode for epoch in self._catalog.epochs}
+        given = [] if modes is None else [modes] if isinstance(modes, str) else list(modes)
+        for mode in given:
+            if not mode.startswith("!") and mode not in known:
+                raise missing_key(mode, sorted(known), "recorded mode")
 
     def _warn_of(self, passed: list[Epoch], mapping: LabelMapping | None, history: History, rows: int) -> None:
         if passed:

@@ -17,7 +17,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 import labeltrack as lt
-from labeltrack import cli, demo
+from labeltrack import _cli_app, cli, demo
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,7 +93,9 @@ def test_the_last_lines_list_the_files_that_were_written(
     out, process = finished
     lines = process.stdout.splitlines()
     listed = [line.split("  ")[1] for line in lines[lines.index("Written:") + 1 :]]
-    assert listed == [str(out / name) for name in ("history.csv", "history.parquet", "loss_std.png", "loss_range.png")]
+    assert listed == [
+        str(out / name) for name in ("history.csv", "history.parquet", "loss_std.png", "loss_range.png", "run")
+    ]
     assert sorted(listed) == sorted(str(file) for file in out.iterdir())
 
 
@@ -203,16 +205,16 @@ def test_mistakes_go_to_stderr_and_end_the_process_with_two() -> None:
 
 def test_a_message_of_many_lines_is_told_in_one(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit) as raised:
-        cli.fail("first\n   second")
+        _cli_app.fail("first\n   second")
     assert raised.value.exit_code == 2
     assert capsys.readouterr().err == "labeltrack: error: first second\n"
 
 
 def test_a_key_error_is_told_without_quotes_and_others_pass(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(typer.Exit), cli.told(KeyError, ValueError):
+    with pytest.raises(typer.Exit), _cli_app.told(KeyError, ValueError):
         lt.History().at(1)
     assert capsys.readouterr().err.startswith("labeltrack: error: no mode 'train'")
-    with pytest.raises(ValueError, match="k must be at least 1"), cli.told(KeyError):
+    with pytest.raises(ValueError, match="k must be at least 1"), _cli_app.told(KeyError):
         lt.History().worst(0)
 
 

@@ -93,9 +93,9 @@ def test_damage_is_told_of_as_it_is_here(run, tmp_path):
     content[read_part(path).batches[3].columns[1] + 5] ^= 8
     path.write_bytes(content)
     opened = lt.open_run(tmp_path / "run")
-    with pytest.warns(lt.LabelTrackWarning, match=r"4096 rows are left out") as here:
+    with pytest.warns(lt.LabelTrackWarning, match=r"8192 rows are left out") as here:
         local = opened.recompute(progress=False)
-    with pytest.warns(lt.LabelTrackWarning, match=r"4096 rows are left out") as there:
+    with pytest.warns(lt.LabelTrackWarning, match=r"8192 rows are left out") as there:
         assert same(opened.recompute(engine="dask", progress=False), local)
     assert str(here[0].message) == str(there[0].message)
 

@@ -175,7 +175,8 @@ def test_the_tracker_of_the_demo_has_both_bounds_and_named_digits() -> None:
 
 def test_the_files_that_are_listed_are_there(finished: tuple[lt.History, demo.Written]) -> None:
     _, written = finished
-    assert [file.name for file in written.files] == ["history.csv", "history.parquet", "loss_std.png", "loss_range.png"]
+    names = ["history.csv", "history.parquet", "loss_std.png", "loss_range.png", "run"]
+    assert [file.name for file in written.files] == names
     (directory,) = {file.parent for file in written.files}
     assert sorted(directory.iterdir()) == sorted(written.files)
     assert written.notes == []
@@ -276,3 +277,44 @@ def test_a_directory_is_made_with_its_parents_and_left_empty(tmp_path: Path) -> 
     path = demo.prepare_directory(str(tmp_path / "a" / "b"))
     assert path == demo.prepare_directory(path)
     assert list(path.iterdir()) == []
+
+
+def test_the_run_that_is_recorded_gives_the_same_history(finished: tuple[lt.History, demo.Written]) -> None:
+    history, written = finished
+    (run,) = (file for file in written.files if file.name == "run")
+    recomputed = lt.open_run(run).recompute(progress=False)
+    assert recomputed.bounds == ("std", "range")
+    for (key, stats), (other_key, other) in zip(history.items(), recomputed.items(), strict=True):
+        assert key == other_key
+        assert stats.names.tolist() == other.names.tolist()
+        for name in ("count", "sum", "mean", "std", "min", "max"):
+            assert stats.column(name).tobytes() == other.column(name).tobytes()
+
+
+def test_a_demo_replaces_the_run_of_an_earlier_one(tmp_path: Path) -> None:
+    for epochs in (2, 1):
+        tracker, _ = demo.recording_tracker(tmp_path)
+        with tracker:
+            demo.train(demo.load_data(1), demo.Settings(epochs=epochs), tracker=tracker)
+    assert lt.open_run(tmp_path / "run").recompute(progress=False).steps() == [1]
+
+
+def test_something_else_in_the_place_of_the_run_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(ValueError, match="no recorded run in it"):
+        demo.recording_tracker(tmp_path)
+    with lt.LabelTracker("site", "accuracy", record_to=tmp_path / "other" / "run"):
+        pass
+    with pytest.raises(ValueError, match="a run of metric 'accuracy'"):
+        demo.recording_tracker(tmp_path / "other")
+
+
+def test_without_pyarrow_nothing_is_recorded_and_a_note_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    tracker, recorded = demo.recording_tracker(tmp_path)
+    assert tracker.record_to is None
+    assert recorded.files == {}
+    assert recorded.notes[0].startswith('no recorded run: recorded runs need pyarrow: pip install "labeltrack[record]"')
