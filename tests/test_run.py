@@ -278,27 +278,42 @@ def test_a_wrong_option_is_explained(run, arguments, error, message):
         lt.open_run(run[0]).recompute(**arguments)
 
 
+MEMORY = """
+import sys, threading, time
+import numpy as np
+import labeltrack as lt
+
+def anonymous():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("RssAnon")).split()[1])
+
+rng = np.random.default_rng(0)
+with lt.LabelTracker("y", "ce", record_to=lt.Recording(sys.argv[1], fsync="never")) as tracker:
+    labels, values = rng.integers(0, 10_000, 2**20).astype(np.int32), rng.random(2**20, dtype=np.float32)
+    for _ in range(40):
+        tracker.update(labels, values)
+    tracker.end_epoch(1)
+del tracker, labels, values
+run = lt.open_run(sys.argv[1])
+before, peak, done = anonymous(), [0], threading.Event()
+
+def watch():
+    while not done.wait(0.002):
+        peak[0] = max(peak[0], anonymous())
+
+thread = threading.Thread(target=watch)
+thread.start()
+history = run.recompute(progress=False)
+done.set()
+thread.join()
+print(peak[0] - before, int(history.at(1).count.sum()))
+"""
+
+
 def test_memory_does_not_grow_with_the_run(tmp_path):
     """Beyond the files, which are mapped, a recomputation takes what its labels take."""
-    rng = np.random.default_rng(0)
-    with lt.LabelTracker("y", "ce", record_to=lt.Recording(tmp_path / "run", fsync="never")) as tracker:
-        labels, values = rng.integers(0, 10_000, 2**20).astype(np.int32), rng.random(2**20, dtype=np.float32)
-        for _ in range(40):
-            tracker.update(labels, values)
-        tracker.end_epoch(1)
-    code = (
-        "import sys, labeltrack as lt\n"
-        "def anonymous():\n"
-        "    return int(next(l for l in open('/proc/self/status') if l.startswith('RssAnon')).split()[1])\n"
-        "import threading, time\n"
-        "run = lt.open_run(sys.argv[1]); lt.label_stats([1], [1.0]); before = anonymous(); peak = [0]; stop = []\n"
-        "def watch():\n"
-        "    while not stop: peak[0] = max(peak[0], anonymous()); time.sleep(0.002)\n"
-        "thread = threading.Thread(target=watch); thread.start()\n"
-        "history = run.recompute(progress=False); stop.append(1); thread.join()\n"
-        "print(peak[0] - before, int(history.at(1).count.sum()))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "run"], capture_output=True, text=True, check=True)
+    compiled = {name: value for name, value in os.environ.items() if name != "NUMBA_DISABLE_JIT"}
+    command = [sys.executable, "-c", MEMORY, tmp_path / "run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=compiled)
     kilobytes, rows = map(int, done.stdout.split())
     assert rows == 40 * 2**20
     assert kilobytes < 100_000  # the file has 335 MB

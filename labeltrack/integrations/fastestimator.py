@@ -31,6 +31,7 @@ except ModuleNotFoundError as error:  # pragma: no cover (a test runs this in a 
     raise ImportError(msg, name="fastestimator") from error
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
     from fastestimator.util.data import Data
@@ -60,6 +61,7 @@ class LabelTracker(Trace):
             FastEstimator draws as lines of their own in one graph. Otherwise all datasets of a mode are pooled.
         nan_policy: What NaN samples do: ``"propagate"``, ``"omit"`` or ``"raise"``; see `labeltrack.LabelTracker`.
         max_buffer_bytes: Memory for the samples of an epoch; beyond it they are folded, which changes no bit.
+        record_to: Folder to save every sample in, or a `labeltrack.Recording`; see `labeltrack.LabelTracker`.
 
     Attributes:
         label_summaries: A ``Summary`` for each label that occurred, by display name (or label, if there is no
@@ -67,7 +69,11 @@ class LabelTracker(Trace):
 
     Raises:
         TypeError: An argument of the wrong type.
-        ValueError: An unknown bound or NaN policy, or two display names for one label.
+        ValueError: An unknown bound or NaN policy, or two display names for one label; or `record_to` is a folder of
+            something else.
+        ImportError: To record takes pyarrow and xxhash: the extra ``record``.
+        OSError: The folder of `record_to` cannot be written to.
+        RuntimeError: Another process records to it.
         AssertionError: A mode or dataset id that FastEstimator does not take.
 
     Example:
@@ -89,6 +95,7 @@ class LabelTracker(Trace):
         split_ds: bool = False,
         nan_policy: labeltrack.stats.NanPolicy = "propagate",
         max_buffer_bytes: int = 256 * 2**20,
+        record_to: str | os.PathLike[str] | labeltrack.Recording | None = None,
     ) -> None:
         # FastEstimator decides by mode and ds_id when a trace runs; what arrives here is all to be recorded.
         self._tracker = _Recorder(
@@ -99,6 +106,7 @@ class LabelTracker(Trace):
             outputs=outputs or None,
             nan_policy=nan_policy,
             max_buffer_bytes=max_buffer_bytes,
+            record_to=record_to,
         )
         super().__init__(inputs=[label, metric], outputs=self._tracker.outputs, mode=mode, ds_id=ds_id)
         self.label_summaries: dict[Any, Summary] = {}
@@ -182,9 +190,14 @@ class LabelTracker(Trace):
         Args:
             data: Gets a list of ``Summary``, one a label, under the key `outputs`.
         """
+        self._tracker.flush()
         summaries = list(self.label_summaries.values())
         self.system.add_graph(self.outputs[0], summaries)
         data.write_without_log(self.outputs[0], summaries)
+
+    def close(self) -> None:
+        """End the recording, so that another trace can go on with it in this process; see `labeltrack.LabelTracker`."""
+        self._tracker.close()
 
     def _write(self, stats: labeltrack.LabelStats, mode: str, step: int | None, suffix: str = "") -> None:
         """Write statistics into the summaries."""

@@ -412,18 +412,27 @@ def test_a_run_restored_by_restore_wizard_goes_on_with_the_same_history(tmp_path
     for cls in (Trace, TensorOp, fe.dataset.NumpyDataset):
         monkeypatch.setattr(cls, "__getstate__", fe.util.traceability_util.__getstate__, raising=False)
     options = {"bounds": ALL, "mode": BOTH}
-    original, whole = Original("y", "ce", **options), LabelTracker("y", "ce", **options)
+    original, whole = Original("y", "ce", **options), LabelTracker("y", "ce", record_to=tmp_path / "whole", **options)
     quietly(steady([original, whole]).fit)
     folder = str(tmp_path / "state")
+    first = LabelTracker("y", "ce", record_to=tmp_path / "resumed", **options)
     with pytest.raises(RuntimeError, match="the power is gone"):
-        quietly(steady([LabelTracker("y", "ce", **options)], folder, fails=4).fit)
-    resumed = LabelTracker("y", "ce", **options)
+        quietly(steady([first], folder, fails=4).fit)
+    first.close()
+    resumed = LabelTracker("y", "ce", record_to=tmp_path / "resumed", **options)
     estimator = steady([resumed], folder)
     quietly(estimator.fit)
     assert resumed.system is estimator.system
     assert contents(whole.label_summaries.values()) == contents(original.label_summaries.values())
     assert by_name(resumed) == by_name(whole)
     assert dict_of(resumed.history) == dict_of(whole.history)
+    for name, live in (("whole", whole), ("resumed", resumed)):
+        run = lt.open_run(tmp_path / name)  # complete as soon as the training has ended
+        recomputed = run.recompute(progress=False)
+        assert dict_of(recomputed) == dict_of(live.history)
+        assert (recomputed.bounds, run.info()["sessions"]) == (live.history.bounds, 1 + (name == "resumed"))
+        live.close()
+        assert run.verify(progress=False).ok
     steps = {step for history in by_name(resumed).values() for steps in history["eval"].values() for step in steps}
     assert steps == {6, 12, 18, 24, 30}
     assert contents(estimator.system.custom_graphs["ce_by_y"]) == contents(resumed.label_summaries.values())
