@@ -17,6 +17,8 @@ nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = False
 
 PYTHONS = ["3.11", "3.12", "3.13"]
+# Fewer rounds of random damage, crashes and runs; one session, and a plain run of pytest, has all of them.
+QUICK = {"LABELTRACK_QUICK": "1"}
 
 
 @nox.session
@@ -38,8 +40,9 @@ def typecheck(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run all tests, benchmarks once each as tests included. Python 3.11 has the frameworks too."""
     session.install("-e", ".[test,bench]")
-    env = {"LABELTRACK_REQUIRE_PEERS": "1"}
+    env = {"LABELTRACK_REQUIRE_PEERS": "1", **QUICK}
     if session.python == "3.11":
+        env["LABELTRACK_QUICK"] = ""
         session.install("-e", ".[frameworks]", "torch==2.13.0")
         env["LABELTRACK_REQUIRE_FRAMEWORKS"] = "1"
     session.run("pytest", *session.posargs, env=env)
@@ -49,7 +52,7 @@ def tests(session: nox.Session) -> None:
 def coverage(session: nox.Session) -> None:
     """Measure coverage, with the kernels as plain Python; below 98 % fails."""
     session.install("-e", ".[test,bench]")
-    env = {"NUMBA_DISABLE_JIT": "1"}
+    env = {"NUMBA_DISABLE_JIT": "1", **QUICK}
     session.run("pytest", "--cov", "--cov-report=term-missing", "tests", "labeltrack", *session.posargs, env=env)
 
 
@@ -57,7 +60,7 @@ def coverage(session: nox.Session) -> None:
 def minimums(session: nox.Session) -> None:
     """Run the tests with the oldest numpy that is supported."""
     session.install("-e", ".[test]", "numpy==1.26.4", "pandas<3", "pyarrow<26")
-    session.run("pytest", "tests", "labeltrack", *session.posargs)
+    session.run("pytest", "tests", "labeltrack", *session.posargs, env=QUICK)
 
 
 # What Traceability needs to write its report, and the tests to read it: what must be found, and the Debian package.
@@ -95,10 +98,10 @@ def fastestimator(session: nox.Session) -> None:
     session.install("-e", ".[fastestimator]", "torch==2.13.0")
     # pyarrow 26 does not import with this numpy, and this matplotlib calls what pyparsing 3.3 deprecates.
     session.install("pyarrow<26", "pyparsing<3.3")
-    session.install("duckdb", "hypothesis>=6.100", "polars>=1.0", "xxhash>=3.4")
+    session.install("distributed>=2024.5", "duckdb", "hypothesis>=6.100", "polars>=1.0", "xxhash>=3.4")
     session.install("pytest>=8.2", "pytest-benchmark>=5.0", "pytest-cov>=5.0")
     session.run("python", "-c", "import numpy; assert numpy.__version__ == '1.26.4', numpy.__version__")
-    env = {"LABELTRACK_REQUIRE_FASTESTIMATOR": "1"}
+    env = {"LABELTRACK_REQUIRE_FASTESTIMATOR": "1", **QUICK}
     paths = ["tests", "labeltrack", "benchmarks/test_bench_fastestimator_trace.py"]
     # A configuration of its own, as the project's leaves integrations out.
     cover = ["--cov=labeltrack/integrations", f"--cov-config={os.devnull}", "--cov-branch", "--cov-fail-under=98"]
@@ -110,6 +113,7 @@ def benchmarks(session: nox.Session) -> None:
     """Measure against the peers, and write results and the README's table."""
     session.install("-e", ".[bench]")
     session.run("python", "benchmarks/run.py", "--render", *session.posargs)
+    session.run("python", "benchmarks/recorded_runs.py", "--render")
 
 
 @nox.session(default=False)

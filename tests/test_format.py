@@ -95,11 +95,11 @@ def test_the_run_that_is_kept_still_opens():
         table = run.samples([mode], [ds_id], step)
         assert table["value"].to_pylist() == values.tolist()
         assert table["label"].to_pylist() == (labels if isinstance(labels, list) else labels.tolist())
-    assert run.samples("train", epoch=2, all_attempts=True).num_rows == 5
+    assert run.samples("train", epoch=2, all_attempts=True).num_rows == 6
     assert run.info()["sessions"] == 2
     verification = run.verify(progress=False)
     assert verification.ok
-    assert len(verification.segments) == len(SAMPLES) + 1
+    assert len(verification.segments) == len(SAMPLES) + 2
 
 
 def test_it_goes_on_with_this_version(tmp_path):
