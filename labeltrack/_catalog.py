@@ -305,8 +305,7 @@ def _learn(line: dict[str, Any], words: _Vocabularies) -> None:
 
 
 def _arrays(words: _Vocabularies) -> dict[str, Words]:
-    empty: dict[str, Words] = {STRING: np.empty(0, np.str_), BYTES: np.empty(0, np.bytes_)}
-    return {str(number): np.array(known) if known else empty[kind] for number, (kind, known) in words.items()}
+    return {str(number): np.array(known, dtype=object) for number, (_, known) in words.items()}
 
 
 def _text(word: Any) -> str:

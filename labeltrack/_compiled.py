@@ -21,7 +21,10 @@ def read_only(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
     Whether an array is writable and aligned is part of its type to numba, which would compile every kernel anew, about
     a second each, for the read-only arrays that JAX and pandas give.
     """
-    view = array.view() if array.flags.aligned else array.copy()
+    flags = array.flags
+    if flags.aligned and not flags.writeable:
+        return array
+    view = array.view() if flags.aligned else array.copy()
     view.flags.writeable = False
     return view
 

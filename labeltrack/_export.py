@@ -91,7 +91,9 @@ def record_batches(
             "rank": attempt.rank,
             "attempt": attempt.number,
         }
-        words = None if opened.space().vocabulary is None else pa.array(opened.space().vocabulary)
+        vocabulary = opened.space().vocabulary
+        text = pa.string() if opened.kind == STRING else pa.binary()
+        words = None if vocabulary is None else pa.array(vocabulary, text)
         for batch in opened.batches():
             arrays = opened.columns(batch)
             if arrays is not None and batch.rows:

@@ -9,10 +9,9 @@ internals of FlatBuffers.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 MAGIC = b"ARROW1\0\0"
 CONTINUATION = 0xFFFFFFFF
@@ -30,7 +29,7 @@ _DTYPES = {
     (_FLOAT, 2, False): "f8",
 }
 _UNPACK = {form: struct.Struct(form).unpack_from for form in ("<B", "<H", "<h", "<I", "<i", "<q")}
-_U16, _U32, _I32 = _UNPACK["<H"], _UNPACK["<I"], _UNPACK["<i"]
+_HEAD = struct.Struct("<Ii")
 
 
 class Damaged(Exception):  # noqa: N818 (it is what the bytes are)
@@ -50,7 +49,7 @@ class Schema:
     metadata: dict[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Batch:
     """A record batch: where its columns lie in the file.
 
@@ -59,12 +58,18 @@ class Batch:
         metadata: Key-value pairs.
         columns: Byte offset of each column in the file.
         end: Byte offset behind the message.
+        raw: Bytes of the message beside its body.
+        spans: Where in these the texts of the pairs are, by key.
+        length: Bytes of its body.
     """
 
     rows: int
     metadata: dict[str, str]
     columns: tuple[int, ...]
     end: int
+    raw: bytes = field(default=b"", repr=False, compare=False)
+    spans: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False, compare=False)
+    length: int = 0
 
 
 class _Table:
@@ -110,19 +115,19 @@ class _Table:
 
     def text(self, field: int) -> str:
         """Return a string."""
+        start, end = self.span(field)
+        return _decoded(self.data[start:end])
+
+    def span(self, field: int) -> tuple[int, int]:
+        """Return where a string begins and ends in the message."""
         target = self._target(field)
         if not target:
-            return ""
-        length = _number("<I", self.data, target)
-        raw = self.data[target + 4 : target + 4 + length]
-        if len(raw) != length:
+            return 0, 0
+        end = target + 4 + _number("<I", self.data, target)
+        if end > len(self.data):
             msg = "a string ends behind its message"
             raise Damaged(msg)
-        try:
-            return raw.decode()
-        except UnicodeDecodeError:
-            msg = "a string is not UTF-8"
-            raise Damaged(msg) from None
+        return target + 4, end
 
     def vector(self, field: int) -> tuple[int, int]:
         """Return where the entries of a vector begin, and how many there are."""
@@ -142,42 +147,24 @@ class _Table:
         return [_Table(self.data, place + _number("<I", self.data, place)) for place in places]
 
     def pairs(self, field: int) -> dict[str, str]:
-        """Return a vector of key-value pairs.
+        """Return a vector of key-value pairs."""
+        return {key: _decoded(self.data[start:end]) for key, (start, end) in self.spans(field).items()}
 
-        The long way, through `tables` and `text`, takes 25 us for the pairs of a batch, this one 8.
-        """
-        start, n = self.vector(field)
-        data, size = self.data, len(self.data)
+    def spans(self, field: int) -> dict[str, tuple[int, int]]:
+        """Return a vector of key-value pairs: where the values begin and end in the message."""
         found = {}
-        try:
-            for place in range(start, start + 4 * n, 4):
-                table = place + _U32(data, place)[0]
-                vtable = table - _I32(data, table)[0]
-                if vtable < 0:
-                    msg = "an offset before the message"
-                    raise Damaged(msg)
-                fields = _U16(data, vtable)[0]
-                pair = []
-                for at in (4, 6):
-                    offset = _U16(data, vtable + at)[0] if at < fields else 0
-                    if not offset:
-                        pair.append("")
-                        continue
-                    target = table + offset
-                    target += _U32(data, target)[0]
-                    end = target + 4 + _U32(data, target)[0]
-                    if end > size:
-                        msg = "a string ends behind its message"
-                        raise Damaged(msg)
-                    pair.append(data[target + 4 : end].decode())
-                found[pair[0]] = pair[1]
-        except struct.error:
-            msg = "an offset behind the message"
-            raise Damaged(msg) from None
-        except UnicodeDecodeError:
-            msg = "a string is not UTF-8"
-            raise Damaged(msg) from None
+        for entry in self.tables(field):
+            start, end = entry.span(0)
+            found[_decoded(self.data[start:end])] = entry.span(1)
         return found
+
+
+def _decoded(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        msg = "a string is not UTF-8"
+        raise Damaged(msg) from None
 
 
 def _number(form: str, data: bytes, position: int) -> int:
@@ -239,13 +226,13 @@ def read_schema(data: memoryview) -> tuple[Schema, int]:
         msg = "columns of the other byte order"
         raise Damaged(msg)
     dtypes = {}
-    for field in schema.tables(1):
-        name = field.text(0)
-        kind = field.number(2, "<B")
-        if field.has(4) or field.vector(5)[1] or kind not in (_INTEGER, _FLOAT) or name in dtypes:
+    for entry in schema.tables(1):
+        name = entry.text(0)
+        kind = entry.number(2, "<B")
+        if entry.has(4) or entry.vector(5)[1] or kind not in (_INTEGER, _FLOAT) or name in dtypes:
             msg = f"column {name!r} is not one of plain numbers"
             raise Damaged(msg)
-        of = field.table(3)
+        of = entry.table(3)
         width = of.number(0, "<i") if kind == _INTEGER else of.number(0, "<h")
         code = _DTYPES.get((kind, width, kind == _INTEGER and bool(of.number(1, "<B"))))
         if code is None:
@@ -305,10 +292,38 @@ def read_batch(data: memoryview, position: int, schema: Schema) -> Batch | None:
             msg = "a column that lies outside its batch"
             raise Damaged(msg)
         columns.append(body + start)
-    return Batch(rows, message.pairs(4), tuple(columns), body + length)
+    spans = message.spans(4)
+    metadata = {key: _decoded(raw[begin:end]) for key, (begin, end) in spans.items()}
+    return Batch(rows, metadata, tuple(columns), body + length, raw, spans, length)
 
 
-def column(data: memoryview, batch: Batch, schema: Schema, i: int) -> npt.NDArray[np.generic]:
-    """Return the ``(rows,)`` of a column, sharing the memory of the file."""
-    dtype = list(schema.dtypes.values())[i]
-    return np.frombuffer(data, dtype, batch.rows, batch.columns[i])
+def read_alike(data: memoryview, position: int, before: Batch, varying: tuple[str, ...]) -> Batch | None:
+    """Read a record batch that differs from another in some texts of its metadata and in its body alone.
+
+    Nearly every batch of a file does, and 3 us for it instead of 30 are what lets several threads keep busy.
+
+    Args:
+        data: ``(B,)`` bytes of the whole file.
+        position: Where its message begins.
+        before: The other one.
+        varying: Keys whose texts may differ, as long as they are as long.
+
+    Returns:
+        The batch; None if it differs in more, or is not whole: `read_batch` then says what it is.
+    """
+    size = len(before.raw)
+    body = position + 8 + size
+    shift = body - (before.end - before.length)
+    if data[position : position + 8] != _HEAD.pack(CONTINUATION, size) or before.end + shift > len(data):
+        return None
+    raw = bytes(data[position + 8 : body])
+    expected = bytearray(before.raw)
+    metadata = before.metadata.copy()
+    for key in varying:
+        begin, end = before.spans.get(key, (0, 0))
+        expected[begin:end] = raw[begin:end]
+        metadata[key] = raw[begin:end].decode("ascii", "replace")
+    if raw != expected:
+        return None
+    columns = tuple(column + shift for column in before.columns)
+    return Batch(before.rows, metadata, columns, before.end + shift, raw, before.spans, before.length)

@@ -89,7 +89,8 @@ class Keyspace:
 
     Args:
         kind: Kind of the labels.
-        vocabulary: ``(V,)`` the label of each code, for strings and bytes.
+        vocabulary: ``(V,)`` the label of each code, for strings and bytes: fixed-width or objects. Of objects only
+            those that are asked for become fixed-width, where a single long word makes all of them long.
     """
 
     def __init__(self, kind: str, vocabulary: Array | None = None) -> None:
@@ -100,6 +101,8 @@ class Keyspace:
         """Return the labels of keys: bool, int64, uint64 (only where int64 does not hold them), float64, U or S."""
         if self.vocabulary is not None:
             words: Array = self.vocabulary[keys]
+            if words.dtype == object:
+                return np.array(words.tolist(), dtype=np.str_ if self.kind == STRING else np.bytes_)
             return words
         if self.kind == FLOAT:
             return keys.view(np.float64)
@@ -190,8 +193,7 @@ class Vocabulary:
 
     def keyspace(self, kind: str) -> Keyspace:
         """Return the way back from today's codes to words."""
-        empty = np.empty(0, dtype=np.str_ if kind == STRING else np.bytes_)
-        return Keyspace(kind, np.array(self.words) if self.words else empty)
+        return Keyspace(kind, np.array(self.words, dtype=object))
 
 
 def encode_strings(labels: Array) -> tuple[npt.NDArray[np.int32], Integers]:

@@ -8,6 +8,7 @@ takes those whose checksums agree.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import mmap
 import os
@@ -29,7 +30,9 @@ Array = npt.NDArray[Any]
 HASH = "xxh3_64"
 OPEN = ".open"
 COLUMNS = ("label", "value")
+VARYING = ("seq", "xxh3", "about")  # of the metadata of batches; the rest mostly stays as it is
 ALIGNMENT = 64
+_PLAIN = {"seq", "rows", "xxh3", "about", "pad"}
 
 
 def digest(seq: int, labels: Any, values: Any) -> str:
@@ -49,9 +52,19 @@ def about_file(dtypes: Mapping[str, Any], metadata: Mapping[str, str]) -> str:
 
 def about(seq: int, file: str, batch: Mapping[str, str]) -> str:
     """Return the checksum of what a batch says apart from its columns, and of what its file says."""
-    rest = sorted((key, text) for key, text in batch.items() if key not in ("about", "pad"))
-    text: str = need("xxhash").xxh3_64_hexdigest(f"[{file}, {json.dumps(rest)}]".encode(), seed=seq)
+    xxh3 = batch["xxh3"]
+    if batch.keys() <= _PLAIN and batch["rows"].isdigit() and xxh3.isalnum() and xxh3.isascii():
+        # What the other branch gives, in a tenth of the time.
+        rest = f'[["rows", "{batch["rows"]}"], ["seq", "{seq}"], ["xxh3", "{xxh3}"]]'
+    else:
+        rest = json.dumps(sorted((key, text) for key, text in batch.items() if key not in ("about", "pad")))
+    text: str = _xxhash().xxh3_64_hexdigest(f"[{file}, {rest}]".encode(), seed=seq)
     return text
+
+
+@functools.cache
+def _xxhash() -> Any:
+    return need("xxhash")
 
 
 def need(module: str) -> Any:
@@ -232,11 +245,24 @@ class Part:
         if self.schema is None:
             msg = "a part without a beginning has no batches"
             raise ValueError(msg)
-        return tuple(_ipc.column(self.data, batch, self.schema, i) for i in (0, 1))  # type: ignore[return-value]
+        label, value = self.schema.dtypes.values()
+        first, second = batch.columns
+        return np.frombuffer(self.data, label, batch.rows, first), np.frombuffer(self.data, value, batch.rows, second)
 
     def agrees(self, batch: _ipc.Batch) -> bool:
         """Return whether the checksum of a batch's columns agrees."""
-        return batch.metadata["xxh3"] == digest(int(batch.metadata["seq"]), *self.arrays(batch))
+        if self.schema is None:
+            return False
+        seed = int(batch.metadata["seq"])
+        (first, second), (label, value) = batch.columns, self.schema.dtypes.values()
+        between, end = first + batch.rows * label.itemsize, second + batch.rows * value.itemsize
+        if between == second:
+            found = _xxhash().xxh3_64_hexdigest(self.data[first:end], seed)
+        else:
+            sums = _xxhash().xxh3_64(self.data[first:between], seed)
+            sums.update(self.data[second:end])
+            found = sums.hexdigest()
+        return bool(batch.metadata["xxh3"] == found)
 
 
 def read_part(path: Path) -> Part:
@@ -328,10 +354,13 @@ def walk(part: Part, *, check: bool) -> Iterator[_ipc.Batch]:
     intact = True
     expected = 0
     position = part.good
+    before: _ipc.Batch | None = None
     file = about_file(part.schema.dtypes, part.metadata)
     while True:
         try:
-            batch = _ipc.read_batch(part.data, position, part.schema)
+            batch = None if before is None else _ipc.read_alike(part.data, position, before, VARYING)
+            if batch is None:
+                batch = before = _ipc.read_batch(part.data, position, part.schema)
         except _ipc.Damaged as damage:
             part.damage = part.damage or str(damage)
             part.torn = intact

@@ -140,7 +140,7 @@ class Opened:
             return f"{kind!r} labels in a column of type {dtype}"
         if kind in (STRING, BYTES):
             words = self.source.words.get(number)
-            if words is None or words.dtype.kind != ("U" if kind == STRING else "S"):
+            if words is None or (len(words) and isinstance(words[0], str) != (kind == STRING)):
                 return "its labels are codes, and the journal does not say what they stand for"
             self._words = words
         self.kind, self.number = kind, number
