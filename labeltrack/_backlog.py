@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
+TOGETHER = 64  # rows: of that many, columns of any type end at a multiple of 64 bytes, and so the next one is aligned
+
 
 class HandedOnBuffer(SampleBuffer):
     """A `SampleBuffer` that hands its rows on, so many at a time.
@@ -25,7 +27,8 @@ class HandedOnBuffer(SampleBuffer):
         label_dtype: Dtype of the label column.
         value_dtype: float32 or float64.
         sink: Takes ``(N,)`` labels and values, which do not change until the future it returns is done.
-        rows: How many rows to hand on at a time; fewer where a chunk ends, and by `hand_on`.
+        rows: How many rows to hand on at a time; fewer where a chunk ends, and by `hand_on`. More than 64 are handed on
+            in multiples of that.
 
     Example:
         >>> from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +36,9 @@ class HandedOnBuffer(SampleBuffer):
         ...     sink = lambda labels, values: thread.submit(print, labels, values)
         ...     buffer = HandedOnBuffer(np.dtype(np.int32), np.dtype(np.float32), sink, rows=2)
         ...     _ = buffer.append(np.array([1, 2, 3], np.int32), np.array([0.5, 0.25, 1.0], np.float32))
-        [1 2 3] [0.5  0.25 1.  ]
+        ...     buffer.hand_on()
+        [1 2] [0.5  0.25]
+        [3] [1.]
     """
 
     __slots__ = ("_at_a_time", "_busy", "_sink")
@@ -49,7 +54,7 @@ class HandedOnBuffer(SampleBuffer):
     def hand_on(self) -> None:
         """Hand on every row that was not."""
         for chunk in self._chunks:
-            self._offer(chunk, 1)
+            self._offer(chunk)
 
     def clear(self) -> None:
         """Forget the rows; memory that is not done with yet comes back when it is.
@@ -82,21 +87,23 @@ class HandedOnBuffer(SampleBuffer):
         chunk.limit = min(chunk.labels.shape[0], self._at_a_time)
 
     def _filled(self, chunk: Chunk) -> None:
-        least = 1 if chunk.used == chunk.labels.shape[0] else self._at_a_time
-        if chunk.used - chunk.handed >= least:
+        full = chunk.used == chunk.labels.shape[0]
+        if chunk.used - chunk.handed >= (1 if full else self._at_a_time):
             for each in self._chunks:  # the ones before it may have rows left, where a batch was of another dtype
-                self._offer(each, 1)
                 if each is chunk:
                     break
+                self._offer(each)
+            self._offer(chunk, 1 if full else min(TOGETHER, self._at_a_time))
         chunk.limit = min(chunk.labels.shape[0], chunk.handed + self._at_a_time)
 
-    def _offer(self, chunk: Chunk, least: int) -> None:
-        """Hand on the rows of a chunk that were not, if there are at least so many."""
-        if chunk.used - chunk.handed >= least:
+    def _offer(self, chunk: Chunk, multiple: int = 1) -> None:
+        """Hand on the rows of a chunk that were not, as many as a multiple of some number allows."""
+        n = (chunk.used - chunk.handed) // multiple * multiple
+        if n:
             chunk.pending = [future for future in chunk.pending if not future.done()]
-            rows = slice(chunk.handed, chunk.used)
+            rows = slice(chunk.handed, chunk.handed + n)
             chunk.pending.append(self._sink(chunk.labels[rows], chunk.values[rows]))
-            chunk.handed = chunk.used
+            chunk.handed += n
 
     def _take_back(self) -> list[Chunk]:
         """Return emptied chunks that are done with."""

@@ -13,7 +13,7 @@ from labeltrack._scan import Found, Opened
 from labeltrack.errors import listing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from labeltrack._catalog import Attempt
@@ -106,7 +106,13 @@ def record_batches(
         found.append(opened.finish())
 
 
-def write(storage: Storage, chosen: Sequence[Choice], columns: tuple[str, ...], path: Path) -> tuple[int, list[Found]]:
+def write(
+    storage: Storage,
+    chosen: Sequence[Choice],
+    columns: tuple[str, ...],
+    path: Path,
+    on_rows: Callable[[int], object],
+) -> tuple[int, list[Found]]:
     """Write samples to a file, batch by batch.
 
     Args:
@@ -114,6 +120,7 @@ def write(storage: Storage, chosen: Sequence[Choice], columns: tuple[str, ...], 
         chosen: Parts, each with its attempt and dataset.
         columns: Which columns.
         path: Ends in .parquet or .csv.
+        on_rows: Is told how many more rows were written.
 
     Returns:
         How many samples were written, and what was found in each part.
@@ -134,6 +141,7 @@ def write(storage: Storage, chosen: Sequence[Choice], columns: tuple[str, ...], 
                 plain = [batch.column(one.name).cast(one.type) for one in schema]
                 writer.write_batch(pa.record_batch(plain, schema=schema))
                 rows += batch.num_rows
+                on_rows(batch.num_rows)
     return rows, found
 
 

@@ -235,6 +235,7 @@ class Run:
         *,
         columns: Iterable[str] = ("mode", "ds_id", "epoch", "label", "value"),
         all_attempts: bool = False,
+        progress: bool = True,
     ) -> int:
         """Write samples to a file, batch by batch.
 
@@ -245,6 +246,7 @@ class Run:
             epoch: See `samples`.
             columns: Which columns; see `samples`.
             all_attempts: See `samples`.
+            progress: Whether to show a bar on stderr, if that is a terminal and it takes longer than a second.
 
         Returns:
             How many samples were written.
@@ -261,7 +263,9 @@ class Run:
         from labeltrack._export import write  # noqa: PLC0415 (pyarrow is an extra)
 
         chosen = self._chosen(mode, ds_id, epoch, all_attempts=all_attempts)
-        rows, found = write(self._storage, chosen, tuple(columns), Path(path))
+        total = sum(source.rows or 0 for _, _, source in chosen)
+        with Progress("Writing", total, "samples", wanted=progress) as bar:
+            rows, found = write(self._storage, chosen, tuple(columns), Path(path), bar.advance)
         self._warn(found)
         return rows
 

@@ -20,6 +20,7 @@ import xxhash
 
 import labeltrack as lt
 from labeltrack import recorder as recorder_module
+from labeltrack._parts import read_part
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
 
@@ -150,6 +151,21 @@ def test_a_batch_is_written_every_so_many_rows_and_says_what_it_is(tmp_path):
     np.testing.assert_array_equal(table["value"].to_numpy(), np.concatenate([values for _, values in rows]))
 
 
+@pytest.mark.parametrize("n", [100, 256, 1])
+def test_columns_are_aligned_in_every_batch_but_the_last(tmp_path, n):
+    with lt.LabelTracker("y", "ce", record_to=lt.Recording(tmp_path / "run", flush_rows=1024)) as tracker:
+        for i in range(5000 // n):
+            tracker.update(np.arange(n, dtype=np.uint8), np.full(n, i, np.float32))
+        tracker.end_epoch(1)
+    (name,) = parts(tmp_path / "run")
+    *batches, last, end = read_part(tmp_path / "run" / name).batches
+    assert len(batches) >= 3
+    assert not [column for batch in batches for column in batch.columns if column % 64]
+    assert not last.columns[0] % 64
+    assert not end.rows
+    assert lt.open_run(tmp_path / "run").samples()["value"].to_pylist() == np.repeat(np.arange(5000 // n), n).tolist()
+
+
 def test_words_stand_in_the_journal_before_the_codes_that_use_them(tmp_path, monkeypatch):
     run = tmp_path / "run"
     order = []
@@ -185,7 +201,7 @@ def test_many_and_long_words_take_several_lines(tmp_path, monkeypatch):
         tracker.update(words, np.arange(len(words)))
         live = tracker.end_epoch(1)
     journal = (tmp_path / "run" / "journal-0001-0000.log").read_text()
-    assert journal.count('"event": "words"') == 12
+    assert journal.count('"event": "words"') == 13
     assert lt.open_run(tmp_path / "run").recompute(progress=False).at(1).labels.tolist() == live.labels.tolist()
 
 
@@ -696,44 +712,64 @@ def test_a_folder_that_vanishes_is_not_made_anew(tmp_path):
 
 
 FULL = """
-import resource, signal, sys, warnings, numpy as np, labeltrack as lt
+import json, resource, signal, sys, warnings
+import numpy as np
+import labeltrack as lt
+
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-tracker = lt.LabelTracker("y", "ce", record_to=lt.Recording(sys.argv[1], flush_rows=1024))
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    for step in (1, 2, 3):
-        for i in range(10 if step != 2 else 100):
-            tracker.update(np.full(256, i, np.int32), np.full(256, step, np.float32))
-        if step == 1:
+for trial, limit in enumerate(json.loads(sys.argv[2])):
+    recording = lt.Recording("%s/run%d" % (sys.argv[1], trial), flush_rows=1024, fsync="never")
+    tracker = lt.LabelTracker("y", "ce", record_to=recording)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for step in (1, 2, 3):
+            for i in range(10 if step != 2 else 100):
+                tracker.update(np.full(256, i, np.int32), np.full(256, step, np.float32))
+            if step == 1:
+                tracker.flush()
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+            tracker.end_epoch(step)
             tracker.flush()
-            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
-        tracker.end_epoch(step)
-        tracker.flush()
-    tracker.close()
-print(len(caught), [int(tracker.history.at(s).count.sum()) for s in (1, 2, 3)])
-print(caught[0].message)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        tracker.close()
+    assert [int(tracker.history.at(s).count.sum()) for s in (1, 2, 3)] == [2560, 25600, 2560]
+    print(len(caught), caught[0].message)
 """
 
 
 def test_a_full_disk_tears_one_epoch(tmp_path):
-    done = subprocess.run([sys.executable, "-c", FULL, tmp_path / "run"], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[0] == "1 [2560, 25600, 2560]"
-    assert "File too large" in done.stdout
-    opened = lt.open_run(tmp_path / "run")
+    limits = np.random.default_rng(5).integers(30_000, 200_000, 10 if QUICK else 50).tolist()
+    command = [sys.executable, "-c", FULL, tmp_path, json.dumps(limits)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    said = done.stdout.splitlines()
+    assert len(said) == len(limits)
+    for trial, limit in enumerate(limits):
+        assert said[trial].startswith("1 recording to ")
+        assert "File too large" in said[trial]
+        check_full(tmp_path / f"run{trial}", limit)
+
+
+def check_full(run, limit):
+    opened = lt.open_run(run)
     assert [(e.step, e.complete, e.rows + e.lost) for e in opened.epochs] == [
         (1, True, 2560),
         (2, False, 25_600),
         (3, True, 2560),
     ]
     found = opened.samples(epoch=2)
-    values = found["value"].to_numpy()
-    assert 10_000 < found.num_rows == opened.epochs[1].rows < 13_000
-    assert found.num_rows % 256 == 0
-    assert set(values.tolist()) == {2.0}
-    np.testing.assert_array_equal(found["label"].to_numpy(), np.repeat(np.arange(100), 256)[: found.num_rows])
+    rows = found.num_rows
+    assert 0.8 * limit - 15_000 < 8 * rows < limit
+    assert rows == opened.epochs[1].rows
+    assert rows % 256 == 0
+    assert set(found["value"].to_pylist()) == {2.0}
+    np.testing.assert_array_equal(found["label"].to_numpy(), np.repeat(np.arange(100), 256)[:rows])
     verification = opened.verify(progress=False)
     assert [segment.state for segment in verification.segments] == ["intact", "torn", "intact"]
-    assert not verification.ok
+    with pytest.warns(lt.LabelTrackWarning, match="'train 2'"):
+        assert opened.recompute(progress=False).steps() == [1, 3]
+    with lt.LabelTracker("y", "ce", record_to=run) as tracker:
+        train(None, [2], tracker=tracker)
+    assert lt.open_run(run).recompute(progress=False).steps() == [1, 2, 3]
 
 
 KILLED = """
