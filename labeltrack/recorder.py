@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import operator
 import os
-from concurrent.futures import Future, ThreadPoolExecutor
+import queue
+import threading
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -149,6 +151,13 @@ class Lane:
         """
         return self.recorder.take(self, labels, values)
 
+    def reset(self) -> None:
+        """Begin anew, with another attempt."""
+        if self.writer is not None:
+            self.writer.abandon()
+            self.writer = None
+        self.parts, self.rows, self.lost, self.missing = [], 0, 0, 0
+
     def buffer(self, label_dtype: Dtype, value_dtype: Dtype) -> HandedOnBuffer:
         """Return columns that hand their rows on to this lane."""
         buffer = HandedOnBuffer(label_dtype, value_dtype, self, self.recorder.recording.flush_rows)
@@ -189,10 +198,15 @@ class Recorder:
         self._buffers: dict[Lane, HandedOnBuffer] = {}
         self._lock = Lock(self.root / writer_lock(self._rank))
         self._pid = os.getpid()
-        self._pool: ThreadPoolExecutor | None = ThreadPoolExecutor(1, "labeltrack-recorder")
+        self._closed = False
         self.rows_written = 0
         self.root.mkdir(parents=True, exist_ok=True)
         self._description = self._join(description)
+        # Not an executor: its locks are not to be taken in a garbage collection, which is where `finish` may be called.
+        self._jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=_work, args=(self._jobs, self._guarded), daemon=True)
+        self._thread.name = "labeltrack-recorder"
+        self._thread.start()
 
     # -- joining the run ----------------------------------------------------------------------------------
 
@@ -347,31 +361,39 @@ class Recorder:
             self._attempts[mode] = self._attempts.get(mode, 1) + 1
 
     def _submit(self, job: Callable[..., Any], *args: Any, **more: Any) -> Future[Any]:
-        future: Future[Any]
-        if self._pool is not None and self._pid == os.getpid():
-            try:
-                return self._pool.submit(self._guarded, job, *args, **more)
-            except RuntimeError:  # the interpreter is ending, and all that was submitted before is done
-                future = Future()
-                future.set_result(self._guarded(job, *args, **more))
-                return future
-        if self._pid == os.getpid():
+        future: Future[Any] = Future()
+        if self._pid != os.getpid():  # in a child that was forked there is no thread, and the files are the parent's
+            future.set_result(None)
+        elif self._closed:
             self._fail("samples after close() are not recorded")
-        future = Future()  # in a process that was forked, there is no thread, and the files belong to the other
-        future.set_result(None)
+            future.set_result(None)
+        else:
+            self._jobs.put((future, job, args, more))
         return future
 
     def flush(self) -> None:
         """Wait until all that was handed on is written."""
-        self._submit(int).result()
+        if not self._closed:
+            self._submit(int).result()
 
     def close(self) -> None:
         """Write what is left, and leave the run; may be called again."""
-        if self._pool is None or self._pid != os.getpid():
+        if self._closed or self._pid != os.getpid():
             return
-        self._submit(self._finish).result()
-        pool, self._pool = self._pool, None
-        pool.shutdown()
+        done = self._submit(self._finish)
+        self._closed = True
+        self._jobs.put(None)
+        # A tracker that nobody needs any more may be found in any thread, also in this one.
+        if threading.current_thread() is not self._thread:
+            done.result()
+            self._thread.join()
+
+    def finish(self) -> None:
+        """Hand everything on, and close; for when the tracker is gone."""
+        if not self._closed and self._pid == os.getpid():
+            for buffer in self._buffers.values():
+                buffer.hand_on()
+            self.close()
 
     # -- the background thread ----------------------------------------------------------------------------
 
@@ -468,7 +490,8 @@ class Recorder:
         return writer
 
     def _note_dtypes(self, pair: tuple[str, str]) -> None:
-        with locked(self.root / LOCK):
+        # It is for information, and not worth a single row.
+        with contextlib.suppress(OSError, ValueError), locked(self.root / LOCK):
             before = Description.read(LocalFolder(self.root))
             after = replace(before, dtypes=tuple(dict.fromkeys((*before.dtypes, pair))))
             if after != before:
@@ -498,28 +521,28 @@ class Recorder:
 
     def _commit(self, mode: str, step: int, attempt: int, lanes: list[Lane]) -> None:
         """Close the parts of an attempt, put them where they belong, and say in the journal that it is complete."""
-        streams = []
-        for lane in lanes:
-            try:
-                self._close_part(lane, {"step": str(step)})
-                folder = self.root / folder_of(lane.mode, lane.ds_id, step)
-                moved = [(self._move(path, folder), rows, xxh3) for path, rows, xxh3 in lane.parts]
-            except Exception:
-                # The rows may well be there, but nothing in this epoch says so with certainty.
-                _reset(lane)
-                raise
-            streams.append(
-                {
-                    "ds_id": lane.ds_id,
-                    "parts": [
-                        {"name": path.name.removesuffix(OPEN), "rows": rows, "xxh3": xxh3} for path, rows, xxh3 in moved
-                    ],
-                    "rows": lane.rows,
-                    "lost": lane.lost + lane.missing,
-                }
-            )
-            _reset(lane)
+        try:
+            streams = [self._settle(lane, step) for lane in lanes]
+        finally:
+            # If one failed, the rows of the others may well be there, but nothing in this epoch says so with certainty.
+            for lane in lanes:
+                lane.reset()
         self._journal.append("epoch", sync=self._syncs, mode=mode, step=step, attempt=attempt, streams=streams)
+
+    def _settle(self, lane: Lane, step: int) -> dict[str, Any]:
+        """Close the parts of a lane, put them where they belong, and return what there is to say of them."""
+        self._close_part(lane, {"step": str(step)})
+        folder = self.root / folder_of(lane.mode, lane.ds_id, step)
+        moved = [(self._move(path, folder), rows, xxh3) for path, rows, xxh3 in lane.parts]
+        names = [path.name.removesuffix(OPEN) for path, _, _ in moved]
+        return {
+            "ds_id": lane.ds_id,
+            "parts": [
+                {"name": name, "rows": rows, "xxh3": xxh3} for name, (_, rows, xxh3) in zip(names, moved, strict=True)
+            ],
+            "rows": lane.rows,
+            "lost": lane.lost + lane.missing,
+        }
 
     def _move(self, path: Path, folder: Path) -> Path:
         """Put a part into the folder of its epoch, which was not known when it was begun."""
@@ -535,11 +558,12 @@ class Recorder:
         return there
 
     def _forget(self, mode: str, attempt: int, lanes: list[Lane]) -> None:
-        for lane in lanes:
-            try:
+        try:
+            for lane in lanes:
                 self._close_part(lane)
-            finally:
-                _reset(lane)
+        finally:
+            for lane in lanes:
+                lane.reset()
         self._journal.append("reset", sync=self._syncs, mode=mode, attempt=attempt)
 
     def track(self, lane: Lane, buffer: HandedOnBuffer) -> None:
@@ -547,13 +571,6 @@ class Recorder:
         for other in [other for other in self._buffers if (other.mode, other.ds_id) == (lane.mode, lane.ds_id)]:
             del self._buffers[other]
         self._buffers[lane] = buffer
-
-    def finish(self) -> None:
-        """Hand everything on, and close; for when the tracker is gone."""
-        if self._pool is not None and self._pid == os.getpid():
-            for buffer in self._buffers.values():
-                buffer.hand_on()
-            self.close()
 
     def _finish(self) -> None:
         try:
@@ -565,8 +582,12 @@ class Recorder:
             self._lock.release()
 
 
-def _reset(lane: Lane) -> None:
-    lane.parts, lane.rows, lane.lost, lane.missing = [], 0, 0, 0
+def _work(jobs: queue.SimpleQueue[Any], run: Callable[..., Any]) -> None:
+    """Run jobs one after the other, until there is a None."""
+    while (item := jobs.get()) is not None:
+        future, job, args, more = item
+        future.set_result(run(job, *args, **more))
+        del item, future, job, args  # what the job had may be freed while this waits
 
 
 def _is_large(writer: PartWriter) -> bool:

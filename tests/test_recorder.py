@@ -591,8 +591,8 @@ def test_an_epoch_that_one_rank_did_not_end_is_not_mixed_with_an_older_launch(tm
         for tracker in trackers:
             tracker.flush()
             recorder = tracker._recorder  # killed: neither an end in the journal nor a closed part
-            recorder._pool.shutdown()
-            recorder._pool = None
+            recorder._closed = True
+            recorder._jobs.put(None)
             recorder._lock.release()
     opened = lt.open_run(run)
     assert [(epoch.step, epoch.complete) for epoch in opened.epochs] == [(2, True), (1, True)]
@@ -654,6 +654,60 @@ def test_a_failure_costs_one_warning_and_an_epoch_of_the_run(tmp_path, monkeypat
 
 def same_entries(one, other, steps):
     return all(one.at(step).std.tobytes() == other.at(step).std.tobytes() for step in steps)
+
+
+def test_one_dataset_that_fails_at_the_end_leaves_no_trace_in_the_next_epoch(tmp_path, monkeypatch):
+    tracker = lt.LabelTracker("y", "ce", record_to=tmp_path / "run")
+    close = recorder_module.PartWriter.close
+
+    def failing(self, **options):
+        if "ds_id=a" in str(self.path) and "epoch=1" in str(self.path):
+            raise OSError(28, "No space left on device")
+        return close(self, **options)
+
+    monkeypatch.setattr(recorder_module.PartWriter, "close", failing)
+    with pytest.warns(lt.LabelTrackWarning, match="No space left"):
+        for step in (1, 2):
+            for ds_id in ("a", "b"):
+                tracker.update(*batch(seed=step), ds_id=ds_id)
+            tracker.end_epoch(step)
+            tracker.flush()
+    tracker.close()
+    opened = lt.open_run(tmp_path / "run")
+    assert [(epoch.step, epoch.complete, epoch.rows) for epoch in opened.epochs] == [(2, True, 512), (1, False, 0)]
+    assert opened.samples(epoch=2, ds_id="b").num_rows == 256
+    assert opened.samples(epoch=1).num_rows == 512  # written and not closed
+    assert tracker.history.steps() == [1, 2]
+
+
+class Cycle:
+    """Something that only the garbage collector finds."""
+
+    def __init__(self, tracker):
+        self.tracker, self.itself = tracker, self
+
+
+def test_a_tracker_may_be_found_by_the_garbage_collector_in_any_thread(tmp_path):
+    gc.disable()
+    try:
+        cycle = Cycle(lt.LabelTracker("y", "ce", record_to=tmp_path / "run"))
+        cycle.tracker.update(*batch())
+        recorder = cycle.tracker._recorder
+        del cycle
+        done = recorder._submit(gc.collect)  # in the thread that writes
+        done.result(timeout=60)
+        recorder._thread.join(timeout=60)
+        assert not recorder._thread.is_alive()
+    finally:
+        gc.enable()
+    assert lt.open_run(tmp_path / "run").samples().num_rows == 256
+
+
+def test_flushing_after_close_is_no_mistake(tmp_path):
+    tracker = train(tmp_path / "run", [1])
+    tracker.close()
+    tracker.flush()
+    assert tracker._recorder.failure == ""
 
 
 def test_a_journal_that_cannot_be_written_leaves_the_epoch_incomplete(tmp_path, monkeypatch):
