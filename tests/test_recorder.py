@@ -7,11 +7,9 @@ import json
 import os
 import pickle
 import shutil
-import signal
 import subprocess
 import sys
 import threading
-import time
 import warnings
 
 import numpy as np
@@ -515,26 +513,50 @@ def test_a_copy_does_not_record_and_says_so(tmp_path):
     assert same(lt.open_run(tmp_path / "run").recompute(progress=False), again.history)
 
 
-def test_a_child_that_is_forked_neither_records_nor_keeps_the_run(tmp_path):
-    tracker = train(tmp_path / "run", [1])
-    tracker.update(*batch(seed=3))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads: data loaders do it
-        child = os.fork()
-    if not child:
-        try:
-            tracker.update(*batch(seed=4))
-            tracker.end_epoch(2)
-            tracker.close()
-            time.sleep(3)  # outlives the parent's recording
-        finally:
-            os._exit(0)
+FORKED = """
+import os, signal, sys, time, warnings
+import numpy as np
+import labeltrack as lt
+
+def train(tracker, step, batches):
+    for _ in range(batches):
+        tracker.update(np.arange(256, dtype=np.int32), np.full(256, step, np.float32))
+
+tracker = lt.LabelTracker("y", "ce", record_to=sys.argv[1])
+train(tracker, 1, 1)
+tracker.end_epoch(1)
+train(tracker, 2, 1)
+warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads: data loaders do it
+child = os.fork()
+if not child:
+    train(tracker, 2, 500)
     tracker.end_epoch(2)
+    tracker.flush()
     tracker.close()
-    train(tmp_path / "run", [3]).close()
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    assert lt.open_run(tmp_path / "run").samples(epoch=2).num_rows == 256
+    os.write(1, b"child ")
+    time.sleep(60)  # outlives the parent's recording
+tracker.end_epoch(2)
+tracker.close()
+del tracker
+again = lt.LabelTracker("y", "ce", record_to=sys.argv[1])  # the child keeps no lock
+train(again, 3, 1)
+again.end_epoch(3)
+again.close()
+os.kill(child, signal.SIGKILL)
+os.waitpid(child, 0)
+print("parent")
+"""
+
+
+def test_a_child_that_is_forked_neither_records_nor_keeps_the_run(tmp_path):
+    command = [sys.executable, "-c", FORKED, tmp_path / "run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.split()[-1] == "parent"
+    opened = lt.open_run(tmp_path / "run")
+    assert [(epoch.step, epoch.rows, epoch.complete) for epoch in opened.epochs] == [
+        (step, 256, True) for step in (1, 2, 3)
+    ]
+    assert opened.verify(progress=False).ok
 
 
 def ranks(run, size, **options):
