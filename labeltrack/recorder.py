@@ -1,6 +1,6 @@
 """Recording a run: what a tracker's columns hand on is written by one background thread.
 
-`Recording` says where and how. `Recorder` joins the run, and writes; a `Lane` is what it has of one mode and dataset.
+A `Lane` is what the recorder has of one mode and dataset.
 The training thread hands views of its columns on and goes on; whatever goes wrong is kept as `Recorder.failure`, for
 the tracker to warn about, and never raised into training.
 """
@@ -8,113 +8,32 @@ the tracker to warn about, and never raised into training.
 from __future__ import annotations
 
 import contextlib
-import operator
 import os
 import queue
 import threading
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from labeltrack._backlog import HandedOnBuffer
-from labeltrack._journal import Journal, read_journal
 from labeltrack._labels import BOOL, BYTES, FLOAT, STRING, UNSIGNED, Array, Vocabulary
-from labeltrack._locks import Lock, is_held, locked
+from labeltrack._membership import Membership
 from labeltrack._parts import OPEN, PartWriter, need
-from labeltrack._storage import LocalFolder
-from labeltrack.store import (
-    DESCRIPTION,
-    LOCK,
-    Contents,
-    Description,
-    contents_of,
-    folder_of,
-    journal_name,
-    part_name,
-    sync_folder,
-    writer_lock,
-)
+from labeltrack.store import folder_of, part_name, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from labeltrack._buffers import Dtype
-
-Fsync = Literal["never", "epoch", "flush"]
+    from labeltrack.recording import Recording
+    from labeltrack.store import Description
 
 LARGEST_PART = 256 * 2**20  # bytes; a part is what a machine of a cluster works on at a time
 WORDS_A_LINE = 4096
 CHARACTERS_A_LINE = 2**18
-
-
-@dataclass(frozen=True)
-class Recording:
-    """Where and how a tracker records: what ``record_to`` takes when a path is not enough.
-
-    Args:
-        path: Folder of the run. Made if it is not there; if there is a run in it, that run goes on.
-        flush_rows: Samples of a mode and dataset that are written at a time, 1024 to 1,048,576: what a crash costs at
-            most, per mode and dataset.
-        fsync: When to wait for the disk. ``"never"``: the operating system writes when it likes, which a crash of the
-            process survives, and a crash of the machine does not. ``"epoch"``: when an epoch ends. ``"flush"``: at
-            every write. It is a thread in the background that waits.
-        rank: Number of this process, if several record one run; by default the environment variable ``RANK``, or 0.
-        world_size: How many processes there are; by default ``WORLD_SIZE``, or 1.
-
-    Raises:
-        TypeError: An argument of the wrong type.
-        ValueError: An unknown option, or a number out of its limits.
-
-    Example:
-        >>> Recording("runs/exp1", flush_rows=2**20, fsync="flush").world_size
-        1
-    """
-
-    path: str | os.PathLike[str]
-    flush_rows: int = 65_536
-    fsync: Fsync = "epoch"
-    rank: int | None = None
-    world_size: int | None = None
-
-    def __post_init__(self) -> None:
-        """Check the arguments."""
-        path: Any = self.path
-        if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
-            msg = f"a run is recorded to a folder, given as a string or path, got {type(self.path).__name__}"
-            raise TypeError(msg)
-        if "://" in os.fspath(self.path):
-            msg = f"a run is recorded to a folder of this machine, got {self.path}; copy it there afterwards"
-            raise ValueError(msg)
-        if self.fsync not in get_args(Fsync):
-            msg = f"fsync: unknown option {self.fsync!r}; allowed are {', '.join(map(repr, get_args(Fsync)))}"
-            raise ValueError(msg)
-        object.__setattr__(self, "flush_rows", _number("flush_rows", self.flush_rows, 2**10, 2**20))
-        size = _number("world_size", _of_environment("WORLD_SIZE", self.world_size, 1), 1, 10**6)
-        rank = _number("rank", _of_environment("RANK", self.rank, 0), 0, size - 1)
-        object.__setattr__(self, "world_size", size)
-        object.__setattr__(self, "rank", rank)
-
-
-def _of_environment(name: str, given: Any, default: int) -> Any:
-    """Return what was given, else the environment variable that launchers such as torchrun set."""
-    if given is not None:
-        return given
-    text = os.environ.get(name, "")
-    return int(text) if text.isdecimal() else default
-
-
-def _number(what: str, given: Any, least: int, most: int) -> int:
-    try:
-        number = operator.index(given)
-    except TypeError:
-        number = least - 1
-    if isinstance(given, bool) or not least <= number <= most:
-        msg = f"{what} must be an integer from {least} to {most}, got {given!r}"
-        raise ValueError(msg)
-    return number
 
 
 @dataclass(eq=False)
@@ -186,9 +105,7 @@ class Recorder:
         for module in ("xxhash", "pyarrow"):
             need(module)
         self.recording = recording
-        self.root = Path(recording.path).absolute()
         self.failure = ""
-        self._rank, self._size = recording.rank or 0, recording.world_size or 1
         self._attempts: dict[str, int] = {}
         self._expected: dict[str, int] = {}
         self._last: dict[str, int] = {}
@@ -196,98 +113,16 @@ class Recorder:
         self._words_written: dict[int, int] = {}  # by number of the vocabulary; of the background thread
         self._begun: set[tuple[str, str]] = set()
         self._buffers: dict[Lane, HandedOnBuffer] = {}
-        self._lock = Lock(self.root / writer_lock(self._rank))
         self._pid = os.getpid()
         self._closed = False
         self.rows_written = 0
-        self.root.mkdir(parents=True, exist_ok=True)
-        self._description = self._join(description)
+        self._member = Membership(recording, description)
+        self.root, self._journal = self._member.root, self._member.journal
         # Not an executor: its locks are not to be taken in a garbage collection, which is where `finish` may be called.
         self._jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread = threading.Thread(target=_work, args=(self._jobs, self._guarded), daemon=True)
         self._thread.name = "labeltrack-recorder"
         self._thread.start()
-
-    # -- joining the run ----------------------------------------------------------------------------------
-
-    def _join(self, description: Description) -> Description:
-        """Take part in the run: agree on what it is of, on the number of this launch, and begin a journal."""
-        with locked(self.root / LOCK):
-            try:
-                description = self._agree(description)
-                self._own()
-                contents = contents_of(LocalFolder(self.root))
-                self.session = self._launch(contents)
-                self._journal = Journal(self.root / journal_name(self.session, self._rank))
-                self._journal.append(
-                    "begin",
-                    sync=self._syncs,
-                    session=self.session,
-                    rank=self._rank,
-                    world_size=self._size,
-                    run=description.plain(),
-                )
-            except BaseException:
-                self._lock.release()
-                raise
-        if self._syncs:
-            sync_folder(self.root)
-        return description
-
-    def _own(self) -> None:
-        """See to it that no other process records as the same rank."""
-        if not self._lock.acquire(wait=False):
-            raise self._busy(self._rank)
-
-    def _agree(self, description: Description) -> Description:
-        """Write `run.json`, or see that the one that is there is of the same thing."""
-        if not (self.root / DESCRIPTION).exists():
-            others = [path.name for path in self.root.iterdir() if not path.name.startswith(".")]
-            if others:
-                msg = (
-                    f"{self.root} is not empty, and there is no recorded run in it (no {DESCRIPTION}); "
-                    "record to a folder of its own"
-                )
-                raise ValueError(msg)
-            description.write(self.root)
-            return description
-        before = Description.read(LocalFolder(self.root))
-        for name in ("metric", "label", "label_mapping", "nan_policy"):
-            old, new = getattr(before, name), getattr(description, name)
-            if old != new:
-                msg = (
-                    f"{self.root} is a run of {name} {old!r}, and this is {name} {new!r}; "
-                    "go on with the same, or record to another folder"
-                )
-                raise ValueError(msg)
-        after = replace(before, bounds=description.bounds)
-        if after != before:
-            after.write(self.root)
-        return after
-
-    def _launch(self, contents: Contents) -> int:
-        """Return the number of this launch: that of the processes that run already, or a new one."""
-        journals = contents.journals
-        newest = max((session for session, _ in journals), default=0)
-        others = [rank for session, rank in journals if session == newest and rank != self._rank]
-        living = [rank for rank in others if is_held(self.root / writer_lock(rank))]
-        if not living:
-            return newest + 1
-        with (self.root / journals[newest, living[0]]).open("rb") as file:
-            lines = read_journal(file).lines
-        size = lines[0].get("world_size") if lines else None
-        if size != self._size:
-            raise self._busy(living[0], size)
-        return newest if (newest, self._rank) not in journals else newest + 1
-
-    def _busy(self, rank: int, size: Any = None) -> RuntimeError:
-        of = f" of {size}" if size is not None else ""
-        msg = (
-            f"another process is recording to {self.root} as number {rank}{of}, and this is number {self._rank} of "
-            f"{self._size}. Record to another folder; or, if both belong to one training, give each a rank of its own "
-            "(RANK and WORLD_SIZE, or labeltrack.Recording)"
-        )
-        return RuntimeError(msg)
 
     @property
     def _syncs(self) -> bool:
@@ -475,28 +310,17 @@ class Recorder:
         metadata = {
             "mode": lane.mode,
             "ds_id": lane.ds_id,
-            "session": str(self.session),
-            "rank": str(self._rank),
+            "session": str(self._member.session),
+            "rank": str(self._member.rank),
             "attempt": str(attempt),
             "index": str(len(lane.parts)),
             "kind": kind,
             "words": words,
         }
-        path = folder / part_name(self.session, self._rank, attempt, len(lane.parts))
+        path = folder / part_name(self._member.session, self._member.rank, attempt, len(lane.parts))
         writer = PartWriter(path, label_dtype, value_dtype, metadata)
-        pair = (kind if kind in (STRING, BYTES, BOOL) else label_dtype.name, value_dtype.name)
-        if pair not in self._description.dtypes:
-            self._note_dtypes(pair)
+        self._member.note_dtypes(kind if kind in (STRING, BYTES, BOOL) else label_dtype.name, value_dtype.name)
         return writer
-
-    def _note_dtypes(self, pair: tuple[str, str]) -> None:
-        # It is for information, and not worth a single row.
-        with contextlib.suppress(OSError, ValueError), locked(self.root / LOCK):
-            before = Description.read(LocalFolder(self.root))
-            after = replace(before, dtypes=tuple(dict.fromkeys((*before.dtypes, pair))))
-            if after != before:
-                after.write(self.root)
-            self._description = after
 
     def _close_part(self, lane: Lane, last: dict[str, str] | None = None) -> None:
         """Write the end of a lane's part, with a batch of no rows that says what is known by then."""
@@ -578,8 +402,7 @@ class Recorder:
                 self._close_part(lane)
             self._journal.append("end", sync=self._syncs)
         finally:
-            self._journal.close(sync=False)
-            self._lock.release()
+            self._member.leave()
 
 
 def _work(jobs: queue.SimpleQueue[Any], run: Callable[..., Any]) -> None:

@@ -34,6 +34,7 @@ from labeltrack.bounds import resolve_all
 from labeltrack.errors import LabelTrackWarning, missing_key
 from labeltrack.functional import warn_nothing_mapped
 from labeltrack.history import History, check_step
+from labeltrack.recording import Recording
 from labeltrack.stats import LabelStats, NanPolicy, check_nan_policy, merge_stats
 from labeltrack.store import Description
 
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     import os
     from typing import Self
 
-    from labeltrack.recorder import Lane, Recorder, Recording
+    from labeltrack.recorder import Lane, Recorder
 
 Array = npt.NDArray[Any]
 
@@ -151,7 +152,7 @@ class LabelTracker:
 
     def _record(self, record_to: str | os.PathLike[str] | Recording) -> Recorder:
         """Begin to record."""
-        from labeltrack.recorder import Recorder, Recording  # noqa: PLC0415 (only those who record pay for it)
+        from labeltrack.recorder import Recorder  # noqa: PLC0415 (only those who record pay for it)
 
         recording = record_to if isinstance(record_to, Recording) else Recording(record_to)
         description = Description(

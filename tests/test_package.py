@@ -52,7 +52,7 @@ LAYERS = [
         "_version",
     },
     {"_labels", "_reduce", "stats", "bounds", "functional", "_regroup"},
-    {"history", "store", "recorder", "_catalog", "_scan", "_export", "_verify", "_dask"},
+    {"history", "store", "recorder", "recording", "_membership", "_catalog", "_scan", "_export", "_verify", "_dask"},
     {"tracker", "run", "plot", "_plot_data", "_plot_forms", "_plot_style", "report"},
     {"demo", "cli", "_cli_app", "_cli_runs", "__main__", "integrations.fastestimator"},
 ]

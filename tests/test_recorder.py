@@ -18,6 +18,7 @@ import xxhash
 
 import labeltrack as lt
 from labeltrack import recorder as recorder_module
+from labeltrack._journal import Journal
 from labeltrack._parts import read_part
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
@@ -49,35 +50,6 @@ def same(one, other):
 
 def parts(path):
     return sorted(str(p.relative_to(path)) for p in path.rglob("part-*"))
-
-
-# -- options ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"path": 3}, TypeError, "a folder, given as a string or path, got int"),
-        ({"path": b"x"}, TypeError, "got bytes"),
-        ({"path": "s3://bucket/run"}, ValueError, "a folder of this machine"),
-        ({"fsync": "always"}, ValueError, "'never', 'epoch', 'flush'"),
-        ({"flush_rows": 100}, ValueError, "from 1024 to 1048576, got 100"),
-        ({"flush_rows": 1e5}, ValueError, "flush_rows must be an integer"),
-        ({"flush_rows": True}, ValueError, "flush_rows must be an integer"),
-        ({"world_size": 0}, ValueError, "world_size must be an integer"),
-        ({"rank": 2, "world_size": 2}, ValueError, "rank must be an integer from 0 to 1, got 2"),
-    ],
-)
-def test_a_wrong_option_is_explained(tmp_path, options, error, message):
-    with pytest.raises(error, match=message):
-        lt.Recording(**{"path": tmp_path, **options})
-
-
-def test_rank_and_world_size_come_from_the_launcher(tmp_path, monkeypatch):
-    monkeypatch.setenv("RANK", "3")
-    monkeypatch.setenv("WORLD_SIZE", "8")
-    assert (lt.Recording(tmp_path).rank, lt.Recording(tmp_path).world_size) == (3, 8)
-    assert (lt.Recording(tmp_path, rank=0, world_size=1).rank, lt.Recording(tmp_path, rank=0).world_size) == (0, 8)
 
 
 def test_without_recording_nothing_is_loaded_and_flush_and_close_do_nothing():
@@ -167,9 +139,9 @@ def test_columns_are_aligned_in_every_batch_but_the_last(tmp_path, n):
 def test_words_stand_in_the_journal_before_the_codes_that_use_them(tmp_path, monkeypatch):
     run = tmp_path / "run"
     order = []
-    append, write = recorder_module.Journal.append, recorder_module.PartWriter.write
+    append, write = Journal.append, recorder_module.PartWriter.write
     monkeypatch.setattr(
-        recorder_module.Journal,
+        Journal,
         "append",
         lambda self, event, *, sync, **said: (order.append((event, sync)), append(self, event, sync=sync, **said))[1],
     )
@@ -459,46 +431,7 @@ def test_after_close_statistics_go_on_and_a_warning_says_that_nothing_is_recorde
     assert lt.open_run(tmp_path / "run").recompute(progress=False).steps() == [1]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"metric": "acc"}, "a run of metric 'ce', and this is metric 'acc'"),
-        ({"label": "site"}, "a run of label 'y'"),
-        ({"label_mapping": {"one": 1}}, "a run of label_mapping None"),
-        ({"nan_policy": "omit"}, "a run of nan_policy 'propagate'"),
-    ],
-)
-def test_a_run_goes_on_only_with_the_same(tmp_path, options, message):
-    train(tmp_path / "run", [1]).close()
-    with pytest.raises(ValueError, match=message):
-        lt.LabelTracker(**{"label": "y", "metric": "ce", **options}, record_to=tmp_path / "run")
-    train(tmp_path / "run", [2], bounds="range").close()  # and the failed one holds no lock
-    assert lt.open_run(tmp_path / "run").bounds == ("range",)
-
-
-def test_a_folder_of_something_else_is_left_alone(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"not empty, and there is no recorded run in it.*folder of its own"):
-        lt.LabelTracker("y", "ce", record_to=tmp_path)
-    (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file"):
-        lt.LabelTracker("y", "ce", record_to=tmp_path / "file")
-
-
 # -- several processes ------------------------------------------------------------------------------------
-
-
-def test_a_second_writer_by_mistake_is_detected(tmp_path):
-    tracker = train(tmp_path / "run", [1])
-    with pytest.raises(RuntimeError, match=r"another process is recording to .*run as number 0"):
-        lt.LabelTracker("y", "ce", record_to=tmp_path / "run")
-    with pytest.raises(RuntimeError, match="RANK and WORLD_SIZE"):
-        lt.LabelTracker("y", "ce", record_to=lt.Recording(tmp_path / "run", rank=1, world_size=2))
-    code = "import sys, labeltrack as lt; lt.LabelTracker('y', 'ce', record_to=sys.argv[1])"
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "run"], capture_output=True, text=True, check=False)
-    assert "another process is recording" in done.stderr
-    train(None, [2], tracker=tracker).close()
-    assert same(lt.open_run(tmp_path / "run").recompute(progress=False), tracker.history)
 
 
 def test_a_copy_does_not_record_and_says_so(tmp_path):
@@ -615,7 +548,7 @@ def test_an_epoch_that_one_rank_did_not_end_is_not_mixed_with_an_older_launch(tm
             recorder = tracker._recorder  # killed: neither an end in the journal nor a closed part
             recorder._closed = True
             recorder._jobs.put(None)
-            recorder._lock.release()
+            recorder._member._lock.release()
     opened = lt.open_run(run)
     assert [(epoch.step, epoch.complete) for epoch in opened.epochs] == [(2, True), (1, True)]
     expected = {
@@ -734,14 +667,14 @@ def test_flushing_after_close_is_no_mistake(tmp_path):
 
 def test_a_journal_that_cannot_be_written_leaves_the_epoch_incomplete(tmp_path, monkeypatch):
     tracker = lt.LabelTracker("y", "ce", record_to=tmp_path / "run")
-    append = recorder_module.Journal.append
+    append = Journal.append
 
     def failing(self, event, **said):
         if event == "epoch" and said["step"] == 1:
             raise OSError(28, "No space left on device")
         return append(self, event, **said)
 
-    monkeypatch.setattr(recorder_module.Journal, "append", failing)
+    monkeypatch.setattr(Journal, "append", failing)
     with pytest.warns(lt.LabelTrackWarning, match="No space left"):
         train(None, [1, 2], tracker=tracker)
         tracker.flush()
@@ -753,7 +686,7 @@ def test_a_journal_that_cannot_be_written_leaves_the_epoch_incomplete(tmp_path, 
 
 def test_words_that_could_not_be_written_are_written_with_the_next_epoch(tmp_path, monkeypatch):
     tracker = lt.LabelTracker("y", "ce", record_to=tmp_path / "run")
-    append = recorder_module.Journal.append
+    append = Journal.append
     left = [1]
 
     def failing(self, event, **said):
@@ -762,7 +695,7 @@ def test_words_that_could_not_be_written_are_written_with_the_next_epoch(tmp_pat
             raise OSError(28, "No space left on device")
         return append(self, event, **said)
 
-    monkeypatch.setattr(recorder_module.Journal, "append", failing)
+    monkeypatch.setattr(Journal, "append", failing)
     with pytest.warns(lt.LabelTrackWarning, match="No space left"):
         for step in (1, 2):
             tracker.update(["a", "b", "c"], [1.0, 2.0, 3.0])

@@ -1,0 +1,33 @@
+"""Where and how a tracker records: options, their limits, and what launchers say."""
+
+from __future__ import annotations
+
+import pytest
+
+import labeltrack as lt
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"path": 3}, TypeError, "a folder, given as a string or path, got int"),
+        ({"path": b"x"}, TypeError, "got bytes"),
+        ({"path": "s3://bucket/run"}, ValueError, "a folder of this machine"),
+        ({"fsync": "always"}, ValueError, "'never', 'epoch', 'flush'"),
+        ({"flush_rows": 100}, ValueError, "from 1024 to 1048576, got 100"),
+        ({"flush_rows": 1e5}, ValueError, "flush_rows must be an integer"),
+        ({"flush_rows": True}, ValueError, "flush_rows must be an integer"),
+        ({"world_size": 0}, ValueError, "world_size must be an integer"),
+        ({"rank": 2, "world_size": 2}, ValueError, "rank must be an integer from 0 to 1, got 2"),
+    ],
+)
+def test_a_wrong_option_is_explained(tmp_path, options, error, message):
+    with pytest.raises(error, match=message):
+        lt.Recording(**{"path": tmp_path, **options})
+
+
+def test_rank_and_world_size_come_from_the_launcher(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert (lt.Recording(tmp_path).rank, lt.Recording(tmp_path).world_size) == (3, 8)
+    assert (lt.Recording(tmp_path, rank=0, world_size=1).rank, lt.Recording(tmp_path, rank=0).world_size) == (0, 8)
