@@ -1,0 +1,115 @@
+"""Samples as tables and files: those that were recorded, in the memory of the files, for other libraries too."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_recorder import batch
+from test_run import _run  # noqa: F401 (a fixture)
+
+import labeltrack as lt
+
+pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
+
+
+def test_samples_are_those_that_were_recorded(run):
+    path, _ = run
+    opened = lt.open_run(path)
+    table = opened.samples("train", epoch=2)
+    labels, values = (np.concatenate([batch(400, seed=20 + i)[k] for i in range(4)]) for k in (0, 1))
+    np.testing.assert_array_equal(table["label"].to_numpy(), labels)
+    np.testing.assert_array_equal(table["value"].to_numpy(), values)
+    assert table.schema.names == ["label", "value"]
+    assert opened.samples("eval", ds_id="b").to_pydict() == {"label": ["dog", "eel"] * 2, "value": [4.0, 5.0] * 2}
+    assert opened.samples("!train", "!b", [1]).to_pydict() == {"label": ["cat", "dog", "cat"], "value": [1.0, 2.0, 3.0]}
+    every = opened.samples("eval", columns=["epoch", "ds_id", "mode", "session", "rank", "attempt"]).to_pydict()
+    assert every == {
+        "epoch": [1] * 5 + [2] * 5,
+        "ds_id": ["a", "a", "a", "b", "b"] * 2,
+        "mode": ["eval"] * 10,
+        "session": [1] * 10,
+        "rank": [0] * 10,
+        "attempt": [1] * 5 + [2] * 5,
+    }
+    assert opened.samples("train", ds_id="nowhere").num_rows == 0
+
+
+def test_samples_share_the_memory_of_the_files(tmp_path):
+    with lt.LabelTracker("y", "ce", record_to=tmp_path / "run") as tracker:
+        for _ in range(2):
+            tracker.update(np.arange(65_536, dtype=np.int32), np.ones(65_536, np.float32))
+        tracker.end_epoch(1)
+    opened = lt.open_run(tmp_path / "run")
+    opened.samples()
+    before = pa.total_allocated_bytes()
+    table = opened.samples()
+    assert table.nbytes == 2 * 65_536 * 8
+    assert pa.total_allocated_bytes() - before < 10_000
+    for name in ("label", "value"):
+        addresses = [chunk.buffers()[1].address for chunk in table[name].chunks]
+        assert not any(address % 64 for address in addresses)
+
+
+def test_other_libraries_take_samples_and_files(run):
+    path, _ = run
+    table = lt.open_run(path).samples("train")
+    polars = pytest.importorskip("polars", reason="polars is not installed (extra 'test')")
+    duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed (extra 'test')")
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed (extra 'test')")
+    import pyarrow.dataset as ds
+
+    total = float(np.sum(table["value"].to_numpy().astype(np.float64)))
+    files = sorted(path.glob("mode=train/**/*.arrow"))
+    assert polars.from_arrow(table)["value"].cast(polars.Float64).sum() == pytest.approx(total)
+    assert polars.scan_ipc(files).select(polars.col("value").cast(polars.Float64).sum()).collect().item() == (
+        pytest.approx(total)
+    )
+    hive = ds.dataset(path, format="ipc", partitioning="hive", exclude_invalid_files=True)
+    assert hive.count_rows() >= 3200
+    connection = duckdb.connect()
+    connection.register("recorded", ds.dataset(path / "mode=train", format="ipc", partitioning="hive"))
+    found = connection.execute("select count(*), sum(value::double), max(epoch) from recorded").fetchall()
+    assert found == [(3200, pytest.approx(total), 2)]
+    dask = pytest.importorskip("dask", reason="dask is not installed (extra 'dask')")
+    counts = dask.compute(*[dask.delayed(pandas.read_feather)(file) for file in files])
+    assert sum(map(len, counts)) == 3200
+    frame = pandas.concat([pandas.read_feather(file) for file in files])
+    assert (len(frame), frame["value"].astype(float).sum()) == (3200, pytest.approx(total))
+
+
+def test_columns_of_several_types_become_the_wider_one(tmp_path):
+    with lt.LabelTracker("y", "ce", record_to=tmp_path / "run") as tracker:
+        for step, (labels, values) in enumerate(
+            [
+                (np.array([True, False]), np.array([1, 2], np.float32)),
+                (np.array([3], np.int32), np.array([0.1])),
+                (np.array([2**40]), np.array([4.0])),
+                (np.array([2**63 + 5], np.uint64), np.array([5.0])),
+                (np.array([0.5]), np.array([6.0])),
+            ],
+            1,
+        ):
+            tracker.update(labels, values)
+            tracker.end_epoch(step)
+    opened = lt.open_run(tmp_path / "run")
+    assert opened.samples(epoch=1).to_pydict() == {"label": [True, False], "value": [1.0, 2.0]}
+    assert opened.samples(epoch=[1, 2]).to_pydict() == {"label": [1, 0, 3], "value": [1.0, 2.0, 0.1]}
+    assert opened.samples(epoch=[2, 3])["label"].to_pylist() == [3, 2**40]
+    assert opened.samples(epoch=[1, 3, 4])["label"].to_pylist() == [1, 0, 2**40, 2**63 + 5]
+    with pytest.raises(ValueError, match=r"labels of several kinds.*choose epochs of one kind"):
+        opened.samples()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"mode": "trian"}, KeyError, "no recorded mode 'trian'. Did you mean 'train'"),
+        ({"epoch": 7}, KeyError, "no recorded epoch 7"),
+        ({"epoch": "1"}, TypeError, "step must be an integer"),
+        ({"columns": ["label", "labels"]}, ValueError, "unknown 'labels'; there are 'label', 'value'"),
+        ({"columns": []}, ValueError, "there are 'label'"),
+    ],
+)
+def test_a_wrong_choice_of_samples_is_explained(run, arguments, error, message):
+    with pytest.raises(error, match=message):
+        lt.open_run(run[0]).samples(**arguments)

@@ -1,0 +1,182 @@
+"""Damage of every kind: no wrong row, what is lost is counted, what is torn is repaired."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+from test_recorder import QUICK, same
+from test_run import _run, recorded  # noqa: F401 (a fixture)
+
+import labeltrack as lt
+
+pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
+
+
+def rows_of(opened):
+    """Return all the rows that can be read, by mode, dataset and epoch, and what had to be said about them."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = {}
+        for epoch in opened.epochs:
+            for ds_id in epoch.ds_ids:
+                table = opened.samples([epoch.mode], [ds_id], epoch.step)
+                found[epoch.mode, ds_id, epoch.step] = list(zip(*table.to_pydict().values(), strict=True))
+    return found, [str(one.message) for one in caught]
+
+
+def is_subsequence(some, all_of_them):
+    rest = iter(all_of_them)
+    return all(any(one == other for other in rest) for one in some)
+
+
+DAMAGE = """
+import faulthandler, json, shutil, sys, warnings
+from pathlib import Path
+import numpy as np
+faulthandler.enable()
+sys.path.insert(0, sys.argv[4])
+from test_verify import is_subsequence, rows_of
+import labeltrack as lt
+
+original, copy, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+truncations, flips = json.loads(sys.argv[5])
+right, said = rows_of(lt.open_run(original))
+assert not said
+total = sum(map(len, right.values()))
+names = sorted(str(p.relative_to(original)) for p in original.rglob("*") if p.is_file() and p.stat().st_size)
+shutil.copytree(original, copy)
+rng = np.random.default_rng(seed)
+counts = {"noticed": 0, "unreadable": 0, "unnoticed": 0}
+
+def one(name, content):
+    path = copy / name
+    path.write_bytes(content)
+    try:
+        opened = lt.open_run(copy)
+    except (ValueError, OSError) as error:
+        assert "run.json" in str(error) or "damaged" in str(error), error
+        counts["unreadable"] += 1
+    else:
+        found, said = rows_of(opened)
+        for key, rows in found.items():
+            assert key in right, (name, key)
+            assert is_subsequence(rows, right[key]), (name, key)
+        verification = opened.verify(progress=False)
+        lost = total - sum(map(len, found.values()))
+        # A journal that ends with a whole line is that of a process that was killed, which is no damage; neither is
+        # white space in the description.
+        whole = name.startswith("journal") and content[-1:] in (b"", b"\\n") and not lost
+        blank = name == "run.json" and content.split() == (original / name).read_bytes().split()
+        told = not verification.ok or whole or blank
+        counts["noticed" if told else "unnoticed"] += 1
+        if not told:
+            print("unnoticed:", name, len(content), (original / name).stat().st_size, file=sys.stderr)
+        assert not lost or not verification.ok, name
+        bad = [s for s in verification.segments if s.state not in ("intact", "writing")]
+        assert lost <= verification.lost or verification.other or not lost, (name, lost, verification)
+        assert not lost or said or not all(e.complete for e in opened.epochs), (name, said)
+        assert all(s.message for s in bad)
+        verification.to_dict(), str(verification)
+    path.write_bytes((original / name).read_bytes())
+
+sizes = np.array([(original / name).stat().st_size for name in names])
+for i in range(truncations):
+    name = names[rng.integers(len(names))]
+    content = (original / name).read_bytes()
+    one(name, content[: rng.integers(len(content))])
+for i in range(flips):
+    name = names[rng.integers(len(names))]
+    content = bytearray((original / name).read_bytes())
+    place = int(rng.integers(len(content)))
+    if rng.random() < 0.5:
+        content[place] ^= 1 << int(rng.integers(8))
+    else:
+        content[place] = int(rng.integers(256))
+    if bytes(content) == (original / name).read_bytes():
+        content[place] ^= 1
+    one(name, bytes(content))
+print(json.dumps(counts))
+"""
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_truncation_and_no_flipped_byte_gives_a_wrong_row(tmp_path, seed):
+    recorded(tmp_path / "run", n=3)
+    rounds = [40, 100] if QUICK else [400, 1000]
+    command = [
+        *(sys.executable, "-c", DAMAGE, str(tmp_path / "run"), str(tmp_path / "copy"), str(seed)),
+        *(str(Path(__file__).parent), json.dumps(rounds)),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    counts = json.loads(done.stdout)
+    assert sum(counts.values()) == sum(rounds)
+    assert counts["unnoticed"] == 0, done.stderr
+
+
+def test_a_bad_batch_costs_its_rows_alone_and_is_counted(tmp_path):
+    recorded(tmp_path / "run", steps=[1], n=12)
+    (name,) = (tmp_path / "run").glob("mode=train/**/*.arrow")
+    content = bytearray(name.read_bytes())
+    content[len(content) // 2] ^= 4
+    name.write_bytes(content)
+    opened = lt.open_run(tmp_path / "run")
+    match = r"1216 rows are left out: .*checksum of batch 2 does not agree \(1216 rows lost, 3584 intact\)"
+    with pytest.warns(lt.LabelTrackWarning, match=match):
+        history = opened.recompute(modes="train", progress=False)
+    assert history.at(1).count.sum() == 3584
+    verification = opened.verify(progress=False)
+    bad = [segment for segment in verification.segments if segment.state != "intact"]
+    assert [(s.state, s.rows, s.lost) for s in bad] == [("corrupt", 3584, 1216)]
+    assert (verification.ok, verification.lost, verification.rows) == (False, 1216, 3589)
+    assert "corrupt: mode=train" in str(verification)
+    assert opened.repair() == []
+
+
+def test_a_damaged_footer_is_found_though_every_row_is_there(run, tmp_path):
+    shutil.copytree(run[0], tmp_path / "run")
+    name = next((tmp_path / "run").glob("mode=train/**/*.arrow"))
+    content = bytearray(name.read_bytes())
+    content[-100] ^= 1
+    name.write_bytes(content)
+    opened = lt.open_run(tmp_path / "run")
+    assert same(opened.recompute(progress=False), run[1].history)
+    (bad,) = [s for s in opened.verify(progress=False).segments if s.state != "intact"]
+    assert (bad.state, bad.lost) == ("corrupt", 0)
+    assert "other programs may not" in bad.message
+
+
+def test_files_that_are_missing_or_somewhere_else_are_found(run, tmp_path):
+    shutil.copytree(run[0], tmp_path / "run")
+    first, second = sorted((tmp_path / "run").glob("mode=train/**/*.arrow"))
+    second.unlink()
+    opened = lt.open_run(tmp_path / "run")
+    with pytest.warns(lt.LabelTrackWarning, match=r"the file is missing \(1600 rows lost"):
+        assert opened.recompute(modes="train", progress=False).steps() == [1]
+    states = [segment.state for segment in opened.verify(progress=False).segments]
+    assert states.count("missing") == 1
+    shutil.copy(first, second)  # as if it were of the other epoch
+    with pytest.warns(lt.LabelTrackWarning, match="it says it has attempt '1', and lies where '2' belongs"):
+        assert lt.open_run(tmp_path / "run").recompute(modes="train", progress=False).steps() == [1]
+
+
+def test_without_its_description_or_journal_a_run_still_has_its_rows(run, tmp_path):
+    shutil.copytree(run[0], tmp_path / "run")
+    (tmp_path / "run" / "run.json").write_text("{", encoding="utf-8")
+    opened = lt.open_run(tmp_path / "run")
+    with pytest.warns(lt.LabelTrackWarning, match=r"run\.json is damaged"):
+        assert same(opened.recompute(progress=False), run[1].history)
+    assert not opened.verify(progress=False).ok
+    shutil.copy(run[0] / "run.json", tmp_path / "run" / "run.json")
+    (tmp_path / "run" / "journal-0001-0000.log").unlink()
+    opened = lt.open_run(tmp_path / "run")
+    assert not any(epoch.complete for epoch in opened.epochs)
+    assert opened.samples("train").num_rows == 3200
+    with pytest.warns(lt.LabelTrackWarning, match="the journal does not say what they stand for"):
+        assert opened.samples("eval").num_rows == 0
