@@ -34,4 +34,23 @@ assert_type(tracker.history.at(1), lt.LabelStats)
 assert_type(tracker.history.worst(5), list[Any])
 assert_type(tracker.history.plot(), Figure)
 
+recording = lt.Recording("runs/exp1", flush_rows=2**20, fsync="flush", rank=0, world_size=2)
+with lt.LabelTracker("y", "ce", record_to=recording) as recorded:
+    assert_type(recorded, lt.LabelTracker)
+    assert_type(recorded.flush(), None)
+run = lt.open_run("runs/exp1")
+assert_type(run, lt.Run)
+assert_type(run.info(), dict[str, Any])
+assert_type(run.epochs[0].complete, bool)
+assert_type(run.recompute(), lt.History)
+assert_type(run.recompute(["std"], {"cat": 3}, modes="!eval", engine="dask", threads=2, progress=False), lt.History)
+assert_type(run.recompute(label_mapping=None, group={1: "a"}, nan_policy="omit", incomplete=True), lt.History)
+assert_type(run.recompute(group=lambda label: label // 10), lt.History)
+assert_type(run.export("samples.parquet", "train", epoch=[1, 2]), int)
+assert_type(run.verify().ok, bool)
+assert_type(run.verify().segments[0].lost, int)
+assert_type(run.repair(), list[str])
+
+run.recompute(engine="spark")  # type: ignore[arg-type]
+lt.Recording("runs/exp1", fsync="always")  # type: ignore[arg-type]
 lt.label_stats([0], [1.0], nan_policy="ignore")  # type: ignore[arg-type]
