@@ -36,7 +36,7 @@ class Journal:
         self.path = path
         self._seq = 0
         self._size = 0
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
 
     def append(self, event: str, *, sync: bool, **said: Any) -> None:
         """Append a line.
@@ -54,14 +54,15 @@ class Journal:
             raise FileNotFoundError(msg)
         text = json.dumps({"seq": self._seq, "event": event, **said}).encode()
         line = memoryview(f"{self._xxhash.xxh3_64_hexdigest(text)} ".encode() + text + b"\n")
-        done = 0
+        rest = line
         try:
-            while done < len(line):
-                done += os.pwrite(self._fd, line[done:], self._size + done)
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
             if sync:
                 os.fsync(self._fd)
         except OSError:
             os.ftruncate(self._fd, self._size)  # what follows must not hang on half a line
+            os.lseek(self._fd, self._size, os.SEEK_SET)
             raise
         self._size += len(line)
         self._seq += 1

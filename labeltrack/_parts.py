@@ -32,6 +32,8 @@ OPEN = ".open"
 COLUMNS = ("label", "value")
 VARYING = ("seq", "xxh3", "about")  # of the metadata of batches; the rest mostly stays as it is
 ALIGNMENT = 64
+READ = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+"""How files are opened that nobody should trust: links are not followed, pipes not waited for."""
 _PLAIN = {"seq", "rows", "xxh3", "about", "pad"}
 
 
@@ -286,7 +288,7 @@ def map_file(path: Path) -> memoryview:
     Raises:
         OSError: It cannot be opened, or is no regular file.
     """
-    fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    fd = os.open(path, READ)
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):

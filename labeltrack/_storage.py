@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from labeltrack._parts import map_file
+from labeltrack._parts import READ, map_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,7 +103,7 @@ class LocalFolder:
             OSError: It is no regular file, or cannot be read.
         """
         path = self.path / name
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        fd = os.open(path, READ)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             msg = f"{path} is not a regular file"

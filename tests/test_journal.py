@@ -90,16 +90,16 @@ def test_a_line_that_cannot_be_written_leaves_nothing_behind(tmp_path, monkeypat
     path = tmp_path / "journal"
     journal = Journal(path)
     journal.append("first", sync=False)
-    pwrite = os.pwrite
+    write = os.write
 
-    def half(fd, data, offset):
-        pwrite(fd, bytes(data)[:7], offset)
+    def half(fd, data):
+        write(fd, bytes(data)[:7])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "pwrite", half)
+    monkeypatch.setattr(os, "write", half)
     with pytest.raises(OSError, match="No space left"):
         journal.append("second", sync=False)
-    monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: pwrite(fd, bytes(data)[:7], offset))  # a few at a time
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, bytes(data)[:7]))  # a few at a time
     journal.append("third", sync=True)
     journal.close(sync=False)
     found = lines(path.read_bytes())
