@@ -6,7 +6,6 @@ import sys
 import warnings
 import weakref
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,6 @@ import numpy.typing as npt
 from labeltrack._arrays import QUICK, flat_pair, to_values
 from labeltrack._buffers import SampleBuffer
 from labeltrack._labels import (
-    BOOL,
     BYTES,
     INTEGER,
     STRING,
@@ -29,6 +27,7 @@ from labeltrack._labels import (
 )
 from labeltrack._reduce import reduce_chunks
 from labeltrack._select import Selection
+from labeltrack._streams import WHOLE, Stream, whole_numbers
 from labeltrack._version import __version__
 from labeltrack.bounds import resolve_all
 from labeltrack.errors import LabelTrackWarning, missing_key
@@ -51,21 +50,6 @@ _ARGUMENTS = (
     *("label", "metric", "label_mapping", "bounds", "mode", "ds_id", "outputs"),
     *("nan_policy", "max_buffer_bytes", "record_to"),
 )
-_WHOLE = {BOOL, INTEGER, UNSIGNED}
-
-
-@dataclass
-class _Stream:
-    """The samples of one mode and dataset since the last end of an epoch."""
-
-    kind: str
-    buffer: SampleBuffer
-    folded: LabelStats | None = None
-    lane: Lane | None = None  # of the recorder, if there is one
-
-    def empty(self) -> bool:
-        """Return whether nothing was recorded since."""
-        return self.folded is None and not len(self.buffer)
 
 
 class LabelTracker:
@@ -140,7 +124,7 @@ class LabelTracker:
         self._mapping = None if label_mapping is None else LabelMapping(label_mapping)
         self._modes = Selection(self.mode, "mode")
         self._ds_ids = Selection(self.ds_id, "ds_id")
-        self._streams: dict[tuple[str, str], _Stream] = {}
+        self._streams: dict[tuple[str, str], Stream] = {}
         self._words = {kind: Vocabulary(kind) for kind in (STRING, BYTES)}
         self._warned = False
         self._unmapped: dict[Any, None] = {}  # some labels of folded samples of which none was mapped
@@ -230,9 +214,9 @@ class LabelTracker:
                 return  # tensors of the dtypes of the batch before
             array, samples = flat_pair(array, samples)
             kind = label_kind(array)
-            kind, array = _whole_numbers(kind, array, stream)
+            kind, array = whole_numbers(kind, array, stream)
         for (of, _), other in self._streams.items():  # those of all datasets of the mode are pooled in the end
-            if of == mode and other.kind != kind and not {kind, other.kind} <= _WHOLE and not other.empty():
+            if of == mode and other.kind != kind and not {kind, other.kind} <= WHOLE and not other.empty():
                 msg = (
                     f"labels of mode {mode!r} were {other.kind} labels so far in this epoch and are {kind} labels now; "
                     "convert them to one type (this batch was not recorded)"
@@ -250,13 +234,13 @@ class LabelTracker:
         if self._recorder is not None:
             self._tell(self._recorder)
 
-    def _stream(self, mode: str, ds_id: str, kind: str, label_dtype: Any, value_dtype: Any) -> _Stream:
+    def _stream(self, mode: str, ds_id: str, kind: str, label_dtype: Any, value_dtype: Any) -> Stream:
         """Return a stream of no samples."""
         if self._recorder is None:
-            return _Stream(kind, SampleBuffer(label_dtype, value_dtype))
+            return Stream(kind, SampleBuffer(label_dtype, value_dtype))
         expected = max(self.history.steps(mode), default=0) + 1
         lane = self._recorder.lane(mode, ds_id, kind, self._words.get(kind), expected)
-        return _Stream(kind, lane.buffer(label_dtype, value_dtype), lane=lane)
+        return Stream(kind, lane.buffer(label_dtype, value_dtype), lane=lane)
 
     def _tell(self, recorder: Recorder) -> None:
         """Warn, once, that recording failed."""
@@ -267,7 +251,7 @@ class LabelTracker:
     def _budget(self) -> int:
         return max(0, self.max_buffer_bytes - sum(stream.buffer.nbytes for stream in self._streams.values()))
 
-    def _make_room(self, stream: _Stream, kind: str, keys: Array, samples: Array) -> None:
+    def _make_room(self, stream: Stream, kind: str, keys: Array, samples: Array) -> None:
         """Record a batch for which there is no memory left, by folding samples into running statistics."""
         share = self.max_buffer_bytes // max(1, sum(not other.empty() for other in self._streams.values()))
         if stream.buffer.nbytes < share:
@@ -290,7 +274,7 @@ class LabelTracker:
         self._reduced(stream, chunks, stats)
         stream.folded = stats if stream.folded is None else merge_stats([stream.folded.under(self.nan_policy), stats])
 
-    def _fold(self, stream: _Stream) -> None:
+    def _fold(self, stream: Stream) -> None:
         if len(stream.buffer):
             stats = self._stats(stream)
             if not len(stats):
@@ -398,7 +382,7 @@ class LabelTracker:
         """End the recording; see `close`."""
         self.close()
 
-    def _stats(self, stream: _Stream) -> LabelStats:
+    def _stats(self, stream: Stream) -> LabelStats:
         """Return the statistics of a stream so far."""
         before = None if stream.folded is None else stream.folded.under(self.nan_policy)
         if not len(stream.buffer) and before is not None:
@@ -420,7 +404,7 @@ class LabelTracker:
         names = None if self._mapping is None else self._mapping.names
         return LabelStats(labels, accumulator, names=names, nan_policy=self.nan_policy)
 
-    def _reduced(self, stream: _Stream, chunks: list[tuple[Array, Array]], stats: LabelStats) -> None:
+    def _reduced(self, stream: Stream, chunks: list[tuple[Array, Array]], stats: LabelStats) -> None:
         """Do nothing; for subclasses that want to see samples before they are given up.
 
         Args:
@@ -429,7 +413,7 @@ class LabelTracker:
             stats: Their statistics.
         """
 
-    def _occurred(self, streams: Iterable[_Stream]) -> list[Any]:
+    def _occurred(self, streams: Iterable[Stream]) -> list[Any]:
         """Return some of the labels that the streams hold, whether mapped or not."""
         found: dict[Any, None] = {}
         for stream in streams:
@@ -558,37 +542,3 @@ def _check_bytes(number: Any) -> int:
         msg = f"max_buffer_bytes must be a positive integer, got {number!r}"
         raise ValueError(msg)
     return int(number)
-
-
-def _whole_numbers(kind: str, array: Array, stream: _Stream | None) -> tuple[str, Array]:
-    """Bring uint64 labels and signed ones together, as far as one 64-bit type holds them all.
-
-    Args:
-        kind: Kind of this batch.
-        array: Its ``(N,)`` labels.
-        stream: What was recorded before.
-
-    Returns:
-        The kind to record the batch under, and its labels.
-
-    Raises:
-        TypeError: No one type holds the labels of the epoch.
-    """
-    before = None if stream is None or stream.empty() else stream.kind
-    if kind == UNSIGNED and before != UNSIGNED and (not array.size or int(array.max()) < 2**63):
-        return INTEGER, array.view(np.int64) if array.flags.c_contiguous else array.astype(np.int64)
-    if kind in _WHOLE and before in _WHOLE and (kind == UNSIGNED) != (before == UNSIGNED):
-        negative = _any_negative(stream) if kind == UNSIGNED else array.size and int(array.min()) < 0
-        if negative:
-            msg = "labels above 2**63 - 1 and negative labels do not fit one type (this batch was not recorded)"
-            raise TypeError(msg)
-        return UNSIGNED, array.astype(np.uint64)
-    return kind, array
-
-
-def _any_negative(stream: _Stream | None) -> bool:
-    """Return whether signed labels recorded so far are negative somewhere."""
-    if stream is None:
-        return False
-    folded = stream.folded is not None and len(stream.folded) and stream.folded.labels[0] < 0
-    return bool(folded) or any(int(keys.min()) < 0 for keys, _ in stream.buffer.filled())
