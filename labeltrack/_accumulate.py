@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from labeltrack._compiled import kernels, read_only
-from labeltrack._fixed import FixedPoint
+from labeltrack._fixed import LIMBS, NARROW, FixedPoint, aligned_words
+from labeltrack._threads import in_slices
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROW = 8
 KINDS = 8
+_BLOCK = 1 << 15  # samples cast at a time, so that one kernel does for all dtypes
+_ASIDE = 1 << 12  # samples set aside at first
+_LARGEST_ASIDE = 1 << 22
 _SPILL_ROOM = 1 << 15  # pairs; 512 KiB. One batch of spills is sorted and settled in about 2 ms.
 _SCALES = (0, 0, 600, 1200, -1200)  # the power of two that a spill of each kind is to be multiplied with
 
@@ -32,13 +40,10 @@ class Totals(NamedTuple):
     max: Floats
 
 
-def _rows(size: int) -> Floats:
-    """Return an empty state of `size` rows, each on a cache line of its own."""
-    memory = np.zeros(size * ROW + ROW, dtype=np.float64)
-    offset = (-memory.ctypes.data // 8) % ROW
-    rows = memory[offset : offset + size * ROW]
-    rows[6::ROW] = np.inf
-    rows[7::ROW] = -np.inf
+def _empty_rows(words: Integers) -> Floats:
+    """Make words of zero the state of no samples."""
+    rows = words.view(np.float64)
+    rows.reshape(-1, ROW)[:, 6:] = (np.inf, -np.inf)
     return rows
 
 
@@ -49,11 +54,17 @@ class Accumulator:
     value, whatever order the samples came in (see `labeltrack._kernels`).
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, memory: Integers | None = None) -> None:
+        """Begin with no samples.
+
+        Args:
+            size: Number of slots.
+            memory: ``(size * ROW,)`` words of zero on a cache line, to be used instead of others of its own.
+        """
         self.size = size
-        self.rows = _rows(size)
-        self.counts: Integers = self.rows.view(np.int64)
-        self.nonfinite: Integers = np.zeros((size, 3), dtype=np.int64)
+        self._memory = memory
+        self._rows: Floats | None = None  # allocated when needed, as the fixed-point table may become it
+        self._nonfinite: Integers = np.zeros((0, 3), dtype=np.int64)  # likewise: few samples are not finite
         # What earlier settling left beside the rows, sorted by key; and the spills since then.
         self.keys: Integers = np.empty(0, dtype=np.int64)
         self.values: Floats = np.empty(0, dtype=np.float64)
@@ -62,7 +73,40 @@ class Accumulator:
         self._new = 0
         self._left_over = _SPILL_ROOM
         self._settled = True
-        self._fixed = FixedPoint(size)
+        self._narrow, self._limbs = FixedPoint(size, NARROW), FixedPoint(size, LIMBS)
+        # Samples that no fixed-point table holds, with their slots; they are added to the rows later.
+        self._aside: Integers = np.empty(0, dtype=np.int64)
+        self._aside_samples: Floats = np.empty(0, dtype=np.float64)
+        self._set_aside = 0
+
+    @property
+    def rows(self) -> Floats:
+        """``(size * ROW,)`` state of the slots; what fixed-point tables and spills hold is not in it."""
+        if self._rows is None:
+            words = self._claim()
+            self._rows = _empty_rows(aligned_words(self.size * ROW) if words is None else words)
+        return self._rows
+
+    def _claim(self) -> Integers | None:
+        """Return the memory that was given, once."""
+        memory, self._memory = self._memory, None
+        return memory
+
+    @property
+    def counts(self) -> Integers:
+        """The memory of `rows` as int64."""
+        return self.rows.view(np.int64)
+
+    @property
+    def nonfinite(self) -> Integers:
+        """``(size, 3)``: how many samples of each slot are NaN, +inf and -inf."""
+        if self._nonfinite.shape[0] != self.size:
+            self._nonfinite = np.zeros((self.size, 3), dtype=np.int64)
+        return self._nonfinite
+
+    def all_finite(self) -> bool:
+        """Return whether no sample was NaN or infinite. Only samples that were drained are known of."""
+        return not self._nonfinite.any()
 
     # -- adding -------------------------------------------------------------------------------------------
 
@@ -92,40 +136,115 @@ class Accumulator:
         labels, samples = read_only(labels), read_only(samples)
         position, end = start, samples.shape[0] if stop is None else stop
         while position < end:
-            keys, values = self._room()
-            self._settled = False  # after _room(), which may settle
-            last = self._fixed.plan(samples, position, end)
+            self._settled = False
+            last = self._narrow.plan(samples, position, end)
+            fixed = self._narrow
+            if not fixed.scale:
+                last = self._limbs.plan(samples, position, last)
+                fixed = self._limbs
             where = (labels, samples, position, last, low, self.size, skip)
-            state = (self.rows, self.counts, self.nonfinite, keys, values, self._new)
-            if self._fixed.scale:
-                reached, self._new, poor = kernels().reduce_fixed(*where, *state, *self._fixed.state())
-                if self._fixed.note(reached - position, poor=poor):
-                    self._drain(keep=not poor)
-            else:
-                reduce = kernels().reduce_float32 if samples.dtype == np.float32 else kernels().reduce_float64
-                (reached, self._new), poor = reduce(*where, *state), False
+            if not fixed.scale:
+                position = self._add_exactly(*where)
+                if position < last:
+                    return position  # a label outside the table
+                continue
+            if self._set_aside + _ASIDE // 2 > self._aside.shape[0]:
+                self._aside_room()
+            narrow = fixed is self._narrow
+            reduce = kernels().reduce_fixed if narrow else kernels().reduce_limbs
+            memory = self._claim() if narrow and fixed.table is None and self._rows is None else None
+            reached, self._set_aside, poor = reduce(
+                *where, *fixed.state(memory), self._aside, self._aside_samples, self._set_aside
+            )
+            if fixed.note(reached - position, poor=poor):
+                self._drain(fixed, keep=not poor)
             position = int(reached)
-            if position < last and not poor and self._new <= keys.shape[0] - 4:
+            if position < last and not poor and self._set_aside + _ASIDE // 4 <= self._aside.shape[0]:
                 return position  # a label outside the table, not a lack of room
         return end
 
-    def _drain(self, *, keep: bool = False) -> None:
-        """Move what the fixed-point table holds to the rows."""
-        if self._fixed.held:
-            slot = 0
-            table, scale, *_ = self._fixed.state()
-            while slot < self.size:
+    def _add_exactly(
+        self,
+        labels: npt.NDArray[Any],
+        samples: npt.NDArray[Any],
+        start: int,
+        stop: int,
+        low: int,
+        size: int,
+        skip: bool,
+    ) -> int:
+        """Add samples to the rows without fixed point; return the position reached, as `add` does."""
+        while start < stop:
+            block = slice(start, min(start + _BLOCK, stop))
+            # One kernel for all dtypes, a second of compilation each. The cast costs a tenth of what it feeds.
+            slots, block_samples = labels[block].astype(np.int64), samples[block].astype(np.float64)
+            slots.flags.writeable = block_samples.flags.writeable = False
+            position, end = 0, slots.shape[0]
+            while position < end:
+                keys, values = self._room()
+                self._settled = False  # after _room(), which may settle
+                state = (self.rows, self.counts, self._nonfinite, keys, values, self._new)
+                position, self._new = kernels().add_exactly(
+                    slots, block_samples, position, end, low, size, skip, *state
+                )
+                if position < end and self._new <= keys.shape[0] - 4:
+                    if self._nonfinite.shape[0] == size or np.isfinite(block_samples[position]):
+                        return start + int(position)
+                    self._nonfinite = self.nonfinite
+            start += end
+        return stop
+
+    def _aside_room(self) -> None:
+        """Make room for samples set aside; add to the rows those that are there once they are many."""
+        have = self._aside.shape[0]
+        if have >= _BLOCK and (self._rows is not None or have >= _LARGEST_ASIDE):
+            self._take_in()
+            return
+        grown = max(_ASIDE, 4 * have)
+        self._aside, old = np.empty(grown, dtype=np.int64), self._aside
+        self._aside_samples, old_samples = np.empty(grown, dtype=np.float64), self._aside_samples
+        self._aside[: self._set_aside] = old[: self._set_aside]
+        self._aside_samples[: self._set_aside] = old_samples[: self._set_aside]
+
+    def _take_in(self) -> None:
+        """Add the samples set aside to the rows."""
+        n, self._set_aside = self._set_aside, 0
+        self._add_exactly(self._aside, self._aside_samples, 0, n, 0, self.size, skip=False)
+
+    def _drain(self, fixed: FixedPoint, *, keep: bool) -> None:
+        """Move what a fixed-point table holds to the rows."""
+        if fixed.held and fixed.table is not None:
+            module = kernels()
+            # With many labels, the table itself becomes the rows: it has as many words.
+            fresh = self._rows is None and fixed is self._narrow and fixed.copies == 1
+            table = fixed.table
+            if fresh:
+                self._rows, fixed.table = table.view(np.float64), None
+            rows, counts = self.rows, self.counts
+            row, end = 0, table.shape[0] // fixed.form.row
+            while row < end:
                 keys, values = self._room()
                 self._settled = False
-                slot, self._new = kernels().drain_fixed(
-                    table, scale, slot, self.rows, self.counts, keys, values, self._new
-                )
-        self._fixed.drained(keep=keep)
+                spills = (rows, counts, keys, values, self._new)
+                if fixed is self._narrow:
+                    row, self._new = module.drain_fixed(table, fixed.scale, row, fresh, *spills)
+                else:
+                    row, self._new = module.drain_limbs(table, fixed.scale, table.view(np.float64), row, *spills)
+        fixed.drained(keep=keep)
+
+    def _collect(self) -> None:
+        """Move to the rows all that is elsewhere but spills."""
+        for fixed in (self._narrow, self._limbs):
+            if fixed.held:
+                self._drain(fixed, keep=True)
+        if self._set_aside:
+            self._take_in()
 
     def merge(self, other: Accumulator, slots: Integers) -> None:
         """Add slot ``i`` of another accumulator to slot ``slots[i]`` of this one. `other` is only read."""
         module = kernels()
-        other._drain(keep=True)
+        other._collect()
+        nonfinite = self._nonfinite if other._nonfinite.shape[0] == 0 else self.nonfinite
         position = 0
         while position < other.size:
             keys, values = self._room()
@@ -133,10 +252,10 @@ class Accumulator:
             position, self._new = module.merge_rows(
                 self.rows,
                 self.counts,
-                self.nonfinite,
+                nonfinite,
                 other.rows,
                 other.counts,
-                other.nonfinite,
+                other._nonfinite,
                 slots,
                 position,
                 keys,
@@ -149,7 +268,10 @@ class Accumulator:
             self.values = np.concatenate([self.values, values])
 
     def spills(self) -> list[tuple[Integers, Floats]]:
-        """Return what has to be added to the rows to have the exact sums, as (keys, values) pairs."""
+        """Return what has to be added to the rows to have the exact sums, as (keys, values) pairs.
+
+        Samples in fixed point and those set aside are not among them; see `_collect`.
+        """
         pairs = [(self.keys, self.values)] if self.keys.size else []
         if self._new and self._new_keys is not None and self._new_values is not None:
             pairs.append((self._new_keys[: self._new], self._new_values[: self._new]))
@@ -175,7 +297,7 @@ class Accumulator:
 
     def settle(self) -> None:
         """Fold the spills into the rows; what remains beside them is as short as it can be."""
-        self._drain(keep=True)
+        self._collect()
         if self._settled:
             return
         pairs = self.spills()
@@ -205,16 +327,69 @@ class Accumulator:
         self.settle()
         taken = Accumulator(slots.shape[0])
         taken.rows.reshape(-1, ROW)[...] = self.rows.reshape(-1, ROW)[slots]
-        taken.nonfinite[...] = self.nonfinite[slots]
-        if self.keys.size:
-            new_slot = np.full(self.size, -1, dtype=np.int64)
-            new_slot[slots] = np.arange(slots.shape[0])
-            moved = new_slot[self.keys // KINDS]
-            keep = moved >= 0
-            keys = moved[keep] * KINDS + self.keys[keep] % KINDS
-            order = np.argsort(keys, kind="stable")
-            taken.keys, taken.values = keys[order], self.values[keep][order]
+        if self._nonfinite.shape[0] == self.size:
+            taken._nonfinite = self._nonfinite[slots]
+        taken.keys, taken.values = self._moved(slots)
         return taken
+
+    def keep(self, slots: Integers) -> None:
+        """Keep the given slots alone, in place.
+
+        Args:
+            slots: ``(M,)`` ascending, without repeats.
+        """
+        if slots.shape[0] == self.size:
+            return
+        if 2 * slots.shape[0] < self.size:  # give the memory back
+            self.__dict__.update(self.take(slots).__dict__)
+            return
+        self.settle()
+        kernels().keep_rows(self.rows, slots)
+        self._rows = self.rows[: slots.shape[0] * ROW]
+        if self._nonfinite.shape[0] == self.size:
+            self._nonfinite = self._nonfinite[slots]
+        self.keys, self.values = self._moved(slots)
+        self.size = slots.shape[0]
+        self._narrow, self._limbs = FixedPoint(self.size, NARROW), FixedPoint(self.size, LIMBS)
+
+    def _moved(self, slots: Integers) -> tuple[Integers, Floats]:
+        """Return the spills of the given slots under their new numbers, sorted."""
+        if not self.keys.size:
+            return self.keys.copy(), self.values.copy()
+        new_slot = np.full(self.size, -1, dtype=np.int64)
+        new_slot[slots] = np.arange(slots.shape[0])
+        moved = new_slot[self.keys // KINDS]
+        keep = moved >= 0
+        keys = moved[keep] * KINDS + self.keys[keep] % KINDS
+        order = np.argsort(keys, kind="stable")
+        return keys[order], self.values[keep][order]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Accumulator], memory: Integers) -> Accumulator:
+        """Return the slots of several accumulators, one after the other. The parts are not to be used any more.
+
+        Args:
+            parts: Settled ones. Where their rows lie in `memory`, they do so in this order.
+            memory: ``(>= K * ROW,)`` words, K being the number of all slots.
+        """
+        size = sum(part.size for part in parts)
+        whole = cls(size)
+        whole._rows = memory[: size * ROW].view(np.float64)
+        # Parts further on are moved to the left, over those that were moved before; a part with rows elsewhere is
+        # copied when all that lie here have been moved out of its way.
+        for here in (True, False):
+            at = 0
+            for part in parts:
+                target = whole._rows[at * ROW : (at + part.size) * ROW]
+                if part.size and np.may_share_memory(part.rows, memory) == here:
+                    ctypes.memmove(target.ctypes.data, part.rows.ctypes.data, target.nbytes)
+                at += part.size
+        if not all(part.all_finite() for part in parts):
+            whole._nonfinite = np.concatenate([part.nonfinite for part in parts])
+        starts = np.cumsum([0, *(part.size for part in parts)])
+        shifted = [part.keys + start * KINDS for part, start in zip(parts, starts[:-1].tolist(), strict=True)]
+        whole.keys, whole.values = np.concatenate(shifted), np.concatenate([part.values for part in parts])
+        return whole
 
     def copy(self) -> Accumulator:
         """Return an independent copy."""
@@ -223,15 +398,19 @@ class Accumulator:
     def release(self) -> None:
         """Settle and give all buffers back; for accumulators that are kept as results."""
         self.settle()
-        self._fixed = FixedPoint(self.size)
+        self._narrow, self._limbs = FixedPoint(self.size, NARROW), FixedPoint(self.size, LIMBS)
         self._new_keys = self._new_values = None
+        self._aside, self._aside_samples = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float64)
 
     # -- reading ------------------------------------------------------------------------------------------
 
     def occupied(self) -> Integers:
         """Return the slots that got at least one sample, finite or not."""
-        self._drain(keep=True)
-        return np.flatnonzero((self.counts[::ROW] > 0) | self.nonfinite.any(axis=1))
+        self._collect()
+        some = self.counts[::ROW] > 0
+        if not self.all_finite():
+            some |= self._nonfinite.any(axis=1)
+        return np.flatnonzero(some)
 
     def totals(self) -> Totals:
         """Round every statistic of every slot once.
@@ -242,24 +421,18 @@ class Accumulator:
         self.settle()
         module = kernels()
         residue = np.zeros(self.size, dtype=np.uint8)
-        kinds = self.keys % KINDS
-        residue[self.keys // KINDS] = 1
-        residue[(self.keys // KINDS)[kinds > module.KIND_SQUARES]] = 2
-        out = np.empty((self.size, 3), dtype=np.float64)
-        doubt = np.zeros(self.size, dtype=np.bool_)
-        module.finalise(self.rows, self.counts, residue, out, doubt)
+        if self.keys.size:
+            kinds = self.keys % KINDS
+            residue[self.keys // KINDS] = 1
+            residue[(self.keys // KINDS)[kinds > module.KIND_SQUARES]] = 2
+        count = np.empty(self.size, dtype=np.int64)
+        out = np.empty((5, self.size), dtype=np.float64)
+        doubt = np.empty(self.size, dtype=np.bool_)
+        rows, counts = self.rows, self.counts
+        in_slices(self.size, lambda a, b: module.finalise(a, b, rows, counts, residue, count, out, doubt))
         for slot in np.flatnonzero(doubt).tolist():
-            out[slot] = self._rational(slot)
-        empty = self.counts[::ROW] == 0
-        return Totals(
-            self.counts[::ROW].copy(),
-            out[:, 0].copy(),
-            out[:, 1].copy(),
-            out[:, 2].copy(),
-            # `+ 0.0` turns -0.0 into 0.0: which of the two zeros came first must not show.
-            np.where(empty, np.nan, self.rows[6::ROW] + 0.0),
-            np.where(empty, np.nan, self.rows[7::ROW] + 0.0),
-        )
+            out[:3, slot] = self._rational(slot)
+        return Totals(count, *out)
 
     def exact(self, slot: int) -> tuple[int, Fraction, Fraction]:
         """Return count, sum and sum of squares of a slot as exact numbers."""

@@ -97,6 +97,11 @@ class Keyspace:
         self.kind = kind
         self.vocabulary = vocabulary
 
+    @property
+    def orderly(self) -> bool:
+        """Whether labels are in the order of their keys."""
+        return self.kind in (BOOL, INTEGER)
+
     def decode(self, keys: Integers) -> Array:
         """Return the labels of keys: bool, int64, uint64 (only where int64 does not hold them), float64, U or S."""
         if self.vocabulary is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,7 +11,9 @@ import numpy.typing as npt
 
 from labeltrack._accumulate import ROW, Accumulator
 from labeltrack._compiled import kernels, read_only
+from labeltrack._fixed import aligned_words
 from labeltrack._labels import sorted_unique
+from labeltrack._threads import default_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,8 +28,9 @@ Item = TypeVar("Item")
 _SMALL_SPAN = 1 << 16  # a table of 4 MiB is always affordable
 _LARGEST_SPAN = 1 << 24  # a table of 1.5 GiB
 _SAMPLE = 1 << 14
+_MANY = 1 << 15  # labels from which threads share them out, instead of the samples
+_MOST_RANGES = 4  # threads that each read all the keys
 _BLOCK = 1 << 15  # samples encoded at a time: the codes stay in the cache until they are read
-_SAMPLES_A_THREAD = 1 << 19  # below this a second thread costs more than it gains
 
 
 class KeyTable:
@@ -95,9 +97,8 @@ class KeyTable:
         """Return the keys that occurred, in no particular order, and their statistics."""
         used = self._accumulator.occupied()
         keys = used + self._low if self._hash is None else self._hash.keys[used]
-        if used.size == self._accumulator.size:
-            return keys, self._accumulator
-        return keys, self._accumulator.take(used)
+        self._accumulator.keep(used)
+        return keys, self._accumulator
 
 
 def _dense(old: Accumulator, keys: Array, span: int) -> bool:
@@ -141,12 +142,6 @@ class _Hash:
             self._rebuild(self.keys[: self.size], 4 * self.keys.shape[0])
 
 
-def default_threads(samples: int) -> int:
-    """Return how many threads a pass over so many samples is worth on this machine."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    return max(1, min(available, samples // _SAMPLES_A_THREAD))
-
-
 def _share(chunks: Sequence[Chunk], threads: int) -> list[list[Chunk]]:
     """Cut chunks into one list a thread, with equal numbers of samples."""
     total = sum(chunk[0].shape[0] for chunk in chunks)
@@ -184,6 +179,9 @@ def reduce_chunks(
     """
     total = sum(chunk[0].shape[0] for chunk in chunks)
     threads = default_threads(total) if threads is None else threads
+    span = _many(chunks, total) if wanted is None else None
+    if span is not None:
+        return _by_range(chunks, span, space, min(threads, _MOST_RANGES))
 
     def one(share: Sequence[Chunk]) -> tuple[Integers, Accumulator]:
         table = KeyTable(total // threads, wanted)
@@ -200,6 +198,57 @@ def reduce_chunks(
         with ThreadPoolExecutor(threads) as pool:
             results = list(pool.map(one, _share(chunks, threads)))
     return _combine(results, space)
+
+
+def _many(chunks: Sequence[Chunk], total: int) -> tuple[int, int] | None:
+    """Return the smallest label and the number of slots if there are many labels, which lie close together."""
+    if total < _SAMPLE // 4:
+        return None
+    some = _some(chunks, total)
+    if int(some.max()) - int(some.min()) < _MANY:
+        return None
+    lowest = min(int(keys.min()) for keys, _ in chunks if keys.shape[0])
+    highest = max(int(keys.max()) for keys, _ in chunks if keys.shape[0])
+    span = highest - lowest + 1
+    if span > min(2 * total, _LARGEST_SPAN) or not _dense(Accumulator(0), some, span):
+        return None
+    return lowest, span
+
+
+def _some(chunks: Sequence[Chunk], total: int) -> Array:
+    """Return some thousand keys from all over the chunks."""
+    step = max(1, total // _SAMPLE)
+    return np.concatenate([keys[::step] for keys, _ in chunks])
+
+
+def _by_range(
+    chunks: Sequence[Chunk], span: tuple[int, int], space: Keyspace, threads: int
+) -> tuple[Array, Accumulator]:
+    """Reduce chunks with each thread reading all the keys and keeping to a range of them.
+
+    Where labels are many, what takes long is to reach their rows in memory. Tables of their own for all threads would
+    be as many times as large, and have to be merged.
+    """
+    low, size = span
+    some = np.sort(_some(chunks, sum(keys.shape[0] for keys, _ in chunks)))
+    inner = [int(some[some.shape[0] * t // threads]) - low for t in range(1, threads)]
+    edges = np.array([0, *inner, size])  # ranges with about as many samples each
+    memory = aligned_words(size * ROW)
+
+    def one(start: int, stop: int) -> tuple[Integers, Accumulator]:
+        part = Accumulator(stop - start, memory[start * ROW : stop * ROW])
+        for keys, samples in chunks:
+            part.add(keys, samples, low=low + start, skip=threads > 1)
+        used = part.occupied()
+        part.release()
+        part.keep(used)
+        return used + (low + start), part
+
+    kernels()  # import once, not in every thread
+    with ThreadPoolExecutor(threads) as pool:
+        parts = list(pool.map(one, edges[:-1].tolist(), edges[1:].tolist()))
+    accumulator = Accumulator.joined([part for _, part in parts], memory)
+    return _sorted(np.concatenate([keys for keys, _ in parts]), accumulator, space)
 
 
 def reduce_stream(
@@ -260,7 +309,14 @@ def _combine(results: list[tuple[Integers, Accumulator]], space: Keyspace) -> tu
         for part, partial in results:
             accumulator.merge(partial, np.searchsorted(keys, part))
         accumulator.release()
+    return _sorted(keys, accumulator, space)
+
+
+def _sorted(keys: Integers, accumulator: Accumulator, space: Keyspace) -> tuple[Array, Accumulator]:
+    """Return labels in their order, and the accumulator likewise."""
     labels = space.decode(keys)
+    if space.orderly and labels.shape[0] and bool((keys[1:] > keys[:-1]).all()):
+        return labels, accumulator
     order = np.argsort(labels, kind="stable")
     if np.array_equal(order, np.arange(order.size)):
         return labels, accumulator

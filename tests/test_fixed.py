@@ -12,10 +12,10 @@ from exact import expected, hard_cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labeltrack import _fixed
+from labeltrack import _accumulate, _fixed
 from labeltrack import _kernels as kernels
 from labeltrack._accumulate import Accumulator
-from labeltrack._fixed import FixedPoint, empty_table
+from labeltrack._fixed import LIMBS, NARROW, FixedPoint, empty_table
 
 CASES = {name: x for name, x in hard_cases().items() if x.dtype in (np.float32, np.float64)}
 
@@ -24,7 +24,20 @@ CASES = {name: x for name, x in hard_cases().items() if x.dtype in (np.float32, 
 def _eager_fixture(monkeypatch):
     """Try fixed point on any number of samples."""
     monkeypatch.setattr(_fixed, "LEAST", 1)
-    monkeypatch.setattr(_fixed, "_SAMPLES_A_LABEL", 0)
+
+
+@pytest.fixture(name="_wide")
+def _wide_fixture(monkeypatch):
+    """Take integers of 84 bits, not of 40."""
+    worth_it = FixedPoint._worth_it
+    monkeypatch.setattr(FixedPoint, "_worth_it", lambda road, n: road.form is LIMBS and worth_it(road, n))
+
+
+def add_narrow(slots, words, size, table):
+    """Add integers to a table by the loop for tables that the cache holds."""
+    magic = np.asarray(words) + kernels._MAGIC_BITS
+    last = np.uint64(len(magic))
+    return kernels._add_near(slots, np.uint64(0), magic, np.uint64(0), last, 0, np.uint64(size), table)
 
 
 def read(accumulator, slot=0):
@@ -40,27 +53,47 @@ def sums(values):
     return len(numbers), sum(numbers), sum(x * x for x in numbers)
 
 
-@given(st.lists(st.integers(-(2**39) + 1, 2**39 - 1), min_size=1, max_size=30))
-def test_integers_up_to_the_limit_are_added_exactly(numbers):
-    table = empty_table(1)
-    for y in numbers:
-        kernels._add_run(np.zeros(1, dtype=np.int32), np.array([y + kernels._MAGIC_BITS]), 0, 1, False, table)
-    aa, ab, bb, total, count, low, high, _ = table.tolist()
-    assert aa * 2**40 + 2 * ab * 2**20 + bb == sum(y * y for y in numbers)
-    assert (total, count, low, high) == (sum(numbers), len(numbers), min(numbers), max(numbers))
+integers = st.lists(st.integers(-(2**39) + 1, 2**39 - 1), min_size=1, max_size=40)
+
+
+@given(integers, st.booleans())
+def test_integers_up_to_the_limit_are_added_exactly(numbers, one_label):
+    table = empty_table(2, NARROW)
+    slots = np.zeros(len(numbers), dtype=np.int32)
+    if not one_label:  # in a row of at least sixteen, another loop adds them
+        slots[::3] = 1
+    assert add_narrow(slots, numbers, 2, table) == len(numbers)
+    for slot in (0, 1):
+        mine = [y for y, of_slot in zip(numbers, slots.tolist(), strict=True) if of_slot == slot]
+        aa, ab, bb, total, count, low, high, _ = table[slot * 8 : slot * 8 + 8].tolist()
+        assert aa * 2**40 + 2 * ab * 2**20 + bb == sum(y * y for y in mine)
+        assert (total, count) == (sum(mine), len(mine))
+        assert (low, high) == (min(mine, default=2**62), max(mine, default=-(2**62)))
+
+
+@given(integers)
+def test_the_loop_without_branches_adds_the_same(numbers):
+    table, branching = empty_table(1, NARROW), empty_table(1, NARROW)
+    slots = (np.arange(len(numbers)) % 2 * 0).astype(np.int32)
+    places = np.zeros(kernels.FIXED_SCRATCH, dtype=np.uint64)
+    kernels._add_far(table, places, np.array(numbers), np.uint64(len(numbers)))
+    add_narrow(slots, numbers, 1, branching)
+    assert np.array_equal(table, branching)
 
 
 def test_no_sum_overflows_before_it_is_drained():
-    largest = int(kernels._FIXED_LIMIT)
-    half = 1 << 20
-    assert kernels.FIXED_DRAIN * max(largest, (largest // half) * half, half * half, (largest // half) ** 2) < 2**63
+    largest = int(kernels._FIXED_LIMIT) - 1
+    high, low = largest >> 20, (1 << 20) - 1
+    assert kernels.FIXED_DRAIN * max(largest, (high + 1) ** 2, (high + 1) * low, low * low) < 2**63
+    # The remainder after two pieces is at most half a unit of the second, 2**41, which is the sum of the other two.
+    assert kernels.LIMBS_DRAIN * max((2**20) ** 2, 2**41) < 2**63
 
 
 @given(st.lists(st.floats(width=32), min_size=1, max_size=20), st.integers(-60, 60))
 def test_conversion_keeps_integers_and_counts_everything_else(values, shift):
     samples, scale = np.array(values, dtype=np.float32), 2.0**shift
     block = np.zeros(len(values))
-    bad = kernels.to_fixed(samples, scale, block)
+    bad = kernels.to_fixed(samples, 0, len(values), scale, block)
     wrong = 0
     for v, word in zip(samples.tolist(), block.view(np.int64).tolist(), strict=True):
         scaled = Fraction(v) * Fraction(2) ** shift if math.isfinite(v) else None
@@ -71,36 +104,65 @@ def test_conversion_keeps_integers_and_counts_everything_else(values, shift):
     assert bad == wrong
 
 
-def test_draining_adds_the_exact_sums_and_leaves_an_empty_table():
+@given(
+    st.lists(st.one_of(st.floats(), st.integers(-(2**82), 2**82).map(lambda n: n / 2**60)), min_size=1, max_size=20),
+    st.sampled_from([0, 40, 60]),
+)
+def test_conversion_to_pieces_keeps_integers_and_counts_everything_else(values, shift):
+    samples, scale, m = np.array(values), 2.0**shift, len(values)
+    blocks = np.zeros((4, m))
+    pieces, totals = np.zeros(2 * m, dtype=np.int64), np.zeros(2 * m, dtype=np.int64)
+    bad = kernels.to_limbs(samples, 0, m, scale, blocks, blocks.view(np.int64), pieces, totals)
+    wrong = 0
+    for i, v in enumerate(values):
+        scaled = Fraction(v) * 2**shift if math.isfinite(v) else None
+        if scaled is None or scaled.denominator != 1 or abs(scaled) >= 2**82:
+            wrong += 1
+            continue
+        a, b, c, d = pieces[2 * i : 2 * i + 2].view(np.int32).tolist()
+        assert max(map(abs, (a, b, c, d))) <= 2**20
+        assert a * 2**63 + b * 2**42 + c * 2**21 + d == scaled
+        assert totals[2 * i : 2 * i + 2].tolist() == [a * 2**21 + b, c * 2**21 + d]
+    assert bad == wrong
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_draining_adds_the_exact_sums_and_leaves_an_empty_table(in_place):
     rng = np.random.default_rng(0)
     values = rng.integers(-(2**38), 2**38, 300) * 2.0**-70
     slots = rng.integers(0, 3, 300).astype(np.int32)
-    words = (values * 2.0**70).astype(np.int64) + kernels._MAGIC_BITS
-    table = empty_table(4)
-    assert kernels._add_run(slots, words, 0, 4, False, table) == 300
+    table = empty_table(4, NARROW)
+    assert add_narrow(slots, (values * 2.0**70).astype(np.int64), 4, table) == 300
     accumulator = Accumulator(4)
+    if in_place:
+        accumulator._rows = table.view(np.float64)
     spills = np.empty(8, dtype=np.int64), np.empty(8)
-    slot, n = kernels.drain_fixed(table, 2.0**70, 0, accumulator.rows, accumulator.counts, *spills, 0)
+    state = (accumulator.rows, accumulator.counts, *spills, 0)
+    slot, n = kernels.drain_fixed(table, 2.0**70, 0, in_place, *state)
     assert (slot, n) == (4, 0)
     for k in range(3):
         assert of(accumulator, k) == sums(values[slots == k])
         assert read(accumulator, k) == expected(values[slots == k])
-    assert np.array_equal(table, empty_table(4))
+    assert accumulator.occupied().tolist() == [0, 1, 2]
+    if not in_place:
+        assert np.array_equal(table, empty_table(4, NARROW))
 
 
 def test_draining_stops_when_the_spills_are_full_and_goes_on():
-    table = empty_table(3)
+    table = empty_table(3, NARROW)
     accumulator = Accumulator(3)
-    words = np.array([2**38 + 12345 + kernels._MAGIC_BITS])
     for slot in range(3):
         for j, x in zip(range(1, 6), [1e100, 1e60, 1e100, 1e60, 1e20], strict=True):
             accumulator.rows[slot * 8 + j] = x
-        kernels._add_run(np.array([slot]), words, 0, 3, False, table)
+        accumulator.counts[slot * 8] = 5
+        add_narrow(np.array([slot]), [2**38 + 12345], 3, table)
     spilled = [Fraction(0)] * 2
     slot, calls = 0, 0
     keys, values = np.empty(9, dtype=np.int64), np.empty(9)
     while slot < 3:
-        slot, n = kernels.drain_fixed(table, 2.0**90, slot, accumulator.rows, accumulator.counts, keys, values, 0)
+        slot, n = kernels.drain_fixed(
+            table, 2.0**90, slot, False, accumulator.rows, accumulator.counts, keys, values, 0
+        )
         for key, value in zip(keys[:n].tolist(), values[:n].tolist(), strict=True):
             spilled[key % 8] += Fraction(value)
         calls += 1
@@ -113,8 +175,11 @@ def test_draining_stops_when_the_spills_are_full_and_goes_on():
 
 
 @pytest.mark.usefixtures("_eager")
+@pytest.mark.parametrize("road", ["as it comes", "84 bits"])
 @pytest.mark.parametrize("name", CASES)
-def test_every_hard_case_is_exact_on_this_road_too(name):
+def test_every_hard_case_is_exact_on_this_road_too(name, road, request):
+    if road == "84 bits":
+        request.getfixturevalue("_wide")
     values = CASES[name]
     accumulator = Accumulator(3)
     slots = (np.arange(values.size) % 3).astype(np.int32)
@@ -144,9 +209,7 @@ def test_samples_that_fit_and_samples_that_do_not_may_come_in_any_mixture(pairs)
     slots = np.array([slot for slot, _ in pairs], dtype=np.int32)
     values = np.array([value for _, value in pairs], dtype=np.float32)
     accumulator = Accumulator(3)
-    accumulator._fixed.scale = 2.0**20  # as chosen by earlier samples
-    accumulator._fixed._table = empty_table(3)
-    accumulator._fixed._block = np.empty(kernels.FIXED_BLOCK)
+    accumulator._narrow.scale = 2.0**20  # as chosen by earlier samples
     accumulator.add(slots, values)
     for slot in range(3):
         mine = values[slots == slot]
@@ -168,7 +231,7 @@ def test_a_long_run_with_strays_is_exact_and_took_this_road():
     values, slots = long_run(rng, n), rng.integers(0, 5, n).astype(np.int32)
     accumulator = Accumulator(5)
     accumulator.add(slots, values)
-    assert accumulator._fixed.held > n * 0.9
+    assert accumulator._narrow.held > n * 0.9
     for slot in range(5):
         mine = values[slots == slot]
         assert of(accumulator, slot) == sums(mine[np.isfinite(mine)])
@@ -196,7 +259,7 @@ def test_the_table_is_drained_before_it_can_overflow(monkeypatch):
     values = np.full(10_000, 0.75, dtype=np.float32)
     accumulator = Accumulator(1)
     accumulator.add(np.zeros(10_000, dtype=np.int32), values)
-    assert 0 < accumulator._fixed.held <= 3000
+    assert 0 < accumulator._narrow.held <= 3000
     assert of(accumulator) == sums(values)
 
 
@@ -206,27 +269,29 @@ def test_samples_of_another_magnitude_lead_to_another_unit():
     large = np.full(5000, 1e6, dtype=np.float32)
     small = np.random.default_rng(2).random(slots.size).astype(np.float32) * np.float32(1e-9)
     accumulator.add(slots[:5000], large)
-    first = accumulator._fixed.scale
+    first = accumulator._narrow.scale
     accumulator.add(slots, small)
-    assert accumulator._fixed.scale > first
+    assert accumulator._narrow.scale > first
     assert of(accumulator) == sums([*large, *small])
 
 
 @pytest.mark.parametrize(
-    "values",
+    ("values", "limbs"),
     [
-        np.full(5000, np.nan, dtype=np.float32),
-        np.random.default_rng(3).normal(size=5000),  # 53 bits each
-        np.full(5000, 1e300),
-        np.full(5000, 1e-300),
-        10.0 ** np.random.default_rng(4).uniform(-40, 38, 5000).astype(np.float32),
+        (np.full(5000, np.nan, dtype=np.float32), False),
+        (np.random.default_rng(3).normal(size=5000), True),  # 53 bits each
+        (np.random.default_rng(3).lognormal(0, 4, 5000).astype(np.float32), True),
+        (np.full(5000, 1e300), False),
+        (np.full(5000, 1e-300), False),
+        (10.0 ** np.random.default_rng(4).uniform(-40, 38, 5000).astype(np.float32), False),
     ],
-    ids=["only NaN", "full doubles", "huge", "tiny", "every magnitude"],
+    ids=["only NaN", "full doubles", "many magnitudes", "huge", "tiny", "every magnitude"],
 )
-def test_samples_that_do_not_suit_go_the_other_road(values):
+def test_samples_that_do_not_suit_go_another_road(values, limbs):
     accumulator = Accumulator(1)
     accumulator.add(np.zeros(values.size, dtype=np.int32), values)
-    assert accumulator._fixed.held == 0
+    assert accumulator._narrow.held == 0
+    assert (accumulator._limbs.held > 0) == limbs
     assert of(accumulator) == sums(values[np.isfinite(values)])
 
 
@@ -235,22 +300,22 @@ def test_zeros_and_ones_suit_in_either_precision():
         values = (np.arange(5000) % 3 == 0).astype(dtype)
         accumulator = Accumulator(1)
         accumulator.add(np.zeros(5000, dtype=np.int32), values)
-        assert accumulator._fixed.held == 5000
+        assert accumulator._narrow.held == 5000
         assert read(accumulator) == expected(values)
 
 
 def test_few_samples_or_many_labels_do_not_try():
     samples = np.ones(5000, dtype=np.float32)
-    few = FixedPoint(1)
+    few = FixedPoint(1, NARROW)
     assert (few.plan(samples, 0, 100), few.scale) == (100, 0.0)
-    many = FixedPoint(2000)
+    many = FixedPoint(20_000, NARROW)
     assert (many.plan(samples, 0, 5000), many.scale) == (5000, 0.0)
-    huge = FixedPoint(1 << 17)
-    assert (huge.plan(samples, 0, 5000), huge.scale) == (5000, 0.0)
+    huge = FixedPoint(1 << 17, LIMBS)
+    assert (huge.plan(np.ones(1 << 20), 0, 1 << 20), huge.scale) == (1 << 20, 0.0)
 
 
 def test_detours_grow_while_nothing_suits_and_shrink_after_success():
-    road = FixedPoint(1)
+    road = FixedPoint(1, NARROW)
     samples = np.random.default_rng(5).normal(size=200_000)
     position, reaches = 0, []
     while position < samples.size:
@@ -263,29 +328,97 @@ def test_detours_grow_while_nothing_suits_and_shrink_after_success():
     assert road._patience == 1 << 14
 
 
-def test_strays_that_fill_the_spills_stop_the_pass_and_lose_nothing():
-    samples = np.full(1024, 0.5)
-    samples[5:13] = [1e300, 1e-300, 1e100, 1e-100, 1e200, 1e-200, 1.0 / 3.0, 1e-310]
-    labels = np.zeros(1024, dtype=np.int32)
-    accumulator = Accumulator(1)
-    table, block = empty_table(1), np.empty(kernels.FIXED_BLOCK)
-    keys, values = np.empty(6, dtype=np.int64), np.empty(6)
-    spilled = {"sum": Fraction(0), "squares": Fraction(0)}
-    position, calls = 0, 0
-    while position < 1024:
-        state = (accumulator.rows, accumulator.counts, accumulator.nonfinite, keys, values, 0)
-        position, n, poor = kernels.reduce_fixed(
-            labels, samples, position, 1024, 0, 1, False, *state, table, 2.0, block, block.view(np.int64)
-        )
-        assert not poor
-        for key, value in zip(keys[:n].tolist(), values[:n].tolist(), strict=True):
-            scale = Fraction(2) ** {0: 0, 1: 0, 2: 600, 3: 1200, 4: -1200}[key]
-            spilled["sum" if key in (0, 2) else "squares"] += Fraction(value) * scale
-        calls += 1
-    assert calls > 2
-    row = accumulator.rows.tolist()
-    count, total, squares = sums(samples)
-    assert accumulator.counts[0] + table[4] == count
-    assert Fraction(row[1]) + Fraction(row[2]) + Fraction(int(table[3]), 2) + spilled["sum"] == total
-    whole = int(table[0]) * 2**40 + int(table[1]) * 2**21 + int(table[2])
-    assert sum(map(Fraction, row[3:6])) + Fraction(whole, 4) + spilled["squares"] == squares
+def exact_by_slot(accumulator, values, slots):
+    assert accumulator.occupied().tolist() == np.unique(slots).tolist()
+    for slot in np.unique(slots).tolist():
+        mine = values[slots == slot]
+        assert of(accumulator, slot) == sums(mine[np.isfinite(mine)])
+        assert accumulator.nonfinite[slot].sum() == (~np.isfinite(mine)).sum()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("order", ["random", "sorted", "one label", "runs"])
+@pytest.mark.parametrize("size", [2, 40, 7000])
+def test_tables_of_every_size_and_orders_of_every_kind_are_exact(dtype, order, size):
+    rng = np.random.default_rng(6)
+    n = 30_000
+    values = long_run(rng, n).astype(dtype) * dtype(1.0 if dtype == np.float32 else 1.1)
+    slots = rng.integers(0, size, n).astype(np.int32)
+    if order == "sorted":
+        slots.sort()
+    elif order == "one label":
+        slots[:] = size - 1
+    elif order == "runs":
+        slots = np.repeat(slots[: n // 25], 25)[:n]
+    n = slots.size
+    values = values[:n]
+    accumulator = Accumulator(size)
+    assert accumulator.add(slots[: n // 2], values[: n // 2]) == n // 2
+    assert accumulator.add(slots, values, n // 2) == n
+    assert (accumulator._narrow.held > 0) == (dtype == np.float32)
+    assert accumulator._narrow.held + accumulator._limbs.held > 0
+    exact_by_slot(accumulator, values, slots)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [40, 7000])
+def test_threads_that_share_the_labels_pass_over_those_of_others(dtype, size):
+    rng = np.random.default_rng(7)
+    n = 30_000 if COMPILED else 8_000
+    labels = rng.integers(-size, size, n)
+    values = long_run(rng, n).astype(dtype) * dtype(1.1)
+    accumulator = Accumulator(size)
+    assert accumulator.add(labels, values, low=-size // 2, skip=True) == n
+    inside = (labels >= -size // 2) & (labels < size - size // 2)
+    exact_by_slot(accumulator, values[inside], labels[inside] + size // 2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("at", [4100, 4101, 4999])
+def test_a_label_outside_a_table_beyond_the_cache_stops_the_pass(dtype, at):
+    labels = np.arange(5000) % 7000
+    labels[at] = 7000
+    values = np.random.default_rng(8).random(5000).astype(dtype)
+    accumulator = Accumulator(7000)
+    accumulator._narrow._seen = accumulator._limbs._seen = 1 << 20  # as if enough had come to look for a unit
+    assert accumulator.add(labels, values) == at
+    assert accumulator._narrow.held + accumulator._limbs.held == at
+    exact_by_slot(accumulator, values[:at], labels[:at])
+
+
+@pytest.mark.parametrize("limit", ["FIXED_DRAIN", "LIMBS_DRAIN"])
+def test_what_must_not_be_too_many_are_the_samples_of_one_label(monkeypatch, limit):
+    monkeypatch.setattr(kernels, limit, 1000)
+    values = np.random.default_rng(9).random(8000)
+    if limit == "FIXED_DRAIN":
+        values = values.astype(np.float32)
+    accumulator = Accumulator(100)
+    slots = np.arange(8000, dtype=np.int32) % 100
+    accumulator.add(slots, values)
+    road = accumulator._narrow if limit == "FIXED_DRAIN" else accumulator._limbs
+    assert accumulator._rows is None  # not drained: no label has more than 80
+    assert 80 <= road.held <= 1000
+    accumulator.add(np.zeros(3000, dtype=np.int32), values[:3000])
+    assert accumulator._rows is not None
+    exact_by_slot(accumulator, np.concatenate([values, values[:3000]]), np.append(slots, [0] * 3000))
+
+
+@pytest.mark.parametrize("size", [1, 20_000])
+def test_many_samples_set_aside_lose_nothing(monkeypatch, size):
+    monkeypatch.setattr(_accumulate, "_BLOCK", 1 << 12)
+    monkeypatch.setattr(_accumulate, "_LARGEST_ASIDE", 1 << 14)
+    rng = np.random.default_rng(10)
+    n = 1_000_000 if COMPILED else 20_000
+    if not COMPILED:
+        monkeypatch.setattr(_accumulate, "_ASIDE", 1 << 10)
+        monkeypatch.setattr(_accumulate, "_LARGEST_ASIDE", 1 << 10)
+    values = rng.random(n).astype(np.float32)
+    values[::40] *= np.float32(2.0**-30)
+    slots = rng.integers(0, size, n).astype(np.int32)
+    accumulator = Accumulator(size)
+    accumulator.add(slots, values)
+    totals = accumulator.totals()
+    wide = [Fraction(float(v)) for v in values]
+    assert sum(accumulator.exact(slot)[1] for slot in range(size)) == sum(wide)
+    assert totals.count.tolist() == np.bincount(slots, minlength=size).tolist()
+    assert np.nanmin(totals.min) == values.min()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 from fractions import Fraction
 
 import numpy as np
@@ -108,47 +109,43 @@ def _table(size):
     return accumulator.rows, accumulator.counts, accumulator.nonfinite
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("label", [-1, 3, 2**31 - 1, -(2**31)])
-def test_a_label_outside_the_table_stops_the_pass_and_writes_nothing(dtype, label):
-    reduce = kernels.reduce_float32 if dtype == np.float32 else kernels.reduce_float64
+def test_a_label_outside_the_table_stops_the_pass_and_writes_nothing(label):
     guarded = np.full(5 * kernels.ROW, 7.0)
     rows = guarded[kernels.ROW : 4 * kernels.ROW]  # a row of guards before and after a table of three
     rows[:] = _table(3)[0]
-    labels = np.array([0, 2, label, 1], dtype=np.int32)
-    samples = np.ones(4, dtype=dtype)
+    labels = np.array([0, 2, label, 1])
+    samples = np.ones(4)
     keys, values = np.empty(8, dtype=np.int64), np.empty(8)
     nonfinite = np.zeros((3, 3), dtype=np.int64)
-    position, n = reduce(labels, samples, 0, 4, 0, 3, False, rows, rows.view(np.int64), nonfinite, keys, values, 0)
+    position, n = kernels.add_exactly(
+        labels, samples, 0, 4, 0, 3, False, rows, rows.view(np.int64), nonfinite, keys, values, 0
+    )
     assert (position, n) == (2, 0)
     assert rows.view(np.int64)[:: kernels.ROW].tolist() == [1, 0, 1]
     assert (guarded[: kernels.ROW] == 7.0).all()
     assert (guarded[-kernels.ROW :] == 7.0).all()
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_label_outside_the_table_is_passed_over_when_asked(dtype):
-    reduce = kernels.reduce_float32 if dtype == np.float32 else kernels.reduce_float64
+def test_a_label_outside_the_table_is_passed_over_when_asked():
     rows, counts, nonfinite = _table(2)
     labels = np.array([5, 0, -1, 1, 2], dtype=np.int64)
-    samples = np.arange(5, dtype=dtype)
+    samples = np.arange(5.0)
     spills = np.empty(8, dtype=np.int64), np.empty(8)
-    position, _ = reduce(labels, samples, 0, 5, 0, 2, True, rows, counts, nonfinite, *spills, 0)
+    position, _ = kernels.add_exactly(labels, samples, 0, 5, 0, 2, True, rows, counts, nonfinite, *spills, 0)
     assert position == 5
     assert rows[1 :: kernels.ROW].tolist() == [1.0, 3.0]
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_pass_stops_when_the_spills_are_full_and_loses_nothing(dtype):
-    reduce = kernels.reduce_float32 if dtype == np.float32 else kernels.reduce_float64
+def test_the_pass_stops_when_the_spills_are_full_and_loses_nothing():
     rows, counts, nonfinite = _table(1)
-    values = np.array([1e30, 1e-30, 1e10, 1e-10, 1.0, 1e25] * 4, dtype=dtype)
-    labels = np.zeros(values.size, dtype=np.uint8)
+    values = np.array([1e30, 1e-30, 1e10, 1e-10, 1.0, 1e25] * 4)
+    labels = np.zeros(values.size, dtype=np.int64)
     spill_keys, spill_values = np.empty(5, dtype=np.int64), np.empty(5)
     spilled = {0: Fraction(0), 1: Fraction(0)}
     position, calls = 0, 0
     while position < values.size:
-        position, n = reduce(
+        position, n = kernels.add_exactly(
             labels, values, position, values.size, 0, 1, False, rows, counts, nonfinite, spill_keys, spill_values, 0
         )
         for key, value in zip(spill_keys[:n].tolist(), spill_values[:n].tolist(), strict=True):
@@ -196,17 +193,14 @@ def test_colliding_labels_are_told_apart():
 
 def test_odd_samples_stop_the_pass_when_the_spills_are_full():
     scales = {0: 0, 1: 0, 2: 600, 3: 1200, 4: -1200}
-    for samples, reduce in (
-        (np.array([1.5e200, -1e-200, 1e300, 3e-310] * 3), kernels.reduce_float64),
-        (np.array([1e38, -1e38, 1e38] * 4, dtype=np.float32), kernels.reduce_float32),
-    ):
+    for samples in (np.array([1.5e200, -1e-200, 1e300, 3e-310] * 3), np.array([1e38, -1e38, 1e38] * 4)):
         rows, counts, nonfinite = _table(1)
         spill_keys, spill_values = np.empty(6, dtype=np.int64), np.empty(6)
         total, squares = Fraction(0), Fraction(0)
         position = 0
-        labels = np.zeros(samples.size, dtype=np.int32)
+        labels = np.zeros(samples.size, dtype=np.int64)
         while position < samples.size:
-            position, n = reduce(
+            position, n = kernels.add_exactly(
                 labels,
                 samples,
                 position,
@@ -257,6 +251,13 @@ def test_merging_stops_when_the_spills_are_full_and_goes_on():
         assert sum(map(Fraction, words)) + spilled[kind] == size * exact[kind]
 
 
+def finalised(rows, counts, residue):
+    size = residue.size
+    number, out, doubt = np.empty(size, dtype=np.int64), np.empty((5, size)), np.empty(size, dtype=np.bool_)
+    kernels.finalise(0, size, rows, counts, residue, number, out, doubt)
+    return number, out, doubt
+
+
 def test_finalising_says_what_it_cannot_certify():
     rows, counts, _ = _table(4)
     residue = np.zeros(4, dtype=np.uint8)
@@ -264,8 +265,40 @@ def test_finalising_says_what_it_cannot_certify():
         counts[slot * 8] = n
         rows[slot * 8 + 1 : slot * 8 + 3] = [high, low]
         rows[slot * 8 + 3] = high * high
-    residue[1:3] = 1  # something is left beside the row, which decides the tie
-    out, doubt = np.empty((4, 3)), np.empty(4, dtype=np.bool_)
-    kernels.finalise(rows, counts, residue, out, doubt)
+    residue[:2] = 1  # something is left beside the row, which decides the tie
+    number, out, doubt = finalised(rows, counts, residue)
+    assert number.tolist() == [1, 1, 1, 1]
     assert doubt.tolist() == [True, True, False, False]
-    assert out[3].tolist() == [1.0, 1.0, 0.0]
+    assert out[:3, 3].tolist() == [1.0, 1.0, 0.0]
+
+
+@given(st.integers(1, 60), st.integers(2**52, 2**53 - 1), st.integers(-3, 3), st.sampled_from([2.0**-60, 1.0, 2.0**40]))
+def test_a_mean_in_the_middle_between_two_doubles_is_certain_and_goes_to_the_even_one(n, mantissa, quarters, unit):
+    # Sums that are n times a quarter, a half or three quarters of a unit in the last place above a double.
+    total = n * (Fraction(mantissa) + Fraction(quarters, 4)) * Fraction(unit)
+    high = float(total)
+    low = float(total - Fraction(high))
+    assume(Fraction(high) + Fraction(low) == total)
+    mean, sure = kernels._mean(high, low, n)
+    assert not sure or mean == float(total / n)
+    assert sure or abs(math.frexp(mean)[0]) == 0.5
+
+
+@given(st.lists(st.floats(-1e6, 1e6).filter(lambda x: x == 0 or abs(x) > 1e-6), min_size=2, max_size=12))
+def test_the_quick_deviation_is_right_or_says_that_it_does_not_know(values):
+    numbers = [Fraction(x) for x in values]
+    parts = []
+    for total, words in ((sum(numbers), 2), (sum(x * x for x in numbers), 3)):
+        rest = total
+        for _ in range(words):
+            parts.append(float(rest))
+            rest -= Fraction(parts[-1])
+        assume(rest == 0)
+    deviation, sure = kernels._deviation(*parts, float(len(values)))
+    assert not sure or deviation == statistics.stdev(values)
+
+
+def test_rows_are_moved_to_the_front():
+    rows = np.arange(5.0 * kernels.ROW)
+    kernels.keep_rows(rows, np.array([0, 2, 4]))
+    assert rows.reshape(5, -1)[:3, 0].tolist() == [0.0, 2.0 * kernels.ROW, 4.0 * kernels.ROW]

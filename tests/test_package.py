@@ -36,6 +36,7 @@ LAYERS = [
         "_compiled",
         "_kernels",
         "_fixed",
+        "_threads",
         "_accumulate",
         "_arrays",
         "_buffers",

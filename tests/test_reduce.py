@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from labeltrack import _reduce
 from labeltrack._labels import Keyspace
-from labeltrack._reduce import KeyTable, default_threads, reduce_chunks
+from labeltrack._reduce import KeyTable, reduce_chunks
 
 N = 20_000 if COMPILED else 3_000
 
@@ -145,19 +145,53 @@ def test_read_only_and_unaligned_arrays_compile_nothing_new():
 
     keys, samples = np.arange(10), np.ones(10)
     reduced(keys, samples)
-    before = len(kernels.reduce_float64.signatures)
+    before = len(kernels.add_exactly.signatures)
     frozen = samples.copy()
     frozen.flags.writeable = False
     for one in (frozen, aligned_or_not(samples, 1), aligned_or_not(samples, 0)):
         assert reduced(aligned_or_not(keys, 3), one) == reduced(keys, samples)
-    assert len(kernels.reduce_float64.signatures) == before
+    assert len(kernels.add_exactly.signatures) == before
 
 
-def test_threads_are_worth_it_only_for_many_samples(monkeypatch):
-    monkeypatch.setattr(_reduce.os, "sched_getaffinity", lambda _pid: set(range(8)), raising=False)
-    assert default_threads(1000) == 1
-    assert default_threads(3 << 19) == 3
-    assert default_threads(10**9) == 8
-    monkeypatch.delattr(_reduce.os, "sched_getaffinity")
-    monkeypatch.setattr(_reduce.os, "cpu_count", lambda: None)
-    assert default_threads(10**9) == 1
+@pytest.fixture(name="_many")
+def _many_fixture(monkeypatch):
+    """Share the labels between threads already where they are few."""
+    monkeypatch.setattr(_reduce, "_MANY", 100)
+
+
+@pytest.mark.usefixtures("_many")
+@pytest.mark.parametrize("threads", [1, 2, 3, 9])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("order", ["random", "sorted", "skewed", "gaps"])
+def test_threads_that_share_the_labels_give_the_same(threads, dtype, order, monkeypatch):
+    rng = np.random.default_rng(8)
+    n = 40_000 if COMPILED else 9_000
+    keys = rng.integers(-200, 300, n)
+    if order == "sorted":
+        keys.sort()
+    elif order == "skewed":
+        keys = np.where(rng.random(n) < 0.8, 7, keys)
+    elif order == "gaps":
+        keys *= 3
+    values = rng.normal(size=n).astype(dtype)
+    values[::1000] = 1e-30
+    values[5] = np.inf
+    taken = []
+    by_range = _reduce._by_range
+    monkeypatch.setattr(_reduce, "_by_range", lambda *args: taken.append(1) or by_range(*args))
+    chunks = [(keys[: n // 3], values[: n // 3]), (keys[n // 3 :].astype(np.int32), values[n // 3 :])]
+    labels, accumulator = reduce_chunks(chunks, Keyspace("integer"), threads=threads)
+    assert taken
+    finite = np.isfinite(values)
+    assert by_label(labels, accumulator) == expected_by_label(keys[finite].tolist(), values[finite])
+    assert accumulator.nonfinite.sum() == 1
+    assert accumulator.nonfinite[np.searchsorted(labels, keys[5]), 1] == 1
+
+
+@pytest.mark.usefixtures("_many")
+def test_labels_far_apart_or_a_single_stray_one_are_not_shared(monkeypatch):
+    monkeypatch.setattr(_reduce, "_by_range", None)  # calling it would fail
+    rng = np.random.default_rng(9)
+    samples = np.ones(N, dtype=np.float32)
+    for keys in (rng.integers(0, 2**40, N), np.concatenate([np.arange(N - 1) % 5, [2 * N - 1]])):
+        assert reduced(keys, samples, threads=2) == expected_by_label(keys.tolist(), samples)
