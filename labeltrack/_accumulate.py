@@ -430,8 +430,10 @@ class Accumulator:
         doubt = np.empty(self.size, dtype=np.bool_)
         rows, counts = self.rows, self.counts
         in_slices(self.size, lambda a, b: module.finalise(a, b, rows, counts, residue, count, out, doubt))
-        for slot in np.flatnonzero(doubt).tolist():
-            out[:3, slot] = self._rational(slot)
+        if doubt.any():
+            module.finalise_carefully(np.flatnonzero(doubt), rows, counts, residue, out, doubt)
+            for slot in np.flatnonzero(doubt).tolist():
+                out[:3, slot] = self._rational(slot)
         return Totals(count, *out)
 
     def exact(self, slot: int) -> tuple[int, Fraction, Fraction]:

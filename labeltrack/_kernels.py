@@ -66,9 +66,15 @@ DIGITS = 72
 _BIAS = 1152
 _MASK = (1 << 32) - 1
 
+# Unsigned constants, ready made: numba takes a while over each cast that it has to work out the type of.
+_U0, _U1, _U2, _U3, _U4, _U5, _U6, _U7, _U8 = (np.uint64(number) for number in range(9))
+_U12, _U13, _U14 = np.uint64(12), np.uint64(13), np.uint64(14)
+
 _jit = njit(nogil=True, cache=True, error_model="numpy")
+# Parts of kernels are not cached on their own, which would take another 20 ms each to write: they are in their callers.
+_part = njit(nogil=True, error_model="numpy")
 # For parts of a loop's body that LLVM, left to itself, would call.
-_inline = njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+_inline = njit(nogil=True, error_model="numpy", forceinline=True)
 
 
 def _wrapping(kernel: Any) -> Any:
@@ -126,7 +132,7 @@ def two_prod(a: Any, b: Any) -> tuple[Any, Any]:
 # ---------------------------------------------------------------------------------------------------------
 
 
-@_jit
+@_part
 def _spill(keys: Any, values: Any, n: Any, key: Any, value: Any) -> Any:
     """Append one pair unless it is zero; return the new length."""
     if value == 0.0:
@@ -136,7 +142,7 @@ def _spill(keys: Any, values: Any, n: Any, key: Any, value: Any) -> Any:
     return n + 1
 
 
-@_jit
+@_part
 def _odd_sample(slot: int, v: float, rows: Any, counts: Any, nonfinite: Any, keys: Any, values: Any, n: Any) -> Any:
     """Account for a sample that is not an ordinary number; return the new number of spills (at most 3 more).
 
@@ -210,12 +216,11 @@ def add_exactly(
     # Unsigned arithmetic spares the branch that numba emits for negative indices.
     limit = np.uint64(size)
     room = keys.shape[0] - 4
-    one = np.uint64(1)
     far = size > _FAR
     last = labels.shape[0] - _AHEAD
     for i in range(start, stop):
         if far and i < last:
-            _prefetch(rows, np.uint64(labels[i + _AHEAD] - low) << np.uint64(3))
+            _prefetch(rows, np.uint64(labels[i + _AHEAD] - low) << _U3)
         slot = np.uint64(labels[i] - low)
         if slot >= limit:
             if skip:
@@ -230,24 +235,24 @@ def add_exactly(
             if n > room:
                 return i + 1, n
             continue
-        r = slot << np.uint64(3)
+        r = slot << _U3
         counts[r] += 1
-        s0, e = two_sum(rows[r + one], v)
-        s1, es = two_sum(rows[r + np.uint64(2)], e)
+        s0, e = two_sum(rows[r + _U1], v)
+        s1, es = two_sum(rows[r + _U2], e)
         p, pe = two_prod(v, v)
-        q0, e = two_sum(rows[r + np.uint64(3)], p)
+        q0, e = two_sum(rows[r + _U3], p)
         e, e2 = two_sum(e, pe)
-        q1, e = two_sum(rows[r + np.uint64(4)], e)
+        q1, e = two_sum(rows[r + _U4], e)
         e, ed = two_sum(e, e2)
-        q2, eq = two_sum(rows[r + np.uint64(5)], e)
-        rows[r + one] = s0
-        rows[r + np.uint64(2)] = s1
-        rows[r + np.uint64(3)] = q0
-        rows[r + np.uint64(4)] = q1
-        rows[r + np.uint64(5)] = q2
+        q2, eq = two_sum(rows[r + _U5], e)
+        rows[r + _U1] = s0
+        rows[r + _U2] = s1
+        rows[r + _U3] = q0
+        rows[r + _U4] = q1
+        rows[r + _U5] = q2
         # min() and max() compile to one instruction each; compare-and-branch was slower.
-        rows[r + np.uint64(6)] = min(rows[r + np.uint64(6)], v)
-        rows[r + np.uint64(7)] = max(rows[r + np.uint64(7)], v)
+        rows[r + _U6] = min(rows[r + _U6], v)
+        rows[r + _U7] = max(rows[r + _U7], v)
         if (es != 0.0) | (eq != 0.0) | (ed != 0.0):
             n = _spill(keys, values, n, np.int64(slot) * KINDS + KIND_SUM, es)
             n = _spill(keys, values, n, np.int64(slot) * KINDS + KIND_SQUARES, eq)
@@ -453,15 +458,14 @@ def to_fixed(samples: Any, start: int, stop: int, scale: float, block: Any) -> A
 @_inline
 def _one_label(labels: Any, start: Any, stop: Any) -> Any:
     """Return how many of the labels from `start` on are the same one; 1 unless at least four are."""
-    one = np.uint64(1)
     first = labels[start]
-    if start + np.uint64(4) > stop:
-        return one
-    if labels[start + one] != first or labels[start + np.uint64(2)] != first or labels[start + np.uint64(3)] != first:
-        return one
-    end = start + np.uint64(4)
+    if start + _U4 > stop:
+        return _U1
+    if labels[start + _U1] != first or labels[start + _U2] != first or labels[start + _U3] != first:
+        return _U1
+    end = start + _U4
     while end < stop and labels[end] == first:
-        end += one
+        end += _U1
     return end - start
 
 
@@ -485,31 +489,31 @@ def _add_one_label(words: Any, start: Any, stop: Any, r: Any, table: Any) -> Non
         low = min(low, y)
         high = max(high, y)
     table[r] += aa
-    table[r + np.uint64(1)] += ab
-    table[r + np.uint64(2)] += bb
-    table[r + np.uint64(3)] += total
-    table[r + np.uint64(4)] += np.int64(stop - start)
-    table[r + np.uint64(5)] = min(table[r + np.uint64(5)], low)
-    table[r + np.uint64(6)] = max(table[r + np.uint64(6)], high)
+    table[r + _U1] += ab
+    table[r + _U2] += bb
+    table[r + _U3] += total
+    table[r + _U4] += np.int64(stop - start)
+    table[r + _U5] = min(table[r + _U5], low)
+    table[r + _U6] = max(table[r + _U6], high)
 
 
 @_inline
 def _add_integer(table: Any, r: Any, y: Any) -> None:
     """Add one integer to the row at word `r`."""
     _fixed_add(table, r, y)
-    table[r + np.uint64(4)] += 1
+    table[r + _U4] += 1
     # A new extreme is rare and predicted so; always storing both costs a third of the speed here.
-    if y < table[r + np.uint64(5)]:  # noqa: PLR1730 (min() would always store)
-        table[r + np.uint64(5)] = y
-    if y > table[r + np.uint64(6)]:  # noqa: PLR1730 (max() would always store)
-        table[r + np.uint64(6)] = y
+    if y < table[r + _U5]:  # noqa: PLR1730 (min() would always store)
+        table[r + _U5] = y
+    if y > table[r + _U6]:  # noqa: PLR1730 (max() would always store)
+        table[r + _U6] = y
 
 
 # Not inlined: as part of the whole kernel, these loops keep their constants in memory for want of registers, and ran at
 # 460 instead of 650.
 
 
-@_jit
+@_part
 def _add_near(labels: Any, first: Any, words: Any, i: Any, m: Any, low: Any, limit: Any, table: Any) -> Any:
     """Add integers from `i` to `m` to a table that the cache holds; return how far it got before a label outside it."""
     while i < m:
@@ -518,7 +522,7 @@ def _add_near(labels: Any, first: Any, words: Any, i: Any, m: Any, low: Any, lim
             slot = np.uint64(np.int64(labels[first + i]) - low)
             if slot >= limit:
                 return i
-            _add_one_label(words, i, i + n, slot << np.uint64(3), table)
+            _add_one_label(words, i, i + n, slot << _U3, table)
             i += n
             continue
         end = min(i + np.uint64(_LOOK), m)
@@ -526,12 +530,12 @@ def _add_near(labels: Any, first: Any, words: Any, i: Any, m: Any, low: Any, lim
             slot = np.uint64(np.int64(labels[first + j]) - low)
             if slot >= limit:
                 return j
-            _add_integer(table, slot << np.uint64(3), np.int64(words[j]) - _MAGIC_BITS)
+            _add_integer(table, slot << _U3, np.int64(words[j]) - _MAGIC_BITS)
         i = end
     return m
 
 
-@_jit
+@_part
 def _add_far(table: Any, places: Any, words: Any, k: Any) -> None:
     """Add integers to the rows at `places`, which are fetched into the cache beforehand."""
     for i in range(k):
@@ -554,7 +558,7 @@ def _find_rows(labels: Any, first: Any, words: Any, m: Any, low: Any, size: Any,
     for i in range(m):
         slot = np.uint64(np.int64(labels[first + i]) - low)
         outside += np.int64(slot >= limit)
-        places[i] = slot << np.uint64(3)
+        places[i] = slot << _U3
         words[i] -= _MAGIC_BITS
     if outside:
         for i in range(m):
@@ -570,10 +574,10 @@ def _select_rows(labels: Any, first: Any, words: Any, m: Any, low: Any, size: An
     Without a branch: threads that share the labels by their range pass over every other sample or so.
     """
     limit = np.uint64(size)
-    n = np.uint64(0)
+    n = _U0
     for i in range(m):
         slot = np.uint64(np.int64(labels[first + i]) - low)
-        places[n] = slot << np.uint64(3)
+        places[n] = slot << _U3
         words[n] = words[i] - _MAGIC_BITS
         n += np.uint64(slot < limit)
     return n
@@ -624,7 +628,6 @@ def reduce_fixed(
         in that case, before a label outside the table, and where fewer than `FIXED_BLOCK` can be set aside.
     """
     limit = np.uint64(size)
-    one = np.uint64(1)
     room = aside.shape[0] - FIXED_BLOCK
     position: Any = start
     while position < stop:
@@ -637,18 +640,18 @@ def reduce_fixed(
             return position, n, True
         first = np.uint64(position)
         looked: Any = m
-        k: Any = np.uint64(0)
+        k: Any = _U0
         near = not skip and (
             size <= _FAR or _one_label(labels, first, first + min(m, np.uint64(_RUN))) >= np.uint64(_RUN)
         )
         if near:
-            i = np.uint64(0)
+            i = _U0
             while True:
                 j = m
                 if bad > 0:  # find the next one that does not fit
                     j = i
                     while j < m and _fits(samples[first + j], scale, block[j]):
-                        j += one
+                        j += _U1
                 looked = _add_near(labels, first, words, i, j, low, limit, table)
                 if looked < j or j == m:
                     break
@@ -660,7 +663,7 @@ def reduce_fixed(
                 aside_samples[n] = samples[first + j]
                 n += 1
                 bad -= 1
-                i = j + one
+                i = j + _U1
         elif bad > 0:
             for h in range(m):
                 slot = np.uint64(np.int64(labels[first + h]) - low)
@@ -674,9 +677,9 @@ def reduce_fixed(
                     aside_samples[n] = samples[first + h]
                     n += 1
                     continue
-                places[k] = slot << np.uint64(3)
+                places[k] = slot << _U3
                 words[k] = words[h] - _MAGIC_BITS
-                k += one
+                k += _U1
         elif skip:
             k = _select_rows(labels, first, words, m, low, size, places)
         else:
@@ -750,15 +753,15 @@ def drain_fixed(
             rows[r + 3] = q0
             rows[r + 4], rows[r + 5] = two_sum(q1, q2)
             continue
-        # A double holds 32 bits of an integer, and the rest, but not all 64.
-        n = _add_sum(r, float(total >> 32) * (4294967296.0 * unit), rows, keys, values, n)
-        n = _add_sum(r, float(total & _MASK) * unit, rows, keys, values, n)
-        n = _add_squares(r, float(aa >> 32) * (4294967296.0 * 1099511627776.0 * square), rows, keys, values, n)
-        n = _add_squares(r, float(aa & _MASK) * (1099511627776.0 * square), rows, keys, values, n)
-        n = _add_squares(r, float(ab >> 32) * (4294967296.0 * 2097152.0 * square), rows, keys, values, n)
-        n = _add_squares(r, float(ab & _MASK) * (2097152.0 * square), rows, keys, values, n)
-        n = _add_squares(r, float(bb >> 32) * (4294967296.0 * square), rows, keys, values, n)
-        n = _add_squares(r, float(bb & _MASK) * square, rows, keys, values, n)
+        # A double holds 32 bits of an integer, and the rest, but not all 64. A loop, as this compiles in half the time.
+        for j in range(8):
+            word = aa if j < 2 else ab if j < 4 else bb if j < 6 else total
+            part = float(word >> 32) * 4294967296.0 if j & 1 == 0 else float(word & _MASK)
+            if j < 6:
+                weight = 1099511627776.0 if j < 2 else 2097152.0 if j < 4 else 1.0
+                n = _add_squares(r, part * (weight * square), rows, keys, values, n)
+            else:
+                n = _add_sum(r, part * unit, rows, keys, values, n)
     return table.shape[0] // FIXED_ROW, n
 
 
@@ -876,33 +879,32 @@ def to_limbs(samples: Any, start: int, stop: int, scale: float, blocks: Any, wor
     for i in range(m):
         a, b = words[0, i] - _BITS3, words[1, i] - _BITS2
         c, d = words[2, i] - _BITS1, words[3, i] - _MAGIC_BITS
-        j = i << np.uint64(1)
+        j = i << _U1
         pieces[j] = (a & _MASK) | (b << 32)
-        pieces[j + np.uint64(1)] = (c & _MASK) | (d << 32)
+        pieces[j + _U1] = (c & _MASK) | (d << 32)
         sums[j] = (a << _LIMB) + b
-        sums[j + np.uint64(1)] = (c << _LIMB) + d
+        sums[j + _U1] = (c << _LIMB) + d
     return bad
 
 
-@_jit
+@_part
 def _add_limbs(
     samples: Any, first: Any, table: Any, extremes: Any, pieces: Any, sums: Any, places: Any, k: Any, far: Any
 ) -> None:
     """Add the samples that `places` names, in pairs of row and number in the block, to their rows."""
-    one = np.uint64(1)
-    for j in range(np.uint64(0), k, np.uint64(2)):
-        r, i = places[j], places[j + one]
+    for j in range(_U0, k, _U2):
+        r, i = places[j], places[j + _U1]
         if far:
             ahead = places[j + np.uint64(2 * _AHEAD)]
             _prefetch(table, ahead)
-            _prefetch(table, ahead + np.uint64(8))
+            _prefetch(table, ahead + _U8)
         _limbs_add(table, r, pieces, sums, i)
         v = np.float64(samples[first + i])
-        table[r + np.uint64(12)] += 1
-        if v < extremes[r + np.uint64(13)]:  # noqa: PLR1730 (as in `_add_integer`)
-            extremes[r + np.uint64(13)] = v
-        if v > extremes[r + np.uint64(14)]:  # noqa: PLR1730
-            extremes[r + np.uint64(14)] = v
+        table[r + _U12] += 1
+        if v < extremes[r + _U13]:  # noqa: PLR1730 (as in `_add_integer`)
+            extremes[r + _U13] = v
+        if v > extremes[r + _U14]:  # noqa: PLR1730
+            extremes[r + _U14] = v
 
 
 @_wrapping
@@ -955,9 +957,8 @@ def reduce_limbs(
         What `reduce_fixed` returns.
     """
     limit = np.uint64(size)
-    stride = limit << np.uint64(4)
+    stride = limit << _U4
     mask = np.uint64(copies - 1)
-    one = np.uint64(1)
     room = aside.shape[0] - LIMBS_BLOCK
     position: Any = start
     while position < stop:
@@ -970,7 +971,7 @@ def reduce_limbs(
             return position, n, True
         first = np.uint64(position)
         looked: Any = m
-        k = np.uint64(0)
+        k = _U0
         for i in range(m):
             slot = np.uint64(np.int64(labels[first + i]) - low)
             if slot >= limit and not skip:
@@ -985,9 +986,9 @@ def reduce_limbs(
                         aside_samples[n] = samples[first + i]
                         n += 1
                     continue
-            places[k] = (slot << np.uint64(4)) + (i & mask) * stride
-            places[k + one] = i
-            k += np.uint64(slot < limit) << one
+            places[k] = (slot << _U4) + (i & mask) * stride
+            places[k + _U1] = i
+            k += np.uint64(slot < limit) << _U1
         _add_limbs(samples, first, table, extremes, pieces, sums, places, k, size > _FAR)
         position += np.int64(looked)
         if looked < m:
@@ -1118,7 +1119,7 @@ def merge_rows(
     return slots.shape[0], n
 
 
-@_jit
+@_part
 def _wide_add(digits: Any, x: float) -> None:
     """Add a finite double to the wide accumulator, exactly. At most 2**30 additions between carries."""
     m, exponent = math.frexp(x)
@@ -1139,7 +1140,7 @@ def _wide_add(digits: Any, x: float) -> None:
     digits[d + 2] += c
 
 
-@_jit
+@_part
 def _wide_carry(digits: Any) -> None:
     """Bring every digit but the top one into ``[0, 2**32)``."""
     for d in range(DIGITS - 1):
@@ -1147,7 +1148,7 @@ def _wide_carry(digits: Any) -> None:
         digits[d] &= _MASK
 
 
-@_jit
+@_part
 def _wide_head(digits: Any) -> float:
     """A double within one unit in its last place of the carried accumulator; 0.0 only for zero.
 
@@ -1321,72 +1322,8 @@ def _root(a0: Any, a1: Any, lost: Any, nf: Any) -> Any:
 
 
 @_jit
-def _finalise_carefully(r: Any, rows: Any, counts: Any, residue: Any, k: Any, out: Any) -> Any:
-    """Round the row at word `r`, whose parts may have something beside them; return whether it takes more than this."""
-    n = counts[r]
-    nf = np.float64(n)
-    s0, s1 = two_sum(rows[r + 1], rows[r + 2])
-    # A part left beside the row is at most one unit in the last place of its last word, the parts
-    # after it sum to less than that again.
-    rest = 2.0**-51 * abs(rows[r + 2]) if residue[k] else 0.0
-    out[0, k] = s0
-    sure = residue[k] < 2 and (rest == 0.0 or _certain(s0, s1, rest))
-    if rest == 0.0:
-        out[1, k], mean_sure = _mean(s0, s1, n)
-        sure &= mean_sure and (abs(s0) > _FLOOR or (s0 == 0.0 and s1 == 0.0))
-    else:
-        m0, m1 = _divide(s0, s1, nf, 0.0)
-        out[1, k] = m0
-        sure &= abs(s0) > _FLOOR and _certain(m0, m1, _SLACK * abs(m0) + rest)
-    if n == 1:
-        out[2, k] = 0.0
-        return not sure
-
-    # n * squares - sum**2, exactly: six products of two words each, cascaded over four words.
-    a0 = a1 = a2 = a3 = lost = 0.0
-    q0, q1, q2 = rows[r + 3], rows[r + 4], rows[r + 5]
-    for j in range(6):
-        if j == 0:
-            p, e = two_prod(nf, q0)
-        elif j == 1:
-            p, e = two_prod(-s0, s0)
-        elif j == 2:
-            p, e = two_prod(nf, q1)
-        elif j == 3:
-            p, e = two_prod(-2.0 * s0, s1)
-        elif j == 4:
-            p, e = two_prod(nf, q2)
-        else:
-            p, e = two_prod(-s1, s1)
-        a0, x = two_sum(a0, p)
-        a1, x = two_sum(a1, x)
-        a2, x = two_sum(a2, x)
-        a3, x = two_sum(a3, x)
-        lost += abs(x)
-        a1, x = two_sum(a1, e)
-        a2, x = two_sum(a2, x)
-        a3, x = two_sum(a3, x)
-        lost += abs(x)
-    if residue[k]:
-        lost += 2.0**-51 * nf * abs(q2) + 4.0 * abs(s0) * rest
-    for _ in range(3):  # distil: cancellation may have left the weight in the lower words
-        a2, a3 = two_sum(a2, a3)
-        a1, a2 = two_sum(a1, a2)
-        a0, a1 = two_sum(a0, a1)
-    lost += abs(a2) + abs(a3)
-    lost *= 1.0 + 2.0**-40  # the bound itself was summed with rounding
-    if a0 == 0.0 and lost == 0.0:
-        out[2, k] = 0.0
-        return not sure
-    if a0 <= _FLOOR or lost >= 0.5 * a0:
-        return True
-    out[2, k], root_sure = _root(a0, a1, lost, nf)
-    return not (sure and root_sure)
-
-
-@_jit
 def finalise(start: int, stop: int, rows: Any, counts: Any, residue: Any, number: Any, out: Any, doubt: Any) -> None:
-    """Write the statistics of rows, rounded once, or say that it takes exact arithmetic.
+    """Write the statistics of rows, rounded once, or say that it takes more care.
 
     Args:
         start: First row.
@@ -1426,8 +1363,91 @@ def finalise(start: int, stop: int, rows: Any, counts: Any, residue: Any, number
                     out[1, k] = m0
                     out[2, k] = y0
                     continue
-        out[1, k] = out[2, k] = np.nan
-        doubt[k] = _finalise_carefully(r, rows, counts, residue, k, out)
+        out[0, k] = out[1, k] = out[2, k] = np.nan
+        doubt[k] = True
+
+
+@_part
+def _certified(k: Any, r: Any, rows: Any, counts: Any, residue: Any, out: Any) -> Any:
+    """Round one row; return whether that is certain."""
+    n = counts[r]
+    nf = np.float64(n)
+    s0, s1 = two_sum(rows[r + 1], rows[r + 2])
+    # A part left beside the row is at most one unit in the last place of its last word, the parts
+    # after it sum to less than that again.
+    rest = 2.0**-51 * abs(rows[r + 2]) if residue[k] else 0.0
+    out[0, k] = s0
+    sure = residue[k] < 2 and (rest == 0.0 or _certain(s0, s1, rest))
+    if rest == 0.0:
+        out[1, k], mean_sure = _mean(s0, s1, n)
+        sure &= mean_sure and (abs(s0) > _FLOOR or (s0 == 0.0 and s1 == 0.0))
+    else:
+        m0, m1 = _divide(s0, s1, nf, 0.0)
+        out[1, k] = m0
+        sure &= abs(s0) > _FLOOR and _certain(m0, m1, _SLACK * abs(m0) + rest)
+    if n == 1:
+        out[2, k] = 0.0
+        return sure
+
+    # n * squares - sum**2, exactly: six products of two words each, cascaded over four words.
+    a0 = a1 = a2 = a3 = lost = 0.0
+    q0, q1, q2 = rows[r + 3], rows[r + 4], rows[r + 5]
+    for j in range(6):
+        if j == 0:
+            p, e = two_prod(nf, q0)
+        elif j == 1:
+            p, e = two_prod(-s0, s0)
+        elif j == 2:
+            p, e = two_prod(nf, q1)
+        elif j == 3:
+            p, e = two_prod(-2.0 * s0, s1)
+        elif j == 4:
+            p, e = two_prod(nf, q2)
+        else:
+            p, e = two_prod(-s1, s1)
+        a0, x = two_sum(a0, p)
+        a1, x = two_sum(a1, x)
+        a2, x = two_sum(a2, x)
+        a3, x = two_sum(a3, x)
+        lost += abs(x)
+        a1, x = two_sum(a1, e)
+        a2, x = two_sum(a2, x)
+        a3, x = two_sum(a3, x)
+        lost += abs(x)
+    if residue[k]:
+        lost += 2.0**-51 * nf * abs(q2) + 4.0 * abs(s0) * rest
+    for _ in range(3):  # distil: cancellation may have left the weight in the lower words
+        a2, a3 = two_sum(a2, a3)
+        a1, a2 = two_sum(a1, a2)
+        a0, a1 = two_sum(a0, a1)
+    lost += abs(a2) + abs(a3)
+    lost *= 1.0 + 2.0**-40  # the bound itself was summed with rounding
+    if a0 == 0.0 and lost == 0.0:
+        out[2, k] = 0.0
+        return sure
+    if a0 <= _FLOOR or lost >= 0.5 * a0:
+        return False
+    out[2, k], root_sure = _root(a0, a1, lost, nf)
+    return sure and root_sure
+
+
+@_jit
+def finalise_carefully(slots: Any, rows: Any, counts: Any, residue: Any, out: Any, doubt: Any) -> None:
+    """Round rows that `finalise` could not certify, with four words for what cancels.
+
+    A kernel of its own, as few need it and it takes half a second to compile.
+
+    Args:
+        slots: ``(M,)`` int64: rows of at least one sample.
+        rows: See `finalise`, as all that follow.
+        counts: The same memory as int64.
+        residue: ``(K,)`` uint8.
+        out: ``(5, K)`` float64: sum, mean and standard deviation are written.
+        doubt: ``(K,)`` bool: unset where they are certain.
+    """
+    for i in range(slots.shape[0]):
+        k = slots[i]
+        doubt[k] = not _certified(k, k * ROW, rows, counts, residue, out)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -1474,7 +1494,7 @@ def encode_int64(
                 break
             if found[code] == label:
                 break
-            place = (place + np.uint64(1)) & mask
+            place = (place + _U1) & mask
         codes[i - start] = code
     return stop, n
 
@@ -1499,7 +1519,7 @@ def encode_rows(rows: Any, start: int, stop: int, table: Any, first: Any, n: int
     mask = np.uint64(table.shape[0] - 1)
     width = rows.shape[1]
     for i in range(start, stop):
-        h = np.uint64(0)
+        h = _U0
         for j in range(width):
             h = (h ^ rows[i, j]) * np.uint64(0x9E3779B97F4A7C15)
             h ^= h >> np.uint64(29)
@@ -1522,6 +1542,6 @@ def encode_rows(rows: Any, start: int, stop: int, table: Any, first: Any, n: int
                     break
             if same:
                 break
-            place = (place + np.uint64(1)) & mask
+            place = (place + _U1) & mask
         codes[i] = code
     return stop, n
