@@ -12,21 +12,34 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 
+SPARSE, STRING = "sparse int64", "string"
+"""Labels that are no small integers: int64 spread over their whole range, and fixed-width strings."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One point on the axes of the suite.
 
     Attributes:
         samples: Number of samples.
-        labels: Number of labels; they are the integers from 0 on, in random order.
-        label_dtype: Dtype of the labels.
+        labels: Number of labels.
+        label_dtype: Dtype of the labels, the integers from 0 on; or `SPARSE` or `STRING`.
         value_dtype: Dtype of the values.
+        order: ``"uniform"``: each label as likely as the others, in random order; ``"zipf"``: label k has a part of
+            1 / (k + 1); ``"sorted"``: uniform, all samples of a label one after the other; ``"one"``: all samples have
+            one label of them.
     """
 
     samples: int
     labels: int
     label_dtype: str = "int64"
     value_dtype: str = "float32"
+    order: str = "uniform"
+
+    @property
+    def dense(self) -> bool:
+        """Whether the labels are 0 … K−1, as some can only take them."""
+        return self.label_dtype not in (SPARSE, STRING)
 
     def data(self, seed: int = 0) -> tuple[Array, Array]:
         """Return ``(N,)`` labels and ``(N,)`` values.
@@ -34,13 +47,33 @@ class Case:
         The values are exponentially distributed: positive, skewed, some close to zero, as a per-sample loss is.
         """
         rng = np.random.default_rng(seed)
-        labels = rng.integers(0, self.labels, self.samples, dtype=self.label_dtype)
+        codes = self._codes(rng)
         # Drawn in their own precision: float64 values that are float32 in disguise would flatter.
-        return labels, rng.standard_exponential(self.samples, dtype=np.dtype(self.value_dtype))
+        values = rng.standard_exponential(self.samples, dtype=np.dtype(self.value_dtype))
+        if self.label_dtype == SPARSE:
+            # Multiplied with an odd number modulo 2**64: as many different labels, anywhere.
+            spread = codes.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+            return spread.view(np.int64), values
+        if self.label_dtype == STRING:
+            return np.array([f"class {k:06d}" for k in range(self.labels)])[codes], values
+        return codes, values
+
+    def _codes(self, rng: np.random.Generator) -> Array:
+        dtype = self.label_dtype if self.dense else "int64"
+        if self.order == "one":
+            return np.full(self.samples, self.labels // 2, dtype=dtype)
+        if self.order == "zipf":
+            part = np.cumsum(1.0 / np.arange(1, self.labels + 1))
+            ranks: Array = np.searchsorted(part, rng.random(self.samples) * part[-1]).astype(dtype)
+            return ranks
+        codes: Array = rng.integers(0, self.labels, self.samples, dtype=dtype)
+        return np.sort(codes) if self.order == "sorted" else codes
 
     def __str__(self) -> str:
         """Return the case in words."""
-        return f"{self.samples:,} samples, {self.labels:,} labels, {self.label_dtype}, {self.value_dtype}"
+        return (
+            f"{self.samples:,} samples, {self.labels:,} labels ({self.order}), {self.label_dtype}, {self.value_dtype}"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +98,9 @@ def reference(labels: Array, values: Array) -> Answer:
 
     Sums in float64 are off by about ``N / 2**53``, far less than any tolerance used here.
     """
+    found = None
+    if labels.dtype.kind == "U" or (labels.size and not 0 <= labels.min() <= labels.max() <= 100 * labels.size):
+        found, labels = np.unique(labels, return_inverse=True)
     size = int(labels.max()) + 1 if labels.size else 0
     wide = values.astype(np.float64)
     count = np.bincount(labels, minlength=size)
@@ -76,7 +112,7 @@ def reference(labels: Array, values: Array) -> Answer:
     deviation = wide - mean[labels]
     squares = np.bincount(labels, weights=deviation * deviation, minlength=size)
     std = np.sqrt(squares / np.maximum(count - 1, 1))
-    return Answer(np.arange(size), count, mean, std, low, high).occurring()
+    return Answer(np.arange(size) if found is None else found, count, mean, std, low, high).occurring()
 
 
 def exact_reference(labels: Array, values: Array) -> Answer:

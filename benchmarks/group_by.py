@@ -3,27 +3,54 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from cases import Answer, Array, Case, check, exact_reference, reference
+from cases import SPARSE, STRING, Answer, Array, Case, check, exact_reference, reference
 from harness import compare, disturbed, measure, summary
-from peers import CONTESTANTS, KERNEL, Contestant
+from peers import CONTESTANTS, KERNEL, ONE_THREAD, Contestant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-LABELS = (10, 1_000, 100_000)
-LABEL_DTYPES = ("int32", "int64")
+LABELS = (1, 2, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000)
+SIZES = (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
+ORDERS = ("uniform", "zipf", "sorted", "one")
 
 
-def default_cases(samples: int, labels: Iterable[int] = LABELS) -> list[Case]:
-    """Return the grid: labels by label dtype with float32 values, and one case of float64 values."""
-    wanted = list(labels)
-    cases = [Case(samples, k, dtype) for k in wanted for dtype in LABEL_DTYPES]
-    if 1_000 in wanted:
-        cases.append(Case(samples, 1_000, "int64", "float64"))
-    return cases
+def axes(samples: int, most_labels: int | None = None, most_samples: int | None = None) -> dict[str, list[Case]]:
+    """Return the cases of each axis of the suite.
+
+    Args:
+        samples: Number of samples on all axes but the one of sizes.
+        most_labels: Leave out cases with more labels.
+        most_samples: Leave out cases with more samples.
+    """
+    some = min(1_000, most_labels or 1_000)
+    many = min(100_000, most_labels or 100_000)
+    cases = {
+        "labels": [Case(samples, k, "int32") for k in LABELS],
+        "types": [
+            Case(samples, min(some, 200), "uint8"),
+            Case(samples, some, "int64"),
+            Case(samples, some, SPARSE),
+            Case(samples, many, SPARSE),
+            Case(samples, some, STRING),
+            *(Case(samples, k, "int32", "float64") for k in (10, some, many)),
+            Case(samples, some, SPARSE, "float64"),
+        ],
+        "orders": [Case(samples, k, "int32", order=order) for k in (some, many) for order in ORDERS],
+        "samples": [Case(n, some, "int32") for n in SIZES],
+    }
+    return {
+        axis: [
+            case
+            for case in dict.fromkeys(of_axis)
+            if case.labels <= (most_labels or case.labels) and case.samples <= (most_samples or case.samples)
+        ]
+        for axis, of_axis in cases.items()
+    }
 
 
 def present(contestants: Iterable[Contestant] = CONTESTANTS) -> tuple[list[Contestant], list[str]]:
@@ -52,8 +79,14 @@ def check_some_labels(name: str, answer: Answer, labels: Array, values: Array) -
         assert error <= math.ulp(mean), f"{name}: mean of label {answer.labels[k]} is off by {error:.3g}"
 
 
-def run_case(case: Case, rounds: int, contestants: Iterable[Contestant]) -> dict[str, Any]:
+def run_case(case: Case, rounds: int, contestants: Iterable[Contestant], seconds: float = math.inf) -> dict[str, Any]:
     """Check everybody's answer, then time everybody.
+
+    Args:
+        case: What to do.
+        rounds: How often, at most.
+        contestants: Who takes part, if the case is for them.
+        seconds: About how long it may take; there are three rounds at least.
 
     Returns:
         The case, seconds and million samples a second by contestant, and how labeltrack compares.
@@ -63,9 +96,10 @@ def run_case(case: Case, rounds: int, contestants: Iterable[Contestant]) -> dict
     """
     labels, values = case.data()
     expected = reference(labels, values)
-    entered = list(contestants)
+    entered = [contestant for contestant in contestants if contestant.enters(case)]
     runs: dict[str, Callable[[], Any]] = {}
     errors: dict[str, float | None] = {}
+    once = 0.0
     for contestant in entered:
         run, read = contestant.prepare(labels, values, case.labels)
         result = run()  # also the warm-up: compiles, starts threads, touches memory
@@ -77,6 +111,11 @@ def run_case(case: Case, rounds: int, contestants: Iterable[Contestant]) -> dict
                 check_exact(contestant, case.value_dtype)
                 check_some_labels(contestant.name, answer, labels, values)
         runs[contestant.name] = run
+        del result
+        start = time.perf_counter()
+        run()
+        once += time.perf_counter() - start
+    rounds = min(rounds, max(3, int(seconds / once)))
     times = measure(runs, rounds)
     rows = [
         {
@@ -96,10 +135,11 @@ def run_case(case: Case, rounds: int, contestants: Iterable[Contestant]) -> dict
     ratios: dict[str, dict[str, Any]] = {}
     for key, ours, rivals in (
         ("kernel_to_best_peer", KERNEL, [c.name for c in peers if c.default]),
-        ("kernel_to_best_peer_one_thread", KERNEL, [c.name for c in peers if c.threads == 1]),
+        ("one_thread_to_best_peer", ONE_THREAD, [c.name for c in peers if c.default]),
+        ("one_thread_to_best_peer_on_one", ONE_THREAD, [c.name for c in peers if c.threads == 1]),
         ("default_to_best_peer", "labeltrack", [c.name for c in peers if c.default]),
     ):
-        compared = compare(times, ours, rivals)
+        compared = compare(times, ours, rivals) if ours in times else None
         if compared is not None:
             ratios[key] = compared
     return {
@@ -107,6 +147,8 @@ def run_case(case: Case, rounds: int, contestants: Iterable[Contestant]) -> dict
         "labels": case.labels,
         "label_dtype": case.label_dtype,
         "value_dtype": case.value_dtype,
+        "order": case.order,
+        "rounds": rounds,
         "contestants": rows,
         "ratios": ratios,
         "disturbed": disturbed(times),

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import statistics
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from cases import Answer, Array
+from cases import Answer, Array, Case
 
 import labeltrack as lt
 from labeltrack._accumulate import Accumulator, Totals
@@ -40,6 +42,8 @@ class Contestant:
         rtol: Relative error allowed of mean and standard deviation.
         threads: How many threads it uses, where that is known; None for as many as it likes.
         default: Whether it runs with the threads that it takes when nobody says anything.
+        dense_only: Whether it takes no labels but 0 … K−1.
+        most_samples: More than these would take minutes.
     """
 
     name: str
@@ -49,6 +53,13 @@ class Contestant:
     rtol: float = _FLOAT64_SUMS
     threads: int | None = None
     default: bool = True
+    dense_only: bool = False
+    most_samples: int | None = None
+
+    def enters(self, case: Case) -> bool:
+        """Return whether it takes part in a case."""
+        few_enough = self.most_samples is None or case.samples <= self.most_samples
+        return few_enough and (case.dense or not self.dense_only)
 
     def missing(self) -> bool:
         """Return whether the library is not installed."""
@@ -90,6 +101,31 @@ def label_stats(threads: int | None) -> Callable[[Array, Array, int], Prepared]:
     return prepare
 
 
+def _plain(column: Array) -> Array:
+    """Return strings as numpy has them; other columns as they are."""
+    return column.astype(str) if column.dtype.kind not in "iufb" else column
+
+
+def _codes(labels: Array) -> Array | None:
+    """Return the labels of codes to make with ``np.unique``, None if the labels are codes already.
+
+    What a user of a library would do that takes labels 0 … K−1 only; it is on the clock.
+    """
+    dense = labels.dtype.kind in "iu" and labels.size and labels.min() >= 0 and labels.max() <= 100 * labels.size
+    return None if dense else np.unique(labels)
+
+
+def _summable(labels: Array, values: Array) -> Array:
+    """Return the values as float64 where float32 sums would be plainly wrong: off by a percent from here on.
+
+    For those who sum in the precision of the values; the cast is not on the clock.
+    """
+    found = _codes(labels)
+    codes = labels if found is None else np.searchsorted(found, labels)
+    heavy = labels.size > 1_000_000 and np.bincount(codes).max() > 1_000_000
+    return values.astype(np.float64) if heavy else values
+
+
 # -- peers ------------------------------------------------------------------------------------------------
 
 
@@ -110,7 +146,7 @@ def polars(labels: Array, values: Array, _size: int) -> Prepared:
         )
         .sort("l")
     )
-    return query.collect, lambda frame: Answer(*(column.to_numpy() for column in frame.get_columns()))
+    return query.collect, lambda frame: Answer(*(_plain(column.to_numpy()) for column in frame.get_columns()))
 
 
 def duckdb(threads: int | None) -> Callable[[Array, Array, int], Prepared]:
@@ -131,7 +167,7 @@ def duckdb(threads: int | None) -> Callable[[Array, Array, int], Prepared]:
             return result
 
         # One sample has NULL for a standard deviation, so that column may come masked.
-        return run, lambda columns: Answer(*(np.ma.filled(column, np.nan) for column in columns.values()))
+        return run, lambda columns: Answer(*(_plain(np.ma.filled(column, np.nan)) for column in columns.values()))
 
     return prepare
 
@@ -145,7 +181,7 @@ def pandas(labels: Array, values: Array, _size: int) -> Prepared:
         return frame.groupby("l", sort=True)["v"].agg(["count", "mean", "std", "min", "max"])
 
     def answer(table: Any) -> Answer:
-        return Answer(table.index.to_numpy(), *(table[name].to_numpy() for name in table.columns))
+        return Answer(_plain(table.index.to_numpy()), *(table[name].to_numpy() for name in table.columns))
 
     return run, answer
 
@@ -171,7 +207,7 @@ def pyarrow(threads: int | None) -> Callable[[Array, Array, int], Prepared]:
             extremes = result["v_min_max"].combine_chunks()
             columns = [result[name] for name in ("l", "v_count", "v_mean", "v_stddev")]
             columns += [extremes.field("min"), extremes.field("max")]
-            return Answer(*(column.to_numpy(zero_copy_only=False) for column in columns))
+            return Answer(*(_plain(column.to_numpy(zero_copy_only=False)) for column in columns))
 
         return run, answer
 
@@ -187,14 +223,16 @@ def numpy_groupies(threads: int | None) -> Callable[[Array, Array, int], Prepare
     def prepare(labels: Array, values: Array, size: int) -> Prepared:
         aggregate = importlib.import_module("numpy_groupies").aggregate_nb
         numba = importlib.import_module("numba")
+        found, values = _codes(labels), _summable(labels, values)
 
         def run() -> list[Array]:
+            codes = labels if found is None else np.unique(labels, return_inverse=True)[1]
             return [
-                aggregate(labels, values, func="len", size=size),
-                aggregate(labels, values, func="mean", size=size),
-                aggregate(labels, values, func="std", ddof=1, size=size),
-                aggregate(labels, values, func="min", size=size),
-                aggregate(labels, values, func="max", size=size),
+                aggregate(codes, values, func="len", size=size),
+                aggregate(codes, values, func="mean", size=size),
+                aggregate(codes, values, func="std", ddof=1, size=size),
+                aggregate(codes, values, func="min", size=size),
+                aggregate(codes, values, func="max", size=size),
             ]
 
         def run_limited() -> list[Array]:
@@ -205,26 +243,58 @@ def numpy_groupies(threads: int | None) -> Callable[[Array, Array, int], Prepare
             finally:
                 numba.set_num_threads(before)
 
-        return run if threads is None else run_limited, lambda columns: Answer(np.arange(size), *columns).occurring()
+        size = size if found is None else found.shape[0]
+        names = np.arange(size) if found is None else found
+        return run if threads is None else run_limited, lambda columns: Answer(names, *columns).occurring()
 
     return prepare
 
 
 def numbagg(labels: Array, values: Array, size: int) -> Prepared:
-    """Five calls, which take dense labels and are told how many there are. One column is reduced by one thread."""
+    """Five calls, which take dense labels and are told how many there are. One column is reduced by one thread.
+
+    It takes labels of 32 and 64 bits; others are cast, on the clock.
+    """
     nb = importlib.import_module("numbagg")
+    found, values = _codes(labels), _summable(labels, values)
+    size = size if found is None else found.shape[0]
 
     def run() -> list[Array]:
+        codes = labels if found is None else np.unique(labels, return_inverse=True)[1]
+        if codes.dtype.itemsize < 4:
+            codes = codes.astype(np.int32)
         with np.errstate(invalid="ignore"):  # it divides by zero for labels with one sample or none
             return [
-                nb.group_nancount(values, labels, num_labels=size),
-                nb.group_nanmean(values, labels, num_labels=size),
-                nb.group_nanstd(values, labels, num_labels=size, ddof=1),
-                nb.group_nanmin(values, labels, num_labels=size),
-                nb.group_nanmax(values, labels, num_labels=size),
+                nb.group_nancount(values, codes, num_labels=size),
+                nb.group_nanmean(values, codes, num_labels=size),
+                nb.group_nanstd(values, codes, num_labels=size, ddof=1),
+                nb.group_nanmin(values, codes, num_labels=size),
+                nb.group_nanmax(values, codes, num_labels=size),
             ]
 
-    return run, lambda columns: Answer(np.arange(size), *columns).occurring()
+    names = np.arange(size) if found is None else found
+    return run, lambda columns: Answer(names, *columns).occurring()
+
+
+def pure_python(labels: Array, values: Array, _size: int) -> Prepared:
+    """A list of floats for each label and the `statistics` module, as FastEstimator's LabelTracker does it."""
+
+    def run() -> dict[Any, list[float]]:
+        groups: dict[Any, list[float]] = defaultdict(list)
+        for label, value in zip(labels.tolist(), values.tolist(), strict=True):
+            groups[label].append(value)
+        return {
+            label: [
+                len(group),
+                statistics.mean(group),
+                statistics.stdev(group) if len(group) > 1 else 0.0,
+                min(group),
+                max(group),
+            ]
+            for label, group in sorted(groups.items())
+        }
+
+    return run, lambda rows: Answer(np.array(list(rows)), *(np.array(x) for x in zip(*rows.values(), strict=True)))
 
 
 # -- the limit --------------------------------------------------------------------------------------------
@@ -237,14 +307,16 @@ def read_limit(labels: Array, values: Array, _size: int) -> Prepared:
         msg = "the read limit has no answer"
         raise TypeError(msg)
 
-    return lambda: (labels.sum(), values.sum()), no_answer
+    words = labels if labels.dtype.kind in "iu" else labels.view(np.uint32)
+    return lambda: (words.sum(), values.sum()), no_answer
 
 
 KERNEL = "labeltrack kernel, 1 thread"
+ONE_THREAD = "labeltrack, 1 thread"
 
 CONTESTANTS = (
-    Contestant(KERNEL, "labeltrack", "labeltrack", kernel, threads=1),
-    Contestant("labeltrack, 1 thread", "labeltrack", "labeltrack", label_stats(1), threads=1, default=False),
+    Contestant(KERNEL, "labeltrack", "labeltrack", kernel, threads=1, dense_only=True),
+    Contestant(ONE_THREAD, "labeltrack", "labeltrack", label_stats(1), threads=1, default=False),
     Contestant("labeltrack", "labeltrack", "labeltrack", label_stats(None)),
     Contestant("polars", "peer", "polars", polars),
     Contestant("duckdb", "peer", "duckdb", duckdb(None)),
@@ -257,5 +329,6 @@ CONTESTANTS = (
         "numpy_groupies, 1 thread", "peer", "numpy_groupies", numpy_groupies(1), _FLOAT32_SUMS, threads=1, default=False
     ),
     Contestant("numbagg", "peer", "numbagg", numbagg, rtol=_FLOAT32_SUMS, threads=1),
+    Contestant("Python lists", "peer", "statistics", pure_python, threads=1, most_samples=100_000),
     Contestant("read limit", "limit", "numpy", read_limit, threads=1),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from peers import KERNEL, ONE_THREAD
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -11,25 +12,34 @@ if TYPE_CHECKING:
 
 RATIOS = {
     "kernel_to_best_peer": "kernel, 1 thread / best peer",
-    "kernel_to_best_peer_one_thread": "kernel, 1 thread / best peer on 1 thread",
+    "one_thread_to_best_peer": "labeltrack, 1 thread / best peer",
+    "one_thread_to_best_peer_on_one": "labeltrack, 1 thread / best peer on 1 thread",
     "default_to_best_peer": "labeltrack / best peer",
 }
+SHOWN = ("one_thread_to_best_peer", "default_to_best_peer")
+"""The ratios in the README."""
+
+
+def _words(case: dict[str, Any]) -> str:
+    """Return what is special about a case."""
+    order = {"uniform": "", "zipf": ", Zipf", "sorted": ", sorted", "one": ", all one of them"}[case["order"]]
+    return f"{case['label_dtype']}, {case['value_dtype']}{order}"
 
 
 def table(results: dict[str, Any]) -> Table:
     """Return million samples a second, median and best round, one row for everybody in every case."""
-    shown = Table(title=f"million samples a second, {results['rounds']} rounds")
+    shown = Table(title="million samples a second")
     shown.add_column("case")
     shown.add_column("")
     shown.add_column("median", justify="right")
     shown.add_column("best", justify="right")
     for case in results["cases"]:
-        axes = f"{case['labels']:,} labels\n{case['label_dtype']}, {case['value_dtype']}"
+        lines = f"{case['samples']:,} samples\n{case['labels']:,} labels\n{_words(case)}\n{case['rounds']} rounds"
         for row in case["contestants"]:
             mark = " ~" if row["name"] in case["disturbed"] else ""
             speeds = (f"{row[key]:.0f}" for key in ("million_samples_per_s", "million_samples_per_s_best"))
-            shown.add_row(axes, row["name"] + mark, *speeds)
-            axes = ""
+            shown.add_row(lines, row["name"] + mark, *speeds)
+            lines = ""
         for key, title in RATIOS.items():
             entry = case["ratios"].get(key)
             if entry is not None:
@@ -43,34 +53,81 @@ def table(results: dict[str, Any]) -> Table:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """Return the table of the README: one row a case, columns for everybody at the threads they take by default."""
+    """Return the tables: one an axis, one row a case, columns for everybody at the threads they take by default."""
     cases = results["cases"]
-    names = [row["name"] for row in cases[0]["contestants"] if row["default"]]
-    head = ["labels", "dtypes", *names, f"{RATIOS['kernel_to_best_peer']} (best rounds)"]
-    lines = ["| " + " | ".join(head) + " |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
-    for case in cases:
-        speed = {row["name"]: f"{row['million_samples_per_s']:.0f}" for row in case["contestants"]}
-        speed |= {name: f"{speed[name]} ~" for name in case["disturbed"]}
-        entry = case["ratios"].get("kernel_to_best_peer")
-        compared = (
-            f"{entry['ratio']:.2f} to {entry['to']} ({entry['ratio_best']:.2f} to {entry['to_best']})" if entry else "–"
-        )
-        axes = [f"{case['labels']:,}", f"{case['label_dtype']}, {case['value_dtype']}"]
-        lines.append("| " + " | ".join([*axes, *(speed[name] for name in names), compared]) + " |")
+    named = [row for case in cases for row in case["contestants"]]
+    names = list(dict.fromkeys(row["name"] for row in named if row["default"] or row["name"] == ONE_THREAD))
+    names = [name for name in names if name != KERNEL]
+    lines: list[str] = []
+    for axis in dict.fromkeys(case["axis"] for case in cases):
+        of_axis = [case for case in cases if case["axis"] == axis]
+        there = {row["name"] for case in of_axis for row in case["contestants"]}
+        columns = [name for name in names if name in there]
+        head = ["samples", "labels", "types", *columns, *(f"{RATIOS[key]} (best rounds)" for key in SHOWN)]
+        lines += ["| " + " | ".join(head) + " |", "| ---: | ---: | --- |" + " ---: |" * (len(head) - 3)]
+        for case in of_axis:
+            speed = {row["name"]: _speed(row["million_samples_per_s"]) for row in case["contestants"]}
+            speed |= {name: f"{speed[name]} ~" for name in case["disturbed"]}
+            cells = [f"{case['samples']:,}", f"{case['labels']:,}", _words(case)]
+            cells += [speed.get(name, "–") for name in columns]
+            cells += [_ratio(case["ratios"].get(key)) for key in SHOWN]
+            lines.append("| " + " | ".join(cells) + " |")
+        lines.append("")
     about = results["facts"]
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items() if version)
-    sizes = ", ".join(f"{n:,}" for n in sorted({case["samples"] for case in cases}))
+    rounds = sorted({case["rounds"] for case in cases})
+    some = f"{rounds[0]}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
     lines += [
-        "",
-        f"Million samples a second, median of {results['rounds']} interleaved rounds over {sizes} samples, each with",
-        f"the threads it takes by default; {about['cpus']} CPUs ({about['cpu']}), Python {about['python']};",
-        f"{versions}.",
+        f"Million samples a second, median of {some} interleaved rounds, each with the threads it takes by default;",
+        f"{about['cpus']} CPUs ({about['cpu']}), Python {about['python']}; {versions}.",
     ]
     if any(case["disturbed"] for case in cases):
         lines.append("~: the median round took half as long again as the best one; other programs were running.")
     if results["missing"]:
         lines.append(f"Not installed, so not measured: {', '.join(results['missing'])}.")
     return "\n".join(lines)
+
+
+def _speed(million: float) -> str:
+    return f"{million:.0f}" if million >= 10 else f"{million:.1f}"
+
+
+def _ratio(entry: dict[str, Any] | None) -> str:
+    return f"{entry['ratio']:.2f} to {entry['to']} ({entry['ratio_best']:.2f})" if entry else "–"
+
+
+def figure(results: dict[str, Any], path: Path) -> bool:
+    """Draw million samples a second against the number of labels; return whether there is anything to draw."""
+    cases = [case for case in results["cases"] if case["axis"] == "labels"]
+    if len(cases) < 2:
+        return False
+    from matplotlib.figure import Figure  # noqa: PLC0415 (not needed to measure)
+
+    drawn = Figure(figsize=(8.0, 5.0), layout="constrained")
+    axes = drawn.subplots()
+    names = list(dict.fromkeys(row["name"] for case in cases for row in case["contestants"] if row["default"]))
+    styles: dict[str, dict[str, Any]] = {"labeltrack": {"linewidth": 3.0, "color": "#d62728", "zorder": 5}}
+    styles[ONE_THREAD] = {"linewidth": 2.0, "color": "#d62728", "linestyle": "--", "zorder": 4}
+    styles["read limit"] = {"linewidth": 1.0, "color": "#777777", "linestyle": ":"}
+    colors = iter(("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#17becf", "#bcbd22"))
+    for name in (*(n for n in names if n != KERNEL), ONE_THREAD):
+        points = [
+            (case["labels"], row["million_samples_per_s"])
+            for case in cases
+            for row in case["contestants"]
+            if row["name"] == name
+        ]
+        if points:
+            style = styles.get(name) or {"linewidth": 1.2, "color": next(colors)}
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name, **style)
+    axes.set(xscale="log", yscale="log", xlabel="labels", ylabel="million samples a second")
+    axes.set_title(f"count, mean, std, min and max by label: {cases[0]['samples']:,} samples, {_words(cases[0])}")
+    axes.grid(visible=True, alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    drawn.legend(loc="outside right center", frameon=False, fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawn.savefig(path, dpi=150)
+    return True
 
 
 def rewrite(readme: Path, block: str, title: str = "benchmark") -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from cases import Answer, Array, Case, check, exact_reference, reference
-from group_by import LABELS, check_exact, default_cases, present, run_case
+from cases import SPARSE, STRING, Answer, Array, Case, check, exact_reference, reference
+from group_by import ORDERS, axes, check_exact, present, run_case
 from harness import compare, disturbed, measure
 from peers import CONTESTANTS, Contestant, Prepared
 from report import rewrite
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SAMPLES = int(os.environ.get("LABELTRACK_BENCH_SAMPLES", "100000"))
 # With a few samples a label, variances in float32 have no right digit left, and numbagg's comes out negative.
-CASES = default_cases(SAMPLES, [labels for labels in LABELS if labels * 50 <= SAMPLES])
+CASES = [case for cases in axes(SAMPLES, SAMPLES // 50, SAMPLES).values() for case in cases]
 BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
 REQUIRE_PEERS = os.environ.get("LABELTRACK_REQUIRE_PEERS") == "1"
 
@@ -35,8 +35,15 @@ def require(contestant: Contestant) -> None:
         pytest.importorskip(contestant.module, reason=f"{contestant.module} is not installed (extra: bench)")
 
 
-@pytest.mark.parametrize("contestant", CONTESTANTS, ids=lambda c: c.name)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(
+    ("case", "contestant"),
+    [
+        pytest.param(case, contestant, id=f"{case}-{contestant.name}")
+        for case in dict.fromkeys(CASES)
+        for contestant in CONTESTANTS
+        if contestant.enters(case)
+    ],
+)
 def test_group_by(benchmark: BenchmarkFixture, case: Case, contestant: Contestant) -> None:
     require(contestant)
     benchmark.group = str(case)
@@ -64,8 +71,11 @@ def test_everybody_leaves_out_labels_without_samples_and_copes_with_one(contesta
 # -- the harness itself -----------------------------------------------------------------------------------
 
 
-def test_the_two_references_agree() -> None:
-    labels, values = Case(5_000, 9).data()
+@pytest.mark.parametrize("label_dtype", ["int64", SPARSE, STRING])
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_two_references_agree(label_dtype: str, order: str) -> None:
+    labels, values = Case(5_000, 9, label_dtype, order=order).data()
+    assert np.unique(labels).shape[0] == (1 if order == "one" else 9)
     assert check("reference", reference(labels, values), exact_reference(labels, values), 1e-12) > 0.0
 
 
@@ -126,13 +136,22 @@ def test_the_command_writes_results_and_the_table(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(importlib.util, "find_spec", without_pandas)
     out, readme = tmp_path / "deep" / "results.json", tmp_path / "README.md"
     readme.write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nafter\n", encoding="utf-8")
-    arguments = ["--samples", "2000", "--rounds", "2", "--labels", "5", "--out", str(out)]
-    main([*arguments, "--render", "--readme", str(readme)])
+    arguments = ["--samples", "2000", "--rounds", "2", "--most-labels", "10", "--most-samples", "10000"]
+    main([*arguments, "--axis", "labels", "samples", "--out", str(out), "--render", "--readme", str(readme)])
     results = json.loads(out.read_text(encoding="utf-8"))
     assert results["missing"] == ["pandas"]
-    assert len(results["cases"]) == 2
+    assert [(case["axis"], case["samples"], case["labels"]) for case in results["cases"]] == [
+        *(("labels", 2000, k) for k in (1, 2, 10)),
+        ("samples", 10000, 10),
+    ]
+    assert out.with_suffix(".png").stat().st_size > 10_000
+    tables = out.with_suffix(".md").read_text(encoding="utf-8")
+    assert tables.count("| samples | labels |") == 2
+    assert "Python lists" in tables
+    main(["--again", "--out", str(out), "--render", "--readme", str(readme)])
+    assert out.with_suffix(".md").read_text(encoding="utf-8") == tables
     text = readme.read_text(encoding="utf-8")
-    assert text.startswith(f"before\n\n{BEGIN}\n\n| labels |")
+    assert text.startswith(f"before\n\n{BEGIN}\n\n| samples | labels |")
     assert text.endswith(f"{END}\n\nafter\n")
     assert "old" not in text
     assert "Not installed, so not measured: pandas." in text

@@ -1,8 +1,8 @@
 """Bounds: the bands drawn around a mean, each a small piece of data with a name.
 
 A bound says how its band is computed from a `LabelStats`, and under which key it is shown. ``"std"`` is
-``mean - std .. mean + std`` with the sample standard deviation (ddof=1), ``"range"`` is ``min .. max``, and
-``None`` is no band at all.
+``mean - std .. mean + std`` with the sample standard deviation (ddof=1), ``"range"`` is ``min .. max``, ``"sem"`` is
+the mean ∓ its standard error, ``"ci95"`` the interval of 95 % confidence of the mean, and ``None`` is no band at all.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from labeltrack._student import t_975
 
 if TYPE_CHECKING:
     from labeltrack.stats import LabelStats
@@ -60,12 +62,24 @@ def _range(stats: LabelStats) -> Band:
     return stats.min, stats.mean, stats.max
 
 
+def _sem(stats: LabelStats) -> Band:
+    error = stats.sem
+    return stats.mean - error, stats.mean, stats.mean + error
+
+
+def _ci95(stats: LabelStats) -> Band:
+    reach = t_975(stats.count - 1) * stats.sem
+    return stats.mean - reach, stats.mean, stats.mean + reach
+
+
 BOUNDS: dict[str | None, Bound] = {
     bound.name: bound
     for bound in (
         Bound(None, "{metric}", "mean", _none),
         Bound("std", "{metric} ($\\mu \\pm \\sigma$)", "mean ± one standard deviation", _std),
         Bound("range", "{metric} ($min, \\mu, max$)", "mean, from the smallest to the largest sample", _range),
+        Bound("sem", "{metric} ($\\mu \\pm SE$)", "mean ± its standard error", _sem),
+        Bound("ci95", "{metric} ($\\mu$, 95% CI)", "mean with its 95 % confidence interval", _ci95),
     )
 }
 """Every bound by name."""

@@ -54,7 +54,7 @@ def plot_history(
 
     Args:
         history: What to draw.
-        bounds: ``"std"``, ``"range"`` or None (no band), or several of them.
+        bounds: ``"std"``, ``"range"``, ``"sem"``, ``"ci95"`` or None (no band), or several of them.
         modes: Modes to draw, one or several; None for all.
         labels: Label values or display names to draw, one or several; None for all.
         title: Title; None for "metric by label".

@@ -146,6 +146,15 @@ class LabelStats:
         return self._totals.std
 
     @property
+    def sem(self) -> Floats:
+        """``(K,)`` float64 standard error of the mean, ``std / sqrt(count)``; NaN where `count` is 1.
+
+        One sample says nothing about how far its mean may be off, whatever `std` is by convention.
+        """
+        count = self.count.astype(np.float64)
+        return np.where(count > 1, self.std / np.sqrt(np.maximum(count, 1.0)), np.nan)
+
+    @property
     def min(self) -> Floats:
         """``(K,)`` float64 smallest sample."""
         return self._totals.min
@@ -229,7 +238,9 @@ class LabelStats:
         """Return the band of every label.
 
         Args:
-            bound: ``"std"`` (mean ∓ std), ``"range"`` (min, max) or None (the mean thrice).
+            bound: ``"std"`` (mean ∓ std), ``"range"`` (min, max), ``"sem"`` (mean ∓ `sem`), ``"ci95"`` (the mean's
+                interval of 95 % confidence by Student's t with ``count - 1`` degrees of freedom; NaN where `count` is
+                1) or None (the mean thrice).
 
         Returns:
             ``(low, centre, high)``, each ``(K,)`` float64.

@@ -62,7 +62,7 @@ class LabelTracker:
         label: Name of the label, such as its key in a batch.
         metric: Name of the metric.
         label_mapping: ``{display name: label value}``; other labels are passed over. None tracks every label.
-        bounds: Bands that pictures show: None, ``"std"``, ``"range"``, or an iterable of these.
+        bounds: Bands that pictures show: None, ``"std"``, ``"range"``, ``"sem"``, ``"ci95"``, or an iterable of these.
         mode: Modes to track: None for all, a name, several, or ``"!name"`` for all but it. Updates in other modes
             are ignored.
         ds_id: Dataset ids to track, likewise.

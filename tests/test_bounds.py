@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.stats
 from exact import expected_by_label
 
 import labeltrack as lt
@@ -31,6 +32,35 @@ def test_bands_are_mean_and_deviation_range_or_nothing(stats):
 def test_graph_keys_are_the_ones_users_of_fastestimator_know():
     keys = [bound.graph_key("ce") for bound in resolve_all([None, "std", "range"])]
     assert keys == ["ce", "ce ($\\mu \\pm \\sigma$)", "ce ($min, \\mu, max$)"]
+    assert [BOUNDS[name].graph_key("ce") for name in ("sem", "ci95")] == ["ce ($\\mu \\pm SE$)", "ce ($\\mu$, 95% CI)"]
+
+
+def test_standard_errors_and_confidence_intervals_are_those_of_scipy():
+    rng = np.random.default_rng(0)
+    counts = [2, 3, 4, 11, 100, 501, 502, 3000]
+    labels = np.repeat(np.arange(len(counts)), counts)
+    values = rng.gamma(2.0, 3.0, labels.size)
+    stats = lt.label_stats(labels, values)
+    groups = [values[labels == k] for k in range(len(counts))]
+    np.testing.assert_allclose(stats.sem, [scipy.stats.sem(group) for group in groups], rtol=1e-14)
+    wanted = [
+        scipy.stats.t.interval(0.95, n - 1, loc=group.mean(), scale=scipy.stats.sem(group))
+        for n, group in zip(counts, groups, strict=True)
+    ]
+    low, centre, high = stats.bounds("ci95")
+    np.testing.assert_allclose(np.column_stack([low, high]), wanted, rtol=1e-12)
+    low, _, high = stats.bounds("sem")
+    np.testing.assert_array_equal(centre, stats.mean)
+    np.testing.assert_array_equal([low, high], [stats.mean - stats.sem, stats.mean + stats.sem])
+
+
+def test_one_sample_says_nothing_about_the_error_of_its_mean():
+    stats = lt.label_stats([0, 1, 1, 2, 2], [1.0, 2.0, 2.0, np.nan, 1.0])
+    assert np.isnan(stats.sem).tolist() == [True, False, True]
+    low, centre, high = stats.bounds("ci95")
+    assert (np.isnan(low[0]), centre[0], np.isnan(high[0])) == (True, 1.0, True)
+    assert (low[1], high[1]) == (2.0, 2.0)
+    assert np.isnan([low[2], centre[2], high[2]]).all()
 
 
 @pytest.mark.parametrize(
@@ -48,7 +78,7 @@ def test_bounds_are_a_name_or_several_without_repeats(given, names):
 
 @pytest.mark.parametrize("given", ["sdt", ["std", "sdt"], 3, [["std"]], np.array([1])])
 def test_an_unknown_bound_is_refused_with_those_there_are(given):
-    with pytest.raises(ValueError, match=r"bounds: unknown option .*allowed are None, 'std', 'range'"):
+    with pytest.raises(ValueError, match=r"bounds: unknown option .*allowed are None, 'std', 'range', 'sem', 'ci95'"):
         resolve_all(given)
 
 

@@ -37,6 +37,7 @@ LAYERS = [
         "_kernels",
         "_fixed",
         "_threads",
+        "_student",
         "_accumulate",
         "_arrays",
         "_buffers",

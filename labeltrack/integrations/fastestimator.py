@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
     from fastestimator.util.data import Data
 
-_ORDER = ("std", "range", None).index  # of the keys in a summary, and so of the lines in a graph: the original's
+# Of the keys in a summary, and so of the lines in a graph: the original's, with those that it does not have in between.
+_ORDER = ("std", "range", "sem", "ci95", None).index
 FIRST_LOOK = 1 << 10  # samples in which to look for labels that are new
 
 
@@ -52,7 +53,8 @@ class LabelTracker(Trace):
         label_mapping: ``{display name: label value}``; other labels are passed over. None (or nothing in it) tracks
             every label.
         bounds: What to draw around the mean: None for nothing, ``"std"`` for one standard deviation, ``"range"``
-            for smallest and largest sample, or several of these, a graph each.
+            for smallest and largest sample, ``"sem"`` and ``"ci95"`` for standard error and confidence interval of the
+            mean, or several of these, a graph each.
         mode: Modes to run in: ``"train"``, ``"eval"``, ``"test"``, ``"infer"``, several of these, ``"!train"`` for
             all but it, or None for all.
         ds_id: Dataset ids to run for: one, several, ``"!a"`` for all but it, or None for all.
