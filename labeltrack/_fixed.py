@@ -127,7 +127,7 @@ class FixedPoint:
         """Return how many samples are no such integers."""
         module = kernels()
         if self.form is NARROW:
-            return int(module.to_fixed(head, 0, head.shape[0], scale, np.empty(head.shape[0])))
+            return int(module.to_fixed(head, 0, head.shape[0], scale, np.empty(head.shape[0], dtype=np.int64)))
         blocks, words = np.empty((2, 2 * head.shape[0]), dtype=np.int64)
         scratch = np.empty((4, head.shape[0]))
         return int(module.to_limbs(head, 0, head.shape[0], scale, scratch, scratch.view(np.int64), blocks, words))
@@ -144,8 +144,7 @@ class FixedPoint:
         if not self._scratch:
             places = np.zeros(module.FIXED_SCRATCH, dtype=np.uint64)
             if self.form is NARROW:
-                block = np.empty(module.FIXED_BLOCK)
-                self._scratch = (block, block.view(np.int64), places)
+                self._scratch = (np.empty(module.FIXED_BLOCK, dtype=np.int64), places)
             else:
                 blocks = np.empty((4, module.LIMBS_BLOCK))
                 pieces, sums = np.empty((2, 2 * module.LIMBS_BLOCK), dtype=np.int64)

@@ -35,9 +35,22 @@ def _wide_fixture(monkeypatch):
 
 def add_narrow(slots, words, size, table):
     """Add integers to a table by the loop for tables that the cache holds."""
-    magic = np.asarray(words) + kernels._MAGIC_BITS
-    last = np.uint64(len(magic))
-    return kernels._add_near(slots, np.uint64(0), magic, np.uint64(0), last, 0, np.uint64(size), table)
+    words, last = np.asarray(words, dtype=np.int64), np.uint64(len(words))
+    return kernels._add_near(slots, np.uint64(0), words, np.uint64(0), last, 0, np.uint64(size), table)
+
+
+def add_quickly(slots, words, size, table):
+    """Do the same by the loop without extremes, and the one that looks for them."""
+    block = np.zeros(kernels.FIXED_BLOCK, dtype=np.int64)
+    block[len(words) :] = 1 << 61  # what an earlier block left must not count
+    block[: len(words)] = words
+    m = np.uint64(len(words))
+    reached = kernels._add_sums(slots, np.uint64(0), block, m, 0, np.uint64(size), table)
+    least, most = kernels._common_range(table, size)
+    aside = np.empty(len(words), dtype=np.int64), np.empty(len(words))
+    samples = np.arange(len(words)) + 0.5
+    n = kernels._sift(slots, samples, np.uint64(0), block, np.uint64(reached), 0, table, least, most, *aside, 0)
+    return reached, aside[0][:n], aside[1][:n]
 
 
 def read(accumulator, slot=0):
@@ -71,6 +84,35 @@ def test_integers_up_to_the_limit_are_added_exactly(numbers, one_label):
         assert (low, high) == (min(mine, default=2**62), max(mine, default=-(2**62)))
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(-(2**39) + 1, 2**39 - 1), st.booleans()), max_size=40),
+    st.lists(st.tuples(st.integers(0, 2), st.integers(-(2**39) + 1, 2**39 - 1)), max_size=20),
+)
+def test_extremes_and_strays_are_found_afterwards(pairs, before):
+    tables = [empty_table(3, NARROW) for _ in range(2)]
+    earlier = np.array([slot for slot, _ in before], dtype=np.int32)
+    for table in tables:
+        add_narrow(earlier, [y for _, y in before], 3, table)
+    slots = np.array([slot for slot, _, _ in pairs], dtype=np.int32)
+    words = [kernels._STRAY + i if stray else y for i, (_, y, stray) in enumerate(pairs)]
+    reached, aside, samples = add_quickly(slots, words, 3, tables[0])
+    assert reached == len(pairs)
+    strays = [i for i, (_, _, stray) in enumerate(pairs) if stray]
+    assert (aside.tolist(), samples.tolist()) == ([int(slots[i]) for i in strays], [i + 0.5 for i in strays])
+    good = [i for i, (_, _, stray) in enumerate(pairs) if not stray]
+    add_narrow(slots[good], [words[i] for i in good], 3, tables[1])
+    assert np.array_equal(*tables)
+
+
+def test_a_label_outside_the_table_stops_the_quick_loop_too():
+    table, other = empty_table(2, NARROW), empty_table(2, NARROW)
+    slots = np.array([0, 1, 0, 2, 1], dtype=np.int32)
+    reached, *_ = add_quickly(slots, [5, 6, 7, 8, 9], 2, table)
+    assert reached == 3
+    assert add_narrow(slots, [5, 6, 7, 8, 9], 2, other) == 3
+    assert np.array_equal(table, other)
+
+
 @given(integers)
 def test_the_loop_without_branches_adds_the_same(numbers):
     table, branching = empty_table(1, NARROW), empty_table(1, NARROW)
@@ -92,15 +134,16 @@ def test_no_sum_overflows_before_it_is_drained():
 @given(st.lists(st.floats(width=32), min_size=1, max_size=20), st.integers(-60, 60))
 def test_conversion_keeps_integers_and_counts_everything_else(values, shift):
     samples, scale = np.array(values, dtype=np.float32), 2.0**shift
-    block = np.zeros(len(values))
-    bad = kernels.to_fixed(samples, 0, len(values), scale, block)
+    words = np.zeros(len(values), dtype=np.int64)
+    bad = kernels.to_fixed(samples, 0, len(values), scale, words)
     wrong = 0
-    for v, word in zip(samples.tolist(), block.view(np.int64).tolist(), strict=True):
+    for i, (v, word) in enumerate(zip(samples.tolist(), words.tolist(), strict=True)):
         scaled = Fraction(v) * Fraction(2) ** shift if math.isfinite(v) else None
         if scaled is None or scaled.denominator != 1 or abs(scaled) >= 2**39:
             wrong += 1
+            assert word == kernels._STRAY + i
         else:
-            assert word - kernels._MAGIC_BITS == scaled
+            assert word == scaled
     assert bad == wrong
 
 
@@ -339,7 +382,9 @@ def exact_by_slot(accumulator, values, slots):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("order", ["random", "sorted", "one label", "runs"])
 @pytest.mark.parametrize("size", [2, 40, 7000])
-def test_tables_of_every_size_and_orders_of_every_kind_are_exact(dtype, order, size):
+def test_tables_of_every_size_and_orders_of_every_kind_are_exact(dtype, order, size, monkeypatch):
+    if not COMPILED:
+        monkeypatch.setattr(kernels, "_LEAST_OFTEN", 1000)
     rng = np.random.default_rng(6)
     n = 30_000
     values = long_run(rng, n).astype(dtype) * dtype(1.0 if dtype == np.float32 else 1.1)
