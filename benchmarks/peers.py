@@ -116,14 +116,17 @@ def _codes(labels: Array) -> Array | None:
 
 
 def _summable(labels: Array, values: Array) -> Array:
-    """Return the values as float64 where float32 sums would be plainly wrong: off by a percent from here on.
+    """Return the values as float64 where float32 sums would be plainly wrong.
+
+    With a million samples of a label, means are off by a percent; with a few, variances have no right digit left.
 
     For those who sum in the precision of the values; the cast is not on the clock.
     """
     found = _codes(labels)
     codes = labels if found is None else np.searchsorted(found, labels)
-    heavy = labels.size > 1_000_000 and np.bincount(codes).max() > 1_000_000
-    return values.astype(np.float64) if heavy else values
+    counts = np.bincount(codes)
+    wrong = counts.max(initial=0) > 1_000_000 or labels.size < 50 * counts.shape[0]
+    return values.astype(np.float64) if wrong else values
 
 
 # -- peers ------------------------------------------------------------------------------------------------

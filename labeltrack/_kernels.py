@@ -320,9 +320,13 @@ _LOOK = 64  # samples between looking for a run
 
 if config.DISABLE_JIT:
 
+    def _signed32(word: int) -> int:
+        """Return the low half of a word as a signed integer."""
+        return ((word & _MASK) ^ (1 << 31)) - (1 << 31)
+
     def _fixed_add(table: Any, r: Any, y: Any) -> None:
         """Add an integer, its halves' products and itself to the four words from `r` (plain Python mode)."""
-        a, b = y >> _FIXED_HALF, y & _FIXED_HALF_MASK
+        a, b = _signed32(int(y) >> _FIXED_HALF), int(y) & _FIXED_HALF_MASK
         r = int(r)
         table[r] += a * a
         table[r + 1] += a * b
@@ -529,6 +533,13 @@ def _one_label(labels: Any, start: Any, stop: Any) -> Any:
 
 
 @_inline
+def _run(labels: Any, start: Any, stop: Any) -> Any:
+    """Return whether `_RUN` labels from `start` on are the same one."""
+    end = start + np.uint64(_RUN)
+    return end <= stop and _one_label(labels, start, end) == np.uint64(_RUN)
+
+
+@_inline
 def _add_one_label(words: Any, start: Any, stop: Any, r: Any, table: Any) -> None:
     """Add integers of one label to the row at word `r`. The sums stay in registers, and the loop is vectorised."""
     aa: Any = 0
@@ -586,7 +597,7 @@ def _add_near(labels: Any, first: Any, words: Any, i: Any, m: Any, low: Any, lim
             _add_one_label(words, i, i + n, slot << _U3, table)
             i += n
             continue
-        end = min(i + np.uint64(_LOOK), m)
+        end = min(i + (n if n > _U1 else np.uint64(_LOOK)), m)
         for j in range(i, end):
             slot = np.uint64(np.int64(labels[first + j]) - low)
             if slot >= limit:
@@ -769,7 +780,7 @@ def reduce_fixed(
         first = np.uint64(position)
         looked: Any = m
         k: Any = _U0
-        run = not skip and labels[first] == labels[first + (m >> _U1)] and _one_label(labels, first, first + m) >= _RUN
+        run = not skip and (_run(labels, first, first + m) or _run(labels, first + (m >> _U1), first + m))
         if not skip and (size <= _FAR or run):
             if position >= look and size <= _FAR:
                 least, most = _common_range(table, size)
@@ -933,10 +944,6 @@ if config.DISABLE_JIT:
             table[r + j] += product
         table[r + 10] += sums[2 * i]
         table[r + 11] += sums[2 * i + 1]
-
-    def _signed32(word: int) -> int:
-        """Return the low half of a word as a signed integer."""
-        return ((word & _MASK) ^ (1 << 31)) - (1 << 31)
 
 else:
 

@@ -45,11 +45,13 @@ def add_quickly(slots, words, size, table):
     block[len(words) :] = 1 << 61  # what an earlier block left must not count
     block[: len(words)] = words
     m = np.uint64(len(words))
-    reached = kernels._add_sums(slots, np.uint64(0), block, m, 0, np.uint64(size), table)
+    with np.errstate(over="ignore"):
+        reached = kernels._add_sums(slots, np.uint64(0), block, m, 0, np.uint64(size), table)
     least, most = kernels._common_range(table, size)
     aside = np.empty(len(words), dtype=np.int64), np.empty(len(words))
     samples = np.arange(len(words)) + 0.5
-    n = kernels._sift(slots, samples, np.uint64(0), block, np.uint64(reached), 0, table, least, most, *aside, 0)
+    with np.errstate(over="ignore"):
+        n = kernels._sift(slots, samples, np.uint64(0), block, np.uint64(reached), 0, table, least, most, *aside, 0)
     return reached, aside[0][:n], aside[1][:n]
 
 
