@@ -66,6 +66,11 @@ class FixedPoint:
         self._suited = 0  # samples in a row that a unit held
 
     @property
+    def rows(self) -> int:
+        """Number of rows that are to be drained."""
+        return self.copies * self.size
+
+    @property
     def _drain(self) -> int:
         module = kernels()
         return int(module.FIXED_DRAIN if self.form is NARROW else module.LIMBS_DRAIN)
@@ -94,6 +99,17 @@ class FixedPoint:
             self._detour -= stop - start
         self._seen += stop - start
         return stop
+
+    def suggest(self, samples: Samples) -> None:
+        """Choose the unit by some samples of all there are, so that tables of several threads have the same."""
+        if not self.scale and self.size <= self.form.largest:
+            self._choose(samples, 0, samples.shape[0])
+
+    def largest_count(self) -> int:
+        """Return how many samples the label with most of them has in the table."""
+        if self.table is None or not self.table.size:
+            return 0
+        return int(self.table[4 if self.form is NARROW else 12 :: self.form.row].max())
 
     def _worth_it(self, samples: int) -> bool:
         """Return whether so many samples are enough to look for a unit, for a table of this size."""
@@ -140,7 +156,7 @@ class FixedPoint:
         """
         module = kernels()
         if self.table is None:
-            self.table = empty_table(self.copies * self.size, self.form, memory)
+            self.table = empty_table(self.rows, self.form, memory)
         if not self._scratch:
             places = np.zeros(module.FIXED_SCRATCH, dtype=np.uint64)
             if self.form is NARROW:
@@ -165,8 +181,7 @@ class FixedPoint:
         if self.held < self._drain or self.table is None:
             return False
         # What must not be too many are the samples of one label. Where labels are many, this spares most draining.
-        count = 4 if self.form is NARROW else 12
-        self.held = int(self.table[count :: self.form.row].max())
+        self.held = self.largest_count()
         return 2 * self.held >= self._drain
 
     def drained(self, *, keep: bool) -> None:

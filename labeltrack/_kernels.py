@@ -833,6 +833,24 @@ def reduce_fixed(
 
 
 @_jit
+def add_tables(table: Any, other: Any, start: int, stop: int) -> None:
+    """Add rows of another fixed-point table of the same unit to this one's.
+
+    Args:
+        table: ``(size * FIXED_ROW,)`` int64.
+        other: Likewise; only read.
+        start: First row.
+        stop: One past the last.
+    """
+    for row in range(np.uint64(start), np.uint64(stop)):
+        f = row << _U3
+        for j in range(_U5):
+            table[f + j] += other[f + j]
+        table[f + _U5] = min(table[f + _U5], other[f + _U5])
+        table[f + _U6] = max(table[f + _U6], other[f + _U6])
+
+
+@_jit
 def drain_fixed(
     table: Any, scale: float, start: int, fresh: bool, rows: Any, counts: Any, keys: Any, values: Any, n: int
 ) -> tuple[int, int]:
@@ -1108,7 +1126,7 @@ def reduce_limbs(
             return position, n, True
         first = np.uint64(position)
         looked: Any = m
-        k = _U0
+        k: Any = _U0
         for i in range(m):
             slot = np.uint64(np.int64(labels[first + i]) - low)
             if slot >= limit and not skip:

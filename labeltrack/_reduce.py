@@ -29,6 +29,7 @@ _SMALL_SPAN = 1 << 16  # a table of 4 MiB is always affordable
 _LARGEST_SPAN = 1 << 24  # a table of 1.5 GiB
 _SAMPLE = 1 << 14
 _MANY = 1 << 15  # labels from which threads share them out, instead of the samples
+_SHARED = 1 << 17  # labels up to which each thread has a table of its own all the same: 8 MiB
 _MOST_RANGES = 4  # threads that each read all the keys
 _BLOCK = 1 << 15  # samples encoded at a time: the codes stay in the cache until they are read
 
@@ -67,6 +68,10 @@ class KeyTable:
         """Make the table hold these keys too, or go over to hashing."""
         old = self._accumulator
         lowest, highest = int(keys.min()), int(keys.max())
+        if not old.size:
+            # A guess from the first keys: the ends of a range are rarely among them, and moving a table costs more.
+            margin = (highest - lowest) // 16
+            lowest, highest = max(lowest - margin, -(2**63)), min(highest + margin, 2**63 - 1)
         if old.size:
             lowest, highest = min(lowest, self._low), max(highest, self._low + old.size - 1)
         span = highest - lowest + 1
@@ -180,8 +185,10 @@ def reduce_chunks(
     total = sum(chunk[0].shape[0] for chunk in chunks)
     threads = default_threads(total) if threads is None else threads
     span = _many(chunks, total) if wanted is None else None
-    if span is not None:
+    if span is not None and (threads == 1 or span[1] > _SHARED):
         return _by_range(chunks, span, space, min(threads, _MOST_RANGES))
+    if span is not None:
+        return _by_share(chunks, span, space, threads)
 
     def one(share: Sequence[Chunk]) -> tuple[Integers, Accumulator]:
         table = KeyTable(total // threads, wanted)
@@ -249,6 +256,34 @@ def _by_range(
         parts = list(pool.map(one, edges[:-1].tolist(), edges[1:].tolist()))
     accumulator = Accumulator.joined([part for _, part in parts], memory)
     return _sorted(np.concatenate([keys for keys, _ in parts]), accumulator, space)
+
+
+def _by_share(
+    chunks: Sequence[Chunk], span: tuple[int, int], space: Keyspace, threads: int
+) -> tuple[Array, Accumulator]:
+    """Reduce chunks with a table of the whole span for each thread; tables of integers are quickly added."""
+    low, size = span
+    kernels()  # import once, not in every thread
+    total = sum(keys.shape[0] for keys, _ in chunks)
+    step = max(1, total // 1024)
+    some = np.concatenate([samples[::step] for _, samples in chunks])
+
+    def one(share: Sequence[Chunk]) -> Accumulator:
+        part = Accumulator(size)
+        part.suggest(some)
+        for keys, samples in share:
+            part.add(keys, samples, low=low)
+        return part
+
+    with ThreadPoolExecutor(threads) as pool:
+        parts = list(pool.map(one, _share(chunks, threads)))
+    accumulator = parts[0]
+    for part in parts[1:]:
+        accumulator.absorb(part)
+    used = accumulator.occupied()
+    accumulator.release()
+    accumulator.keep(used)
+    return _sorted(used + low, accumulator, space)
 
 
 def reduce_stream(

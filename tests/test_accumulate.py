@@ -14,6 +14,7 @@ from exact import expected, hard_cases
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labeltrack import _kernels as kernels
 from labeltrack._accumulate import ROW, Accumulator, _root, _rounded
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -219,3 +220,37 @@ def test_a_sum_beyond_the_largest_double_is_infinite_while_the_mean_is_exact():
     assert (count, total) == (3, math.inf)
     assert mean == expected(values)[2]
     assert std == expected(values)[3]
+
+
+@pytest.mark.parametrize("case", ["alike", "other unit", "too many", "doubles", "nothing"])
+def test_absorbing_equals_adding_whatever_form_the_sums_have(case, monkeypatch):
+    rng = np.random.default_rng(11)
+    size, n = 20, 9000
+    values = [rng.random(n).astype(np.float32) for _ in range(2)]
+    values[1][::300] = 1e-20  # set aside
+    values[0][7] = np.nan
+    if case == "other unit":
+        values[1] *= np.float32(2.0**20)
+    elif case == "too many":
+        monkeypatch.setattr(kernels, "FIXED_DRAIN", 700)
+    elif case == "doubles":
+        values = [v * 1.1 + rng.random(n) for v in values]
+    elif case == "nothing":
+        values[0] = values[0][:0]
+    slots = [rng.integers(0, size, v.size).astype(np.int32) for v in values]
+    parts = [Accumulator(size), Accumulator(size)]
+    for part, where, what in zip(parts, slots, values, strict=True):
+        if case == "alike":
+            part.suggest(np.concatenate(values)[::10])
+        assert part.add(where, what) == what.size
+    if case == "alike":
+        assert parts[0]._narrow.scale == parts[1]._narrow.scale > 0
+    whole, parts = parts[0], parts[1:]
+    whole.absorb(parts[0])
+    assert (whole._rows is None) == (case == "alike")
+    together, places = np.concatenate(values), np.concatenate(slots)
+    finite = np.isfinite(together)
+    for slot in range(size):
+        numbers = [Fraction(float(x)) for x in together[finite & (places == slot)]]
+        assert whole.exact(slot) == (len(numbers), sum(numbers), sum(x * x for x in numbers))
+    assert whole.nonfinite.sum() == (~finite).sum()

@@ -163,7 +163,8 @@ def _many_fixture(monkeypatch):
 @pytest.mark.parametrize("threads", [1, 2, 3, 9])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("order", ["random", "sorted", "skewed", "gaps"])
-def test_threads_that_share_the_labels_give_the_same(threads, dtype, order, monkeypatch):
+@pytest.mark.parametrize("share", [False, True], ids=["labels", "samples"])
+def test_many_labels_are_shared_out_and_give_the_same(threads, dtype, order, share, monkeypatch):
     rng = np.random.default_rng(8)
     n = 40_000 if COMPILED else 9_000
     keys = rng.integers(-200, 300, n)
@@ -176,12 +177,14 @@ def test_threads_that_share_the_labels_give_the_same(threads, dtype, order, monk
     values = rng.normal(size=n).astype(dtype)
     values[::1000] = 1e-30
     values[5] = np.inf
+    monkeypatch.setattr(_reduce, "_SHARED", 1 << 17 if share else 100)
     taken = []
-    by_range = _reduce._by_range
-    monkeypatch.setattr(_reduce, "_by_range", lambda *args: taken.append(1) or by_range(*args))
+    for name in ("_by_range", "_by_share"):
+        function = getattr(_reduce, name)
+        monkeypatch.setattr(_reduce, name, lambda *args, f=function, n=name: taken.append(n) or f(*args))
     chunks = [(keys[: n // 3], values[: n // 3]), (keys[n // 3 :].astype(np.int32), values[n // 3 :])]
     labels, accumulator = reduce_chunks(chunks, Keyspace("integer"), threads=threads)
-    assert taken
+    assert taken == ["_by_share" if share and threads > 1 else "_by_range"]
     finite = np.isfinite(values)
     assert by_label(labels, accumulator) == expected_by_label(keys[finite].tolist(), values[finite])
     assert accumulator.nonfinite.sum() == 1
@@ -191,6 +194,7 @@ def test_threads_that_share_the_labels_give_the_same(threads, dtype, order, monk
 @pytest.mark.usefixtures("_many")
 def test_labels_far_apart_or_a_single_stray_one_are_not_shared(monkeypatch):
     monkeypatch.setattr(_reduce, "_by_range", None)  # calling it would fail
+    monkeypatch.setattr(_reduce, "_by_share", None)
     rng = np.random.default_rng(9)
     samples = np.ones(N, dtype=np.float32)
     for keys in (rng.integers(0, 2**40, N), np.concatenate([np.arange(N - 1) % 5, [2 * N - 1]])):
