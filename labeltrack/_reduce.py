@@ -69,8 +69,9 @@ class KeyTable:
         old = self._accumulator
         lowest, highest = int(keys.min()), int(keys.max())
         if not old.size:
-            # A guess from the first keys: the ends of a range are rarely among them, and moving a table costs more.
-            margin = (highest - lowest) // 16
+            # A guess from the first keys: the ends of a long range are rarely among them, and moving a table costs more
+            # than a few rows that stay empty. Where labels are few, empty rows would cost the quickest loop.
+            margin = (highest - lowest) // 16 if highest - lowest > 2048 else 0
             lowest, highest = max(lowest - margin, -(2**63)), min(highest + margin, 2**63 - 1)
         if old.size:
             lowest, highest = min(lowest, self._low), max(highest, self._low + old.size - 1)
