@@ -135,6 +135,8 @@ class Accumulator:
         """
         labels, samples = read_only(labels), read_only(samples)
         position, end = start, samples.shape[0] if stop is None else stop
+        if samples.dtype == np.float64 and 0.0 < self._narrow.scale < 1.0:
+            self._drain(self._narrow, keep=False)  # a unit for large float32 would let small doubles underflow to zero
         while position < end:
             self._settled = False
             last = self._narrow.plan(samples, position, end)

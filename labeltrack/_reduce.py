@@ -28,8 +28,8 @@ Item = TypeVar("Item")
 _SMALL_SPAN = 1 << 16  # a table of 4 MiB is always affordable
 _LARGEST_SPAN = 1 << 24  # a table of 1.5 GiB
 _SAMPLE = 1 << 14
-_MANY = 1 << 15  # labels from which threads share them out, instead of the samples
-_SHARED = 1 << 17  # labels up to which each thread has a table of its own all the same: 8 MiB
+_MANY = 1 << 15  # labels from which one dense table is laid out for all of them beforehand
+_SHARED = 1 << 17  # labels beyond which threads share them out, not the samples; a table of 8 MiB
 _MOST_RANGES = 4  # threads that each read all the keys
 _BLOCK = 1 << 15  # samples encoded at a time: the codes stay in the cache until they are read
 

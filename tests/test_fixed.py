@@ -469,3 +469,14 @@ def test_many_samples_set_aside_lose_nothing(monkeypatch, size):
     assert sum(accumulator.exact(slot)[1] for slot in range(size)) == sum(wide)
     assert totals.count.tolist() == np.bincount(slots, minlength=size).tolist()
     assert np.nanmin(totals.min) == values.min()
+
+
+def test_a_unit_of_large_floats_lets_no_small_double_underflow():
+    accumulator = Accumulator(1)
+    slots = np.zeros(5000, dtype=np.int32)
+    large, small = np.full(5000, 2.0**100, dtype=np.float32), np.full(5000, 2.0**-1060)
+    accumulator.add(slots, large)
+    assert accumulator._narrow.scale < 1.0
+    accumulator.add(slots, small)
+    assert of(accumulator) == sums([*large, *small])
+    assert read(accumulator) == expected([*large, *small])
