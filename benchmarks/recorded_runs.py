@@ -244,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--labels", type=int, default=1000)
     parser.add_argument("--batches", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--flush-rows", type=int, default=65_536)
+    parser.add_argument("--flush-rows", type=int, default=lt.Recording("").flush_rows)
     parser.add_argument("--folder", type=Path, default=None, help="where to record; a temporary folder by default")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "recorded_runs.json")
     parser.add_argument("--render", action="store_true", help="write the README's table")

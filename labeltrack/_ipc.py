@@ -61,6 +61,7 @@ class Batch:
         raw: Bytes of the message beside its body.
         spans: Where in these the texts of the pairs are, by key.
         length: Bytes of its body.
+        data: The bytes of the file.
     """
 
     rows: int
@@ -70,6 +71,7 @@ class Batch:
     raw: bytes = field(default=b"", repr=False, compare=False)
     spans: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False, compare=False)
     length: int = 0
+    data: memoryview = field(default=memoryview(b""), repr=False, compare=False)
 
 
 class _Table:
@@ -294,7 +296,7 @@ def read_batch(data: memoryview, position: int, schema: Schema) -> Batch | None:
         columns.append(body + start)
     spans = message.spans(4)
     metadata = {key: _decoded(raw[begin:end]) for key, (begin, end) in spans.items()}
-    return Batch(rows, metadata, tuple(columns), body + length, raw, spans, length)
+    return Batch(rows, metadata, tuple(columns), body + length, raw, spans, length, data)
 
 
 def read_alike(data: memoryview, position: int, before: Batch, varying: tuple[str, ...]) -> Batch | None:
@@ -326,4 +328,4 @@ def read_alike(data: memoryview, position: int, before: Batch, varying: tuple[st
     if raw != expected:
         return None
     columns = tuple(column + shift for column in before.columns)
-    return Batch(before.rows, metadata, columns, before.end + shift, raw, before.spans, before.length)
+    return Batch(before.rows, metadata, columns, before.end + shift, raw, before.spans, before.length, data)

@@ -216,7 +216,7 @@ class Part:
         damage: What is wrong, in words; empty if nothing is.
         torn: Whether the file merely ends too early.
         lost_rows: Rows of batches whose checksums do not agree.
-        data: The bytes of the file.
+        data: The bytes of the file, until they are let go of.
     """
 
     name: str
@@ -249,7 +249,7 @@ class Part:
             raise ValueError(msg)
         label, value = self.schema.dtypes.values()
         first, second = batch.columns
-        return np.frombuffer(self.data, label, batch.rows, first), np.frombuffer(self.data, value, batch.rows, second)
+        return np.frombuffer(batch.data, label, batch.rows, first), np.frombuffer(batch.data, value, batch.rows, second)
 
     def agrees(self, batch: _ipc.Batch) -> bool:
         """Return whether the checksum of a batch's columns agrees."""
@@ -259,10 +259,10 @@ class Part:
         (first, second), (label, value) = batch.columns, self.schema.dtypes.values()
         between, end = first + batch.rows * label.itemsize, second + batch.rows * value.itemsize
         if between == second:
-            found = _xxhash().xxh3_64_hexdigest(self.data[first:end], seed)
+            found = _xxhash().xxh3_64_hexdigest(batch.data[first:end], seed)
         else:
-            sums = _xxhash().xxh3_64(self.data[first:between], seed)
-            sums.update(self.data[second:end])
+            sums = _xxhash().xxh3_64(batch.data[first:between], seed)
+            sums.update(batch.data[second:end])
             found = sums.hexdigest()
         return bool(batch.metadata["xxh3"] == found)
 

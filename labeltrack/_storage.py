@@ -17,6 +17,7 @@ from labeltrack._parts import READ, map_file
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+HEAD = 1 << 16  # bytes; a schema takes less than a thousand
 MOST_ENTRIES = 1_000_000  # of a folder
 DEPTH = 4  # folders of mode, dataset and epoch, and the file
 REMOTE_BLOCK = 2**26  # bytes
@@ -43,6 +44,9 @@ class Storage(Protocol):
 
     def map(self, name: str) -> memoryview:
         """Return the bytes of a file."""
+
+    def head(self, name: str) -> tuple[memoryview, bool]:
+        """Return the first bytes of a file, and whether these are all: where they cost no memory, or it is short."""
 
 
 def storage_of(path: str | os.PathLike[str]) -> Storage:
@@ -118,6 +122,10 @@ class LocalFolder:
         """Return the bytes of a file, which stays mapped as long as they are in use."""
         return map_file(self.path / name)
 
+    def head(self, name: str) -> tuple[memoryview, bool]:
+        """Return the bytes of a file, and that these are all. They stay there if the file gets another name now."""
+        return self.map(name), True
+
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
@@ -172,3 +180,8 @@ class RemoteFolder:
     def map(self, name: str) -> memoryview:
         """Return the bytes of a file, all of it read into memory."""
         return memoryview(self._fs.cat_file(f"{self._path}/{name}"))
+
+    def head(self, name: str) -> tuple[memoryview, bool]:
+        """Return the first bytes of a file, and whether these are all."""
+        data = memoryview(self._fs.cat_file(f"{self._path}/{name}", start=0, end=HEAD))
+        return data, len(data) < HEAD

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import shutil
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
 from test_recorder import batch, same
 
 import labeltrack as lt
+from labeltrack import recorder as recorder_module
+from labeltrack._progress import Progress
+from labeltrack._storage import LocalFolder, RemoteFolder
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
 
@@ -209,3 +214,66 @@ def test_memory_does_not_grow_with_the_run(tmp_path):
     kilobytes, rows = map(int, done.stdout.split())
     assert rows == 40 * 2**20
     assert kilobytes < 100_000  # the file has 335 MB
+
+
+@pytest.mark.parametrize("protocol", ["", "memory://"])
+def test_the_bytes_of_a_file_are_let_go_when_they_were_read(protocol, tmp_path, monkeypatch):
+    monkeypatch.setattr(recorder_module, "LARGEST_PART", 100_000)
+    recording = lt.Recording(tmp_path / "run", flush_rows=4096, fsync="never")
+    with lt.LabelTracker("y", "ce", record_to=recording) as tracker:
+        for seed in range(20):
+            tracker.update(*batch(4096, 5, seed=seed))
+            tracker.flush()
+        tracker.end_epoch(1)
+    path, folder = str(tmp_path / "run"), LocalFolder
+    if protocol:
+        fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed (extra 'dask')")
+        path, folder = f"memory://{tmp_path}/run", RemoteFolder
+        fsspec.filesystem("memory").put(str(tmp_path / "run"), f"{tmp_path}/run", recursive=True)
+    maps = []
+    original = folder.map
+
+    def recorded_map(self, name):
+        data = original(self, name)
+        maps.append(weakref.ref(data.obj if isinstance(data.obj, mmap.mmap) else data))
+        return data
+
+    alive = []
+    run = lt.open_run(path)
+    monkeypatch.setattr(folder, "map", recorded_map)
+    advance = Progress.advance
+    monkeypatch.setattr(
+        Progress,
+        "advance",
+        lambda self, n=1: (alive.append([one() is not None for one in maps]), advance(self, n))[1],
+    )
+    history = run.recompute(threads=1, progress=False)
+    assert same(history, tracker.history)
+    parts = len(maps)
+    assert parts > 4
+    files = sorted((tmp_path / "run").glob("mode=train/**/*.arrow"))
+    assert len(files) == parts
+    for before in alive:
+        # Files of a folder are all mapped at first, and cost nothing; remote ones are read in their turn.
+        assert sum(before) <= (2 if protocol else parts)
+    assert alive[-1] == [False] * (parts - 1) + [True]
+    assert not any(one() is not None for one in maps)
+
+
+def test_a_remote_file_that_vanishes_is_damage(tmp_path, monkeypatch):
+    fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed (extra 'dask')")
+    recording = lt.Recording(tmp_path / "run", fsync="never")
+    with lt.LabelTracker("y", "ce", record_to=recording) as tracker:
+        tracker.update(*batch(40_000, 5, seed=1))
+        tracker.end_epoch(1)
+    fsspec.filesystem("memory").put(str(tmp_path / "run"), f"{tmp_path}/gone", recursive=True)
+    run = lt.open_run(f"memory://{tmp_path}/gone")
+
+    def vanished(_, name):
+        raise FileNotFoundError(name)
+
+    monkeypatch.setattr(RemoteFolder, "map", vanished)
+    with pytest.warns(lt.LabelTrackWarning, match="it cannot be read: mode=train") as caught:
+        history = run.recompute(progress=False)
+    assert len(caught) == 1
+    assert not history

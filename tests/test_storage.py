@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from labeltrack._storage import LocalFolder, RemoteFolder, storage_of
+from labeltrack._storage import HEAD, LocalFolder, RemoteFolder, storage_of
 
 
 def test_a_folder_gives_its_files_and_follows_nothing(tmp_path):
@@ -30,6 +30,7 @@ def test_a_folder_gives_its_files_and_follows_nothing(tmp_path):
     assert storage.size("mode=a/b/c/file") == 3
     assert bytes(storage.map("mode=a/b/c/file")) == b"123"
     assert bytes(storage.map("top")) == b""
+    assert storage.head("mode=a/b/c/file") == (b"123", True)
     with storage.open("mode=a/b/c/file") as file:
         assert file.read() == b"123"
     for name in ("mode=a/pipe", "mode=a"):
@@ -49,6 +50,9 @@ def test_a_path_with_a_protocol_is_read_by_fsspec():
     assert storage.names() == (["mode=a/file"], [])
     assert storage.size("mode=a/file") == 5
     assert bytes(storage.map("mode=a/file")) == b"12345"
+    assert storage.head("mode=a/file") == (b"12345", True)
+    fs.pipe("/storage-test/run/mode=a/long", bytes(2 * HEAD))
+    assert storage.head("mode=a/long") == (bytes(HEAD), False)
     with storage.open("mode=a/file") as file:
         assert file.readline(3) == b"123"
     with pytest.raises(FileNotFoundError):
