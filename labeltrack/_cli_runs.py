@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from labeltrack.run import Run
 
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="Folder of a recorded run, or any path fsspec knows.")]
-Bounds = Annotated[list[str] | None, typer.Option(metavar="NAME", help="std, range or none; may be repeated.")]
+Bounds = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME", help="std, range, sem, ci95, iqr, median, quantile:0.05:0.95 or none; may be repeated."
+    ),
+]
 Mode = Annotated[
     list[str] | None, typer.Option(metavar="NAME", help="Only this mode, or '!NAME': all but it. Repeats.")
 ]
@@ -172,14 +177,17 @@ def _band_columns(history: History) -> dict[str, Any]:
     """Return low and high of every bound, in the order of the rows of the history."""
     import numpy as np  # noqa: PLC0415
 
+    from labeltrack.bounds import resolve  # noqa: PLC0415
+
     place = {mode: i for i, mode in enumerate(history.modes)}
     entries = sorted(history.items(), key=lambda item: (place[item[0][0]], item[0][2], item[0][1]))
     columns = {}
     for bound in history.bounds:
         if bound is not None:
             bands = [stats.bounds(bound) for _, stats in entries]
-            columns[f"{bound}_low"] = np.concatenate([low for low, _, _ in bands] or [np.empty(0)])
-            columns[f"{bound}_high"] = np.concatenate([high for _, _, high in bands] or [np.empty(0)])
+            name = resolve(bound).text
+            columns[f"{name}_low"] = np.concatenate([low for low, _, _ in bands] or [np.empty(0)])
+            columns[f"{name}_high"] = np.concatenate([high for _, _, high in bands] or [np.empty(0)])
     return columns
 
 
@@ -280,7 +288,7 @@ def verify(
 def worst(
     run: RunPath,
     *,
-    by: Annotated[str, typer.Option(metavar="NAME", help="count, sum, mean, std, min or max.")] = "mean",
+    by: Annotated[str, typer.Option(metavar="NAME", help="count, sum, mean, std, min, max or median.")] = "mean",
     k: Annotated[int, typer.Option("-k", metavar="N", help="How many labels.")] = 10,
     mode: Annotated[str | None, typer.Option(metavar="NAME", help="Which mode; eval if there is one.")] = None,
     epoch: Annotated[int | None, typer.Option(metavar="N", help="Which epoch; the last by default.")] = None,
@@ -295,7 +303,13 @@ def worst(
     opened = _open(run)
     known = {one.mode for one in opened.epochs}
     chosen = mode or ("eval" if "eval" in known else None)
-    history = _recomputed(opened, label_mapping=label_mapping, group=group, mode=[chosen] if chosen else None)
+    history = _recomputed(
+        opened,
+        bounds=["median"] if by == "median" else None,
+        label_mapping=label_mapping,
+        group=group,
+        mode=[chosen] if chosen else None,
+    )
     with told(*_MISTAKES):
         chosen = chosen or (history.modes[-1] if history.modes else "train")
         labels = history.worst(k, by, chosen, step=epoch, higher_is_worse=not lower_is_worse)
@@ -303,7 +317,9 @@ def worst(
             from labeltrack._output import plain  # noqa: PLC0415
 
             step = max(history.steps(chosen)) if epoch is None else epoch
-            rows = [history.at(step, chosen)[label]._asdict() for label in labels]
+            stats = history.at(step, chosen)
+            column = stats.column(by)
+            rows = [stats[label]._asdict() | {by: column[stats.index(label)].item()} for label in labels]
             typer.echo(json.dumps([{name: plain(value) for name, value in row.items()} for row in rows]))
             return
         show(
@@ -329,6 +345,12 @@ def _open(path: str) -> Run:
         return open_run(path)
 
 
+def _bound(name: str) -> Any:
+    """Return a bound by what it is called on the command line."""
+    parts = name.split(":")
+    return None if name == "none" else name if len(parts) == 1 else tuple(parts)
+
+
 def _recomputed(
     opened: Run,
     *,
@@ -343,7 +365,7 @@ def _recomputed(
     """Recompute a run by what options say."""
     options: dict[str, Any] = {}
     if bounds:
-        options["bounds"] = [None if name == "none" else name for name in bounds]
+        options["bounds"] = [_bound(name) for name in bounds]
     if label_mapping is not None:
         options["label_mapping"] = _json_object(label_mapping, "--label-mapping")
     if group is not None:

@@ -117,6 +117,15 @@ class Keyspace:
             return keys.view(np.uint64)
         return keys
 
+    def keys(self, labels: Array) -> Integers:
+        """Return the keys of ``(K,)`` labels that `decode` gave."""
+        if self.vocabulary is not None:
+            place = {word: code for code, word in enumerate(self.vocabulary.tolist())}
+            return np.array([place[label] for label in labels.tolist()], dtype=np.int64)
+        if self.kind in (FLOAT, UNSIGNED):
+            return labels.view(np.int64)
+        return labels.astype(np.int64, copy=False)
+
     def encode(self, labels: Sequence[Any]) -> Integers:
         """Return the keys of those labels that this kind can hold; the others are left out."""
         if self.vocabulary is not None:

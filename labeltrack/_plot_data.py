@@ -14,7 +14,7 @@ from labeltrack.bounds import resolve_all
 from labeltrack.errors import missing_key
 
 if TYPE_CHECKING:
-    from labeltrack.bounds import Band, Bound
+    from labeltrack.bounds import Band, Bound, BoundName
     from labeltrack.history import History
     from labeltrack.stats import LabelStats
 
@@ -40,7 +40,7 @@ class Track:
     steps: Integers
     present: Booleans
     mean: Floats
-    bands: dict[str | None, Band]
+    bands: dict[BoundName, Band]
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def _track(
     shape = (n, len(steps))
     present = np.zeros(shape, dtype=bool)
     mean = np.full(shape, np.nan)
-    bands: dict[str | None, Band] = {
+    bands: dict[BoundName, Band] = {
         bound.name: (np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, np.nan)) for bound in bounds
     }
     for column, (stats, places) in enumerate(zip(read, slots, strict=True)):

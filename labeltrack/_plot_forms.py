@@ -65,8 +65,8 @@ def _lines_panel(axes: Axes, scene: Scene, bound: Bound, coloured: Integers, res
     peaks = np.full(coloured.size, -np.inf)
     dodge = _dodge(scene, coloured.size)
     for i, track in enumerate(scene.tracks):
-        _draw_behind(axes, track, rest, style=STYLES[i % len(STYLES)])
         band = track.bands[bound.name]
+        _draw_behind(axes, track.steps, band[1][rest], style=STYLES[i % len(STYLES)])
         for j, k in enumerate(coloured.tolist()):
             steps = track.steps + dodge[i, j]
             row = (band[0][k], band[1][k], band[2][k])
@@ -112,14 +112,14 @@ def _dodge(scene: Scene, n: int) -> Floats:
     return np.asarray(0.7 * ((places + 0.5) / n - 0.5), dtype=np.float64)
 
 
-def _draw_behind(axes: Axes, track: Track, rows: Integers, style: Any = "-") -> None:
-    """Draw the means of some labels as thin grey lines, all in one artist."""
-    if rows.size == 0:
+def _draw_behind(axes: Axes, at: Integers, centres: Floats, style: Any = "-") -> None:
+    """Draw ``(K, S)`` means or medians as thin grey lines, all in one artist."""
+    if centres.shape[0] == 0:
         return
-    means = np.where(np.isfinite(track.mean[rows]), track.mean[rows], np.nan)
-    steps = np.broadcast_to(track.steps.astype(np.float64), means.shape)
+    centres = np.where(np.isfinite(centres), centres, np.nan)
+    steps = np.broadcast_to(at.astype(np.float64), centres.shape)
     behind = LineCollection(
-        list(np.stack([steps, means], axis=2)), colors=look.BEHIND, linewidths=0.7, linestyles=style, zorder=0.5
+        list(np.stack([steps, centres], axis=2)), colors=look.BEHIND, linewidths=0.7, linestyles=style, zorder=0.5
     )
     axes.add_collection(behind)
     axes.autoscale_view()
@@ -317,7 +317,7 @@ def _small_panel(axes: Axes, scene: Scene, bound: Bound, k: int, *, worst: bool,
     colour = look.WORST if worst else look.OTHERS
     odd = False
     if _courses_behind(scene, shared=shared):
-        _draw_behind(axes, scene.tracks[-1], np.arange(len(scene.names)))
+        _draw_behind(axes, scene.tracks[-1].steps, scene.tracks[-1].bands[bound.name][1])
     dodge = _dodge(scene, 1)
     for i, track in enumerate(scene.tracks):
         steps = track.steps + dodge[i, 0]
@@ -409,13 +409,17 @@ def _panel_width(track: Track) -> float:
 
 
 def _quantities(scene: Scene) -> list[_Quantity]:
-    """Return what is drawn: the mean, then half the width of each band."""
+    """Return what is drawn: the mean, and the median if a bound has it, then half the width of each band."""
     order = scene.order
     # Worst is the bright end either way.
     cmap = "viridis" if scene.higher_is_worse else "viridis_r"
     found = [_Quantity("mean", f"mean {scene.value_label}", [track.mean[order] for track in scene.tracks], cmap)]
+    around = next((bound for bound in scene.bounds if bound.quantiles), None)
+    if around is not None:
+        medians = [track.bands[around.name][1][order] for track in scene.tracks]
+        found.append(_Quantity("median", f"median {scene.value_label}", medians, cmap))
     for bound in scene.bounds:
-        if bound.name is None:
+        if not bound.wide:
             continue
         halves = []
         for track in scene.tracks:
@@ -424,7 +428,10 @@ def _quantities(scene: Scene) -> list[_Quantity]:
                 halves.append((high[order] - low[order]) / 2)
         found.append(
             _Quantity(
-                f"{bound.name}, half the band", f"half the width of the band\n({bound.description})", halves, "cividis"
+                f"{bound.text.replace('_', ' ')}, half the band",
+                f"half the width of the band\n({bound.description})",
+                halves,
+                "cividis",
             )
         )
     return found

@@ -47,9 +47,9 @@ class KeyTable:
         self._frozen = wanted is not None
         self._low = 0
         self._accumulator = Accumulator(0)
-        self._hash: _Hash | None = None
+        self._hash: Hash | None = None
         if wanted is not None:
-            self._hash = _Hash(wanted)
+            self._hash = Hash(wanted)
             self._accumulator = Accumulator(wanted.shape[0])
 
     def add(self, keys: Array, samples: Array) -> None:
@@ -83,10 +83,10 @@ class KeyTable:
             self._low = lowest
         else:
             used = old.occupied()
-            self._hash = _Hash(used + self._low)
+            self._hash = Hash(used + self._low)
             self._accumulator = old.take(used)
 
-    def _add_hashed(self, hashed: _Hash, keys: Array, samples: Array, position: int) -> None:
+    def _add_hashed(self, hashed: Hash, keys: Array, samples: Array, position: int) -> None:
         codes = np.empty(_BLOCK, dtype=np.int32)
         while position < keys.shape[0]:
             stop = min(position + _BLOCK, keys.shape[0])
@@ -118,7 +118,7 @@ def _dense(old: Accumulator, keys: Array, span: int) -> bool:
     return bool(used.shape[0] + sorted_unique(some).shape[0] >= min(seen, span) // 16)
 
 
-class _Hash:
+class Hash:
     """Open-addressing table from int64 keys to codes."""
 
     def __init__(self, keys: Integers) -> None:

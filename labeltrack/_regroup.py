@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from labeltrack._labels import label_array, label_kind
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
     from labeltrack._labels import LabelMapping
     from labeltrack.stats import LabelStats
+
+Array = npt.NDArray[Any]
+Integers = npt.NDArray[np.int64]
 
 
 class Grouping:
@@ -52,7 +56,25 @@ class Grouping:
         Raises:
             TypeError: A new label is no number or string, or they are of kinds that cannot be ordered.
         """
-        new = [self._new(label) for label in stats.labels.tolist()]
+        rows, new = self.renamed(stats.labels, mapping)
+        labels, slots = np.unique(new, return_inverse=True)
+        names = None if mapping is None else mapping.names
+        return stats.regrouped(labels, rows, slots.reshape(-1).astype(np.int64), names=names)
+
+    def renamed(self, labels: Array, mapping: LabelMapping | None = None) -> tuple[Integers, Array]:
+        """Return which labels are kept, and the new label of each of these.
+
+        Args:
+            labels: ``(K,)`` old labels.
+            mapping: New labels to keep.
+
+        Returns:
+            ``(R,)`` places in `labels`, and ``(R,)`` new labels.
+
+        Raises:
+            TypeError: See `apply`.
+        """
+        new = [self._new(label) for label in labels.tolist()]
         kept = [i for i, label in enumerate(new) if label is not None and (mapping is None or label in mapping.names)]
         chosen = [new[i].item() if isinstance(new[i], np.generic) else new[i] for i in kept]
         strange = {type(label).__name__ for label in chosen if not isinstance(label, (bool, int, float, str, bytes))}
@@ -61,9 +83,7 @@ class Grouping:
             said = ", ".join(sorted(strange or {kind.__name__ for kind in kinds}))
             msg = f"group must give numbers or strings, of one kind; it gives {said}"
             raise TypeError(msg)
-        labels, slots = np.unique(_array(chosen), return_inverse=True)
-        names = None if mapping is None else mapping.names
-        return stats.regrouped(labels, np.array(kept, np.int64), slots.reshape(-1).astype(np.int64), names=names)
+        return np.array(kept, np.int64), _array(chosen)
 
 
 def _array(labels: list[Any]) -> Any:

@@ -89,6 +89,21 @@ def source_of(catalog: Catalog, attempt: Attempt, segment: Segment) -> Source:
     return Source(segment.name, tuple(said.items()), segment.rows, words, segment.place is None, journal)
 
 
+@dataclass
+class Kept:
+    """Samples, and what their statistics were of.
+
+    Attributes:
+        chunks: Pairs of ``(N,)`` keys and ``(N,)`` values.
+        space: What the keys stand for.
+        labels: ``(K,)`` labels that occurred.
+    """
+
+    chunks: list[tuple[Array, Array]]
+    space: Keyspace
+    labels: Array
+
+
 class Opened:
     """A part that is being read.
 
@@ -239,6 +254,7 @@ def reduce_sources(
     nan_policy: NanPolicy,
     threads: int | None = None,
     on_rows: Callable[[int], object] | None = None,
+    keep: list[Kept] | None = None,
 ) -> tuple[LabelStats, list[Found]]:
     """Reduce parts to statistics a label.
 
@@ -249,6 +265,7 @@ def reduce_sources(
         nan_policy: What NaN samples do when statistics are read.
         threads: How many threads share the work; None chooses by the number of samples.
         on_rows: Is told how many more rows were read, in any thread.
+        keep: Gets the samples; files stay mapped as long as these are there.
 
     Returns:
         The statistics, and what was found in each part.
@@ -270,15 +287,21 @@ def reduce_sources(
         wanted = None if mapping is None else space.encode(mapping.labels)
         samples = sum(one.expected for one in members)
 
-        def load(item: tuple[Opened, Batch]) -> tuple[Array, Array] | None:
+        chunks: list[tuple[Array, Array]] = []
+
+        def load(item: tuple[Opened, Batch], chunks: list[tuple[Array, Array]] = chunks) -> tuple[Array, Array] | None:
             one, batch = item
             chunk = one.keys(batch)
             if on_rows is not None:
                 on_rows(batch.rows)
+            if chunk is not None and keep is not None:
+                chunks.append(chunk)
             return chunk
 
         labels, accumulator = reduce_stream(_batches(members), load, samples, space, wanted=wanted, threads=threads)
         parts.append(LabelStats(labels, accumulator, names=names, nan_policy=nan_policy))
+        if keep is not None:
+            keep.append(Kept(chunks, space, labels))
     found = [one.finish() for one in opened]
     if not parts:
         return empty_stats(nan_policy), found

@@ -1,14 +1,18 @@
-"""Bounds: the bands drawn around a mean, each a small piece of data with a name.
+"""Bounds: the bands drawn around a mean or median, each a small piece of data with a name.
 
 A bound says how its band is computed from a `LabelStats`, and under which key it is shown. ``"std"`` is
 ``mean - std .. mean + std`` with the sample standard deviation (ddof=1), ``"range"`` is ``min .. max``, ``"sem"`` is
 the mean ∓ its standard error, ``"ci95"`` the interval of 95 % confidence of the mean, and ``None`` is no band at all.
+``"iqr"`` is the median between the quartiles, ``("quantile", 0.05, 0.95)`` the median between these quantiles, and
+``"median"`` the median without a band. These three take the samples themselves, not sums of them: they are computed at
+the end of an epoch, and what was merged has none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Band = tuple[Floats, Floats, Floats]
 """``(low, centre, high)``, each ``(K,)`` float64."""
+BoundName = str | tuple[str, float, float] | None
+"""What a bound is called: None, a string, or ``("quantile", low, high)``."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +35,30 @@ class Bound:
     """One kind of band.
 
     Attributes:
-        name: What users call it; None for no band.
+        name: What users call it; None for the mean alone.
         key: Format of the graph key, with ``{metric}`` to fill in.
         description: What the band means, for captions.
         band: From statistics to ``(low, centre, high)``.
+        quantiles: Which quantiles of the samples it takes, ascending.
+        wide: Whether it is a band at all, not a line.
     """
 
-    name: str | None
+    name: BoundName
     key: str
     description: str
     band: Callable[[LabelStats], Band]
+    quantiles: tuple[float, ...] = ()
+    wide: bool = True
+
+    @property
+    def text(self) -> str:
+        """The name as text without spaces, as for a column of a table.
+
+        Example:
+            >>> resolve(("quantile", 0.05, 0.95)).text
+            'quantile_0.05_0.95'
+        """
+        return "_".join(map(str, self.name)) if isinstance(self.name, tuple) else str(self.name).lower()
 
     def graph_key(self, metric: str) -> str:
         r"""Return the key of the metric with this bound.
@@ -72,24 +92,39 @@ def _ci95(stats: LabelStats) -> Band:
     return stats.mean - reach, stats.mean, stats.mean + reach
 
 
+def _quantiles(fractions: tuple[float, float, float], stats: LabelStats) -> Band:
+    low, centre, high = (stats.quantile(fraction) for fraction in fractions)
+    return low, centre, high
+
+
+def _of_quantiles(name: BoundName, key: str, description: str, low: float, high: float) -> Bound:
+    used = tuple(sorted({low, 0.5, high}))
+    return Bound(name, key, description, partial(_quantiles, (low, 0.5, high)), used, wide=low < high)
+
+
 BOUNDS: dict[str | None, Bound] = {
-    bound.name: bound
+    bound.name: bound  # type: ignore[misc]  # none of these is a tuple
     for bound in (
-        Bound(None, "{metric}", "mean", _none),
+        Bound(None, "{metric}", "mean", _none, wide=False),
         Bound("std", "{metric} ($\\mu \\pm \\sigma$)", "mean ± one standard deviation", _std),
         Bound("range", "{metric} ($min, \\mu, max$)", "mean, from the smallest to the largest sample", _range),
         Bound("sem", "{metric} ($\\mu \\pm SE$)", "mean ± its standard error", _sem),
         Bound("ci95", "{metric} ($\\mu$, 95% CI)", "mean with its 95 % confidence interval", _ci95),
+        _of_quantiles("median", "{metric} (median)", "median", 0.5, 0.5),
+        _of_quantiles("iqr", "{metric} ($Q_1, Q_2, Q_3$)", "median, from the lower to the upper quartile", 0.25, 0.75),
     )
 }
-"""Every bound by name."""
+"""Every bound that is called by a string, or None."""
+
+QUANTILE = "quantile"
+"""First of the tuple that a bound of two quantiles is."""
 
 
 def resolve(bound: Any) -> Bound:
     """Return the bound of a name.
 
     Args:
-        bound: None or a name.
+        bound: None, a string, or ``("quantile", low, high)`` with two numbers from 0 to 1.
 
     Raises:
         ValueError: There is no such bound; the message lists those there are.
@@ -97,20 +132,55 @@ def resolve(bound: Any) -> Bound:
     Example:
         >>> resolve("std").description
         'mean ± one standard deviation'
+        >>> resolve(("quantile", 0.05, 0.95)).description
+        'median, from the 5 % to the 95 % quantile'
     """
+    if _is_quantile(bound):
+        return _between(bound)
     try:
         return BOUNDS[bound]
     except (KeyError, TypeError):
-        allowed = ", ".join(repr(name) for name in BOUNDS)
-        msg = f"bounds: unknown option {bound!r}; allowed are {allowed}, or an iterable of them"
+        msg = f"bounds: unknown option {bound!r}; allowed are {_allowed()}, or an iterable of them"
         raise ValueError(msg) from None
+
+
+def _allowed() -> str:
+    return ", ".join([*(repr(name) for name in BOUNDS), "('quantile', low, high)"])
+
+
+def _is_quantile(bound: Any) -> bool:
+    """Return whether this is meant as a bound of two quantiles; JSON gives it back as a list."""
+    return isinstance(bound, (tuple, list)) and len(bound) > 0 and isinstance(bound[0], str) and bound[0] == QUANTILE
+
+
+def _between(bound: Any) -> Bound:
+    """Return the bound of two quantiles."""
+    try:
+        _, low, high = (QUANTILE, *map(float, bound[1:]))
+    except (TypeError, ValueError):
+        low, high = 1.0, 0.0
+    if not 0.0 <= low < high <= 1.0:
+        msg = (
+            f"bounds: {bound!r} is no band; give the two quantiles that it lies between, from 0 to 1 and the lower one "
+            "first, such as ('quantile', 0.05, 0.95)"
+        )
+        raise ValueError(msg)
+    low += 0.0  # -0.0 is 0.0
+    said = [f"{100 * fraction:.10g}" for fraction in (low, high)]
+    return _of_quantiles(
+        (QUANTILE, low, high),
+        f"{{metric}} ($Q_{{{said[0]}\\%}}, Q_{{50\\%}}, Q_{{{said[1]}\\%}}$)",
+        f"median, from the {said[0]} % to the {said[1]} % quantile",
+        low,
+        high,
+    )
 
 
 def resolve_all(bounds: Any) -> tuple[Bound, ...]:
     """Return the bounds of a name, None, or an iterable of names and None, without repeats.
 
     Args:
-        bounds: What the user gave.
+        bounds: What the user gave; see `resolve`.
 
     Raises:
         ValueError: An unknown name, or an empty iterable.
@@ -118,14 +188,23 @@ def resolve_all(bounds: Any) -> tuple[Bound, ...]:
     Example:
         >>> [bound.name for bound in resolve_all(["std", None])]
         ['std', None]
+        >>> [bound.name for bound in resolve_all(("quantile", 0.1, 0.9))]
+        [('quantile', 0.1, 0.9)]
     """
-    if bounds is None or isinstance(bounds, str):
+    if bounds is None or isinstance(bounds, str) or not isinstance(bounds, Iterable) or _is_quantile(bounds):
         return (resolve(bounds),)
-    if not isinstance(bounds, Iterable):
-        return (resolve(bounds),)  # raises
-    found = tuple(dict.fromkeys(resolve(bound) for bound in bounds))
+    found = {bound.name: bound for bound in map(resolve, bounds)}
     if not found:
-        allowed = ", ".join(repr(name) for name in BOUNDS)
-        msg = f"bounds: an empty iterable; allowed are {allowed}, or an iterable of them"
+        msg = f"bounds: an empty iterable; allowed are {_allowed()}, or an iterable of them"
         raise ValueError(msg)
-    return found
+    return tuple(found.values())
+
+
+def needed_quantiles(bounds: Iterable[Bound]) -> tuple[float, ...]:
+    """Return which quantiles bounds take, ascending.
+
+    Example:
+        >>> needed_quantiles(resolve_all(["std", "iqr", "median"]))
+        (0.25, 0.5, 0.75)
+    """
+    return tuple(sorted({fraction for bound in bounds for fraction in bound.quantiles}))

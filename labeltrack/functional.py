@@ -20,12 +20,13 @@ from labeltrack._labels import (
     label_array,
     label_kind,
 )
+from labeltrack._quantile import Samples, check_fractions
 from labeltrack._reduce import reduce_chunks
 from labeltrack.errors import LabelTrackWarning, listing
 from labeltrack.stats import LabelStats, NanPolicy, check_nan_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 def label_stats(
@@ -35,6 +36,7 @@ def label_stats(
     label_mapping: Mapping[str, Any] | None = None,
     nan_policy: NanPolicy = "propagate",
     threads: int | None = None,
+    quantiles: Iterable[float] = (),
 ) -> LabelStats:
     """Return count, sum, mean, standard deviation, minimum and maximum of the values of each label, exactly.
 
@@ -46,6 +48,8 @@ def label_stats(
         nan_policy: ``"propagate"``: a label with NaN samples has NaN statistics. ``"omit"``: NaN samples are
             left out. ``"raise"``: they are an error.
         threads: How many threads share the work; None chooses by the number of samples.
+        quantiles: Which quantiles to compute, from 0 to 1, for `LabelStats.quantile` and for bounds: ``"iqr"`` takes
+            0.25, 0.5 and 0.75. It takes memory for the values once more.
 
     Returns:
         One row for each label that occurs, sorted by label. Sum, mean and standard deviation are what
@@ -61,8 +65,11 @@ def label_stats(
         >>> stats = lt.label_stats([0, 1, 1], [0.5, 2.0, 3.0], label_mapping={"cat": 0, "dog": 1})
         >>> stats.names.tolist(), stats.mean.tolist()
         (['cat', 'dog'], [0.5, 2.5])
+        >>> lt.label_stats([0, 1, 1], [0.5, 2.0, 3.0], quantiles=[0.5, 0.9]).quantile(0.9)
+        array([0.5, 2.9])
     """
     policy = check_nan_policy(nan_policy)
+    fractions = check_fractions(quantiles)
     threads = check_threads(threads)
     mapping = None if label_mapping is None else LabelMapping(label_mapping)
     flat_labels, flat_values = flat_pair(label_array(labels), to_values(values))
@@ -74,6 +81,9 @@ def label_stats(
         warn_nothing_mapped(mapping, np.unique(flat_labels[:100_000]).tolist(), stacklevel=2)
     stats = LabelStats(found, accumulator, names=None if mapping is None else mapping.names, nan_policy=policy)
     stats.check_finite()
+    if fractions:
+        samples = Samples([chunk], space.keys(found), np.arange(found.shape[0]))
+        stats = stats.with_quantiles([samples], fractions, threads=threads)
     return stats
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
+    from labeltrack.bounds import BoundName
+
 Array = npt.NDArray[Any]
 
 
@@ -42,13 +44,12 @@ class History:
         (array([1, 2]), array([2., 3.]))
     """
 
-    def __init__(
-        self, *, metric: str = "metric", label: str = "label", bounds: Iterable[str | None] = ("std",)
-    ) -> None:
+    def __init__(self, *, metric: str = "metric", label: str = "label", bounds: Iterable[BoundName] = ("std",)) -> None:
         self.metric = metric
         self.label = label
-        self.bounds: tuple[str | None, ...] = tuple(bounds)
+        self.bounds: tuple[BoundName, ...] = tuple(bounds)
         self._entries: dict[tuple[str, str, int], LabelStats] = {}
+        self._pooled: dict[tuple[str, int], LabelStats] = {}  # of several datasets, where they have quantiles
 
     # -- writing ------------------------------------------------------------------------------------------
 
@@ -71,7 +72,13 @@ class History:
         self.add_all(step, {ds_id: stats}, mode=mode)
 
     def add_all(
-        self, step: int, stats: Mapping[str, LabelStats], *, mode: str = "train", replace: bool = False
+        self,
+        step: int,
+        stats: Mapping[str, LabelStats],
+        *,
+        mode: str = "train",
+        replace: bool = False,
+        pooled: LabelStats | None = None,
     ) -> None:
         """Add the statistics of one epoch of several datasets; all or nothing.
 
@@ -81,6 +88,8 @@ class History:
             mode: Mode they were taken in.
             replace: Whether they may take the place of all that is there of that step and mode, of whatever
                 datasets: for an epoch that is done again after an interruption.
+            pooled: Statistics of all these datasets together, where merging does not give all of them: it gives no
+                quantiles.
 
         Raises:
             TypeError: `step` is no integer.
@@ -99,6 +108,9 @@ class History:
                 )
                 raise ValueError(msg)
         self._entries.update({(mode, ds_id, step): part for ds_id, part in stats.items()})
+        self._pooled.pop((mode, step), None)
+        if pooled is not None and len(stats) == sum(key[0] == mode and key[2] == step for key in self._entries):
+            self._pooled[mode, step] = pooled
 
     # -- what is there ------------------------------------------------------------------------------------
 
@@ -169,7 +181,13 @@ class History:
         if not found:
             known_steps = sorted({at for _, _, at in of_mode})
             raise missing_key(step, known_steps, f"step in mode {mode!r}:")
-        return found[0] if len(found) == 1 else merge_stats(found)
+        return self._together(mode, step, found) if ds_id is None else found[0]
+
+    def _together(self, mode: str, step: int, parts: list[LabelStats]) -> LabelStats:
+        """Return the statistics of all datasets of a step."""
+        if (mode, step) in self._pooled:
+            return self._pooled[mode, step]
+        return parts[0] if len(parts) == 1 else merge_stats(parts)
 
     def series(
         self, label: Any, statistic: str = "mean", mode: str = "train", ds_id: str | None = None
@@ -178,7 +196,7 @@ class History:
 
         Args:
             label: Label value or display name.
-            statistic: count, sum, mean, std, min or max.
+            statistic: count, sum, mean, std, min or max; or a quantile, see `LabelStats.column`.
             mode: Mode.
             ds_id: Dataset; None pools all of them.
 
@@ -216,7 +234,7 @@ class History:
 
         Args:
             k: How many at most.
-            by: The statistic that ranks: count, sum, mean, std, min or max.
+            by: The statistic that ranks: count, sum, mean, std, min or max; or a quantile, see `LabelStats.column`.
             mode: Mode.
             step: Which step; None for the last of the mode.
             ds_id: Dataset; None pools all of them.
@@ -254,15 +272,18 @@ class History:
         for (m, d, step), stats in self._entries.items():
             if m == mode and (ds_id is None or d == ds_id):
                 found[step].append(stats)
-        return [(step, parts[0] if len(parts) == 1 else merge_stats(parts)) for step, parts in found.items()]
+        if ds_id is not None:
+            return [(step, part) for step, (part,) in found.items()]
+        return [(step, self._together(mode, step, parts)) for step, parts in found.items()]
 
     # -- tables -------------------------------------------------------------------------------------------
 
     def columns(self) -> dict[str, Array]:
         """Return the whole history as a dict of equally long arrays, one row for each step, dataset and label.
 
-        Columns are step, mode, ds_id, label, name, count, sum, mean, std, min and max; rows are sorted by mode
-        (as first recorded), step and dataset.
+        Columns are step, mode, ds_id, label, name, count, sum, mean, std, min and max, and the quantiles that any step
+        has, as ``"q0.25"``, NaN where another does not have them; rows are sorted by mode (as first recorded), step and
+        dataset.
         """
         place = {mode: i for i, mode in enumerate(self.modes)}
         keys = sorted(self._entries, key=lambda key: (place[key[0]], key[2], key[1]))
@@ -275,6 +296,13 @@ class History:
         }
         for name in ("label", "name", *STATISTICS):
             columns[name] = _together([part.columns()[name] for part in parts], name)
+        for fraction in sorted({fraction for part in parts for fraction in part.quantiles}):
+            columns[f"q{fraction!r}"] = np.concatenate(
+                [
+                    part.quantile(fraction) if fraction in part.quantiles else np.full(len(part), np.nan)
+                    for part in parts
+                ]
+            )
         return columns
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
@@ -317,7 +345,7 @@ class History:
 
     def plot(
         self,
-        bounds: str | Iterable[str | None] | None = None,
+        bounds: BoundName | Iterable[BoundName] = None,
         modes: Iterable[str] | None = None,
         labels: Iterable[Any] | None = None,
     ) -> Figure:
@@ -373,7 +401,16 @@ class History:
             {"mode": mode, "ds_id": ds_id, "step": step, "stats": stats.state_dict()}
             for (mode, ds_id, step), stats in self._entries.items()
         ]
-        return {"metric": self.metric, "label": self.label, "bounds": list(self.bounds), "entries": entries}
+        pooled = [
+            {"mode": mode, "step": step, "stats": stats.state_dict()} for (mode, step), stats in self._pooled.items()
+        ]
+        return {
+            "metric": self.metric,
+            "label": self.label,
+            "bounds": list(self.bounds),
+            "entries": entries,
+            "pooled": pooled,
+        }
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> History:
@@ -382,6 +419,8 @@ class History:
         for entry in state["entries"]:
             stats = LabelStats.from_state_dict(entry["stats"])
             history.add(entry["step"], stats, mode=entry["mode"], ds_id=entry["ds_id"])
+        for entry in state.get("pooled", ()):
+            history._pooled[entry["mode"], entry["step"]] = LabelStats.from_state_dict(entry["stats"])
         return history
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
+    from labeltrack.bounds import BoundName
     from labeltrack.history import History
 
 FORMS = ("lines", "multiples", "heatmap")
@@ -31,7 +32,7 @@ _MOST_PANELS = 200  # a panel takes about 20 ms to lay out
 def plot_history(
     history: History,
     *,
-    bounds: str | Iterable[str | None] | None = ("std",),
+    bounds: BoundName | Iterable[BoundName] = ("std",),
     modes: str | Iterable[str] | None = None,
     labels: Any = None,
     title: str | None = None,
@@ -54,7 +55,8 @@ def plot_history(
 
     Args:
         history: What to draw.
-        bounds: ``"std"``, ``"range"``, ``"sem"``, ``"ci95"`` or None (no band), or several of them.
+        bounds: ``"std"``, ``"range"``, ``"sem"``, ``"ci95"`` or None (no band); around the median, ``"iqr"``,
+            ``("quantile", low, high)`` or ``"median"``, if they were computed; or several of them.
         modes: Modes to draw, one or several; None for all.
         labels: Label values or display names to draw, one or several; None for all.
         title: Title; None for "metric by label".

@@ -19,6 +19,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from labeltrack.stats import STATISTICS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -250,16 +252,17 @@ def _columns(
     in_unit = _writer([*stats.mean[places].tolist(), *stats.std[places].tolist()])
     write = _writer(stats.column(by)[places].tolist()) if by in ("count", "sum") else in_unit
     columns = []
-    for name in ("count", "sum", "mean", "std", "min", "max"):
+    for name in dict.fromkeys((*STATISTICS, by)):
         own = str if name == "count" else write if name == "sum" else in_unit
         if name != "sum" or by == "sum":  # of no use to a reader, unless it ranks
             cells = [own(value) for value in stats.column(name)[places].tolist()]
-            columns.append(_Column(name, cells, own(total[name])))
+            columns.append(_Column(name, cells, own(total[name]) if name in total else ""))
     labels = stats.labels[places].tolist()
     for name, other in compare.items():
         column = other.column(by).tolist()
         cells = [write(column[other.index(label)]) if label in other else _MISSING for label in labels]
-        columns.append(_Column(f"{name}\n{by}", cells, write(getattr(other.total(), by))))
+        pooled = other.total()._asdict()
+        columns.append(_Column(f"{name}\n{by}", cells, write(pooled[by]) if by in pooled else ""))
     if further is not None:
         columns.append(_Column("", [write(value) for value in further], ""))
     return columns

@@ -8,19 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from labeltrack import _verify
 from labeltrack._catalog import Attempt, Catalog
-from labeltrack._labels import LabelMapping
+from labeltrack._labels import LabelMapping, common_type
 from labeltrack._progress import Progress
+from labeltrack._quantile import Samples
 from labeltrack._regroup import Grouping
-from labeltrack._scan import Found, reduce_sources, sources_of
+from labeltrack._scan import Found, Kept, reduce_sources, sources_of
 from labeltrack._select import Selection
 from labeltrack._storage import storage_of
-from labeltrack.bounds import resolve_all
+from labeltrack.bounds import needed_quantiles, resolve_all
 from labeltrack.errors import LabelTrackWarning, listing, missing_key
 from labeltrack.functional import check_threads
 from labeltrack.history import History, check_step
-from labeltrack.stats import LabelStats, NanPolicy, check_nan_policy
+from labeltrack.stats import LabelStats, NanPolicy, check_nan_policy, merge_stats
 from labeltrack.store import Description
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
     from labeltrack._catalog import Epoch
     from labeltrack._scan import Source
+    from labeltrack.bounds import BoundName
 
 Engine = Literal["local", "dask"]
 RECORDED: Literal["recorded"] = "recorded"
@@ -303,7 +307,7 @@ class Run:
 
     def recompute(
         self,
-        bounds: str | Iterable[str | None] | None = RECORDED,
+        bounds: BoundName | Iterable[BoundName] = RECORDED,
         label_mapping: Mapping[str, Any] | Literal["recorded"] | None = RECORDED,
         *,
         modes: str | Iterable[str] | None = None,
@@ -319,7 +323,8 @@ class Run:
         Without arguments it is that of the tracker that recorded the run, bit for bit.
 
         Args:
-            bounds: Bounds that pictures of the history show; those of the run by default.
+            bounds: Bounds that pictures of the history show; those of the run by default. For ``"iqr"``, ``"median"``
+                and ``("quantile", low, high)``, the samples of an epoch have to fit into memory.
             label_mapping: ``{display name: label value}``; other labels are passed over. None keeps every label, and
                 ``"recorded"`` is the mapping that the run was tracked with.
             modes: Modes: a name, several, ``"!name"`` for all but it, or None for all.
@@ -340,12 +345,13 @@ class Run:
             ImportError: Dask is not installed (extra ``dask``).
             KeyError: There is no such mode.
             TypeError: Labels of types that cannot be ordered among each other; or an argument of the wrong type.
-            ValueError: An unknown option, or NaN samples under ``"raise"``.
+            ValueError: An unknown option, NaN samples under ``"raise"``, or quantiles of a cluster.
 
         Warns:
             LabelTrackWarning: Rows are damaged, epochs are incomplete, or no label of the mapping occurs.
         """
-        names = self.bounds if bounds == RECORDED else tuple(bound.name for bound in resolve_all(bounds))
+        resolved = resolve_all(self.bounds if bounds == RECORDED else bounds)
+        names, fractions = tuple(bound.name for bound in resolved), needed_quantiles(resolved)
         policy = self.nan_policy if nan_policy == RECORDED else check_nan_policy(nan_policy)
         grouping = None if group is None else Grouping(group)
         given = (None if group is not None else self.label_mapping) if label_mapping == RECORDED else label_mapping
@@ -354,12 +360,19 @@ class Run:
         if engine not in ("local", "dask"):
             msg = f"engine: unknown option {engine!r}; allowed are 'local', 'dask'"
             raise ValueError(msg)
+        if engine == "dask" and fractions:
+            msg = (
+                "engine='dask' merges statistics of parts, and quantiles cannot be merged; use engine='local', or "
+                "other bounds, such as bounds='std'"
+            )
+            raise ValueError(msg)
         epochs, passed = self._to_compute(modes, incomplete=incomplete)
-        entries = [(epoch, ds_id) for epoch in epochs for ds_id in epoch.ds_ids]
         jobs = [
             [source for attempt in epoch.attempts for source in sources_of(self._catalog, attempt, ds_id)]
-            for epoch, ds_id in entries
+            for epoch in epochs
+            for ds_id in epoch.ds_ids
         ]
+        kept: list[Kept] = []
         only = mapping if grouping is None else None
         total = sum(source.rows or 0 for job in jobs for source in job)
         with Progress("Recomputing", total, "samples", wanted=progress) as bar:
@@ -370,21 +383,40 @@ class Run:
             else:
                 results = (
                     reduce_sources(
-                        self._storage, job, mapping=only, nan_policy=policy, threads=threads, on_rows=bar.advance
+                        self._storage,
+                        job,
+                        mapping=only,
+                        nan_policy=policy,
+                        threads=threads,
+                        on_rows=bar.advance,
+                        keep=kept if fractions else None,
                     )
                     for job in jobs
                 )
             history = History(metric=self.metric, label=self.label, bounds=names)
             found: list[Found] = []
-            computed: dict[tuple[str, int], dict[str, LabelStats]] = {}
-            for (epoch, ds_id), (stats, of_part) in zip(entries, results, strict=True):
-                found += of_part
-                final = stats if grouping is None else grouping.apply(stats, mapping)
-                _check(final, epoch, ds_id)
-                if len(final):
-                    computed.setdefault((epoch.mode, epoch.step), {})[ds_id] = final
-        for (mode, step), parts in computed.items():
-            history.add_all(step, parts, mode=mode)
+            for epoch in epochs:
+                computed: dict[str, LabelStats] = {}
+                of_epoch: list[Kept] = []
+                for ds_id in epoch.ds_ids:
+                    kept.clear()
+                    stats, of_part = next(results)
+                    found += of_part
+                    final = stats if grouping is None else grouping.apply(stats, mapping)
+                    _check(final, epoch, ds_id)
+                    if len(final):
+                        if fractions:
+                            samples = _samples(final, kept, grouping, mapping)
+                            final = final.with_quantiles(samples, fractions, threads=threads)
+                            of_epoch += kept
+                        computed[ds_id] = final
+                if fractions and len(computed) > 1:
+                    pooled = merge_stats(computed.values())
+                    samples = _samples(pooled, of_epoch, grouping, mapping)
+                    pooled = pooled.with_quantiles(samples, fractions, threads=threads)
+                    history.add_all(epoch.step, computed, mode=epoch.mode, pooled=pooled)
+                elif computed:
+                    history.add_all(epoch.step, computed, mode=epoch.mode)
         self._warn(found)
         self._warn_of(passed, mapping, history, total)
         return history
@@ -450,6 +482,21 @@ class Run:
         closed = _verify.repair(self._storage, self._catalog)
         self._catalog = Catalog(self._storage)
         return closed
+
+
+def _samples(
+    stats: LabelStats, kept: list[Kept], grouping: Grouping | None, mapping: LabelMapping | None
+) -> list[Samples]:
+    """Return samples with their places in statistics that were made of them."""
+    found = []
+    for one in kept:
+        rows, labels = np.arange(one.labels.shape[0]), one.labels
+        if grouping is not None:
+            rows, labels = grouping.renamed(one.labels, mapping)
+        if labels.size:
+            known, sought = common_type([stats.labels, labels])
+            found.append(Samples(one.chunks, one.space.keys(one.labels[rows]), np.searchsorted(known, sought)))
+    return found
 
 
 def _check(stats: LabelStats, epoch: Epoch, ds_id: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, get_args
 
@@ -11,10 +12,13 @@ import numpy.typing as npt
 from labeltrack import _tables, bounds
 from labeltrack._accumulate import Accumulator, Totals
 from labeltrack._labels import union
+from labeltrack._quantile import reduce_quantiles
 from labeltrack.errors import listing, missing_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from labeltrack._quantile import Samples
 
 NanPolicy = Literal["propagate", "omit", "raise"]
 
@@ -25,6 +29,15 @@ Integers = npt.NDArray[np.int64]
 
 STATISTICS = ("count", "sum", "mean", "std", "min", "max")
 """Names of the statistics, in the order of every table."""
+
+NOT_ASKED = (
+    "quantiles are computed where they are asked for, with quantiles=[...] in label_stats(), or with bounds='iqr', "
+    "'median' or ('quantile', low, high) in LabelTracker() or Run.recompute()"
+)
+MERGED = (
+    "these statistics were merged, and quantiles cannot be: compute them of all the samples together, with one tracker "
+    "or one call of label_stats()"
+)
 
 
 class LabelRow(NamedTuple):
@@ -85,6 +98,8 @@ class LabelStats:
         *,
         names: Mapping[Any, str] | None = None,
         nan_policy: NanPolicy = "propagate",
+        quantiles: Mapping[float, Floats] | None = None,
+        without: str = NOT_ASKED,
     ) -> None:
         """Wrap a sorted label array and the accumulator with its slots in the same order.
 
@@ -93,11 +108,15 @@ class LabelStats:
             accumulator: K slots; not to be changed afterwards.
             names: Display names of labels; the others are called what they are.
             nan_policy: What NaN samples do when statistics are read.
+            quantiles: By fraction, ``(K,)`` quantiles of the samples, NaN left out.
+            without: Why there are no others, in words.
         """
         self._labels = labels
         self._accumulator = accumulator
         self._names = dict(names or {})
         self._nan_policy = check_nan_policy(nan_policy)
+        self._quantiles = dict(quantiles or {})
+        self._without = without
 
     # -- columns ------------------------------------------------------------------------------------------
 
@@ -169,6 +188,77 @@ class LabelStats:
         """``(K,)`` int64 number of NaN samples, whatever the policy."""
         return _frozen(self._accumulator.nonfinite[:, 0].copy())
 
+    @property
+    def quantiles(self) -> tuple[float, ...]:
+        """Fractions of the quantiles that were computed, ascending."""
+        return tuple(self._quantiles)
+
+    def quantile(self, fraction: float) -> Floats:
+        """Return a quantile of every label, as `numpy.quantile` computes it of the samples as float64, bit for bit.
+
+        Args:
+            fraction: From 0 to 1; one of `quantiles`.
+
+        Returns:
+            ``(K,)`` float64, interpolated linearly between samples. NaN where a label has NaN samples under
+            ``"propagate"``; and, as with numpy, between infinite samples of one sign.
+
+        Raises:
+            ValueError: It was not computed; the message says why, and what to do.
+
+        Example:
+            >>> import labeltrack as lt
+            >>> lt.label_stats([0, 0, 1], [1.0, 2.0, 5.0], quantiles=[0.5]).quantile(0.5)
+            array([1.5, 5. ])
+        """
+        found = self._quantiles.get(fraction)
+        if found is None:
+            there = f"there are {listing(self.quantiles)}; " if self._quantiles else ""
+            msg = f"there is no quantile {fraction!r}: {there}{self._without}"
+            raise ValueError(msg)
+        self.check_finite()
+        if self._nan_policy == "propagate" and self.nan_count.any():
+            found = np.where(self.nan_count > 0, np.nan, found)
+        return _frozen(found)
+
+    @property
+    def median(self) -> Floats:
+        """``(K,)`` float64 median, if it was computed; see `quantile`."""
+        return self.quantile(0.5)
+
+    def with_quantiles(
+        self, parts: Sequence[Samples], fractions: Sequence[float], *, threads: int | None = None
+    ) -> LabelStats:
+        """Return the same statistics with quantiles.
+
+        Args:
+            parts: All the samples that the statistics are of; slots are places of labels.
+            fractions: From 0 to 1, ascending.
+            threads: How many threads share the work; None chooses by the number of samples.
+        """
+        _, up, down = self._accumulator.nonfinite.T
+        counts = self._accumulator.totals().count + up + down
+        found = reduce_quantiles(parts, counts, fractions, threads=threads)
+        return self._like(quantiles=dict(zip(fractions, found, strict=True)))
+
+    def without_quantiles(self, why: str) -> LabelStats:
+        """Return the same statistics without quantiles.
+
+        Args:
+            why: In words: what is said if somebody asks for them.
+        """
+        return self._like(quantiles={}, without=why)
+
+    def _like(self, **different: Any) -> LabelStats:
+        """Return the same statistics, but for some arguments."""
+        same = {
+            "names": self._names,
+            "nan_policy": self._nan_policy,
+            "quantiles": self._quantiles,
+            "without": self._without,
+        }
+        return LabelStats(self._labels, self._accumulator, **{**same, **different})
+
     @cached_property
     def _totals(self) -> Totals:
         """Every statistic with the policy applied."""
@@ -230,23 +320,24 @@ class LabelStats:
         Raises:
             ValueError: An unknown policy.
         """
-        return LabelStats(self._labels, self._accumulator, names=self._names, nan_policy=nan_policy)
+        return self._like(nan_policy=nan_policy)
 
     # -- reading ------------------------------------------------------------------------------------------
 
-    def bounds(self, bound: str | None = "std") -> bounds.Band:
+    def bounds(self, bound: bounds.BoundName = "std") -> bounds.Band:
         """Return the band of every label.
 
         Args:
             bound: ``"std"`` (mean ∓ std), ``"range"`` (min, max), ``"sem"`` (mean ∓ `sem`), ``"ci95"`` (the mean's
                 interval of 95 % confidence by Student's t with ``count - 1`` degrees of freedom; NaN where `count` is
-                1) or None (the mean thrice).
+                1) or None (the mean thrice). Around the median: ``"iqr"`` (the quartiles), ``("quantile", low, high)``
+                and ``"median"`` (the median thrice).
 
         Returns:
             ``(low, centre, high)``, each ``(K,)`` float64.
 
         Raises:
-            ValueError: There is no such bound.
+            ValueError: There is no such bound, or its quantiles were not computed; see `quantile`.
         """
         return bounds.resolve(bound).band(self)
 
@@ -322,7 +413,7 @@ class LabelStats:
         """Return the places of the labels, ranked; NaN comes first, ties are in order of labels.
 
         Args:
-            by: A statistic: count, sum, mean, std, min or max.
+            by: A statistic: count, sum, mean, std, min or max; or a quantile, see `column`.
             descending: Whether the largest comes first.
 
         Raises:
@@ -335,18 +426,31 @@ class LabelStats:
     def column(self, statistic: str) -> Array:
         """Return one statistic of every label by name.
 
+        Args:
+            statistic: count, sum, mean, std, min or max; median, or another quantile that was computed, as ``"q0.25"``.
+
         Raises:
             ValueError: There is no such statistic.
         """
-        if statistic not in STATISTICS:
-            msg = f"unknown statistic {statistic!r}; there are {listing(STATISTICS)}"
+        if statistic in STATISTICS:
+            return cast("Array", getattr(self, statistic))
+        try:
+            fraction = 0.5 if statistic == "median" else float(statistic.removeprefix("q"))
+        except ValueError:
+            fraction = math.nan
+        if statistic != "median" and (math.isnan(fraction) or not statistic.startswith("q")):
+            msg = f"unknown statistic {statistic!r}; there are {listing((*STATISTICS, 'median', *self._named()))}"
             raise ValueError(msg)
-        return cast("Array", getattr(self, statistic))
+        return self.quantile(fraction)
+
+    def _named(self) -> dict[str, float]:
+        """Return the quantiles there are, by the names of their columns."""
+        return {f"q{fraction!r}": fraction for fraction in self._quantiles}
 
     def columns(self) -> dict[str, Array]:
-        """Return label, name and every statistic as a dict of ``(K,)`` arrays."""
+        """Return label, name and every statistic as a dict of ``(K,)`` arrays; quantiles are called as ``"q0.25"``."""
         head: dict[str, Array] = {"label": self.labels, "name": self.names}
-        return head | {name: self.column(name) for name in STATISTICS}
+        return head | {name: self.column(name) for name in (*STATISTICS, *self._named())}
 
     # -- merging ------------------------------------------------------------------------------------------
 
@@ -357,7 +461,8 @@ class LabelStats:
             other: May have other labels.
 
         Returns:
-            A new object, bit for bit what one pass over all the samples gives. Its policy is this one's.
+            A new object, bit for bit what one pass over all the samples gives, but without quantiles, which cannot be
+            merged. Its policy is this one's.
 
         Raises:
             TypeError: `other` is no LabelStats, or its labels cannot be ordered among these.
@@ -379,7 +484,7 @@ class LabelStats:
         accumulator = Accumulator(labels.shape[0])
         accumulator.merge(self._accumulator.take(rows), slots)
         accumulator.release()
-        return LabelStats(labels, accumulator, names=names, nan_policy=self._nan_policy)
+        return LabelStats(labels, accumulator, names=names, nan_policy=self._nan_policy, without=_why([self]))
 
     # -- looks --------------------------------------------------------------------------------------------
 
@@ -419,6 +524,8 @@ class LabelStats:
             "names": dict(self._names),
             "nan_policy": self._nan_policy,
             "accumulator": self._accumulator.__getstate__(),
+            "quantiles": {fraction: column.copy() for fraction, column in self._quantiles.items()},
+            "without": self._without,
         }
 
     @classmethod
@@ -431,6 +538,8 @@ class LabelStats:
             accumulator,
             names=state["names"],
             nan_policy=check_nan_policy(state["nan_policy"]),
+            quantiles={fraction: np.array(column) for fraction, column in state.get("quantiles", {}).items()},
+            without=state.get("without", NOT_ASKED),
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -450,7 +559,7 @@ def merge_stats(parts: Iterable[LabelStats]) -> LabelStats:
 
     Returns:
         A new object sharing no memory with the parts, bit for bit what one pass over all their samples gives,
-        in whatever order they come.
+        in whatever order they come. It has no quantiles, which cannot be merged.
 
     Raises:
         TypeError: A part is no LabelStats, or labels cannot be ordered among each other.
@@ -484,7 +593,14 @@ def merge_stats(parts: Iterable[LabelStats]) -> LabelStats:
     for part, places in zip(given, slots, strict=True):
         accumulator.merge(part._accumulator, places)  # noqa: SLF001
     accumulator.release()
-    return LabelStats(labels, accumulator, names=names, nan_policy=given[0].nan_policy)
+    return LabelStats(labels, accumulator, names=names, nan_policy=given[0].nan_policy, without=_why(given))
+
+
+def _why(parts: Iterable[LabelStats]) -> str:
+    """Return why what is made of others has no quantiles: nobody asked, one of them has none, or they are merged."""
+    reasons = [MERGED if part._quantiles else part._without for part in parts]  # noqa: SLF001 (of this module's own class)
+    special = [reason for reason in reasons if reason not in (NOT_ASKED, MERGED)]
+    return special[0] if special else MERGED if MERGED in reasons else NOT_ASKED
 
 
 def _frozen(array: npt.NDArray[_T]) -> npt.NDArray[_T]:

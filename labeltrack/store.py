@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from labeltrack._storage import Storage
+    from labeltrack.bounds import BoundName
 
 FORMAT, VERSION = "labeltrack run", 1
 DESCRIPTION = "run.json"
@@ -63,7 +64,7 @@ class Description:
     metric: str
     label: str
     label_mapping: Mapping[str, Any] | None = None
-    bounds: tuple[str | None, ...] = ("std",)
+    bounds: tuple[BoundName, ...] = ("std",)
     nan_policy: str = "propagate"
     dtypes: tuple[tuple[str, str], ...] = ()
     labeltrack: str = ""

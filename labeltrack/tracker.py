@@ -24,12 +24,14 @@ from labeltrack._labels import (
     integer_keys,
     label_array,
     label_kind,
+    union,
 )
+from labeltrack._quantile import Samples
 from labeltrack._reduce import reduce_chunks
 from labeltrack._select import Selection
 from labeltrack._streams import WHOLE, Stream, whole_numbers
 from labeltrack._version import __version__
-from labeltrack.bounds import resolve_all
+from labeltrack.bounds import needed_quantiles, resolve_all
 from labeltrack.errors import LabelTrackWarning, missing_key
 from labeltrack.functional import warn_nothing_mapped
 from labeltrack.history import History, check_step
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     import os
     from typing import Self
 
+    from labeltrack.bounds import BoundName
     from labeltrack.recorder import Lane, Recorder
 
 Array = npt.NDArray[Any]
@@ -62,7 +65,8 @@ class LabelTracker:
         label: Name of the label, such as its key in a batch.
         metric: Name of the metric.
         label_mapping: ``{display name: label value}``; other labels are passed over. None tracks every label.
-        bounds: Bands that pictures show: None, ``"std"``, ``"range"``, ``"sem"``, ``"ci95"``, or an iterable of these.
+        bounds: Bands that pictures show: None, ``"std"``, ``"range"``, ``"sem"``, ``"ci95"``, or, around the median,
+            ``"iqr"``, ``("quantile", low, high)`` and ``"median"``; or an iterable of these.
         mode: Modes to track: None for all, a name, several, or ``"!name"`` for all but it. Updates in other modes
             are ignored.
         ds_id: Dataset ids to track, likewise.
@@ -70,7 +74,7 @@ class LabelTracker:
         nan_policy: What NaN samples do: ``"propagate"`` into the statistics of their label, ``"omit"``, or
             ``"raise"`` at the end of the epoch.
         max_buffer_bytes: Memory for samples. When it is full, they are folded into running statistics, which
-            changes no bit of the result.
+            changes no bit of the result, except that there are no quantiles then.
         record_to: Folder to save every sample in as it comes (or a `labeltrack.Recording`, which has more options),
             for `labeltrack.open_run`. If there is a recorded run in it, that run goes on. A thread in the background
             writes; training waits for it only when `max_buffer_bytes` of samples are still to be written. When
@@ -101,7 +105,7 @@ class LabelTracker:
         label: str,
         metric: str,
         label_mapping: Mapping[str, Any] | None = None,
-        bounds: str | Iterable[str | None] | None = "std",
+        bounds: BoundName | Iterable[BoundName] = "std",
         mode: str | Iterable[str] | None = None,
         ds_id: str | Iterable[str] | None = None,
         outputs: str | None = None,
@@ -113,7 +117,9 @@ class LabelTracker:
         self.label = _check_name("label", label)
         self.metric = _check_name("metric", metric)
         self.label_mapping = None if label_mapping is None else dict(label_mapping)
-        self.bounds = tuple(bound.name for bound in resolve_all(bounds))
+        resolved = resolve_all(bounds)
+        self.bounds = tuple(bound.name for bound in resolved)
+        self._fractions = needed_quantiles(resolved)
         # Iterators are read once, here: the arguments are kept for pickling.
         self.mode = list(mode) if isinstance(mode, Iterable) and not isinstance(mode, str) else mode
         self.ds_id = list(ds_id) if isinstance(ds_id, Iterable) and not isinstance(ds_id, str) else ds_id
@@ -129,6 +135,7 @@ class LabelTracker:
         self._warned = False
         self._unmapped: dict[Any, None] = {}  # some labels of folded samples of which none was mapped
         self.record_to = record_to
+        self._folding_told = False
         self._told = ""  # the failure of the recorder that there was a warning about
         self._recorder: Recorder | None = None
         if record_to is not None:
@@ -272,11 +279,27 @@ class LabelTracker:
             stream.lane(*chunks[0]).result()  # it is the caller's memory
         stats = self._reduce(chunks, kind)
         self._reduced(stream, chunks, stats)
-        stream.folded = stats if stream.folded is None else merge_stats([stream.folded.under(self.nan_policy), stats])
+        if stream.folded is not None:
+            stats = merge_stats([stream.folded.under(self.nan_policy), stats])
+        stream.folded = self._without_quantiles(stats)
+
+    def _without_quantiles(self, stats: LabelStats) -> LabelStats:
+        """Return statistics of samples that are given up; warn, once, if there should have been quantiles."""
+        if not self._fractions:
+            return stats
+        why = (
+            f"max_buffer_bytes={self.max_buffer_bytes:,} was full, samples were folded into sums, and quantiles take "
+            "the samples themselves. Raise max_buffer_bytes to what an epoch takes; or record the run with record_to= "
+            "and compute them with labeltrack.open_run(...).recompute()"
+        )
+        if not self._folding_told:
+            self._folding_told = True
+            warnings.warn(f"no quantiles of this epoch: {why}", LabelTrackWarning, stacklevel=_outside())
+        return stats.without_quantiles(why)
 
     def _fold(self, stream: Stream) -> None:
         if len(stream.buffer):
-            stats = self._stats(stream)
+            stats = self._without_quantiles(self._stats(stream, quantiles=False))
             if not len(stats):
                 self._unmapped.update(dict.fromkeys(self._occurred([stream])))
             stream.buffer.hand_on()
@@ -310,13 +333,15 @@ class LabelTracker:
             part.check_finite()
         if not stats:
             return self._reduce([], INTEGER)
-        pooled = merge_stats(stats.values()) if len(stats) > 1 else next(iter(stats.values()))
+        pooled = self._pooled(list(streams.values()), list(stats.values()))
         if not len(pooled) and self._mapping is not None and not self._warned:
             self._warned = True
             occurred = dict.fromkeys([*self._unmapped, *self._occurred(streams.values())])
             warn_nothing_mapped(self._mapping, list(occurred), stacklevel=2)
         entries = {ds_id: part for ds_id, part in stats.items() if len(part)}
-        self.history.add_all(step, entries, mode=mode, replace=replace)
+        self.history.add_all(
+            step, entries, mode=mode, replace=replace, pooled=pooled if pooled.quantiles and len(entries) > 1 else None
+        )
         recorder = self._recorder
         if recorder is not None:
             for stream in streams.values():
@@ -382,7 +407,22 @@ class LabelTracker:
         """End the recording; see `close`."""
         self.close()
 
-    def _stats(self, stream: Stream) -> LabelStats:
+    def _pooled(self, streams: list[Stream], stats: list[LabelStats]) -> LabelStats:
+        """Return the statistics of several streams together."""
+        if len(stats) == 1:
+            return stats[0]
+        pooled = merge_stats(stats)
+        if not self._fractions or any(stream.folded is not None for stream in streams):
+            return pooled
+        filled = [(stream, part.labels) for stream, part in zip(streams, stats, strict=True) if len(part)]
+        slots = union([labels for _, labels in filled])[1] if filled else []
+        samples = [
+            Samples(stream.buffer.filled(), self._space(stream.kind).keys(labels), places)
+            for (stream, labels), places in zip(filled, slots, strict=True)
+        ]
+        return pooled.with_quantiles(samples, self._fractions)
+
+    def _stats(self, stream: Stream, *, quantiles: bool = True) -> LabelStats:
         """Return the statistics of a stream so far."""
         before = None if stream.folded is None else stream.folded.under(self.nan_policy)
         if not len(stream.buffer) and before is not None:
@@ -390,7 +430,12 @@ class LabelTracker:
         chunks = stream.buffer.filled()
         fresh = self._reduce(chunks, stream.kind)
         self._reduced(stream, chunks, fresh)
-        return fresh if before is None else merge_stats([before, fresh])
+        if before is not None:
+            return merge_stats([before, fresh])
+        if not quantiles or not self._fractions:
+            return fresh
+        keys = self._space(stream.kind).keys(fresh.labels)
+        return fresh.with_quantiles([Samples(chunks, keys, np.arange(len(fresh)))], self._fractions)
 
     def _space(self, kind: str) -> Keyspace:
         """Return the way back from keys of a kind to labels."""

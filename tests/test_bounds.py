@@ -8,7 +8,7 @@ import scipy.stats
 from exact import expected_by_label
 
 import labeltrack as lt
-from labeltrack.bounds import BOUNDS, resolve, resolve_all
+from labeltrack.bounds import BOUNDS, needed_quantiles, resolve, resolve_all
 
 LABELS = [0, 1, 0, 1, 1, 2]
 VALUES = [0.5, 2.0, 1.5, 8.0, -1.0, 4.0]
@@ -79,6 +79,56 @@ def test_bounds_are_a_name_or_several_without_repeats(given, names):
 @pytest.mark.parametrize("given", ["sdt", ["std", "sdt"], 3, [["std"]], np.array([1])])
 def test_an_unknown_bound_is_refused_with_those_there_are(given):
     with pytest.raises(ValueError, match=r"bounds: unknown option .*allowed are None, 'std', 'range', 'sem', 'ci95'"):
+        resolve_all(given)
+
+
+def test_bands_of_quantiles_are_numpys():
+    rng = np.random.default_rng(0)
+    labels, values = rng.integers(0, 5, 2000), rng.normal(size=2000)
+    stats = lt.label_stats(labels, values, quantiles=[0.05, 0.25, 0.5, 0.75, 0.95])
+    for name, fractions in {
+        "median": (0.5, 0.5, 0.5),
+        "iqr": (0.25, 0.5, 0.75),
+        ("quantile", 0.05, 0.95): (0.05, 0.5, 0.95),
+    }.items():
+        wanted = np.array([np.quantile(values[labels == k], fractions) for k in range(5)])
+        np.testing.assert_array_equal(np.array(stats.bounds(name)).T, wanted)
+    np.testing.assert_array_equal(stats.median, stats.bounds("median")[1])
+
+
+def test_bounds_of_quantiles_say_what_they_take_and_what_they_are():
+    found = resolve_all(["std", "iqr", "median", ("quantile", 0.05, 0.5), ["quantile", 0, 1]])
+    assert [bound.name for bound in found[3:]] == [("quantile", 0.05, 0.5), ("quantile", 0.0, 1.0)]
+    assert needed_quantiles(found) == (0.0, 0.05, 0.25, 0.5, 0.75, 1.0)
+    assert [bound.text for bound in found] == ["std", "iqr", "median", "quantile_0.05_0.5", "quantile_0.0_1.0"]
+    assert [bound.wide for bound in found] == [True, True, False, True, True]
+    assert resolve(None).text == "none"
+    assert found[3].description == "median, from the 5 % to the 50 % quantile"
+    assert [bound.graph_key("ce") for bound in found[1:4]] == [
+        "ce ($Q_1, Q_2, Q_3$)",
+        "ce (median)",
+        "ce ($Q_{5\\%}, Q_{50\\%}, Q_{50\\%}$)",
+    ]
+    assert [bound.name for bound in resolve_all(("quantile", 0.1, 0.9))] == [("quantile", 0.1, 0.9)]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("quantile",),
+        ("quantile", 0.5),
+        ("quantile", 0.9, 0.1),
+        ("quantile", 0.5, 0.5),
+        ("quantile", -0.1, 0.5),
+        ("quantile", 5, 95),
+        ("quantile", 0.1, float("nan")),
+        ("quantile", 0.1, 0.5, 0.9),
+        ("quantile", "a", "b"),
+        [("quantile", None, 0.5)],
+    ],
+)
+def test_a_band_of_quantiles_that_is_none_is_explained(given):
+    with pytest.raises(ValueError, match=r"is no band; give the two quantiles.*such as \('quantile', 0.05, 0.95\)"):
         resolve_all(given)
 
 

@@ -101,6 +101,28 @@ def test_recompute_writes_files(recorded, tmp_path, ending):
     assert [file.name for file in tmp_path.iterdir()] == [out.name]
 
 
+def test_quantiles_are_columns(recorded):
+    path, history = recorded
+    options = ("--bounds", "quantile:0.1:0.9", "--bounds", "median", "--mode", "train")
+    rows = json.loads(done("recompute", path, *options, "--json"))
+    assert len(rows) == sum(len(stats) for (mode, _, _), stats in history.items() if mode == "train")
+    for row in rows:
+        assert row["quantile_0.1_0.9_low"] == row["q0.1"] <= row["q0.5"] <= row["q0.9"] == row["quantile_0.1_0.9_high"]
+        assert row["median_low"] == row["q0.5"] == row["median_high"]
+        assert row["min"] <= row["q0.1"]
+
+
+def test_labels_are_ranked_by_their_median(recorded):
+    path, history = recorded
+    rows = json.loads(done("worst", path, "--by", "median", "-k", "2", "--mode", "train", "--json"))
+    step = max(history.steps("train"))
+    wanted = lt.open_run(path).recompute(bounds="median", progress=False).at(step, "train")
+    best = sorted(wanted.median.tolist(), reverse=True)[:2]
+    assert [row["median"] for row in rows] == best
+    text = done("worst", path, "--by", "median", "-k", "2", "--mode", "train")
+    assert "median" in text.split("\n")[2] + text.split("\n")[1] + text.split("\n")[3]
+
+
 def test_mapping_groups_and_modes(recorded, tmp_path):
     path, history = recorded
     (tmp_path / "map.json").write_text('{"three": 3, "CAT": 0}')
@@ -190,6 +212,11 @@ def test_worst(recorded):
         (["recompute", "{run}", "-o", "{tmp}/x.txt"], r"must end in \.parquet, \.csv, \.json"),
         (["recompute", "{run}", "-o", "{tmp}/no/x.csv"], "cannot write .*x.csv: No such file or directory"),
         (["recompute", "{run}", "--bounds", "all"], "unknown option 'all'; allowed are"),
+        (["recompute", "{run}", "--bounds", "quantile:0.9:0.1"], "is no band; give the two quantiles"),
+        (
+            ["recompute", "{run}", "--bounds", "iqr", "--engine", "dask"],
+            "quantiles cannot be merged; use",
+        ),
         (["recompute", "{run}", "--engine", "spark"], "'local', 'dask'"),
         (["recompute", "{run}", "--scheduler", "tcp://x:1"], "--scheduler is for --engine dask"),
         (["recompute", "{run}", "--mode", "trian"], "no recorded mode"),
@@ -202,7 +229,7 @@ def test_worst(recorded):
         (["plot", "{run}", "-o", "{tmp}/x.png", "--label", "cow"], "no label in modes .*: 'cow'. There are"),
         (["export", "{run}", "-o", "{tmp}/x.json"], r"must end in \.parquet, \.csv"),
         (["export", "{run}", "-o", "{tmp}/x.csv", "--epoch", "9"], "no recorded epoch 9"),
-        (["worst", "{run}", "--by", "median"], "unknown statistic 'median'"),
+        (["worst", "{run}", "--by", "variance"], "unknown statistic 'variance'"),
         (["worst", "{run}", "-k", "0"], "k must be at least 1"),
         (["worst", "{run}", "--epoch", "9"], "no step in mode 'eval': 9"),
         (["verify", "nonsense://x"], "Protocol not known"),

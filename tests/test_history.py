@@ -71,7 +71,7 @@ def test_a_series_is_found_by_display_name():
     ("arguments", "error", "message"),
     [
         ((7,), KeyError, "no label in mode 'train': 7. Did you mean 5"),
-        ((0, "median"), ValueError, "unknown statistic 'median'"),
+        ((0, "variance"), ValueError, "unknown statistic 'variance'"),
         ((0, "mean", "test"), KeyError, "no mode 'test'"),
         ((0, "mean", "train", "z"), KeyError, "no ds_id in mode 'train': 'z'"),
     ],

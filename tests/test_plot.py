@@ -27,12 +27,12 @@ BASELINE = Path(__file__).parent / "baseline"
 ANIMALS = ["cat", "dog", "horse", "frog", "deer", "bird", "ship", "truck", "plane", "car"]
 
 
-def history_of(samples, *, names=None, **kwargs):
+def history_of(samples, *, names=None, quantiles=(), **kwargs):
     """Build a history from ``{mode: {step: (labels, values)}}``."""
     history = lt.History(metric="loss", label="class", **kwargs)
     for mode, steps in samples.items():
         for step, (labels, values) in steps.items():
-            history.add(step, lt.label_stats(labels, values, label_mapping=names), mode=mode)
+            history.add(step, lt.label_stats(labels, values, label_mapping=names, quantiles=quantiles), mode=mode)
     return history
 
 
@@ -236,6 +236,52 @@ def test_heatmaps_show_the_means_and_half_the_bands():
     assert maps[:2] == [[[2.25, 3.25], [2.5, 1.25]], [[2.5, 5.25], [2.5, 1.25]]]  # label 1 is worst in eval
     assert maps[2:4] == [pytest.approx(np.array([std[mode, 1], std[mode, 0]]), rel=1e-14) for mode in ("train", "eval")]
     assert maps[4:] == [[[0.25, 0.25], [1.5, 0.75]], [[1.5, 0.75], [0.5, 0.25]]]
+
+
+def quartiles(mode, label):
+    own = [np.array(values)[np.array(labels) == label] for labels, values in SAMPLES[mode].values()]
+    return np.array([np.quantile(some, [0.25, 0.5, 0.75]) for some in own])
+
+
+@pytest.mark.parametrize("form", ["lines", "multiples"])
+def test_quartiles_lie_around_the_median(form):
+    history = history_of(SAMPLES, quantiles=[0.25, 0.5, 0.75])
+    figure = plot_history(history, bounds=["iqr", "median"], form=form, modes="eval")
+    panels = [(axes, label) for axes in figure.axes[:1] for label in (0, 1)]
+    if form == "multiples":
+        panels = list(zip(figure.axes, (1, 0), strict=False))
+    for place, (axes, label) in enumerate(panels):
+        wanted = quartiles("eval", label)
+        band = polygons(axes)[place if form == "lines" else 0]
+        corners = band.get_paths()[0].vertices
+        for step, (low, _, high) in zip((1, 3), wanted, strict=True):
+            heights = corners[corners[:, 0] == step][:, 1]
+            assert (heights.min(), heights.max()) == (low, high)
+        lines = [line.get_xydata().tolist() for line in drawn_lines(axes)]
+        assert [[1.0, wanted[0, 1]], [3.0, wanted[1, 1]]] in lines
+    if form == "multiples":  # the courses behind a panel are what the panel shows
+        (behind,) = [artist for artist in figure.axes[0].collections if isinstance(artist, LineCollection)]
+        shown = {tuple(segment[:, 1].tolist()) for segment in behind.get_segments()}
+        assert shown == {tuple(quartiles("eval", label)[:, 1].tolist()) for label in (0, 1)}
+
+
+def test_a_heatmap_shows_medians_and_half_the_distance_of_quantiles():
+    history = history_of(SAMPLES, quantiles=[0.25, 0.5, 0.75])
+    figure = plot_history(history, form="heatmap", bounds=["median", ("quantile", 0.25, 0.75)], modes="eval")
+    maps = [axes.images[0].get_array().tolist() for axes in heatmaps(figure)]
+    worst_first = [quartiles("eval", label) for label in (1, 0)]
+    assert maps[1] == [quantiles[:, 1].tolist() for quantiles in worst_first]
+    assert maps[2] == [((quantiles[:, 2] - quantiles[:, 0]) / 2).tolist() for quantiles in worst_first]
+    assert [title.split("\n")[1] for title in titles(figure)[:3]] == [
+        "mean",
+        "median",
+        "quantile 0.25 0.75, half the band",
+    ]
+
+
+def test_quantiles_that_were_not_computed_are_explained():
+    with pytest.raises(ValueError, match=r"no quantile 0\.25: quantiles are computed where they are asked for"):
+        plot_history(history_of(SAMPLES), bounds="iqr")
 
 
 def test_a_heatmap_has_one_scale_for_all_modes():

@@ -74,9 +74,19 @@ def test_any_statistic_can_rank(by: str, first: str) -> None:
     assert ("sum" in [str(column.header) for column in table.columns]) == (by == "sum")
 
 
+def test_a_quantile_can_rank_and_has_a_column_of_its_own() -> None:
+    labels, values = ["a", "b", "b", "b"], [5.0, 0.0, 6.0, 7.0]
+    stats, other = (lt.label_stats(labels, some, quantiles=[0.5]) for some in (values, [1.0, 2.0, 3.0, 4.0]))
+    table = report.stats_table(stats, by="median", compare={"before": other})
+    worst, second, total = rows(table)
+    assert (worst[1], worst[-2:], second[0], second[-2:]) == ("b", ["6.000", "3.000"], "a", ["5.000", "1.000"])
+    assert [str(column.header) for column in table.columns][-2:] == ["median", "before\nmedian"]
+    assert total == ["all", "4", "4.500", "3.109", "0.000", "7.000"]  # the median of all is not known
+
+
 def test_an_unknown_statistic_is_refused_with_a_list_of_those_there_are() -> None:
-    with pytest.raises(ValueError, match=r"unknown statistic 'median'.*'mean'"):
-        report.stats_table(stats_of(a=[1.0]), by="median")
+    with pytest.raises(ValueError, match=r"unknown statistic 'variance'.*'mean'"):
+        report.stats_table(stats_of(a=[1.0]), by="variance")
 
 
 def test_the_last_row_is_of_all_samples_together() -> None:

@@ -110,6 +110,47 @@ def test_another_mapping_other_bounds_and_modes(run):
         opened.recompute(label_mapping={"x": 77}, progress=False)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_quantiles_are_those_of_the_live_run(threads, tmp_path):
+    bounds = ["std", "iqr", ("quantile", 0.05, 0.95)]
+    tracker = recorded(tmp_path / "run", bounds=bounds)
+    opened = lt.open_run(tmp_path / "run")
+    assert list(opened.bounds) == bounds
+    history = opened.recompute(threads=threads, progress=False)
+    assert same(history, tracker.history)
+    for mode in ("train", "eval"):
+        for bound in bounds:
+            for found, wanted in zip(
+                history.at(2, mode).bounds(bound), tracker.history.at(2, mode).bounds(bound), strict=True
+            ):
+                assert found.tobytes() == wanted.tobytes()
+    assert opened.recompute(bounds="std", progress=False).at(1).quantiles == ()
+
+
+def test_quantiles_of_groups_and_mappings(run):
+    path, _ = run
+    opened = lt.open_run(path)
+    labels = np.concatenate([batch(400, seed=10 + i)[0] for i in range(4)])
+    values = np.concatenate([batch(400, seed=10 + i)[1] for i in range(4)]).astype(np.float64)
+    history = opened.recompute(
+        modes="train", bounds="median", group=lambda label: label % 2 if label < 8 else None, progress=False
+    )
+    found = history.at(1).median
+    assert found.tolist() == [np.median(values[(labels % 2 == k) & (labels < 8)]) for k in (0, 1)]
+    mapped = opened.recompute(modes="train", bounds="median", label_mapping={"four": 4, "no": 77}, progress=False)
+    assert mapped.at(1).median.tolist() == [np.median(values[labels == 4])]
+    words = opened.recompute(
+        modes="eval", bounds="median", group={"cat": "pet", "dog": "pet", "eel": "fish"}, progress=False
+    )
+    assert words.at(1, "eval").median.tolist() == [5.0, np.median([1.0, 2.0, 3.0, 4.0])]
+    assert words.at(1, "eval", "b").median.tolist() == [5.0, 4.0]
+
+
+def test_quantiles_of_a_cluster_are_refused(run):
+    with pytest.raises(ValueError, match="quantiles cannot be merged; use engine='local', or other bounds"):
+        lt.open_run(run[0]).recompute(engine="dask", bounds="iqr")
+
+
 def test_a_mapping_that_was_tracked_with_is_the_default_and_all_rows_are_there(tmp_path):
     tracker = recorded(tmp_path / "run", label_mapping={"three": 3, "cat": "cat"})
     opened = lt.open_run(tmp_path / "run")

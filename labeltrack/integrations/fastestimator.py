@@ -36,8 +36,17 @@ if TYPE_CHECKING:
 
     from fastestimator.util.data import Data
 
+
 # Of the keys in a summary, and so of the lines in a graph: the original's, with those that it does not have in between.
-_ORDER = ("std", "range", "sem", "ci95", None).index
+_ORDER = ("std", "range", "sem", "ci95", "median", "iqr")
+
+
+def _place(bound: labeltrack.bounds.BoundName) -> tuple[int, str]:
+    """Return where a bound stands among others in the summaries; None is the last."""
+    at = _ORDER.index(bound) if isinstance(bound, str) else len(_ORDER) + (bound is None)
+    return at, str(bound)
+
+
 FIRST_LOOK = 1 << 10  # samples in which to look for labels that are new
 
 
@@ -54,7 +63,8 @@ class LabelTracker(Trace):
             every label.
         bounds: What to draw around the mean: None for nothing, ``"std"`` for one standard deviation, ``"range"``
             for smallest and largest sample, ``"sem"`` and ``"ci95"`` for standard error and confidence interval of the
-            mean, or several of these, a graph each.
+            mean; or around the median ``"iqr"`` for the quartiles and ``("quantile", low, high)``; or several of these,
+            a graph each.
         mode: Modes to run in: ``"train"``, ``"eval"``, ``"test"``, ``"infer"``, several of these, ``"!train"`` for
             all but it, or None for all.
         ds_id: Dataset ids to run for: one, several, ``"!a"`` for all but it, or None for all.
@@ -89,7 +99,7 @@ class LabelTracker(Trace):
         label: str,
         metric: str,
         label_mapping: Mapping[str, Any] | None = None,
-        bounds: str | Iterable[str | None] | None = "std",
+        bounds: labeltrack.bounds.BoundName | Iterable[labeltrack.bounds.BoundName] = "std",
         mode: str | Iterable[str] | None = "eval",
         ds_id: str | Iterable[str] | None = None,
         outputs: str | None = None,
@@ -132,7 +142,7 @@ class LabelTracker(Trace):
         return None if mapping is None else {label: name for name, label in mapping.items()}
 
     @property
-    def bounds(self) -> set[str | None]:
+    def bounds(self) -> set[labeltrack.bounds.BoundName]:
         """Names of the bounds."""
         return set(self._tracker.bounds)
 
@@ -211,7 +221,7 @@ class LabelTracker(Trace):
             if name not in self.label_summaries:
                 self.label_summaries[name] = Summary(name)
             histories[label] = self.label_summaries[name].history[mode]
-        for bound in sorted(self._tracker.bounds, key=_ORDER):
+        for bound in sorted(self._tracker.bounds, key=_place):
             key = labeltrack.bounds.resolve(bound).graph_key(self.metric_key) + suffix
             low, centre, high = (column.tolist() for column in stats.bounds(bound))
             for i, label in enumerate(labels):

@@ -1,0 +1,240 @@
+"""Exact quantiles a label, from samples: memory, threads, and the way from keys to groups."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltrack._compiled import read_only
+from labeltrack._reduce import Hash
+from labeltrack._threads import default_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from types import ModuleType
+
+Array = npt.NDArray[Any]
+Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Share = list[tuple[int, int, int]]
+
+_BLOCK = 1 << 15  # samples encoded at a time
+_SMALL_SPAN, _LARGEST_SPAN = 1 << 16, 1 << 26  # slots of a table; 256 MiB
+_RANGES_A_THREAD = 4  # so that threads end at about the same time, however the samples lie
+
+
+class Samples(NamedTuple):
+    """Samples of one keyspace.
+
+    Attributes:
+        chunks: Pairs of ``(N,)`` keys (uint8, int32, int64) and ``(N,)`` samples (float32, float64).
+        keys: ``(M,)`` int64, the keys that count, without repeats; others are passed over.
+        slots: ``(M,)`` int64, the slot of each.
+    """
+
+    chunks: Sequence[tuple[Array, Array]]
+    keys: Integers
+    slots: Integers
+
+
+@cache
+def _kernels() -> ModuleType:
+    """Return the module of kernels, compiled for those alone who want quantiles."""
+    from labeltrack import _quantile_kernels  # noqa: PLC0415 (on first use)
+
+    return _quantile_kernels
+
+
+def check_fractions(fractions: Iterable[Any]) -> tuple[float, ...]:
+    """Return fractions ascending, each once.
+
+    Raises:
+        TypeError: Not an iterable of numbers.
+        ValueError: One is not from 0 to 1.
+    """
+    try:
+        found = sorted({float(fraction) for fraction in fractions})
+    except (TypeError, ValueError):
+        msg = f"quantiles must be an iterable of numbers from 0 to 1, such as [0.25, 0.75], got {fractions!r}"
+        raise TypeError(msg) from None
+    for fraction in found:
+        if not 0.0 <= fraction <= 1.0:
+            msg = f"quantiles must be numbers from 0 to 1, got {fraction!r}"
+            raise ValueError(msg)
+    return tuple(fraction + 0.0 for fraction in found)  # -0.0 is 0.0
+
+
+def reduce_quantiles(
+    parts: Sequence[Samples], counts: Integers, fractions: Sequence[float], *, threads: int | None = None
+) -> Floats:
+    """Return quantiles of the samples of each slot, NaN left out.
+
+    It takes memory for as many samples as there are, and twice that where all have the same leading digits.
+
+    Args:
+        parts: The samples; those of one slot may be in several parts.
+        counts: ``(K,)`` int64, how many samples each slot has, without NaN.
+        fractions: From `check_fractions`.
+        threads: How many threads share the work; None chooses by the number of samples.
+
+    Returns:
+        ``(Q, K)`` float64: what `numpy.quantile` gives for the samples as float64, bit for bit; NaN for empty slots.
+    """
+    total = int(counts.sum())
+    threads = default_threads(total) if threads is None else threads
+    double = any(samples.dtype == np.float64 for part in parts for _, samples in part.chunks)
+    out = np.full((len(fractions), counts.shape[0]), np.nan)
+    if total == 0 or not fractions:
+        return out
+    groups = _Groups(counts, np.dtype(np.float64 if double else np.float32))
+    chunks = [_Chunk(*chunk, way) for part in parts for way in (_Way(part),) for chunk in part.chunks]
+    shares = _share([chunk.samples.shape[0] for chunk in chunks], threads)
+    _kernels()  # import once, not in every thread
+    with ThreadPoolExecutor(threads) as pool:
+        groups.fill(chunks, shares, pool)
+        groups.select(np.array(fractions), out, _RANGES_A_THREAD * threads if threads > 1 else 1, pool)
+    return out
+
+
+def _share(sizes: Sequence[int], threads: int) -> list[Share]:
+    """Cut chunks into one list of (chunk, start, stop) a thread, with equal numbers of samples."""
+    ends = np.cumsum(sizes)
+    edges = [int(ends[-1]) * t // threads for t in range(threads + 1)]
+    shares: list[Share] = [[] for _ in range(threads)]
+    for i, (end, size) in enumerate(zip(ends.tolist(), sizes, strict=True)):
+        begin = end - size
+        for share, low, high in zip(shares, edges[:-1], edges[1:], strict=True):
+            if max(low, begin) < min(high, end):
+                share.append((i, max(low, begin) - begin, min(high, end) - begin))
+    return shares
+
+
+class _Way:
+    """The way from the keys of some samples to slots: a table where keys lie close together, hashing where not."""
+
+    def __init__(self, part: Samples) -> None:
+        samples = sum(chunk[0].shape[0] for chunk in part.chunks)
+        keys = part.keys
+        self.low = int(keys.min()) if keys.size else 0
+        span = int(keys.max()) - self.low + 1 if keys.size else 0
+        self.hash: Hash | None = None
+        self.slots = np.empty(0, dtype=np.int32)
+        if span > _SMALL_SPAN and span > min(2 * samples, _LARGEST_SPAN):
+            self.hash = Hash(keys)
+            self.low, self.slots = 0, part.slots.astype(np.int32)
+            return
+        places = keys - self.low
+        self.slots = np.full(span, -1, dtype=np.int32)
+        self.slots[places] = part.slots
+
+    def direct(self, size: int) -> bool:
+        """Return whether the table says nothing that the keys do not say."""
+        return self.slots.shape[0] == size and bool((self.slots == np.arange(size)).all())
+
+
+class _Chunk:
+    """Samples, and the way from their keys to slots."""
+
+    def __init__(self, keys: Array, samples: Array, way: _Way) -> None:
+        self.keys = read_only(keys)
+        self.samples = read_only(samples)
+        self.way = way
+
+    def pieces(self, dtype: np.dtype[Any], start: int, stop: int) -> Iterator[tuple[Any, ...]]:
+        """Yield what kernels take of some of the samples: keys, bits, start, stop, and the key of the first slot."""
+        whole = f"i{dtype.itemsize}"
+        if self.way.hash is None and self.samples.dtype == dtype:
+            yield self.keys, self.samples.view(whole), start, stop, self.way.low
+            return
+        codes = np.empty(_BLOCK, dtype=np.int32)
+        for at in range(start, stop, _BLOCK):
+            n = min(stop - at, _BLOCK)
+            keys = self.keys[at : at + n]
+            if self.way.hash is not None:
+                self.way.hash.encode(self.keys, at, at + n, codes, frozen=True)
+                keys = codes[:n]
+            samples = self.samples[at : at + n].astype(dtype, copy=False)
+            yield read_only(keys), read_only(samples.view(whole)), 0, n, self.way.low
+
+
+class _Groups:
+    """The samples of each slot, side by side.
+
+    Args:
+        counts: ``(K,)`` how many each has.
+        dtype: float32 or float64.
+    """
+
+    def __init__(self, counts: Integers, dtype: np.dtype[Any]) -> None:
+        self.counts = counts
+        self.dtype = dtype
+        self.starts = np.zeros(counts.shape[0] + 1, dtype=np.int64)
+        np.cumsum(counts, out=self.starts[1:])
+        self.total = int(self.starts[-1])
+        # As much again for selecting. What is not written to takes no memory: that is most of it.
+        self.groups = np.empty(2 * self.total, dtype=f"i{dtype.itemsize}")
+        self.infinity = int(np.array(np.inf, dtype).view(self.groups.dtype))
+        self.rest = int(np.iinfo(self.groups.dtype).max)
+
+    def fill(self, chunks: Sequence[_Chunk], shares: Sequence[Share], pool: ThreadPoolExecutor) -> None:
+        """Sort the samples into their groups."""
+        places = [self.starts[:-1].copy() for _ in shares]
+        steps = [1] * len(shares)
+        if len(shares) == 2:
+            # Two threads need not know how many samples of a slot the other has: one begins at its end.
+            places[1], steps[1] = self.starts[1:] - 1, -1
+        elif len(shares) > 2:
+            counts = list(pool.map(lambda share: self._count(chunks, share), shares))
+            for before, count, place in zip(places, counts, places[1:], strict=False):
+                place[:] = before + count
+        list(pool.map(lambda share, place, step: self._fill(chunks, share, place, step), shares, places, steps))
+
+    def _pieces(self, chunks: Sequence[_Chunk], share: Share) -> Iterator[tuple[Any, ...]]:
+        for i, start, stop in share:
+            chunk = chunks[i]
+            slots = np.empty(0, dtype=np.int32) if self._direct(chunk.way) else chunk.way.slots
+            for piece in chunk.pieces(self.dtype, start, stop):
+                yield *piece, slots, self.infinity, self.rest
+
+    def _direct(self, way: _Way) -> bool:
+        return way.direct(self.counts.shape[0])
+
+    def _count(self, chunks: Sequence[_Chunk], share: Share) -> Integers:
+        counts = np.zeros(self.counts.shape[0], dtype=np.int64)
+        for piece in self._pieces(chunks, share):
+            _kernels().count_groups(*piece, counts)
+        return counts
+
+    def _fill(self, chunks: Sequence[_Chunk], share: Share, places: Integers, step: int) -> None:
+        for piece in self._pieces(chunks, share):
+            _kernels().fill_groups(*piece, places, step, self.groups)
+
+    def select(self, fractions: Floats, out: Floats, ranges: int, pool: ThreadPoolExecutor) -> None:
+        """Compute the quantiles of the groups."""
+        slots = self.counts.shape[0]
+        edges = np.searchsorted(self.starts, [self.total * r // ranges for r in range(1, ranges)]).tolist()
+        edges = sorted({0, *edges, slots})
+        # Room for the largest group of each range; together not more than there are samples.
+        largest = [int(self.counts[a:b].max()) for a, b in pairwise(edges)]
+        rooms = (self.total + np.cumsum([0, *largest[:-1]])).tolist()
+
+        def one(first: int, last: int, room: int) -> None:
+            module = _kernels()
+            q = fractions.shape[0]
+            bits = np.empty(2, dtype=self.groups.dtype)
+            scratch = (
+                np.empty(1 << module.DIGIT, dtype=np.int64),
+                np.empty(1 << module.DIGIT, dtype=np.uint8),
+                np.empty(module.SMALL, dtype=np.uint32),
+                np.empty((2 * q, 6), dtype=np.int64),
+                *np.empty((2, 2 * q), dtype=np.int64),
+            )
+            where = (self.groups, self.starts, first, last, room)
+            module.select_quantiles(*where, fractions, self.rest, *scratch, bits, bits.view(self.dtype), out)
+
+        list(pool.map(one, edges[:-1], edges[1:], rooms))
