@@ -227,6 +227,7 @@ def _trained(request, tmp_path_factory):
         for i, (name, options) in enumerate(PAIRS.items())
     }
     split = LabelTracker("y", "ce", bounds=ALL, mode=None, split_ds=True)
+    quantiles = LabelTracker("y", "ce", bounds=[None, "iqr", ("quantile", 0.1, 0.9)], mode=None, outputs="quantiles")
     written = Written(sorted(trace.outputs[0] for pair in pairs.values() for trace in pair))
     kept = Samples()
     shown = pairs["all bounds"]
@@ -236,7 +237,7 @@ def _trained(request, tmp_path_factory):
         epochs=3,
         traces=[
             *(trace for pair in pairs.values() for trace in pair),
-            *(split, kept, written),
+            *(split, quantiles, kept, written),
             ImageSaver(inputs=[trace.outputs[0] for trace in (*shown, split)], save_dir=str(folder), mode="eval"),
         ],
         log_steps=0,
@@ -246,7 +247,14 @@ def _trained(request, tmp_path_factory):
     graphs = dict(estimator.system.custom_graphs)
     quietly(estimator.test)
     return SimpleNamespace(
-        pairs=pairs, split=split, kept=kept.kept, seen=after_fit, graphs=graphs, folder=folder, estimator=estimator
+        pairs=pairs,
+        split=split,
+        quantiles=quantiles,
+        kept=kept.kept,
+        seen=after_fit,
+        graphs=graphs,
+        folder=folder,
+        estimator=estimator,
     )
 
 
@@ -309,6 +317,22 @@ def test_the_history_has_the_exact_statistics_of_every_mode_dataset_and_step(tra
     steps = {"train": history.steps("train"), "eval": history.steps("eval"), "test": 3 * history.steps("test")}
     for (mode, ds_id, number), (labels, values) in trained.kept.items():
         assert rows(history.at(steps[mode][number - 1], mode, ds_id)) == expected_by_label(labels, values)
+
+
+def test_quantiles_of_a_mode_are_those_of_all_its_samples(trained):
+    summaries = by_name(trained.quantiles)
+    checked = 0
+    for mode in ("train", "eval"):
+        for number, step in enumerate(trained.quantiles.history.steps(mode), 1):
+            parts = [kept for (of, _, epoch), kept in trained.kept.items() if (of, epoch) == (mode, number)]
+            labels, values = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+            for label, history in summaries.items():
+                low, middle, high = np.quantile(values[labels == label].astype(np.float64), [0.1, 0.5, 0.9])
+                shown = history[mode]["ce ($Q_{10\\%}, Q_{50\\%}, Q_{90\\%}$)"][step]
+                assert tuple(shown) == (low, middle, high)
+                assert list(history[mode]) == ["ce ($Q_1, Q_2, Q_3$)", "ce ($Q_{10\\%}, Q_{50\\%}, Q_{90\\%}$)", "ce"]
+                checked += 1
+    assert checked == 60
 
 
 def test_image_saver_draws_the_picture_of_the_original(trained):
