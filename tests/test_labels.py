@@ -206,6 +206,10 @@ def test_a_union_aliases_none_of_its_parts():
         ([np.array(["a"]), np.array(["long"])], ["a", "long"]),
         ([np.array([5]), np.array([2**63], dtype=np.uint64)], [5, 2**63]),
         ([np.array([], dtype=np.int64), np.array(["a"])], ["a"]),
+        ([np.array([-(2**63), 0]), np.array([2**63 - 1])], [-(2**63), 0, 2**63 - 1]),
+        ([np.array([2**63, 2**64 - 1], dtype=np.uint64), np.array([3])], [3, 2**63, 2**64 - 1]),
+        ([np.array([2**64 - 1], dtype=np.uint64), np.array([2**64 - 2], dtype=np.uint64)], [2**64 - 2, 2**64 - 1]),
+        ([np.array([-(2**63)]), np.array([], dtype=np.int64), np.array([2 - 2**63])], [-(2**63), 2 - 2**63]),
         ([np.array([], dtype=np.int64), np.array([], dtype=np.int64)], []),
     ],
 )

@@ -1,0 +1,209 @@
+"""What else costs time or memory: merging many states, samples that are held, labels, and the first call of a process.
+
+Run from the root of the repository::
+
+    python benchmarks/costs.py --render
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from harness import compare, facts, measure, summary
+from report import rewrite
+from rich.console import Console
+
+import labeltrack as lt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HERE = Path(__file__).resolve().parent
+OURS, POLARS = "merge_stats", "polars"
+
+
+def merges(states: int, labels: int, rounds: int) -> dict[str, Any]:
+    """Measure merging the statistics of parts, beside polars adding up plain partial sums.
+
+    Args:
+        states: How many parts.
+        labels: Of each; about two thirds of all labels there are.
+        rounds: How many.
+    """
+    import polars as pl  # noqa: PLC0415
+
+    rng = np.random.default_rng(0)
+    parts, frames = [], []
+    for _ in range(states):
+        keys = np.sort(rng.choice(labels * 3 // 2, labels, replace=False))
+        values = rng.standard_exponential(labels)
+        parts.append(lt.label_stats(keys, values))
+        columns = {"label": keys, "n": np.ones(labels, dtype=np.int64), "sum": values, "squares": values * values}
+        frames.append(pl.DataFrame(columns | {"min": values, "max": values}))
+
+    def ours() -> lt.LabelStats:
+        merged = lt.merge_stats(parts)
+        _ = merged.std
+        return merged
+
+    sums = [pl.col(name).sum() for name in ("n", "sum", "squares")]
+
+    def theirs() -> Any:
+        together = pl.concat(frames).lazy()
+        return together.group_by("label").agg(*sums, pl.col("min").min(), pl.col("max").max()).sort("label").collect()
+
+    merged, added = ours(), theirs()
+    np.testing.assert_array_equal(merged.count, added["n"].to_numpy())
+    np.testing.assert_allclose(merged.sum, added["sum"].to_numpy(), rtol=1e-12)
+    # Bit for bit what one pass over everything gives.
+    whole = lt.label_stats(
+        np.concatenate([f["label"].to_numpy() for f in frames]), np.concatenate([f["sum"] for f in frames])
+    )
+    for name in ("sum", "mean", "std", "min", "max"):
+        np.testing.assert_array_equal(merged.column(name), whole.column(name))
+    times = measure({OURS: ours, POLARS: theirs}, rounds)
+    return {
+        "states": states,
+        "labels": labels,
+        "times": {name: summary(seconds) for name, seconds in times.items()},
+        "ratio": compare(times, OURS, [POLARS]),
+    }
+
+
+HELD = """
+import sys, numpy as np, labeltrack as lt
+def now(key):
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(key))
+def forget():
+    open("/proc/self/clear_refs", "w").write("5")
+samples, labels, threads = map(int, sys.argv[1:])
+rng = np.random.default_rng(0)
+label, value = rng.integers(0, labels, 1 << 16).astype(np.int32), rng.random(1 << 16, dtype=np.float32)
+tracker = lt.LabelTracker("y", "ce", max_buffer_bytes=2**40)
+tracker.update(label, value)
+tracker.end_epoch(0)
+before = now("VmRSS")
+for start in range(0, samples, 1 << 16):
+    tracker.update(label, value)
+held = now("VmRSS") - before
+big = rng.integers(0, labels, 4 * labels).astype(np.int32)
+ones = rng.random(big.size, dtype=np.float32)
+lt.label_stats(big[:70000], ones[:70000], threads=threads)
+before = now("VmRSS")
+forget()
+stats = lt.label_stats(big, ones, threads=threads)
+peak = now("VmHWM") - before
+print(held, peak, len(stats))
+"""
+
+
+def memory(samples: int, labels: int) -> dict[str, Any]:
+    """Measure the bytes that a sample takes while it is held, and what a reduction takes a label beyond the samples."""
+    found: dict[str, Any] = {"samples": samples, "labels": labels}
+    for threads in (1, 2):
+        command = [sys.executable, "-c", HELD, str(samples), str(labels), str(threads)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+        held, peak, occurring = map(int, done.stdout.split())
+        found["bytes_a_sample_held"] = held / samples
+        found[f"peak_bytes_a_label, {threads} threads"] = peak / occurring
+    return found
+
+
+FIRST = """
+import time
+start = time.perf_counter()
+import numpy as np, labeltrack as lt
+imported = time.perf_counter()
+rng = np.random.default_rng(0)
+label, value = rng.integers(0, 1000, {samples}).astype(np.int32), rng.random({samples}, dtype=np.float32)
+ready = time.perf_counter()
+stats = lt.label_stats(label, value)
+stats.std
+done = time.perf_counter()
+print(imported - start, done - ready)
+"""
+
+
+def cold_start(samples: int, rounds: int) -> dict[str, Any]:
+    """Measure import and first result of a fresh process, with and without compiled kernels in the cache."""
+    times: dict[str, list[float]] = {"with the cache": [], "without": []}
+    with tempfile.TemporaryDirectory() as folder:
+        for i in range(rounds):
+            environment = {**os.environ, "NUMBA_CACHE_DIR": str(Path(folder) / str(i))}
+            for name in ("without", "with the cache"):
+                command = [sys.executable, "-c", FIRST.format(samples=samples)]
+                done = subprocess.run(  # noqa: S603
+                    command, capture_output=True, text=True, check=True, env=environment
+                )
+                times[name].append(sum(map(float, done.stdout.split())))
+    return {"samples": samples, "times": {name: summary(seconds) for name, seconds in times.items()}}
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """Return the results as a table."""
+    lines = ["| what | figure |", "| --- | --- |"]
+    for entry in results["merges"]:
+        ratio = entry["ratio"]["ratio"]
+        lines.append(
+            f"| merging {entry['states']:,} states of {entry['labels']:,} labels | "
+            f"{entry['times'][OURS]['median_s'] * 1e3:.0f} ms; {ratio:.1f} times as fast as polars adds partial sums |"
+        )
+    held = results["memory"]
+    peaks = [held[f"peak_bytes_a_label, {threads} threads"] for threads in (1, 2)]
+    lines += [
+        f"| memory of a sample that is held, int32 and float32 | {held['bytes_a_sample_held']:.1f} bytes |",
+    ]
+    what = f"peak memory of a reduction to {held['labels']:,} labels, beyond the samples"
+    lines.append(f"| {what} | {peaks[0]:.0f} bytes a label on one thread, {peaks[1]:.0f} on two |")
+    for name, seconds in results["cold_start"]["times"].items():
+        lines.append(
+            f"| fresh process, import and first result on {results['cold_start']['samples']:,} samples, {name} | "
+            f"{seconds['median_s']:.2f} s |"
+        )
+    versions = ", ".join(f"{name} {version}" for name, version in results["facts"]["versions"].items())
+    lines += ["", f"{results['facts']['cpus']} CPUs, Python {results['facts']['python']}, {versions}."]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Run the benchmarks; return the results."""
+    parser = argparse.ArgumentParser(description="Measure merging, memory and the first call of a process.")
+    parser.add_argument("--scale", type=float, default=1.0, help="of all sizes")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "costs.json")
+    parser.add_argument("--render", action="store_true", help="write the table of docs/performance.md")
+    parser.add_argument("--page", type=Path, default=HERE.parent / "docs" / "performance.md", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+
+    def scaled(number: int) -> int:
+        return max(2, int(number * options.scale))
+
+    results: dict[str, Any] = {
+        "schema": 1,
+        "facts": facts(["labeltrack", "numpy", "numba", "polars"]),
+        "merges": [
+            merges(scaled(1000), 1000, options.rounds),
+            merges(16, scaled(1_000_000), options.rounds),
+        ],
+        "memory": memory(scaled(20_000_000), scaled(1_000_000)),
+        "cold_start": cold_start(scaled(1_000_000), options.rounds),
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    text = markdown(results)
+    Console(width=160).print(text, markup=False)
+    if options.render:
+        rewrite(options.page, text, "costs")
+    return results
+
+
+if __name__ == "__main__":
+    main()

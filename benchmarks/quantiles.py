@@ -1,0 +1,197 @@
+"""Quantiles by label, beside what a user would pick instead.
+
+Run from the root of the repository::
+
+    python benchmarks/quantiles.py --render
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from cases import Array, Case
+from harness import compare, disturbed, facts, measure, summary
+from report import rewrite
+from rich.console import Console
+
+import labeltrack as lt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+HERE = Path(__file__).resolve().parent
+FRACTIONS = (0.25, 0.5, 0.75)
+OURS, OURS_SINGLE, WITHOUT = "labeltrack", "labeltrack, 1 thread", "labeltrack, without quantiles"
+ADDED = "what quantiles add"
+PEERS = ("polars", "duckdb", "pandas")
+EVERYTHING = "polars, all statistics"
+
+
+def labeltrack(labels: Array, values: Array, threads: int | None = None) -> Callable[[], Array]:
+    """Return what computes all statistics and the quantiles; its answer is ``(Q, K)``."""
+
+    def run() -> Array:
+        stats = lt.label_stats(labels, values, threads=threads, quantiles=FRACTIONS)
+        return np.array([stats.quantile(fraction) for fraction in FRACTIONS])
+
+    return run
+
+
+def polars(labels: Array, values: Array, *, everything: bool = False) -> Callable[[], Array]:
+    """Return what computes quantiles alone, or with all the statistics that labeltrack gives, as polars does it."""
+    import polars as pl  # noqa: PLC0415
+
+    frame = pl.DataFrame({"label": labels, "value": values}).lazy()
+    column = pl.col("value")
+    wanted = [column.quantile(q, "linear").alias(f"q{q}") for q in FRACTIONS]
+    if everything:
+        double = column.cast(pl.Float64)
+        wanted += [double.count().alias("n"), double.sum().alias("sum"), double.mean().alias("mean")]
+        wanted += [double.std().alias("std"), column.min().alias("min"), column.max().alias("max")]
+
+    def run() -> Array:
+        found = frame.group_by("label").agg(wanted).sort("label").collect()
+        return found.select([f"q{q}" for q in FRACTIONS]).to_numpy().T
+
+    return run
+
+
+def pandas(labels: Array, values: Array) -> Callable[[], Array]:
+    """Return what computes quantiles alone, with pandas."""
+    import pandas as pd  # noqa: PLC0415
+
+    frame = pd.DataFrame({"label": labels, "value": values})
+
+    def run() -> Array:
+        found = frame.groupby("label")["value"].quantile(list(FRACTIONS))
+        table: Array = found.to_numpy().reshape(-1, len(FRACTIONS)).T
+        return table
+
+    return run
+
+
+def duckdb(labels: Array, values: Array) -> Callable[[], Array]:
+    """Return what computes quantiles alone, with duckdb."""
+    import duckdb as db  # noqa: PLC0415
+    import pyarrow as pa  # noqa: PLC0415
+
+    connection = db.connect()
+    connection.register("samples", pa.table({"label": labels, "value": values}))
+    asked = ", ".join(map(str, FRACTIONS))
+    query = f"select quantile_cont(value, [{asked}]) as q from samples group by label order by label"  # noqa: S608
+
+    def run() -> Array:
+        found: Array = np.stack(connection.execute(query).fetchnumpy()["q"]).T
+        return found
+
+    return run
+
+
+def run_case(case: Case, rounds: int) -> dict[str, Any]:
+    """Check everybody's answer, then time everybody.
+
+    Raises:
+        AssertionError: An answer is wrong; ours must be numpy's bit for bit.
+    """
+    labels, values = case.data()
+    runs: dict[str, Callable[[], Array]] = {
+        OURS: labeltrack(labels, values),
+        OURS_SINGLE: labeltrack(labels, values, threads=1),
+    }
+    runs |= {"polars": polars(labels, values), "duckdb": duckdb(labels, values), "pandas": pandas(labels, values)}
+    runs[EVERYTHING] = polars(labels, values, everything=True)
+    occurring = np.unique(labels)
+    some = np.unique(np.linspace(0, occurring.size - 1, 30).astype(int))
+    doubles = values.astype(np.float64)
+    wanted = np.array([np.quantile(doubles[labels == occurring[k]], FRACTIONS) for k in some]).T
+    for name, run in runs.items():
+        found = run()
+        if found.shape != (len(FRACTIONS), occurring.size):
+            msg = f"{name}: an answer of shape {found.shape}"
+            raise AssertionError(msg)
+        if name in (OURS, OURS_SINGLE):
+            np.testing.assert_array_equal(found[:, some], wanted, name)
+        else:  # in the precision of the values
+            np.testing.assert_allclose(found[:, some], wanted, rtol=1e-6, err_msg=name)
+    _ = lt.label_stats(labels, values)
+    times = measure({**runs, WITHOUT: lambda: lt.label_stats(labels, values).std}, rounds)
+    times[ADDED] = [max(whole - part, 1e-9) for whole, part in zip(times[OURS], times[WITHOUT], strict=True)]
+    return {
+        "samples": case.samples,
+        "labels": case.labels,
+        "values": case.value_dtype,
+        "times": {name: summary(seconds) for name, seconds in times.items()},
+        "ratios": {
+            "1 thread": compare(times, OURS_SINGLE, PEERS),
+            "default threads": compare(times, OURS, PEERS),
+            "added": compare(times, ADDED, PEERS),
+            "same statistics": compare(times, OURS, [EVERYTHING]),
+        },
+        "disturbed": disturbed(times),
+    }
+
+
+RATIOS = {
+    "1 thread": "all, 1 thread / quantiles of the best peer",
+    "default threads": "all / quantiles of the best peer",
+    "added": "what they add / quantiles of the best peer",
+    "same statistics": "all / all of polars",
+}
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """Return the results as a table: million samples a second, and ratios to the best peer."""
+    cases = results["cases"]
+    names = [OURS, OURS_SINGLE, WITHOUT, *PEERS, EVERYTHING]
+    lines = [
+        "| labels | values | " + " | ".join([*names, *RATIOS.values()]) + " |",
+        "| ---: | --- |" + " ---: |" * (len(names) + len(RATIOS)),
+    ]
+    for case in cases:
+        speeds = [f"{case['samples'] / case['times'][name]['median_s'] / 1e6:.0f}" for name in names]
+        ratios = [f"{case['ratios'][name]['ratio']:.1f}" for name in RATIOS]
+        lines.append(f"| {case['labels']:,} | {case['values']} | " + " | ".join([*speeds, *ratios]) + " |")
+    versions = ", ".join(f"{name} {version}" for name, version in results["facts"]["versions"].items())
+    lines += [
+        "",
+        f"Quartiles and median by label, {cases[0]['samples']:,} samples, millions a second. labeltrack computes all its",
+        "other statistics in that time, too; polars, duckdb and pandas do not, where nothing else is said. Medians of",
+        f"interleaved rounds; {results['facts']['cpus']} CPUs, Python {results['facts']['python']}, {versions}.",
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Run the benchmark; return the results."""
+    parser = argparse.ArgumentParser(description="Compare quantiles by label with what a user would pick instead.")
+    parser.add_argument("--samples", type=int, default=10_000_000)
+    parser.add_argument("--labels", type=int, nargs="+", default=[10, 1_000, 100_000])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "quantiles.json")
+    parser.add_argument("--render", action="store_true", help="write the table of docs/performance.md")
+    parser.add_argument("--page", type=Path, default=HERE.parent / "docs" / "performance.md", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    results: dict[str, Any] = {
+        "schema": 1,
+        "facts": facts(["labeltrack", "numpy", "numba", *PEERS]),
+        "cases": [
+            run_case(Case(options.samples, labels, "int32", values), options.rounds)
+            for values in ("float32", "float64")
+            for labels in options.labels
+        ],
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    text = markdown(results)
+    Console(width=160).print(text, markup=False)
+    if options.render:
+        rewrite(options.page, text, "quantiles")
+    return results
+
+
+if __name__ == "__main__":
+    main()
