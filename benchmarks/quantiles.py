@@ -55,7 +55,8 @@ def polars(labels: Array, values: Array, *, everything: bool = False) -> Callabl
 
     def run() -> Array:
         found = frame.group_by("label").agg(wanted).sort("label").collect()
-        return found.select([f"q{q}" for q in FRACTIONS]).to_numpy().T
+        table: Array = found.select([f"q{q}" for q in FRACTIONS]).to_numpy().T
+        return table
 
     return run
 
@@ -158,9 +159,9 @@ def markdown(results: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results["facts"]["versions"].items())
     lines += [
         "",
-        f"Quartiles and median by label, {cases[0]['samples']:,} samples, millions a second. labeltrack computes all its",
-        "other statistics in that time, too; polars, duckdb and pandas do not, where nothing else is said. Medians of",
-        f"interleaved rounds; {results['facts']['cpus']} CPUs, Python {results['facts']['python']}, {versions}.",
+        f"Quartiles and median by label, {cases[0]['samples']:,} samples, millions a second. labeltrack computes all",
+        "its other statistics in that time, too; polars, duckdb and pandas do not, where nothing else is said. Medians",
+        f"of interleaved rounds; {results['facts']['cpus']} CPUs, Python {results['facts']['python']}, {versions}.",
     ]
     return "\n".join(lines)
 

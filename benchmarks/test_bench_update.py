@@ -29,7 +29,7 @@ def require(kind: Kind) -> None:
 def test_update(request: pytest.FixtureRequest, kind: Kind) -> None:
     require(kind)  # before the fixture, which complains if it is not used
     benchmark: BenchmarkFixture = request.getfixturevalue("benchmark")
-    benchmark.group = f"{BATCHES} batches of {BATCH}"
+    benchmark.group = f"{BATCHES} batches of {kind.size}"
     batches = kind.batches(BATCHES)
     check_kind(kind, BATCHES)
     record, end = tracked(batches)

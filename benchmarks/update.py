@@ -47,9 +47,10 @@ class Kind:
         name: Unique name.
         label_dtype: Dtype of the labels before they are made what they are.
         value_dtype: Dtype of the values, likewise.
-        labels: Makes of a ``(256,)`` array what the loop has; None: it has the array.
+        labels: Makes of a ``(size,)`` array what the loop has; None: it has the array.
         values: Likewise.
         module: What it takes, apart from numpy.
+        size: Samples of a batch.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Kind:
     labels: Callable[[Any], Any] | None = None
     values: Callable[[Any], Any] | None = None
     module: str = "numpy"
+    size: int = BATCH
 
     def missing(self) -> bool:
         """Return whether the library is not installed."""
@@ -65,12 +67,12 @@ class Kind:
 
     def samples(self, number: int) -> tuple[Array, Array]:
         """Return the labels and values of so many batches, one after the other, as numpy arrays."""
-        return Case(number * BATCH, LABELS, self.label_dtype, self.value_dtype).data()
+        return Case(number * self.size, LABELS, self.label_dtype, self.value_dtype).data()
 
     def batches(self, number: int) -> list[Batch]:
-        """Return different batches of 256 samples."""
+        """Return different batches."""
         labels, values = self.samples(number)
-        pairs = zip(labels.reshape(number, BATCH), values.reshape(number, BATCH), strict=True)
+        pairs = zip(labels.reshape(number, self.size), values.reshape(number, self.size), strict=True)
         return [
             (self.labels(one) if self.labels else one.copy(), self.values(other) if self.values else other.copy())
             for one, other in pairs
@@ -79,6 +81,10 @@ class Kind:
 
 def _torch(array: Any) -> Any:
     return importlib.import_module("torch").from_numpy(array.copy())
+
+
+def _with_gradient(array: Any) -> Any:
+    return _torch(array).requires_grad_()
 
 
 def _to_list(array: Any) -> Any:
@@ -96,6 +102,12 @@ KINDS = (
     Kind(LISTS, labels=_to_list, values=_to_list),
     Kind("list of str, numpy", labels=_to_words),
     Kind("torch, int64, float32", labels=_torch, values=_torch, module="torch"),
+    Kind("torch, requires_grad", labels=_torch, values=_with_gradient, module="torch"),
+    *(Kind(f"numpy, int64, float32, batches of {size}", size=size) for size in (32, 4096)),
+    *(
+        Kind(f"torch, int64, float32, batches of {size}", labels=_torch, values=_torch, module="torch", size=size)
+        for size in (32, 4096)
+    ),
 )
 
 
@@ -212,7 +224,10 @@ def run_update(number: int, rounds: int, kinds: Sequence[Kind] = KINDS) -> dict[
 def table(results: dict[str, Any]) -> Table:
     """Return microseconds a batch, and milliseconds an end of an epoch."""
     samples = results["batches"] * results["batch"]
-    shown = Table(title=f"batches of {results['batch']}, epochs of {samples:,} samples, {results['labels']} labels")
+    title = (
+        f"batches of {results['batch']} if nothing else is said, {results['labels']} labels; end of {samples:,} samples"
+    )
+    shown = Table(title=title)
     shown.add_column("")
     shown.add_column("median", justify="right")
     shown.add_column("best", justify="right")

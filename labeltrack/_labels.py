@@ -6,6 +6,7 @@ floats their bit pattern, strings a code. `Keyspace` knows the way back.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -163,7 +164,8 @@ class Vocabulary:
         self._type: type = str if kind == STRING else bytes
         self._nul: Any = "\0" if kind == STRING else b"\0"
         self.words: list[Any] = list(words)
-        self._codes = {word: code for code, word in enumerate(self.words)}
+        # As the four bytes of an int32: joining these is how codes of many words become an array in half the time.
+        self._codes = {word: _four_bytes(code) for code, word in enumerate(self.words)}
 
     def encode(self, labels: Array | list[Any] | tuple[Any, ...]) -> npt.NDArray[np.int32]:
         """Return the ``(N,)`` codes of labels, adding the words that are new.
@@ -183,7 +185,7 @@ class Vocabulary:
         if len(words) == 1:  # itemgetter of one key gives no tuple
             words = [words[0], words[0]]
             return self._lookup(words)[:1]
-        getter = itemgetter(*words)  # one C loop: 7.9 us for 256 str, where a comprehension takes 10.9
+        getter = itemgetter(*words)  # one C loop, where a comprehension takes a third longer
         try:
             found = getter(self._codes)
         except (KeyError, TypeError):
@@ -199,15 +201,19 @@ class Vocabulary:
             for word in new:
                 plain = word.rstrip(self._nul)  # as numpy has it: NULs at the end are no part of a string
                 if plain not in self._codes:
-                    self._codes[plain] = len(self.words)
+                    self._codes[plain] = _four_bytes(len(self.words))
                     self.words.append(plain)
                 self._codes[word] = self._codes[plain]
             found = getter(self._codes)
-        return np.array(found, dtype=np.int32)
+        return np.frombuffer(b"".join(found), dtype=np.int32)
 
     def keyspace(self, kind: str) -> Keyspace:
         """Return the way back from today's codes to words."""
         return Keyspace(kind, np.array(self.words, dtype=object))
+
+
+def _four_bytes(code: int) -> bytes:
+    return code.to_bytes(4, sys.byteorder)
 
 
 def encode_strings(labels: Array) -> tuple[npt.NDArray[np.int32], Integers]:
