@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._arrays import to_numpy
-from labeltrack._compiled import kernels, read_only
+from labeltrack._strings import encode_strings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -214,44 +214,6 @@ class Vocabulary:
 
 def _four_bytes(code: int) -> bytes:
     return code.to_bytes(4, sys.byteorder)
-
-
-def encode_strings(labels: Array) -> tuple[npt.NDArray[np.int32], Integers]:
-    """Code fixed-width strings in compiled code, by the bytes of their rows.
-
-    Args:
-        labels: ``(N,)`` dtype ``U`` or ``S``.
-
-    Returns:
-        ``(N,)`` codes in order of appearance, and for each code the index where it first appeared.
-
-    Example:
-        >>> encode_strings(np.array(["b", "a", "b"]))
-        (array([0, 1, 0], dtype=int32), array([0, 1]))
-    """
-    module = kernels()
-    unit = 4 if labels.dtype.kind == "U" else 1
-    width = max(labels.dtype.itemsize, unit)
-    if width % 8 or labels.dtype.itemsize == 0:  # rows are compared in words of eight bytes
-        width = -(-width // 8) * 8
-        labels = labels.astype(f"{labels.dtype.kind}{width // unit}")
-    rows = read_only(np.ascontiguousarray(labels).view(np.uint64).reshape(labels.shape[0], width // 8))
-    codes = np.empty(labels.shape[0], dtype=np.int32)
-    capacity, position, n = 1024, 0, 0
-    first = np.empty(capacity, dtype=np.int64)
-    table = np.full(4 * capacity, -1, dtype=np.int64)
-    while True:
-        position, n = module.encode_rows(rows, position, rows.shape[0], table, first, n, codes)
-        if position == rows.shape[0]:
-            return codes, first[:n].copy()
-        capacity *= 4
-        known = first[:n].copy()
-        first = np.empty(capacity, dtype=np.int64)
-        table = np.full(4 * capacity, -1, dtype=np.int64)
-        # Fill the larger table by coding the rows that are known: the same order gives the same codes.
-        scratch = np.empty(n, dtype=np.int32)
-        module.encode_rows(read_only(rows[known]), 0, n, table, first, 0, scratch)
-        first[:n] = known
 
 
 class LabelMapping:

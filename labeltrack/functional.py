@@ -15,13 +15,13 @@ from labeltrack._labels import (
     STRING,
     Keyspace,
     LabelMapping,
-    encode_strings,
     integer_keys,
     label_array,
     label_kind,
 )
 from labeltrack._quantile import Samples, check_fractions
 from labeltrack._reduce import reduce_chunks
+from labeltrack._strings import encode_strings
 from labeltrack.errors import LabelTrackWarning, listing
 from labeltrack.stats import LabelStats, NanPolicy, check_nan_policy
 
@@ -73,7 +73,7 @@ def label_stats(
     threads = check_threads(threads)
     mapping = None if label_mapping is None else LabelMapping(label_mapping)
     flat_labels, flat_values = flat_pair(label_array(labels), to_values(values))
-    keys, space = to_keys(flat_labels)
+    keys, space = to_keys(flat_labels, threads=threads)
     wanted = None if mapping is None else space.encode(mapping.labels)
     chunk = (np.ascontiguousarray(keys), np.ascontiguousarray(flat_values))
     found, accumulator = reduce_chunks([chunk], space, wanted=wanted, threads=threads)
@@ -87,11 +87,11 @@ def label_stats(
     return stats
 
 
-def to_keys(labels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Keyspace]:
+def to_keys(labels: npt.NDArray[Any], *, threads: int | None = None) -> tuple[npt.NDArray[Any], Keyspace]:
     """Return ``(N,)`` labels of any kind as keys for the kernels, and the way back."""
     kind = label_kind(labels)
     if kind in (STRING, BYTES):
-        codes, first = encode_strings(labels)
+        codes, first = encode_strings(labels, threads=threads)
         return codes, Keyspace(kind, labels[first])
     return integer_keys(labels, kind), Keyspace(kind)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import COMPILED
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +11,6 @@ from labeltrack._labels import (
     Keyspace,
     LabelMapping,
     Vocabulary,
-    encode_strings,
     integer_keys,
     label_kind,
     sorted_unique,
@@ -78,37 +76,6 @@ def test_labels_that_are_nan_are_refused_with_their_number():
 
 
 words = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=9)
-
-
-@given(st.lists(words, min_size=1, max_size=50))
-def test_strings_are_coded_in_order_of_appearance(labels):
-    array = np.array(labels, dtype=np.str_)
-    codes, first = encode_strings(array)
-    order = list(dict.fromkeys(array.tolist()))
-    assert [order[code] for code in codes.tolist()] == array.tolist()
-    assert array[first].tolist() == order
-
-
-@given(st.lists(st.binary(max_size=11).filter(lambda b: not b.endswith(b"\0")), min_size=1, max_size=50))
-def test_bytes_of_any_width_are_coded_in_order_of_appearance(labels):
-    array = np.array(labels, dtype=np.bytes_)
-    codes, first = encode_strings(array)
-    assert array[first][codes].tolist() == array.tolist()
-    assert first.size == len(set(labels))
-
-
-def test_the_table_of_strings_grows_and_keeps_the_codes():
-    n = 30_000 if COMPILED else 6_000
-    numbers = np.random.default_rng(1).permutation(np.repeat(np.arange(n), 2))
-    labels = numbers.astype(np.str_)
-    codes, first = encode_strings(labels)
-    assert first.size == n
-    assert np.array_equal(labels[first][codes], labels)
-
-
-def test_a_strided_view_of_strings_is_coded():
-    labels = np.array(["a", "x", "b", "x", "a"])[::2]
-    assert encode_strings(labels)[0].tolist() == [0, 1, 0]
 
 
 def test_a_vocabulary_grows_from_lists_and_arrays_alike():

@@ -53,6 +53,7 @@ LAYERS = [
         "_storage",
         "_version",
         "_quantile_kernels",
+        "_strings",
     },
     {"_labels", "_quantile", "_reduce", "stats", "bounds", "functional", "_regroup"},
     {

@@ -1,0 +1,121 @@
+"""Fixed-width strings to codes, in compiled code, by the bytes of their rows."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltrack._compiled import kernels, read_only
+from labeltrack._threads import default_threads
+
+Array = npt.NDArray[Any]
+Integers = npt.NDArray[np.int64]
+
+_FIRST = 1 << 9  # codes that there is room for at first
+_ALONE = 1 << 15  # rows that one thread codes before others join in, who know only what it has seen
+_TOGETHER = 1 << 20  # rows that all code at a time, before those that were new to them are looked at
+
+
+def encode_strings(labels: Array, *, threads: int | None = None) -> tuple[npt.NDArray[np.int32], Integers]:
+    """Code fixed-width strings.
+
+    Args:
+        labels: ``(N,)`` dtype ``U`` or ``S``.
+        threads: How many threads share the work; None chooses by the number of labels.
+
+    Returns:
+        ``(N,)`` codes in order of appearance, and for each code the index where it first appeared.
+
+    Example:
+        >>> encode_strings(np.array(["b", "a", "b"]))
+        (array([0, 1, 0], dtype=int32), array([0, 1]))
+    """
+    unit = 4 if labels.dtype.kind == "U" else 1
+    width = max(labels.dtype.itemsize, unit)
+    if width % 8 or labels.dtype.itemsize == 0:  # rows are compared in words of eight bytes
+        width = -(-width // 8) * 8
+        labels = labels.astype(f"{labels.dtype.kind}{width // unit}")
+    words = read_only(np.ascontiguousarray(labels).view(np.uint64).reshape(-1))
+    coder = _Coder(words, width // 8, labels.shape[0])
+    threads = default_threads(labels.shape[0]) if threads is None else threads
+    if threads == 1:
+        coder.code(0, coder.rows)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            coder.code_together(pool, threads)
+    return coder.codes, coder.first[: coder.n].copy()
+
+
+class _Coder:
+    """Codes of rows, and what is known of them so far.
+
+    Args:
+        words: ``(N * width,)`` uint64.
+        width: Words of a row.
+        rows: N.
+    """
+
+    def __init__(self, words: Array, width: int, rows: int) -> None:
+        self.words = words
+        self.width = width
+        self.rows = rows
+        self.codes = np.empty(rows, dtype=np.int32)
+        self.n = 0
+        self._make_room(_FIRST)
+
+    def _make_room(self, capacity: int) -> None:
+        self._table = np.full(4 * capacity, -1, dtype=np.int32)
+        self._known = np.empty(capacity * self.width, dtype=np.uint64)
+        self._varying = np.zeros(1 + self.width, dtype=np.int64)
+        self.first = np.empty(capacity, dtype=np.int64)
+
+    def _grow(self) -> None:
+        """Make room for more codes. Coding the known rows in their order gives each the code it has."""
+        known, first, n = read_only(self._known), self.first, self.n
+        self._make_room(4 * first.shape[0])
+        state = (self._table, self._known, self._varying, self.first)
+        kernels().encode_rows(known, self.width, 0, n, kernels().ALL_ROWS, *state, 0, np.empty(n, dtype=np.int32))
+        self.first[:n] = first[:n]
+
+    def _run(self, start: int, stop: int, mode: int) -> tuple[int, int, int]:
+        state = (self._table, self._known, self._varying, self.first)
+        found: tuple[int, int, int] = kernels().encode_rows(
+            self.words, self.width, start, stop, mode, *state, self.n, self.codes
+        )
+        return found
+
+    def code(self, start: int, stop: int, *, missing: bool = False) -> int:
+        """Code rows; return how many codes are new.
+
+        Args:
+            start: The first of them.
+            stop: One past the last.
+            missing: Whether to code those alone that have no code yet.
+        """
+        before = self.n
+        mode = kernels().MISSING_ROWS if missing else kernels().ALL_ROWS
+        while True:
+            start, self.n, _ = self._run(start, stop, mode)
+            if start == stop:
+                return self.n - before
+            self._grow()
+
+    def code_together(self, pool: ThreadPoolExecutor, threads: int) -> None:
+        """Code all rows, in several threads where hardly any label is new."""
+        position, alone = 0, True
+        while position < self.rows:
+            if alone:
+                stop = min(position + _ALONE, self.rows)
+                alone = self.code(position, stop) * 64 > stop - position
+            else:
+                stop = min(position + _TOGETHER, self.rows)
+                edges = [position + (stop - position) * t // threads for t in range(threads + 1)]
+                known = [kernels().KNOWN_ROWS] * threads
+                unknown = sum(found[2] for found in pool.map(self._run, edges[:-1], edges[1:], known))
+                if unknown:
+                    self.code(position, stop, missing=True)
+                alone = unknown * 16 > stop - position
+            position = stop
