@@ -114,6 +114,9 @@ def benchmarks(session: nox.Session) -> None:
     session.install("-e", ".[bench]")
     session.run("python", "benchmarks/run.py", "--render", *session.posargs)
     session.run("python", "benchmarks/recorded_runs.py", "--render")
+    session.run("python", "benchmarks/quantiles.py", "--render")
+    session.run("python", "benchmarks/costs.py", "--render")
+    session.run("python", "benchmarks/update.py")
 
 
 @nox.session(default=False)

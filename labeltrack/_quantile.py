@@ -74,7 +74,7 @@ def reduce_quantiles(
 ) -> Floats:
     """Return quantiles of the samples of each slot, NaN left out.
 
-    It takes memory for as many samples as there are, and twice that where all have the same leading digits.
+    It takes memory for as many samples as there are, and at most once more where groups are few.
 
     Args:
         parts: The samples; those of one slot may be in several parts.
@@ -91,13 +91,14 @@ def reduce_quantiles(
     out = np.full((len(fractions), counts.shape[0]), np.nan)
     if total == 0 or not fractions:
         return out
-    groups = _Groups(counts, np.dtype(np.float64 if double else np.float32))
+    ranges = _RANGES_A_THREAD * threads if threads > 1 else 1
+    groups = _Groups(counts, np.dtype(np.float64 if double else np.float32), ranges)
     chunks = [_Chunk(*chunk, way) for part in parts for way in (_Way(part),) for chunk in part.chunks]
     shares = _share([chunk.samples.shape[0] for chunk in chunks], threads)
     _kernels()  # import once, not in every thread
     with ThreadPoolExecutor(threads) as pool:
         groups.fill(chunks, shares, pool)
-        groups.select(np.array(fractions), out, _RANGES_A_THREAD * threads if threads > 1 else 1, pool)
+        groups.select(np.array(fractions), out, pool)
     return out
 
 
@@ -168,16 +169,21 @@ class _Groups:
     Args:
         counts: ``(K,)`` how many each has.
         dtype: float32 or float64.
+        ranges: About how many ranges of labels, with as many samples each, may be searched at a time.
     """
 
-    def __init__(self, counts: Integers, dtype: np.dtype[Any]) -> None:
+    def __init__(self, counts: Integers, dtype: np.dtype[Any], ranges: int) -> None:
         self.counts = counts
         self.dtype = dtype
         self.starts = np.zeros(counts.shape[0] + 1, dtype=np.int64)
         np.cumsum(counts, out=self.starts[1:])
-        self.total = int(self.starts[-1])
-        # As much again for selecting. What is not written to takes no memory: that is most of it.
-        self.groups = np.empty(2 * self.total, dtype=f"i{dtype.itemsize}")
+        total = int(self.starts[-1])
+        edges = np.searchsorted(self.starts, [total * r // ranges for r in range(1, ranges)]).tolist()
+        self.edges = sorted({0, *edges, counts.shape[0]})
+        # Room for the largest group of each range, of which little is written to and takes memory.
+        largest = [int(counts[a:b].max()) for a, b in pairwise(self.edges)]
+        self.rooms = (total + np.cumsum([0, *largest[:-1]])).tolist()
+        self.groups = np.empty(total + sum(largest), dtype=f"i{dtype.itemsize}")
         self.infinity = int(np.array(np.inf, dtype).view(self.groups.dtype))
         self.rest = int(np.iinfo(self.groups.dtype).max)
 
@@ -214,14 +220,8 @@ class _Groups:
         for piece in self._pieces(chunks, share):
             _kernels().fill_groups(*piece, places, step, self.groups)
 
-    def select(self, fractions: Floats, out: Floats, ranges: int, pool: ThreadPoolExecutor) -> None:
+    def select(self, fractions: Floats, out: Floats, pool: ThreadPoolExecutor) -> None:
         """Compute the quantiles of the groups."""
-        slots = self.counts.shape[0]
-        edges = np.searchsorted(self.starts, [self.total * r // ranges for r in range(1, ranges)]).tolist()
-        edges = sorted({0, *edges, slots})
-        # Room for the largest group of each range; together not more than there are samples.
-        largest = [int(self.counts[a:b].max()) for a, b in pairwise(edges)]
-        rooms = (self.total + np.cumsum([0, *largest[:-1]])).tolist()
 
         def one(first: int, last: int, room: int) -> None:
             module = _kernels()
@@ -237,4 +237,4 @@ class _Groups:
             where = (self.groups, self.starts, first, last, room)
             module.select_quantiles(*where, fractions, self.rest, *scratch, bits, bits.view(self.dtype), out)
 
-        list(pool.map(one, edges[:-1], edges[1:], rooms))
+        list(pool.map(one, self.edges[:-1], self.edges[1:], self.rooms))

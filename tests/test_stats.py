@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import labeltrack as lt
+from labeltrack.stats import LabelStats
 
 LABELS = [4, 7, 4, 9, 4, 7]
 VALUES = [0.5, 2.0, 1.5, 8.0, -1.0, 4.0]
@@ -332,3 +333,44 @@ def test_pickle_is_read_in_a_fresh_process(stats, tmp_path):
 def test_the_state_is_numpy_and_plain_python(stats):
     again = lt.LabelStats.from_state_dict(stats.state_dict())
     assert fingerprint(again) == fingerprint(stats)
+
+
+def test_quantiles_are_part_of_the_state_and_of_tables():
+    stats = lt.label_stats([0, 1, 1], [5.0, 1.0, 2.0], quantiles=[0.5, 0.1])
+    other = LabelStats.from_state_dict(stats.state_dict())
+    assert other.quantiles == (0.1, 0.5)
+    assert list(other.columns())[-2:] == ["q0.1", "q0.5"]
+    assert fingerprint(other) == fingerprint(stats)
+    assert other.column("q0.1").tolist() == [5.0, np.quantile([1.0, 2.0], 0.1)]
+    assert other.column("median").tolist() == other.column("q0.5").tolist() == [5.0, 1.5]
+    assert other.order("median").tolist() == [0, 1]
+    with pytest.raises(ValueError, match="read-only"):
+        other.median[0] = 0.0
+
+
+def test_a_state_from_before_there_were_quantiles_is_read():
+    state = lt.label_stats([0], [5.0]).state_dict()
+    del state["quantiles"], state["without"]
+    stats = LabelStats.from_state_dict(state)
+    assert stats.mean.tolist() == [5.0]
+    with pytest.raises(ValueError, match="quantiles are computed where they are asked for"):
+        stats.quantile(0.5)
+
+
+@pytest.mark.parametrize("statistic", ["variance", "q", "qq", "0.5", "qnan", "medians"])
+def test_what_is_no_statistic_is_refused_with_those_there_are(statistic):
+    stats = lt.label_stats([0], [5.0], quantiles=[0.25])
+    with pytest.raises(ValueError, match=r"unknown statistic .*'max', 'median', 'q0\.25'"):
+        stats.column(statistic)
+    with pytest.raises(ValueError, match=r"there is no quantile 0\.75: there are 0\.25; quantiles are computed where"):
+        stats.column("q0.75")
+
+
+def test_merging_and_regrouping_lose_quantiles_and_say_so():
+    stats, plain = lt.label_stats([0], [5.0], quantiles=[0.5]), lt.label_stats([0], [5.0])
+    for merged in (stats.merge(plain), plain.merge(stats), lt.merge_stats([stats, stats]).merge(plain)):
+        assert merged.quantiles == ()
+        with pytest.raises(ValueError, match="these statistics were merged, and quantiles cannot be"):
+            merged.quantile(0.5)
+    with pytest.raises(ValueError, match="quantiles are computed where they are asked for"):
+        plain.merge(plain).quantile(0.5)
