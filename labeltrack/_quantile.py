@@ -124,7 +124,9 @@ class _Way:
         self.low = int(keys.min()) if keys.size else 0
         span = int(keys.max()) - self.low + 1 if keys.size else 0
         self.hash: Hash | None = None
-        self.slots = np.empty(0, dtype=np.int32)
+        self.slots = np.full(1, -1, dtype=np.int32)  # for kernels, one without entries is none at all
+        if not span:
+            return
         if span > _SMALL_SPAN and span > min(2 * samples, _LARGEST_SPAN):
             self.hash = Hash(keys)
             self.low, self.slots = 0, part.slots.astype(np.int32)

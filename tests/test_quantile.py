@@ -151,6 +151,14 @@ def test_keys_that_nobody_asked_for_are_passed_over():
         assert np.array_equal(found[0], medians, equal_nan=True)
 
 
+def test_samples_of_which_no_key_counts_are_passed_over():
+    keys, values = np.array([0, 1, 1]), np.array([1.0, 2.0, 4.0])
+    none = np.empty(0, dtype=np.int64)
+    parts = [Samples([(keys, values)], none, none), Samples([(keys, values)], np.array([1]), np.array([1]))]
+    found = reduce_quantiles(parts, np.array([0, 2]), (0.5,), threads=1)
+    assert np.array_equal(found, [[np.nan, 3.0]], equal_nan=True)
+
+
 def test_samples_that_change_meanwhile_do_no_harm():
     """What somebody else writes to must not lead us to write anywhere."""
     keys, values = np.zeros(1000, dtype=np.int64), np.ones(1000)
