@@ -154,7 +154,7 @@ def test_keys_that_nobody_asked_for_are_passed_over():
 def test_samples_of_which_no_key_counts_are_passed_over():
     keys, values = np.array([0, 1, 1]), np.array([1.0, 2.0, 4.0])
     none = np.empty(0, dtype=np.int64)
-    parts = [Samples([(keys, values)], none, none), Samples([(keys, values)], np.array([1]), np.array([1]))]
+    parts = [Samples([(keys, 100 * values)], none, none), Samples([(keys, values)], np.array([1]), np.array([1]))]
     found = reduce_quantiles(parts, np.array([0, 2]), (0.5,), threads=1)
     assert np.array_equal(found, [[np.nan, 3.0]], equal_nan=True)
 
