@@ -35,3 +35,11 @@ def kernels() -> ModuleType:
     from labeltrack import _kernels  # noqa: PLC0415 (on first use)
 
     return _kernels
+
+
+@cache
+def quantile_kernels() -> ModuleType:
+    """Return the module of the kernels of quantiles, compiled for those alone who want them."""
+    from labeltrack import _quantile_kernels  # noqa: PLC0415 (on first use)
+
+    return _quantile_kernels

@@ -1,4 +1,4 @@
-"""Every compiled function of the package: arrays in, arrays out, no policy.
+"""Every compiled function of the package but those of quantiles: arrays in, arrays out, no policy.
 
 This module is the only one that imports numba, and it is itself imported on first use, so that
 ``import labeltrack`` stays light. All kernels release the GIL and are cached on disk. They are plain

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._compiled import read_only
+from labeltrack._compiled import quantile_kernels, read_only
 from labeltrack._reduce import Hash
-from labeltrack._threads import default_threads
+from labeltrack._threads import Share, default_threads, shares_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from types import ModuleType
 
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Share = list[tuple[int, int, int]]
 
 _BLOCK = 1 << 15  # samples encoded at a time
 _SMALL_SPAN, _LARGEST_SPAN = 1 << 16, 1 << 26  # slots of a table; 256 MiB
@@ -40,14 +37,6 @@ class Samples(NamedTuple):
     chunks: Sequence[tuple[Array, Array]]
     keys: Integers
     slots: Integers
-
-
-@cache
-def _kernels() -> ModuleType:
-    """Return the module of kernels, compiled for those alone who want quantiles."""
-    from labeltrack import _quantile_kernels  # noqa: PLC0415 (on first use)
-
-    return _quantile_kernels
 
 
 def check_fractions(fractions: Iterable[Any]) -> tuple[float, ...]:
@@ -93,51 +82,45 @@ def reduce_quantiles(
         return out
     ranges = _RANGES_A_THREAD * threads if threads > 1 else 1
     groups = _Groups(counts, np.dtype(np.float64 if double else np.float32), ranges)
-    chunks = [_Chunk(*chunk, way) for part in parts for way in (_Way(part),) for chunk in part.chunks]
-    shares = _share([chunk.samples.shape[0] for chunk in chunks], threads)
-    _kernels()  # import once, not in every thread
+    chunks = []
+    for part in parts:
+        way = _Way(part, counts.shape[0])
+        chunks += [_Chunk(*chunk, way) for chunk in part.chunks]
+    shares = shares_of([chunk.samples.shape[0] for chunk in chunks], threads)
+    quantile_kernels()  # import once, not in every thread
     with ThreadPoolExecutor(threads) as pool:
         groups.fill(chunks, shares, pool)
         groups.select(np.array(fractions), out, pool)
     return out
 
 
-def _share(sizes: Sequence[int], threads: int) -> list[Share]:
-    """Cut chunks into one list of (chunk, start, stop) a thread, with equal numbers of samples."""
-    ends = np.cumsum(sizes)
-    edges = [int(ends[-1]) * t // threads for t in range(threads + 1)]
-    shares: list[Share] = [[] for _ in range(threads)]
-    for i, (end, size) in enumerate(zip(ends.tolist(), sizes, strict=True)):
-        begin = end - size
-        for share, low, high in zip(shares, edges[:-1], edges[1:], strict=True):
-            if max(low, begin) < min(high, end):
-                share.append((i, max(low, begin) - begin, min(high, end) - begin))
-    return shares
-
-
 class _Way:
-    """The way from the keys of some samples to slots: a table where keys lie close together, hashing where not."""
+    """The way from the keys of some samples to slots: a table where keys lie close together, hashing where not.
 
-    def __init__(self, part: Samples) -> None:
+    Args:
+        part: The samples.
+        size: How many slots there are.
+
+    Attributes:
+        low: Key of the first entry of `slots`.
+        slots: ``(S,)`` int32, as kernels take it: the slot of each key, or none at all if each key is its slot.
+        hash: From keys to places in `slots`, if they do not lie close together.
+    """
+
+    def __init__(self, part: Samples, size: int) -> None:
         samples = sum(chunk[0].shape[0] for chunk in part.chunks)
         keys = part.keys
         self.low = int(keys.min()) if keys.size else 0
         span = int(keys.max()) - self.low + 1 if keys.size else 0
         self.hash: Hash | None = None
-        self.slots = np.full(1, -1, dtype=np.int32)  # for kernels, one without entries is none at all
-        if not span:
-            return
         if span > _SMALL_SPAN and span > min(2 * samples, _LARGEST_SPAN):
             self.hash = Hash(keys)
             self.low, self.slots = 0, part.slots.astype(np.int32)
-            return
-        places = keys - self.low
-        self.slots = np.full(span, -1, dtype=np.int32)
-        self.slots[places] = part.slots
-
-    def direct(self, size: int) -> bool:
-        """Return whether the table says nothing that the keys do not say."""
-        return self.slots.shape[0] == size and bool((self.slots == np.arange(size)).all())
+        else:
+            self.slots = np.full(max(1, span), -1, dtype=np.int32)
+            self.slots[keys - self.low] = part.slots
+        if self.slots.shape[0] == size and bool((self.slots == np.arange(size)).all()):
+            self.slots = self.slots[:0]  # the table says nothing that the keys do not say
 
 
 class _Chunk:
@@ -204,29 +187,24 @@ class _Groups:
 
     def _pieces(self, chunks: Sequence[_Chunk], share: Share) -> Iterator[tuple[Any, ...]]:
         for i, start, stop in share:
-            chunk = chunks[i]
-            slots = np.empty(0, dtype=np.int32) if self._direct(chunk.way) else chunk.way.slots
-            for piece in chunk.pieces(self.dtype, start, stop):
-                yield *piece, slots, self.infinity, self.rest
-
-    def _direct(self, way: _Way) -> bool:
-        return way.direct(self.counts.shape[0])
+            for piece in chunks[i].pieces(self.dtype, start, stop):
+                yield *piece, chunks[i].way.slots, self.infinity, self.rest
 
     def _count(self, chunks: Sequence[_Chunk], share: Share) -> Integers:
         counts = np.zeros(self.counts.shape[0], dtype=np.int64)
         for piece in self._pieces(chunks, share):
-            _kernels().count_groups(*piece, counts)
+            quantile_kernels().count_groups(*piece, counts)
         return counts
 
     def _fill(self, chunks: Sequence[_Chunk], share: Share, places: Integers, step: int) -> None:
         for piece in self._pieces(chunks, share):
-            _kernels().fill_groups(*piece, places, step, self.groups)
+            quantile_kernels().fill_groups(*piece, places, step, self.groups)
 
     def select(self, fractions: Floats, out: Floats, pool: ThreadPoolExecutor) -> None:
         """Compute the quantiles of the groups."""
 
         def one(first: int, last: int, room: int) -> None:
-            module = _kernels()
+            module = quantile_kernels()
             q = fractions.shape[0]
             bits = np.empty(2, dtype=self.groups.dtype)
             scratch = (

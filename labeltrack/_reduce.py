@@ -13,7 +13,7 @@ from labeltrack._accumulate import ROW, Accumulator
 from labeltrack._compiled import kernels, read_only
 from labeltrack._fixed import aligned_words
 from labeltrack._labels import sorted_unique
-from labeltrack._threads import default_threads
+from labeltrack._threads import default_threads, shares_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -150,21 +150,8 @@ class Hash:
 
 def _share(chunks: Sequence[Chunk], threads: int) -> list[list[Chunk]]:
     """Cut chunks into one list a thread, with equal numbers of samples."""
-    total = sum(chunk[0].shape[0] for chunk in chunks)
-    shares: list[list[Chunk]] = []
-    left = list(reversed(chunks))
-    for t in range(threads):
-        quota = total * (t + 1) // threads - total * t // threads
-        share = []
-        while quota and left:
-            keys, samples = left.pop()
-            if keys.shape[0] > quota:
-                left.append((keys[quota:], samples[quota:]))
-                keys, samples = keys[:quota], samples[:quota]
-            quota -= keys.shape[0]
-            share.append((keys, samples))
-        shares.append(share)
-    return shares
+    shares = shares_of([keys.shape[0] for keys, _ in chunks], threads)
+    return [[(chunks[i][0][a:b], chunks[i][1][a:b]) for i, a, b in share] for share in shares]
 
 
 def reduce_chunks(

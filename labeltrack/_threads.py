@@ -7,7 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+Share = list[tuple[int, int, int]]
+"""What a thread does: some of the samples of some chunks, each as (chunk, first sample, one past the last)."""
 
 _SAMPLES_A_THREAD = 1 << 19  # below this a second thread costs more than it gains
 _SLOTS_A_THREAD = 1 << 16
@@ -37,3 +40,27 @@ def in_slices(size: int, work: Callable[[int, int], None]) -> None:
     edges = [size * t // threads for t in range(threads + 1)]
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(work, edges[:-1], edges[1:]))
+
+
+def shares_of(sizes: Sequence[int], threads: int) -> list[Share]:
+    """Cut chunks of samples into one share a thread, with equal numbers of samples.
+
+    Args:
+        sizes: Samples of each chunk.
+        threads: How many shares.
+
+    Example:
+        >>> shares_of([4, 2], 2)
+        [[(0, 0, 3)], [(0, 3, 4), (1, 0, 2)]]
+    """
+    total = sum(sizes)
+    edges = [total * t // threads for t in range(threads + 1)]
+    shares: list[Share] = [[] for _ in range(threads)]
+    begin = 0
+    for chunk, size in enumerate(sizes):
+        for share, low, high in zip(shares, edges[:-1], edges[1:], strict=True):
+            start, stop = max(low - begin, 0), min(high - begin, size)
+            if start < stop:
+                share.append((chunk, start, stop))
+        begin += size
+    return shares

@@ -294,15 +294,12 @@ class History:
             "mode": np.repeat(np.array([key[0] for key in keys], dtype=np.str_), lengths),
             "ds_id": np.repeat(np.array([key[1] for key in keys], dtype=np.str_), lengths),
         }
+        tables = [part.columns() for part in parts]
         for name in ("label", "name", *STATISTICS):
-            columns[name] = _together([part.columns()[name] for part in parts], name)
+            columns[name] = _together([table[name] for table in tables], name)
         for fraction in sorted({fraction for part in parts for fraction in part.quantiles}):
-            columns[f"q{fraction!r}"] = np.concatenate(
-                [
-                    part.quantile(fraction) if fraction in part.quantiles else np.full(len(part), np.nan)
-                    for part in parts
-                ]
-            )
+            name = f"q{fraction!r}"
+            columns[name] = np.concatenate([table.get(name, np.full(len(table["label"]), np.nan)) for table in tables])
         return columns
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:

@@ -434,11 +434,8 @@ class LabelStats:
         """
         if statistic in STATISTICS:
             return cast("Array", getattr(self, statistic))
-        try:
-            fraction = 0.5 if statistic == "median" else float(statistic.removeprefix("q"))
-        except ValueError:
-            fraction = math.nan
-        if statistic != "median" and (math.isnan(fraction) or not statistic.startswith("q")):
+        fraction = _fraction_of(statistic)
+        if fraction is None:
             msg = f"unknown statistic {statistic!r}; there are {listing((*STATISTICS, 'median', *self._named()))}"
             raise ValueError(msg)
         return self.quantile(fraction)
@@ -594,6 +591,17 @@ def merge_stats(parts: Iterable[LabelStats]) -> LabelStats:
         accumulator.merge(part._accumulator, places)  # noqa: SLF001
     accumulator.release()
     return LabelStats(labels, accumulator, names=names, nan_policy=given[0].nan_policy, without=_why(given))
+
+
+def _fraction_of(statistic: str) -> float | None:
+    """Return which quantile a name stands for, None if for none."""
+    if statistic == "median":
+        return 0.5
+    try:
+        fraction = float(statistic[1:])
+    except ValueError:
+        return None
+    return fraction if statistic[0] == "q" and not math.isnan(fraction) else None
 
 
 def _why(parts: Iterable[LabelStats]) -> str:
