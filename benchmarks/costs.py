@@ -8,7 +8,6 @@ Run from the root of the repository::
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -18,15 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from harness import compare, facts, measure, summary
-from report import rewrite
-from rich.console import Console
+from report import add_output, publish
 
 import labeltrack as lt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-HERE = Path(__file__).resolve().parent
 OURS, POLARS = "merge_stats", "polars"
 
 
@@ -38,7 +35,7 @@ def merges(states: int, labels: int, rounds: int) -> dict[str, Any]:
         labels: Of each; about two thirds of all labels there are.
         rounds: How many.
     """
-    import polars as pl  # noqa: PLC0415
+    import polars as pl  # noqa: PLC0415 (a peer, which may be missing)
 
     rng = np.random.default_rng(0)
     parts, frames = [], []
@@ -110,7 +107,7 @@ def memory(samples: int, labels: int) -> dict[str, Any]:
     found: dict[str, Any] = {"samples": samples, "labels": labels}
     for threads in (1, 2):
         command = [sys.executable, "-c", HELD, str(samples), str(labels), str(threads)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 (this Python, and code of ours)
         held, peak, occurring = map(int, done.stdout.split())
         found["bytes_a_sample_held"] = held / samples
         found[f"peak_bytes_a_label, {threads} threads"] = peak / occurring
@@ -140,7 +137,7 @@ def cold_start(samples: int, rounds: int) -> dict[str, Any]:
             environment = {**os.environ, "NUMBA_CACHE_DIR": str(Path(folder) / str(i))}
             for name in ("without", "with the cache"):
                 command = [sys.executable, "-c", FIRST.format(samples=samples)]
-                done = subprocess.run(  # noqa: S603
+                done = subprocess.run(  # noqa: S603 (this Python, and code of ours)
                     command, capture_output=True, text=True, check=True, env=environment
                 )
                 times[name].append(sum(map(float, done.stdout.split())))
@@ -178,9 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description="Measure merging, memory and the first call of a process.")
     parser.add_argument("--scale", type=float, default=1.0, help="of all sizes")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "costs.json")
-    parser.add_argument("--render", action="store_true", help="write the table of docs/performance.md")
-    parser.add_argument("--page", type=Path, default=HERE.parent / "docs" / "performance.md", help=argparse.SUPPRESS)
+    add_output(parser, "costs")
     options = parser.parse_args(arguments)
 
     def scaled(number: int) -> int:
@@ -196,12 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "memory": memory(scaled(20_000_000), scaled(1_000_000)),
         "cold_start": cold_start(scaled(1_000_000), options.rounds),
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    text = markdown(results)
-    Console(width=160).print(text, markup=False)
-    if options.render:
-        rewrite(options.page, text, "costs")
+    publish(results, markdown(results), options)
     return results
 
 

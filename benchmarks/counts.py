@@ -9,7 +9,6 @@ repository::
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shutil
@@ -22,13 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from harness import facts
-from report import rewrite
-from rich.console import Console
+from report import add_output, publish
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-HERE = Path(__file__).resolve().parent
 CASES = [("float32", labels) for labels in (10, 1_000, 100_000, 1_000_000)]
 CASES += [("float64", labels) for labels in (10, 1_000, 100_000)]
 FIRST, SECOND = "32768,8,64", "1048576,8,64"  # bytes, ways, bytes of a line
@@ -77,7 +74,7 @@ def count(folder: Path, labels: int, samples: int) -> dict[str, int]:
     subprocess.run(command, check=True, env=environment)  # noqa: S603 (compiles, which would take minutes under valgrind)
     tool = ["valgrind", "--tool=cachegrind", "--cache-sim=yes", f"--D1={FIRST}", f"--LL={SECOND}"]
     tool.append(f"--cachegrind-out-file={os.devnull}")
-    done = subprocess.run([*tool, *command], check=True, env=environment, capture_output=True, text=True)  # noqa: S603
+    done = subprocess.run([*tool, *command], check=True, env=environment, capture_output=True, text=True)  # noqa: S603 (this Python, and code of ours)
     return parse(done.stderr)
 
 
@@ -109,21 +106,14 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description="Count instructions and cache misses a sample.")
     parser.add_argument("--samples", type=int, default=4_000_000)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "counts.json")
-    parser.add_argument("--render", action="store_true", help="write the table of docs/performance.md")
-    parser.add_argument("--page", type=Path, default=HERE.parent / "docs" / "performance.md", help=argparse.SUPPRESS)
+    add_output(parser, "counts")
     options = parser.parse_args(arguments)
     if shutil.which("valgrind") is None:
         parser.error("valgrind is not installed")
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.processes) as pool:
         cases = list(pool.map(lambda case: run_case(Path(folder), case[0], case[1], options.samples), CASES))
     results = {"schema": 1, "facts": facts(["labeltrack", "numpy", "numba"]), "cases": cases}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    text = markdown(results)
-    Console(width=160).print(text, markup=False)
-    if options.render:
-        rewrite(options.page, text, "counts")
+    publish(results, markdown(results), options)
     return results
 
 

@@ -8,22 +8,18 @@ Run from the root of the repository::
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from cases import Array, Case
 from harness import compare, disturbed, facts, measure, summary
-from report import rewrite
-from rich.console import Console
+from report import add_output, publish
 
 import labeltrack as lt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-HERE = Path(__file__).resolve().parent
 FRACTIONS = (0.25, 0.5, 0.75)
 OURS, OURS_SINGLE, WITHOUT = "labeltrack", "labeltrack, 1 thread", "labeltrack, without quantiles"
 ADDED = "what quantiles add"
@@ -43,7 +39,7 @@ def labeltrack(labels: Array, values: Array, threads: int | None = None) -> Call
 
 def polars(labels: Array, values: Array, *, everything: bool = False) -> Callable[[], Array]:
     """Return what computes quantiles alone, or with all the statistics that labeltrack gives, as polars does it."""
-    import polars as pl  # noqa: PLC0415
+    import polars as pl  # noqa: PLC0415 (a peer, which may be missing)
 
     frame = pl.DataFrame({"label": labels, "value": values}).lazy()
     column = pl.col("value")
@@ -63,7 +59,7 @@ def polars(labels: Array, values: Array, *, everything: bool = False) -> Callabl
 
 def pandas(labels: Array, values: Array) -> Callable[[], Array]:
     """Return what computes quantiles alone, with pandas."""
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd  # noqa: PLC0415 (a peer, which may be missing)
 
     frame = pd.DataFrame({"label": labels, "value": values})
 
@@ -77,13 +73,13 @@ def pandas(labels: Array, values: Array) -> Callable[[], Array]:
 
 def duckdb(labels: Array, values: Array) -> Callable[[], Array]:
     """Return what computes quantiles alone, with duckdb."""
-    import duckdb as db  # noqa: PLC0415
-    import pyarrow as pa  # noqa: PLC0415
+    import duckdb as db  # noqa: PLC0415 (a peer, which may be missing)
+    import pyarrow as pa  # noqa: PLC0415 (a peer, which may be missing)
 
     connection = db.connect()
     connection.register("samples", pa.table({"label": labels, "value": values}))
     asked = ", ".join(map(str, FRACTIONS))
-    query = f"select quantile_cont(value, [{asked}]) as q from samples group by label order by label"  # noqa: S608
+    query = f"select quantile_cont(value, [{asked}]) as q from samples group by label order by label"  # noqa: S608 (numbers of ours)
 
     def run() -> Array:
         found: Array = np.stack(connection.execute(query).fetchnumpy()["q"]).T
@@ -172,9 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--samples", type=int, default=10_000_000)
     parser.add_argument("--labels", type=int, nargs="+", default=[10, 1_000, 100_000])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "quantiles.json")
-    parser.add_argument("--render", action="store_true", help="write the table of docs/performance.md")
-    parser.add_argument("--page", type=Path, default=HERE.parent / "docs" / "performance.md", help=argparse.SUPPRESS)
+    add_output(parser, "quantiles")
     options = parser.parse_args(arguments)
     results: dict[str, Any] = {
         "schema": 1,
@@ -185,12 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
             for labels in options.labels
         ],
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    text = markdown(results)
-    Console(width=160).print(text, markup=False)
-    if options.render:
-        rewrite(options.page, text, "quantiles")
+    publish(results, markdown(results), options)
     return results
 
 

@@ -1,15 +1,17 @@
-"""How results are shown: a table in the terminal, and one in the README."""
+"""How results are shown: a table in the terminal, and one in the README or on the page about performance."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import argparse
+import json
+from pathlib import Path
+from typing import Any
 
 from peers import KERNEL, ONE_THREAD
+from rich.console import Console
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+HERE = Path(__file__).resolve().parent
 RATIOS = {
     "kernel_to_best_peer": "kernel, 1 thread / best peer",
     "one_thread_to_best_peer": "labeltrack, 1 thread / best peer",
@@ -144,3 +146,20 @@ def rewrite(readme: Path, block: str, title: str = "benchmark") -> None:
         raise ValueError(msg)
     after = text[end:]
     readme.write_text(f"{text[: begin + len(first)]}\n\n{block}\n\n{after}", encoding="utf-8")
+
+
+def add_output(parser: argparse.ArgumentParser, name: str) -> None:
+    """Add the options of a benchmark that writes ``results/{name}.json``, and a table of docs/performance.md."""
+    parser.add_argument("--out", type=Path, default=HERE / "results" / f"{name}.json")
+    parser.add_argument("--render", action="store_true", help="write the table of docs/performance.md")
+    parser.add_argument("--page", type=Path, default=HERE.parent / "docs" / "performance.md", help=argparse.SUPPRESS)
+    parser.set_defaults(name=name)
+
+
+def publish(results: dict[str, Any], text: str, options: argparse.Namespace) -> None:
+    """Write results and print their table, as the options of `add_output` say."""
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    Console(width=160).print(text, markup=False)
+    if options.render:
+        rewrite(options.page, text, options.name)

@@ -373,6 +373,12 @@ class Run:
             for ds_id in epoch.ds_ids
         ]
         kept: list[Kept] = []
+
+        def with_quantiles(stats: LabelStats, of: list[Kept]) -> LabelStats:
+            if not fractions:
+                return stats
+            return stats.with_quantiles(_samples(stats, of, grouping, mapping), fractions, threads=threads)
+
         only = mapping if grouping is None else None
         total = sum(source.rows or 0 for job in jobs for source in job)
         with Progress("Recomputing", total, "samples", wanted=progress) as bar:
@@ -405,18 +411,12 @@ class Run:
                     final = stats if grouping is None else grouping.apply(stats, mapping)
                     _check(final, epoch, ds_id)
                     if len(final):
-                        if fractions:
-                            samples = _samples(final, kept, grouping, mapping)
-                            final = final.with_quantiles(samples, fractions, threads=threads)
-                            of_epoch += kept
-                        computed[ds_id] = final
-                if fractions and len(computed) > 1:
-                    pooled = merge_stats(computed.values())
-                    samples = _samples(pooled, of_epoch, grouping, mapping)
-                    pooled = pooled.with_quantiles(samples, fractions, threads=threads)
+                        computed[ds_id] = with_quantiles(final, kept)
+                        of_epoch += kept
+                several = len(computed) > 1 and fractions  # merging gives all but quantiles
+                pooled = with_quantiles(merge_stats(computed.values()), of_epoch) if several else None
+                if computed:
                     history.add_all(epoch.step, computed, mode=epoch.mode, pooled=pooled)
-                elif computed:
-                    history.add_all(epoch.step, computed, mode=epoch.mode)
         self._warn(found)
         self._warn_of(passed, mapping, history, total)
         return history
