@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._compiled import kernels, read_only
-from labeltrack._fixed import LIMBS, NARROW, FixedPoint, aligned_words
+from labeltrack._fixed import FixedPoint, Narrow, Tight, Wide, aligned_words
 from labeltrack._threads import in_slices
 
 if TYPE_CHECKING:
@@ -73,11 +73,20 @@ class Accumulator:
         self._new = 0
         self._left_over = _SPILL_ROOM
         self._settled = True
-        self._narrow, self._limbs = FixedPoint(size, NARROW), FixedPoint(size, LIMBS)
+        self._reset_roads()
         # Samples that no fixed-point table holds, with their slots; they are added to the rows later.
         self._aside: Integers = np.empty(0, dtype=np.int64)
         self._aside_samples: Floats = np.empty(0, dtype=np.float64)
         self._set_aside = 0
+
+    def _reset_roads(self) -> None:
+        """Begin with empty fixed-point tables, of which none has memory yet."""
+        self._tight, self._narrow, self._wide = Tight(self.size), Narrow(self.size), Wide(self.size)
+
+    @property
+    def _roads(self) -> tuple[FixedPoint, ...]:
+        """The fixed-point tables, the quickest first."""
+        return self._tight, self._narrow, self._wide
 
     @property
     def rows(self) -> Floats:
@@ -139,25 +148,23 @@ class Accumulator:
             self._drain(self._narrow, keep=False)  # a unit for large float32 would let small doubles underflow to zero
         while position < end:
             self._settled = False
-            last = self._narrow.plan(samples, position, end)
-            fixed = self._narrow
-            if not fixed.scale:
-                last = self._limbs.plan(samples, position, last)
-                fixed = self._limbs
+            last, fixed = end, None
+            for road in self._roads:
+                last = road.plan(samples, position, last)
+                if road.scale:
+                    fixed = road
+                    break
             where = (labels, samples, position, last, low, self.size, skip)
-            if not fixed.scale:
+            if fixed is None:
                 position = self._add_exactly(*where)
                 if position < last:
                     return position  # a label outside the table
                 continue
             if self._set_aside + _ASIDE // 2 > self._aside.shape[0]:
                 self._aside_room()
-            narrow = fixed is self._narrow
-            reduce = kernels().reduce_fixed if narrow else kernels().reduce_limbs
-            memory = self._claim() if narrow and fixed.table is None and self._rows is None else None
-            reached, self._set_aside, poor = reduce(
-                *where, *fixed.state(memory), self._aside, self._aside_samples, self._set_aside
-            )
+            memory = self._claim() if fixed is not self._wide and fixed.table is None and self._rows is None else None
+            aside = (self._aside, self._aside_samples, self._set_aside)
+            reached, self._set_aside, poor = fixed.reduce(where, aside, memory)
             if fixed.note(reached - position, poor=poor):
                 self._drain(fixed, keep=not poor)
             position = int(reached)
@@ -216,27 +223,23 @@ class Accumulator:
     def _drain(self, fixed: FixedPoint, *, keep: bool) -> None:
         """Move what a fixed-point table holds to the rows."""
         if fixed.held and fixed.table is not None:
-            module = kernels()
-            # With many labels, the table itself becomes the rows: it has as many words.
-            fresh = self._rows is None and fixed is self._narrow and fixed.copies == 1
-            table = fixed.table
-            if fresh:
-                self._rows, fixed.table = table.view(np.float64), None
+            # With many labels, the memory of the table itself becomes the rows: it has as many words.
+            fresh = self._rows is None and fixed.words is not None
+            if fresh and fixed.words is not None:
+                self._rows = fixed.words.view(np.float64)
             rows, counts = self.rows, self.counts
             row, end = 0, fixed.rows
             while row < end:
                 keys, values = self._room()
                 self._settled = False
-                spills = (rows, counts, keys, values, self._new)
-                if fixed is self._narrow:
-                    row, self._new = module.drain_fixed(table, fixed.scale, row, fresh, *spills)
-                else:
-                    row, self._new = module.drain_limbs(table, fixed.scale, table.view(np.float64), row, *spills)
+                row, self._new = fixed.drain(row, (rows, counts), (keys, values, self._new), fresh=fresh)
+            if fresh:
+                fixed.table = None
         fixed.drained(keep=keep)
 
     def _collect(self) -> None:
         """Move to the rows all that is elsewhere but spills."""
-        for fixed in (self._narrow, self._limbs):
+        for fixed in self._roads:
             if fixed.held:
                 self._drain(fixed, keep=True)
         if self._set_aside:
@@ -271,38 +274,44 @@ class Accumulator:
 
     def suggest(self, samples: npt.NDArray[Any]) -> None:
         """Look for a unit of fixed point by some samples of all that are to come; see `absorb`."""
-        self._narrow.suggest(samples)
+        self._tight.suggest(samples)
+        if not self._tight.scale:
+            self._narrow.suggest(samples)
 
     def absorb(self, other: Accumulator) -> None:
         """Add the slots of another accumulator of the same size, which is not to be used any more.
 
         Where all is still in tables of integers of one unit, those are added, which takes a tenth of the time.
         """
-        mine, theirs = self._narrow, other._narrow
-        alike = (
-            (self._rows is None and other._rows is None)
-            and (mine.table is not None and theirs.table is not None and mine.scale == theirs.scale)
-            and mine.largest_count() + theirs.largest_count() < kernels().FIXED_DRAIN
-        )
-        if not alike or mine.table is None or theirs.table is None:
-            self.merge(other, np.arange(self.size, dtype=np.int64))
-            return
-        table, added = mine.table, theirs.table
-        in_slices(self.size, lambda start, stop: kernels().add_tables(table, added, start, stop))
-        mine.held = mine.largest_count()
-        # What is not in the tables. The other is left without samples in its table, so that merging adds the rest.
-        theirs.table, theirs.held = None, 0
-        if other._set_aside or other._limbs.held:
+        everywhere = np.arange(self.size, dtype=np.int64)
+        for mine, theirs in ((self._tight, other._tight), (self._narrow, other._narrow)):
+            if not self._alike(other, mine, theirs):
+                continue
+            mine.add_table(theirs)
+            mine.held = mine.largest_count()
+            # What is not in the tables. The other is left without samples in its table, so that merging adds the rest.
+            theirs.table, theirs.held = None, 0
             rest = other._set_aside
-            if rest and not other._limbs.held:
+            if any(road.held for road in other._roads):
+                self.merge(other, everywhere)
+            elif rest:
                 while self._aside.shape[0] < self._set_aside + rest:
                     self._aside_room()
                 here = slice(self._set_aside, self._set_aside + rest)
                 self._aside[here], self._aside_samples[here] = other._aside[:rest], other._aside_samples[:rest]
                 self._set_aside += rest
-            else:
-                self.merge(other, np.arange(self.size, dtype=np.int64))
-        self._settled = False
+            self._settled = False
+            return
+        self.merge(other, everywhere)
+
+    def _alike(self, other: Accumulator, mine: FixedPoint, theirs: FixedPoint) -> bool:
+        """Return whether two tables can be added: of integers of one unit, with rows that are in no other place."""
+        return (
+            (self._rows is None and other._rows is None)
+            and (mine.table is not None and theirs.table is not None and mine.rows == self.size)
+            and (mine.scale == theirs.scale and mine.signed == theirs.signed)
+            and mine.largest_count() + theirs.largest_count() < mine.capacity
+        )
 
     def spills(self) -> list[tuple[Integers, Floats]]:
         """Return what has to be added to the rows to have the exact sums, as (keys, values) pairs.
@@ -387,7 +396,7 @@ class Accumulator:
             self._nonfinite = self._nonfinite[slots]
         self.keys, self.values = self._moved(slots)
         self.size = slots.shape[0]
-        self._narrow, self._limbs = FixedPoint(self.size, NARROW), FixedPoint(self.size, LIMBS)
+        self._reset_roads()
 
     def _moved(self, slots: Integers) -> tuple[Integers, Floats]:
         """Return the spills of the given slots under their new numbers, sorted."""
@@ -435,7 +444,7 @@ class Accumulator:
     def release(self) -> None:
         """Settle and give all buffers back; for accumulators that are kept as results."""
         self.settle()
-        self._narrow, self._limbs = FixedPoint(self.size, NARROW), FixedPoint(self.size, LIMBS)
+        self._reset_roads()
         self._new_keys = self._new_values = None
         self._aside, self._aside_samples = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float64)
 

@@ -38,6 +38,22 @@ def kernels() -> ModuleType:
 
 
 @cache
+def tight_kernels() -> ModuleType:
+    """Return the module of the road of integers of 32 bits."""
+    from labeltrack import _tight_kernels  # noqa: PLC0415 (on first use)
+
+    return _tight_kernels
+
+
+@cache
+def wide_kernels() -> ModuleType:
+    """Return the module of the road of integers of 63 bits."""
+    from labeltrack import _wide_kernels  # noqa: PLC0415 (on first use)
+
+    return _wide_kernels
+
+
+@cache
 def quantile_kernels() -> ModuleType:
     """Return the module of the kernels of quantiles, compiled for those alone who want them."""
     from labeltrack import _quantile_kernels  # noqa: PLC0415 (on first use)

@@ -1,47 +1,35 @@
-"""When samples are summed in fixed point, and with which unit: the policy around `reduce_fixed` and `reduce_limbs`."""
+"""When samples are summed in fixed point, in which form and with which unit: the policy around the compiled roads.
+
+There are three roads, from the quickest to the one that takes most; what suits none of them is added without fixed
+point.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._compiled import kernels
+from labeltrack._compiled import kernels, tight_kernels, wide_kernels
+from labeltrack._threads import in_slices
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 Samples = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
 
+ROW = 8
 LEAST = 1 << 12  # samples; below this finding a unit is not worth it
-_HEADROOM = 2  # bits: later samples may be four times as large as the first thousand
 _HEAD = 1 << 10  # samples that a unit is chosen by
-_PATIENCE = 1 << 14  # samples summed on the other road before a unit is tried again; doubles each time
+_ODD = 32  # one in so many samples may be no integer
+_PATIENCE = 1 << 14  # samples summed on another road before a unit is tried again; doubles each time
 _LONGEST = 1 << 22
+_SECOND = 1 << 15  # labels up to which samples that are no integers of 32 bits have rows of their own
 _FEW = 16  # labels up to which there are copies of the table
-
-
-@dataclass(frozen=True)
-class Form:
-    """A form of integers.
-
-    Attributes:
-        bits: Magnitudes stay below two to this power.
-        row: Words of a label.
-        largest: Most labels that it is used for.
-        samples_a_label: At least so many samples a label, so that draining does not dominate.
-    """
-
-    bits: int
-    row: int
-    largest: int
-    samples_a_label: float
-
-
-NARROW = Form(bits=39, row=8, largest=1 << 62, samples_a_label=0.5)
-# With 100 000 labels its rows of two cache lines take longer than error-free additions to one.
-LIMBS = Form(bits=82, row=16, largest=1 << 16, samples_a_label=4.0)
+_LARGEST_SHIFT = 340  # so that neither a scaled sample nor the square of a unit underflows
 
 
 class FixedPoint:
@@ -49,34 +37,91 @@ class FixedPoint:
 
     Args:
         size: Number of slots.
-        form: What integers it holds.
     """
 
-    def __init__(self, size: int, form: Form) -> None:
+    largest: ClassVar[int] = 1 << 62
+    """Most labels that it is used for."""
+    samples_a_label: ClassVar[float] = 0.5
+    """At least so many samples a label, so that draining does not dominate."""
+    headrooms: ClassVar[tuple[int, ...]] = (2, 1, 0)
+    """Bits above the first samples, but for the largest few, that are tried; the first of the best is taken."""
+
+    def __init__(self, size: int) -> None:
         self.size = size
-        self.form = form
-        self.copies = 4 if size <= _FEW and form is LIMBS else 1
         self.scale = 0.0  # integers a unit; 0.0 while none is chosen
+        self.signed = False  # whether the integers are shifted, so that some may be negative
         self.held = 0  # samples that a label has got since the table was last empty, at most
         self.table: Integers | None = None
         self._scratch: tuple[Any, ...] = ()
         self._seen = 0
-        self._detour = 0  # samples that still go the other road
+        self._detour = 0  # samples that still go another road
         self._patience = _PATIENCE
         self._suited = 0  # samples in a row that a unit held
+
+    # -- what the roads differ in ---------------------------------------------------------------------------
+
+    @property
+    def capacity(self) -> int:
+        """Samples of a label after which the table has to be drained."""
+        raise NotImplementedError
+
+    def unfit(self, head: Samples, scale: float) -> int:
+        """Return how many samples are no such integers."""
+        raise NotImplementedError
+
+    def shift(self, exponent: int) -> int:
+        """Return the largest shift that holds samples below two to the power of `exponent`."""
+        raise NotImplementedError
+
+    def reduce(self, where: tuple[Any, ...], aside: tuple[Any, ...], memory: Integers | None) -> tuple[int, int, bool]:
+        """Add samples.
+
+        Args:
+            where: Labels, samples, start, stop, the label of slot 0, number of slots, whether to skip labels outside.
+            aside: Slots and samples set aside, and how many there are.
+            memory: ``(size * ROW,)`` words that may be used for the table, if it is to be made.
+
+        Returns:
+            The position reached, the number of samples set aside, and whether too many of them do not suit.
+        """
+        raise NotImplementedError
+
+    def drain(self, row: int, rows: tuple[Any, ...], spills: tuple[Any, ...], *, fresh: bool) -> tuple[int, int]:
+        """Move sums to the rows of the accumulator, from table row `row` on.
+
+        Args:
+            row: Where to go on; 0 at first.
+            rows: The rows, and their memory as int64.
+            spills: Keys, values, and how many there are.
+            fresh: Whether the rows are the memory of the table, and hold nothing yet.
+
+        Returns:
+            The row reached, `rows` if all is done, and the number of spills.
+        """
+        raise NotImplementedError
+
+    def add_table(self, other: FixedPoint) -> None:
+        """Add the table of another of the same unit, row by row."""
+        raise NotImplementedError
 
     @property
     def rows(self) -> int:
         """Number of rows that are to be drained."""
-        return self.copies * self.size
+        return self.size
+
+    def counts(self) -> Integers:
+        """Return how many samples each row of the table has got."""
+        raise NotImplementedError
 
     @property
-    def _drain(self) -> int:
-        module = kernels()
-        return int(module.FIXED_DRAIN if self.form is NARROW else module.LIMBS_DRAIN)
+    def words(self) -> Integers | None:
+        """The memory of the table if it can become the rows of the accumulator."""
+        return None
+
+    # -- policy ---------------------------------------------------------------------------------------------
 
     def plan(self, samples: Samples, start: int, stop: int) -> int:
-        """Decide how the next samples are summed: in fixed point if `scale` is set afterwards.
+        """Decide how the next samples are summed: in this form if `scale` is set afterwards.
 
         The table must be empty (drained) if `scale` is 0.0.
 
@@ -93,7 +138,7 @@ class FixedPoint:
             if not self.scale:
                 self.avoid()
         if self.scale:
-            stop = min(stop, start + self._drain - self.held)
+            stop = min(stop, start + self.capacity - self.held)
         elif self._detour:
             stop = min(stop, start + self._detour)
             self._detour -= stop - start
@@ -102,22 +147,22 @@ class FixedPoint:
 
     def suggest(self, samples: Samples) -> None:
         """Choose the unit by some samples of all there are, so that tables of several threads have the same."""
-        if not self.scale and self.size <= self.form.largest:
+        if not self.scale and self.size <= self.largest:
             self._choose(samples, 0, samples.shape[0])
 
     def largest_count(self) -> int:
         """Return how many samples the label with most of them has in the table."""
         if self.table is None or not self.table.size:
             return 0
-        return int(self.table[4 if self.form is NARROW else 12 :: self.form.row].max())
+        return int(self.counts().max())
 
     def _worth_it(self, samples: int) -> bool:
         """Return whether so many samples are enough to look for a unit, for a table of this size."""
-        enough = max(LEAST, self.form.samples_a_label * self.size - self._seen)
-        return samples >= LEAST and samples >= enough and self.size <= self.form.largest
+        enough = max(LEAST, self.samples_a_label * self.size - self._seen)
+        return samples >= LEAST and samples >= enough and self.size <= self.largest
 
     def avoid(self) -> None:
-        """Send the next samples down the other road, more of them each time."""
+        """Send the next samples down another road, more of them each time."""
         self._detour = self._patience
         self._patience = min(2 * self._patience, _LONGEST)
 
@@ -127,50 +172,27 @@ class FixedPoint:
         finite = head[np.isfinite(head)]
         if not finite.size:
             return
+        self.signed = bool((finite < 0).any())
         # Not the largest, which may be a stray: those that do not fit are summed one by one anyway.
         place = finite.size - 1 - finite.size // 64
         top = np.partition(np.abs(finite), place)[place]
         _, exponent = math.frexp(float(top))
-        shift = self.form.bits - _HEADROOM - exponent
-        # Scaling must be exact: no float32 is so small that it would underflow, but a double may be.
-        if not (0 <= shift <= 400) and (samples.dtype == np.float64 or self.form is LIMBS):
-            return
-        scale = math.ldexp(1.0, shift)
-        if self._unfit(head, scale) * 32 <= head.shape[0]:
-            self.scale = scale
+        best, best_shift = head.shape[0] + 1, 0
+        for headroom in self.headrooms:
+            shift = self.shift(exponent) - headroom
+            if self._possible(shift, samples):
+                unfit = self.unfit(head, math.ldexp(1.0, shift))
+                if unfit < best:
+                    best, best_shift = unfit, shift
+        if best * _ODD <= head.shape[0]:
+            self.scale = math.ldexp(1.0, best_shift)
 
-    def _unfit(self, head: Samples, scale: float) -> int:
-        """Return how many samples are no such integers."""
-        module = kernels()
-        if self.form is NARROW:
-            return int(module.to_fixed(head, 0, head.shape[0], scale, np.empty(head.shape[0], dtype=np.int64)))
-        blocks, words = np.empty((2, 2 * head.shape[0]), dtype=np.int64)
-        scratch = np.empty((4, head.shape[0]))
-        return int(module.to_limbs(head, 0, head.shape[0], scale, scratch, scratch.view(np.int64), blocks, words))
-
-    def state(self, memory: Integers | None = None) -> tuple[Any, ...]:
-        """Return what the kernel takes: copies, table, scale and scratch.
-
-        Args:
-            memory: Words for the table, if it is to be made; None allocates them.
-        """
-        module = kernels()
-        if self.table is None:
-            self.table = empty_table(self.rows, self.form, memory)
-        if not self._scratch:
-            places = np.zeros(module.FIXED_SCRATCH, dtype=np.uint64)
-            if self.form is NARROW:
-                self._scratch = (np.empty(module.FIXED_BLOCK, dtype=np.int64), places)
-            else:
-                blocks = np.empty((4, module.LIMBS_BLOCK))
-                pieces, sums = np.empty((2, 2 * module.LIMBS_BLOCK), dtype=np.int64)
-                self._scratch = (blocks, blocks.view(np.int64), pieces, sums, places)
-        if self.form is NARROW:
-            return (self.table, self.scale, *self._scratch)
-        return (self.copies, self.table, self.scale, self.table.view(np.float64), *self._scratch)
+    def _possible(self, shift: int, samples: Samples) -> bool:  # noqa: ARG002 (for those who look at them)
+        """Return whether scaling samples with two to that power is exact: it must not underflow."""
+        return 0 <= shift <= _LARGEST_SHIFT
 
     def note(self, samples: int, *, poor: bool) -> bool:
-        """Take note of samples that were added, and of a block that did not suit; return whether to drain now."""
+        """Take note of samples that were added, and of some that did not suit; return whether to drain now."""
         self.held += samples
         self._suited = 0 if poor else self._suited + samples
         if self._suited >= 1 << 20:
@@ -178,11 +200,11 @@ class FixedPoint:
         if poor:
             self.avoid()
             return True
-        if self.held < self._drain or self.table is None:
+        if self.held < self.capacity or self.table is None:
             return False
         # What must not be too many are the samples of one label. Where labels are many, this spares most draining.
         self.held = self.largest_count()
-        return 2 * self.held >= self._drain
+        return 2 * self.held >= self.capacity
 
     def drained(self, *, keep: bool) -> None:
         """Take note that the table is empty; the unit is kept if asked."""
@@ -191,24 +213,232 @@ class FixedPoint:
             self.scale = 0.0
 
 
-def empty_table(size: int, form: Form, memory: Integers | None = None) -> Integers:
-    """Return the ``(size * form.row,)`` table of no samples, each row on a cache line of its own.
+class Tight(FixedPoint):
+    """Integers of 32 bits: half a cache line a label."""
+
+    headrooms = (1, 0)
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.copies = 4 if size <= _FEW else 1
+        self._words: Integers | None = None
+        self.second: Integers = np.empty(0, dtype=np.int64)
+
+    @property
+    def capacity(self) -> int:
+        """Samples of a label after which the table has to be drained."""
+        return int(tight_kernels().TIGHT_DRAIN)
+
+    def shift(self, exponent: int) -> int:
+        """Return the largest shift that holds samples below two to the power of `exponent`."""
+        return (31 if self.signed else 32) - exponent
+
+    def _possible(self, shift: int, samples: Samples) -> bool:  # noqa: ARG002
+        return 0 <= shift <= 100  # scaled as float32, if they are
+
+    def unfit(self, head: Samples, scale: float) -> int:
+        """Return how many samples are no such integers."""
+        words = np.empty(head.shape[0], dtype=np.int64)
+        tight_kernels().to_tight(head, 0, head.shape[0], head.dtype.type(scale), self.signed, words)
+        return int(np.count_nonzero(words == 0))
+
+    def reduce(self, where: tuple[Any, ...], aside: tuple[Any, ...], memory: Integers | None) -> tuple[int, int, bool]:
+        """See `FixedPoint.reduce`."""
+        module = tight_kernels()
+        if self.table is None:
+            # Twice as long as needed: it may become the rows.
+            self._words = aligned_words(self.copies * self.size * ROW) if memory is None else memory
+            self.table = self._words[: self.copies * self.size * module.TIGHT_ROW]
+            # Where labels are many, strays would touch a line each of memory that nobody has used.
+            self.second = aligned_words(self.size * ROW if self.size <= _SECOND else 0)
+        if not self._scratch:
+            places, queue = (np.zeros(n, dtype=np.uint64) for n in (module.TIGHT_SCRATCH, module.TIGHT_QUEUE))
+            self._scratch = (np.zeros(module.TIGHT_BLOCK, dtype=np.int64), places, queue)
+        scale = where[1].dtype.type(self.scale)
+        reached: tuple[int, int, bool] = module.reduce_tight(
+            *where, self.copies, self.table, self.second, scale, self.signed, *self._scratch, *aside
+        )
+        return reached
+
+    def drain(self, row: int, rows: tuple[Any, ...], spills: tuple[Any, ...], *, fresh: bool) -> tuple[int, int]:
+        """See `FixedPoint.drain`."""
+        drained: tuple[int, int]
+        first = self.copies * self.size
+        if row < first:
+            drained = tight_kernels().drain_tight(self.table, self.scale, self.signed, row, fresh, *rows, *spills)
+            return drained
+        scale = math.ldexp(self.scale, tight_kernels().TIGHT_FINER)
+        drained = wide_kernels().drain_wide(self.second, scale, self.signed, False, row - first, *rows, *spills)
+        return drained[0] + first, drained[1]
+
+    def add_table(self, other: FixedPoint) -> None:
+        """Add the table of another of the same unit, row by row."""
+        add, table, added = tight_kernels().add_tight_tables, self.table, other.table
+        in_slices(self.size, lambda start, stop: add(table, added, start, stop))
+
+    @property
+    def rows(self) -> int:
+        """Number of rows that are to be drained: those of the table, then the second ones if there are any samples."""
+        return self.copies * self.size + (self.size if self.second.any() else 0)
+
+    def counts(self) -> Integers:
+        """Return how many samples each row of the table has got."""
+        module = tight_kernels()
+        counts: Integers = self.table[2 :: module.TIGHT_ROW] & module.TIGHT_COUNTS  # type: ignore[index]
+        return counts
+
+    @property
+    def words(self) -> Integers | None:
+        """The memory of the table if it can become the rows of the accumulator."""
+        return self._words if self.copies == 1 else None
+
+
+class Narrow(FixedPoint):
+    """Integers of 40 bits: a cache line a label."""
+
+    headrooms = (2,)
+
+    @property
+    def capacity(self) -> int:
+        """Samples of a label after which the table has to be drained."""
+        return int(kernels().FIXED_DRAIN)
+
+    def shift(self, exponent: int) -> int:
+        """Return the largest shift that holds samples below two to the power of `exponent`."""
+        return 39 - exponent
+
+    def _possible(self, shift: int, samples: Samples) -> bool:
+        # Scaling must be exact: no float32 is so small that it would underflow, but a double may be.
+        return 0 <= shift <= _LARGEST_SHIFT or samples.dtype != np.float64
+
+    def unfit(self, head: Samples, scale: float) -> int:
+        """Return how many samples are no such integers."""
+        words = np.empty(head.shape[0], dtype=np.int64)
+        return int(kernels().to_fixed(head, 0, head.shape[0], scale, words))
+
+    def reduce(self, where: tuple[Any, ...], aside: tuple[Any, ...], memory: Integers | None) -> tuple[int, int, bool]:
+        """See `FixedPoint.reduce`."""
+        module = kernels()
+        if self.table is None:
+            self.table = empty_table(self.size, memory)
+        if not self._scratch:
+            words = np.empty(module.FIXED_BLOCK, dtype=np.int64)
+            self._scratch = (words, np.zeros(module.FIXED_SCRATCH, dtype=np.uint64))
+        reached: tuple[int, int, bool] = module.reduce_fixed(*where, self.table, self.scale, *self._scratch, *aside)
+        return reached
+
+    def drain(self, row: int, rows: tuple[Any, ...], spills: tuple[Any, ...], *, fresh: bool) -> tuple[int, int]:
+        """See `FixedPoint.drain`."""
+        drained: tuple[int, int] = kernels().drain_fixed(self.table, self.scale, row, fresh, *rows, *spills)
+        return drained
+
+    def add_table(self, other: FixedPoint) -> None:
+        """Add the table of another of the same unit, row by row."""
+        add, table, added = kernels().add_tables, self.table, other.table
+        in_slices(self.size, lambda start, stop: add(table, added, start, stop))
+
+    def counts(self) -> Integers:
+        """Return how many samples each row of the table has got."""
+        counts: Integers = self.table[4 :: kernels().FIXED_ROW]  # type: ignore[index]
+        return counts
+
+    @property
+    def words(self) -> Integers | None:
+        """The memory of the table if it can become the rows of the accumulator."""
+        return self.table
+
+
+class Wide(FixedPoint):
+    """Integers of 63 bits, of one unit or of four: a cache line for each of them."""
+
+    # Beyond, the rows of four units take longer than error-free additions.
+    largest = 1 << 22
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.copies = 4 if size <= _FEW else 1
+        self.finer = False
+
+    @property
+    def _module(self) -> ModuleType:
+        return wide_kernels()
+
+    @property
+    def capacity(self) -> int:
+        """Samples of a label after which the table has to be drained."""
+        return int(self._module.WIDE_DRAIN)
+
+    def shift(self, exponent: int) -> int:
+        """Return the largest shift that holds samples below two to the power of `exponent`."""
+        return (62 if self.signed else 63) - exponent
+
+    def _choose(self, samples: Samples, start: int, stop: int) -> None:
+        self.finer = False
+        super()._choose(samples, start, stop)
+        if not self.scale:
+            self.finer = True
+            super()._choose(samples, start, stop)
+
+    def unfit(self, head: Samples, scale: float) -> int:
+        """Return how many samples are no such integers."""
+        n = head.shape[0]
+        words, offsets = np.empty((n, 2), dtype=np.int64), np.empty(n, dtype=np.uint64)
+        self._module.to_wide(head, 0, n, scale, self.signed, int(self.finer), words.reshape(-1), offsets)
+        return int(np.count_nonzero(~words.any(axis=1)))
+
+    def reduce(self, where: tuple[Any, ...], aside: tuple[Any, ...], memory: Integers | None) -> tuple[int, int, bool]:  # noqa: ARG002
+        """See `FixedPoint.reduce`."""
+        module = self._module
+        if self.table is None:
+            self.table = aligned_words(module.WIDE_TABLES * self.size * module.WIDE_ROW)
+        if not self._scratch:
+            block = module.WIDE_BLOCK
+            self._scratch = (
+                np.zeros(2 * block, dtype=np.int64),
+                np.zeros(block, dtype=np.uint64),
+                np.zeros(module.WIDE_SCRATCH, dtype=np.uint64),
+                aligned_words(4 * module.WIDE_ROW),
+            )
+        self._scratch[1][:] = 0
+        reached: tuple[int, int, bool] = module.reduce_wide(
+            *where, self.copies, self.finer, self.table, self.scale, self.signed, *self._scratch, *aside
+        )
+        return reached
+
+    def drain(self, row: int, rows: tuple[Any, ...], spills: tuple[Any, ...], *, fresh: bool) -> tuple[int, int]:  # noqa: ARG002
+        """See `FixedPoint.drain`."""
+        module = self._module
+        table = self.table[: self.rows * module.WIDE_ROW]  # type: ignore[index]
+        drained: tuple[int, int] = module.drain_wide(table, self.scale, self.signed, self.finer, row, *rows, *spills)
+        return drained
+
+    @property
+    def rows(self) -> int:
+        """Number of rows that are to be drained: of the tables that are used."""
+        return (self._module.WIDE_TABLES if self.finer else self.copies) * self.size
+
+    def counts(self) -> Integers:
+        """Return how many samples each row of the table has got."""
+        module = self._module
+        packed = self.table[2 : self.rows * module.WIDE_ROW : module.WIDE_ROW]  # type: ignore[index]
+        counts: Integers = (packed >> module.WIDE_COUNT) & module.WIDE_COUNTS
+        return counts
+
+
+def empty_table(size: int, memory: Integers | None = None) -> Integers:
+    """Return the ``(size * FIXED_ROW,)`` table of no samples in 40 bits, each row on a cache line of its own.
 
     Args:
         size: Number of slots.
-        form: What integers it holds.
         memory: Words to use; None allocates them.
     """
     module = kernels()
     if memory is None:
-        table = aligned_words(size * form.row)
+        table = aligned_words(size * module.FIXED_ROW)
     else:
         table = memory
         table[:] = 0
-    if form is NARROW:
-        table.reshape(-1, form.row)[:, 5:7] = (module.FIXED_EMPTY_MIN, module.FIXED_EMPTY_MAX)
-    else:
-        table.view(np.float64).reshape(-1, form.row)[:, 13:15] = (np.inf, -np.inf)
+    table.reshape(-1, module.FIXED_ROW)[:, 5:7] = (module.FIXED_EMPTY_MIN, module.FIXED_EMPTY_MAX)
     return table
 
 

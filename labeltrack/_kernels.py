@@ -1,8 +1,8 @@
-"""Every compiled function of the package but those of quantiles: arrays in, arrays out, no policy.
+"""The compiled functions of the package: arrays in, arrays out, no policy.
 
-This module is the only one that imports numba, and it is itself imported on first use, so that
-``import labeltrack`` stays light. All kernels release the GIL and are cached on disk. They are plain
-Python too: with ``NUMBA_DISABLE_JIT=1`` the same source runs under the interpreter.
+Those of quantiles and of the two other forms of fixed point have modules of their own, which build on this one. All of
+them are imported on first use, so that ``import labeltrack`` stays light. All kernels release the GIL and are cached on
+disk. They are plain Python too: with ``NUMBA_DISABLE_JIT=1`` the same source runs under the interpreter.
 
 The state of one label is one cache line of eight 64-bit words, ``ROW`` apart in a flat float64 array:
 
@@ -68,7 +68,6 @@ _MASK = (1 << 32) - 1
 
 # Unsigned constants, ready made: numba takes a while over each cast that it has to work out the type of.
 _U0, _U1, _U2, _U3, _U4, _U5, _U6, _U7, _U8 = (np.uint64(number) for number in range(9))
-_U12, _U13, _U14 = np.uint64(12), np.uint64(13), np.uint64(14)
 
 _jit = njit(nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)
 # Parts of kernels are not cached on their own, which would take another 20 ms each to write: they are in their callers.
@@ -287,7 +286,8 @@ def _add_sum(r: Any, x: Any, rows: Any, keys: Any, values: Any, n: Any) -> Any:
 # split in two halves, y = a * 2**20 + b, the state of a label is the vector (sum a*a, sum a*b, sum b*b, sum y)
 # that one multiplication, one addition and one store of four lanes update. Measured on one core, float32:
 # 700 M samples/s at 10 labels and 590 at 1000, where error-free additions do 117.
-# Doubles of full precision take integers of 84 bits, in four pieces: `reduce_wide`, below.
+# Those within some nine binades are integers of 32 bits, for which `reduce_tight` takes half as much memory; doubles of
+# full precision are integers of 63 bits: `reduce_wide`.
 # Samples that are no such multiple (or too large, or not finite) are set aside, for `add_exactly`.
 
 FIXED_ROW = 8
@@ -353,8 +353,8 @@ if config.DISABLE_JIT:
         return np.uint64(sum(1 << j for j, y in enumerate(eight.tolist()) if y < low or y > high))
 
     def _lowest_bit(mask: Any) -> Any:
-        """Return the number of zeros below the lowest bit that is set (plain Python mode)."""
-        return np.uint64((int(mask) & -int(mask)).bit_length() - 1)
+        """Return the number of zeros below the lowest bit that is set, 64 if none is (plain Python mode)."""
+        return np.uint64((int(mask) & -int(mask)).bit_length() - 1 if mask else 64)
 
 else:
     _WORD, _LANE = ir.IntType(64), ir.IntType(32)
@@ -462,12 +462,12 @@ else:
 
     @intrinsic
     def _lowest_bit(_context: Any, _mask: Any) -> Any:  # pragma: no cover (built by the compiler)
-        """Return the number of zeros below the lowest bit that is set."""
+        """Return the number of zeros below the lowest bit that is set, 64 if none is."""
 
         def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
             flag = ir.IntType(1)
             kind = ir.FunctionType(_WORD, [_WORD, flag])
-            return builder.call(builder.module.declare_intrinsic("llvm.cttz", [_WORD], kind), [args[0], flag(1)])
+            return builder.call(builder.module.declare_intrinsic("llvm.cttz", [_WORD], kind), [args[0], flag(0)])
 
         return types.uint64(types.uint64), codegen
 
@@ -921,285 +921,6 @@ def drain_fixed(
             else:
                 n = _add_sum(r, part * unit, rows, keys, values, n)
     return table.shape[0] // FIXED_ROW, n
-
-
-# ---------------------------------------------------------------------------------------------------------
-# The same with integers of 84 bits, for doubles of full precision
-# ---------------------------------------------------------------------------------------------------------
-
-# y = a * 2**63 + b * 2**42 + c * 2**21 + d with pieces of at most 2**20, so that products stay below 2**40. The ten
-# products and two sums are three vectors of four lanes: 260 M samples/s at 10 labels, 220 at 1000, on one core, where
-# error-free additions do 116.
-
-LIMBS_ROW = 16
-"""Words of a label: aa ab ac ad, bb bc bd cc, cd dd and the sums of a * 2**21 + b and of c * 2**21 + d; then count,
-minimum and maximum (float64), nothing. Two cache lines."""
-LIMBS_DRAIN = 1 << 21
-"""Samples of a label after which its sums have to be drained: products are at most 2**40, sums of two pieces 2**41."""
-LIMBS_BLOCK = 128
-"""Samples converted at a time; the scratch of 128 is 16 KB."""
-LIMBS_COPIES = 4
-"""Copies of the table where labels are few: with one or two, each sample would wait for the store of the one before;
-310 instead of 230. With one line a label, copies gain nothing over looking for runs."""
-_LIMB = 21
-_LIMBS_LIMIT = 2.0**82
-_MAGICS = tuple(_MAGIC * 2.0**shift for shift in (3 * _LIMB, 2 * _LIMB, _LIMB))
-_MAGIC3, _MAGIC2, _MAGIC1 = _MAGICS
-_BITS3, _BITS2, _BITS1 = (int(np.float64(magic).view(np.int64)) for magic in _MAGICS)
-_LIMB_PRODUCTS = ((0, 126), (1, 106), (2, 85), (3, 64), (4, 84), (5, 64), (6, 43), (7, 42), (8, 22), (9, 0))
-"""Word and power of two of each product; those of two different pieces count twice."""
-_PRODUCT_POWERS = np.array([2.0**power for _, power in _LIMB_PRODUCTS])
-
-
-if config.DISABLE_JIT:
-
-    def _limbs_add(table: Any, r: Any, pieces: Any, sums: Any, i: Any) -> None:
-        """Add products and sums of the pieces of sample `i` to the twelve words from `r` (plain Python mode)."""
-        i, r = int(i), int(r)
-        first, second = int(pieces[2 * i]), int(pieces[2 * i + 1])
-        a, b, c, d = (_signed32(first), first >> 32, _signed32(second), second >> 32)
-        for j, product in enumerate((a * a, a * b, a * c, a * d, b * b, b * c, b * d, c * c, c * d, d * d)):
-            table[r + j] += product
-        table[r + 10] += sums[2 * i]
-        table[r + 11] += sums[2 * i + 1]
-
-else:
-
-    @intrinsic
-    def _limbs_add(_context: Any, table: Any, _r: Any, pieces: Any, sums: Any, _i: Any) -> Any:  # pragma: no cover
-        """Add products and sums of the pieces of sample `i` to the twelve words from `r`."""
-
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            def load(which: int, kind: Any) -> Any:
-                memory = context.make_array(signature.args[which])(context, builder, args[which]).data
-                place = builder.gep(memory, [builder.shl(args[4], ir.Constant(_WORD, 1))])
-                return builder.load(builder.bitcast(place, kind.as_pointer()), align=8)
-
-            def pick(vector: Any, *which: int) -> Any:
-                return builder.shuffle_vector(vector, vector, _lanes(*which))
-
-            x = builder.sext(load(2, ir.VectorType(_LANE, 4)), _FOUR)
-            total = pick(load(3, ir.VectorType(_WORD, 2)), 0, 1, 0, 1)
-            last = builder.mul(pick(x, 2, 3, 2, 3), pick(x, 3, 3, 3, 3))
-            terms = (
-                builder.mul(x, pick(x, 0, 0, 0, 0)),
-                builder.mul(pick(x, 1, 1, 1, 2), pick(x, 1, 2, 3, 2)),
-                builder.shuffle_vector(last, total, _lanes(0, 1, 6, 7)),
-            )
-            for j, term in enumerate(terms):
-                place = _place(context, builder, signature, args, 4 * j)
-                builder.store(builder.add(builder.load(place, align=32), term), place, align=32)
-            return context.get_dummy_value()
-
-        return types.void(table, types.uint64, pieces, sums, types.uint64), codegen
-
-
-@_wrapping
-@_jit
-def to_limbs(samples: Any, start: int, stop: int, scale: float, blocks: Any, words: Any, pieces: Any, sums: Any) -> Any:
-    """Write ``samples * scale`` as integers in four pieces; return how many are no integer.
-
-    Args:
-        samples: ``(N,)`` float32 or float64.
-        start: First sample.
-        stop: One past the last, M further.
-        scale: A power of two, at least 1.
-        blocks: ``(4, >= M)`` float64 scratch.
-        words: The same memory as int64.
-        pieces: ``(>= 2 * M,)`` int64, written: a in the low half and b in the high half of a word, then c and d.
-        sums: ``(>= 2 * M,)`` int64, written: ``a * 2**21 + b``, then ``c * 2**21 + d``.
-
-    Returns:
-        The number of samples that are no multiple of ``1 / scale``, or 2**82 times that or larger, or not finite.
-    """
-    bad: Any = 0
-    first = np.uint64(start)
-    m = np.uint64(stop - start)
-    for i in range(m):
-        x = np.float64(samples[first + i]) * scale
-        # Each addition rounds to a multiple of the next power; what is left is exact (Sterbenz).
-        t3 = x + _MAGIC3
-        r2 = x - (t3 - _MAGIC3)
-        t2 = r2 + _MAGIC2
-        r1 = r2 - (t2 - _MAGIC2)
-        t1 = r1 + _MAGIC1
-        r0 = r1 - (t1 - _MAGIC1)
-        t0 = r0 + _MAGIC
-        blocks[0, i] = t3
-        blocks[1, i] = t2
-        blocks[2, i] = t1
-        blocks[3, i] = t0
-        bad += np.int64((t0 - _MAGIC != r0) | (not (abs(x) < _LIMBS_LIMIT)))
-    for i in range(m):
-        a, b = words[0, i] - _BITS3, words[1, i] - _BITS2
-        c, d = words[2, i] - _BITS1, words[3, i] - _MAGIC_BITS
-        j = i << _U1
-        pieces[j] = (a & _MASK) | (b << 32)
-        pieces[j + _U1] = (c & _MASK) | (d << 32)
-        sums[j] = (a << _LIMB) + b
-        sums[j + _U1] = (c << _LIMB) + d
-    return bad
-
-
-@_part
-def _add_limbs(
-    samples: Any, first: Any, table: Any, extremes: Any, pieces: Any, sums: Any, places: Any, k: Any, far: Any
-) -> None:
-    """Add the samples that `places` names, in pairs of row and number in the block, to their rows."""
-    _apart()
-    for j in range(_U0, k, _U2):
-        r, i = places[j], places[j + _U1]
-        if far:
-            ahead = places[j + np.uint64(2 * _AHEAD)]
-            _prefetch(table, ahead)
-            _prefetch(table, ahead + _U8)
-        _limbs_add(table, r, pieces, sums, i)
-        v = np.float64(samples[first + i])
-        table[r + _U12] += 1
-        if v < extremes[r + _U13]:  # noqa: PLR1730 (as in `_add_integer`)
-            extremes[r + _U13] = v
-        if v > extremes[r + _U14]:  # noqa: PLR1730
-            extremes[r + _U14] = v
-
-
-@_wrapping
-@_jit
-def reduce_limbs(
-    labels: Any,
-    samples: Any,
-    start: int,
-    stop: int,
-    low: int,
-    size: int,
-    skip: bool,
-    copies: int,
-    table: Any,
-    scale: float,
-    extremes: Any,
-    blocks: Any,
-    words: Any,
-    pieces: Any,
-    sums: Any,
-    places: Any,
-    aside: Any,
-    aside_samples: Any,
-    n: int,
-) -> tuple[int, int, bool]:
-    """Add ``samples[start:stop]`` to a table of `LIMBS_ROW` words a label; what it cannot hold is set aside.
-
-    Args:
-        labels: See `reduce_fixed`, as all arguments that are not named here.
-        samples: ``(N,)`` float32 or float64.
-        start: First sample to read.
-        stop: One past the last.
-        low: The label of slot 0.
-        size: Number of slots.
-        skip: Whether labels outside the table are passed over.
-        copies: How many tables there are, one after the other: 1 or `LIMBS_COPIES`. They are to be added up.
-        table: ``(copies * size * LIMBS_ROW,)`` int64.
-        scale: The power of two that makes integers of the samples, at least 1.
-        extremes: The memory of the table as float64.
-        blocks: ``(4, LIMBS_BLOCK)`` float64 scratch.
-        words: The same memory as int64.
-        pieces: ``(2 * LIMBS_BLOCK,)`` int64 scratch.
-        sums: ``(2 * LIMBS_BLOCK,)`` int64 scratch.
-        places: ``(FIXED_SCRATCH,)`` uint64 scratch.
-        aside: ``(A,)`` int64.
-        aside_samples: ``(A,)`` float64.
-        n: Number of samples already set aside.
-
-    Returns:
-        What `reduce_fixed` returns.
-    """
-    limit = np.uint64(size)
-    stride = limit << _U4
-    mask = np.uint64(copies - 1)
-    room = aside.shape[0] - LIMBS_BLOCK
-    position: Any = start
-    while position < stop:
-        if n > room:
-            return position, n, False
-        end = min(position + LIMBS_BLOCK, stop)
-        bad = to_limbs(samples, position, end, scale, blocks, words, pieces, sums)
-        m = np.uint64(end - position)
-        if bad * 32 > end - position:
-            return position, n, True
-        first = np.uint64(position)
-        looked: Any = m
-        k: Any = _U0
-        for i in range(m):
-            slot = np.uint64(np.int64(labels[first + i]) - low)
-            if slot >= limit and not skip:
-                looked = i
-                break
-            if bad > 0:
-                x = np.float64(samples[first + i]) * scale
-                rest = ((x - (blocks[0, i] - _MAGIC3)) - (blocks[1, i] - _MAGIC2)) - (blocks[2, i] - _MAGIC1)
-                if (blocks[3, i] - _MAGIC != rest) or not (abs(x) < _LIMBS_LIMIT):
-                    if slot < limit:
-                        aside[n] = np.int64(slot)
-                        aside_samples[n] = samples[first + i]
-                        n += 1
-                    continue
-            places[k] = (slot << _U4) + (i & mask) * stride
-            places[k + _U1] = i
-            k += np.uint64(slot < limit) << _U1
-        _add_limbs(samples, first, table, extremes, pieces, sums, places, k, size > _FAR)
-        position += np.int64(looked)
-        if looked < m:
-            return position, n, False
-    return stop, n, False
-
-
-@_jit
-def drain_limbs(
-    table: Any, scale: float, extremes: Any, start: int, rows: Any, counts: Any, keys: Any, values: Any, n: int
-) -> tuple[int, int]:
-    """Move the sums of a table of `LIMBS_ROW` words a label to the rows, exactly, and empty it.
-
-    Args:
-        table: ``(copies * size * LIMBS_ROW,)`` int64.
-        scale: The power of two that its integers were made with.
-        extremes: The same memory as float64.
-        start: First row of the table.
-        rows: ``(size * ROW,)`` float64 state.
-        counts: The same memory as int64.
-        keys: ``(S,)`` int64 spill keys.
-        values: ``(S,)`` float64 spill values.
-        n: Number of spills already there.
-
-    Returns:
-        The row reached (short of the end if fewer than 24 spill places are left) and the number of spills.
-    """
-    room = keys.shape[0] - 24
-    size = rows.shape[0] // ROW
-    unit = 1.0 / scale
-    for row in range(start, table.shape[0] // LIMBS_ROW):
-        f = row * LIMBS_ROW
-        if table[f + 12] == 0:
-            continue
-        if n > room:
-            return row, n
-        r = (row % size) * ROW
-        counts[r] += table[f + 12]
-        rows[r + 6] = min(rows[r + 6], extremes[f + 13])
-        rows[r + 7] = max(rows[r + 7], extremes[f + 14])
-        for j in range(12):
-            word = table[f + j]
-            high, low = float(word >> 32) * 4294967296.0, float(word & _MASK)
-            if j < 10:
-                weight = _PRODUCT_POWERS[j] * (unit * unit)
-                n = _add_squares(r, high * weight, rows, keys, values, n)
-                n = _add_squares(r, low * weight, rows, keys, values, n)
-            else:
-                weight = (4398046511104.0 if j == 10 else 1.0) * unit
-                n = _add_sum(r, high * weight, rows, keys, values, n)
-                n = _add_sum(r, low * weight, rows, keys, values, n)
-            table[f + j] = 0
-        table[f + 12] = 0
-        extremes[f + 13] = np.inf
-        extremes[f + 14] = -np.inf
-    return table.shape[0] // LIMBS_ROW, n
 
 
 # ---------------------------------------------------------------------------------------------------------

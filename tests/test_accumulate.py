@@ -14,7 +14,7 @@ from exact import expected, hard_cases
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeltrack import _kernels as kernels
+from labeltrack import _fixed, _tight_kernels
 from labeltrack._accumulate import ROW, Accumulator, _root, _rounded
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -222,17 +222,20 @@ def test_a_sum_beyond_the_largest_double_is_infinite_while_the_mean_is_exact():
     assert std == expected(values)[3]
 
 
-@pytest.mark.parametrize("case", ["alike", "other unit", "too many", "doubles", "nothing"])
+@pytest.mark.parametrize("case", ["alike", "many magnitudes", "other unit", "too many", "doubles", "nothing"])
 def test_absorbing_equals_adding_whatever_form_the_sums_have(case, monkeypatch):
     rng = np.random.default_rng(11)
     size, n = 20, 9000
+    monkeypatch.setattr(_fixed, "_SECOND", 0)  # it is for tables of many labels
     values = [rng.random(n).astype(np.float32) for _ in range(2)]
     values[1][::300] = 1e-20  # set aside
     values[0][7] = np.nan
-    if case == "other unit":
+    if case == "many magnitudes":  # of 40 bits
+        values = [v * np.exp(rng.uniform(-6, 0, n)).astype(np.float32) for v in values]
+    elif case == "other unit":
         values[1] *= np.float32(2.0**20)
     elif case == "too many":
-        monkeypatch.setattr(kernels, "FIXED_DRAIN", 700)
+        monkeypatch.setattr(_tight_kernels, "TIGHT_DRAIN", 700)
     elif case == "doubles":
         values = [v * 1.1 + rng.random(n) for v in values]
     elif case == "nothing":
@@ -240,14 +243,16 @@ def test_absorbing_equals_adding_whatever_form_the_sums_have(case, monkeypatch):
     slots = [rng.integers(0, size, v.size).astype(np.int32) for v in values]
     parts = [Accumulator(size), Accumulator(size)]
     for part, where, what in zip(parts, slots, values, strict=True):
-        if case == "alike":
+        if case in ("alike", "many magnitudes"):
             part.suggest(np.concatenate(values)[::10])
         assert part.add(where, what) == what.size
     if case == "alike":
+        assert parts[0]._tight.scale == parts[1]._tight.scale > 0
+    elif case == "many magnitudes":
         assert parts[0]._narrow.scale == parts[1]._narrow.scale > 0
     whole, parts = parts[0], parts[1:]
     whole.absorb(parts[0])
-    assert (whole._rows is None) == (case == "alike")
+    assert (whole._rows is None) == (case in ("alike", "many magnitudes"))
     together, places = np.concatenate(values), np.concatenate(slots)
     finite = np.isfinite(together)
     for slot in range(size):

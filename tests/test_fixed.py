@@ -12,10 +12,10 @@ from exact import expected, hard_cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labeltrack import _accumulate, _fixed
+from labeltrack import _accumulate, _fixed, _tight_kernels, _wide_kernels
 from labeltrack import _kernels as kernels
 from labeltrack._accumulate import Accumulator
-from labeltrack._fixed import LIMBS, NARROW, FixedPoint, empty_table
+from labeltrack._fixed import Narrow, Tight, Wide, empty_table
 
 CASES = {name: x for name, x in hard_cases().items() if x.dtype in (np.float32, np.float64)}
 
@@ -26,11 +26,20 @@ def _eager_fixture(monkeypatch):
     monkeypatch.setattr(_fixed, "LEAST", 1)
 
 
-@pytest.fixture(name="_wide")
-def _wide_fixture(monkeypatch):
-    """Take integers of 84 bits, not of 40."""
-    worth_it = FixedPoint._worth_it
-    monkeypatch.setattr(FixedPoint, "_worth_it", lambda road, n: road.form is LIMBS and worth_it(road, n))
+@pytest.fixture(name="only")
+def _only_fixture(monkeypatch):
+    """Return a function that keeps all samples from roads but one."""
+
+    def only(road):
+        for other in {Tight, Narrow, Wide} - {road}:
+            monkeypatch.setattr(other, "_worth_it", lambda _road, _samples: False)
+
+    return only
+
+
+def held(accumulator):
+    """Return how many samples each road holds, at most."""
+    return accumulator._tight.held, accumulator._narrow.held, accumulator._wide.held
 
 
 def add_narrow(slots, words, size, table):
@@ -73,7 +82,7 @@ integers = st.lists(st.integers(-(2**39) + 1, 2**39 - 1), min_size=1, max_size=4
 
 @given(integers, st.booleans())
 def test_integers_up_to_the_limit_are_added_exactly(numbers, one_label):
-    table = empty_table(2, NARROW)
+    table = empty_table(2)
     slots = np.zeros(len(numbers), dtype=np.int32)
     if not one_label:  # in a row of at least sixteen, another loop adds them
         slots[::3] = 1
@@ -91,7 +100,7 @@ def test_integers_up_to_the_limit_are_added_exactly(numbers, one_label):
     st.lists(st.tuples(st.integers(0, 2), st.integers(-(2**39) + 1, 2**39 - 1)), max_size=20),
 )
 def test_extremes_and_strays_are_found_afterwards(pairs, before):
-    tables = [empty_table(3, NARROW) for _ in range(2)]
+    tables = [empty_table(3) for _ in range(2)]
     earlier = np.array([slot for slot, _ in before], dtype=np.int32)
     for table in tables:
         add_narrow(earlier, [y for _, y in before], 3, table)
@@ -107,7 +116,7 @@ def test_extremes_and_strays_are_found_afterwards(pairs, before):
 
 
 def test_a_label_outside_the_table_stops_the_quick_loop_too():
-    table, other = empty_table(2, NARROW), empty_table(2, NARROW)
+    table, other = empty_table(2), empty_table(2)
     slots = np.array([0, 1, 0, 2, 1], dtype=np.int32)
     reached, *_ = add_quickly(slots, [5, 6, 7, 8, 9], 2, table)
     assert reached == 3
@@ -117,7 +126,7 @@ def test_a_label_outside_the_table_stops_the_quick_loop_too():
 
 @given(integers)
 def test_the_loop_without_branches_adds_the_same(numbers):
-    table, branching = empty_table(1, NARROW), empty_table(1, NARROW)
+    table, branching = empty_table(1), empty_table(1)
     slots = (np.arange(len(numbers)) % 2 * 0).astype(np.int32)
     places = np.zeros(kernels.FIXED_SCRATCH, dtype=np.uint64)
     kernels._add_far(table, places, np.array(numbers), np.uint64(len(numbers)))
@@ -129,8 +138,6 @@ def test_no_sum_overflows_before_it_is_drained():
     largest = int(kernels._FIXED_LIMIT) - 1
     high, low = largest >> 20, (1 << 20) - 1
     assert kernels.FIXED_DRAIN * max(largest, (high + 1) ** 2, (high + 1) * low, low * low) < 2**63
-    # The remainder after two pieces is at most half a unit of the second, 2**41, which is the sum of the other two.
-    assert kernels.LIMBS_DRAIN * max((2**20) ** 2, 2**41) < 2**63
 
 
 @given(st.lists(st.floats(width=32), min_size=1, max_size=20), st.integers(-60, 60))
@@ -149,34 +156,12 @@ def test_conversion_keeps_integers_and_counts_everything_else(values, shift):
     assert bad == wrong
 
 
-@given(
-    st.lists(st.one_of(st.floats(), st.integers(-(2**82), 2**82).map(lambda n: n / 2**60)), min_size=1, max_size=20),
-    st.sampled_from([0, 40, 60]),
-)
-def test_conversion_to_pieces_keeps_integers_and_counts_everything_else(values, shift):
-    samples, scale, m = np.array(values), 2.0**shift, len(values)
-    blocks = np.zeros((4, m))
-    pieces, totals = np.zeros(2 * m, dtype=np.int64), np.zeros(2 * m, dtype=np.int64)
-    bad = kernels.to_limbs(samples, 0, m, scale, blocks, blocks.view(np.int64), pieces, totals)
-    wrong = 0
-    for i, v in enumerate(values):
-        scaled = Fraction(v) * 2**shift if math.isfinite(v) else None
-        if scaled is None or scaled.denominator != 1 or abs(scaled) >= 2**82:
-            wrong += 1
-            continue
-        a, b, c, d = pieces[2 * i : 2 * i + 2].view(np.int32).tolist()
-        assert max(map(abs, (a, b, c, d))) <= 2**20
-        assert a * 2**63 + b * 2**42 + c * 2**21 + d == scaled
-        assert totals[2 * i : 2 * i + 2].tolist() == [a * 2**21 + b, c * 2**21 + d]
-    assert bad == wrong
-
-
 @pytest.mark.parametrize("in_place", [False, True])
 def test_draining_adds_the_exact_sums_and_leaves_an_empty_table(in_place):
     rng = np.random.default_rng(0)
     values = rng.integers(-(2**38), 2**38, 300) * 2.0**-70
     slots = rng.integers(0, 3, 300).astype(np.int32)
-    table = empty_table(4, NARROW)
+    table = empty_table(4)
     assert add_narrow(slots, (values * 2.0**70).astype(np.int64), 4, table) == 300
     accumulator = Accumulator(4)
     if in_place:
@@ -190,11 +175,11 @@ def test_draining_adds_the_exact_sums_and_leaves_an_empty_table(in_place):
         assert read(accumulator, k) == expected(values[slots == k])
     assert accumulator.occupied().tolist() == [0, 1, 2]
     if not in_place:
-        assert np.array_equal(table, empty_table(4, NARROW))
+        assert np.array_equal(table, empty_table(4))
 
 
 def test_draining_stops_when_the_spills_are_full_and_goes_on():
-    table = empty_table(3, NARROW)
+    table = empty_table(3)
     accumulator = Accumulator(3)
     for slot in range(3):
         for j, x in zip(range(1, 6), [1e100, 1e60, 1e100, 1e60, 1e20], strict=True):
@@ -220,11 +205,11 @@ def test_draining_stops_when_the_spills_are_full_and_goes_on():
 
 
 @pytest.mark.usefixtures("_eager")
-@pytest.mark.parametrize("road", ["as it comes", "84 bits"])
+@pytest.mark.parametrize("road", [None, Narrow, Wide])
 @pytest.mark.parametrize("name", CASES)
-def test_every_hard_case_is_exact_on_this_road_too(name, road, request):
-    if road == "84 bits":
-        request.getfixturevalue("_wide")
+def test_every_hard_case_is_exact_on_this_road_too(name, road, only):
+    if road is not None:
+        only(road)
     values = CASES[name]
     accumulator = Accumulator(3)
     slots = (np.arange(values.size) % 3).astype(np.int32)
@@ -236,6 +221,7 @@ def test_every_hard_case_is_exact_on_this_road_too(name, road, request):
 
 
 @pytest.mark.usefixtures("_eager")
+@pytest.mark.parametrize("road", ["_tight", "_narrow", "_wide"])
 @settings(suppress_health_check=list(__import__("hypothesis").HealthCheck))
 @given(
     st.lists(
@@ -250,11 +236,11 @@ def test_every_hard_case_is_exact_on_this_road_too(name, road, request):
         max_size=60,
     )
 )
-def test_samples_that_fit_and_samples_that_do_not_may_come_in_any_mixture(pairs):
+def test_samples_that_fit_and_samples_that_do_not_may_come_in_any_mixture(road, pairs):
     slots = np.array([slot for slot, _ in pairs], dtype=np.int32)
     values = np.array([value for _, value in pairs], dtype=np.float32)
     accumulator = Accumulator(3)
-    accumulator._narrow.scale = 2.0**20  # as chosen by earlier samples
+    getattr(accumulator, road).scale = 2.0**20  # as chosen by earlier samples
     accumulator.add(slots, values)
     for slot in range(3):
         mine = values[slots == slot]
@@ -270,13 +256,15 @@ def long_run(rng, n):
     return values
 
 
-def test_a_long_run_with_strays_is_exact_and_took_this_road():
+@pytest.mark.parametrize("road", [Tight, Narrow, Wide])
+def test_a_long_run_with_strays_is_exact_and_took_this_road(road, only):
+    only(road)
     rng = np.random.default_rng(1)
     n = 30_000 if COMPILED else 6_000
     values, slots = long_run(rng, n), rng.integers(0, 5, n).astype(np.int32)
     accumulator = Accumulator(5)
     accumulator.add(slots, values)
-    assert accumulator._narrow.held > n * 0.9
+    assert held(accumulator)[[Tight, Narrow, Wide].index(road)] > n * 0.9
     for slot in range(5):
         mine = values[slots == slot]
         assert of(accumulator, slot) == sums(mine[np.isfinite(mine)])
@@ -285,7 +273,9 @@ def test_a_long_run_with_strays_is_exact_and_took_this_road():
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
 @pytest.mark.parametrize("stray", [0.25, 1e-7])
-def test_a_label_outside_the_table_stops_this_road_or_is_passed_over(dtype, stray):
+@pytest.mark.parametrize("road", [Tight, Narrow, Wide])
+def test_a_label_outside_the_table_stops_this_road_or_is_passed_over(dtype, stray, road, only):
+    only(road)
     n = 5000
     slots = np.zeros(n, dtype=dtype)
     slots[4100] = 9
@@ -299,45 +289,81 @@ def test_a_label_outside_the_table_stops_this_road_or_is_passed_over(dtype, stra
     assert of(accumulator)[0] == n - 1
 
 
-def test_the_table_is_drained_before_it_can_overflow(monkeypatch):
-    monkeypatch.setattr(kernels, "FIXED_DRAIN", 3000)
+LIMITS = {
+    Tight: (_tight_kernels, "TIGHT_DRAIN"),
+    Narrow: (kernels, "FIXED_DRAIN"),
+    Wide: (_wide_kernels, "WIDE_DRAIN"),
+}
+ROADS = {Tight: "_tight", Narrow: "_narrow", Wide: "_wide"}
+
+
+@pytest.mark.parametrize("road", [Tight, Narrow, Wide])
+def test_the_table_is_drained_before_it_can_overflow(monkeypatch, road, only):
+    only(road)
+    monkeypatch.setattr(*LIMITS[road], 3000)
     values = np.full(10_000, 0.75, dtype=np.float32)
     accumulator = Accumulator(1)
     accumulator.add(np.zeros(10_000, dtype=np.int32), values)
-    assert 0 < accumulator._narrow.held <= 3000
+    assert 0 < max(held(accumulator)) <= 3000
     assert of(accumulator) == sums(values)
 
 
-def test_samples_of_another_magnitude_lead_to_another_unit():
+@pytest.mark.parametrize("road", [Tight, Narrow, Wide])
+def test_samples_of_another_magnitude_lead_to_another_unit(road, only):
+    only(road)
     accumulator = Accumulator(1)
     slots = np.zeros(60_000 if COMPILED else 21_000, dtype=np.int32)
     large = np.full(5000, 1e6, dtype=np.float32)
     small = np.random.default_rng(2).random(slots.size).astype(np.float32) * np.float32(1e-9)
     accumulator.add(slots[:5000], large)
-    first = accumulator._narrow.scale
+    first = getattr(accumulator, ROADS[road]).scale
     accumulator.add(slots, small)
-    assert accumulator._narrow.scale > first
+    assert getattr(accumulator, ROADS[road]).scale > first
     assert of(accumulator) == sums([*large, *small])
 
 
 @pytest.mark.parametrize(
-    ("values", "limbs"),
+    ("values", "road"),
     [
-        (np.full(5000, np.nan, dtype=np.float32), False),
-        (np.random.default_rng(3).normal(size=5000), True),  # 53 bits each
-        (np.random.default_rng(3).lognormal(0, 4, 5000).astype(np.float32), True),
-        (np.full(5000, 1e300), False),
-        (np.full(5000, 1e-300), False),
-        (10.0 ** np.random.default_rng(4).uniform(-40, 38, 5000).astype(np.float32), False),
+        (np.full(5000, np.nan, dtype=np.float32), None),
+        (np.random.default_rng(3).normal(size=5000).astype(np.float32), 0),
+        (np.random.default_rng(3).normal(size=5000), 2),  # 53 bits each
+        (np.random.default_rng(3).lognormal(0, 2, 5000).astype(np.float32), 1),
+        (np.random.default_rng(3).lognormal(0, 5, 5000).astype(np.float32), 2),
+        (np.exp(np.random.default_rng(3).uniform(-15, 0, 5000)), 2),
+        (np.full(5000, 1e300), None),
+        (np.full(5000, 1e-300), None),
+        (10.0 ** np.random.default_rng(4).uniform(-40, 38, 5000).astype(np.float32), None),
     ],
-    ids=["only NaN", "full doubles", "many magnitudes", "huge", "tiny", "every magnitude"],
+    ids=[
+        "only NaN",
+        "floats",
+        "doubles",
+        "some magnitudes",
+        "more",
+        "doubles of some",
+        "huge",
+        "tiny",
+        "every magnitude",
+    ],
 )
-def test_samples_that_do_not_suit_go_another_road(values, limbs):
+def test_samples_take_the_first_road_that_suits(values, road):
     accumulator = Accumulator(1)
     accumulator.add(np.zeros(values.size, dtype=np.int32), values)
-    assert accumulator._narrow.held == 0
-    assert (accumulator._limbs.held > 0) == limbs
+    assert [i for i, samples in enumerate(held(accumulator)) if samples] == ([] if road is None else [road])
     assert of(accumulator) == sums(values[np.isfinite(values)])
+
+
+def test_a_unit_that_was_good_is_left_when_samples_become_small():
+    rng = np.random.default_rng(12)
+    n = 60_000 if COMPILED else 9_000
+    values = rng.random(n).astype(np.float32)
+    values[n // 2 :] *= np.exp(rng.uniform(-20, 0, n - n // 2)).astype(np.float32)
+    slots = rng.integers(0, 30, n).astype(np.int32)
+    accumulator = Accumulator(30)
+    assert accumulator.add(slots, values) == n
+    assert 0 < accumulator._tight.held < n or accumulator._tight.scale == 0.0
+    exact_by_slot(accumulator, values, slots)
 
 
 def test_zeros_and_ones_suit_in_either_precision():
@@ -345,22 +371,23 @@ def test_zeros_and_ones_suit_in_either_precision():
         values = (np.arange(5000) % 3 == 0).astype(dtype)
         accumulator = Accumulator(1)
         accumulator.add(np.zeros(5000, dtype=np.int32), values)
-        assert accumulator._narrow.held == 5000
+        assert held(accumulator) == (5000, 0, 0)
         assert read(accumulator) == expected(values)
 
 
 def test_few_samples_or_many_labels_do_not_try():
     samples = np.ones(5000, dtype=np.float32)
-    few = FixedPoint(1, NARROW)
-    assert (few.plan(samples, 0, 100), few.scale) == (100, 0.0)
-    many = FixedPoint(20_000, NARROW)
-    assert (many.plan(samples, 0, 5000), many.scale) == (5000, 0.0)
-    huge = FixedPoint(1 << 17, LIMBS)
-    assert (huge.plan(np.ones(1 << 20), 0, 1 << 20), huge.scale) == (1 << 20, 0.0)
+    for road in (Tight, Narrow, Wide):
+        few = road(1)
+        assert (few.plan(samples, 0, 100), few.scale) == (100, 0.0)
+        many = road(20_000)
+        assert (many.plan(samples, 0, 5000), many.scale) == (5000, 0.0)
+    huge = Wide(1 << 23)
+    assert (huge.plan(np.ones(1 << 23), 0, 1 << 23), huge.scale) == (1 << 23, 0.0)
 
 
 def test_detours_grow_while_nothing_suits_and_shrink_after_success():
-    road = FixedPoint(1, NARROW)
+    road = Narrow(1)
     samples = np.random.default_rng(5).normal(size=200_000)
     position, reaches = 0, []
     while position < samples.size:
@@ -383,8 +410,11 @@ def exact_by_slot(accumulator, values, slots):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("order", ["random", "sorted", "one label", "runs"])
-@pytest.mark.parametrize("size", [2, 40, 7000])
-def test_tables_of_every_size_and_orders_of_every_kind_are_exact(dtype, order, size, monkeypatch):
+@pytest.mark.parametrize("size", [2, 40, 9000])
+@pytest.mark.parametrize("road", [None, Narrow, Wide])
+def test_tables_of_every_size_and_orders_of_every_kind_are_exact(dtype, order, size, road, only, monkeypatch):
+    if road is not None:
+        only(road)
     if not COMPILED:
         monkeypatch.setattr(kernels, "_LEAST_OFTEN", 1000)
     rng = np.random.default_rng(6)
@@ -402,14 +432,19 @@ def test_tables_of_every_size_and_orders_of_every_kind_are_exact(dtype, order, s
     accumulator = Accumulator(size)
     assert accumulator.add(slots[: n // 2], values[: n // 2]) == n // 2
     assert accumulator.add(slots, values, n // 2) == n
-    assert (accumulator._narrow.held > 0) == (dtype == np.float32)
-    assert accumulator._narrow.held + accumulator._limbs.held > 0
+    if road is None:
+        assert (accumulator._tight.held > 0) == (dtype == np.float32)
+    elif dtype == np.float32 or road is Wide:
+        assert getattr(accumulator, ROADS[road]).held > 0
     exact_by_slot(accumulator, values, slots)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("size", [40, 7000])
-def test_threads_that_share_the_labels_pass_over_those_of_others(dtype, size):
+@pytest.mark.parametrize("size", [10, 40, 9000])
+@pytest.mark.parametrize("road", [None, Narrow, Wide])
+def test_threads_that_share_the_labels_pass_over_those_of_others(dtype, size, road, only):
+    if road is not None:
+        only(road)
     rng = np.random.default_rng(7)
     n = 30_000 if COMPILED else 8_000
     labels = rng.integers(-size, size, n)
@@ -422,36 +457,43 @@ def test_threads_that_share_the_labels_pass_over_those_of_others(dtype, size):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("at", [4100, 4101, 4999])
-def test_a_label_outside_a_table_beyond_the_cache_stops_the_pass(dtype, at):
-    labels = np.arange(5000) % 7000
-    labels[at] = 7000
+@pytest.mark.parametrize("road", [None, Narrow, Wide])
+def test_a_label_outside_a_table_beyond_the_cache_stops_the_pass(dtype, at, road, only):
+    if road is not None:
+        only(road)
+    labels = np.arange(5000) % 9000
+    labels[at] = 9000
     values = np.random.default_rng(8).random(5000).astype(dtype)
-    accumulator = Accumulator(7000)
-    accumulator._narrow._seen = accumulator._limbs._seen = 1 << 20  # as if enough had come to look for a unit
+    accumulator = Accumulator(9000)
+    for fixed in accumulator._roads:
+        fixed._seen = 1 << 20  # as if enough had come to look for a unit
     assert accumulator.add(labels, values) == at
-    assert accumulator._narrow.held + accumulator._limbs.held == at
+    assert sum(held(accumulator)) == (at if dtype == np.float32 or road is not Narrow else 0)
     exact_by_slot(accumulator, values[:at], labels[:at])
 
 
-@pytest.mark.parametrize("limit", ["FIXED_DRAIN", "LIMBS_DRAIN"])
-def test_what_must_not_be_too_many_are_the_samples_of_one_label(monkeypatch, limit):
-    monkeypatch.setattr(kernels, limit, 1000)
+@pytest.mark.parametrize("road", [Tight, Narrow, Wide])
+def test_what_must_not_be_too_many_are_the_samples_of_one_label(monkeypatch, road, only):
+    only(road)
+    monkeypatch.setattr(*LIMITS[road], 1000)
     values = np.random.default_rng(9).random(8000)
-    if limit == "FIXED_DRAIN":
+    if road is not Wide:
         values = values.astype(np.float32)
     accumulator = Accumulator(100)
     slots = np.arange(8000, dtype=np.int32) % 100
     accumulator.add(slots, values)
-    road = accumulator._narrow if limit == "FIXED_DRAIN" else accumulator._limbs
+    fixed = getattr(accumulator, ROADS[road])
     assert accumulator._rows is None  # not drained: no label has more than 80
-    assert 80 <= road.held <= 1000
+    assert 80 <= fixed.held <= 1000
     accumulator.add(np.zeros(3000, dtype=np.int32), values[:3000])
     assert accumulator._rows is not None
     exact_by_slot(accumulator, np.concatenate([values, values[:3000]]), np.append(slots, [0] * 3000))
 
 
 @pytest.mark.parametrize("size", [1, 20_000])
-def test_many_samples_set_aside_lose_nothing(monkeypatch, size):
+@pytest.mark.parametrize("road", [Tight, Narrow, Wide])
+def test_many_samples_set_aside_lose_nothing(monkeypatch, size, road, only):
+    only(road)
     monkeypatch.setattr(_accumulate, "_BLOCK", 1 << 12)
     monkeypatch.setattr(_accumulate, "_LARGEST_ASIDE", 1 << 14)
     rng = np.random.default_rng(10)

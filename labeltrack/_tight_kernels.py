@@ -1,0 +1,611 @@
+"""The quickest road of a sample: integers of 32 bits times one power of two, a row of 32 bytes a label.
+
+Samples of float32 that lie within some nine binades of each other are integers ``y`` of 32 bits times a power of two,
+and so are zeros and ones, shares of small numbers and the like. The state of a label is then four words, which one
+addition of four lanes updates in all:
+
+====  =====================================================================================================
+word  meaning
+====  =====================================================================================================
+0     sum of y, modulo 2**64, which it never reaches
+1     sum of y * y, modulo 2**64
+2     number of samples in the lowest 21 bits, above them the sum of ``y * y >> 43``
+3     largest y in the low half, largest ``~y`` in the high half, which is the smallest y
+====  =====================================================================================================
+
+Words 1 and 2 determine the sum of squares: what the shifts leave away is less than ``2**43`` a sample, so that it is
+known modulo 2**64 and below 2**64 for up to ``2**21`` samples. A row of zeros is that of no samples, so that a new
+table is memory that nobody has written to yet.
+
+A sample that is no such integer goes through the loop as the word 0, which adds nothing but one to the count and is
+smaller than all extremes. The count is put right, and the sample is added to a second row, of integers of 63 bits (see
+`labeltrack._wide_kernels`) in a unit that is `TIGHT_FINER` bits finer. What is none of these either is set aside, as in
+`reduce_fixed`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import config
+from numba.core import types
+from numba.extending import intrinsic
+
+from labeltrack._kernels import (
+    FIXED_SCRATCH,
+    _add_squares,
+    _add_sum,
+    _apart,
+    _inline,
+    _jit,
+    _lowest_bit,
+    _one_label,
+    _part,
+    _prefetch,
+    _run,
+    _wrapping,
+    two_sum,
+)
+from labeltrack._wide_kernels import _COMPLEMENT, WIDE_BIAS, WIDE_BLOCK, _fetch, _inside, _wide_add
+
+TIGHT_ROW = 4
+"""Words of a label."""
+TIGHT_COUNT = 21
+"""Bits of the count."""
+TIGHT_COUNTS = (1 << TIGHT_COUNT) - 1
+"""The bits of the count, and the number of samples of a label after which its sums have to be drained."""
+TIGHT_DRAIN = TIGHT_COUNTS
+TIGHT_FINER = 31
+"""Bits by which the unit of the second row is finer."""
+TIGHT_SHIFT = 43
+"""Squares are shifted by so many bits. With n bits of a count, at least ``2 * n - 1`` and at most ``64 - n``."""
+TIGHT_BLOCK = WIDE_BLOCK
+"""Samples converted at a time. At 1000 labels, rows, words and what is read do not fit the
+first-level cache together: 760 at 192, 660 at 256; at 100, 860 and 905."""
+TIGHT_SCRATCH = FIXED_SCRATCH
+TIGHT_QUEUE = 2 * TIGHT_BLOCK + 8
+"""Room for the samples of a block that do not suit, after those that wait, and four places more."""
+TIGHT_COPIES = 4
+"""Copies of the table where labels are few, as a sample would wait for the store of the one before."""
+TIGHT_BIAS = 1 << 31
+"""What is added to integers where some are negative."""
+TIGHT_ODD = 32
+"""One in so many samples may be set aside, in the long run."""
+TIGHT_PATIENCE = 1 << 11
+"""Excess over that, in samples, at which another road is taken."""
+_HALF = (1 << 32) - 1
+_HIGH = np.uint64(_HALF << 32)
+_AHEAD = 16  # samples between prefetching a row and adding to it
+_FAR = 8192  # rows from which they are prefetched; 256 KB
+_STREAM = 512  # samples between prefetching labels and samples and reading them
+_BUSY = 256  # rows from which that is done: as the rows leave no room in the first level, 750 instead of 650 at 1000
+_U0, _U1, _U2, _U3, _U4 = (np.uint64(number) for number in range(5))
+_MARK = np.uint64(1 << 63)  # a sample that was added to the first of several tables whatever its turn
+_U32, _U64 = np.uint64(32), np.uint64(64)
+
+
+if config.DISABLE_JIT:
+
+    def _wrap(number: int) -> int:
+        """Return a number modulo 2**64 as a signed integer."""
+        return ((number + (1 << 63)) & ((1 << 64) - 1)) - (1 << 63)
+
+    def _tight_add(table: Any, base: Any, r: Any, words: Any, i: Any) -> None:
+        """Add a sample to the row at word ``base + r`` (plain Python mode)."""
+        word, place = int(words[i]), int(base) + int(r)
+        y = word & _HALF
+        table[place] = _wrap(int(table[place]) + y)
+        table[place + 1] = _wrap(int(table[place + 1]) + y * y)
+        table[place + 2] = _wrap(int(table[place + 2]) + (y * y >> TIGHT_SHIFT << TIGHT_COUNT) + 1)
+        _join_extremes(table, place + 3, word)
+
+    def _join_extremes(table: Any, place: Any, word: Any) -> None:
+        """Make each half of a word of the table the larger one of its own and that of another (plain Python mode)."""
+        mine, other = int(table[place]) & ((1 << 64) - 1), int(word) & ((1 << 64) - 1)
+        table[place] = _wrap(max(mine >> 32, other >> 32) << 32 | max(mine & _HALF, other & _HALF))
+
+    def _zeros(words: Any, i: Any) -> Any:
+        """Return a bit for each of 64 words from `i` that is zero (plain Python mode)."""
+        return np.uint64(sum(1 << j for j, word in enumerate(words[int(i) : int(i) + 64].tolist()) if word == 0))
+
+    def _bits(mask: Any) -> Any:
+        """Return how many bits are set (plain Python mode)."""
+        return np.uint64(int(mask).bit_count())
+
+else:
+    _WORD, _LANE = ir.IntType(64), ir.IntType(32)
+    _FOUR, _EIGHT_LANES = ir.VectorType(_WORD, 4), ir.VectorType(_LANE, 8)
+
+    def _lanes(*which: int) -> Any:  # pragma: no cover (runs while kernels are compiled)
+        return ir.Constant(ir.VectorType(_LANE, len(which)), list(which))
+
+    def _memory(context: Any, builder: Any, signature: Any, args: Any, which: int) -> Any:  # pragma: no cover
+        return context.make_array(signature.args[which])(context, builder, args[which]).data
+
+    def _larger(builder: Any, one: Any, other: Any) -> Any:  # pragma: no cover
+        return builder.select(builder.icmp_unsigned(">", one, other), one, other)
+
+    @intrinsic
+    def _tight_add(_context: Any, table: Any, _base: Any, _r: Any, words: Any, _i: Any) -> Any:  # pragma: no cover
+        """Add a sample to the row at word ``base + r``.
+
+        The assembly is one vpbroadcastq, vpblendd, vpmuludq, vpsrlvq, vpternlogq, vpaddq, vpmaxud, vpblendd and two
+        moves. `base` is apart, as it is the same for all samples and then costs nothing.
+        """
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            word = builder.load(builder.gep(_memory(context, builder, signature, args, 3), [args[4]]))
+            nothing = ir.Constant(_FOUR, ir.Undefined)
+            spread = builder.shuffle_vector(
+                builder.insert_element(nothing, word, _LANE(0)), nothing, _lanes(0, 0, 0, 0)
+            )
+            y = builder.and_(spread, ir.Constant(_FOUR, [_HALF] * 4))
+            factor = builder.shuffle_vector(y, ir.Constant(_FOUR, [1] * 4), _lanes(4, 1, 2, 3))
+            terms = builder.mul(y, factor)
+            terms = builder.lshr(terms, ir.Constant(_FOUR, [0, 0, TIGHT_SHIFT - TIGHT_COUNT, 0]))
+            terms = builder.and_(terms, ir.Constant(_FOUR, [-1, -1, -(1 << TIGHT_COUNT), -1]))
+            terms = builder.or_(terms, ir.Constant(_FOUR, [0, 0, 1, 0]))
+            start = builder.gep(_memory(context, builder, signature, args, 0), [args[1]])
+            place = builder.bitcast(builder.gep(start, [args[2]]), _FOUR.as_pointer())
+            row = builder.load(place, align=32)
+            sums = builder.bitcast(builder.add(row, terms), _EIGHT_LANES)
+            extremes = _larger(builder, builder.bitcast(row, _EIGHT_LANES), builder.bitcast(spread, _EIGHT_LANES))
+            row = builder.shuffle_vector(sums, extremes, _lanes(0, 1, 2, 3, 4, 5, 14, 15))
+            builder.store(builder.bitcast(row, _FOUR), place, align=32)
+            return context.get_dummy_value()
+
+        return types.void(table, types.int64, types.uint64, words, types.uint64), codegen
+
+    @intrinsic
+    def _join_extremes(_context: Any, table: Any, _place: Any, _word: Any) -> Any:  # pragma: no cover
+        """Make each half of a word of the table the larger one of its own and that of another."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            pair = ir.VectorType(_LANE, 2)
+            place = builder.gep(_memory(context, builder, signature, args, 0), [args[1]])
+            place = builder.bitcast(place, pair.as_pointer())
+            builder.store(
+                _larger(builder, builder.load(place, align=8), builder.bitcast(args[2], pair)), place, align=8
+            )
+            return context.get_dummy_value()
+
+        return types.void(table, types.uint64, types.int64), codegen
+
+    @intrinsic
+    def _zeros(_context: Any, words: Any, _i: Any) -> Any:  # pragma: no cover (built by the compiler)
+        """Return a bit for each of 64 words from `i` that is zero."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            many = ir.VectorType(_WORD, 64)
+            place = builder.gep(_memory(context, builder, signature, args, 0), [args[1]])
+            row = builder.load(builder.bitcast(place, many.as_pointer()), align=8)
+            return builder.bitcast(builder.icmp_unsigned("==", row, ir.Constant(many, [0] * 64)), _WORD)
+
+        return types.uint64(words, types.uint64), codegen
+
+    @intrinsic
+    def _bits(_context: Any, _mask: Any) -> Any:  # pragma: no cover (built by the compiler)
+        """Return how many bits are set."""
+
+        def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+            return builder.ctpop(args[0])
+
+        return types.uint64(types.uint64), codegen
+
+
+@_wrapping
+@_jit
+def to_tight(samples: Any, start: int, stop: int, scale: Any, signed: bool, words: Any) -> None:
+    """Write ``samples * scale`` as integers of 32 bits, each with its complement in the high half.
+
+    Args:
+        samples: ``(N,)`` float32 or float64.
+        start: First sample.
+        stop: One past the last.
+        scale: A power of two of the type of the samples, at least 1, so that nothing underflows.
+        signed: Whether `TIGHT_BIAS` is added.
+        words: ``(>= stop - start,)`` int64, written from index 0: 0 for samples that are no multiple of ``1 / scale``,
+            or below ``-bias`` times that, or as large as ``2**32 - bias`` times that, or not finite.
+    """
+    first = np.uint64(start)
+    # In the precision of the samples, sixteen float32 at a time: 0.17 ns a sample, where doubles took 0.31. Two
+    # loops, as the compiler does not make two of one.
+    half, nothing = samples.dtype.type(0.5), samples.dtype.type(0.0)
+    if signed:
+        low, high = samples.dtype.type(-2147483648.0), samples.dtype.type(2147483648.0)
+        for i in range(np.uint64(stop - start)):
+            x = samples[first + i] * scale
+            x = x if (x >= low) & (x < high) else half
+            y = np.int32(x)
+            word = np.uint64(np.uint32(y) ^ np.uint32(TIGHT_BIAS))
+            words[i] = np.int64(word | (~word << _U32)) if samples.dtype.type(y) == x else 0
+    else:
+        high = samples.dtype.type(4294967296.0)
+        for i in range(np.uint64(stop - start)):
+            x = samples[first + i] * scale
+            x = x if (x >= nothing) & (x < high) else half
+            whole = np.uint32(x)
+            word = np.uint64(whole)
+            words[i] = np.int64(word | (~word << _U32)) if samples.dtype.type(whole) == x else 0
+
+
+@_inline
+def _find_odd(words: Any, first: Any, m: Any, mark: Any, queue: Any, k: Any) -> Any:
+    """Append the numbers of samples whose words are zero, with a mark, to a queue; return its length.
+
+    Without a branch on the samples, which would be mispredicted twice for each of them: four places are written for 64
+    samples, whether there are four or not.
+    """
+    for i in range(_U0, m, _U64):
+        mask = _zeros(words, i)
+        if m - i < _U64:
+            mask &= (_U1 << (m - i)) - _U1  # words of an earlier block
+        there = _bits(mask)
+        start = (first + i) | mark
+        for j in range(_U4):
+            queue[k + j] = start + _lowest_bit(mask)
+            mask &= mask - _U1
+        for j in range(_U4, there):
+            queue[k + j] = start + _lowest_bit(mask)
+            mask &= mask - _U1
+        k += there
+    return k
+
+
+@_part
+def _settle_odd(
+    labels: Any,
+    samples: Any,
+    queue: Any,
+    k: Any,
+    origin: Any,
+    low: Any,
+    limit: Any,
+    table: Any,
+    stride: Any,
+    second: Any,
+    fine_scale: Any,
+    signed: Any,
+    words: Any,
+    aside: Any,
+    aside_samples: Any,
+    n: Any,
+) -> Any:
+    """Add the samples of the queue to the second rows, or set them aside, and take them out of the counts.
+
+    Returns:
+        How many samples are set aside.
+    """
+    _apart()
+    bias = np.int64(WIDE_BIAS if signed else 0)
+    least, most = (-4611686018427387904.0, 4611686018427387904.0) if signed else (0.0, 9223372036854775808.0)
+    for i in range(k):
+        j = queue[i] & ~_MARK
+        slot = np.uint64(np.int64(labels[j]) - low)
+        if slot >= limit:
+            continue
+        # Of four tables, it was counted in that of its turn, or in the first.
+        turn = ((j - origin) & _U3) * np.uint64(stride) if queue[i] == j else _U0
+        table[turn + (slot << _U2) + _U2] -= 1
+        x = np.float64(samples[j]) * fine_scale
+        if second.shape[0] and (x >= least) & (x < most) and np.float64(np.int64(x)) == x:
+            u = np.int64(x) + bias
+            words[0], words[1] = u, u ^ _COMPLEMENT
+            _wide_add(second, 0, slot << _U3, words, _U0)
+            continue
+        aside[n] = np.int64(slot)
+        aside_samples[n] = samples[j]
+        n += _U1
+    return n
+
+
+@_part
+def _add_few(labels: Any, first: Any, words: Any, m: Any, low: Any, table: Any, stride: Any) -> None:
+    """Add samples to four tables in turn."""
+    _apart()
+    base0 = -low * TIGHT_ROW
+    base1 = base0 + stride
+    base2 = base1 + stride
+    base3 = base2 + stride
+    most = m & ~_U3
+    for i in range(_U0, most, _U4):
+        _tight_add(table, base0, np.uint64(np.int64(labels[first + i])) << _U2, words, i)
+        _tight_add(table, base1, np.uint64(np.int64(labels[first + i + _U1])) << _U2, words, i + _U1)
+        _tight_add(table, base2, np.uint64(np.int64(labels[first + i + _U2])) << _U2, words, i + _U2)
+        _tight_add(table, base3, np.uint64(np.int64(labels[first + i + _U3])) << _U2, words, i + _U3)
+    for i in range(most, m):
+        turn = np.int64(i - most) * stride
+        _tight_add(table, base0 + turn, np.uint64(np.int64(labels[first + i])) << _U2, words, i)
+
+
+@_part
+def _add_near(labels: Any, first: Any, words: Any, m: Any, low: Any, table: Any) -> None:
+    """Add samples to a table that the cache holds."""
+    _apart()
+    base = -low * TIGHT_ROW
+    for i in range(m):
+        _tight_add(table, base, np.uint64(np.int64(labels[first + i])) << _U2, words, i)
+
+
+@_part
+def _add_far(labels: Any, first: Any, words: Any, m: Any, low: Any, table: Any) -> None:
+    """Add samples to a table that the cache does not hold."""
+    _apart()
+    base = -low * TIGHT_ROW
+    last = labels.shape[0] - 1
+    for i in range(m):
+        ahead = min(np.int64(first + i) + _AHEAD, last)
+        _prefetch(table, np.uint64((np.int64(labels[np.uint64(ahead)]) - low) * TIGHT_ROW))
+        _tight_add(table, base, np.uint64(np.int64(labels[first + i])) << _U2, words, i)
+
+
+@_part
+def _add_places(table: Any, places: Any, words: Any, k: Any) -> None:
+    """Add samples to the rows at `places`, which are fetched beforehand."""
+    _apart()
+    for i in range(k):
+        _prefetch(table, places[i + np.uint64(_AHEAD)])
+        _tight_add(table, 0, places[i], words, i)
+
+
+@_part
+def _select_places(labels: Any, first: Any, words: Any, m: Any, low: Any, limit: Any, places: Any) -> Any:
+    """Move the words of labels inside the table to the front, and write where their rows are; return how many."""
+    n = _U0
+    for i in range(m):
+        slot = np.uint64(np.int64(labels[first + i]) - low)
+        places[n] = slot << _U2
+        words[n] = words[i]
+        n += np.uint64(slot < limit)
+    return n
+
+
+@_part
+def _add_runs(labels: Any, first: Any, words: Any, m: Any, low: Any, table: Any) -> None:
+    """Add samples of which many in a row have one label: the sums of a run stay in registers."""
+    _apart()
+    i = _U0
+    while i < m:
+        n = _one_label(labels, first + i, first + m)
+        r = np.uint64((np.int64(labels[first + i]) - low) * TIGHT_ROW)
+        if n < _U4:
+            _tight_add(table, 0, r, words, i)
+            i += _U1
+            continue
+        total, squares, high, most, least = _U0, _U0, _U0, _U0, _U0
+        for j in range(i, i + n):
+            word = np.uint64(words[j])
+            y = word & np.uint64(_HALF)
+            total += y
+            squares += y * y
+            high += (y * y) >> np.uint64(TIGHT_SHIFT)
+            most = max(most, y)
+            least = max(least, word >> _U32)
+        table[r] += np.int64(total)
+        table[r + _U1] += np.int64(squares)
+        table[r + _U2] += np.int64((high << np.uint64(TIGHT_COUNT)) + n)
+        _join_extremes(table, r + _U3, np.int64(most | (least << _U32)))
+        i += n
+
+
+@_wrapping
+@_jit
+def reduce_tight(
+    labels: Any,
+    samples: Any,
+    start: int,
+    stop: int,
+    low: int,
+    size: int,
+    skip: bool,
+    copies: int,
+    table: Any,
+    second: Any,
+    scale: Any,
+    signed: bool,
+    words: Any,
+    places: Any,
+    queue: Any,
+    aside: Any,
+    aside_samples: Any,
+    n: Any,
+) -> tuple[int, int, bool]:
+    """Add ``samples[start:stop]`` to the table of `TIGHT_ROW` words a label; what it cannot hold is set aside.
+
+    Args:
+        labels: See `labeltrack._kernels.reduce_fixed`, as all arguments that are not named here.
+        samples: ``(N,)`` float32 or float64.
+        start: First sample to read.
+        stop: One past the last.
+        low: The label of slot 0.
+        size: Number of slots.
+        skip: Whether labels outside the table are passed over.
+        copies: How many tables there are, one after the other: 1 or `TIGHT_COPIES`. They are to be added up.
+        table: ``(copies * size * TIGHT_ROW,)`` int64, on a cache line.
+        second: ``(size * WIDE_ROW,)`` int64, on a cache line, or none at all.
+        scale: See `to_tight`.
+        signed: See `to_tight`.
+        words: ``(TIGHT_BLOCK,)`` int64 scratch.
+        places: ``(TIGHT_SCRATCH,)`` uint64 scratch.
+        queue: ``(TIGHT_QUEUE,)`` uint64 scratch.
+        aside: ``(A,)`` int64.
+        aside_samples: ``(A,)`` float64.
+        n: Number of samples already set aside.
+
+    Returns:
+        What `reduce_fixed` returns.
+    """
+    limit = np.uint64(size)
+    few = copies == TIGHT_COPIES and not skip
+    stride = size * TIGHT_ROW if few else 0
+    fine_scale = np.float64(scale) * 2.0**TIGHT_FINER
+    room = aside.shape[0] - TIGHT_QUEUE
+    origin = np.uint64(start)
+    waiting: Any = _U0
+    position: Any = start
+    excess: Any = 0
+    poor: Any = False
+    while position < stop and n <= room and not poor:
+        end = min(position + TIGHT_BLOCK, stop)
+        first = np.uint64(position)
+        m = np.uint64(end - position)
+        if size > _BUSY:
+            _fetch(labels, first + np.uint64(_STREAM))
+            _fetch(samples, first + np.uint64(_STREAM))
+        to_tight(samples, position, end, scale, signed, words)
+        looked = m if skip else _inside(labels, first, m, low, limit)
+        run = not skip and (_run(labels, first, first + m) or _run(labels, first + (m >> _U1), first + m))
+        before = waiting
+        waiting = _find_odd(words, first, looked, _MARK if run else _U0, queue, waiting)
+        excess = max(0, excess + TIGHT_ODD * np.int64(waiting - before) - np.int64(m))
+        poor = excess > TIGHT_PATIENCE
+        if skip:
+            _add_places(table, places, words, _select_places(labels, first, words, m, low, limit, places))
+        elif run:
+            _add_runs(labels, first, words, looked, low, table)
+        elif few:
+            _add_few(labels, first, words, looked, low, table, stride)
+        elif size <= _FAR:
+            _add_near(labels, first, words, looked, low, table)
+        else:
+            _add_far(labels, first, words, looked, low, table)
+        position += np.int64(looked)
+        if waiting > TIGHT_BLOCK or looked < m or position == stop or poor:
+            n = np.int64(
+                _settle_odd(
+                    labels,
+                    samples,
+                    queue,
+                    waiting,
+                    origin,
+                    low,
+                    limit,
+                    table,
+                    stride,
+                    second,
+                    fine_scale,
+                    signed,
+                    words,
+                    aside,
+                    aside_samples,
+                    np.uint64(n),
+                )
+            )
+            waiting = _U0
+            if looked < m:
+                return position, n, False
+    return position, n, poor
+
+
+@_wrapping
+@_jit
+def add_tight_tables(table: Any, other: Any, start: int, stop: int) -> None:
+    """Add rows of another table of the same unit to this one's.
+
+    Args:
+        table: ``(size * TIGHT_ROW,)`` int64.
+        other: Likewise; only read.
+        start: First row.
+        stop: One past the last.
+    """
+    for row in range(np.uint64(start), np.uint64(stop)):
+        r = row << _U2
+        for j in range(_U3):
+            table[r + j] += other[r + j]
+        _join_extremes(table, r + _U3, other[r + _U3])
+
+
+@_wrapping
+@_jit
+def drain_tight(
+    table: Any,
+    scale: float,
+    signed: bool,
+    start: int,
+    fresh: bool,
+    rows: Any,
+    counts: Any,
+    keys: Any,
+    values: Any,
+    n: Any,
+) -> tuple[int, int]:
+    """Move the sums of the table to the rows, exactly, and empty it.
+
+    Args:
+        table: ``(copies * size * TIGHT_ROW,)`` int64.
+        scale: The power of two that its integers were made with.
+        signed: Whether `TIGHT_BIAS` was added to them.
+        start: How many rows of the table are done. They are done from the last one on.
+        fresh: Whether the rows hold nothing yet, and the table may be the first half of their memory. It is not
+            emptied.
+        rows: ``(size * ROW,)`` float64 state.
+        counts: The same memory as int64.
+        keys: ``(S,)`` int64 spill keys.
+        values: ``(S,)`` float64 spill values.
+        n: Number of spills already there.
+
+    Returns:
+        How many rows are done (not all if fewer than four spill places are left) and the number of spills.
+    """
+    room = keys.shape[0] - 4
+    size = np.uint64(rows.shape[0] >> 3)
+    done = table.shape[0] // TIGHT_ROW
+    unit = 1.0 / scale
+    square = unit * unit
+    coarse = square * 17592186044416.0  # 2**44
+    bias = np.int64(TIGHT_BIAS if signed else 0)
+    for number in range(start, done):
+        if n > room:
+            return number, n
+        row = np.uint64(done - 1 - number)
+        t = row << _U2
+        r = (row if fresh else row % size) << _U3
+        total, squares, packed = table[t], np.uint64(table[t + _U1]), np.uint64(table[t + _U2])
+        extremes = np.uint64(table[t + _U3])
+        count = np.int64(packed & np.uint64(TIGHT_COUNTS))
+        if fresh:
+            counts[r] = count
+            for j in range(_U1, np.uint64(6)):
+                rows[r + j] = 0.0
+            rows[r + np.uint64(6)] = np.inf
+            rows[r + np.uint64(7)] = -np.inf
+            if count == 0:
+                continue
+        else:
+            if count == 0:
+                continue
+            counts[r] += count
+            for j in range(_U4):
+                table[t + j] = 0
+        # The sum of squares is high * 2**64 + squares: the sum of shifted squares says how often that wrapped around.
+        shifted = packed >> np.uint64(TIGHT_COUNT)
+        high = np.int64(shifted >> np.uint64(64 - TIGHT_SHIFT)) + np.int64(
+            squares < (shifted << np.uint64(TIGHT_SHIFT))
+        )
+        if signed:
+            # The squares of z = y - 2**31 are those of y, less 2**32 * y, plus 2**62.
+            less = np.uint64(total) << _U32
+            high -= (total >> 32) + np.int64(squares < less)
+            squares -= less
+            more = np.uint64(count) << np.uint64(62)
+            squares += more
+            high += (count >> 2) + np.int64(squares < more)
+            total -= count * bias
+        least = np.int64(~(extremes >> _U32) & np.uint64(_HALF)) - bias
+        most = np.int64(extremes & np.uint64(_HALF)) - bias
+        rows[r + np.uint64(6)] = min(rows[r + np.uint64(6)], np.float64(least) * unit)
+        rows[r + np.uint64(7)] = max(rows[r + np.uint64(7)], np.float64(most) * unit)
+        # Sums are below 2**53, squares below 2**85: one double, and two of 44 bits.
+        whole = np.float64(total) * unit
+        upper = np.float64((high << 20) | np.int64(squares >> np.uint64(44))) * coarse
+        lower = np.float64(squares & np.uint64((1 << 44) - 1)) * square
+        if fresh:
+            rows[r + _U1] = whole
+            rows[r + _U3], rows[r + _U4] = two_sum(upper, lower)
+        else:
+            n = _add_sum(r, whole, rows, keys, values, n)
+            n = _add_squares(r, upper, rows, keys, values, n)
+            n = _add_squares(r, lower, rows, keys, values, n)
+    return done, n

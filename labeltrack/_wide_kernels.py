@@ -1,0 +1,565 @@
+"""The road of doubles of full precision: integers of 63 bits times a power of two, sums of 256 bits.
+
+The state of a label is one cache line. Its first four words are one integer of 256 bits, to which a sample ``u`` adds
+``u * u + 2**148 + 2**170 * u``: the sum of squares in the lowest 148 bits, then the number of samples in 22, then their
+sum in 85. That is one multiplication and a chain of additions with carry, 430 M samples/s on one core at 100 labels,
+where the same by vectors of products of 21 bits did 240. Words 4 and 5 are the largest ``u`` and the largest
+``2**63 - 1 - u``, which is the smallest ``u``. A row of zeros is that of no samples.
+
+Where samples are of many magnitudes, there are four rows a label for units that are each `WIDE_FINER` bits finer than
+the one before: a double of 53 bits is an integer of 63 bits in one of them. What is none is set aside, as in
+`reduce_fixed`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import config
+from numba.core import types
+from numba.extending import intrinsic
+
+from labeltrack._kernels import (
+    FIXED_SCRATCH,
+    ROW,
+    _add_squares,
+    _add_sum,
+    _apart,
+    _inline,
+    _jit,
+    _lowest_bit,
+    _one_label,
+    _part,
+    _prefetch,
+    _run,
+    _wrapping,
+)
+
+WIDE_ROW = 8
+"""Words of a row."""
+WIDE_TABLES = 4
+"""Tables, one after the other: of four units, or of one where labels are few, as a sample would wait for the store of
+the one before. Memory that is not needed is not touched."""
+WIDE_FINER = 10
+"""Bits by which the unit of each table is finer than that of the one before, if they are of four units."""
+WIDE_COUNT = 20
+"""Where the count begins in word 2."""
+WIDE_COUNTS = (1 << 22) - 1
+"""The largest count."""
+WIDE_DRAIN = WIDE_COUNTS
+"""Samples of a label after which its sums have to be drained."""
+WIDE_BLOCK = 192
+"""Samples converted at a time; a multiple of 64."""
+WIDE_SCRATCH = FIXED_SCRATCH
+WIDE_BIAS = 1 << 62
+"""What is added to integers where some are negative."""
+WIDE_ODD = 32
+"""One in so many samples may be set aside, in the long run."""
+WIDE_PATIENCE = 1 << 11
+"""Excess over that, in samples, at which another road is taken."""
+_COUNT, _SUM = 128 + WIDE_COUNT, 170  # where these begin in the row
+_COMPLEMENT = (1 << 63) - 1
+_RUN = 16  # samples of one label in a row from which they are summed apart
+_AHEAD = 16
+_FAR = 4096  # rows from which they are prefetched
+_BUSY = 128
+_STREAM = 512
+_U0, _U1, _U2, _U3, _U4, _U5, _U6, _U7 = (np.uint64(number) for number in range(8))
+_U64 = np.uint64(64)
+_PIECE = np.uint64((1 << 49) - 1)
+
+
+if config.DISABLE_JIT:
+    _ALL = (1 << 64) - 1
+
+    def _join_row(table: Any, place: int, number: int, pair: list[int]) -> None:
+        """Add to the integer of a row, and join its extremes (plain Python mode)."""
+        total = sum((int(table[place + j]) & _ALL) << 64 * j for j in range(4)) + number
+        for j in range(4):
+            word = total >> 64 * j & _ALL
+            table[place + j] = word - (1 << 64) if word >> 63 else word
+        for j in range(2):
+            table[place + 4 + j] = max(int(table[place + 4 + j]), pair[j])
+
+    def _wide_add(table: Any, base: Any, r: Any, words: Any, i: Any) -> None:
+        """Add a sample to the row at word ``base + r`` (plain Python mode)."""
+        pair = [int(words[2 * int(i)]), int(words[2 * int(i) + 1])]
+        u = pair[0]
+        _join_row(table, int(base) + int(r), u * u + (1 << _COUNT) + (u << _SUM), pair)
+
+    def _wide_join(table: Any, r: Any, other: Any, o: Any) -> None:
+        """Add a row of another table to the row at word `r` (plain Python mode)."""
+        r, o = int(r), int(o)
+        number = sum((int(other[o + j]) & _ALL) << 64 * j for j in range(4))
+        _join_row(table, r, number, [int(other[o + 4]), int(other[o + 5])])
+
+    def _pair_zeros(words: Any, i: Any) -> Any:
+        """Return a bit for each of 64 pairs from `i` that is zero (plain Python mode)."""
+        second = words[2 * int(i) + 1 : 2 * int(i) + 128 : 2].tolist()
+        first = words[2 * int(i) : 2 * int(i) + 128 : 2].tolist()
+        return np.uint64(sum(1 << j for j, pair in enumerate(zip(first, second, strict=True)) if pair == (0, 0)))
+
+else:
+    _WORD, _LANE = ir.IntType(64), ir.IntType(32)
+    _LONG, _ROW, _PAIR = ir.IntType(128), ir.IntType(256), ir.VectorType(_WORD, 2)
+
+    def _memory(context: Any, builder: Any, signature: Any, args: Any, which: int) -> Any:  # pragma: no cover
+        return context.make_array(signature.args[which])(context, builder, args[which]).data
+
+    def _emit_join(builder: Any, place: Any, number: Any, pair: Any) -> None:  # pragma: no cover
+        """Emit the addition to the integer of a row, and that of its extremes."""
+        total = builder.bitcast(place, _ROW.as_pointer())
+        builder.store(builder.add(builder.load(total, align=8), number), total, align=8)
+        extremes = builder.bitcast(builder.gep(place, [_WORD(4)]), _PAIR.as_pointer())
+        mine = builder.load(extremes, align=16)
+        builder.store(builder.select(builder.icmp_signed(">", mine, pair), mine, pair), extremes, align=16)
+
+    @intrinsic
+    def _wide_add(_context: Any, table: Any, _base: Any, _r: Any, words: Any, _i: Any) -> Any:  # pragma: no cover
+        """Add a sample to the row at word ``base + r``: one mulx, six additions with carry, one vpmaxsq.
+
+        `base` is apart, as it is the same for all samples and then costs nothing.
+        """
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            at = builder.shl(args[4], ir.Constant(_WORD, 1))
+            word = builder.gep(_memory(context, builder, signature, args, 3), [at])
+            u = builder.load(word)
+            pair = builder.load(builder.bitcast(word, _PAIR.as_pointer()), align=8)
+            long = builder.zext(u, _LONG)
+            number = builder.zext(builder.mul(long, long), _ROW)
+            number = builder.or_(number, builder.shl(builder.zext(u, _ROW), ir.Constant(_ROW, _SUM)))
+            number = builder.or_(number, ir.Constant(_ROW, 1 << _COUNT))
+            start = builder.gep(_memory(context, builder, signature, args, 0), [args[1]])
+            _emit_join(builder, builder.gep(start, [args[2]]), number, pair)
+            return context.get_dummy_value()
+
+        return types.void(table, types.int64, types.uint64, words, types.uint64), codegen
+
+    @intrinsic
+    def _wide_join(_context: Any, table: Any, _r: Any, other: Any, _o: Any) -> Any:  # pragma: no cover
+        """Add the row at word `o` of another table to the row at word `r`."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            row = builder.gep(_memory(context, builder, signature, args, 2), [args[3]])
+            number = builder.load(builder.bitcast(row, _ROW.as_pointer()), align=8)
+            pair = builder.load(builder.bitcast(builder.gep(row, [_WORD(4)]), _PAIR.as_pointer()), align=8)
+            place = builder.gep(_memory(context, builder, signature, args, 0), [args[1]])
+            _emit_join(builder, place, number, pair)
+            return context.get_dummy_value()
+
+        return types.void(table, types.uint64, other, types.uint64), codegen
+
+    @intrinsic
+    def _pair_zeros(_context: Any, words: Any, _i: Any) -> Any:  # pragma: no cover (built by the compiler)
+        """Return a bit for each of 64 pairs from `i` that is zero. Its halves add up to 2**63 - 1 if it is not."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            many, twice = ir.VectorType(_WORD, 64), ir.VectorType(_WORD, 128)
+            at = builder.shl(args[1], ir.Constant(_WORD, 1))
+            place = builder.gep(_memory(context, builder, signature, args, 0), [at])
+            row = builder.load(builder.bitcast(place, twice.as_pointer()), align=8)
+
+            def each(start: int) -> Any:
+                which = ir.Constant(ir.VectorType(_LANE, 64), list(range(start, 128, 2)))
+                return builder.shuffle_vector(row, row, which)
+
+            both = builder.or_(each(0), each(1))
+            return builder.bitcast(builder.icmp_unsigned("==", both, ir.Constant(many, [0] * 64)), _WORD)
+
+        return types.uint64(words, types.uint64), codegen
+
+
+@_wrapping
+@_jit
+def to_wide(
+    samples: Any, start: int, stop: int, scale: float, signed: bool, stride: int, words: Any, offsets: Any
+) -> None:
+    """Write ``samples * scale`` as integers of 63 bits, each with its complement.
+
+    Args:
+        samples: ``(N,)`` float32 or float64.
+        start: First sample.
+        stop: One past the last, M further.
+        scale: A power of two, at least 1, so that nothing underflows.
+        signed: Whether `WIDE_BIAS` is added.
+        stride: Words of a table, for four units; 0 for one.
+        words: ``(>= 2 * M,)`` int64, written from index 0: twice 0 for samples that are no multiple of the unit, or out
+            of range, or not finite.
+        offsets: ``(>= M,)`` uint64: where the table of each sample begins, written if there are four.
+    """
+    first = np.uint64(start)
+    bias = np.int64(WIDE_BIAS if signed else 0)
+    low, high = (-4611686018427387904.0, 4611686018427387904.0) if signed else (0.0, 9223372036854775808.0)
+    if stride == 0:
+        for i in range(np.uint64(stop - start)):
+            x: Any = np.float64(samples[first + i]) * scale
+            x = x if (x >= low) & (x < high) else 0.5
+            y = np.int64(x)
+            u = y + bias
+            fits = np.float64(y) == x
+            words[i << _U1] = u if fits else 0
+            words[(i << _U1) + _U1] = u ^ _COMPLEMENT if fits else 0
+        return
+    for i in range(np.uint64(stop - start)):
+        x = np.float64(samples[first + i]) * scale
+        # From 2**52 on, all doubles are integers. What is less may be multiplied with 2**10 and stay below 2**62.
+        size = abs(x)
+        x = x * 1024.0 if size < 4503599627370496.0 else x
+        x = x * 1024.0 if size < 4398046511104.0 else x
+        x = x * 1024.0 if size < 4294967296.0 else x
+        finer = np.int64(size < 4503599627370496.0) + np.int64(size < 4398046511104.0) + np.int64(size < 4294967296.0)
+        offsets[i] = finer * stride
+        x = x if (x >= low) & (x < high) else 0.5
+        y = np.int64(x)
+        u = y + bias
+        fits = np.float64(y) == x
+        words[i << _U1] = u if fits else 0
+        words[(i << _U1) + _U1] = u ^ _COMPLEMENT if fits else 0
+
+
+@_part
+def _inside(labels: Any, first: Any, m: Any, low: Any, limit: Any) -> Any:
+    """Return how many labels come before one that is outside the table."""
+    least = most = labels[first]
+    for i in range(_U1, m):
+        least = min(least, labels[first + i])
+        most = max(most, labels[first + i])
+    if np.uint64(np.int64(least) - low) < limit and np.uint64(np.int64(most) - low) < limit:
+        return m
+    for i in range(m):
+        if np.uint64(np.int64(labels[first + i]) - low) >= limit:
+            return i
+    return m
+
+
+@_inline
+def _fetch(array: Any, start: Any) -> None:
+    """Fetch a block of an array that is read some blocks later. It need not exist."""
+    step = np.uint64(64 // array.itemsize)
+    for i in range(start, start + np.uint64(WIDE_BLOCK), step):
+        _prefetch(array, i)
+
+
+@_part
+def _set_aside(
+    labels: Any,
+    samples: Any,
+    first: Any,
+    words: Any,
+    m: Any,
+    low: Any,
+    limit: Any,
+    table: Any,
+    stride: Any,
+    counted: Any,
+    aside: Any,
+    aside_samples: Any,
+    n: Any,
+) -> Any:
+    """Set the samples aside whose words are zero; return how many there are.
+
+    Where they were counted, they are taken out of the counts. That must not come first: it might borrow from the sum.
+    """
+    _apart()
+    for i in range(_U0, m, _U64):
+        mask = _pair_zeros(words, i)
+        if m - i < _U64:
+            mask &= (_U1 << (m - i)) - _U1  # words of an earlier block
+        while mask:
+            j = first + i + _lowest_bit(mask)
+            mask &= mask - _U1
+            slot = np.uint64(np.int64(labels[j]) - low)
+            if slot < limit:
+                if counted:
+                    # Of four tables, it was counted in that of its turn; of the last few samples, in the first.
+                    k = j - first
+                    turn = (k & _U3) * np.uint64(stride) if k < (m & ~_U3) else _U0
+                    table[turn + (slot << _U3) + _U2] -= 1 << WIDE_COUNT
+                aside[n] = np.int64(slot)
+                aside_samples[n] = samples[j]
+                n += _U1
+    return n
+
+
+@_part
+def _add_few(labels: Any, first: Any, words: Any, m: Any, low: Any, table: Any, stride: Any) -> None:
+    """Add samples to four tables in turn."""
+    _apart()
+    base0 = -low * WIDE_ROW
+    base1 = base0 + stride
+    base2 = base1 + stride
+    base3 = base2 + stride
+    most = m & ~_U3
+    for i in range(_U0, most, _U4):
+        _wide_add(table, base0, np.uint64(np.int64(labels[first + i])) << _U3, words, i)
+        _wide_add(table, base1, np.uint64(np.int64(labels[first + i + _U1])) << _U3, words, i + _U1)
+        _wide_add(table, base2, np.uint64(np.int64(labels[first + i + _U2])) << _U3, words, i + _U2)
+        _wide_add(table, base3, np.uint64(np.int64(labels[first + i + _U3])) << _U3, words, i + _U3)
+    for i in range(most, m):
+        _wide_add(table, base0, np.uint64(np.int64(labels[first + i])) << _U3, words, i)
+
+
+@_part
+def _add_near(labels: Any, first: Any, words: Any, m: Any, low: Any, table: Any) -> None:
+    """Add samples to a table that the cache holds."""
+    _apart()
+    base = -low * WIDE_ROW
+    for i in range(m):
+        _wide_add(table, base, np.uint64(np.int64(labels[first + i])) << _U3, words, i)
+
+
+@_part
+def _add_far(labels: Any, first: Any, words: Any, m: Any, low: Any, table: Any) -> None:
+    """Add samples to a table that the cache does not hold."""
+    _apart()
+    base = -low * WIDE_ROW
+    last = labels.shape[0] - 1
+    for i in range(m):
+        ahead = min(np.int64(first + i) + _AHEAD, last)
+        _prefetch(table, np.uint64((np.int64(labels[np.uint64(ahead)]) - low) * WIDE_ROW))
+        _wide_add(table, base, np.uint64(np.int64(labels[first + i])) << _U3, words, i)
+
+
+@_part
+def _add_runs(labels: Any, first: Any, words: Any, m: Any, low: Any, table: Any, lines: Any) -> None:
+    """Add samples of which many in a row have one label, to four rows in turn, which are then added to its row."""
+    _apart()
+    i = _U0
+    while i < m:
+        n = _one_label(labels, first + i, first + m)
+        r = np.uint64((np.int64(labels[first + i]) - low) * WIDE_ROW)
+        if n < np.uint64(_RUN):
+            for j in range(i, i + n):
+                _wide_add(table, 0, r, words, j)
+            i += n
+            continue
+        whole = n & ~_U3
+        for j in range(i, i + whole, _U4):
+            _wide_add(lines, 0, _U0, words, j)
+            _wide_add(lines, WIDE_ROW, _U0, words, j + _U1)
+            _wide_add(lines, 2 * WIDE_ROW, _U0, words, j + _U2)
+            _wide_add(lines, 3 * WIDE_ROW, _U0, words, j + _U3)
+        for j in range(i + whole, i + n):
+            _wide_add(table, 0, r, words, j)
+        for j in range(_U4):
+            _wide_join(table, r, lines, j << _U3)
+        for j in range(np.uint64(4 * WIDE_ROW)):
+            lines[j] = 0
+        i += n
+
+
+@_part
+def _add_places(table: Any, places: Any, words: Any, k: Any) -> None:
+    """Add samples to the rows at `places`, which are fetched beforehand."""
+    _apart()
+    for i in range(k):
+        _prefetch(table, places[i + np.uint64(_AHEAD)])
+        _wide_add(table, 0, places[i], words, i)
+
+
+@_part
+def _select_places(labels: Any, first: Any, words: Any, offsets: Any, m: Any, low: Any, limit: Any, places: Any) -> Any:
+    """Move what is to be added to the front, and write where the rows are; return how many samples that are."""
+    n = _U0
+    for i in range(m):
+        slot = np.uint64(np.int64(labels[first + i]) - low)
+        u, complement = words[i << _U1], words[(i << _U1) + _U1]
+        places[n] = (slot << _U3) + offsets[i]
+        words[n << _U1] = u
+        words[(n << _U1) + _U1] = complement
+        n += np.uint64((slot < limit) & ((u | complement) != 0))
+    return n
+
+
+@_wrapping
+@_jit
+def reduce_wide(
+    labels: Any,
+    samples: Any,
+    start: int,
+    stop: int,
+    low: int,
+    size: int,
+    skip: bool,
+    copies: int,
+    finer: bool,
+    table: Any,
+    scale: float,
+    signed: bool,
+    words: Any,
+    offsets: Any,
+    places: Any,
+    lines: Any,
+    aside: Any,
+    aside_samples: Any,
+    n: Any,
+) -> tuple[int, int, bool]:
+    """Add ``samples[start:stop]`` to a table of `WIDE_ROW` words a row; what it cannot hold is set aside.
+
+    Args:
+        labels: See `labeltrack._kernels.reduce_fixed`, as all arguments that are not named here.
+        samples: ``(N,)`` float32 or float64.
+        start: First sample to read.
+        stop: One past the last.
+        low: The label of slot 0.
+        size: Number of slots.
+        skip: Whether labels outside the table are passed over.
+        copies: How many tables of one unit are used in turn: 1 or `WIDE_TABLES`. They are to be added up.
+        finer: Whether the tables are of four units; `copies` then is of no effect.
+        table: ``(WIDE_TABLES * size * WIDE_ROW,)`` int64, on a cache line.
+        scale: See `to_wide`.
+        signed: See `to_wide`.
+        words: ``(2 * WIDE_BLOCK,)`` int64 scratch.
+        offsets: ``(WIDE_BLOCK,)`` uint64 scratch, zero unless `finer`.
+        places: ``(WIDE_SCRATCH,)`` uint64 scratch.
+        lines: ``(4 * WIDE_ROW,)`` int64 of zero, on a cache line, which it is again afterwards.
+        aside: ``(A,)`` int64.
+        aside_samples: ``(A,)`` float64.
+        n: Number of samples already set aside.
+
+    Returns:
+        What `reduce_fixed` returns.
+    """
+    limit = np.uint64(size)
+    stride = size * WIDE_ROW
+    room = aside.shape[0] - WIDE_BLOCK
+    position: Any = start
+    excess: Any = 0
+    while position < stop:
+        if n > room:
+            return position, n, False
+        end = min(position + WIDE_BLOCK, stop)
+        first = np.uint64(position)
+        m = np.uint64(end - position)
+        if size > _BUSY:
+            _fetch(labels, first + np.uint64(_STREAM))
+            _fetch(samples, first + np.uint64(_STREAM))
+        to_wide(samples, position, end, scale, signed, stride if finer else 0, words, offsets)
+        looked = m if skip else _inside(labels, first, m, low, limit)
+        few = copies == WIDE_TABLES
+        selected = skip or finer
+        before = n
+        if not selected:
+            if few:
+                _add_few(labels, first, words, looked, low, table, stride)
+            elif _run(labels, first, first + m) or _run(labels, first + (m >> _U1), first + m):
+                _add_runs(labels, first, words, looked, low, table, lines)
+            elif size <= _FAR:
+                _add_near(labels, first, words, looked, low, table)
+            else:
+                _add_far(labels, first, words, looked, low, table)
+        n = np.int64(
+            _set_aside(
+                labels,
+                samples,
+                first,
+                words,
+                looked,
+                low,
+                limit,
+                table,
+                stride if few else 0,
+                not selected,
+                aside,
+                aside_samples,
+                np.uint64(n),
+            )
+        )
+        excess = max(0, excess + WIDE_ODD * (n - before) - np.int64(m))
+        if selected:
+            k = _select_places(labels, first, words, offsets, looked, low, limit, places)
+            _add_places(table, places, words, k)
+        position += np.int64(looked)
+        if looked < m:
+            return position, n, False
+        if excess > WIDE_PATIENCE:
+            return position, n, True
+    return stop, n, False
+
+
+@_wrapping
+@_jit
+def drain_wide(
+    table: Any,
+    scale: float,
+    signed: bool,
+    finer: bool,
+    start: int,
+    rows: Any,
+    counts: Any,
+    keys: Any,
+    values: Any,
+    n: Any,
+) -> tuple[int, int]:
+    """Move the sums of the table to the rows, exactly, and empty it.
+
+    Args:
+        table: ``(T * size * WIDE_ROW,)`` int64: the tables that were used.
+        scale: The power of two that the integers of the first table were made with.
+        signed: Whether `WIDE_BIAS` was added to them.
+        finer: Whether the tables are of four units.
+        start: First row of the table.
+        rows: ``(size * ROW,)`` float64 state.
+        counts: The same memory as int64.
+        keys: ``(S,)`` int64 spill keys.
+        values: ``(S,)`` float64 spill values.
+        n: Number of spills already there.
+
+    Returns:
+        The row reached (short of the end if fewer than five spill places are left) and the number of spills.
+    """
+    room = keys.shape[0] - 5
+    size = rows.shape[0] // ROW
+    number = table.shape[0] // WIDE_ROW
+    one = np.uint64(1)
+    for row in range(start, number):
+        if n > room:
+            return row, n
+        t = np.uint64(row) << _U3
+        packed = np.uint64(table[t + _U2])
+        count = np.int64((packed >> np.uint64(_COUNT - 128)) & np.uint64(WIDE_COUNTS))
+        if count == 0:
+            continue
+        unit = 1.0 / (scale * 2.0 ** (WIDE_FINER * (row // size)) if finer else scale)
+        square = unit * unit
+        r = np.uint64(row % size) << _U3
+        # The sum of squares in words a0 a1 a2, the sum in words b0 b1.
+        a0, a1 = np.uint64(table[t]), np.uint64(table[t + _U1])
+        a2 = packed & np.uint64((1 << (_COUNT - 128)) - 1)
+        above = np.uint64(table[t + _U3])
+        b0 = (packed >> np.uint64(_SUM - 128)) | (above << np.uint64(192 - _SUM))
+        b1 = above >> np.uint64(_SUM - 128)
+        least, most = _COMPLEMENT - table[t + _U5], table[t + _U4]
+        if signed:
+            # The squares of z = u - 2**62 are those of u, less 2**63 * u, plus 2**124.
+            c0, c1, c2 = b0 << np.uint64(63), (b0 >> one) | (b1 << np.uint64(63)), b1 >> one
+            borrow = np.uint64(a0 < c0)
+            a0 -= c0
+            a2 -= c2 + np.uint64(a1 < c1) + np.uint64(a1 - c1 < borrow)
+            a1 -= c1 + borrow
+            more = np.uint64(count) << np.uint64(60)
+            a1 += more
+            a2 += np.uint64(count >> 4) + np.uint64(a1 < more)
+            less = np.uint64(count) << np.uint64(62)
+            b1 -= np.uint64(count >> 2) + np.uint64(b0 < less)
+            b0 -= less
+            least -= WIDE_BIAS
+            most -= WIDE_BIAS
+        counts[r] += count
+        rows[r + _U6] = min(rows[r + _U6], np.float64(least) * unit)
+        rows[r + _U7] = max(rows[r + _U7], np.float64(most) * unit)
+        # Pieces of 49 bits, each a double: squares are below 2**148, sums below 2**85.
+        upper = np.int64((b0 >> np.uint64(49)) | (b1 << np.uint64(15)))
+        n = _add_sum(r, np.float64(upper) * (562949953421312.0 * unit), rows, keys, values, n)
+        n = _add_sum(r, np.float64(b0 & _PIECE) * unit, rows, keys, values, n)
+        piece = (a1 >> np.uint64(34)) | (a2 << np.uint64(30))
+        n = _add_squares(r, np.float64(piece) * (316912650057057350374175801344.0 * square), rows, keys, values, n)
+        piece = ((a0 >> np.uint64(49)) | (a1 << np.uint64(15))) & _PIECE
+        n = _add_squares(r, np.float64(piece) * (562949953421312.0 * square), rows, keys, values, n)
+        n = _add_squares(r, np.float64(a0 & _PIECE) * square, rows, keys, values, n)
+        for j in range(_U6):
+            table[t + j] = 0
+    return number, n
