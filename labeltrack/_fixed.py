@@ -420,8 +420,8 @@ class Wide(FixedPoint):
     def counts(self) -> Integers:
         """Return how many samples each row of the table has got."""
         module = self._module
-        packed = self.table[2 : self.rows * module.WIDE_ROW : module.WIDE_ROW]  # type: ignore[index]
-        counts: Integers = (packed >> module.WIDE_COUNT) & module.WIDE_COUNTS
+        packed = self.table[4 : self.rows * module.WIDE_ROW : module.WIDE_ROW]  # type: ignore[index]
+        counts: Integers = packed & module.WIDE_COUNTS
         return counts
 
 

@@ -23,11 +23,13 @@ def signed(word):
     return word - 2**64 if word >> 63 else word
 
 
-def row_of(us):
-    """Return the words of a row by Python's integers."""
-    number = sum(u * u + 2**148 + (u << 170) for u in us)
-    extremes = [max(us, default=0), MOST - min(us, default=MOST)]
-    return [signed(number >> 64 * j & WORD) for j in range(4)] + extremes + [0, 0]
+def row_of(us, times=1):
+    """Return the words of a row by Python's integers, of samples that come some times over."""
+    parts = [[u * u & WORD for u in us], [u * u >> 64 for u in us], us]
+    sums = [signed(sum(part) * times & WORD) for part in parts]
+    shifted = [sum(x >> 43 for x in part) * times << 21 for part in parts]
+    shifted[0] += len(us) * times
+    return [*sums, MOST - min(us, default=MOST), *map(signed, shifted), max(us, default=0)]
 
 
 def pairs_of(us):
@@ -87,10 +89,22 @@ def sums(values):
     return len(numbers), sum(numbers), sum(x * x for x in numbers)
 
 
-def test_no_field_of_a_row_can_reach_the_next():
-    assert kernels.WIDE_DRAIN * MOST**2 < 2**kernels._COUNT
-    assert kernels.WIDE_DRAIN < 2 ** (kernels._SUM - kernels._COUNT)
-    assert kernels.WIDE_DRAIN * MOST < 2 ** (256 - kernels._SUM)
+def test_no_word_of_a_row_overflows_and_the_sums_are_determined():
+    n = kernels.WIDE_DRAIN
+    assert n * (WORD >> kernels.WIDE_SHIFT) < 2 ** (64 - kernels.WIDE_COUNT)
+    assert n < 2**kernels.WIDE_COUNT
+    # What the shifts leave away is known modulo 2**64.
+    assert n * (2**kernels.WIDE_SHIFT - 1) < 2**64
+
+
+@pytest.mark.parametrize("negative", [False, True])
+def test_the_most_samples_of_the_most_are_drained_exactly(negative):
+    for u in (0, 1, 2**32 - 1, 2**62, MOST):
+        table = aligned_words(8)
+        table[:] = row_of([u], kernels.WIDE_DRAIN)
+        x = Fraction(u - (2**62 if negative else 0))
+        n = kernels.WIDE_DRAIN
+        assert drained(table, 1, 0, negative=negative).exact(0) == (n, n * x, n * x * x)
 
 
 @given(st.lists(st.one_of(st.integers(0, MOST), st.sampled_from([0, 1, MOST])), max_size=40))
@@ -142,10 +156,8 @@ def test_conversion_keeps_integers_and_nothing_else(values, shift, negative, fin
     st.integers(0, 300),
 )
 def test_draining_is_exact_up_to_the_largest_count(us, times, negative, shift):
-    row = row_of(us)
-    number = sum((word & WORD) << 64 * j for j, word in enumerate(row[:4])) * times
     table = aligned_words(8)
-    table[:] = [signed(number >> 64 * j & WORD) for j in range(4)] + row[4:]
+    table[:] = row_of(us, times)
     accumulator = drained(table, 1, shift, negative=negative)
     numbers = [Fraction(u - (2**62 if negative else 0), 2**shift) for u in us]
     assert accumulator.exact(0) == (len(us) * times, times * sum(numbers), times * sum(x * x for x in numbers))
