@@ -397,6 +397,7 @@ class Wide(FixedPoint):
                 np.zeros(2 * block, dtype=np.int64),
                 np.zeros(block, dtype=np.uint64),
                 np.zeros(module.WIDE_SCRATCH, dtype=np.uint64),
+                np.zeros(module.WIDE_QUEUE, dtype=np.uint64),
                 aligned_words(4 * module.WIDE_ROW),
             )
         self._scratch[1][:] = 0

@@ -38,17 +38,24 @@ from labeltrack._kernels import (
     _add_squares,
     _add_sum,
     _apart,
-    _inline,
     _jit,
-    _lowest_bit,
     _one_label,
     _part,
     _prefetch,
-    _run,
     _wrapping,
     two_sum,
 )
-from labeltrack._wide_kernels import _COMPLEMENT, WIDE_BIAS, WIDE_BLOCK, _fetch, _inside, _wide_add
+from labeltrack._wide_kernels import (
+    _COMPLEMENT,
+    WIDE_BIAS,
+    WIDE_BLOCK,
+    WIDE_QUEUE,
+    _fetch,
+    _find_odd,
+    _inside,
+    _runs,
+    _wide_add,
+)
 
 TIGHT_ROW = 4
 """Words of a label."""
@@ -57,7 +64,7 @@ TIGHT_COUNT = 21
 TIGHT_COUNTS = (1 << TIGHT_COUNT) - 1
 """The bits of the count, and the number of samples of a label after which its sums have to be drained."""
 TIGHT_DRAIN = TIGHT_COUNTS
-TIGHT_FINER = 31
+TIGHT_FINER = 20
 """Bits by which the unit of the second row is finer."""
 TIGHT_SHIFT = 43
 """Squares are shifted by so many bits. With n bits of a count, at least ``2 * n - 1`` and at most ``64 - n``."""
@@ -65,8 +72,8 @@ TIGHT_BLOCK = WIDE_BLOCK
 """Samples converted at a time. At 1000 labels, rows, words and what is read do not fit the
 first-level cache together: 760 at 192, 660 at 256; at 100, 860 and 905."""
 TIGHT_SCRATCH = FIXED_SCRATCH
-TIGHT_QUEUE = 2 * TIGHT_BLOCK + 8
-"""Room for the samples of a block that do not suit, after those that wait, and four places more."""
+TIGHT_QUEUE = WIDE_QUEUE
+"""Room for samples that do not suit."""
 TIGHT_COPIES = 4
 """Copies of the table where labels are few, as a sample would wait for the store of the one before."""
 TIGHT_BIAS = 1 << 31
@@ -105,14 +112,6 @@ if config.DISABLE_JIT:
         """Make each half of a word of the table the larger one of its own and that of another (plain Python mode)."""
         mine, other = int(table[place]) & ((1 << 64) - 1), int(word) & ((1 << 64) - 1)
         table[place] = _wrap(max(mine >> 32, other >> 32) << 32 | max(mine & _HALF, other & _HALF))
-
-    def _zeros(words: Any, i: Any) -> Any:
-        """Return a bit for each of 64 words from `i` that is zero (plain Python mode)."""
-        return np.uint64(sum(1 << j for j, word in enumerate(words[int(i) : int(i) + 64].tolist()) if word == 0))
-
-    def _bits(mask: Any) -> Any:
-        """Return how many bits are set (plain Python mode)."""
-        return np.uint64(int(mask).bit_count())
 
 else:
     _WORD, _LANE = ir.IntType(64), ir.IntType(32)
@@ -173,27 +172,6 @@ else:
 
         return types.void(table, types.uint64, types.int64), codegen
 
-    @intrinsic
-    def _zeros(_context: Any, words: Any, _i: Any) -> Any:  # pragma: no cover (built by the compiler)
-        """Return a bit for each of 64 words from `i` that is zero."""
-
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            many = ir.VectorType(_WORD, 64)
-            place = builder.gep(_memory(context, builder, signature, args, 0), [args[1]])
-            row = builder.load(builder.bitcast(place, many.as_pointer()), align=8)
-            return builder.bitcast(builder.icmp_unsigned("==", row, ir.Constant(many, [0] * 64)), _WORD)
-
-        return types.uint64(words, types.uint64), codegen
-
-    @intrinsic
-    def _bits(_context: Any, _mask: Any) -> Any:  # pragma: no cover (built by the compiler)
-        """Return how many bits are set."""
-
-        def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            return builder.ctpop(args[0])
-
-        return types.uint64(types.uint64), codegen
-
 
 @_wrapping
 @_jit
@@ -229,29 +207,6 @@ def to_tight(samples: Any, start: int, stop: int, scale: Any, signed: bool, word
             whole = np.uint32(x)
             word = np.uint64(whole)
             words[i] = np.int64(word | (~word << _U32)) if samples.dtype.type(whole) == x else 0
-
-
-@_inline
-def _find_odd(words: Any, first: Any, m: Any, mark: Any, queue: Any, k: Any) -> Any:
-    """Append the numbers of samples whose words are zero, with a mark, to a queue; return its length.
-
-    Without a branch on the samples, which would be mispredicted twice for each of them: four places are written for 64
-    samples, whether there are four or not.
-    """
-    for i in range(_U0, m, _U64):
-        mask = _zeros(words, i)
-        if m - i < _U64:
-            mask &= (_U1 << (m - i)) - _U1  # words of an earlier block
-        there = _bits(mask)
-        start = (first + i) | mark
-        for j in range(_U4):
-            queue[k + j] = start + _lowest_bit(mask)
-            mask &= mask - _U1
-        for j in range(_U4, there):
-            queue[k + j] = start + _lowest_bit(mask)
-            mask &= mask - _U1
-        k += there
-    return k
 
 
 @_part
@@ -456,9 +411,9 @@ def reduce_tight(
             _fetch(samples, first + np.uint64(_STREAM))
         to_tight(samples, position, end, scale, signed, words)
         looked = m if skip else _inside(labels, first, m, low, limit)
-        run = not skip and (_run(labels, first, first + m) or _run(labels, first + (m >> _U1), first + m))
+        run = not skip and _runs(labels, first, m)
         before = waiting
-        waiting = _find_odd(words, first, looked, _MARK if run else _U0, queue, waiting)
+        waiting = _find_odd(words, False, first, looked, _MARK if run else _U0, queue, waiting)
         excess = max(0, excess + TIGHT_ODD * np.int64(waiting - before) - np.int64(m))
         poor = excess > TIGHT_PATIENCE
         if skip:

@@ -45,6 +45,7 @@ def scratch():
         np.zeros(2 * block, dtype=np.int64),
         np.zeros(block, dtype=np.uint64),
         np.zeros(kernels.WIDE_SCRATCH, dtype=np.uint64),
+        np.zeros(kernels.WIDE_QUEUE, dtype=np.uint64),
         aligned_words(4 * kernels.WIDE_ROW),
     )
 
