@@ -391,8 +391,9 @@ class Wide(FixedPoint):
     def reduce(self, where: tuple[Any, ...], aside: tuple[Any, ...], memory: Integers | None) -> tuple[int, int, bool]:  # noqa: ARG002
         """See `FixedPoint.reduce`."""
         module = self._module
-        if self.table is None:
-            self.table = aligned_words(module.WIDE_TABLES * self.size * module.WIDE_ROW)
+        words = self.rows * module.WIDE_ROW
+        if self.table is None or self.table.shape[0] != words:  # which is empty if the units are others now
+            self.table = aligned_words(words)
         if not self._scratch:
             block = module.WIDE_BLOCK
             self._scratch = (
@@ -410,9 +411,9 @@ class Wide(FixedPoint):
 
     def drain(self, row: int, rows: tuple[Any, ...], spills: tuple[Any, ...], *, fresh: bool) -> tuple[int, int]:  # noqa: ARG002
         """See `FixedPoint.drain`."""
-        module = self._module
-        table = self.table[: self.rows * module.WIDE_ROW]  # type: ignore[index]
-        drained: tuple[int, int] = module.drain_wide(table, self.scale, self.signed, self.finer, row, *rows, *spills)
+        drained: tuple[int, int] = self._module.drain_wide(
+            self.table, self.scale, self.signed, self.finer, row, *rows, *spills
+        )
         return drained
 
     @property
@@ -423,8 +424,7 @@ class Wide(FixedPoint):
     def counts(self) -> Integers:
         """Return how many samples each row of the table has got."""
         module = self._module
-        packed = self.table[4 : self.rows * module.WIDE_ROW : module.WIDE_ROW]  # type: ignore[index]
-        counts: Integers = packed & module.WIDE_COUNTS
+        counts: Integers = self.table[4 :: module.WIDE_ROW] & module.WIDE_COUNTS  # type: ignore[index]
         return counts
 
 

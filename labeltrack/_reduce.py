@@ -31,6 +31,7 @@ _SAMPLE = 1 << 14
 _MANY = 1 << 15  # labels from which one dense table is laid out for all of them beforehand
 _SHARED = 1 << 17  # labels beyond which threads share them out, not the samples; a table of 8 MiB
 _MOST_RANGES = 4  # threads that each read all the keys
+_MANY_KEYS = 1 << 14  # codes of a hash table of a megabyte
 _BLOCK = 1 << 15  # samples encoded at a time: the codes stay in the cache until they are read
 
 
@@ -130,7 +131,9 @@ class Hash:
     def _rebuild(self, keys: Integers, capacity: int) -> None:
         capacity = 1 << (capacity - 1).bit_length()
         self.keys = np.empty(capacity, dtype=np.int64)
-        self._table = np.full(4 * capacity, -1, dtype=np.int64)
+        # Pairs of a label and its code. Where they fit the cache, empty places spare looking twice.
+        places = 4 * capacity if capacity <= _MANY_KEYS else 2 * capacity
+        self._table = np.full(2 * places, -1, dtype=np.int64)
         scratch = np.empty(keys.shape[0], dtype=np.int32)
         _, self.size = kernels().encode_int64(
             read_only(np.ascontiguousarray(keys)), 0, keys.shape[0], self._table, self.keys, 0, False, scratch

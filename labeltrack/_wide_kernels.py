@@ -489,7 +489,7 @@ def reduce_wide(
         skip: Whether labels outside the table are passed over.
         copies: How many tables of one unit are used in turn: 1 or `WIDE_TABLES`. They are to be added up.
         finer: Whether the tables are of four units; `copies` then is of no effect.
-        table: ``(WIDE_TABLES * size * WIDE_ROW,)`` int64, on a cache line.
+        table: ``(T * size * WIDE_ROW,)`` int64, on a cache line; T is `WIDE_TABLES` if `finer`, else `copies`.
         scale: See `to_wide`.
         signed: See `to_wide`.
         words: ``(2 * WIDE_BLOCK,)`` int64 scratch.

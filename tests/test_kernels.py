@@ -158,13 +158,13 @@ def test_the_pass_stops_when_the_spills_are_full_and_loses_nothing():
 
 
 def test_codes_are_given_in_order_of_appearance_and_stop_when_full():
-    labels = np.array([7, -3, 7, 2**62, -3, 5], dtype=np.int64)
-    table, found = np.full(8, -1, dtype=np.int64), np.empty(3, dtype=np.int64)
+    labels = np.array([7, -1, 7, 2**62, -1, 5], dtype=np.int64)  # -1, which empty places hold, too
+    table, found = np.full(16, -1, dtype=np.int64), np.empty(3, dtype=np.int64)
     codes = np.empty(6, dtype=np.int32)
     position, n = kernels.encode_int64(labels, 0, 6, table, found, 0, False, codes)
     assert (position, n) == (5, 3)
     assert codes[:5].tolist() == [0, 1, 0, 2, 1]
-    assert found.tolist() == [7, -3, 2**62]
+    assert found.tolist() == [7, -1, 2**62]
     position, n = kernels.encode_int64(labels, 5, 6, table, found, n, True, codes)
     assert (position, n, codes[0]) == (6, 3, -1)
 
@@ -198,7 +198,7 @@ def test_rows_of_bytes_get_codes_by_content():
 def test_colliding_labels_are_told_apart():
     # A table of four places and two codes: some of these labels must share a place.
     for other in range(1, 40):
-        table, found = np.full(4, -1, dtype=np.int64), np.empty(2, dtype=np.int64)
+        table, found = np.full(8, -1, dtype=np.int64), np.empty(2, dtype=np.int64)
         codes = np.empty(4, dtype=np.int32)
         labels = np.array([0, other, 0, other], dtype=np.int64)
         kernels.encode_int64(labels, 0, 4, table, found, 0, False, codes)
