@@ -1351,8 +1351,8 @@ def encode_int64(
         labels: ``(N,)`` integers.
         start: First label to read.
         stop: One past the last.
-        table: ``(2 * 2**b,)`` int64: pairs of a label and its code, which is -1 in an empty place. Side by side, so that
-            a label costs one look into memory; with the labels in an array of their own it took twice as long.
+        table: ``(2 * 2**b,)`` int64: pairs of a label and its code, which is -1 in an empty place. Side by side, so
+            that a label costs one look into memory; with labels in an array of their own it took half as long again.
         found: ``(C,)`` int64: the label of each code, C at most half the places.
         n: Number of codes in use.
         frozen: If set, unknown labels get code -1 and no new code.
@@ -1378,7 +1378,8 @@ def encode_int64(
             if code < 0:
                 if not frozen:
                     if n >= found.shape[0]:
-                        return np.int64(first + i), n
+                        reached: Any = np.int64(first + i)
+                        return reached, n
                     code = np.int64(n)
                     table[place] = label
                     table[place + _U1] = code
