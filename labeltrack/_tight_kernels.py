@@ -62,15 +62,16 @@ TIGHT_ROW = 4
 TIGHT_COUNT = 21
 """Bits of the count."""
 TIGHT_COUNTS = (1 << TIGHT_COUNT) - 1
-"""The bits of the count, and the number of samples of a label after which its sums have to be drained."""
+"""The largest count."""
 TIGHT_DRAIN = TIGHT_COUNTS
+"""Samples of a label after which its sums have to be drained."""
 TIGHT_FINER = 20
 """Bits by which the unit of the second row is finer."""
 TIGHT_SHIFT = 43
 """Squares are shifted by so many bits. With n bits of a count, at least ``2 * n - 1`` and at most ``64 - n``."""
 TIGHT_BLOCK = WIDE_BLOCK
-"""Samples converted at a time. At 1000 labels, rows, words and what is read do not fit the
-first-level cache together: 760 at 192, 660 at 256; at 100, 860 and 905."""
+"""Samples converted at a time. At 1000 labels, rows, words and what is read do not fit the first-level cache together:
+760 at 192, 660 at 256; at 100, 860 and 905."""
 TIGHT_SCRATCH = FIXED_SCRATCH
 TIGHT_QUEUE = WIDE_QUEUE
 """Room for samples that do not suit."""
@@ -79,18 +80,17 @@ TIGHT_COPIES = 4
 TIGHT_BIAS = 1 << 31
 """What is added to integers where some are negative."""
 TIGHT_ODD = 32
-"""One in so many samples may be set aside, in the long run."""
+"""One in so many samples may be no such integer, in the long run."""
 TIGHT_PATIENCE = 1 << 11
 """Excess over that, in samples, at which another road is taken."""
 _HALF = (1 << 32) - 1
-_HIGH = np.uint64(_HALF << 32)
 _AHEAD = 16  # samples between prefetching a row and adding to it
 _FAR = 8192  # rows from which they are prefetched; 256 KB
 _STREAM = 512  # samples between prefetching labels and samples and reading them
 _BUSY = 256  # rows from which that is done: as the rows leave no room in the first level, 750 instead of 650 at 1000
 _U0, _U1, _U2, _U3, _U4 = (np.uint64(number) for number in range(5))
 _MARK = np.uint64(1 << 63)  # a sample that was added to the first of several tables whatever its turn
-_U32, _U64 = np.uint64(32), np.uint64(64)
+_U32 = np.uint64(32)
 
 
 if config.DISABLE_JIT:

@@ -77,7 +77,7 @@ _AHEAD = 16
 _FAR = 4096  # rows from which they are prefetched
 _BUSY = 128
 _STREAM = 512
-_U0, _U1, _U2, _U3, _U4, _U5, _U6, _U7 = (np.uint64(number) for number in range(8))
+_U0, _U1, _U2, _U3, _U4, _, _U6, _U7 = (np.uint64(number) for number in range(8))
 _U64 = np.uint64(64)
 _PIECE = np.uint64((1 << 49) - 1)
 
