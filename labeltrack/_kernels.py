@@ -1363,7 +1363,7 @@ def encode_int64(
     """
     mask = np.uint64(table.shape[0] - 1)
     first = np.uint64(start)
-    last = np.uint64(labels.shape[0] - 1)
+    last = np.uint64(max(labels.shape[0], 1) - 1)
     far = table.shape[0] > _FAR_KEYS
     for i in range(np.uint64(stop - start)):
         if far:

@@ -101,7 +101,7 @@ if config.DISABLE_JIT:
 
     def _tight_add(table: Any, base: Any, r: Any, words: Any, i: Any) -> None:
         """Add a sample to the row at word ``base + r`` (plain Python mode)."""
-        word, place = int(words[i]), int(base) + int(r)
+        word, place = int(words[i]), _wrap(int(base) + int(r))
         y = word & _HALF
         table[place] = _wrap(int(table[place]) + y)
         table[place + 1] = _wrap(int(table[place + 1]) + y * y)

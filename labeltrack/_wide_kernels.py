@@ -98,7 +98,7 @@ if config.DISABLE_JIT:
         sums = [u * u & _ALL, u * u >> 64, u]
         shifted = [word >> WIDE_SHIFT << WIDE_COUNT for word in sums]
         shifted[0] += 1
-        _join_row(table, int(base) + int(r), [*sums, complement, *shifted, u])
+        _join_row(table, (int(base) + int(r)) & _ALL, [*sums, complement, *shifted, u])
 
     def _wide_join(table: Any, r: Any, other: Any, o: Any) -> None:
         """Add a row of another table to the row at word `r` (plain Python mode)."""
