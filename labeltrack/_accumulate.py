@@ -284,7 +284,11 @@ class Accumulator:
         Where all is still in tables of integers of one unit, those are added, which takes a tenth of the time.
         """
         everywhere = np.arange(self.size, dtype=np.int64)
-        for mine, theirs in ((self._tight, other._tight), (self._narrow, other._narrow)):
+        pairs: tuple[tuple[Tight | Narrow, Tight | Narrow], ...] = (
+            (self._tight, other._tight),
+            (self._narrow, other._narrow),
+        )
+        for mine, theirs in pairs:
             if not self._alike(other, mine, theirs):
                 continue
             mine.add_table(theirs)

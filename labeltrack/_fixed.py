@@ -7,6 +7,7 @@ point.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -32,7 +33,7 @@ _FEW = 16  # labels up to which there are copies of the table
 _LARGEST_SHIFT = 340  # so that neither a scaled sample nor the square of a unit underflows
 
 
-class FixedPoint:
+class FixedPoint(ABC):
     """A fixed-point table of an accumulator: its memory, its unit, and whether it is worth using.
 
     Args:
@@ -61,18 +62,19 @@ class FixedPoint:
     # -- what the roads differ in ---------------------------------------------------------------------------
 
     @property
+    @abstractmethod
     def capacity(self) -> int:
         """Samples of a label after which the table has to be drained."""
-        raise NotImplementedError
 
+    @abstractmethod
     def unfit(self, head: Samples, scale: float) -> int:
         """Return how many samples are no such integers."""
-        raise NotImplementedError
 
+    @abstractmethod
     def shift(self, exponent: int) -> int:
         """Return the largest shift that holds samples below two to the power of `exponent`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reduce(self, where: tuple[Any, ...], aside: tuple[Any, ...], memory: Integers | None) -> tuple[int, int, bool]:
         """Add samples.
 
@@ -84,8 +86,8 @@ class FixedPoint:
         Returns:
             The position reached, the number of samples set aside, and whether too many of them do not suit.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def drain(self, row: int, rows: tuple[Any, ...], spills: tuple[Any, ...], *, fresh: bool) -> tuple[int, int]:
         """Move sums to the rows of the accumulator, from table row `row` on.
 
@@ -98,20 +100,15 @@ class FixedPoint:
         Returns:
             The row reached, `rows` if all is done, and the number of spills.
         """
-        raise NotImplementedError
-
-    def add_table(self, other: FixedPoint) -> None:
-        """Add the table of another of the same unit, row by row."""
-        raise NotImplementedError
 
     @property
     def rows(self) -> int:
         """Number of rows that are to be drained."""
         return self.size
 
+    @abstractmethod
     def counts(self) -> Integers:
         """Return how many samples each row of the table has got."""
-        raise NotImplementedError
 
     @property
     def words(self) -> Integers | None:

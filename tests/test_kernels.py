@@ -207,6 +207,18 @@ def test_colliding_labels_are_told_apart():
         assert codes.tolist() == [0, 1, 0, 1]
 
 
+def test_labels_of_a_table_beyond_the_cache_get_the_same_codes():
+    labels = np.random.default_rng(5).integers(-(2**62), 2**62, 40)
+    labels = np.concatenate([labels, labels[::-1]])
+    codes = []
+    for words in (256, 2 * kernels._FAR_KEYS):
+        table, found = np.full(words, -1, dtype=np.int64), np.empty(64, dtype=np.int64)
+        codes.append(np.empty(80, dtype=np.int32))
+        assert kernels.encode_int64(labels, 0, 80, table, found, 0, False, codes[-1]) == (80, 40)
+        assert found[:40].tolist() == labels[:40].tolist()
+    assert codes[0].tolist() == codes[1].tolist() == [*range(40), *range(39, -1, -1)]
+
+
 def test_odd_samples_stop_the_pass_when_the_spills_are_full():
     scales = {0: 0, 1: 0, 2: 600, 3: 1200, 4: -1200}
     for samples in (np.array([1.5e200, -1e-200, 1e300, 3e-310] * 3), np.array([1e38, -1e38, 1e38] * 4)):
