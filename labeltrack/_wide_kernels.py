@@ -291,16 +291,19 @@ def _fetch(array: Any, start: Any) -> None:
         _prefetch(array, start + np.uint64(i * (64 // array.itemsize)))
 
 
+@_part
+def _alike(labels: Any, first: Any) -> Any:
+    """Return whether sixteen labels in a row are the same. Three of them would be, half the time, if there are two."""
+    for i in range(_U1, np.uint64(_RUN)):  # noqa: SIM110 (all() of a generator is not compiled)
+        if labels[first + i] != labels[first]:
+            return False
+    return True
+
+
 @_inline
 def _runs(labels: Any, first: Any, m: Any) -> Any:
-    """Return whether a block looks as if many samples in a row had one label: three of sixteen, at two places."""
-    if m < _U64:
-        return False
-    middle = first + (m >> np.uint64(1))
-    seven, fifteen = np.uint64(7), np.uint64(15)
-    return (labels[first] == labels[first + seven] and labels[first] == labels[first + fifteen]) or (
-        labels[middle] == labels[middle + seven] and labels[middle] == labels[middle + fifteen]
-    )
+    """Return whether a block looks as if many samples in a row had one label."""
+    return m >= _U64 and (_alike(labels, first) or _alike(labels, first + (m >> _U1)))
 
 
 @_inline
