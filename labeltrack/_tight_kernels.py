@@ -20,7 +20,8 @@ table is memory that nobody has written to yet.
 A sample that is no such integer goes through the loop as the word 0, which adds nothing but one to the count and is
 smaller than all extremes. The count is put right, and the sample is added to a second row, of integers of 63 bits (see
 `labeltrack._wide_kernels`) in a unit that is `TIGHT_FINER` bits finer. What is none of these either is set aside, as in
-`reduce_fixed`.
+`reduce_fixed`. The loops over samples are those of that module with other rows: what a row is must be known where they
+are compiled.
 """
 
 from __future__ import annotations
@@ -46,13 +47,15 @@ from labeltrack._kernels import (
     two_sum,
 )
 from labeltrack._wide_kernels import (
-    _COMPLEMENT,
-    WIDE_BIAS,
     WIDE_BLOCK,
+    WIDE_ODD,
+    WIDE_PATIENCE,
     WIDE_QUEUE,
+    _bounds,
     _fetch,
     _find_odd,
     _inside,
+    _put,
     _runs,
     _wide_add,
 )
@@ -79,10 +82,6 @@ TIGHT_COPIES = 4
 """Copies of the table where labels are few, as a sample would wait for the store of the one before."""
 TIGHT_BIAS = 1 << 31
 """What is added to integers where some are negative."""
-TIGHT_ODD = 32
-"""One in so many samples may be no such integer, in the long run."""
-TIGHT_PATIENCE = 1 << 11
-"""Excess over that, in samples, at which another road is taken."""
 _HALF = (1 << 32) - 1
 _AHEAD = 16  # samples between prefetching a row and adding to it
 _FAR = 8192  # rows from which they are prefetched; 256 KB
@@ -234,8 +233,7 @@ def _settle_odd(
         How many samples are set aside.
     """
     _apart()
-    bias = np.int64(WIDE_BIAS if signed else 0)
-    least, most = (-4611686018427387904.0, 4611686018427387904.0) if signed else (0.0, 9223372036854775808.0)
+    least, most, bias = _bounds(signed)
     for i in range(k):
         j = queue[i] & ~_MARK
         slot = np.uint64(np.int64(labels[j]) - low)
@@ -244,12 +242,11 @@ def _settle_odd(
         # Of four tables, it was counted in that of its turn, or in the first.
         turn = ((j - origin) & _U3) * np.uint64(stride) if queue[i] == j else _U0
         table[turn + (slot << _U2) + _U2] -= 1
-        x = np.float64(samples[j]) * fine_scale
-        if second.shape[0] and (x >= least) & (x < most) and np.float64(np.int64(x)) == x:
-            u = np.int64(x) + bias
-            words[0], words[1] = u, u ^ _COMPLEMENT
-            _wide_add(second, 0, slot << _U3, words, _U0)
-            continue
+        if second.shape[0]:
+            _put(np.float64(samples[j]) * fine_scale, least, most, bias, words, _U0)
+            if words[0] | words[1] != 0:
+                _wide_add(second, 0, slot << _U3, words, _U0)
+                continue
         aside[n] = np.int64(slot)
         aside_samples[n] = samples[j]
         n += _U1
@@ -414,8 +411,8 @@ def reduce_tight(
         run = not skip and _runs(labels, first, m)
         before = waiting
         waiting = _find_odd(words, False, first, looked, _MARK if run else _U0, queue, waiting)
-        excess = max(0, excess + TIGHT_ODD * np.int64(waiting - before) - np.int64(m))
-        poor = excess > TIGHT_PATIENCE
+        excess = max(0, excess + WIDE_ODD * np.int64(waiting - before) - np.int64(m))
+        poor = excess > WIDE_PATIENCE
         if skip:
             _add_places(table, places, words, _select_places(labels, first, words, m, low, limit, places))
         elif run:

@@ -221,6 +221,25 @@ else:
         return types.uint64(words, types.uint64), codegen
 
 
+@_inline
+def _bounds(signed: Any) -> Any:
+    """Return the smallest scaled sample, what is just too large, and what is added to make an integer of 63 bits."""
+    if signed:
+        return -4611686018427387904.0, 4611686018427387904.0, np.int64(WIDE_BIAS)
+    return 0.0, 9223372036854775808.0, np.int64(0)
+
+
+@_inline
+def _put(x: Any, low: Any, high: Any, bias: Any, words: Any, i: Any) -> None:
+    """Write a scaled sample as an integer and its complement, or twice 0; without a branch, to be vectorised."""
+    x = x if (x >= low) & (x < high) else 0.5
+    y = np.int64(x)
+    u = y + bias
+    fits = np.float64(y) == x
+    words[i << _U1] = u if fits else 0
+    words[(i << _U1) + _U1] = u ^ _COMPLEMENT if fits else 0
+
+
 @_wrapping
 @_jit
 def to_wide(
@@ -240,17 +259,10 @@ def to_wide(
         offsets: ``(>= M,)`` uint64: where the table of each sample begins, written if there are four.
     """
     first = np.uint64(start)
-    bias = np.int64(WIDE_BIAS if signed else 0)
-    low, high = (-4611686018427387904.0, 4611686018427387904.0) if signed else (0.0, 9223372036854775808.0)
+    low, high, bias = _bounds(signed)
     if stride == 0:
         for i in range(np.uint64(stop - start)):
-            x: Any = np.float64(samples[first + i]) * scale
-            x = x if (x >= low) & (x < high) else 0.5
-            y = np.int64(x)
-            u = y + bias
-            fits = np.float64(y) == x
-            words[i << _U1] = u if fits else 0
-            words[(i << _U1) + _U1] = u ^ _COMPLEMENT if fits else 0
+            _put(np.float64(samples[first + i]) * scale, low, high, bias, words, i)
         return
     for i in range(np.uint64(stop - start)):
         x = np.float64(samples[first + i]) * scale
@@ -261,12 +273,7 @@ def to_wide(
         x = x * 1024.0 if size < 4294967296.0 else x
         finer = np.int64(size < 4503599627370496.0) + np.int64(size < 4398046511104.0) + np.int64(size < 4294967296.0)
         offsets[i] = finer * stride
-        x = x if (x >= low) & (x < high) else 0.5
-        y = np.int64(x)
-        u = y + bias
-        fits = np.float64(y) == x
-        words[i << _U1] = u if fits else 0
-        words[(i << _U1) + _U1] = u ^ _COMPLEMENT if fits else 0
+        _put(x, low, high, bias, words, i)
 
 
 @_part
