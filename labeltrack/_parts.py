@@ -120,7 +120,7 @@ class PartWriter:
         ]
         self._about_file = about_file(self.dtypes, self.metadata)
         self._schema = self._pa.schema(fields, metadata=self.metadata)
-        self._one_row = self._pa.record_batch([self._pa.array([0], one.type) for one in fields], schema=self._schema)
+        self._one_row = self._batch([np.zeros(1, dtype) for dtype in self.dtypes.values()])
         self._heads: dict[tuple[int, ...], tuple[int, int]] = {}
         self.checksum = ""
         self.open_path = path.with_name(path.name + OPEN)
@@ -143,10 +143,22 @@ class PartWriter:
         batch |= more or {}
         batch["about"] = about(self.seq, self._about_file, batch)
         batch["pad"] = self._padding(batch)
-        arrays = [self._pa.array(column) for column in (labels, values)]
-        self._writer.write_batch(self._pa.record_batch(arrays, schema=self._schema), custom_metadata=batch)
+        self._writer.write_batch(self._batch([labels, values]), custom_metadata=batch)
         self.seq += 1
         self.rows += labels.shape[0]
+
+    def _batch(self, columns: list[Array]) -> Any:
+        """Return ``(N,)`` numbers as a record batch that views them.
+
+        Not by `pyarrow.array`, which imports pandas, if there is one, to see whether its argument is a Series: half a
+        second, and where the process already ends when the first rows are written, an error.
+        """
+        views = [np.ascontiguousarray(column) for column in columns]
+        arrays = [
+            self._pa.Array.from_buffers(field.type, view.shape[0], [None, self._pa.py_buffer(view)])
+            for field, view in zip(self._schema, views, strict=True)
+        ]
+        return self._pa.record_batch(arrays, schema=self._schema)
 
     def _padding(self, batch: Mapping[str, str]) -> str:
         """Return what makes the columns of the next batch begin at a multiple of 64 bytes.

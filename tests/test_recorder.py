@@ -421,6 +421,26 @@ def test_what_is_left_is_written_when_the_process_ends(tmp_path):
     assert opened.verify(progress=False).ok
 
 
+def test_rows_that_are_first_written_while_the_process_ends_are_written(tmp_path):
+    code = (
+        "import sys, threading, time, numpy as np, labeltrack as lt\n"
+        "from labeltrack import recorder\n"
+        "class Late(recorder.PartWriter):\n"
+        "    def __init__(self, *args):\n"
+        "        while threading.main_thread().is_alive(): time.sleep(0.01)\n"
+        "        super().__init__(*args)\n"
+        "        print(sorted({'pandas', 'concurrent.futures.thread'} & set(sys.modules)))\n"
+        "recorder.PartWriter = Late\n"
+        "tracker = lt.LabelTracker('y', 'ce', record_to=sys.argv[1])\n"
+        "tracker.update(np.arange(500) % 7, np.ones(500)); tracker.end_epoch(1)\n"
+    )
+    ran = subprocess.run([sys.executable, "-W", "error", "-c", code, tmp_path / "run"], check=True, capture_output=True)
+    assert ran.stdout == b"[]\n"  # neither can be imported by then
+    assert [(epoch.step, epoch.complete, epoch.rows) for epoch in lt.open_run(tmp_path / "run").epochs] == [
+        (1, True, 500)
+    ]
+
+
 def test_after_close_statistics_go_on_and_a_warning_says_that_nothing_is_recorded(tmp_path):
     tracker = train(tmp_path / "run", [1])
     tracker.close()
