@@ -128,6 +128,7 @@ class Accumulator:
         *,
         low: int = 0,
         skip: bool = False,
+        most: int | None = None,
     ) -> int:
         """Add samples to the slots ``label - low``.
 
@@ -138,19 +139,21 @@ class Accumulator:
             stop: One past the last; all by default.
             low: The label of slot 0.
             skip: Whether labels outside the table are passed over, or end the pass.
+            most: How many of these samples are of one label, at most; None if not known.
 
         Returns:
             The position reached: `stop`, or that of the first label outside the table.
         """
         labels, samples = read_only(labels), read_only(samples)
         position, end = start, samples.shape[0] if stop is None else stop
+        most = end - start if most is None else most
         if samples.dtype == np.float64 and 0.0 < self._narrow.scale < 1.0:
             self._drain(self._narrow, keep=False)  # a unit for large float32 would let small doubles underflow to zero
         while position < end:
             self._settled = False
             last, fixed = end, None
             for road in self._roads:
-                last = road.plan(samples, position, last)
+                last = road.plan(samples, position, last, most)
                 if road.scale:
                     fixed = road
                     break
@@ -165,7 +168,7 @@ class Accumulator:
             memory = self._claim() if fixed is not self._wide and fixed.table is None and self._rows is None else None
             aside = (self._aside, self._aside_samples, self._set_aside)
             reached, self._set_aside, poor = fixed.reduce(where, aside, memory)
-            if fixed.note(reached - position, poor=poor):
+            if fixed.note(reached - position, most, poor=poor):
                 self._drain(fixed, keep=not poor)
             position = int(reached)
             if position < last and not poor and self._set_aside + _ASIDE // 4 <= self._aside.shape[0]:
@@ -272,11 +275,19 @@ class Accumulator:
             self.keys = np.concatenate([self.keys, slots[keys // KINDS] * KINDS + keys % KINDS])
             self.values = np.concatenate([self.values, values])
 
-    def suggest(self, samples: npt.NDArray[Any]) -> None:
-        """Look for a unit of fixed point by some samples of all that are to come; see `absorb`."""
-        self._tight.suggest(samples)
-        if not self._tight.scale:
-            self._narrow.suggest(samples)
+    def suggest(self, samples: npt.NDArray[Any], total: int) -> None:
+        """Look for a unit of fixed point by some of `total` samples that are to come; see `absorb`."""
+        for road in self._roads:
+            road.suggest(samples, total)
+            if road.scale:
+                return
+
+    def alike(self) -> Accumulator:
+        """Return another accumulator of as many slots, with the unit that was suggested; see `absorb`."""
+        other = Accumulator(self.size)
+        for mine, theirs in zip(self._roads, other._roads, strict=True):
+            theirs.adopt(mine)
+        return other
 
     def absorb(self, other: Accumulator) -> None:
         """Add the slots of another accumulator of the same size, which is not to be used any more.
@@ -284,15 +295,14 @@ class Accumulator:
         Where all is still in tables of integers of one unit, those are added, which takes a tenth of the time.
         """
         everywhere = np.arange(self.size, dtype=np.int64)
-        pairs: tuple[tuple[Tight | Narrow, Tight | Narrow], ...] = (
-            (self._tight, other._tight),
-            (self._narrow, other._narrow),
-        )
-        for mine, theirs in pairs:
+        for mine, theirs in zip(self._roads, other._roads, strict=True):
             if not self._alike(other, mine, theirs):
                 continue
+            held = mine.largest_count() + theirs.largest_count()
+            if held >= mine.capacity:
+                continue
             mine.add_table(theirs)
-            mine.held = mine.largest_count()
+            mine.held = held
             # What is not in the tables. The other is left without samples in its table, so that merging adds the rest.
             theirs.table, theirs.held = None, 0
             rest = other._set_aside
@@ -312,9 +322,8 @@ class Accumulator:
         """Return whether two tables can be added: of integers of one unit, with rows that are in no other place."""
         return (
             (self._rows is None and other._rows is None)
-            and (mine.table is not None and theirs.table is not None and mine.rows == self.size)
-            and (mine.scale == theirs.scale and mine.signed == theirs.signed)
-            and mine.largest_count() + theirs.largest_count() < mine.capacity
+            and (mine.table is not None and theirs.table is not None and mine.table.shape == theirs.table.shape)
+            and mine.same_unit(theirs)
         )
 
     def spills(self) -> list[tuple[Integers, Floats]]:
@@ -394,8 +403,11 @@ class Accumulator:
             self.__dict__.update(self.take(slots).__dict__)
             return
         self.settle()
-        kernels().keep_rows(self.rows, slots)
-        self._rows = self.rows[: slots.shape[0] * ROW]
+        first = int(slots[0])
+        if int(slots[-1]) - first + 1 != slots.shape[0]:  # else nothing has to be moved
+            kernels().keep_rows(self.rows, slots)
+            first = 0
+        self._rows = self.rows[first * ROW : (first + slots.shape[0]) * ROW]
         if self._nonfinite.shape[0] == self.size:
             self._nonfinite = self._nonfinite[slots]
         self.keys, self.values = self._moved(slots)

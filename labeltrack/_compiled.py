@@ -54,6 +54,14 @@ def wide_kernels() -> ModuleType:
 
 
 @cache
+def partition_kernels() -> ModuleType:
+    """Return the module of the kernels that sort samples by buckets of labels."""
+    from labeltrack import _partition_kernels  # noqa: PLC0415 (on first use)
+
+    return _partition_kernels
+
+
+@cache
 def quantile_kernels() -> ModuleType:
     """Return the module of the kernels of quantiles, compiled for those alone who want them."""
     from labeltrack import _quantile_kernels  # noqa: PLC0415 (on first use)

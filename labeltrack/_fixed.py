@@ -18,6 +18,7 @@ from labeltrack._threads import in_slices
 
 if TYPE_CHECKING:
     from types import ModuleType
+    from typing import Self
 
 Samples = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
@@ -101,6 +102,10 @@ class FixedPoint(ABC):
             The row reached, `rows` if all is done, and the number of spills.
         """
 
+    @abstractmethod
+    def add_table(self, other: Self) -> None:
+        """Add the table of another of the same size and unit, row by row."""
+
     @property
     def rows(self) -> int:
         """Number of rows that are to be drained."""
@@ -117,7 +122,7 @@ class FixedPoint(ABC):
 
     # -- policy ---------------------------------------------------------------------------------------------
 
-    def plan(self, samples: Samples, start: int, stop: int) -> int:
+    def plan(self, samples: Samples, start: int, stop: int, most: int) -> int:
         """Decide how the next samples are summed: in this form if `scale` is set afterwards.
 
         The table must be empty (drained) if `scale` is 0.0.
@@ -126,6 +131,7 @@ class FixedPoint(ABC):
             samples: ``(N,)`` float32 or float64.
             start: The next sample.
             stop: One past the last.
+            most: How many of these samples are of one label, at most.
 
         Returns:
             How far to go before asking again.
@@ -135,17 +141,26 @@ class FixedPoint(ABC):
             if not self.scale:
                 self.avoid()
         if self.scale:
-            stop = min(stop, start + self.capacity - self.held)
+            if self.held + most > self.capacity:
+                stop = min(stop, start + self.capacity - self.held)
         elif self._detour:
             stop = min(stop, start + self._detour)
             self._detour -= stop - start
         self._seen += stop - start
         return stop
 
-    def suggest(self, samples: Samples) -> None:
-        """Choose the unit by some samples of all there are, so that tables of several threads have the same."""
-        if not self.scale and self.size <= self.largest:
+    def suggest(self, samples: Samples, total: int) -> None:
+        """Choose the unit by some samples of all that are to come, so that tables of several threads have the same."""
+        if not self.scale and self._worth_it(total):
             self._choose(samples, 0, samples.shape[0])
+
+    def adopt(self, other: FixedPoint) -> None:
+        """Take the unit of another table; this one must be empty."""
+        self.scale, self.signed = other.scale, other.signed
+
+    def same_unit(self, other: FixedPoint) -> bool:
+        """Return whether the integers of another table mean the same."""
+        return self.scale == other.scale and self.signed == other.signed
 
     def largest_count(self) -> int:
         """Return how many samples the label with most of them has in the table."""
@@ -188,9 +203,15 @@ class FixedPoint(ABC):
         """Return whether scaling samples with two to that power is exact: it must not underflow."""
         return 0 <= shift <= _LARGEST_SHIFT
 
-    def note(self, samples: int, *, poor: bool) -> bool:
-        """Take note of samples that were added, and of some that did not suit; return whether to drain now."""
-        self.held += samples
+    def note(self, samples: int, most: int, *, poor: bool) -> bool:
+        """Take note of samples that were added, and of some that did not suit; return whether to drain now.
+
+        Args:
+            samples: How many.
+            most: How many of them are of one label, at most.
+            poor: Whether too many did not suit.
+        """
+        self.held += min(samples, most)
         self._suited = 0 if poor else self._suited + samples
         if self._suited >= 1 << 20:
             self._patience = _PATIENCE
@@ -268,10 +289,12 @@ class Tight(FixedPoint):
         drained = wide_kernels().drain_wide(self.second, scale, self.signed, False, row - first, *rows, *spills)
         return drained[0] + first, drained[1]
 
-    def add_table(self, other: FixedPoint) -> None:
-        """Add the table of another of the same unit, row by row."""
+    def add_table(self, other: Self) -> None:
+        """See `FixedPoint.add_table`."""
         add, table, added = tight_kernels().add_tight_tables, self.table, other.table
-        in_slices(self.size, lambda start, stop: add(table, added, start, stop))
+        in_slices(self.copies * self.size, lambda start, stop: add(table, added, start, stop))
+        if other.second.any():
+            wide_kernels().add_wide_tables(self.second, other.second, 0, self.size)
 
     @property
     def rows(self) -> int:
@@ -279,10 +302,11 @@ class Tight(FixedPoint):
         return self.copies * self.size + (self.size if self.second.any() else 0)
 
     def counts(self) -> Integers:
-        """Return how many samples each row of the table has got."""
-        module = tight_kernels()
-        counts: Integers = self.table[2 :: module.TIGHT_ROW] & module.TIGHT_COUNTS  # type: ignore[index]
-        return counts
+        """Return how many samples each row of the table has got, and each of the second ones."""
+        first, second = tight_kernels(), wide_kernels()
+        counts: Integers = self.table[2 :: first.TIGHT_ROW] & first.TIGHT_COUNTS  # type: ignore[index]
+        # A label may have strays alone.
+        return np.concatenate([counts, self.second[4 :: second.WIDE_ROW] & second.WIDE_COUNTS])
 
     @property
     def words(self) -> Integers | None:
@@ -329,8 +353,8 @@ class Narrow(FixedPoint):
         drained: tuple[int, int] = kernels().drain_fixed(self.table, self.scale, row, fresh, *rows, *spills)
         return drained
 
-    def add_table(self, other: FixedPoint) -> None:
-        """Add the table of another of the same unit, row by row."""
+    def add_table(self, other: Self) -> None:
+        """See `FixedPoint.add_table`."""
         add, table, added = kernels().add_tables, self.table, other.table
         in_slices(self.size, lambda start, stop: add(table, added, start, stop))
 
@@ -412,6 +436,20 @@ class Wide(FixedPoint):
             self.table, self.scale, self.signed, self.finer, row, *rows, *spills
         )
         return drained
+
+    def adopt(self, other: FixedPoint) -> None:
+        """Take the unit of another table; this one must be empty."""
+        super().adopt(other)
+        self.finer = isinstance(other, Wide) and other.finer
+
+    def same_unit(self, other: FixedPoint) -> bool:
+        """Return whether the integers of another table mean the same."""
+        return super().same_unit(other) and isinstance(other, Wide) and self.finer == other.finer
+
+    def add_table(self, other: Self) -> None:
+        """See `FixedPoint.add_table`."""
+        add, table, added = self._module.add_wide_tables, self.table, other.table
+        in_slices(self.rows, lambda start, stop: add(table, added, start, stop))
 
     @property
     def rows(self) -> int:

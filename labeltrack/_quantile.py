@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +10,7 @@ import numpy.typing as npt
 
 from labeltrack._compiled import quantile_kernels, read_only
 from labeltrack._reduce import Hash
-from labeltrack._threads import Share, default_threads, shares_of
+from labeltrack._threads import Share, all_at_once, default_threads, shares_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -88,9 +87,8 @@ def reduce_quantiles(
         chunks += [_Chunk(*chunk, way) for chunk in part.chunks]
     shares = shares_of([chunk.samples.shape[0] for chunk in chunks], threads)
     quantile_kernels()  # import once, not in every thread
-    with ThreadPoolExecutor(threads) as pool:
-        groups.fill(chunks, shares, pool)
-        groups.select(np.array(fractions), out, pool)
+    groups.fill(chunks, shares)
+    groups.select(np.array(fractions), out, threads)
     return out
 
 
@@ -172,7 +170,7 @@ class _Groups:
         self.infinity = int(np.array(np.inf, dtype).view(self.groups.dtype))
         self.rest = int(np.iinfo(self.groups.dtype).max)
 
-    def fill(self, chunks: Sequence[_Chunk], shares: Sequence[Share], pool: ThreadPoolExecutor) -> None:
+    def fill(self, chunks: Sequence[_Chunk], shares: Sequence[Share]) -> None:
         """Sort the samples into their groups."""
         places = [self.starts[:-1].copy() for _ in shares]
         steps = [1] * len(shares)
@@ -180,10 +178,10 @@ class _Groups:
             # Two threads need not know how many samples of a slot the other has: one begins at its end.
             places[1], steps[1] = self.starts[1:] - 1, -1
         elif len(shares) > 2:
-            counts = list(pool.map(lambda share: self._count(chunks, share), shares))
+            counts = all_at_once(lambda share: self._count(chunks, share), shares)
             for before, count, place in zip(places, counts, places[1:], strict=False):
                 place[:] = before + count
-        list(pool.map(lambda share, place, step: self._fill(chunks, share, place, step), shares, places, steps))
+        all_at_once(lambda share, place, step: self._fill(chunks, share, place, step), shares, places, steps)
 
     def _pieces(self, chunks: Sequence[_Chunk], share: Share) -> Iterator[tuple[Any, ...]]:
         for i, start, stop in share:
@@ -200,11 +198,12 @@ class _Groups:
         for piece in self._pieces(chunks, share):
             quantile_kernels().fill_groups(*piece, places, step, self.groups)
 
-    def select(self, fractions: Floats, out: Floats, pool: ThreadPoolExecutor) -> None:
+    def select(self, fractions: Floats, out: Floats, threads: int) -> None:
         """Compute the quantiles of the groups."""
+        turns = zip(self.edges[:-1], self.edges[1:], self.rooms, strict=True)
+        module = quantile_kernels()
 
-        def one(first: int, last: int, room: int) -> None:
-            module = quantile_kernels()
+        def some(_: int) -> None:
             q = fractions.shape[0]
             bits = np.empty(2, dtype=self.groups.dtype)
             scratch = (
@@ -214,7 +213,8 @@ class _Groups:
                 np.empty((2 * q, 6), dtype=np.int64),
                 *np.empty((2, 2 * q), dtype=np.int64),
             )
-            where = (self.groups, self.starts, first, last, room)
-            module.select_quantiles(*where, fractions, self.rest, *scratch, bits, bits.view(self.dtype), out)
+            for turn in turns:
+                where = (self.groups, self.starts, *turn)
+                module.select_quantiles(*where, fractions, self.rest, *scratch, bits, bits.view(self.dtype), out)
 
-        list(pool.map(one, self.edges[:-1], self.edges[1:], self.rooms))
+        all_at_once(some, range(threads))

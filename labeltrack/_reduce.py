@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,9 +10,9 @@ import numpy.typing as npt
 
 from labeltrack._accumulate import ROW, Accumulator
 from labeltrack._compiled import kernels, read_only
-from labeltrack._fixed import aligned_words
 from labeltrack._labels import sorted_unique
-from labeltrack._threads import default_threads, shares_of
+from labeltrack._partition import reduce_by_range
+from labeltrack._threads import all_at_once, default_threads, shares_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,9 +28,9 @@ _SMALL_SPAN = 1 << 16  # a table of 4 MiB is always affordable
 _LARGEST_SPAN = 1 << 24  # a table of 1.5 GiB
 _SAMPLE = 1 << 14
 _MANY = 1 << 15  # labels from which one dense table is laid out for all of them beforehand
-_SHARED = 1 << 17  # labels beyond which threads share them out, not the samples; a table of 8 MiB
-_MOST_RANGES = 4  # threads that each read all the keys
+_SHARED = 3 << 17  # labels beyond which threads share them out, not the samples
 _MANY_KEYS = 1 << 14  # codes of a hash table of a megabyte
+_HEAD = 1 << 12  # samples that a table is first laid out by
 _BLOCK = 1 << 15  # samples encoded at a time: the codes stay in the cache until they are read
 
 
@@ -53,15 +52,38 @@ class KeyTable:
             self._hash = Hash(wanted)
             self._accumulator = Accumulator(wanted.shape[0])
 
+    def begin(self, keys: Array, samples: Array, total: int) -> None:
+        """Lay the table out beforehand.
+
+        Args:
+            keys: Some keys of all that are to come.
+            samples: Some samples likewise.
+            total: How many are to come.
+        """
+        if not self._frozen:
+            self._widen(keys)
+        self._accumulator.suggest(samples, total)
+
+    def alike(self) -> KeyTable:
+        """Return another table, which is laid out in the same way, so that the two can quickly be added."""
+        table = KeyTable(self._expected)
+        table._frozen, table._low = self._frozen, self._low
+        if self._hash is not None:
+            table._hash = Hash(self._hash.keys[: self._hash.size])
+        table._accumulator = self._accumulator.alike()
+        return table
+
     def add(self, keys: Array, samples: Array) -> None:
         """Add samples: ``(N,)`` keys (uint8, int32 or int64) and ``(N,)`` float32 or float64, contiguous."""
         position, end = 0, keys.shape[0]
+        if not self._accumulator.size and end and not self._frozen:
+            self._widen(keys[:_HEAD])
         while self._hash is None and position < end:
             # No pass looks for the range of the keys: the kernel's own bounds check finds the first one that
             # does not fit. A guess from the first few thousand keys is nearly always right.
             position = self._accumulator.add(keys, samples, position, low=self._low)
             if position < end:
-                self._widen(keys[position : position + 4096] if self._accumulator.size == 0 else keys[position:])
+                self._widen(keys[position:])
         if self._hash is not None and position < end:
             self._add_hashed(self._hash, keys, samples, position)
 
@@ -72,7 +94,7 @@ class KeyTable:
         if not old.size:
             # A guess from the first keys: the ends of a long range are rarely among them, and moving a table costs more
             # than a few rows that stay empty. Where labels are few, empty rows would cost the quickest loop.
-            margin = (highest - lowest) // 16 if highest - lowest > 2048 else 0
+            margin = (highest - lowest) * 64 // max(1024, keys.shape[0]) if highest - lowest > 2048 else 0
             lowest, highest = max(lowest - margin, -(2**63)), min(highest + margin, 2**63 - 1)
         if old.size:
             lowest, highest = min(lowest, self._low), max(highest, self._low + old.size - 1)
@@ -100,11 +122,20 @@ class KeyTable:
             self._accumulator.add(codes[:n], samples[position:stop], skip=self._frozen)
             position = stop
 
+    def absorb(self, other: KeyTable) -> bool:
+        """Add another table if it has the same slots; return whether it has. It is not to be used any more then."""
+        alike = self._low == other._low and self._accumulator.size == other._accumulator.size
+        if not alike or ((self._hash or other._hash) is not None and not self._frozen):
+            return False
+        self._accumulator.absorb(other._accumulator)
+        return True
+
     def result(self) -> tuple[Integers, Accumulator]:
         """Return the keys that occurred, in no particular order, and their statistics."""
         used = self._accumulator.occupied()
         keys = used + self._low if self._hash is None else self._hash.keys[used]
         self._accumulator.keep(used)
+        self._accumulator.release()
         return keys, self._accumulator
 
 
@@ -113,7 +144,7 @@ def _dense(old: Accumulator, keys: Array, span: int) -> bool:
 
     One stray key far from all others must not cost a table of gigabytes.
     """
-    some = keys[:: max(1, keys.shape[0] // _SAMPLE)]
+    some = keys[:: max(1, keys.shape[0] // _HEAD)]
     used = old.occupied()
     seen = some.shape[0] + int(old.counts[used * ROW].sum())
     return bool(used.shape[0] + sorted_unique(some).shape[0] >= min(seen, span) // 16)
@@ -174,107 +205,45 @@ def reduce_chunks(
         chunks and any number of threads.
     """
     total = sum(chunk[0].shape[0] for chunk in chunks)
-    threads = default_threads(total) if threads is None else threads
-    span = _many(chunks, total) if wanted is None else None
-    if span is not None and (threads == 1 or span[1] > _SHARED):
-        return _by_range(chunks, span, space, min(threads, _MOST_RANGES))
-    if span is not None:
-        return _by_share(chunks, span, space, threads)
+    threads = (default_threads(total) if threads is None else threads) if total else 1
+    some = _some(chunks, total) if threads > 1 or total >= _SAMPLE // 4 else None
+    spread = int(some.max()) - int(some.min()) if some is not None else 0
+    if some is not None and wanted is None and _SHARED < spread < _LARGEST_SPAN:
+        low, size = _extent(chunks, threads)
+        if size <= min(2 * total, _LARGEST_SPAN) and _dense(Accumulator(0), some, size):
+            return _sorted(*reduce_by_range(chunks, low, size, threads), space)
+    tables = [KeyTable(total // threads, wanted)]
+    if some is not None and (threads > 1 or spread > _MANY):
+        step = max(1, total // _HEAD)
+        some_samples = np.concatenate([samples[::step] for _, samples in chunks])
+        tables[0].begin(some, some_samples, total // threads)
+        tables += [tables[0].alike() for _ in range(threads - 1)]
 
-    def one(share: Sequence[Chunk]) -> tuple[Integers, Accumulator]:
-        table = KeyTable(total // threads, wanted)
+    def one(table: KeyTable, share: Sequence[Chunk]) -> None:
         for keys, samples in share:
             table.add(read_only(keys), read_only(samples))
-        keys, accumulator = table.result()
-        accumulator.release()
-        return keys, accumulator
 
-    if threads == 1:
-        results = [one(chunks)]
-    else:
-        kernels()  # import once, not in every thread
-        with ThreadPoolExecutor(threads) as pool:
-            results = list(pool.map(one, _share(chunks, threads)))
-    return _combine(results, space)
+    all_at_once(one, tables, _share(chunks, threads) if threads > 1 else [chunks])
+    first, *others = tables
+    others = [table for table in others if not first.absorb(table)]
+    return _combine([table.result() for table in (first, *others)], space)
 
 
-def _many(chunks: Sequence[Chunk], total: int) -> tuple[int, int] | None:
-    """Return the smallest label and the number of slots if there are many labels, which lie close together."""
-    if total < _SAMPLE // 4:
-        return None
-    some = _some(chunks, total)
-    if int(some.max()) - int(some.min()) < _MANY:
-        return None
-    lowest = min(int(keys.min()) for keys, _ in chunks if keys.shape[0])
-    highest = max(int(keys.max()) for keys, _ in chunks if keys.shape[0])
-    span = highest - lowest + 1
-    if span > min(2 * total, _LARGEST_SPAN) or not _dense(Accumulator(0), some, span):
-        return None
-    return lowest, span
+def _extent(chunks: Sequence[Chunk], threads: int) -> tuple[int, int]:
+    """Return the smallest key, and the number of slots from there to the largest."""
+
+    def extent(share: Sequence[Chunk]) -> tuple[int, int]:
+        return min(int(keys.min()) for keys, _ in share), max(int(keys.max()) for keys, _ in share)
+
+    ends = all_at_once(extent, [share for share in _share(chunks, threads) if share])
+    lowest = min(low for low, _ in ends)
+    return lowest, max(high for _, high in ends) - lowest + 1
 
 
 def _some(chunks: Sequence[Chunk], total: int) -> Array:
     """Return some thousand keys from all over the chunks."""
     step = max(1, total // _SAMPLE)
     return np.concatenate([keys[::step] for keys, _ in chunks])
-
-
-def _by_range(
-    chunks: Sequence[Chunk], span: tuple[int, int], space: Keyspace, threads: int
-) -> tuple[Array, Accumulator]:
-    """Reduce chunks with each thread reading all the keys and keeping to a range of them.
-
-    Where labels are many, what takes long is to reach their rows in memory. Tables of their own for all threads would
-    be as many times as large, and have to be merged.
-    """
-    low, size = span
-    some = np.sort(_some(chunks, sum(keys.shape[0] for keys, _ in chunks)))
-    inner = [int(some[some.shape[0] * t // threads]) - low for t in range(1, threads)]
-    edges = np.array([0, *inner, size])  # ranges with about as many samples each
-    memory = aligned_words(size * ROW)
-
-    def one(start: int, stop: int) -> tuple[Integers, Accumulator]:
-        part = Accumulator(stop - start, memory[start * ROW : stop * ROW])
-        for keys, samples in chunks:
-            part.add(keys, samples, low=low + start, skip=threads > 1)
-        used = part.occupied()
-        part.release()
-        part.keep(used)
-        return used + (low + start), part
-
-    kernels()  # import once, not in every thread
-    with ThreadPoolExecutor(threads) as pool:
-        parts = list(pool.map(one, edges[:-1].tolist(), edges[1:].tolist()))
-    accumulator = Accumulator.joined([part for _, part in parts], memory)
-    return _sorted(np.concatenate([keys for keys, _ in parts]), accumulator, space)
-
-
-def _by_share(
-    chunks: Sequence[Chunk], span: tuple[int, int], space: Keyspace, threads: int
-) -> tuple[Array, Accumulator]:
-    """Reduce chunks with a table of the whole span for each thread; tables of integers are quickly added."""
-    low, size = span
-    kernels()  # import once, not in every thread
-    total = sum(keys.shape[0] for keys, _ in chunks)
-    step = max(1, total // 1024)
-    some = np.concatenate([samples[::step] for _, samples in chunks])
-
-    def one(share: Sequence[Chunk]) -> Accumulator:
-        part = Accumulator(size)
-        part.suggest(some)
-        for keys, samples in share:
-            part.add(keys, samples, low=low)
-        return part
-
-    with ThreadPoolExecutor(threads) as pool:
-        parts = list(pool.map(one, _share(chunks, threads)))
-    accumulator = parts[0]
-    for part in parts[1:]:
-        accumulator.absorb(part)
-    used = accumulator.occupied()
-    accumulator.release()
-    accumulator.keep(used)
-    return _sorted(used + low, accumulator, space)
 
 
 def reduce_stream(
@@ -312,17 +281,10 @@ def reduce_stream(
             chunk = load(item)
             if chunk is not None:
                 table.add(read_only(chunk[0]), read_only(chunk[1]))
-        keys, accumulator = table.result()
-        accumulator.release()
-        return keys, accumulator
+        return table.result()
 
-    if threads == 1:
-        results = [one(0)]
-    else:
-        kernels()
-        with ThreadPoolExecutor(threads) as pool:
-            results = list(pool.map(one, range(threads)))
-    return _combine(results, space)
+    kernels()  # import once, not in every thread
+    return _combine(all_at_once(one, range(threads)), space)
 
 
 def _combine(results: list[tuple[Integers, Accumulator]], space: Keyspace) -> tuple[Array, Accumulator]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from labeltrack._compiled import kernels, read_only
-from labeltrack._threads import default_threads
+from labeltrack._threads import all_at_once, default_threads
 
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
@@ -44,8 +43,7 @@ def encode_strings(labels: Array, *, threads: int | None = None) -> tuple[npt.ND
     if threads == 1:
         coder.code(0, coder.rows)
     else:
-        with ThreadPoolExecutor(threads) as pool:
-            coder.code_together(pool, threads)
+        coder.code_together(threads)
     return coder.codes, coder.first[: coder.n].copy()
 
 
@@ -103,7 +101,7 @@ class _Coder:
                 return self.n - before
             self._grow()
 
-    def code_together(self, pool: ThreadPoolExecutor, threads: int) -> None:
+    def code_together(self, threads: int) -> None:
         """Code all rows, in several threads where hardly any label is new."""
         position, alone = 0, True
         while position < self.rows:
@@ -114,7 +112,7 @@ class _Coder:
                 stop = min(position + _TOGETHER, self.rows)
                 edges = [position + (stop - position) * t // threads for t in range(threads + 1)]
                 known = [kernels().KNOWN_ROWS] * threads
-                unknown = sum(found[2] for found in pool.map(self._run, edges[:-1], edges[1:], known))
+                unknown = sum(found[2] for found in all_at_once(self._run, edges[:-1], edges[1:], known))
                 if unknown:
                     self.code(position, stop, missing=True)
                 alone = unknown * 16 > stop - position

@@ -582,6 +582,20 @@ def _whole(table: Any, place: Any) -> tuple[Any, Any]:
     return low, (shifted >> np.uint64(64 - WIDE_SHIFT)) + np.uint64(low < known)
 
 
+@_jit
+def add_wide_tables(table: Any, other: Any, start: int, stop: int) -> None:
+    """Add rows of another table of the same unit to this one's.
+
+    Args:
+        table: ``(size * WIDE_ROW,)`` int64.
+        other: Likewise; only read.
+        start: First row.
+        stop: One past the last.
+    """
+    for row in range(np.uint64(start), np.uint64(stop)):
+        _wide_join(table, row << _U3, other, row << _U3)
+
+
 @_wrapping
 @_jit
 def drain_wide(

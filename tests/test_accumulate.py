@@ -222,11 +222,15 @@ def test_a_sum_beyond_the_largest_double_is_infinite_while_the_mean_is_exact():
     assert std == expected(values)[3]
 
 
-@pytest.mark.parametrize("case", ["alike", "many magnitudes", "other unit", "too many", "doubles", "nothing"])
+_FORMS = ["alike", "second rows", "few labels", "many magnitudes", "doubles", "doubles of four units"]
+
+
+@pytest.mark.parametrize("case", [*_FORMS, "other unit", "too many", "one has doubles", "nothing"])
 def test_absorbing_equals_adding_whatever_form_the_sums_have(case, monkeypatch):
     rng = np.random.default_rng(11)
-    size, n = 20, 9000
-    monkeypatch.setattr(_fixed, "_SECOND", 0)  # it is for tables of many labels
+    size, n = 4 if case == "few labels" else 20, 9000
+    if case not in ("second rows", "few labels"):
+        monkeypatch.setattr(_fixed, "_SECOND", 0)  # samples that do not suit are set aside, as where labels are many
     values = [rng.random(n).astype(np.float32) for _ in range(2)]
     values[1][::300] = 1e-20  # set aside
     values[0][7] = np.nan
@@ -236,26 +240,50 @@ def test_absorbing_equals_adding_whatever_form_the_sums_have(case, monkeypatch):
         values[1] *= np.float32(2.0**20)
     elif case == "too many":
         monkeypatch.setattr(_tight_kernels, "TIGHT_DRAIN", 700)
-    elif case == "doubles":
+    elif case.startswith("doubles"):
         values = [v * 1.1 + rng.random(n) for v in values]
+        if case == "doubles of four units":
+            values = [v * np.exp(rng.uniform(-20, 0, n)) for v in values]
+    elif case == "one has doubles":
+        values[0] = values[0] * 1.1
     elif case == "nothing":
         values[0] = values[0][:0]
     slots = [rng.integers(0, size, v.size).astype(np.int32) for v in values]
     parts = [Accumulator(size), Accumulator(size)]
     for part, where, what in zip(parts, slots, values, strict=True):
-        if case in ("alike", "many magnitudes"):
-            part.suggest(np.concatenate(values)[::10])
+        if case in _FORMS:
+            part.suggest(np.concatenate(values)[::10], n)
         assert part.add(where, what) == what.size
-    if case == "alike":
-        assert parts[0]._tight.scale == parts[1]._tight.scale > 0
-    elif case == "many magnitudes":
-        assert parts[0]._narrow.scale == parts[1]._narrow.scale > 0
+    road = {"alike": "_tight", "second rows": "_tight", "few labels": "_tight", "many magnitudes": "_narrow"}.get(case)
+    road = "_wide" if case.startswith("doubles") else road
+    if road:
+        tables = [getattr(part, road) for part in parts]
+        assert tables[0].scale == tables[1].scale > 0
+        assert [table.held > 0 for table in tables] == [True, True]
     whole, parts = parts[0], parts[1:]
     whole.absorb(parts[0])
-    assert (whole._rows is None) == (case in ("alike", "many magnitudes"))
+    assert (whole._rows is None) == (road is not None)
     together, places = np.concatenate(values), np.concatenate(slots)
     finite = np.isfinite(together)
     for slot in range(size):
         numbers = [Fraction(float(x)) for x in together[finite & (places == slot)]]
         assert whole.exact(slot) == (len(numbers), sum(numbers), sum(x * x for x in numbers))
     assert whole.nonfinite.sum() == (~finite).sum()
+
+
+@pytest.mark.skipif(not COMPILED, reason="it takes eighty million samples")
+def test_a_label_of_strays_alone_is_counted_beyond_the_room_of_a_count():
+    # Second rows count strays: one label has nothing else, more of them than fit a count, while others are far from it.
+    rng = np.random.default_rng(0)
+    n, labels, repeats = 1 << 22, 1000, 24
+    slots = rng.integers(1, labels, n).astype(np.int32)
+    values = (rng.integers(1, 1 << 20, n) / (1 << 20)).astype(np.float32)
+    slots[::40] = 0
+    values[::40] = stray = 2.0**-14 + 2.0**-37
+    accumulator = Accumulator(labels)
+    for _ in range(repeats):
+        accumulator.add(slots, values)
+    assert accumulator._tight.held > 0
+    count = repeats * len(slots[::40])
+    assert count > _tight_kernels.TIGHT_COUNTS
+    assert accumulator.exact(0) == (count, count * Fraction(stray), count * Fraction(stray) ** 2)

@@ -309,6 +309,20 @@ def test_the_table_is_drained_before_it_can_overflow(monkeypatch, road, only):
 
 
 @pytest.mark.parametrize("road", [Tight, Narrow, Wide])
+def test_the_table_is_not_looked_at_where_no_label_can_have_many_samples(monkeypatch, road, only):
+    only(road)
+    monkeypatch.setattr(*LIMITS[road], 3000)
+    monkeypatch.setattr(road, "largest_count", None)  # calling it would fail
+    slots = np.arange(10_000, dtype=np.int32) % 100
+    values = np.full(10_000, 0.75, dtype=np.float32)
+    accumulator = Accumulator(100)
+    for _ in range(20):
+        accumulator.add(slots, values, most=100)
+    assert max(held(accumulator)) == 2000
+    assert of(accumulator, 7) == sums(np.full(2000, 0.75))
+
+
+@pytest.mark.parametrize("road", [Tight, Narrow, Wide])
 def test_samples_of_another_magnitude_lead_to_another_unit(road, only):
     only(road)
     accumulator = Accumulator(1)
@@ -379,11 +393,11 @@ def test_few_samples_or_many_labels_do_not_try():
     samples = np.ones(5000, dtype=np.float32)
     for road in (Tight, Narrow, Wide):
         few = road(1)
-        assert (few.plan(samples, 0, 100), few.scale) == (100, 0.0)
+        assert (few.plan(samples, 0, 100, 100), few.scale) == (100, 0.0)
         many = road(20_000)
-        assert (many.plan(samples, 0, 5000), many.scale) == (5000, 0.0)
+        assert (many.plan(samples, 0, 5000, 5000), many.scale) == (5000, 0.0)
     huge = Wide(1 << 23)
-    assert (huge.plan(np.ones(1 << 23), 0, 1 << 23), huge.scale) == (1 << 23, 0.0)
+    assert (huge.plan(np.ones(1 << 23), 0, 1 << 23, 1 << 23), huge.scale) == (1 << 23, 0.0)
 
 
 def test_detours_grow_while_nothing_suits_and_shrink_after_success():
@@ -391,12 +405,12 @@ def test_detours_grow_while_nothing_suits_and_shrink_after_success():
     samples = np.random.default_rng(5).normal(size=200_000)
     position, reaches = 0, []
     while position < samples.size:
-        reach = road.plan(samples, position, samples.size)
+        reach = road.plan(samples, position, samples.size, samples.size)
         reaches.append(reach - position)
         position = reach
     assert reaches[:3] == [1 << 14, 1 << 15, 1 << 16]
     assert road._patience > 1 << 14
-    road.note(1 << 20, poor=False)
+    road.note(1 << 20, 1 << 20, poor=False)
     assert road._patience == 1 << 14
 
 

@@ -53,11 +53,12 @@ LAYERS = [
         "_storage",
         "_version",
         "_quantile_kernels",
+        "_partition_kernels",
         "_tight_kernels",
         "_wide_kernels",
         "_strings",
     },
-    {"_labels", "_quantile", "_reduce", "stats", "bounds", "functional", "_regroup"},
+    {"_labels", "_partition", "_quantile", "_reduce", "stats", "bounds", "functional", "_regroup"},
     {
         "history",
         "store",

@@ -11,7 +11,7 @@ from exact import expected_by_label
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeltrack import _reduce
+from labeltrack import _partition, _reduce
 from labeltrack._labels import Keyspace
 from labeltrack._reduce import KeyTable, reduce_chunks
 
@@ -178,13 +178,16 @@ def test_many_labels_are_shared_out_and_give_the_same(threads, dtype, order, sha
     values[::1000] = 1e-30
     values[5] = np.inf
     monkeypatch.setattr(_reduce, "_SHARED", 1 << 17 if share else 100)
-    taken = []
-    for name in ("_by_range", "_by_share"):
-        function = getattr(_reduce, name)
-        monkeypatch.setattr(_reduce, name, lambda *args, f=function, n=name: taken.append(n) or f(*args))
+    monkeypatch.setattr(_partition, "_BUCKET", 4)
+    monkeypatch.setattr(_partition, "_ROUND", n // 3)
+    ranges, joined = _reduce.reduce_by_range, KeyTable.absorb
+    taken, absorbed = [], []
+    monkeypatch.setattr(_reduce, "reduce_by_range", lambda *args: taken.append(args) or ranges(*args))
+    monkeypatch.setattr(KeyTable, "absorb", lambda *args: absorbed.append(joined(*args)) or absorbed[-1])
     chunks = [(keys[: n // 3], values[: n // 3]), (keys[n // 3 :].astype(np.int32), values[n // 3 :])]
     labels, accumulator = reduce_chunks(chunks, Keyspace("integer"), threads=threads)
-    assert taken == ["_by_share" if share and threads > 1 else "_by_range"]
+    assert len(taken) == 1 - share
+    assert absorbed == [True] * (threads - 1) * share
     finite = np.isfinite(values)
     assert by_label(labels, accumulator) == expected_by_label(keys[finite].tolist(), values[finite])
     assert accumulator.nonfinite.sum() == 1
@@ -193,8 +196,7 @@ def test_many_labels_are_shared_out_and_give_the_same(threads, dtype, order, sha
 
 @pytest.mark.usefixtures("_many")
 def test_labels_far_apart_or_a_single_stray_one_are_not_shared(monkeypatch):
-    monkeypatch.setattr(_reduce, "_by_range", None)  # calling it would fail
-    monkeypatch.setattr(_reduce, "_by_share", None)
+    monkeypatch.setattr(_reduce, "reduce_by_range", None)  # calling it would fail
     rng = np.random.default_rng(9)
     samples = np.ones(N, dtype=np.float32)
     for keys in (rng.integers(0, 2**40, N), np.concatenate([np.arange(N - 1) % 5, [2 * N - 1]])):

@@ -1,0 +1,56 @@
+"""Compiled: samples sorted roughly by label, so that those of rows near one another come one after the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from labeltrack._kernels import _jit
+
+
+@_jit
+def count_buckets(labels: Any, start: int, stop: int, low: int, shift: int, counts: Any) -> None:
+    """Count how many labels fall in each bucket of ``2**shift`` of them.
+
+    Args:
+        labels: ``(N,)`` uint8, int32 or int64, none below `low` and none beyond the last bucket.
+        start: First label to read.
+        stop: One past the last.
+        low: The smallest label.
+        shift: Binary logarithm of the labels a bucket.
+        counts: ``(B,)`` int64, which are added to.
+    """
+    bits = np.uint64(shift)
+    for i in range(np.uint64(start), np.uint64(stop)):
+        counts[np.uint64(np.int64(labels[i]) - low) >> bits] += 1
+
+
+@_jit
+def sort_buckets(
+    labels: Any, samples: Any, start: int, stop: int, low: int, shift: int, places: Any, slots: Any, sorted_samples: Any
+) -> None:
+    """Write slots and samples bucket by bucket.
+
+    It writes to as many places in turn as there are buckets: 1.5 to 2 ns a sample up to some 300 of them, thrice as
+    much for 600. Collecting a cache line of each bucket before it is written took twice as long.
+
+    Args:
+        labels: See `count_buckets`.
+        samples: ``(N,)`` float32 or float64.
+        start: First sample to read.
+        stop: One past the last.
+        low: The label of slot 0.
+        shift: See `count_buckets`.
+        places: ``(B,)`` int64, where the next sample of each bucket goes; moved on.
+        slots: ``(M,)`` int32, written to.
+        sorted_samples: ``(M,)`` of the dtype of `samples`, written to.
+    """
+    bits = np.uint64(shift)
+    for i in range(np.uint64(start), np.uint64(stop)):
+        slot = np.int64(labels[i]) - low
+        bucket = np.uint64(slot) >> bits
+        place = np.uint64(places[bucket])
+        places[bucket] += 1
+        slots[place] = slot
+        sorted_samples[place] = samples[i]

@@ -1,0 +1,84 @@
+"""Many labels by range against rational arithmetic: chunks, rounds, dtypes, orders, counts near the limit."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from conftest import COMPILED
+
+from labeltrack import _partition, _tight_kernels
+from labeltrack._partition import reduce_by_range
+
+N = 20_000 if COMPILED else 3_000
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    """Have several buckets and rounds already with few samples."""
+    monkeypatch.setattr(_partition, "_BUCKET", 5)
+    monkeypatch.setattr(_partition, "_ROUND", 1 << 10)
+
+
+def check(chunks, low, size, threads):
+    keys, accumulator = reduce_by_range(chunks, low, size, threads)
+    every = np.concatenate([labels.astype(np.int64) for labels, _ in chunks])
+    samples = np.concatenate([samples.astype(np.float64) for _, samples in chunks])
+    assert keys.tolist() == np.unique(every).tolist()
+    order = np.argsort(every, kind="stable")
+    groups = np.split(samples[order], np.flatnonzero(np.diff(every[order])) + 1)
+    for slot, group in enumerate(groups):
+        numbers = [Fraction(x) for x in group.tolist()]
+        assert accumulator.exact(slot) == (len(numbers), sum(numbers), sum(x * x for x in numbers))
+    totals = accumulator.totals()
+    assert totals.min.tolist() == [min(group) for group in groups]
+    assert totals.max.tolist() == [max(group) for group in groups]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("order", ["random", "sorted", "one hot", "one"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_statistics_by_range_are_exact(threads, order, dtype):
+    rng = np.random.default_rng(4)
+    size = 300
+    labels = rng.integers(0, size, N)
+    if order == "sorted":
+        labels.sort()
+    elif order == "one hot":
+        labels = np.where(rng.random(N) < 0.9, 17, labels)
+    elif order == "one":
+        labels[:] = 299
+    samples = rng.exponential(size=N).astype(dtype)
+    samples[::77] *= dtype(1e-9)
+    check([(labels.astype(np.int32) - 100, samples)], -100, size, threads)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_chunks_may_differ_in_size_and_dtypes(threads):
+    rng = np.random.default_rng(5)
+    kinds = [(np.int32, np.float32), (np.int64, np.float64), (np.uint8, np.float32), (np.int64, np.float32)]
+    chunks = []
+    for length, (key, value) in zip([N // 2, 1, 500, N // 4], kinds, strict=True):
+        highest = 200 if key == np.uint8 else 300
+        chunks.append((rng.integers(0, highest, length).astype(key), rng.normal(size=length).astype(value)))
+    check(chunks, 0, 300, threads)
+
+
+def test_samples_that_are_not_finite_are_counted_where_they_belong():
+    rng = np.random.default_rng(6)
+    labels, samples = rng.integers(0, 300, N).astype(np.int32), rng.random(N, dtype=np.float32)
+    samples[[3, 50, 700]] = np.nan, np.inf, -np.inf
+    keys, accumulator = reduce_by_range([(labels, samples)], 0, 300, 2)
+    for place, column in ((3, 0), (50, 1), (700, 2)):
+        assert accumulator.nonfinite[np.searchsorted(keys, labels[place]), column] == 1
+    assert accumulator.nonfinite.sum() == 3
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_no_label_gets_more_samples_than_a_count_holds(threads, monkeypatch):
+    # The number of samples in a bucket bounds that of a label: it takes far fewer looks at the counts.
+    monkeypatch.setattr(_tight_kernels, "TIGHT_DRAIN", 300)
+    rng = np.random.default_rng(7)
+    labels = np.where(rng.random(N) < 0.5, 5, rng.integers(0, 300, N)).astype(np.int32)
+    check([(labels, rng.random(N, dtype=np.float32))], 0, 300, threads)
