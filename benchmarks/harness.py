@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 Times = dict[str, list[float]]
 
+_REST = 0.01
+"""Seconds between one run and the next. The threads of OpenMP, which numba's parallel loops use, keep turning for some
+milliseconds after their work is done: what came right after them on two cores took twice as long."""
+
 
 def measure(
     runs: Mapping[str, Callable[[], Any]],
@@ -26,8 +30,9 @@ def measure(
 ) -> Times:
     """Time everything once a round, round after round, so that a noisy neighbour hits all alike.
 
-    The order is shuffled anew in every round: what follows whom (warm caches, threads still spinning, a clock that
-    has been slowed down) then favours nobody. The garbage collector rests while the clock runs.
+    The order is shuffled anew in every round: what follows whom (warm caches, a clock that has been slowed down) then
+    favours nobody, and each run begins when the threads of the one before have come to rest. The garbage collector
+    rests while the clock runs.
 
     Args:
         runs: What to time, by name. Call each once before, so that nothing is compiled on the clock.
@@ -49,6 +54,7 @@ def measure(
                 run = runs[names[i]]
                 if before and names[i] in before:
                     before[names[i]]()
+                time.sleep(_REST)
                 start = time.perf_counter()
                 result = run()
                 times[names[i]].append(time.perf_counter() - start)

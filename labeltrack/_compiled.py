@@ -62,6 +62,14 @@ def partition_kernels() -> ModuleType:
 
 
 @cache
+def string_kernels() -> ModuleType:
+    """Return the module of the kernels that read strings."""
+    from labeltrack import _string_kernels  # noqa: PLC0415 (on first use)
+
+    return _string_kernels
+
+
+@cache
 def quantile_kernels() -> ModuleType:
     """Return the module of the kernels of quantiles, compiled for those alone who want them."""
     from labeltrack import _quantile_kernels  # noqa: PLC0415 (on first use)

@@ -20,6 +20,8 @@ from labeltrack._strings import encode_strings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from labeltrack._alphabets import Alphabets
+
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
 
@@ -92,19 +94,23 @@ class Keyspace:
         kind: Kind of the labels.
         vocabulary: ``(V,)`` the label of each code, for strings and bytes: fixed-width or objects. Of objects only
             those that are asked for become fixed-width, where a single long word makes all of them long.
+        alphabets: What numbers mean, for strings and bytes that were numbered.
     """
 
-    def __init__(self, kind: str, vocabulary: Array | None = None) -> None:
+    def __init__(self, kind: str, vocabulary: Array | None = None, *, alphabets: Alphabets | None = None) -> None:
         self.kind = kind
         self.vocabulary = vocabulary
+        self._alphabets = alphabets
 
     @property
     def orderly(self) -> bool:
         """Whether labels are in the order of their keys."""
-        return self.kind in (BOOL, INTEGER)
+        return self.kind in (BOOL, INTEGER) or self._alphabets is not None
 
     def decode(self, keys: Integers) -> Array:
         """Return the labels of keys: bool, int64, uint64 (only where int64 does not hold them), float64, U or S."""
+        if self._alphabets is not None:
+            return self._alphabets.decode(keys)
         if self.vocabulary is not None:
             words: Array = self.vocabulary[keys]
             if words.dtype == object:
@@ -120,6 +126,8 @@ class Keyspace:
 
     def keys(self, labels: Array) -> Integers:
         """Return the keys of ``(K,)`` labels that `decode` gave."""
+        if self._alphabets is not None:
+            return self._alphabets.encode(labels)[0]
         if self.vocabulary is not None:
             place = {word: code for code, word in enumerate(self.vocabulary.tolist())}
             return np.array([place[label] for label in labels.tolist()], dtype=np.int64)
@@ -129,6 +137,10 @@ class Keyspace:
 
     def encode(self, labels: Sequence[Any]) -> Integers:
         """Return the keys of those labels that this kind can hold; the others are left out."""
+        if self._alphabets is not None:
+            words = [label for label in labels if isinstance(label, str if self.kind == STRING else bytes)]
+            keys, known = self._alphabets.encode(np.array(words, dtype=np.str_ if self.kind == STRING else np.bytes_))
+            return keys[known]
         if self.vocabulary is not None:
             place = {word: code for code, word in enumerate(self.vocabulary.tolist())}
             found = [place[label] for label in labels if label in place]

@@ -31,6 +31,7 @@ _MANY = 1 << 15  # labels from which one dense table is laid out for all of them
 _SHARED = 3 << 17  # labels beyond which threads share them out, not the samples
 _MANY_KEYS = 1 << 14  # codes of a hash table of a megabyte
 _HEAD = 1 << 12  # samples that a table is first laid out by
+_LAID_OUT = 1 << 18  # samples from which it pays to look at labels from all over them
 _BLOCK = 1 << 15  # samples encoded at a time: the codes stay in the cache until they are read
 
 
@@ -212,18 +213,31 @@ def reduce_chunks(
         low, size = _extent(chunks, threads)
         if size <= min(2 * total, _LARGEST_SPAN) and _dense(Accumulator(0), some, size):
             return _sorted(*reduce_by_range(chunks, low, size, threads), space)
-    tables = [KeyTable(total // threads, wanted)]
-    if some is not None and (threads > 1 or spread > _MANY):
+    layout = None
+    if some is not None and (threads > 1 or spread > _MANY or total >= _LAID_OUT):
         step = max(1, total // _HEAD)
-        some_samples = np.concatenate([samples[::step] for _, samples in chunks])
-        tables[0].begin(some, some_samples, total // threads)
-        tables += [tables[0].alike() for _ in range(threads - 1)]
+        layout = some, np.concatenate([samples[::step] for _, samples in chunks])
+    tables = _tables(threads, total, wanted, layout)
 
     def one(table: KeyTable, share: Sequence[Chunk]) -> None:
         for keys, samples in share:
             table.add(read_only(keys), read_only(samples))
 
     all_at_once(one, tables, _share(chunks, threads) if threads > 1 else [chunks])
+    return _united(tables, space)
+
+
+def _tables(threads: int, total: int, wanted: Integers | None, layout: Chunk | None) -> list[KeyTable]:
+    """Return an empty table for each thread, all of one layout if some keys and samples to come are given."""
+    first = KeyTable(total // threads, wanted)
+    if layout is None:
+        return [first, *(KeyTable(total // threads, wanted) for _ in range(threads - 1))]
+    first.begin(*layout, total // threads)
+    return [first, *(first.alike() for _ in range(threads - 1))]
+
+
+def _united(tables: Sequence[KeyTable], space: Keyspace) -> tuple[Array, Accumulator]:
+    """Return the sorted labels and the statistics of the tables of all threads, which are not to be used any more."""
     first, *others = tables
     others = [table for table in others if not first.absorb(table)]
     return _combine([table.result() for table in (first, *others)], space)
@@ -254,6 +268,7 @@ def reduce_stream(
     *,
     wanted: Integers | None = None,
     threads: int | None = None,
+    layout: Chunk | None = None,
 ) -> tuple[Array, Accumulator]:
     """Reduce chunks that are loaded when their turn comes.
 
@@ -264,6 +279,7 @@ def reduce_stream(
         space: What the keys stand for.
         wanted: Keys to keep; None keeps every one.
         threads: How many threads share the items; None chooses by the number of samples.
+        layout: Some keys and samples by which the tables of all threads are laid out alike.
 
     Returns:
         What `reduce_chunks` returns.
@@ -271,8 +287,7 @@ def reduce_stream(
     threads = default_threads(samples) if threads is None else threads
     turn = Lock()
 
-    def one(_: int) -> tuple[Integers, Accumulator]:
-        table = KeyTable(samples // threads, wanted)
+    def one(table: KeyTable) -> None:
         while True:
             with turn:
                 item = next(items, None)
@@ -281,10 +296,11 @@ def reduce_stream(
             chunk = load(item)
             if chunk is not None:
                 table.add(read_only(chunk[0]), read_only(chunk[1]))
-        return table.result()
 
     kernels()  # import once, not in every thread
-    return _combine(all_at_once(one, range(threads)), space)
+    tables = _tables(threads, samples, wanted, layout)
+    all_at_once(one, tables)
+    return _united(tables, space)
 
 
 def _combine(results: list[tuple[Integers, Accumulator]], space: Keyspace) -> tuple[Array, Accumulator]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._compiled import kernels, read_only
+from labeltrack._compiled import read_only, string_kernels
 from labeltrack._threads import all_at_once, default_threads
 
 Array = npt.NDArray[Any]
@@ -75,12 +75,13 @@ class _Coder:
         known, first, n = read_only(self._known), self.first, self.n
         self._make_room(4 * first.shape[0])
         state = (self._table, self._known, self._varying, self.first)
-        kernels().encode_rows(known, self.width, 0, n, kernels().ALL_ROWS, *state, 0, np.empty(n, dtype=np.int32))
+        kernels, codes = string_kernels(), np.empty(n, dtype=np.int32)
+        kernels.encode_rows(known, self.width, 0, n, kernels.ALL_ROWS, *state, 0, codes)
         self.first[:n] = first[:n]
 
     def _run(self, start: int, stop: int, mode: int) -> tuple[int, int, int]:
         state = (self._table, self._known, self._varying, self.first)
-        found: tuple[int, int, int] = kernels().encode_rows(
+        found: tuple[int, int, int] = string_kernels().encode_rows(
             self.words, self.width, start, stop, mode, *state, self.n, self.codes
         )
         return found
@@ -94,7 +95,7 @@ class _Coder:
             missing: Whether to code those alone that have no code yet.
         """
         before = self.n
-        mode = kernels().MISSING_ROWS if missing else kernels().ALL_ROWS
+        mode = string_kernels().MISSING_ROWS if missing else string_kernels().ALL_ROWS
         while True:
             start, self.n, _ = self._run(start, stop, mode)
             if start == stop:
@@ -111,7 +112,7 @@ class _Coder:
             else:
                 stop = min(position + _TOGETHER, self.rows)
                 edges = [position + (stop - position) * t // threads for t in range(threads + 1)]
-                known = [kernels().KNOWN_ROWS] * threads
+                known = [string_kernels().KNOWN_ROWS] * threads
                 unknown = sum(found[2] for found in all_at_once(self._run, edges[:-1], edges[1:], known))
                 if unknown:
                     self.code(position, stop, missing=True)

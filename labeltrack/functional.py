@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from labeltrack._alphabets import Numbering, number_strings
 from labeltrack._arrays import flat_pair, to_values
 from labeltrack._labels import (
     BYTES,
@@ -21,6 +22,7 @@ from labeltrack._labels import (
 )
 from labeltrack._quantile import Samples, check_fractions
 from labeltrack._reduce import reduce_chunks
+from labeltrack._reduce_strings import reduce_strings
 from labeltrack._strings import encode_strings
 from labeltrack.errors import LabelTrackWarning, listing
 from labeltrack.stats import LabelStats, NanPolicy, check_nan_policy
@@ -73,9 +75,18 @@ def label_stats(
     threads = check_threads(threads)
     mapping = None if label_mapping is None else LabelMapping(label_mapping)
     flat_labels, flat_values = flat_pair(label_array(labels), to_values(values))
-    keys, space = to_keys(flat_labels, threads=threads)
+    flat_values = np.ascontiguousarray(flat_values)
+    kind = label_kind(flat_labels)
+    numbering = Numbering(flat_labels) if kind in (STRING, BYTES) else None
+    if numbering is not None and mapping is None and not fractions:
+        reduced = reduce_strings(numbering, flat_values, kind, threads=threads)
+        if reduced is not None:
+            stats = LabelStats(*reduced, nan_policy=policy)
+            stats.check_finite()
+            return stats
+    keys, space = _to_keys(flat_labels, kind, numbering, threads)
     wanted = None if mapping is None else space.encode(mapping.labels)
-    chunk = (np.ascontiguousarray(keys), np.ascontiguousarray(flat_values))
+    chunk = (np.ascontiguousarray(keys), flat_values)
     found, accumulator = reduce_chunks([chunk], space, wanted=wanted, threads=threads)
     if mapping is not None and flat_labels.size and not found.size:
         warn_nothing_mapped(mapping, np.unique(flat_labels[:100_000]).tolist(), stacklevel=2)
@@ -87,13 +98,17 @@ def label_stats(
     return stats
 
 
-def to_keys(labels: npt.NDArray[Any], *, threads: int | None = None) -> tuple[npt.NDArray[Any], Keyspace]:
+def _to_keys(
+    labels: npt.NDArray[Any], kind: str, numbering: Numbering | None, threads: int | None
+) -> tuple[npt.NDArray[Any], Keyspace]:
     """Return ``(N,)`` labels of any kind as keys for the kernels, and the way back."""
-    kind = label_kind(labels)
-    if kind in (STRING, BYTES):
-        codes, first = encode_strings(labels, threads=threads)
-        return codes, Keyspace(kind, labels[first])
-    return integer_keys(labels, kind), Keyspace(kind)
+    if numbering is None:
+        return integer_keys(labels, kind), Keyspace(kind)
+    numbered = number_strings(labels, threads=threads, numbering=numbering)
+    if numbered is not None:
+        return numbered[0], Keyspace(kind, alphabets=numbered[1])
+    codes, first = encode_strings(labels, threads=threads)
+    return codes, Keyspace(kind, labels[first])
 
 
 def warn_nothing_mapped(mapping: LabelMapping, occurred: list[Any], *, stacklevel: int) -> None:

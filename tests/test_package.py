@@ -56,9 +56,11 @@ LAYERS = [
         "_partition_kernels",
         "_tight_kernels",
         "_wide_kernels",
+        "_string_kernels",
         "_strings",
+        "_alphabets",
     },
-    {"_labels", "_partition", "_quantile", "_reduce", "stats", "bounds", "functional", "_regroup"},
+    {"_labels", "_partition", "_quantile", "_reduce", "_reduce_strings", "stats", "bounds", "functional", "_regroup"},
     {
         "history",
         "store",
