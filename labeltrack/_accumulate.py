@@ -23,6 +23,7 @@ _BLOCK = 1 << 15  # samples cast at a time, so that one kernel does for all dtyp
 _ASIDE = 1 << 12  # samples set aside at first
 _LARGEST_ASIDE = 1 << 22
 _SPILL_ROOM = 1 << 15  # pairs; 512 KiB. One batch of spills is sorted and settled in about 2 ms.
+_SPILLS = 1 << 10  # of a thread that drains a table
 _SCALES = (0, 0, 600, 1200, -1200)  # the power of two that a spill of each kind is to be multiplied with
 
 Floats = npt.NDArray[np.float64]
@@ -165,7 +166,8 @@ class Accumulator:
                 continue
             if self._set_aside + _ASIDE // 2 > self._aside.shape[0]:
                 self._aside_room()
-            memory = self._claim() if fixed is not self._wide and fixed.table is None and self._rows is None else None
+            claims = (fixed is self._tight or fixed.in_place) and fixed.table is None and self._rows is None
+            memory = self._claim() if claims else None
             aside = (self._aside, self._aside_samples, self._set_aside)
             reached, self._set_aside, poor = fixed.reduce(where, aside, memory)
             if fixed.note(reached - position, most, poor=poor):
@@ -230,15 +232,34 @@ class Accumulator:
             fresh = self._rows is None and fixed.words is not None
             if fresh and fixed.words is not None:
                 self._rows = fixed.words.view(np.float64)
-            rows, counts = self.rows, self.counts
-            row, end = 0, fixed.rows
-            while row < end:
-                keys, values = self._room()
-                self._settled = False
-                row, self._new = fixed.drain(row, (rows, counts), (keys, values, self._new), fresh=fresh)
+            rows = self.rows, self.counts
+            self._settled = False
+            if fixed.in_place:
+                self._drain_slices(fixed, rows, fresh=fresh)
+            else:
+                row, end = 0, fixed.rows
+                while row < end:
+                    keys, values = self._room()
+                    self._settled = False
+                    row, self._new = fixed.drain(row, end, rows, (keys, values, self._new), fresh=fresh)
             if fresh:
                 fixed.table = None
         fixed.drained(keep=keep)
+
+    def _drain_slices(self, fixed: FixedPoint, rows: tuple[Floats, Integers], *, fresh: bool) -> None:
+        """Move what a table with a row a slot holds to the rows, in threads if there are many."""
+        spills: list[tuple[Integers, Floats]] = [(self.keys, self.values)]
+
+        def drain(row: int, stop: int) -> None:
+            keys, values = np.empty(_SPILLS, dtype=np.int64), np.empty(_SPILLS, dtype=np.float64)
+            while row < stop:
+                row, n = fixed.drain(row, stop, rows, (keys, values, 0), fresh=fresh)
+                if n:
+                    spills.append((keys[:n].copy(), values[:n].copy()))
+
+        in_slices(self.size, drain)
+        if len(spills) > 1:
+            self.keys, self.values = (np.concatenate(column) for column in zip(*spills, strict=True))
 
     def _collect(self) -> None:
         """Move to the rows all that is elsewhere but spills."""

@@ -89,17 +89,20 @@ class FixedPoint(ABC):
         """
 
     @abstractmethod
-    def drain(self, row: int, rows: tuple[Any, ...], spills: tuple[Any, ...], *, fresh: bool) -> tuple[int, int]:
+    def drain(
+        self, row: int, stop: int, rows: tuple[Any, ...], spills: tuple[Any, ...], *, fresh: bool
+    ) -> tuple[int, int]:
         """Move sums to the rows of the accumulator, from table row `row` on.
 
         Args:
-            row: Where to go on; 0 at first.
+            row: Where to go on; 0 at first, or where a slice begins.
+            stop: Where to stop; `rows`, or where a slice ends, which only `in_place` roads may be asked for.
             rows: The rows, and their memory as int64.
             spills: Keys, values, and how many there are.
             fresh: Whether the rows are the memory of the table, and hold nothing yet.
 
         Returns:
-            The row reached, `rows` if all is done, and the number of spills.
+            The row reached, `stop` if all is done, and the number of spills.
         """
 
     @abstractmethod
@@ -118,7 +121,12 @@ class FixedPoint(ABC):
     @property
     def words(self) -> Integers | None:
         """The memory of the table if it can become the rows of the accumulator."""
-        return None
+        return self.table if self.in_place else None
+
+    @property
+    @abstractmethod
+    def in_place(self) -> bool:
+        """Whether a row of the table is as long as one of the accumulator, and there is one for each slot."""
 
     # -- policy ---------------------------------------------------------------------------------------------
 
@@ -278,7 +286,15 @@ class Tight(FixedPoint):
         )
         return reached
 
-    def drain(self, row: int, rows: tuple[Any, ...], spills: tuple[Any, ...], *, fresh: bool) -> tuple[int, int]:
+    def drain(
+        self,
+        row: int,
+        stop: int,  # noqa: ARG002 (all of it at once)
+        rows: tuple[Any, ...],
+        spills: tuple[Any, ...],
+        *,
+        fresh: bool,
+    ) -> tuple[int, int]:
         """See `FixedPoint.drain`."""
         drained: tuple[int, int]
         first = self.copies * self.size
@@ -286,7 +302,7 @@ class Tight(FixedPoint):
             drained = tight_kernels().drain_tight(self.table, self.scale, self.signed, row, fresh, *rows, *spills)
             return drained
         scale = math.ldexp(self.scale, tight_kernels().TIGHT_FINER)
-        drained = wide_kernels().drain_wide(self.second, scale, self.signed, False, row - first, *rows, *spills)
+        drained = wide_kernels().drain_wide(self.second, scale, self.signed, False, row - first, False, *rows, *spills)
         return drained[0] + first, drained[1]
 
     def add_table(self, other: Self) -> None:
@@ -312,6 +328,11 @@ class Tight(FixedPoint):
     def words(self) -> Integers | None:
         """The memory of the table if it can become the rows of the accumulator."""
         return self._words if self.copies == 1 else None
+
+    @property
+    def in_place(self) -> bool:
+        """No: rows are half as long, and a table that becomes rows is gone through from its end."""
+        return False
 
 
 class Narrow(FixedPoint):
@@ -348,9 +369,12 @@ class Narrow(FixedPoint):
         reached: tuple[int, int, bool] = module.reduce_fixed(*where, self.table, self.scale, *self._scratch, *aside)
         return reached
 
-    def drain(self, row: int, rows: tuple[Any, ...], spills: tuple[Any, ...], *, fresh: bool) -> tuple[int, int]:
+    def drain(
+        self, row: int, stop: int, rows: tuple[Any, ...], spills: tuple[Any, ...], *, fresh: bool
+    ) -> tuple[int, int]:
         """See `FixedPoint.drain`."""
-        drained: tuple[int, int] = kernels().drain_fixed(self.table, self.scale, row, fresh, *rows, *spills)
+        table = self.table[: stop * kernels().FIXED_ROW]  # type: ignore[index]
+        drained: tuple[int, int] = kernels().drain_fixed(table, self.scale, row, fresh, *rows, *spills)
         return drained
 
     def add_table(self, other: Self) -> None:
@@ -364,9 +388,9 @@ class Narrow(FixedPoint):
         return counts
 
     @property
-    def words(self) -> Integers | None:
-        """The memory of the table if it can become the rows of the accumulator."""
-        return self.table
+    def in_place(self) -> bool:
+        """Always."""
+        return True
 
 
 class Wide(FixedPoint):
@@ -409,12 +433,12 @@ class Wide(FixedPoint):
         self._module.to_wide(head, 0, n, scale, self.signed, int(self.finer), words.reshape(-1), offsets)
         return int(np.count_nonzero(~words.any(axis=1)))
 
-    def reduce(self, where: tuple[Any, ...], aside: tuple[Any, ...], memory: Integers | None) -> tuple[int, int, bool]:  # noqa: ARG002
+    def reduce(self, where: tuple[Any, ...], aside: tuple[Any, ...], memory: Integers | None) -> tuple[int, int, bool]:
         """See `FixedPoint.reduce`."""
         module = self._module
         words = self.rows * module.WIDE_ROW
         if self.table is None or self.table.shape[0] != words:  # which is empty if the units are others now
-            self.table = aligned_words(words)
+            self.table = memory if memory is not None and self.in_place else aligned_words(words)
         if not self._scratch:
             block = module.WIDE_BLOCK
             self._scratch = (
@@ -430,10 +454,13 @@ class Wide(FixedPoint):
         )
         return reached
 
-    def drain(self, row: int, rows: tuple[Any, ...], spills: tuple[Any, ...], *, fresh: bool) -> tuple[int, int]:  # noqa: ARG002
+    def drain(
+        self, row: int, stop: int, rows: tuple[Any, ...], spills: tuple[Any, ...], *, fresh: bool
+    ) -> tuple[int, int]:
         """See `FixedPoint.drain`."""
+        table = self.table[: stop * self._module.WIDE_ROW]  # type: ignore[index]
         drained: tuple[int, int] = self._module.drain_wide(
-            self.table, self.scale, self.signed, self.finer, row, *rows, *spills
+            table, self.scale, self.signed, self.finer, row, fresh, *rows, *spills
         )
         return drained
 
@@ -450,6 +477,11 @@ class Wide(FixedPoint):
         """See `FixedPoint.add_table`."""
         add, table, added = self._module.add_wide_tables, self.table, other.table
         in_slices(self.rows, lambda start, stop: add(table, added, start, stop))
+
+    @property
+    def in_place(self) -> bool:
+        """Where there is one table of one unit."""
+        return self.copies == 1 and not self.finer
 
     @property
     def rows(self) -> int:

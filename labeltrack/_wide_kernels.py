@@ -596,6 +596,15 @@ def add_wide_tables(table: Any, other: Any, start: int, stop: int) -> None:
         _wide_join(table, row << _U3, other, row << _U3)
 
 
+@_inline
+def _empty(r: Any, rows: Any) -> None:
+    """Make the row at word `r` that of no samples."""
+    for j in range(_U6):
+        rows[r + j] = 0.0
+    rows[r + _U6] = np.inf
+    rows[r + _U7] = -np.inf
+
+
 @_wrapping
 @_jit
 def drain_wide(
@@ -604,6 +613,7 @@ def drain_wide(
     signed: bool,
     finer: bool,
     start: int,
+    fresh: bool,
     rows: Any,
     counts: Any,
     keys: Any,
@@ -618,6 +628,7 @@ def drain_wide(
         signed: Whether `WIDE_BIAS` was added to them.
         finer: Whether the tables are of four units.
         start: First row of the table.
+        fresh: Whether the rows hold nothing yet and are the memory of the table itself, seen as float64.
         rows: ``(size * ROW,)`` float64 state.
         counts: The same memory as int64.
         keys: ``(S,)`` int64 spill keys.
@@ -637,6 +648,8 @@ def drain_wide(
         t = np.uint64(row) << _U3
         count = np.int64(np.uint64(table[t + _U4]) & np.uint64(WIDE_COUNTS))
         if count == 0:
+            if fresh:
+                _empty(t, rows)
             continue
         unit = 1.0 / (scale * 2.0 ** (WIDE_FINER * (row // size)) if finer else scale)
         square = unit * unit
@@ -663,6 +676,11 @@ def drain_wide(
             b0 -= less
             least -= WIDE_BIAS
             most -= WIDE_BIAS
+        if fresh:
+            _empty(r, rows)
+        else:
+            for j in range(np.uint64(WIDE_ROW)):
+                table[t + j] = 0
         counts[r] += count
         rows[r + _U6] = min(rows[r + _U6], np.float64(least) * unit)
         rows[r + _U7] = max(rows[r + _U7], np.float64(most) * unit)
@@ -675,6 +693,4 @@ def drain_wide(
         piece = ((a0 >> np.uint64(49)) | (a1 << np.uint64(15))) & _PIECE
         n = _add_squares(r, np.float64(piece) * (562949953421312.0 * square), rows, keys, values, n)
         n = _add_squares(r, np.float64(a0 & _PIECE) * square, rows, keys, values, n)
-        for j in range(np.uint64(WIDE_ROW)):
-            table[t + j] = 0
     return number, n

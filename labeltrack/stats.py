@@ -264,6 +264,9 @@ class LabelStats:
         """Every statistic with the policy applied."""
         self.check_finite()
         finite = self._accumulator.totals()
+        if self._accumulator.all_finite():  # no pass over counts of zero
+            columns: list[Any] = [_frozen(column) for column in finite]
+            return Totals(*columns)
         nan, up, down = self._accumulator.nonfinite.T
         count, total, mean, std, low, high = finite
         count = count + up + down

@@ -76,7 +76,7 @@ def drained(table, size, shift, *, negative, fresh=False, second=None):
     assert row == table.shape[0] // kernels.TIGHT_ROW
     if second is not None:
         fine = 2.0 ** (shift + kernels.TIGHT_FINER)
-        row, n = _wide_kernels.drain_wide(second, fine, negative, False, 0, *state, n)
+        row, n = _wide_kernels.drain_wide(second, fine, negative, False, 0, False, *state, n)
         assert row == size
     accumulator.keys, accumulator.values, accumulator._settled = keys[:n], values[:n], False
     return accumulator

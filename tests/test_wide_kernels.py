@@ -74,11 +74,13 @@ def reduce(labels, samples, size, shift, *, skip=False, copies=1, finer=False, l
     return position, table, (aside[0][:n], aside[1][:n]), poor
 
 
-def drained(table, size, shift, *, negative, finer=False):
+def drained(table, size, shift, *, negative, finer=False, fresh=False):
     accumulator = Accumulator(size)
     keys, values = np.empty(64 * size, dtype=np.int64), np.empty(64 * size)
+    if fresh:
+        accumulator._rows = table.view(np.float64)
     row, n = kernels.drain_wide(
-        table, 2.0**shift, negative, finer, 0, accumulator.rows, accumulator.counts, keys, values, 0
+        table, 2.0**shift, negative, finer, 0, fresh, accumulator.rows, accumulator.counts, keys, values, 0
     )
     assert row == table.shape[0] // kernels.WIDE_ROW
     accumulator.keys, accumulator.values, accumulator._settled = keys[:n], values[:n], False
@@ -165,6 +167,13 @@ def test_draining_is_exact_up_to_the_largest_count(us, times, negative, shift):
     assert accumulator.totals().min[0] == float(min(numbers))
     assert accumulator.totals().max[0] == float(max(numbers))
     assert not table.any()
+    # In place, beside a row of no samples.
+    table = aligned_words(16)
+    table[8:] = row_of(us, times)
+    there = drained(table, 2, shift, negative=negative, fresh=True)
+    assert there.exact(1) == accumulator.exact(0)
+    assert there.rows[8:].tolist() == accumulator.rows.tolist()
+    assert there.rows[:8].tolist() == Accumulator(1).rows.tolist()
 
 
 def test_draining_stops_when_the_spills_are_full_and_goes_on():
@@ -179,7 +188,7 @@ def test_draining_stops_when_the_spills_are_full_and_goes_on():
     keys, values = np.empty(7, dtype=np.int64), np.empty(7)
     while row < 3:
         row, n = kernels.drain_wide(
-            table, 2.0**90, False, False, row, accumulator.rows, accumulator.counts, keys, values, 0
+            table, 2.0**90, False, False, row, False, accumulator.rows, accumulator.counts, keys, values, 0
         )
         for key, value in zip(keys[:n].tolist(), values[:n].tolist(), strict=True):
             spilled[key % 8] += Fraction(value)
