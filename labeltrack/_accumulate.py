@@ -270,12 +270,17 @@ class Accumulator:
             self._take_in()
 
     def merge(self, other: Accumulator, slots: Integers) -> None:
-        """Add slot ``i`` of another accumulator to slot ``slots[i]`` of this one. `other` is only read."""
+        """Add slot ``i`` of another accumulator to slot ``slots[i]`` of this one.
+
+        Args:
+            other: Only read.
+            slots: ``(<= other.size,)``; slots of the other beyond have no samples.
+        """
         module = kernels()
         other._collect()
         nonfinite = self._nonfinite if other._nonfinite.shape[0] == 0 else self.nonfinite
         position = 0
-        while position < other.size:
+        while position < slots.shape[0]:
             keys, values = self._room()
             self._settled = False
             position, self._new = module.merge_rows(

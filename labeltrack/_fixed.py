@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._compiled import kernels, tight_kernels, wide_kernels
+from labeltrack._compiled import kernels, read_only, tight_kernels, wide_kernels
 from labeltrack._threads import in_slices
 
 if TYPE_CHECKING:
@@ -189,7 +189,8 @@ class FixedPoint(ABC):
 
     def _choose(self, samples: Samples, start: int, stop: int) -> None:
         """Choose the unit by the next thousand samples, if there is one that holds nearly all of them."""
-        head = samples[start : min(start + _HEAD, stop)]
+        # As the kernels take them, so that what converts samples is compiled once.
+        head = read_only(samples[start : min(start + _HEAD, stop)])
         finite = head[np.isfinite(head)]
         if not finite.size:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -65,6 +66,10 @@ class KeyTable:
         """
         if not self._frozen:
             self._widen(keys)
+            if self._hash is not None:
+                # Room for all labels at once: growing takes a merge each time.
+                room = min(estimated_labels(keys), _LARGEST_SPAN)
+                self._hash, self._accumulator = Hash(self._hash.keys[:0], room), Accumulator(room)
         self._accumulator.suggest(samples, total)
 
     def alike(self) -> KeyTable:
@@ -72,7 +77,7 @@ class KeyTable:
         table = KeyTable(self._expected)
         table._frozen, table._low = self._frozen, self._low
         if self._hash is not None:
-            table._hash = Hash(self._hash.keys[: self._hash.size])
+            table._hash = Hash(self._hash.keys[: self._hash.size], self._hash.keys.shape[0])
         table._accumulator = self._accumulator.alike()
         return table
 
@@ -117,16 +122,30 @@ class KeyTable:
         while position < keys.shape[0]:
             stop = min(position + _BLOCK, keys.shape[0])
             hashed.encode(keys, position, stop, codes, frozen=self._frozen)
-            if hashed.size > self._accumulator.size:
-                old = self._accumulator
-                self._accumulator = Accumulator(max(2 * old.size, hashed.size, 1024))
-                self._accumulator.merge(old, np.arange(old.size, dtype=np.int64))
+            self._make_room(hashed.size)
             n = stop - position
             self._accumulator.add(codes[:n], samples[position:stop], skip=self._frozen)
             position = stop
 
+    def _make_room(self, codes: int) -> None:
+        """Make the accumulator hold so many codes."""
+        if codes > self._accumulator.size:
+            old = self._accumulator
+            self._accumulator = Accumulator(max(2 * old.size, codes, 1024))
+            self._accumulator.merge(old, np.arange(old.size, dtype=np.int64))
+
     def absorb(self, other: KeyTable) -> bool:
-        """Add another table if it has the same slots; return whether it has. It is not to be used any more then."""
+        """Add another table if both are hashed or have the same slots; return whether that is so.
+
+        The other one is not to be used any more then.
+        """
+        if self._hash is not None and other._hash is not None and not self._frozen:
+            codes = np.empty(other._hash.size, dtype=np.int32)
+            keys = read_only(other._hash.keys[: codes.shape[0]])
+            self._hash.encode(keys, 0, codes.shape[0], codes, frozen=False)
+            self._make_room(self._hash.size)
+            self._accumulator.merge(other._accumulator, codes.astype(np.int64))
+            return True
         alike = self._low == other._low and self._accumulator.size == other._accumulator.size
         if not alike or ((self._hash or other._hash) is not None and not self._frozen):
             return False
@@ -153,14 +172,36 @@ def _dense(old: Accumulator, keys: Array, span: int) -> bool:
     return bool(used.shape[0] + sorted_unique(some).shape[0] >= min(seen, span) // 16)
 
 
-class Hash:
-    """Open-addressing table from int64 keys to codes."""
+def estimated_labels(keys: Array) -> int:
+    """Return how many labels there may be by some keys: how many make so few repeats, if all are as likely.
 
-    def __init__(self, keys: Integers) -> None:
+    Of ``d`` labels, ``n`` samples have about ``d * (1 - exp(-n / d))``. Where some are more likely than others there
+    are more than that.
+    """
+    n, distinct = int(keys.shape[0]), int(sorted_unique(keys).shape[0])
+    low, high = distinct, max(64 * n, distinct)
+    while low < high:
+        labels = (low + high) // 2
+        if -labels * math.expm1(-n / labels) < distinct:
+            low = labels + 1
+        else:
+            high = labels
+    return low
+
+
+class Hash:
+    """Open-addressing table from int64 keys to codes.
+
+    Args:
+        keys: ``(K,)`` the first keys, which get the codes from 0 on.
+        room: For how many keys there is to be room at once.
+    """
+
+    def __init__(self, keys: Integers, room: int = 0) -> None:
         self.size = 0
         self.keys = np.empty(0, dtype=np.int64)
         self._table = np.empty(0, dtype=np.int64)
-        self._rebuild(keys, max(1024, 2 * keys.shape[0]))
+        self._rebuild(keys, max(1024, 2 * keys.shape[0], room))
 
     def _rebuild(self, keys: Integers, capacity: int) -> None:
         capacity = 1 << (capacity - 1).bit_length()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from labeltrack import _partition, _reduce
 from labeltrack._labels import Keyspace
-from labeltrack._reduce import KeyTable, reduce_chunks
+from labeltrack._reduce import KeyTable, estimated_labels, reduce_chunks
 
 N = 20_000 if COMPILED else 3_000
 
@@ -201,3 +201,42 @@ def test_labels_far_apart_or_a_single_stray_one_are_not_shared(monkeypatch):
     samples = np.ones(N, dtype=np.float32)
     for keys in (rng.integers(0, 2**40, N), np.concatenate([np.arange(N - 1) % 5, [2 * N - 1]])):
         assert reduced(keys, samples, threads=2) == expected_by_label(keys.tolist(), samples)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_hashed_tables_of_threads_are_united(threads, dtype, monkeypatch):
+    monkeypatch.setattr(_reduce, "_SMALL_SPAN", 16)
+    monkeypatch.setattr(_reduce, "_PIECE", 100)
+    joined, absorbed = KeyTable.absorb, []
+    monkeypatch.setattr(KeyTable, "absorb", lambda *args: absorbed.append(joined(*args)) or absorbed[-1])
+    rng = np.random.default_rng(10)
+    n = 30_000 if COMPILED else 6_000
+    spread = rng.integers(-(2**62), 2**62, 2500)
+    keys = np.concatenate([spread[rng.integers(0, 2500, n)], spread[:3]])
+    values = np.concatenate([rng.normal(size=n), [1e30, 1e-30, np.nan]]).astype(dtype)
+    labels, accumulator = reduce_chunks([(keys, values)], Keyspace("integer"), threads=threads)
+    finite = np.isfinite(values)
+    assert by_label(labels, accumulator) == expected_by_label(keys[finite].tolist(), values[finite])
+    assert accumulator.nonfinite.sum() == n + 3 - finite.sum()
+    assert absorbed == [True] * (threads - 1)
+
+
+def test_every_piece_is_taken_by_one_thread(monkeypatch):
+    monkeypatch.setattr(_reduce, "_PIECE", 64)
+    add, sizes = KeyTable.add, []
+    monkeypatch.setattr(
+        KeyTable, "add", lambda self, keys, samples: sizes.append(keys.shape[0]) or add(self, keys, samples)
+    )
+    keys, values = np.arange(5000) % 7, np.random.default_rng(11).random(5000)
+    assert reduced(keys, values, threads=3) == expected_by_label(keys.tolist(), values)
+    assert sum(sizes) == 5000
+    assert len(sizes) == 3 * _reduce._TURNS
+
+
+def test_the_number_of_labels_is_estimated_by_repeats():
+    rng = np.random.default_rng(12)
+    for labels in (1, 10, 1000, 20_000, 200_000):
+        found = estimated_labels(rng.integers(0, labels, 1 << 14))
+        assert 0.8 * labels <= found <= 1.25 * labels
+    assert estimated_labels(np.arange(1000)) == 64_000  # no repeats: as many as it says at most

@@ -1,0 +1,65 @@
+"""Strings reduced piece by piece against rational arithmetic, and against the hash table."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from exact import expected_by_label, fingerprint
+
+import labeltrack as lt
+from labeltrack import _alphabets, _reduce_strings
+from labeltrack._alphabets import Numbering
+from labeltrack._reduce_strings import reduce_strings
+
+MANY = 3000
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(_alphabets, "_FEWEST", 1)
+    monkeypatch.setattr(_reduce_strings, "_PIECE", 128)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("dtype", ["U", "S"])
+@pytest.mark.parametrize("value_dtype", [np.float32, np.float64])
+def test_pieces_give_what_the_hash_table_gives(dtype, value_dtype, threads, monkeypatch):
+    rng = np.random.default_rng(0)
+    labels = np.array([f"class {k:03d}" for k in range(250)], dtype=dtype)[rng.integers(0, 250, MANY)]
+    values = rng.normal(size=MANY).astype(value_dtype)
+    values[[5, 700]] = np.nan, np.inf
+    found = reduce_strings(Numbering(labels), values, "string" if dtype == "U" else "bytes", threads=threads)
+    assert found is not None
+    finite = np.isfinite(values)
+    got = found[1].totals()
+    expected = expected_by_label(labels[finite].tolist(), values[finite])
+    assert found[0].tolist() == sorted(expected)
+    assert got.count.tolist() == [expected[label][0] for label in found[0].tolist()]
+    stats = lt.label_stats(labels, values, threads=threads, nan_policy="omit")
+    monkeypatch.setattr(_alphabets, "_FEWEST", 1 << 40)
+    hashed = lt.label_stats(labels, values, threads=threads, nan_policy="omit")
+    assert fingerprint(stats) == fingerprint(hashed)
+    assert stats.labels.dtype == hashed.labels.dtype
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("place", [0, 127, 128, 1500, MANY - 1])
+def test_a_character_that_turns_up_late_begins_it_anew(place, threads):
+    labels = np.tile(np.array(["cat", "cot", "hat"]), MANY // 3)
+    labels[place] = "cXt"
+    values = np.arange(MANY, dtype=np.float64)
+    expected = {name: values[labels == name] for name in ("cat", "cot", "hat", "cXt")}
+    stats = lt.label_stats(labels, values, threads=threads)
+    assert stats.labels.tolist() == ["cXt", "cat", "cot", "hat"]
+    for name, mine in expected.items():
+        assert (stats[name].count, stats[name].sum) == (mine.size, mine.sum())
+
+
+def test_many_numbers_or_none_are_left_to_others(monkeypatch):
+    labels, values = np.array(["ab", "cd"] * 100), np.ones(200)
+    monkeypatch.setattr(_reduce_strings, "_MOST", 3)
+    assert reduce_strings(Numbering(labels), values, "string") is None  # two letters at two places
+    assert lt.label_stats(labels, values).count.tolist() == [100, 100]
+    strange = np.array(["ab", "c\u0107"] * 100)
+    assert reduce_strings(Numbering(strange), values, "string") is None
+    assert lt.label_stats(strange, values).count.tolist() == [100, 100]
