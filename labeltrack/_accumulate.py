@@ -166,7 +166,7 @@ class Accumulator:
                 continue
             if self._set_aside + _ASIDE // 2 > self._aside.shape[0]:
                 self._aside_room()
-            claims = (fixed is self._tight or fixed.in_place) and fixed.table is None and self._rows is None
+            claims = fixed.becomes_rows and fixed.table is None and self._rows is None
             memory = self._claim() if claims else None
             aside = (self._aside, self._aside_samples, self._set_aside)
             reached, self._set_aside, poor = fixed.reduce(where, aside, memory)
@@ -245,6 +245,8 @@ class Accumulator:
             if fresh:
                 fixed.table = None
         fixed.drained(keep=keep)
+        if self.keys.size > 2 * self._left_over:
+            self.settle()
 
     def _drain_slices(self, fixed: FixedPoint, rows: tuple[Floats, Integers], *, fresh: bool) -> None:
         """Move what a table with a row a slot holds to the rows, in threads if there are many."""

@@ -138,7 +138,9 @@ class Numbering:
         if not self._stuck:
             return True
         self._tried += sum(self._read)
-        self._learn([self._grid[row : row + _SAMPLE // 4] for row in self._stuck])
+        # The block where it ended, at least, as else it would end there again.
+        some = max(STEP_UNIT, _SAMPLE // 4)
+        self._learn([self._grid[row : row + some] for row in self._stuck])
         return False
 
 

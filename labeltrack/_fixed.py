@@ -129,6 +129,11 @@ class FixedPoint(ABC):
     def in_place(self) -> bool:
         """Whether a row of the table is as long as one of the accumulator, and there is one for each slot."""
 
+    @property
+    def becomes_rows(self) -> bool:
+        """Whether the memory of the table, ``(size * ROW,)`` words, can become the rows of the accumulator."""
+        return self.in_place
+
     # -- policy ---------------------------------------------------------------------------------------------
 
     def plan(self, samples: Samples, start: int, stop: int, most: int) -> int:
@@ -329,7 +334,12 @@ class Tight(FixedPoint):
     @property
     def words(self) -> Integers | None:
         """The memory of the table if it can become the rows of the accumulator."""
-        return self._words if self.copies == 1 else None
+        return self._words if self.becomes_rows else None
+
+    @property
+    def becomes_rows(self) -> bool:
+        """Where there is one table."""
+        return self.copies == 1
 
     @property
     def in_place(self) -> bool:
@@ -398,8 +408,8 @@ class Narrow(FixedPoint):
 class Wide(FixedPoint):
     """Integers of 63 bits, of one unit or of four: a cache line for each of them."""
 
-    # Beyond, and with fewer samples a label, rows apart from those of doubles take longer than error-free additions:
-    # 11 against 17 M samples/s for a million samples of as many labels.
+    # Beyond, and with fewer samples a label, tables took longer than error-free additions: 11 against 17 M samples/s
+    # for a million samples of as many labels.
     largest = 1 << 22
     samples_a_label = 4.0
 
@@ -519,7 +529,7 @@ def aligned_words(words: int) -> Integers:
 
     A page that is touched for the first time costs up to 4 us in a virtual machine, and all threads wait for the same
     lock: with 30 000 labels, two threads took 22 ms for ten million samples on pages of 4 KiB, 15 on those of 2 MiB,
-    which numpy asks for where an array has at least 4 MiB. What is not touched takes no memory.
+    which numpy asks for where an array has at least 4 MiB. Huge pages that are not touched take no memory.
     """
     huge = words >= _HUGE
     line = _HUGE if huge else 8

@@ -1,7 +1,7 @@
 """The compiled functions of the package: arrays in, arrays out, no policy.
 
-Those of quantiles and of the two other forms of fixed point have modules of their own, which build on this one. All of
-them are imported on first use, so that ``import labeltrack`` stays light. All kernels release the GIL and are cached on
+Those of quantiles, strings, sorting and the two other forms of fixed point have modules of their own, which build on
+this one. All of them are imported on first use, so that ``import labeltrack`` stays light. All kernels release the GIL and are cached on
 disk. They are plain Python too: with ``NUMBA_DISABLE_JIT=1`` the same source runs under the interpreter.
 
 The state of one label is one cache line of eight 64-bit words, ``ROW`` apart in a flat float64 array:
@@ -866,7 +866,7 @@ def drain_fixed(
     """Move the sums of a fixed-point table to the rows, exactly, and empty it.
 
     Args:
-        table: ``(size * FIXED_ROW,)`` int64.
+        table: ``(size * FIXED_ROW,)`` int64, or the rows before the one to stop at.
         scale: The power of two that its integers were made with.
         start: First row of the table.
         fresh: Whether the rows hold nothing yet and are the memory of the table itself, seen as float64.
@@ -972,7 +972,7 @@ def merge_rows(
         rows: ``(K * ROW,)`` float64 state that is added to.
         counts: The same memory as int64.
         nonfinite: ``(K, 3)`` int64; it may have no rows if `other_nonfinite` has none.
-        other_rows: ``(M * ROW,)`` float64 state that is read.
+        other_rows: ``(>= M * ROW,)`` float64 state that is read.
         other_counts: The same memory as int64.
         other_nonfinite: ``(M, 3)`` int64, or without rows.
         slots: ``(M,)`` int64, each within ``[0, K)``.

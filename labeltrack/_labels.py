@@ -138,7 +138,9 @@ class Keyspace:
     def encode(self, labels: Sequence[Any]) -> Integers:
         """Return the keys of those labels that this kind can hold; the others are left out."""
         if self._alphabets is not None:
-            words = [label for label in labels if isinstance(label, str if self.kind == STRING else bytes)]
+            kind, end = (str, "\0") if self.kind == STRING else (bytes, b"\0")
+            # numpy would leave zeros at the end away.
+            words = [label for label in labels if isinstance(label, kind) and label[-1:] != end]
             keys, known = self._alphabets.encode(np.array(words, dtype=np.str_ if self.kind == STRING else np.bytes_))
             return keys[known]
         if self.vocabulary is not None:

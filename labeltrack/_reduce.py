@@ -68,7 +68,7 @@ class KeyTable:
             self._widen(keys)
             if self._hash is not None:
                 # Room for all labels at once: growing takes a merge each time.
-                room = min(estimated_labels(keys), _LARGEST_SPAN)
+                room = min(estimated_labels(keys), total, _LARGEST_SPAN)
                 self._hash, self._accumulator = Hash(self._hash.keys[:0], room), Accumulator(room)
         self._accumulator.suggest(samples, total)
 

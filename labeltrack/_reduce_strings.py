@@ -18,7 +18,7 @@ Array = npt.NDArray[Any]
 Chunk = tuple[Array, Array]
 
 _PIECE = 1 << 16  # rows; a multiple of the blocks that are numbered at a time
-_MOST = 1 << 16  # numbers for which each thread may have a table
+_MOST = 3 << 14  # numbers for which each thread may have a table, dense whatever is laid out around it
 _SOME = 1 << 12  # samples by which tables are laid out
 
 
@@ -48,7 +48,8 @@ def reduce_strings(
             keys = np.empty(stop - start, dtype=np.int32)
             return (keys, samples[start:stop]) if numbering.number(start, stop, keys, origin=start) else None
 
-        layout = np.array([0, alphabets.size - 1]), samples[:: max(1, rows // _SOME)]
+        some = np.ascontiguousarray(samples[:: max(1, rows // _SOME)])
+        layout = np.array([0, alphabets.size - 1]), some
         space = Keyspace(kind, alphabets=alphabets)
         found = reduce_stream(iter(range(0, rows, _PIECE)), load, rows, space, threads=threads, layout=layout)
         if numbering.settle():

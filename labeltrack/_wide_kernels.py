@@ -620,10 +620,10 @@ def drain_wide(
     values: Any,
     n: Any,
 ) -> tuple[int, int]:
-    """Move the sums of the table to the rows, exactly, and empty it.
+    """Move the sums of the table to the rows, exactly, and empty it unless it is `fresh`.
 
     Args:
-        table: ``(T * size * WIDE_ROW,)`` int64: the tables that were used.
+        table: ``(T * size * WIDE_ROW,)`` int64: the tables that were used; or the rows before the one to stop at.
         scale: The power of two that the integers of the first table were made with.
         signed: Whether `WIDE_BIAS` was added to them.
         finer: Whether the tables are of four units.

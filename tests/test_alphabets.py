@@ -75,6 +75,13 @@ def test_characters_that_turn_up_anywhere_are_learnt(place, late, threads):
         check(labels, threads)
 
 
+def test_a_pass_does_not_end_twice_at_one_block(monkeypatch):
+    monkeypatch.setattr(_alphabets, "_SAMPLE", 1)
+    labels = np.array(["a"] * 200)
+    labels[60] = "b"
+    check(labels, 1)
+
+
 def test_what_turns_up_again_and_again_is_given_up():
     labels = np.array(["a"] * MANY)
     step = MANY // 20

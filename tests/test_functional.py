@@ -152,3 +152,9 @@ def test_inputs_are_left_as_they_were():
     labels.flags.writeable = values.flags.writeable = False
     lt.label_stats(labels, values)
     assert labels.tolist() == [1, 0, 1]
+
+
+def test_zeros_at_the_end_of_a_mapped_string_match_nothing_however_many_samples_there_are():
+    for times in (1, 20_000):
+        stats = lt.label_stats(["a", "b"] * times, [1.0, 2.0] * times, label_mapping={"A": "a\0", "B": "b"})
+        assert stats.labels.tolist() == ["b"]

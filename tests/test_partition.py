@@ -82,3 +82,15 @@ def test_no_label_gets_more_samples_than_a_count_holds(threads, monkeypatch):
     rng = np.random.default_rng(7)
     labels = np.where(rng.random(N) < 0.5, 5, rng.integers(0, 300, N)).astype(np.int32)
     check([(labels, rng.random(N, dtype=np.float32))], 0, 300, threads)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_range_of_a_few_labels_with_most_of_the_samples_stays_in_its_memory(dtype):
+    # A table of a few labels has four copies, which take more than there is for the rows of that range.
+    rng = np.random.default_rng(8)
+    size = 4 * 32 + 1
+    n = 40_000 if COMPILED else 20_000
+    labels = np.where(rng.random(n) < 0.8, size - 1, rng.integers(0, size, n)).astype(np.int32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_partition, "_ROUND", n)
+        check([(labels, rng.random(n).astype(dtype))], 0, size, 2)

@@ -240,3 +240,11 @@ def test_the_number_of_labels_is_estimated_by_repeats():
         found = estimated_labels(rng.integers(0, labels, 1 << 14))
         assert 0.8 * labels <= found <= 1.25 * labels
     assert estimated_labels(np.arange(1000)) == 64_000  # no repeats: as many as it says at most
+
+
+def test_room_for_hashed_labels_is_no_more_than_there_are_samples():
+    keys = np.random.default_rng(13).integers(-(2**62), 2**62, 5000)
+    table = KeyTable(keys.size)
+    table.begin(keys, np.ones(keys.size), keys.size)
+    assert table._accumulator.size == keys.size
+    assert table.alike()._hash.keys.shape == table._hash.keys.shape

@@ -11,7 +11,7 @@ from labeltrack._threads import default_threads, in_slices
 def test_threads_are_worth_it_only_for_many_samples(monkeypatch):
     monkeypatch.setattr(_threads.os, "sched_getaffinity", lambda _pid: set(range(8)), raising=False)
     assert default_threads(1000) == 1
-    assert default_threads(9 << 17) == 3
+    assert default_threads(3 << 19) == 3
     assert default_threads(10**9) == 8
     monkeypatch.delattr(_threads.os, "sched_getaffinity")
     monkeypatch.setattr(_threads.os, "cpu_count", lambda: None)
