@@ -1,8 +1,9 @@
 """The compiled functions of the package: arrays in, arrays out, no policy.
 
 Those of quantiles, strings, sorting and the two other forms of fixed point have modules of their own, which build on
-this one. All of them are imported on first use, so that ``import labeltrack`` stays light. All kernels release the GIL and are cached on
-disk. They are plain Python too: with ``NUMBA_DISABLE_JIT=1`` the same source runs under the interpreter.
+this one. All of them are imported on first use, so that ``import labeltrack`` stays light. All kernels release the GIL
+and are cached on disk. They are plain Python too: with ``NUMBA_DISABLE_JIT=1`` the same source runs under the
+interpreter.
 
 The state of one label is one cache line of eight 64-bit words, ``ROW`` apart in a flat float64 array:
 
