@@ -86,7 +86,7 @@ def number_rows(
                     char = np.uint64(chars[here + np.uint64(positions[p + np.uint64(q)])])
                     key += steps[at + np.uint64(q << 8) + (char & low)]
             worst |= key
-            keys[i - before] = key
+            keys[i - before] = max(key, np.int64(0))  # that of an unknown character need not fit
         if worst < 0:
             return np.int64(first)
         first = last
