@@ -253,6 +253,7 @@ class Accumulator:
         spills: list[tuple[Integers, Floats]] = [(self.keys, self.values)]
 
         def drain(row: int, stop: int) -> None:
+            """Move the rows of a slice, with room for spills of its own."""
             keys, values = np.empty(_SPILLS, dtype=np.int64), np.empty(_SPILLS, dtype=np.float64)
             while row < stop:
                 row, n = fixed.drain(row, stop, rows, (keys, values, 0), fresh=fresh)

@@ -1,6 +1,6 @@
 """Fixed-width strings as numbers: the characters of the positions that vary are digits in a mixed radix.
 
-Names of classes share most of their characters: ``"class 000042"`` is the number 42 where five thousand such labels
+Names of classes share most of their characters: ``"class 000042"`` is the number 42 where a thousand such labels
 occur. A number takes a few look-ups, where a hash table has to compare whole rows; numbers of neighbours are
 neighbours, so that a dense table holds them; and they are ordered as the strings are.
 """
@@ -59,6 +59,7 @@ def number_strings(
         number = numbering.number
 
         def part(start: int, stop: int, keys: Array = keys, number: Callable[..., bool] = number) -> None:
+            """Number the rows of a thread, until it or another one is stuck."""
             for position in range(start, stop, _STEP):
                 if not number(position, min(position + _STEP, stop), keys):
                     break
