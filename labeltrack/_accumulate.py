@@ -311,9 +311,9 @@ class Accumulator:
             if road.scale:
                 return
 
-    def alike(self) -> Accumulator:
+    def alike(self, memory: Integers | None = None) -> Accumulator:
         """Return another accumulator of as many slots, with the unit that was suggested; see `absorb`."""
-        other = Accumulator(self.size)
+        other = Accumulator(self.size, memory)
         for mine, theirs in zip(self._roads, other._roads, strict=True):
             theirs.adopt(mine)
         return other
@@ -504,10 +504,22 @@ class Accumulator:
         return np.flatnonzero(some)
 
     def totals(self) -> Totals:
-        """Round every statistic of every slot once.
+        """Round every statistic of every slot once."""
+        count, out = np.empty(self.size, dtype=np.int64), np.empty((5, self.size), dtype=np.float64)
+        self.write_totals(0, count, out)
+        return Totals(count, *out)
+
+    def write_totals(self, place: int, count: Integers, out: Floats, *, packed: bool = False) -> None:
+        """Round every statistic of every slot once, into arrays that may be those of more slots.
 
         A compiled pass does it with error bounds; the few slots whose rounding it cannot certify (a tie,
         extreme cancellation, samples beyond 1e132 or below 1e-144) are done in rational arithmetic.
+
+        Args:
+            place: Where the statistics of the first slot go.
+            count: ``(P,)``, written to.
+            out: ``(5, P)``: sum, mean, standard deviation, minimum and maximum, written to.
+            packed: Whether slots without finite samples are left out.
         """
         self.settle()
         module = kernels()
@@ -516,16 +528,24 @@ class Accumulator:
             kinds = self.keys % KINDS
             residue[self.keys // KINDS] = 1
             residue[(self.keys // KINDS)[kinds > module.KIND_SQUARES]] = 2
-        count = np.empty(self.size, dtype=np.int64)
-        out = np.empty((5, self.size), dtype=np.float64)
         doubt = np.empty(self.size, dtype=np.bool_)
         rows, counts = self.rows, self.counts
-        in_slices(self.size, lambda a, b: module.finalise(a, b, rows, counts, residue, count, out, doubt))
-        if doubt.any():
-            module.finalise_carefully(np.flatnonzero(doubt), rows, counts, residue, out, doubt)
-            for slot in np.flatnonzero(doubt).tolist():
-                out[:3, slot] = self._rational(slot)
-        return Totals(count, *out)
+        head = rows, counts, residue
+
+        def finalise(start: int, stop: int) -> None:
+            module.finalise(start, stop, *head, place + start, packed, count, out, doubt)
+
+        if packed:
+            finalise(0, self.size)
+        else:
+            in_slices(self.size, finalise)
+        doubtful = np.flatnonzero(doubt)
+        if doubtful.size:
+            places = place + (np.searchsorted(np.flatnonzero(counts[::ROW]), doubtful) if packed else doubtful)
+            module.finalise_carefully(doubtful, *head, places, out, doubt)
+            for slot, at in zip(doubtful.tolist(), places.tolist(), strict=True):
+                if doubt[slot]:
+                    out[:3, at] = self._rational(slot)
 
     def exact(self, slot: int) -> tuple[int, Fraction, Fraction]:
         """Return count, sum and sum of squares of a slot as exact numbers."""

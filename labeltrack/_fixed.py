@@ -282,8 +282,10 @@ class Tight(FixedPoint):
             # Twice as long as needed: it may become the rows.
             self._words = aligned_words(self.copies * self.size * ROW) if memory is None else memory
             self.table = self._words[: self.copies * self.size * module.TIGHT_ROW]
-            # Where labels are many, strays would touch a line each of memory that nobody has used.
-            self.second = aligned_words(self.size * ROW if self.size <= _SECOND else 0)
+            # Where labels are many, strays would touch a line each of memory that nobody has used. Memory is given
+            # where they are a part of many.
+            second = self.size if self.size <= _SECOND and memory is None else 0
+            self.second = aligned_words(second * ROW)
         if not self._scratch:
             places, queue = (np.zeros(n, dtype=np.uint64) for n in (module.TIGHT_SCRATCH, module.TIGHT_QUEUE))
             self._scratch = (np.zeros(module.TIGHT_BLOCK, dtype=np.int64), places, queue)

@@ -54,3 +54,50 @@ def sort_buckets(
         places[bucket] += 1
         slots[place] = slot
         sorted_samples[place] = samples[i]
+
+
+@_jit
+def mark_slots(slots: Any, start: int, stop: int, marks: Any) -> None:
+    """Mark the slots that occur, a bit each.
+
+    Args:
+        slots: ``(N,)`` int32.
+        start: First slot to read.
+        stop: One past the last.
+        marks: ``(W,)`` uint64, set in.
+    """
+    for i in range(np.uint64(start), np.uint64(stop)):
+        slot = np.uint64(slots[i])
+        marks[slot >> np.uint64(6)] |= np.uint64(1) << (slot & np.uint64(63))
+
+
+@_jit
+def count_marks(marks: Any, start: int, stop: int) -> Any:
+    """Return how many bits are set in ``marks[start:stop]``."""
+    n = np.uint64(0)
+    for i in range(np.uint64(start), np.uint64(stop)):
+        word = marks[i]
+        for j in range(np.uint64(64)):
+            n += (word >> j) & np.uint64(1)
+    return np.int64(n)
+
+
+@_jit
+def marked_slots(marks: Any, start: int, stop: int, low: int, out: Any) -> None:
+    """Write the labels of the bits that are set in ``marks[start:stop]``.
+
+    Without a branch: each label is written, and overwritten by the next one if its bit is not set.
+
+    Args:
+        marks: ``(W,)`` uint64.
+        start: First word to read.
+        stop: One past the last.
+        low: The label of bit 0 of the first word of all.
+        out: ``(M + 1,)`` int64 at least, M bits being set.
+    """
+    n = np.uint64(0)
+    for i in range(np.uint64(start), np.uint64(stop)):
+        word, first = marks[i], low + (np.int64(i) << 6)
+        for j in range(np.uint64(64)):
+            out[n] = first + np.int64(j)
+            n += (word >> j) & np.uint64(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from threading import Thread
+from threading import Thread, local
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ Share = list[tuple[int, int, int]]
 # 1.63; where the other processor has to be woken first, 3.0 and 2.4.
 _SAMPLES_A_THREAD = 1 << 19
 _SLOTS_A_THREAD = 1 << 13  # finalising takes 22 ns a slot, draining 27
+_working = local()  # .too: set in threads that are at work together, which shall not make more of them
 
 
 def available() -> int:
@@ -48,10 +49,14 @@ def all_at_once(work: Callable[..., _Result], *arguments: Sequence[Any]) -> list
     errors: list[BaseException | None] = [None] * len(calls)
 
     def run(number: int) -> None:
+        before = getattr(_working, "too", False)
+        _working.too = before or len(calls) > 1
         try:
             results[number] = work(*calls[number])
         except BaseException as error:  # noqa: BLE001 (it is raised below, once the others have ended)
             errors[number] = error
+        finally:
+            _working.too = before
 
     threads = [Thread(target=run, args=(number,), name="labeltrack") for number in range(1, len(calls))]
     for thread in threads:
@@ -69,11 +74,13 @@ def all_at_once(work: Callable[..., _Result], *arguments: Sequence[Any]) -> list
 def in_slices(size: int, work: Callable[[int, int], None]) -> None:
     """Call ``work(start, stop)`` for slices that make up ``range(size)``, in threads if there are many slots.
 
+    Within `all_at_once`, which has threads of its own, it is one slice.
+
     Args:
         size: Number of slots.
         work: Releases the GIL.
     """
-    threads = max(1, min(available(), size // _SLOTS_A_THREAD))
+    threads = 1 if getattr(_working, "too", False) else max(1, min(available(), size // _SLOTS_A_THREAD))
     edges = [size * t // threads for t in range(threads + 1)]
     all_at_once(work, edges[:-1], edges[1:])
 

@@ -9,6 +9,7 @@ import pytest
 from conftest import COMPILED
 
 from labeltrack import _partition, _tight_kernels
+from labeltrack._deferred import Deferred
 from labeltrack._partition import reduce_by_range
 
 N = 20_000 if COMPILED else 3_000
@@ -17,7 +18,7 @@ N = 20_000 if COMPILED else 3_000
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
     """Have several buckets and rounds already with few samples."""
-    monkeypatch.setattr(_partition, "_BUCKET", 5)
+    monkeypatch.setattr(_partition, "_BUCKET", 6)
     monkeypatch.setattr(_partition, "_ROUND", 1 << 10)
 
 
@@ -54,6 +55,27 @@ def test_statistics_by_range_are_exact(threads, order, dtype):
     check([(labels.astype(np.int32) - 100, samples)], -100, size, threads)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("order", ["random", "sorted", "one"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_statistics_of_few_samples_a_label_are_exact(threads, order, dtype, monkeypatch):
+    monkeypatch.setattr(_partition, "_ROUND", N)
+    rng = np.random.default_rng(9)
+    labels = rng.integers(0, N, N)
+    if order == "sorted":
+        labels.sort()
+    elif order == "one":
+        labels[:] = N - 1
+    samples = rng.exponential(size=N).astype(dtype)
+    samples[::77] *= dtype(1e-9)
+    half = N // 3
+    chunks = [(labels.astype(np.int32) - 100, samples)]
+    check(chunks, -100, N, threads)
+    assert isinstance(reduce_by_range(chunks, -100, N, threads)[1], Deferred) == (threads > 1 or order == "random")
+    labels = labels - 2**40
+    check([(labels[:half], samples[:half]), (labels[half:], samples[half:])], -(2**40), N, threads)
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_chunks_may_differ_in_size_and_dtypes(threads):
     rng = np.random.default_rng(5)
@@ -88,7 +110,7 @@ def test_no_label_gets_more_samples_than_a_count_holds(threads, monkeypatch):
 def test_a_range_of_a_few_labels_with_most_of_the_samples_stays_in_its_memory(dtype):
     # A table of a few labels has four copies, which take more than there is for the rows of that range.
     rng = np.random.default_rng(8)
-    size = 4 * 32 + 1
+    size = 4 * 64 + 1
     n = 40_000 if COMPILED else 20_000
     labels = np.where(rng.random(n) < 0.8, size - 1, rng.integers(0, size, n)).astype(np.int32)
     with pytest.MonkeyPatch.context() as patch:

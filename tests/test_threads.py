@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from labeltrack import _threads
-from labeltrack._threads import default_threads, in_slices
+from labeltrack._threads import all_at_once, default_threads, in_slices
 
 
 def test_threads_are_worth_it_only_for_many_samples(monkeypatch):
@@ -38,3 +38,19 @@ def test_an_error_in_a_slice_comes_out(monkeypatch):
 
     with pytest.raises(MemoryError):
         in_slices(10, fail)
+
+
+def test_threads_at_work_together_make_no_more_of_them(monkeypatch):
+    monkeypatch.setattr(_threads, "_SLOTS_A_THREAD", 1)
+    monkeypatch.setattr(_threads, "available", lambda: 2)
+    slices = []
+
+    def work(number):
+        in_slices(10, lambda start, stop: slices.append((number, start, stop)))
+
+    all_at_once(work, [0, 1, 2])
+    assert sorted(slices) == [(0, 0, 10), (1, 0, 10), (2, 0, 10)]
+    slices.clear()
+    all_at_once(work, [0])  # alone, it may
+    work(1)  # and so may what comes after
+    assert sorted(slices) == [(0, 0, 5), (0, 5, 10), (1, 0, 5), (1, 5, 10)]
