@@ -44,6 +44,7 @@ class Contestant:
         default: Whether it runs with the threads that it takes when nobody says anything.
         dense_only: Whether it takes no labels but 0 … K−1.
         most_samples: More than these would take minutes.
+        framework: Whether it comes with a framework, of the extra of that name, and not with the other peers.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Contestant:
     default: bool = True
     dense_only: bool = False
     most_samples: int | None = None
+    framework: bool = False
 
     def enters(self, case: Case) -> bool:
         """Return whether it takes part in a case."""
@@ -279,6 +281,42 @@ def numbagg(labels: Array, values: Array, size: int) -> Prepared:
     return run, lambda columns: Answer(names, *columns).occurring()
 
 
+def torchmetrics(threads: int | None) -> Callable[[Array, Array, int], Prepared]:
+    """A metric with states of one entry a label, which takes dense labels and is told how many there are."""
+
+    def prepare(labels: Array, values: Array, size: int) -> Prepared:
+        torch = importlib.import_module("torch")
+        module = importlib.import_module("torch_metric")
+        found = _codes(labels)
+        plain = torch.from_numpy(labels) if found is None else None
+        samples = torch.from_numpy(values)
+        size = size if found is None else found.shape[0]
+
+        def run() -> list[Any]:
+            codes = torch.from_numpy(np.unique(labels, return_inverse=True)[1]) if plain is None else plain
+            metric = module.LabelMetric(size)
+            metric.update(codes, samples)
+            return list(metric.compute())
+
+        def run_limited() -> list[Any]:
+            before = torch.get_num_threads()
+            torch.set_num_threads(threads)
+            try:
+                return run()
+            finally:
+                torch.set_num_threads(before)
+
+        names = np.arange(size) if found is None else found
+
+        def answer(columns: list[Any]) -> Answer:
+            # One entry is squeezed to none.
+            return Answer(names, *(np.atleast_1d(column.numpy()) for column in columns)).occurring()
+
+        return run if threads is None else run_limited, answer
+
+    return prepare
+
+
 def pure_python(labels: Array, values: Array, _size: int) -> Prepared:
     """A list of floats for each label and the `statistics` module, as FastEstimator's LabelTracker does it."""
 
@@ -332,6 +370,16 @@ CONTESTANTS = (
         "numpy_groupies, 1 thread", "peer", "numpy_groupies", numpy_groupies(1), _FLOAT32_SUMS, threads=1, default=False
     ),
     Contestant("numbagg", "peer", "numbagg", numbagg, rtol=_FLOAT32_SUMS, threads=1),
+    Contestant("torchmetrics", "peer", "torchmetrics", torchmetrics(None), framework=True),
+    Contestant(
+        "torchmetrics, 1 thread",
+        "peer",
+        "torchmetrics",
+        torchmetrics(1),
+        threads=1,
+        default=False,
+        framework=True,
+    ),
     Contestant("Python lists", "peer", "statistics", pure_python, threads=1, most_samples=100_000),
     Contestant("read limit", "limit", "numpy", read_limit, threads=1),
 )

@@ -111,7 +111,7 @@ def figure(results: dict[str, Any], path: Path) -> bool:
     styles: dict[str, dict[str, Any]] = {"labeltrack": {"linewidth": 3.0, "color": "#d62728", "zorder": 5}}
     styles[ONE_THREAD] = {"linewidth": 2.0, "color": "#d62728", "linestyle": "--", "zorder": 4}
     styles["read limit"] = {"linewidth": 1.0, "color": "#777777", "linestyle": ":"}
-    colors = iter(("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#17becf", "#bcbd22"))
+    colors = iter(("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#17becf", "#bcbd22", "#e377c2"))
     for name in (*(n for n in names if n != KERNEL), ONE_THREAD):
         points = [
             (case["labels"], row["million_samples_per_s"])

@@ -33,6 +33,8 @@ DISTRIBUTIONS = (
     "pyarrow",
     "numpy_groupies",
     "numbagg",
+    "torch",
+    "torchmetrics",
 )
 
 

@@ -27,12 +27,14 @@ SAMPLES = int(os.environ.get("LABELTRACK_BENCH_SAMPLES", "100000"))
 CASES = [case for cases in axes(SAMPLES, SAMPLES // 50, SAMPLES).values() for case in cases]
 BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
 REQUIRE_PEERS = os.environ.get("LABELTRACK_REQUIRE_PEERS") == "1"
+REQUIRE_FRAMEWORKS = os.environ.get("LABELTRACK_REQUIRE_FRAMEWORKS") == "1"
 
 
 def require(contestant: Contestant) -> None:
     """Skip if the library is missing, unless the environment says that it must not be."""
-    if contestant.missing() and not REQUIRE_PEERS:
-        pytest.importorskip(contestant.module, reason=f"{contestant.module} is not installed (extra: bench)")
+    if contestant.missing() and not (REQUIRE_FRAMEWORKS if contestant.framework else REQUIRE_PEERS):
+        extra = "frameworks" if contestant.framework else "bench"
+        pytest.importorskip(contestant.module, reason=f"{contestant.module} is not installed (extra: {extra})")
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ BATCH = 256
 LABELS = 10
 PLAIN = "numpy, int64, float32"
 LISTS = "lists"
+TORCH = "torch, int64, float32"
 
 Batch = tuple[Any, Any]
 Store = dict[Any, list[Any]]
@@ -101,7 +102,7 @@ KINDS = (
     Kind("numpy, int64, float64", value_dtype="float64"),
     Kind(LISTS, labels=_to_list, values=_to_list),
     Kind("list of str, numpy", labels=_to_words),
-    Kind("torch, int64, float32", labels=_torch, values=_torch, module="torch"),
+    Kind(TORCH, labels=_torch, values=_torch, module="torch"),
     Kind("torch, requires_grad", labels=_torch, values=_with_gradient, module="torch"),
     *(Kind(f"numpy, int64, float32, batches of {size}", size=size) for size in (32, 4096)),
     *(
@@ -160,6 +161,22 @@ def appended(batches: Sequence[Batch]) -> tuple[Callable[[], Store], Callable[[S
     return record, end
 
 
+def accumulated(batches: Sequence[Batch]) -> tuple[Callable[[], Any], Callable[[Any], Answer]]:
+    """Return the way of torchmetrics: states of one entry a label, which each batch is added to."""
+    module = importlib.import_module("torch_metric")
+
+    def record() -> Any:
+        metric = module.LabelMetric(LABELS)
+        for labels, values in batches:
+            metric.update(labels, values)
+        return metric
+
+    def end(metric: Any) -> Answer:
+        return Answer(np.arange(LABELS), *(column.numpy() for column in metric.compute()))
+
+    return record, end
+
+
 def check_kind(kind: Kind, number: int = 8) -> None:
     """Assert that a tracker fed with batches of this kind equals the standard library bit for bit.
 
@@ -195,6 +212,10 @@ def run_update(number: int, rounds: int, kinds: Sequence[Kind] = KINDS) -> dict[
             runs[f"update(), {kind.name}, first epoch"] = tracked(batches, growing=True)[0]
             refill, ends["end_epoch()"] = tracked(batches)
             before["end_epoch()"] = refill
+        if kind.name == TORCH and importlib.util.find_spec("torchmetrics") is not None:
+            accumulate, compute = accumulated(batches)
+            check("torchmetrics", compute(accumulate()), exact_reference(*kind.samples(number)), rtol=1e-6)
+            runs[f"torchmetrics, {kind.name}"] = accumulate
         if kind.name in (PLAIN, LISTS):
             append, evaluate = appended(batches)
             runs[f"appending in Python, {kind.name}"] = append
@@ -205,7 +226,7 @@ def run_update(number: int, rounds: int, kinds: Sequence[Kind] = KINDS) -> dict[
     end_times = measure(ends, max(3, rounds // 10), before)
     return {
         "schema": 1,
-        "facts": facts(("labeltrack", "numpy", "numba", "torch")),
+        "facts": facts(("labeltrack", "numpy", "numba", "torch", "torchmetrics")),
         "batch": BATCH,
         "batches": number,
         "labels": LABELS,
@@ -215,6 +236,9 @@ def run_update(number: int, rounds: int, kinds: Sequence[Kind] = KINDS) -> dict[
         "end": {name: summary(seconds) for name, seconds in end_times.items()},
         "ratios": {
             "appending_to_update": compare(times, f"update(), {PLAIN}", [n for n in times if n.startswith("append")]),
+            "torchmetrics_to_update": compare(
+                times, f"update(), {TORCH}", [n for n in times if n.startswith("torchmetrics")]
+            ),
             "statistics_to_end_epoch": compare(end_times, "end_epoch()", [n for n in ends if n.startswith("stat")]),
         },
         "disturbed": disturbed(times) + disturbed(end_times),

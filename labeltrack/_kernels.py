@@ -73,9 +73,10 @@ _U16 = np.uint64(16)
 
 _jit = njit(nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)
 # Parts of kernels are not cached on their own, which would take another 20 ms each to write: they are in their callers.
-_part = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True)
+# Nor is there a way in from Python, which would take half a second to compile for all of them: calling one crashes.
+_part = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, no_cpython_wrapper=True)
 # For parts of a loop's body that LLVM, left to itself, would call.
-_inline = njit(nogil=True, error_model="numpy", forceinline=True, no_cfunc_wrapper=True)
+_inline = njit(nogil=True, error_model="numpy", forceinline=True, no_cfunc_wrapper=True, no_cpython_wrapper=True)
 
 
 def _wrapping(kernel: Any) -> Any:
@@ -111,6 +112,36 @@ else:
             return builder.fma(*args)
 
         return types.float64(types.float64, types.float64, types.float64), codegen
+
+
+if config.DISABLE_JIT:
+    _lesser, _greater = min, max
+
+else:
+
+    def _chosen(sign: str) -> Any:
+        """Return what builds the choice of one of two numbers.
+
+        numba compiles `min` and `max` anew for each pair of types and each place: 20 to 40 ms, a third of a second in
+        all for a reduction.
+        """
+
+        def build(typing_context: Any, a: Any, b: Any) -> Any:  # pragma: no cover (built by the compiler)
+            kind = typing_context.unify_types(a, b)
+
+            def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                x, y = (context.cast(builder, arg, of, kind) for arg, of in zip(args, signature.args, strict=True))
+                if isinstance(kind, types.Float):
+                    other = builder.fcmp_ordered(sign, y, x)
+                else:
+                    other = (builder.icmp_signed if kind.signed else builder.icmp_unsigned)(sign, y, x)
+                return builder.select(other, y, x)
+
+            return kind(a, b), codegen
+
+        return intrinsic(build)
+
+    _lesser, _greater = _chosen("<"), _chosen(">")
 
 
 @_inline
@@ -1237,11 +1268,11 @@ def finalise(
             is not set.
         doubt: ``(K,)`` bool: set where the rounding could not be certified.
     """
-    after = place
-    for k in range(start, stop):
-        r, at = k * ROW, after
+    after = np.uint64(place)
+    for k in range(np.uint64(start), np.uint64(stop)):
+        r, at = k << _U3, after
         n = counts[r]
-        after += not packed or n > 0
+        after += np.uint64(not packed or n > 0)
         doubt[k] = False
         if n == 0:
             if packed:
@@ -1252,18 +1283,18 @@ def finalise(
             continue
         number[at] = n
         # `+ 0.0` turns -0.0 into 0.0: which of the two zeros came first must not show.
-        out[3, at] = rows[r + 6] + 0.0
-        out[4, at] = rows[r + 7] + 0.0
+        out[3, at] = rows[r + _U6] + 0.0
+        out[4, at] = rows[r + _U7] + 0.0
         # The quick way does for nearly all rows: 20 ns instead of 100.
         if residue[k] == 0:
-            s0, s1 = two_sum(rows[r + 1], rows[r + 2])
+            s0, s1 = two_sum(rows[r + _U1], rows[r + _U2])
             if n == 1:  # where labels have few samples, these are many
                 out[0, at] = out[1, at] = s0
                 out[2, at] = 0.0
                 continue
             m0, sure = _mean(s0, s1, n)
             if sure and abs(s0) > _FLOOR:
-                y0, sure = _deviation(s0, s1, rows[r + 3], rows[r + 4], rows[r + 5], np.float64(n))
+                y0, sure = _deviation(s0, s1, rows[r + _U3], rows[r + _U4], rows[r + _U5], np.float64(n))
                 if sure:
                     out[0, at] = s0
                     out[1, at] = m0

@@ -39,7 +39,9 @@ from labeltrack._kernels import (
     _add_squares,
     _add_sum,
     _apart,
+    _greater,
     _jit,
+    _lesser,
     _one_label,
     _part,
     _prefetch,
@@ -85,11 +87,16 @@ TIGHT_BIAS = 1 << 31
 _HALF = (1 << 32) - 1
 _AHEAD = 32  # samples between prefetching a row and adding to it; 16 takes a tenth longer for 300 000 labels
 _FAR = 8192  # rows from which they are prefetched; 256 KB
-_STREAM = 512  # samples between prefetching labels and samples and reading them
+_STREAM = np.uint64(512)  # samples between prefetching labels and samples and reading them
 _BUSY = 256  # rows from which that is done: as the rows leave no room in the first level, 750 instead of 650 at 1000
-_U0, _U1, _U2, _U3, _U4 = (np.uint64(number) for number in range(5))
+# Ready made, see `labeltrack._kernels`.
+_U0, _U1, _U2, _U3, _U4, _, _U6, _U7 = (np.uint64(number) for number in range(8))
 _MARK = np.uint64(1 << 63)  # a sample that was added to the first of several tables whatever its turn
-_U32 = np.uint64(32)
+_U32, _U44, _U62 = np.uint64(32), np.uint64(44), np.uint64(62)
+_LOW_HALF, _LOW44 = np.uint64(_HALF), np.uint64((1 << 44) - 1)
+_COUNT, _COUNTS = np.uint64(TIGHT_COUNT), np.uint64(TIGHT_COUNTS)
+_SHIFT, _WRAPPED = np.uint64(TIGHT_SHIFT), np.uint64(64 - TIGHT_SHIFT)
+_ROWS_AHEAD = np.uint64(_AHEAD)
 
 
 if config.DISABLE_JIT:
@@ -288,7 +295,7 @@ def _add_far(labels: Any, first: Any, words: Any, m: Any, low: Any, table: Any) 
     base = -low * TIGHT_ROW
     last = labels.shape[0] - 1
     for i in range(m):
-        ahead = min(np.int64(first + i) + _AHEAD, last)
+        ahead = _lesser(np.int64(first + i) + _AHEAD, last)
         _prefetch(table, np.uint64((np.int64(labels[np.uint64(ahead)]) - low) * TIGHT_ROW))
         _tight_add(table, base, np.uint64(np.int64(labels[first + i])) << _U2, words, i)
 
@@ -298,7 +305,7 @@ def _add_places(table: Any, places: Any, words: Any, k: Any) -> None:
     """Add samples to the rows at `places`, which are fetched beforehand."""
     _apart()
     for i in range(k):
-        _prefetch(table, places[i + np.uint64(_AHEAD)])
+        _prefetch(table, places[i + _ROWS_AHEAD])
         _tight_add(table, 0, places[i], words, i)
 
 
@@ -329,15 +336,15 @@ def _add_runs(labels: Any, first: Any, words: Any, m: Any, low: Any, table: Any)
         total, squares, high, most, least = _U0, _U0, _U0, _U0, _U0
         for j in range(i, i + n):
             word = np.uint64(words[j])
-            y = word & np.uint64(_HALF)
+            y = word & _LOW_HALF
             total += y
             squares += y * y
-            high += (y * y) >> np.uint64(TIGHT_SHIFT)
-            most = max(most, y)
-            least = max(least, word >> _U32)
+            high += (y * y) >> _SHIFT
+            most = _greater(most, y)
+            least = _greater(least, word >> _U32)
         table[r] += np.int64(total)
         table[r + _U1] += np.int64(squares)
-        table[r + _U2] += np.int64((high << np.uint64(TIGHT_COUNT)) + n)
+        table[r + _U2] += np.int64((high << _COUNT) + n)
         _join_extremes(table, r + _U3, np.int64(most | (least << _U32)))
         i += n
 
@@ -400,18 +407,18 @@ def reduce_tight(
     excess: Any = 0
     poor: Any = False
     while position < stop and n <= room and not poor:
-        end = min(position + TIGHT_BLOCK, stop)
+        end = _lesser(position + TIGHT_BLOCK, stop)
         first = np.uint64(position)
         m = np.uint64(end - position)
         if size > _BUSY:
-            _fetch(labels, first + np.uint64(_STREAM))
-            _fetch(samples, first + np.uint64(_STREAM))
+            _fetch(labels, first + _STREAM)
+            _fetch(samples, first + _STREAM)
         to_tight(samples, position, end, scale, signed, words)
         looked = m if skip else _inside(labels, first, m, low, limit)
         run = not skip and _runs(labels, first, m)
         before = waiting
         waiting = _find_odd(words, False, first, looked, _MARK if run else _U0, queue, waiting)
-        excess = max(0, excess + WIDE_ODD * np.int64(waiting - before) - np.int64(m))
+        excess = _greater(0, excess + WIDE_ODD * np.int64(waiting - before) - np.int64(m))
         poor = excess > WIDE_PATIENCE
         if skip:
             _add_places(table, places, words, _select_places(labels, first, words, m, low, limit, places))
@@ -516,13 +523,13 @@ def drain_tight(
         r = (row if fresh else row % size) << _U3
         total, squares, packed = table[t], np.uint64(table[t + _U1]), np.uint64(table[t + _U2])
         extremes = np.uint64(table[t + _U3])
-        count = np.int64(packed & np.uint64(TIGHT_COUNTS))
+        count = np.int64(packed & _COUNTS)
         if fresh:
             counts[r] = count
-            for j in range(_U1, np.uint64(6)):
+            for j in range(_U1, _U6):
                 rows[r + j] = 0.0
-            rows[r + np.uint64(6)] = np.inf
-            rows[r + np.uint64(7)] = -np.inf
+            rows[r + _U6] = np.inf
+            rows[r + _U7] = -np.inf
             if count == 0:
                 continue
         else:
@@ -532,27 +539,25 @@ def drain_tight(
             for j in range(_U4):
                 table[t + j] = 0
         # The sum of squares is high * 2**64 + squares: the sum of shifted squares says how often that wrapped around.
-        shifted = packed >> np.uint64(TIGHT_COUNT)
-        high = np.int64(shifted >> np.uint64(64 - TIGHT_SHIFT)) + np.int64(
-            squares < (shifted << np.uint64(TIGHT_SHIFT))
-        )
+        shifted = packed >> _COUNT
+        high = np.int64(shifted >> _WRAPPED) + np.int64(squares < (shifted << _SHIFT))
         if signed:
             # The squares of z = y - 2**31 are those of y, less 2**32 * y, plus 2**62.
             less = np.uint64(total) << _U32
             high -= (total >> 32) + np.int64(squares < less)
             squares -= less
-            more = np.uint64(count) << np.uint64(62)
+            more = np.uint64(count) << _U62
             squares += more
             high += (count >> 2) + np.int64(squares < more)
             total -= count * bias
-        least = np.int64(~(extremes >> _U32) & np.uint64(_HALF)) - bias
-        most = np.int64(extremes & np.uint64(_HALF)) - bias
-        rows[r + np.uint64(6)] = min(rows[r + np.uint64(6)], np.float64(least) * unit)
-        rows[r + np.uint64(7)] = max(rows[r + np.uint64(7)], np.float64(most) * unit)
+        least = np.int64(~(extremes >> _U32) & _LOW_HALF) - bias
+        most = np.int64(extremes & _LOW_HALF) - bias
+        rows[r + _U6] = _lesser(rows[r + _U6], np.float64(least) * unit)
+        rows[r + _U7] = _greater(rows[r + _U7], np.float64(most) * unit)
         # Sums are below 2**53, squares below 2**85: one double, and two of 44 bits.
         whole = np.float64(total) * unit
-        upper = np.float64((high << 20) | np.int64(squares >> np.uint64(44))) * coarse
-        lower = np.float64(squares & np.uint64((1 << 44) - 1)) * square
+        upper = np.float64((high << 20) | np.int64(squares >> _U44)) * coarse
+        lower = np.float64(squares & _LOW44) * square
         if fresh:
             rows[r + _U1] = whole
             rows[r + _U3], rows[r + _U4] = two_sum(upper, lower)

@@ -36,8 +36,10 @@ from labeltrack._kernels import (
     _add_squares,
     _add_sum,
     _apart,
+    _greater,
     _inline,
     _jit,
+    _lesser,
     _lowest_bit,
     _one_label,
     _part,
@@ -76,10 +78,14 @@ _RUN = 16  # samples of one label in a row from which they are summed apart
 _AHEAD = 16
 _FAR = 4096  # rows from which they are prefetched
 _BUSY = 128
-_STREAM = 512
-_U0, _U1, _U2, _U3, _U4, _, _U6, _U7 = (np.uint64(number) for number in range(8))
+_STREAM = np.uint64(512)
+_U0, _U1, _U2, _U3, _U4, _, _U6, _U7, _U8 = (np.uint64(number) for number in range(9))
 _U64 = np.uint64(64)
 _PIECE = np.uint64((1 << 49) - 1)
+_U15, _U30, _U34, _U49, _U60, _U62, _U63 = (np.uint64(number) for number in (15, 30, 34, 49, 60, 62, 63))
+_COUNT, _COUNTS = np.uint64(WIDE_COUNT), np.uint64(WIDE_COUNTS)
+_SHIFT, _WRAPPED = np.uint64(WIDE_SHIFT), np.uint64(64 - WIDE_SHIFT)
+_ROWS_AHEAD, _RUN_LONG = np.uint64(_AHEAD), np.uint64(_RUN)
 
 
 if config.DISABLE_JIT:
@@ -281,8 +287,8 @@ def _inside(labels: Any, first: Any, m: Any, low: Any, limit: Any) -> Any:
     """Return how many labels come before one that is outside the table."""
     least = most = labels[first]
     for i in range(_U1, m):
-        least = min(least, labels[first + i])
-        most = max(most, labels[first + i])
+        least = _lesser(least, labels[first + i])
+        most = _greater(most, labels[first + i])
     if np.uint64(np.int64(least) - low) < limit and np.uint64(np.int64(most) - low) < limit:
         return m
     for i in range(m):
@@ -301,7 +307,7 @@ def _fetch(array: Any, start: Any) -> None:
 @_part
 def _alike(labels: Any, first: Any) -> Any:
     """Return whether sixteen labels in a row are the same. Three of them would be, half the time, if there are two."""
-    for i in range(_U1, np.uint64(_RUN)):  # noqa: SIM110 (all() of a generator is not compiled)
+    for i in range(_U1, _RUN_LONG):  # noqa: SIM110 (all() of a generator is not compiled)
         if labels[first + i] != labels[first]:
             return False
     return True
@@ -407,7 +413,7 @@ def _add_far(labels: Any, first: Any, words: Any, m: Any, low: Any, table: Any) 
     base = -low * WIDE_ROW
     last = labels.shape[0] - 1
     for i in range(m):
-        ahead = min(np.int64(first + i) + _AHEAD, last)
+        ahead = _lesser(np.int64(first + i) + _AHEAD, last)
         _prefetch(table, np.uint64((np.int64(labels[np.uint64(ahead)]) - low) * WIDE_ROW))
         _wide_add(table, base, np.uint64(np.int64(labels[first + i])) << _U3, words, i)
 
@@ -420,7 +426,7 @@ def _add_runs(labels: Any, first: Any, words: Any, m: Any, low: Any, table: Any,
     while i < m:
         n = _one_label(labels, first + i, first + m)
         r = np.uint64((np.int64(labels[first + i]) - low) * WIDE_ROW)
-        if n < np.uint64(_RUN):
+        if n < _RUN_LONG:
             for j in range(i, i + n):
                 _wide_add(table, 0, r, words, j)
             i += n
@@ -445,7 +451,7 @@ def _add_places(table: Any, places: Any, words: Any, k: Any) -> None:
     """Add samples to the rows at `places`, which are fetched beforehand."""
     _apart()
     for i in range(k):
-        _prefetch(table, places[i + np.uint64(_AHEAD)])
+        _prefetch(table, places[i + _ROWS_AHEAD])
         _wide_add(table, 0, places[i], words, i)
 
 
@@ -525,17 +531,17 @@ def reduce_wide(
     excess: Any = 0
     poor: Any = False
     while position < stop and n <= room and not poor:
-        end = min(position + WIDE_BLOCK, stop)
+        end = _lesser(position + WIDE_BLOCK, stop)
         first = np.uint64(position)
         m = np.uint64(end - position)
         if size > _BUSY:
-            _fetch(labels, first + np.uint64(_STREAM))
-            _fetch(samples, first + np.uint64(_STREAM))
+            _fetch(labels, first + _STREAM)
+            _fetch(samples, first + _STREAM)
         to_wide(samples, position, end, scale, signed, stride if finer else 0, words, offsets)
         looked = m if skip else _inside(labels, first, m, low, limit)
         before = waiting
         waiting = _find_odd(words, True, first, looked, _U0, queue, waiting)
-        excess = max(0, excess + WIDE_ODD * np.int64(waiting - before) - np.int64(m))
+        excess = _greater(0, excess + WIDE_ODD * np.int64(waiting - before) - np.int64(m))
         poor = excess > WIDE_PATIENCE
         if selected:
             k = _select_places(labels, first, words, offsets, looked, low, limit, places)
@@ -577,9 +583,9 @@ def reduce_wide(
 def _whole(table: Any, place: Any) -> tuple[Any, Any]:
     """Return the two words of a sum of which one has it modulo 2**64, and one that of what is above 43 bits."""
     low = np.uint64(table[place])
-    shifted = np.uint64(table[place + _U4]) >> np.uint64(WIDE_COUNT)
-    known = shifted << np.uint64(WIDE_SHIFT)
-    return low, (shifted >> np.uint64(64 - WIDE_SHIFT)) + np.uint64(low < known)
+    shifted = np.uint64(table[place + _U4]) >> _COUNT
+    known = shifted << _SHIFT
+    return low, (shifted >> _WRAPPED) + np.uint64(low < known)
 
 
 @_jit
@@ -641,12 +647,11 @@ def drain_wide(
     room = keys.shape[0] - 5
     size = rows.shape[0] // ROW
     number = table.shape[0] // WIDE_ROW
-    one = np.uint64(1)
     for row in range(start, number):
         if n > room:
             return row, n
         t = np.uint64(row) << _U3
-        count = np.int64(np.uint64(table[t + _U4]) & np.uint64(WIDE_COUNTS))
+        count = np.int64(np.uint64(table[t + _U4]) & _COUNTS)
         if count == 0:
             if fresh:
                 _empty(t, rows)
@@ -663,15 +668,15 @@ def drain_wide(
         least, most = _COMPLEMENT - table[t + _U3], table[t + _U7]
         if signed:
             # The squares of z = u - 2**62 are those of u, less 2**63 * u, plus 2**124.
-            c0, c1, c2 = b0 << np.uint64(63), (b0 >> one) | (b1 << np.uint64(63)), b1 >> one
+            c0, c1, c2 = b0 << _U63, (b0 >> _U1) | (b1 << _U63), b1 >> _U1
             borrow = np.uint64(a0 < c0)
             a0 -= c0
             a2 -= c2 + np.uint64(a1 < c1) + np.uint64(a1 - c1 < borrow)
             a1 -= c1 + borrow
-            more = np.uint64(count) << np.uint64(60)
+            more = np.uint64(count) << _U60
             a1 += more
             a2 += np.uint64(count >> 4) + np.uint64(a1 < more)
-            less = np.uint64(count) << np.uint64(62)
+            less = np.uint64(count) << _U62
             b1 -= np.uint64(count >> 2) + np.uint64(b0 < less)
             b0 -= less
             least -= WIDE_BIAS
@@ -679,18 +684,18 @@ def drain_wide(
         if fresh:
             _empty(r, rows)
         else:
-            for j in range(np.uint64(WIDE_ROW)):
+            for j in range(_U8):
                 table[t + j] = 0
         counts[r] += count
-        rows[r + _U6] = min(rows[r + _U6], np.float64(least) * unit)
-        rows[r + _U7] = max(rows[r + _U7], np.float64(most) * unit)
+        rows[r + _U6] = _lesser(rows[r + _U6], np.float64(least) * unit)
+        rows[r + _U7] = _greater(rows[r + _U7], np.float64(most) * unit)
         # Pieces of 49 bits, each a double: squares are below 2**148, sums below 2**85.
-        upper = np.int64((b0 >> np.uint64(49)) | (b1 << np.uint64(15)))
+        upper = np.int64((b0 >> _U49) | (b1 << _U15))
         n = _add_sum(r, np.float64(upper) * (562949953421312.0 * unit), rows, keys, values, n)
         n = _add_sum(r, np.float64(b0 & _PIECE) * unit, rows, keys, values, n)
-        piece = (a1 >> np.uint64(34)) | (a2 << np.uint64(30))
+        piece = (a1 >> _U34) | (a2 << _U30)
         n = _add_squares(r, np.float64(piece) * (316912650057057350374175801344.0 * square), rows, keys, values, n)
-        piece = ((a0 >> np.uint64(49)) | (a1 << np.uint64(15))) & _PIECE
+        piece = ((a0 >> _U49) | (a1 << _U15)) & _PIECE
         n = _add_squares(r, np.float64(piece) * (562949953421312.0 * square), rows, keys, values, n)
         n = _add_squares(r, np.float64(a0 & _PIECE) * square, rows, keys, values, n)
     return number, n

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
+import numba
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 collect_ignore = ["typing"]  # for the type checker; nothing in it runs
 
@@ -18,3 +24,16 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("labeltrack")
+
+
+@functools.cache
+def part(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a part of a kernel that can be called from here: compiled ones have no way in from Python."""
+    if not COMPILED:
+        return function
+
+    @numba.njit
+    def call(*arguments):
+        return function(*arguments)
+
+    return call

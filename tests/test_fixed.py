@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from conftest import COMPILED
+from conftest import COMPILED, part
 from exact import expected, hard_cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -45,7 +45,7 @@ def held(accumulator):
 def add_narrow(slots, words, size, table):
     """Add integers to a table by the loop for tables that the cache holds."""
     words, last = np.asarray(words, dtype=np.int64), np.uint64(len(words))
-    return kernels._add_near(slots, np.uint64(0), words, np.uint64(0), last, 0, np.uint64(size), table)
+    return part(kernels._add_near)(slots, np.uint64(0), words, np.uint64(0), last, 0, np.uint64(size), table)
 
 
 def add_quickly(slots, words, size, table):
@@ -55,12 +55,14 @@ def add_quickly(slots, words, size, table):
     block[: len(words)] = words
     m = np.uint64(len(words))
     with np.errstate(over="ignore"):
-        reached = kernels._add_sums(slots, np.uint64(0), block, m, 0, np.uint64(size), table)
-    least, most = kernels._common_range(table, size)
+        reached = part(kernels._add_sums)(slots, np.uint64(0), block, m, 0, np.uint64(size), table)
+    least, most = part(kernels._common_range)(table, size)
     aside = np.empty(len(words), dtype=np.int64), np.empty(len(words))
     samples = np.arange(len(words)) + 0.5
     with np.errstate(over="ignore"):
-        n = kernels._sift(slots, samples, np.uint64(0), block, np.uint64(reached), 0, table, least, most, *aside, 0)
+        n = part(kernels._sift)(
+            slots, samples, np.uint64(0), block, np.uint64(reached), 0, table, least, most, *aside, 0
+        )
     return reached, aside[0][:n], aside[1][:n]
 
 
@@ -129,7 +131,7 @@ def test_the_loop_without_branches_adds_the_same(numbers):
     table, branching = empty_table(1), empty_table(1)
     slots = (np.arange(len(numbers)) % 2 * 0).astype(np.int32)
     places = np.zeros(kernels.FIXED_SCRATCH, dtype=np.uint64)
-    kernels._add_far(table, places, np.array(numbers), np.uint64(len(numbers)))
+    part(kernels._add_far)(table, places, np.array(numbers), np.uint64(len(numbers)))
     add_narrow(slots, numbers, 1, branching)
     assert np.array_equal(table, branching)
 
@@ -213,8 +215,8 @@ def test_every_hard_case_is_exact_on_this_road_too(name, road, only):
     values = CASES[name]
     accumulator = Accumulator(3)
     slots = (np.arange(values.size) % 3).astype(np.int32)
-    for part in np.array_split(np.arange(values.size), 5):
-        assert accumulator.add(slots[part], values[part]) == part.size
+    for some in np.array_split(np.arange(values.size), 5):
+        assert accumulator.add(slots[some], values[some]) == some.size
     for slot in range(min(3, values.size)):
         assert of(accumulator, slot) == sums(values[slots == slot])
         assert read(accumulator, slot) == expected(values[slots == slot])

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from conftest import COMPILED
+from conftest import COMPILED, part
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -115,13 +115,15 @@ def test_a_row_is_the_sum_that_python_has(us):
     table, other = aligned_words(8), aligned_words(8)
     words = pairs_of(us)
     for i in range(len(us)):
-        kernels._add_near(np.zeros(1, dtype=np.int32), np.uint64(0), words[2 * i :].copy(), np.uint64(1), 0, table)
+        part(kernels._add_near)(
+            np.zeros(1, dtype=np.int32), np.uint64(0), words[2 * i :].copy(), np.uint64(1), 0, table
+        )
     assert table.tolist() == row_of(us)
     half = len(us) // 2
     runs = np.zeros(len(us), dtype=np.int32)
     lines = aligned_words(32)
-    kernels._add_runs(runs, np.uint64(0), words, np.uint64(half), 0, other, lines)
-    kernels._add_runs(runs, np.uint64(0), words[2 * half :].copy(), np.uint64(len(us) - half), 0, other, lines)
+    part(kernels._add_runs)(runs, np.uint64(0), words, np.uint64(half), 0, other, lines)
+    part(kernels._add_runs)(runs, np.uint64(0), words[2 * half :].copy(), np.uint64(len(us) - half), 0, other, lines)
     assert other.tolist() == row_of(us)
     assert not lines.any()
 
