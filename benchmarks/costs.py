@@ -1,4 +1,4 @@
-"""What else costs time or memory: merging many states, samples that are held, labels, and the first call of a process.
+"""What else costs time or memory: merging states, samples that are held, labels, first calls, and the slowest append.
 
 Run from the root of the repository::
 
@@ -144,6 +144,35 @@ def cold_start(samples: int, rounds: int) -> dict[str, Any]:
     return {"samples": samples, "times": {name: summary(seconds) for name, seconds in times.items()}}
 
 
+APPENDS = """
+import time, numpy as np, labeltrack as lt
+rng = np.random.default_rng(0)
+label, value = rng.integers(0, 1000, 1 << 20).astype(np.int32), rng.random(1 << 20, dtype=np.float32)
+batches = [(label[i : i + 256], value[i : i + 256]) for i in range(0, 1 << 20, 256)]
+tracker = lt.LabelTracker("y", "ce", max_buffer_bytes=2**40)
+for epoch in range(2):
+    seconds = np.zeros({samples} // 256)
+    for i in range(seconds.size):
+        batch = batches[i % len(batches)]
+        start = time.perf_counter()
+        tracker.update(*batch)
+        seconds[i] = time.perf_counter() - start
+    print(seconds.max())
+    tracker.end_epoch(epoch)
+"""
+
+
+def appends(samples: int, rounds: int) -> dict[str, Any]:
+    """Measure the slowest `update` of the first two epochs of a process, in batches of 256."""
+    slowest: dict[str, list[float]] = {"first": [], "second": []}
+    for _ in range(rounds):
+        command = [sys.executable, "-c", APPENDS.format(samples=samples)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 (this Python, and code of ours)
+        for epoch, line in zip(slowest, done.stdout.splitlines(), strict=True):
+            slowest[epoch].append(float(line))
+    return {"samples": samples, "slowest": {epoch: summary(seconds) for epoch, seconds in slowest.items()}}
+
+
 def markdown(results: dict[str, Any]) -> str:
     """Return the results as a table."""
     lines = ["| what | figure |", "| --- | --- |"]
@@ -165,6 +194,11 @@ def markdown(results: dict[str, Any]) -> str:
             f"| fresh process, import and first result on {results['cold_start']['samples']:,} samples, {name} | "
             f"{seconds['median_s']:.2f} s |"
         )
+    lines += [
+        f"| slowest `update` of {results['appends']['samples']:,} samples in batches of 256, {epoch} epoch | "
+        f"{seconds['median_s'] * 1e3:.1f} ms |"
+        for epoch, seconds in results["appends"]["slowest"].items()
+    ]
     versions = ", ".join(f"{name} {version}" for name, version in results["facts"]["versions"].items())
     lines += ["", f"{results['facts']['cpus']} CPUs, Python {results['facts']['python']}, {versions}."]
     return "\n".join(lines)
@@ -190,6 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         ],
         "memory": memory(scaled(20_000_000), scaled(1_000_000)),
         "cold_start": cold_start(scaled(1_000_000), options.rounds),
+        "appends": appends(scaled(100_000_000), options.rounds),
     }
     publish(results, markdown(results), options)
     return results
