@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -173,6 +174,22 @@ def appends(samples: int, rounds: int) -> dict[str, Any]:
     return {"samples": samples, "slowest": {epoch: summary(seconds) for epoch, seconds in slowest.items()}}
 
 
+def flat(sizes: Sequence[int], rounds: int) -> dict[str, Any]:
+    """Measure what a sample costs on one thread, one reduction right after the other."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 1000, max(sizes)).astype(np.int32)
+    value = rng.standard_exponential(max(sizes), dtype=np.float32)
+    seconds: dict[int, list[float]] = {size: [] for size in sizes}
+    for _ in range(rounds):
+        for size in sizes:
+            for turn in range(1 + max(2, min(50, max(sizes) // size))):
+                start = time.perf_counter()
+                _ = lt.label_stats(label[:size], value[:size], threads=1).std
+                if turn:  # the first brings the samples into the caches that hold them
+                    seconds[size].append((time.perf_counter() - start) / size)
+    return {str(size): summary(found) for size, found in seconds.items()}
+
+
 def markdown(results: dict[str, Any]) -> str:
     """Return the results as a table."""
     lines = ["| what | figure |", "| --- | --- |"]
@@ -199,6 +216,9 @@ def markdown(results: dict[str, Any]) -> str:
         f"{seconds['median_s'] * 1e3:.1f} ms |"
         for epoch, seconds in results["appends"]["slowest"].items()
     ]
+    nanoseconds = [f"{row['median_s'] * 1e9:.2f}" for row in results["flat"].values()]
+    sizes = [f"{int(size):,}" for size in results["flat"]]
+    lines.append(f"| a sample of {' / '.join(sizes)}, one thread, back to back | {' / '.join(nanoseconds)} ns |")
     versions = ", ".join(f"{name} {version}" for name, version in results["facts"]["versions"].items())
     lines += ["", f"{results['facts']['cpus']} CPUs, Python {results['facts']['python']}, {versions}."]
     return "\n".join(lines)
@@ -224,6 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         ],
         "memory": memory(scaled(20_000_000), scaled(1_000_000)),
         "cold_start": cold_start(scaled(1_000_000), options.rounds),
+        "flat": flat([scaled(10**power) for power in (6, 7, 8)], options.rounds),
         "appends": appends(scaled(100_000_000), options.rounds),
     }
     publish(results, markdown(results), options)

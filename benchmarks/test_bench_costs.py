@@ -29,7 +29,7 @@ def test_the_command_writes_results_and_the_table(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "costs.json").read_text(encoding="utf-8")) == results
     assert 5 < results["memory"]["bytes_a_sample_held"] < 12  # eight, and what is rounded up to chunks and pages
     assert set(results["appends"]["slowest"]) == {"first", "second"}
-    assert sum(line.startswith("| ") for line in page.read_text(encoding="utf-8").splitlines()) == 10
+    assert sum(line.startswith("| ") for line in page.read_text(encoding="utf-8").splitlines()) == 11
 
 
 @pytest.mark.parametrize(("states", "labels"), [(50, 20), (3, 4000)])

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._compiled import quantile_kernels, read_only
+from labeltrack._quantile_few import few_quantiles, is_few
 from labeltrack._reduce import Hash
 from labeltrack._threads import Share, all_at_once, default_threads, shares_of
 
@@ -58,7 +59,12 @@ def check_fractions(fractions: Iterable[Any]) -> tuple[float, ...]:
 
 
 def reduce_quantiles(
-    parts: Sequence[Samples], counts: Integers, fractions: Sequence[float], *, threads: int | None = None
+    parts: Sequence[Samples],
+    counts: Integers,
+    fractions: Sequence[float],
+    *,
+    extremes: tuple[Floats, Floats] | None = None,
+    threads: int | None = None,
 ) -> Floats:
     """Return quantiles of the samples of each slot, NaN left out.
 
@@ -68,6 +74,7 @@ def reduce_quantiles(
         parts: The samples; those of one slot may be in several parts.
         counts: ``(K,)`` int64, how many samples each slot has, without NaN.
         fractions: From `check_fractions`.
+        extremes: ``(K,)`` smallest and largest sample of each slot, if all samples are known to be finite.
         threads: How many threads share the work; None chooses by the number of samples.
 
     Returns:
@@ -79,14 +86,22 @@ def reduce_quantiles(
     out = np.full((len(fractions), counts.shape[0]), np.nan)
     if total == 0 or not fractions:
         return out
-    ranges = _RANGES_A_THREAD * threads if threads > 1 else 1
-    groups = _Groups(counts, np.dtype(np.float64 if double else np.float32), ranges)
+    dtype = np.dtype(np.float64 if double else np.float32)
     chunks = []
     for part in parts:
         way = _Way(part, counts.shape[0])
         chunks += [_Chunk(*chunk, way) for chunk in part.chunks]
     shares = shares_of([chunk.samples.shape[0] for chunk in chunks], threads)
     quantile_kernels()  # import once, not in every thread
+    if extremes is not None and is_few(counts, fractions):
+
+        def pieces(share: Share) -> Iterator[tuple[Any, ...]]:
+            for i, start, stop in share:
+                for piece in chunks[i].pieces(dtype, start, stop):
+                    yield *piece, chunks[i].way.slots
+
+        return few_quantiles(pieces, shares, counts, extremes, dtype, np.array(fractions))
+    groups = _Groups(counts, dtype, _RANGES_A_THREAD * threads if threads > 1 else 1)
     groups.fill(chunks, shares)
     groups.select(np.array(fractions), out, threads)
     return out
@@ -209,6 +224,7 @@ class _Groups:
             scratch = (
                 np.empty(1 << module.DIGIT, dtype=np.int64),
                 np.empty(1 << module.DIGIT, dtype=np.uint8),
+                np.empty(module.SMALL, dtype=self.groups.dtype),
                 np.empty(module.SMALL, dtype=np.uint32),
                 np.empty((2 * q, 6), dtype=np.int64),
                 *np.empty((2, 2 * q), dtype=np.int64),

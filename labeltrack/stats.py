@@ -236,9 +236,14 @@ class LabelStats:
             fractions: From 0 to 1, ascending.
             threads: How many threads share the work; None chooses by the number of samples.
         """
-        _, up, down = self._accumulator.nonfinite.T
-        counts = self._accumulator.totals().count + up + down
-        found = reduce_quantiles(parts, counts, fractions, threads=threads)
+        totals = self._accumulator.totals()
+        counts, extremes = totals.count, None
+        if self._accumulator.all_finite():
+            extremes = totals.min, totals.max
+        else:
+            _, up, down = self._accumulator.nonfinite.T
+            counts = counts + up + down
+        found = reduce_quantiles(parts, counts, fractions, extremes=extremes, threads=threads)
         return self._like(quantiles=dict(zip(fractions, found, strict=True)))
 
     def without_quantiles(self, why: str) -> LabelStats:

@@ -66,6 +66,7 @@ LAYERS = [
         "_deferred",
         "_partition",
         "_quantile",
+        "_quantile_few",
         "_reduce",
         "_reduce_strings",
         "stats",

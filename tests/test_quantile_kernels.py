@@ -39,6 +39,7 @@ def selected(values, starts, fractions):
         limits(dtype)[1],
         np.empty(1 << kernels.DIGIT, dtype=np.int64),
         np.empty(1 << kernels.DIGIT, dtype=np.uint8),
+        np.empty(kernels.SMALL, dtype=WHOLE[dtype]),
         np.empty(kernels.SMALL, dtype=np.uint32),
         np.empty((2 * q, 6), dtype=np.int64),
         np.empty(2 * q, dtype=np.int64),
