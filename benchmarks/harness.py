@@ -27,6 +27,7 @@ def measure(
     rounds: int,
     before: Mapping[str, Callable[[], Any]] | None = None,
     seed: int = 0,
+    rest: float = _REST,
 ) -> Times:
     """Time everything once a round, round after round, so that a noisy neighbour hits all alike.
 
@@ -39,6 +40,7 @@ def measure(
         rounds: How often.
         before: What to call right before, off the clock, by name; for those that use up what they work on.
         seed: Of the shuffling.
+        rest: Seconds between runs; none where nobody has threads, as caches are cold after it.
 
     Returns:
         Seconds by name, one for each round.
@@ -54,7 +56,7 @@ def measure(
                 run = runs[names[i]]
                 if before and names[i] in before:
                     before[names[i]]()
-                time.sleep(_REST)
+                time.sleep(rest)
                 start = time.perf_counter()
                 result = run()
                 times[names[i]].append(time.perf_counter() - start)

@@ -221,7 +221,7 @@ def run_update(number: int, rounds: int, kinds: Sequence[Kind] = KINDS) -> dict[
             runs[f"appending in Python, {kind.name}"] = append
             if kind.name == LISTS:
                 ends["statistics.mean and .stdev"] = partial(evaluate, append())
-    times = {name: [s / number for s in seconds] for name, seconds in measure(runs, rounds, before).items()}
+    times = {name: [s / number for s in seconds] for name, seconds in measure(runs, rounds, before, rest=0.0).items()}
     # The standard library takes seconds for what takes labeltrack a millisecond, so there are fewer rounds.
     end_times = measure(ends, max(3, rounds // 10), before)
     return {
