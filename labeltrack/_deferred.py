@@ -21,6 +21,7 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 _WORD = 64  # slots a word of marks
+_PIECE = 1 << 16  # samples that are looked at at a time
 
 
 def defer(samples: Sorted, low: int, threads: int) -> tuple[Integers, Accumulator]:
@@ -86,7 +87,7 @@ class Deferred(Accumulator):
         super().__init__(int(places[-1]))
         self._samples: Sorted | None = samples
         self._places, self._threads = places, threads
-        self._finite = False  # known to be
+        self._finite: bool | None = None  # not looked at yet
         self._lock = Lock()
 
     def _sum_up(self) -> None:
@@ -105,8 +106,8 @@ class Deferred(Accumulator):
 
     @staticmethod
     def _some(samples: Sorted) -> npt.NDArray[Any]:
-        """Return some thousand samples from all over them."""
-        return samples.samples[:: max(1, samples.samples.shape[0] >> 12)]
+        """Return a thousand samples from all over them: of more, those of the first labels alone would be looked at."""
+        return np.ascontiguousarray(samples.samples[:: max(1, samples.samples.shape[0] >> 10)])
 
     def _collect(self) -> None:
         self._sum_up()
@@ -121,15 +122,43 @@ class Deferred(Accumulator):
     @property
     def nonfinite(self) -> Integers:
         """See `Accumulator.nonfinite`."""
-        if not self._finite:
+        if not self._known_finite():
             self._sum_up()
         return super().nonfinite
 
     def all_finite(self) -> bool:
         """See `Accumulator.all_finite`."""
+        return self._known_finite() or super().all_finite()
+
+    def _known_finite(self) -> bool:
+        """Return whether all samples are finite, and are not in the rows yet, which know themselves."""
+        samples = self._samples
+        if samples is None:
+            return False
+        if self._finite is None:
+            values = samples.samples
+            pieces = (values[at : at + _PIECE] for at in range(0, values.shape[0], _PIECE))
+            self._finite = all(bool(np.isfinite(piece).all()) for piece in pieces)
         if not self._finite:
             self._sum_up()
-        return super().all_finite()
+        return self._finite
+
+    # What changes the accumulator makes rows first.
+
+    def add(self, *arguments: Any, **options: Any) -> int:
+        """See `Accumulator.add`."""
+        self._sum_up()
+        return super().add(*arguments, **options)
+
+    def merge(self, other: Accumulator, slots: Integers) -> None:
+        """See `Accumulator.merge`."""
+        self._sum_up()
+        super().merge(other, slots)
+
+    def absorb(self, other: Accumulator) -> None:
+        """See `Accumulator.absorb`."""
+        self._sum_up()
+        super().absorb(other)
 
     def write_totals(self, place: int, count: Integers, out: Floats, *, packed: bool = False) -> None:
         """See `Accumulator.write_totals`."""
@@ -166,7 +195,7 @@ class Deferred(Accumulator):
 
         all_at_once(work, range(self._threads))
         self._finite = finite[0]
-        return self._finite
+        return finite[0]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy as an accumulator as any other."""

@@ -314,6 +314,10 @@ class Tight(FixedPoint):
         drained = wide_kernels().drain_wide(self.second, scale, self.signed, False, row - first, False, *rows, *spills)
         return drained[0] + first, drained[1]
 
+    def same_unit(self, other: FixedPoint) -> bool:
+        """Return whether the integers of another table mean the same, and it has as many second rows."""
+        return super().same_unit(other) and isinstance(other, Tight) and self.second.shape == other.second.shape
+
     def add_table(self, other: Self) -> None:
         """See `FixedPoint.add_table`."""
         add, table, added = tight_kernels().add_tight_tables, self.table, other.table

@@ -1262,7 +1262,7 @@ def finalise(
             scaled spills do.
         place: Where the statistics of the first row go.
         packed: Whether rows without samples are left out, and those after them move up.
-        number: ``(P,)`` int64, ``P >= place + K``: the number of samples is written here.
+        number: ``(P,)`` int64, with room for all rows that are not left out: the number of samples is written here.
         out: ``(5, P)`` float64: sum, mean, sample standard deviation (ddof=1; 0.0 for one sample, NaN for none),
             minimum and maximum (NaN for none) are written here; the first three are correctly rounded wherever `doubt`
             is not set.

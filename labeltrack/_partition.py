@@ -54,6 +54,7 @@ def reduce_by_range(chunks: Sequence[Chunk], low: int, size: int, threads: int) 
     some = [[chunk for chunk in chunks if chunk[1].dtype == dtype] for dtype in kinds]
     close = [threads == 1 and _close(alike, shift) for alike in some]
     total = sum(keys.shape[0] for keys, _ in chunks)
+    # What is kept is one round, which no other overwrites.
     if len(kinds) == 1 and not close[0] and total <= min(_FEW * size, _round(buckets << shift)):
         return defer(next(_rounds(chunks, low, shift, buckets, threads)), low, threads)
     ranges = Ranges(_edges(chunks, low, shift, buckets, threads), shift, size)

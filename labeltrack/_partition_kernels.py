@@ -68,7 +68,9 @@ def mark_slots(slots: Any, start: int, stop: int, marks: Any) -> None:
     """
     for i in range(np.uint64(start), np.uint64(stop)):
         slot = np.uint64(slots[i])
-        marks[slot >> np.uint64(6)] |= np.uint64(1) << (slot & np.uint64(63))
+        word = slot >> np.uint64(6)
+        if word < np.uint64(marks.shape[0]):  # always, unless somebody changes the labels while they are sorted
+            marks[word] |= np.uint64(1) << (slot & np.uint64(63))
 
 
 @_jit

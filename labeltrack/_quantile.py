@@ -97,10 +97,12 @@ def reduce_quantiles(
 
         def pieces(share: Share) -> Iterator[tuple[Any, ...]]:
             for i, start, stop in share:
-                for piece in chunks[i].pieces(dtype, start, stop):
-                    yield *piece, chunks[i].way.slots
+                for keys, bits, *where in chunks[i].pieces(dtype, start, stop):
+                    yield keys, bits.view(dtype), bits, *where, chunks[i].way.slots
 
-        return few_quantiles(pieces, shares, counts, extremes, dtype, np.array(fractions))
+        found = few_quantiles(pieces, shares, counts, extremes, dtype, np.array(fractions))
+        if found is not None:
+            return found
     groups = _Groups(counts, dtype, _RANGES_A_THREAD * threads if threads > 1 else 1)
     groups.fill(chunks, shares)
     groups.select(np.array(fractions), out, threads)

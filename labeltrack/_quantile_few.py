@@ -25,17 +25,28 @@ _CELLS = 16  # binary logarithm of the counters of all labels: 256 KiB, which st
 _DIGIT = 11  # binary logarithm of those of one label, at most
 _ENOUGH = 8  # samples a counter; with fewer, clearing and searching the counters takes longest
 _MOST_SEGMENTS = (1 << 16) - 1
+_LEAST_SPREAD = 8  # at most one in so many samples is copied
+_HEAD = 1 << 12  # samples by which it is decided
 
 
 class _Cells(NamedTuple):
-    """How samples become digits: the integer of a sample, less that of the smallest, shifted.
+    """How samples become digits, by their value or by their bits.
+
+    By value, they are differences from the smallest sample, scaled. By bits, which suits samples of many magnitudes,
+    they are the integer of a sample, less that of the smallest, shifted.
 
     Attributes:
+        linear: Whether it is by value.
+        lows: ``(K,)`` smallest sample of each slot.
+        scales: ``(K,)`` float64.
         bases: ``(K,)`` integer of the smallest sample of each slot.
         shifts: ``(K,)`` uint64.
         digit: Binary logarithm of the digits of a slot.
     """
 
+    linear: bool
+    lows: Floats
+    scales: Floats
     bases: Integers
     shifts: npt.NDArray[np.uint64]
     digit: int
@@ -82,14 +93,15 @@ def few_quantiles(
     extremes: tuple[Floats, Floats],
     dtype: np.dtype[Any],
     fractions: Floats,
-) -> Floats:
+) -> Floats | None:
     """Return quantiles of the samples of few slots, all of them finite.
 
-    Samples are counted by their slot and their leading digits, which says for every order statistic in which cell it
+    Samples are counted by their slot and their leading digit, which says for every order statistic in which cell it
     is. A second pass copies the samples of those cells, a per cent of all or so, of which it is selected.
 
     Args:
-        pieces: Gives what kernels take of a share: keys, bits, start, stop, the key of the first slot, and slots.
+        pieces: Gives what kernels take of a share: keys, samples, their bits, start, stop, the key of the first slot,
+            and slots.
         shares: What each thread reads.
         counts: ``(K,)`` how many samples each slot has.
         extremes: ``(K,)`` smallest and largest sample of each slot.
@@ -97,12 +109,14 @@ def few_quantiles(
         fractions: ``(Q,)`` from 0 to 1, ascending.
 
     Returns:
-        ``(Q, K)`` as `labeltrack._quantile.reduce_quantiles` does.
+        ``(Q, K)`` as `labeltrack._quantile.reduce_quantiles` does; None if too many samples lie close together.
     """
     module = quantile_kernels()
     size, whole = counts.shape[0], np.dtype(f"i{dtype.itemsize}")
     rest = int(np.iinfo(whole).max)
-    cells = _cells(extremes, counts, dtype, rest)
+    cells, share = _cells(extremes, counts, dtype, rest, *_some(pieces, shares))
+    if _LEAST_SPREAD * share * len(fractions) > 1.0:
+        return None
 
     def count(share: Share) -> npt.NDArray[np.uint32]:
         found = np.zeros(size << cells.digit, dtype=np.uint32)
@@ -118,13 +132,16 @@ def few_quantiles(
     # Should somebody change samples meanwhile, none may be found where it was counted.
     last = np.maximum(up_to[:, -1] - 1, 0)
     digits = np.array([np.searchsorted(up_to[k], np.minimum(ranks[:, k], last[k]), "right") for k in range(size)])
+    digits = np.minimum(digits, up_to.shape[1] - 1)  # of a slot without samples
     places = digits + (np.arange(size)[:, None] << cells.digit)
     found_cells, segment = np.unique(places, return_inverse=True)
     segment = segment.reshape(places.shape)
 
     # Where the samples of each cell go: those of each thread side by side.
     amounts = of_threads[:, found_cells].astype(np.int64)
-    stops = np.cumsum(amounts.T.ravel()).reshape(found_cells.shape[0], len(shares)).T
+    if int(amounts.sum()) * _LEAST_SPREAD > int(counts.sum()):
+        return None
+    stops = np.ascontiguousarray(np.cumsum(amounts.T.ravel()).reshape(found_cells.shape[0], len(shares)).T)
     wanted = np.zeros(size << cells.digit, dtype=np.uint16)
     wanted[found_cells] = np.arange(1, found_cells.shape[0] + 1)
     kept = np.empty(int(stops[-1, -1]), dtype=whole)
@@ -138,31 +155,93 @@ def few_quantiles(
     before = (up_to - totals).ravel()[found_cells]
     statistics = _selected(kept, np.concatenate([[0], stops[-1]]), segment.T, ranks - before[segment].T, len(shares))
     below, above = np.split(_floats(statistics, rest, dtype).astype(np.float64), 2)
-    step = above - below
     weight = neighbours.weight
-    found: Floats = np.where(weight >= 0.5, above - step * (1.0 - weight), below + step * weight)
+    with np.errstate(over="ignore", invalid="ignore"):  # silent, as compiled code is
+        step = above - below
+        found: Floats = np.where(weight >= 0.5, above - step * (1.0 - weight), below + step * weight)
     found[:, counts == 0] = np.nan
     return found
 
 
-def _cells(extremes: tuple[Floats, Floats], counts: Integers, dtype: np.dtype[Any], rest: int) -> _Cells:
-    """Return cells that the samples of each slot spread over."""
+def _some(
+    pieces: Callable[[Share], Iterator[tuple[Any, ...]]], shares: Sequence[Share]
+) -> tuple[Integers, Floats, Integers]:
+    """Return the slots of some samples from all over them, the samples, and their bits."""
+    step = max(1, sum(stop - start for share in shares for _, start, stop in share) // _HEAD)
+    columns: tuple[list[Array], ...] = [], [], []
+    for share in shares:
+        for i, start, stop in share:
+            for at in range(start, stop, max(1, (stop - start) // 16)):
+                # A few runs of neighbours, so that no piece is converted that is not looked at.
+                end = min(stop, at + max(1, (stop - start) // (16 * step)))
+                for keys, samples, bits, first, last, low, slots in pieces([(i, at, end)]):
+                    places = keys[first:last].astype(np.int64) - low
+                    inside = (places >= 0) & (places < (slots.shape[0] or np.iinfo(np.int64).max))
+                    places = places[inside]
+                    places = slots[places].astype(np.int64) if slots.shape[0] else places
+                    kept = places >= 0
+                    columns[0].append(places[kept])
+                    columns[1].append(samples[first:last][inside][kept].astype(np.float64))
+                    columns[2].append(bits[first:last][inside][kept].astype(np.int64))
+    found, samples, bits = (np.concatenate(column) for column in columns)
+    return found, samples, bits
+
+
+def _cells(
+    extremes: tuple[Floats, Floats],
+    counts: Integers,
+    dtype: np.dtype[Any],
+    rest: int,
+    slots: Integers,
+    samples: Floats,
+    bits: Integers,
+) -> tuple[_Cells, float]:
+    """Return cells that samples spread over, and which part of a slot shares the cell of a sample, by some of them."""
+    size = counts.shape[0]
+    known = slots < size
+    slots, samples, bits = slots[known], samples[known], bits[known]
     low, high = (np.where(counts > 0, column, 0.0) for column in extremes)
     low = np.where(low == 0.0, -0.0, low)  # the smallest zero; extremes do not tell them apart
-    bases, tops = (
-        (bits ^ (bits >> 63 & rest))
-        for bits in (column.astype(dtype).view(f"i{dtype.itemsize}").astype(np.int64) for column in (low, high))
-    )
+    ends = (column.astype(dtype).view(f"i{dtype.itemsize}").astype(np.int64) for column in (low, high))
+    bases, tops = (_ordered(end, rest) for end in ends)
     spans = tops.view(np.uint64) - bases.view(np.uint64)
-    digit = _digit(counts.shape[0])
-    shifts = [max(0, int(span).bit_length() - digit) for span in spans.tolist()]
-    return _Cells(bases, np.array(shifts, dtype=np.uint64), digit)
+    digit = _digit(size)
+    shifts = np.array([max(0, int(span).bit_length() - digit) for span in spans.tolist()], dtype=np.uint64)
+    with np.errstate(over="ignore", divide="ignore"):
+        widths = high - low
+        scales = ((1 << digit) - 1) / widths
+    scales[widths == 0.0] = 0.0
+    linear = bool(np.isfinite(scales).all() and np.isfinite(widths).all())
+    ways = [_Cells(False, low, scales, bases, shifts, digit)]
+    if linear:
+        ways.append(_Cells(True, low, scales, bases, shifts, digit))
+    shares = []
+    for way in ways:
+        if way.linear:
+            leading = ((samples - low[slots]) * scales[slots]).astype(np.int64)
+        else:
+            from_base = _ordered(bits, rest).view(np.uint64) - bases[slots].view(np.uint64)
+            leading = (from_base >> shifts[slots]).astype(np.int64)
+        # How many samples share the cell of one of them, in the mean.
+        _, alike = np.unique(slots << digit | leading, return_counts=True)
+        shares.append(int((alike * (alike - 1)).sum()) / max(1, int((np.bincount(slots) ** 2).sum())))
+    best = _best(shares)
+    return ways[best], shares[best]
+
+
+def _best(shares: Sequence[float]) -> int:
+    """Return which way spreads samples best."""
+    return min(range(len(shares)), key=shares.__getitem__)
+
+
+def _ordered(bits: Integers, rest: int) -> Integers:
+    """Return the bits of floats as integers of the same order."""
+    return bits ^ (bits >> 63 & rest)
 
 
 def _floats(integers: Integers, rest: int, dtype: np.dtype[Any]) -> Array:
     """Return the floats of integers of the same order."""
-    bits = integers ^ (integers >> 63 & rest)
-    floats: Array = bits.astype(f"i{dtype.itemsize}").view(dtype)
+    floats: Array = _ordered(integers, rest).astype(f"i{dtype.itemsize}").view(dtype)
     return floats
 
 

@@ -110,12 +110,16 @@ def fill_groups(
 @_jit
 def count_digits(
     keys: Any,
+    samples: Any,
     bits: Any,
     start: int,
     stop: int,
     low: int,
     slots: Any,
     rest: int,
+    linear: bool,
+    lows: Any,
+    scales: Any,
     bases: Any,
     shifts: Any,
     digit: int,
@@ -124,13 +128,17 @@ def count_digits(
     """Count the samples of each slot by their leading digits.
 
     Args:
-        keys: As in `count_groups`, like all to `slots`.
+        keys: As in `count_groups`, like all to `slots` but `samples`.
+        samples: ``(N,)`` float32 or float64.
         bits: See there.
         start: See there.
         stop: See there.
         low: See there.
         slots: See there.
         rest: All bits of a sample but the sign.
+        linear: Whether digits are by value, ``(sample - low) * scale``, or by bits.
+        lows: ``(K,)`` float64: the smallest sample of each slot.
+        scales: ``(K,)`` float64.
         bases: ``(K,)`` int64: the integer of the smallest sample of each slot.
         shifts: ``(K,)`` uint64: the bits after the digit.
         digit: Binary logarithm of the digits of a slot.
@@ -148,7 +156,10 @@ def count_digits(
                 continue
             at = np.uint64(slots[at])
         x = np.int64(bits[i])
-        leading = np.uint64((x ^ (x >> 63 & rest)) - bases[at]) >> shifts[at]
+        if linear:
+            leading = np.uint64((np.float64(samples[i]) - lows[at]) * scales[at])
+        else:
+            leading = np.uint64((x ^ (x >> 63 & rest)) - bases[at]) >> shifts[at]
         if leading >> bits_a_digit == 0:  # always, unless somebody changes the samples meanwhile
             counts[at << bits_a_digit | leading] += np.uint32(1)
 
@@ -157,12 +168,16 @@ def count_digits(
 @_jit
 def keep_digits(
     keys: Any,
+    samples: Any,
     bits: Any,
     start: int,
     stop: int,
     low: int,
     slots: Any,
     rest: int,
+    linear: bool,
+    lows: Any,
+    scales: Any,
     bases: Any,
     shifts: Any,
     digit: int,
@@ -175,12 +190,16 @@ def keep_digits(
 
     Args:
         keys: As in `count_digits`, like all to `digit`.
+        samples: See there.
         bits: See there.
         start: See there.
         stop: See there.
         low: See there.
         slots: See there.
         rest: See there.
+        linear: See there.
+        lows: See there.
+        scales: See there.
         bases: See there.
         shifts: See there.
         digit: See there.
@@ -202,7 +221,10 @@ def keep_digits(
             at = np.uint64(slots[at])
         x = np.int64(bits[i])
         y = x ^ (x >> 63 & rest)
-        leading = np.uint64(y - bases[at]) >> shifts[at]
+        if linear:
+            leading = np.uint64((np.float64(samples[i]) - lows[at]) * scales[at])
+        else:
+            leading = np.uint64(y - bases[at]) >> shifts[at]
         if leading >> bits_a_digit == 0:
             cell = np.uint64(wanted[at << bits_a_digit | leading])
             if cell:

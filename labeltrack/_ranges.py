@@ -42,6 +42,9 @@ class Ranges:
         edges: The bucket that each range begins with, and the number of buckets.
         shift: Binary logarithm of the slots a bucket.
         size: Number of slots.
+
+    Attributes:
+        parts: The statistics of each range.
     """
 
     def __init__(self, edges: Sequence[int], shift: int, size: int) -> None:

@@ -21,6 +21,7 @@ def _small(monkeypatch):
     """Take this way with few samples already; count how often it is taken."""
     monkeypatch.setattr(_quantile_few, "_DIGIT", 4)
     monkeypatch.setattr(_quantile_few, "_ENOUGH", 1)
+    monkeypatch.setattr(_quantile_few, "_LEAST_SPREAD", 0)  # however many samples are in the cells
 
 
 @pytest.fixture
@@ -64,7 +65,9 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_quantiles_of_any_samples_are_those_of_numpy(shape, dtype, threads, taken):
+@pytest.mark.parametrize("way", [0, -1])
+def test_quantiles_of_any_samples_are_those_of_numpy(shape, dtype, threads, way, taken, monkeypatch):
+    monkeypatch.setattr(_quantile_few, "_best", lambda shares: range(len(shares))[way])
     rng = np.random.default_rng(1)
     values = SHAPES[shape](rng).astype(dtype)
     labels = rng.integers(0, 7, N)
@@ -144,6 +147,52 @@ def test_samples_changed_by_somebody_meanwhile_do_no_harm():
     parts = [Samples([(labels, values)], np.arange(3), np.arange(3))]
     assert reduce_quantiles(parts, counts, [0.1, 0.9], extremes=ends, threads=2).shape == (2, 3)
     assert reduce_quantiles(parts, counts * 2, [0.1, 0.9], extremes=ends, threads=1).shape == (2, 3)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_samples_that_lie_close_together_go_the_other_way(shape, monkeypatch):
+    monkeypatch.setattr(_quantile_few, "_LEAST_SPREAD", 8)
+    monkeypatch.setattr(_quantile_few, "_DIGIT", 8)
+    answers = []
+    monkeypatch.setattr(_quantile, "few_quantiles", lambda *given: answers.append(_quantile_few.few_quantiles(*given)))
+    rng = np.random.default_rng(12)
+    values, labels = SHAPES[shape](rng), rng.integers(0, 3, N)
+    np.testing.assert_array_equal(ours(labels, values, [0.5]), numpys(labels, values, [0.5]))
+    close = shape in ("integers", "zeros of both signs", "zeros and negative", "one")
+    assert (answers[0] is None) == close
+
+
+def test_doubles_of_both_signs_spread_by_value_and_many_magnitudes_by_bits():
+    rng = np.random.default_rng(13)
+    for values, linear in ((rng.normal(size=N), True), (10.0 ** rng.uniform(-200, 200, N), False)):
+        slots = np.zeros(N, dtype=np.int64)
+        ends = np.array([values.min()]), np.array([values.max()])
+        rest = np.iinfo(np.int64).max
+        counts = np.array([N])
+        cells, share = _quantile_few._cells(ends, counts, np.dtype(float), rest, slots, values, values.view(np.int64))
+        assert cells.linear == linear
+        assert share < 0.5
+
+
+def test_gaps_beyond_the_largest_double_are_silent(taken):
+    labels, values = np.zeros(N, dtype=int), np.tile([-1.7e308, 1.7e308], N // 2)
+    with np.errstate(all="raise"):
+        found = ours(labels, values, [0.25, 0.5])
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(found, numpys(labels, values, [0.25, 0.5]))
+    assert len(taken) == 1
+
+
+def test_a_slot_without_samples_at_the_end_has_none():
+    labels, values = np.repeat([0, 1], N), np.random.default_rng(14).random(2 * N)
+    parts = [Samples([(labels, values)], np.arange(3), np.arange(3))]
+    ends = (
+        np.array([values[:N].min(), values[N:].min(), np.nan]),
+        np.array([values[:N].max(), values[N:].max(), np.nan]),
+    )
+    found = reduce_quantiles(parts, np.array([N, N, 0]), [0.5], extremes=ends)
+    np.testing.assert_array_equal(found[:, :2], numpys(labels, values, [0.5]))
+    assert np.isnan(found[0, 2])
 
 
 @given(
