@@ -26,7 +26,7 @@ _DIGIT = 11  # binary logarithm of those of one label, at most
 _ENOUGH = 8  # samples a counter; with fewer, clearing and searching the counters takes longest
 _MOST_SEGMENTS = (1 << 16) - 1
 _LEAST_SPREAD = 8  # at most one in so many samples is copied
-_HEAD = 1 << 12  # samples by which it is decided
+_RUNS, _RUN = 32, 128  # samples by which it is decided: how many runs of neighbours, and how many in each
 
 
 class _Cells(NamedTuple):
@@ -166,23 +166,30 @@ def few_quantiles(
 def _some(
     pieces: Callable[[Share], Iterator[tuple[Any, ...]]], shares: Sequence[Share]
 ) -> tuple[Integers, Floats, Integers]:
-    """Return the slots of some samples from all over them, the samples, and their bits."""
-    step = max(1, sum(stop - start for share in shares for _, start, stop in share) // _HEAD)
+    """Return the slots of some samples from all over them, the samples, and their bits.
+
+    They are a few runs of neighbours, as each piece that is looked at takes some forty microseconds.
+    """
+    total = sum(stop - start for share in shares for _, start, stop in share)
+    step = max(1, total // _RUNS)
     columns: tuple[list[Array], ...] = [], [], []
-    for share in shares:
-        for i, start, stop in share:
-            for at in range(start, stop, max(1, (stop - start) // 16)):
-                # A few runs of neighbours, so that no piece is converted that is not looked at.
-                end = min(stop, at + max(1, (stop - start) // (16 * step)))
-                for keys, samples, bits, first, last, low, slots in pieces([(i, at, end)]):
-                    places = keys[first:last].astype(np.int64) - low
-                    inside = (places >= 0) & (places < (slots.shape[0] or np.iinfo(np.int64).max))
-                    places = places[inside]
-                    places = slots[places].astype(np.int64) if slots.shape[0] else places
-                    kept = places >= 0
-                    columns[0].append(places[kept])
-                    columns[1].append(samples[first:last][inside][kept].astype(np.float64))
-                    columns[2].append(bits[first:last][inside][kept].astype(np.int64))
+    reached = following = 0
+    for i, start, stop in (piece for share in shares for piece in share):
+        while following < reached + stop - start:
+            begin = start + following - reached
+            for keys, samples, bits, first, last, low, slots in pieces(
+                [(i, begin, min(stop, begin + min(step, _RUN)))]
+            ):
+                places = keys[first:last].astype(np.int64) - low
+                inside = (places >= 0) & (places < (slots.shape[0] or np.iinfo(np.int64).max))
+                places = places[inside]
+                places = slots[places].astype(np.int64) if slots.shape[0] else places
+                kept = places >= 0
+                columns[0].append(places[kept])
+                columns[1].append(samples[first:last][inside][kept].astype(np.float64))
+                columns[2].append(bits[first:last][inside][kept].astype(np.int64))
+            following += step
+        reached += stop - start
     found, samples, bits = (np.concatenate(column) for column in columns)
     return found, samples, bits
 
