@@ -166,7 +166,9 @@ class FixedPoint(ABC):
     def suggest(self, samples: Samples, total: int) -> None:
         """Choose the unit by some samples of all that are to come, so that tables of several threads have the same."""
         if not self.scale and self._worth_it(total):
-            self._choose(samples, 0, samples.shape[0])
+            # From all over them: the first ones may be those of one label.
+            some = np.ascontiguousarray(samples[:: max(1, samples.shape[0] // _HEAD)])
+            self._choose(some, 0, some.shape[0])
 
     def adopt(self, other: FixedPoint) -> None:
         """Take the unit of another table; this one must be empty."""

@@ -540,3 +540,12 @@ def test_a_unit_of_large_floats_lets_no_small_double_underflow():
     accumulator.add(slots, small)
     assert of(accumulator) == sums([*large, *small])
     assert read(accumulator) == expected([*large, *small])
+
+
+def test_a_unit_is_suggested_by_samples_from_all_over_those_that_are_given():
+    rng = np.random.default_rng(0)
+    small, large = np.full(1024, 2.0**-30), rng.integers(1 << 20, 1 << 21, 3072) / 2.0**21
+    samples = np.concatenate([small, large]).astype(np.float32)
+    table = Tight(100)
+    table.suggest(samples, 10**6)
+    assert table.unfit(samples, table.scale) == 0
