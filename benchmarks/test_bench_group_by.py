@@ -132,16 +132,16 @@ def test_a_missing_peer_is_named() -> None:
 def test_the_command_writes_results_and_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
 
-    def without_pandas(name: str, package: str | None = None) -> Any:
-        return None if name == "pandas" else found(name, package)
+    def without_some(name: str, package: str | None = None) -> Any:
+        return None if name in ("pandas", "torchmetrics") else found(name, package)
 
-    monkeypatch.setattr(importlib.util, "find_spec", without_pandas)
+    monkeypatch.setattr(importlib.util, "find_spec", without_some)
     out, readme = tmp_path / "deep" / "results.json", tmp_path / "README.md"
     readme.write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nafter\n", encoding="utf-8")
     arguments = ["--samples", "2000", "--rounds", "2", "--most-labels", "10", "--most-samples", "10000"]
     main([*arguments, "--axis", "labels", "samples", "--out", str(out), "--render", "--readme", str(readme)])
     results = json.loads(out.read_text(encoding="utf-8"))
-    assert results["missing"] == ["pandas"]
+    assert results["missing"] == ["pandas", "torchmetrics"]
     assert [(case["axis"], case["samples"], case["labels"]) for case in results["cases"]] == [
         *(("labels", 2000, k) for k in (1, 2, 10)),
         ("samples", 10000, 10),
@@ -156,7 +156,7 @@ def test_the_command_writes_results_and_the_table(tmp_path: Path, monkeypatch: p
     assert text.startswith(f"before\n\n{BEGIN}\n\n| samples | labels |")
     assert text.endswith(f"{END}\n\nafter\n")
     assert "old" not in text
-    assert "Not installed, so not measured: pandas." in text
+    assert "Not installed, so not measured: pandas, torchmetrics." in text
 
 
 @pytest.mark.parametrize("text", ["", BEGIN, f"{END}\n{BEGIN}\n"])
