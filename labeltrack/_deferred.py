@@ -12,7 +12,7 @@ from labeltrack._accumulate import ROW, Accumulator
 from labeltrack._compiled import kernels, partition_kernels
 from labeltrack._fixed import aligned_words
 from labeltrack._ranges import Ranges
-from labeltrack._threads import all_at_once
+from labeltrack._threads import Turns, all_at_once
 
 if TYPE_CHECKING:
     from labeltrack._ranges import Sorted
@@ -172,17 +172,12 @@ class Deferred(Accumulator):
         slots, starts = 1 << samples.shift, samples.starts.tolist()
         model = Accumulator(slots)
         model.suggest(self._some(samples), samples.slots.shape[0] // (len(starts) - 1))
-        buckets = iter(range(len(starts) - 1))
+        buckets = Turns(range(len(starts) - 1))
         finite = [True]
-        turn = Lock()
 
         def work(_number: int) -> None:
             memory = aligned_words(slots * ROW)
-            while finite[0]:
-                with turn:
-                    bucket = next(buckets, None)
-                if bucket is None:
-                    break
+            for bucket in buckets:
                 start, stop = starts[bucket : bucket + 2]
                 memory[:] = 0
                 part = model.alike(memory)
@@ -190,6 +185,7 @@ class Deferred(Accumulator):
                 part.settle()
                 if not part.all_finite():
                     finite[0] = False
+                if not finite[0]:
                     break
                 part.write_totals(place + int(self._places[bucket]), count, out, packed=True)
 

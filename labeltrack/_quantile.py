@@ -11,7 +11,7 @@ import numpy.typing as npt
 from labeltrack._compiled import quantile_kernels, read_only
 from labeltrack._quantile_few import few_quantiles, is_few
 from labeltrack._reduce import Hash
-from labeltrack._threads import Share, all_at_once, default_threads, shares_of
+from labeltrack._threads import Share, Turns, all_at_once, default_threads, shares_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -217,7 +217,7 @@ class _Groups:
 
     def select(self, fractions: Floats, out: Floats, threads: int) -> None:
         """Compute the quantiles of the groups."""
-        turns = zip(self.edges[:-1], self.edges[1:], self.rooms, strict=True)
+        turns = Turns(zip(self.edges[:-1], self.edges[1:], self.rooms, strict=True))
         module = quantile_kernels()
 
         def some(_: int) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from labeltrack._compiled import quantile_kernels
-from labeltrack._threads import all_at_once
+from labeltrack._threads import Turns, all_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -273,15 +272,10 @@ def _selected(kept: Array, starts: Integers, segments: Integers, ranks: Integers
         threads: How many share the work.
     """
     found = np.zeros(segments.shape, dtype=np.int64)
-    turns = iter(range(starts.shape[0] - 1))
-    turn = Lock()
+    turns = Turns(range(starts.shape[0] - 1))
 
     def some(_: int) -> None:
-        while True:
-            with turn:
-                segment = next(turns, None)
-            if segment is None:
-                break
+        for segment in turns:
             samples = kept[starts[segment] : starts[segment + 1]]
             here = segments == segment
             wanted = np.clip(ranks[here], 0, max(0, samples.shape[0] - 1))

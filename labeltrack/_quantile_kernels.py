@@ -208,6 +208,8 @@ def keep_digits(
         ends: ``(S,)`` int64: where there is no more room for them.
         kept: ``(M,)`` of the dtype of `bits`.
     """
+    # The loop of `count_digits` once more: a function of a sample that takes these arrays, even one that is inlined,
+    # counts references to them, atomically, which took 26 ns a sample instead of 1.6.
     direct = slots.shape[0] == 0
     size = np.uint64(bases.shape[0] if direct else slots.shape[0])
     bits_a_digit = np.uint64(digit)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from threading import Thread, local
-from typing import TYPE_CHECKING, Any, TypeVar
+from threading import Lock, Thread, local
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Self
 
 _Result = TypeVar("_Result")
+_Item = TypeVar("_Item")
 
 Share = list[tuple[int, int, int]]
 """What a thread does: some of the samples of some chunks, each as (chunk, first sample, one past the last)."""
@@ -69,6 +71,30 @@ def all_at_once(work: Callable[..., _Result], *arguments: Sequence[Any]) -> list
         if error is not None:
             raise error
     return results
+
+
+class Turns(Generic[_Item]):
+    """An iterator that several threads may take items from, each of which goes to one of them.
+
+    A thread that is held up, by another program or by memory that is slower for it, then has less to do.
+
+    Example:
+        >>> list(Turns("ab"))
+        ['a', 'b']
+    """
+
+    def __init__(self, items: Iterable[_Item]) -> None:
+        self._items = iter(items)
+        self._lock = Lock()
+
+    def __iter__(self) -> Self:
+        """Return this iterator."""
+        return self
+
+    def __next__(self) -> _Item:
+        """Return the next item."""
+        with self._lock:
+            return next(self._items)
 
 
 def in_slices(size: int, work: Callable[[int, int], None]) -> None:
