@@ -75,3 +75,11 @@ def quantile_kernels() -> ModuleType:
     from labeltrack import _quantile_kernels  # noqa: PLC0415 (on first use)
 
     return _quantile_kernels
+
+
+@cache
+def selection_kernels() -> ModuleType:
+    """Return the module of the kernels that select order statistics."""
+    from labeltrack import _selection_kernels  # noqa: PLC0415 (on first use)
+
+    return _selection_kernels

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._compiled import quantile_kernels, read_only
+from labeltrack._compiled import quantile_kernels, read_only, selection_kernels
 from labeltrack._quantile_few import few_quantiles, is_few
 from labeltrack._reduce import Hash
 from labeltrack._threads import Share, Turns, all_at_once, default_threads, shares_of
@@ -218,21 +218,24 @@ class _Groups:
     def select(self, fractions: Floats, out: Floats, threads: int) -> None:
         """Compute the quantiles of the groups."""
         turns = Turns(zip(self.edges[:-1], self.edges[1:], self.rooms, strict=True))
-        module = quantile_kernels()
+        module = selection_kernels()
 
         def some(_: int) -> None:
             q = fractions.shape[0]
-            bits = np.empty(2, dtype=self.groups.dtype)
+            line = np.empty(module.SMALL, dtype=self.groups.dtype)
             scratch = (
                 np.empty(1 << module.DIGIT, dtype=np.int64),
                 np.empty(1 << module.DIGIT, dtype=np.uint8),
-                np.empty(module.SMALL, dtype=self.groups.dtype),
+                line,
                 np.empty(module.SMALL, dtype=np.uint32),
+                line.view(self.dtype),
+                *np.empty((2, module.SMALL), dtype=np.uint16),
+                np.empty(module.SMALL + 1, dtype=np.uint8),
                 np.empty((2 * q, 6), dtype=np.int64),
                 *np.empty((2, 2 * q), dtype=np.int64),
             )
             for turn in turns:
                 where = (self.groups, self.starts, *turn)
-                module.select_quantiles(*where, fractions, self.rest, *scratch, bits, bits.view(self.dtype), out)
+                module.select_quantiles(*where, fractions, self.rest, *scratch, out)
 
         all_at_once(some, range(threads))

@@ -53,6 +53,7 @@ LAYERS = [
         "_storage",
         "_version",
         "_quantile_kernels",
+        "_selection_kernels",
         "_partition_kernels",
         "_tight_kernels",
         "_wide_kernels",
