@@ -48,8 +48,8 @@ class Chunk:
     limit: int = field(init=False)
     handed: int = 0
     pending: list[Future[Any]] = field(default_factory=list)
-    label_view: memoryview = field(init=False)
-    value_view: memoryview = field(init=False)
+    label_view: Any = field(init=False)
+    value_view: Any = field(init=False)
 
     def __post_init__(self) -> None:
         self.limit = self.labels.shape[0]
@@ -72,6 +72,10 @@ class SampleBuffer:
         label_dtype: Dtype of the label column, of those that the kernels read.
         value_dtype: float32 or float64.
 
+    Attributes:
+        open: The chunk that is appended to.
+        nbytes: Bytes allocated.
+
     Example:
         >>> buffer = SampleBuffer(np.dtype(np.int32), np.dtype(np.float32))
         >>> buffer.append(np.array([1, 2], np.int32), np.array([0.5, 0.25], np.float32))
@@ -80,15 +84,16 @@ class SampleBuffer:
         (2, array([0.5 , 0.25], dtype=float32))
     """
 
-    __slots__ = ("_chunks", "_open", "_rows", "label_dtype", "nbytes", "value_dtype")
+    __slots__ = ("_chunks", "_open", "_rows", "label_dtype", "nbytes", "open", "value_dtype")
 
     def __init__(self, label_dtype: Dtype, value_dtype: Dtype) -> None:
         self.label_dtype = label_dtype
         self.value_dtype = value_dtype
         self.nbytes = 0
-        self._open = 0  # index of the chunk that is appended to; the ones after it are empty
+        self._open = 0  # its index; the ones after it are empty
         self._rows = 0  # of the batch before
         self._chunks = [Chunk(np.empty(0, label_dtype), np.empty(0, value_dtype))]
+        self.open = self._chunks[0]
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -105,7 +110,7 @@ class SampleBuffer:
             Whether the rows were appended. If not, nothing was changed: dtypes or shapes differ from the
             columns', there is no room, or an object that is no array has not as many rows as the batch before.
         """
-        chunk = self._chunks[self._open]
+        chunk = self.open
         start = chunk.used
         try:
             # Other objects take longer to say how many rows they have than to be copied.
@@ -160,6 +165,7 @@ class SampleBuffer:
             if n == 0 or not _holds(chunk, label_dtype, value_dtype):
                 self._open += 1
                 continue
+            self.open = chunk
             chunk.labels[chunk.used : chunk.used + n] = labels[done : done + n]
             chunk.values[chunk.used : chunk.used + n] = values[done : done + n]
             chunk.used += n
@@ -190,14 +196,16 @@ class SampleBuffer:
 
         Chunks too narrow for the columns are replaced here, at the end of an epoch, not while training runs.
         """
-        for i, chunk in enumerate(self._chunks):
+        for chunk in self._chunks:
             chunk.used = 0
+        self._open, self.open = 0, self._chunks[0]
+        for i, chunk in enumerate(self._chunks):
             if not _holds(chunk, self.label_dtype, self.value_dtype):
                 rows = chunk.labels.shape[0]
                 wide = Chunk(np.empty(rows, self.label_dtype), np.empty(rows, self.value_dtype))
                 self._chunks[i] = wide
+                self.open = self._chunks[0]
                 self.nbytes += wide.nbytes - chunk.nbytes
-        self._open = 0
 
     def shrink(self, nbytes: int) -> None:
         """Give memory back until no more than so many bytes are allocated. The buffer must be empty."""
@@ -205,6 +213,7 @@ class SampleBuffer:
             self.nbytes -= self._chunks.pop().nbytes
         if not self._chunks:
             self._chunks.append(Chunk(np.empty(0, self.label_dtype), np.empty(0, self.value_dtype)))
+        self.open = self._chunks[self._open]
 
     def _next_size(self, short: int, row: int, budget: int | None) -> int:
         """Return the rows of the next chunk: as many as all before it, within limits; 0 if over the budget."""

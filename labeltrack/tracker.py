@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 STATE_VERSION = 1
+_ARRAY = np.ndarray
 _ARGUMENTS = (
     *("label", "metric", "label_mapping", "bounds", "mode", "ds_id", "outputs"),
     *("nan_policy", "max_buffer_bytes", "record_to"),
@@ -177,14 +178,26 @@ class LabelTracker:
         # check what they write. Everything else goes the checked road.
         try:
             stream = self._streams[mode, ds_id]
-            read_labels, read_values = QUICK[type(labels)], QUICK[type(values)]
-            if stream.kind == INTEGER and stream.buffer.try_append(
-                labels if read_labels is None else read_labels(labels),
-                values if read_values is None else read_values(values),
-            ):
-                return
-        except (KeyError, TypeError, RuntimeError):
-            pass  # the first batch, another type, a mode that is no string, memory that is elsewhere
+            if stream.kind == INTEGER:
+                if type(labels) is _ARRAY and type(values) is _ARRAY:
+                    # `SampleBuffer.try_append`, written out: calling it and asking `QUICK` took 0.3 of 0.75 us.
+                    chunk = stream.buffer.open
+                    start = chunk.used
+                    end = start + len(labels)
+                    if end <= chunk.limit:
+                        chunk.label_view[start:end] = labels
+                        chunk.value_view[start:end] = values
+                        chunk.used = end
+                        return
+                else:
+                    read_labels, read_values = QUICK[type(labels)], QUICK[type(values)]
+                    if stream.buffer.try_append(
+                        labels if read_labels is None else read_labels(labels),
+                        values if read_values is None else read_values(values),
+                    ):
+                        return
+        except (KeyError, TypeError, ValueError, RuntimeError, BufferError):
+            pass  # the first batch, another type or shape, a mode that is no string, memory that is elsewhere
         self._update(labels, values, mode, ds_id)
 
     def update_batch(self, batch: Mapping[str, Any], *, mode: str = "train", ds_id: str = "") -> None:
