@@ -26,7 +26,7 @@ Item = TypeVar("Item")
 
 _SMALL_SPAN = 1 << 16  # a table of 4 MiB is always affordable
 _LARGEST_SPAN = 1 << 24  # a table of 1.5 GiB
-_LEAST_SAMPLE, _SAMPLE = 1 << 12, 1 << 14  # labels that are looked at beforehand: one in 256, within these limits
+_SAMPLE = 1 << 14  # labels that are looked at beforehand; with a quarter, tables of threads are less often alike
 _MANY = 1 << 15  # labels from which one dense table is laid out for all of them beforehand
 _SHARED = 3 << 17  # labels beyond which threads share them out, not the samples
 _MANY_KEYS = 1 << 14  # codes of a hash table of a megabyte
@@ -250,7 +250,7 @@ def reduce_chunks(
     """
     total = sum(chunk[0].shape[0] for chunk in chunks)
     threads = (default_threads(total) if threads is None else threads) if total else 1
-    some = _some(chunks, total) if threads > 1 or total >= _LEAST_SAMPLE else None
+    some = _some(chunks, total) if threads > 1 or total >= _SAMPLE // 4 else None
     spread = int(some.max()) - int(some.min()) if some is not None else 0
     if some is not None and wanted is None and _SHARED < spread < _LARGEST_SPAN:
         low, size = _extent(chunks, threads)
@@ -311,7 +311,7 @@ def _extent(chunks: Sequence[Chunk], threads: int) -> tuple[int, int]:
 
 def _some(chunks: Sequence[Chunk], total: int) -> Array:
     """Return some thousand keys from all over the chunks."""
-    step = max(1, total // max(_LEAST_SAMPLE, min(_SAMPLE, total >> 8)))
+    step = max(1, total // _SAMPLE)
     return np.concatenate([keys[::step] for keys, _ in chunks])
 
 
