@@ -102,6 +102,8 @@ class SampleBuffer:
     def try_append(self, labels: Any, values: Any) -> bool:
         """Append ``(N,)`` rows if they fit the open chunk as they are; the path of nearly every batch.
 
+        `LabelTracker.update` has the same written out for arrays of numpy: keep both alike.
+
         Args:
             labels: Array, or other object that offers its memory (the buffer protocol).
             values: Likewise.

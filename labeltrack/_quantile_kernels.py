@@ -83,7 +83,7 @@ def fill_groups(
     room = np.uint64(groups.shape[0])
     for i in range(np.uint64(start), np.uint64(stop)):
         # Labels far apart in memory: the processor waits for each line that is written to, unless it is asked for.
-        at = np.uint64(np.int64(keys[_lesser(i + _AHEAD, np.uint64(stop - 1))]) - low)
+        at = np.uint64(np.int64(keys[_lesser(np.uint64(i) + _AHEAD, np.uint64(stop - 1))]) - low)
         if at < size:
             if direct:
                 _prefetch(groups, np.uint64(places[at]))

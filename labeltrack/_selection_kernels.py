@@ -5,9 +5,10 @@ Samples are signed integers of the order of the floats, see `labeltrack._quantil
 Selection counts the samples of a group by a digit, of eleven bits where the group is large, and copies those alone
 whose digit is that of a wanted order statistic; then it does the same with these. A round is three passes without a
 branch that depends on the samples, and each leaves a digit less: quickselect mispredicts every other comparison, and
-takes quadratic time for samples that are made for it. Where few are left, all are compared with all, many at a time:
-by keys of sixteen bits, of which a vector instruction compares four times as many as of doubles (0.35 instead of 0.8 µs
-for a group of a hundred doubles). Samples of one key are searched again where one of them is wanted.
+takes quadratic time for samples that are made for it. Up to 128 samples are compared all with all, many at a time: up
+to 32 as they are, more by keys of sixteen bits, of which a vector instruction compares four times as many as of doubles
+(0.35 instead of 0.8 µs for a group of a hundred doubles). Samples of one key are searched again where one of them is
+wanted.
 """
 
 from __future__ import annotations
@@ -255,8 +256,8 @@ def _compare_keys(
         line[0] = low ^ (rest if low < 0 else 0)
         line[1] = largest ^ (rest if largest < 0 else 0)
         bottom = np.float64(values[0])
-        scale = 65533.0 / (np.float64(values[1]) - bottom)  # rounding may make it 65534, but no more
-    if 0.0 < scale < np.inf:
+        scale = 65533.0 / (np.float64(values[1]) - bottom)  # no key is larger, whatever is rounded
+    if scale > 0.0:
         for i in range(n):
             x = np.int64(samples[i])
             line[i] = x ^ (x >> 63 & rest)

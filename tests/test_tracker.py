@@ -327,6 +327,20 @@ def test_a_first_batch_with_a_mistake_leaves_no_trace(name):
     assert tracker._words["string"].words == []
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.float32])
+def test_numbers_are_not_taken_for_the_codes_of_strings(dtype):
+    """Codes are integers, too, and columns of them take an array of that dtype."""
+    tracker = make()
+    values = np.array([1.0, 2.0], dtype=np.float32)
+    tracker.update(["a", "b"], values)
+    stream = tracker._streams["train", ""]
+    for labels in (np.array([1, 0], dtype=dtype), np.array([0, 1], dtype=stream.buffer.label_dtype)):
+        with pytest.raises(TypeError, match="were string labels so far"):
+            tracker.update(labels, values)
+    stats = tracker.end_epoch(1)
+    assert dict(zip(stats.names, stats.count.tolist(), strict=True)) == {"a": 1, "b": 1}
+
+
 def test_negative_labels_after_huge_ones_are_refused():
     tracker = make()
     tracker.update(np.array([2**63], dtype=np.uint64), [1.0])
