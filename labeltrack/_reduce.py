@@ -26,7 +26,8 @@ Item = TypeVar("Item")
 
 _SMALL_SPAN = 1 << 16  # a table of 4 MiB is always affordable
 _LARGEST_SPAN = 1 << 24  # a table of 1.5 GiB
-_SAMPLE = 1 << 14  # labels looked at beforehand; with a quarter, tables of threads are less often alike, and hashed ones grow
+# Labels looked at beforehand. With a quarter of them, tables of threads are less often alike, and hashed ones grow.
+_SAMPLE = 1 << 14
 _MANY = 1 << 15  # labels from which one dense table is laid out for all of them beforehand
 _SHARED = 3 << 17  # labels beyond which threads share them out, not the samples
 _MANY_KEYS = 1 << 14  # codes of a hash table of a megabyte
