@@ -103,9 +103,8 @@ def fastestimator(session: nox.Session) -> None:
     session.install("pytest>=8.2", "pytest-benchmark>=5.0", "pytest-cov>=5.0")
     session.run("python", "-c", "import numpy; assert numpy.__version__ == '1.26.4', numpy.__version__")
     env = {"LABELTRACK_REQUIRE_FASTESTIMATOR": "1", **QUICK}
-    env["COVERAGE_FILE"] = str(
-        Path(session.virtualenv.location, ".coverage")
-    )  # another session may write the usual one
+    # Another session may write the usual one at the same time.
+    env["COVERAGE_FILE"] = str(Path(session.virtualenv.location, ".coverage"))
     paths = ["tests", "labeltrack", "benchmarks/test_bench_fastestimator_trace.py"]
     # A configuration of its own, as the project's leaves integrations out.
     cover = ["--cov=labeltrack/integrations", f"--cov-config={os.devnull}", "--cov-branch", "--cov-fail-under=98"]
