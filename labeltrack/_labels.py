@@ -196,13 +196,11 @@ class Vocabulary:
     def _lookup(self, words: Sequence[Any]) -> npt.NDArray[np.int32]:
         if not words:
             return np.empty(0, dtype=np.int32)
-        if len(words) == 1:  # itemgetter of one key gives no tuple
+        if len(words) == 1:
             words = [words[0], words[0]]
             return self._lookup(words)[:1]
-        getter = itemgetter(*words)  # one C loop, where a comprehension takes a third longer
-        try:
-            found = getter(self._codes)
-        except (KeyError, TypeError):
+        codes = self.known(words)
+        if codes is None:
             try:
                 new = [word for word in dict.fromkeys(words) if word not in self._codes]  # distinct words, not samples
             except TypeError:
@@ -218,8 +216,19 @@ class Vocabulary:
                     self._codes[plain] = _four_bytes(len(self.words))
                     self.words.append(plain)
                 self._codes[word] = self._codes[plain]
-            found = getter(self._codes)
-        return np.frombuffer(b"".join(found), dtype=np.int32)
+            codes = self._codes_of(words)
+        return codes
+
+    def known(self, words: Sequence[Any]) -> npt.NDArray[np.int32] | None:
+        """Return the ``(N,)`` codes of two words or more, or None if some have none yet; adds nothing."""
+        try:
+            return self._codes_of(words)
+        except (KeyError, TypeError):
+            return None
+
+    def _codes_of(self, words: Sequence[Any]) -> npt.NDArray[np.int32]:
+        # One C loop, where a comprehension takes a third longer. Of one key it gives no tuple.
+        return np.frombuffer(b"".join(itemgetter(*words)(self._codes)), dtype=np.int32)
 
     def keyspace(self, kind: str) -> Keyspace:
         """Return the way back from today's codes to words."""

@@ -175,7 +175,8 @@ class LabelTracker:
             ValueError: Shapes that do not belong together, or NaN labels. A batch that raises leaves no trace.
         """
         # The common batch, one-dimensional and of the dtypes of the batch before, takes two writes to memory that
-        # check what they write. Everything else goes the checked road.
+        # check what they write. Everything else goes the checked road, and so does the first batch of an epoch, whose
+        # kind of labels has to be that of other datasets.
         try:
             stream = self._streams[mode, ds_id]
             if stream.kind == INTEGER:
@@ -184,18 +185,25 @@ class LabelTracker:
                     chunk = stream.buffer.open
                     start = chunk.used
                     end = start + len(labels)
-                    if end <= chunk.limit:
+                    if start and end <= chunk.limit:
                         chunk.label_view[start:end] = labels
                         chunk.value_view[start:end] = values
                         chunk.used = end
                         return
-                else:
+                elif stream.buffer.open.used:
                     read_labels, read_values = QUICK[type(labels)], QUICK[type(values)]
                     if stream.buffer.try_append(
                         labels if read_labels is None else read_labels(labels),
                         values if read_values is None else read_values(values),
                     ):
                         return
+            elif type(labels) is list and stream.kind == STRING and stream.buffer.open.used:
+                read_values = QUICK[type(values)]
+                codes = self._words[STRING].known(labels)
+                if codes is not None and stream.buffer.try_append(
+                    codes, values if read_values is None else read_values(values)
+                ):
+                    return
         except (KeyError, TypeError, ValueError, RuntimeError, BufferError):
             pass  # the first batch, another type or shape, a mode that is no string, memory that is elsewhere
         self._update(labels, values, mode, ds_id)
@@ -230,9 +238,12 @@ class LabelTracker:
             kind, array = STRING, labels  # coded as it is: making an array of it first would take twice as long
         else:
             array = label_array(labels)
-            if stream is not None and stream.kind == INTEGER and stream.buffer.try_append(array, samples):
+            going_on = stream is not None and stream.kind == INTEGER and stream.buffer.open.used
+            if stream is not None and going_on and stream.buffer.try_append(array, samples):
                 return  # tensors of the dtypes of the batch before
             array, samples = flat_pair(array, samples)
+            if not array.size:
+                return  # labels of no sample are of no kind: an empty list would be one of doubles
             kind = label_kind(array)
             kind, array = whole_numbers(kind, array, stream)
         for (of, _), other in self._streams.items():  # those of all datasets of the mode are pooled in the end

@@ -341,6 +341,64 @@ def test_numbers_are_not_taken_for_the_codes_of_strings(dtype):
     assert dict(zip(stats.names, stats.count.tolist(), strict=True)) == {"a": 1, "b": 1}
 
 
+@pytest.mark.parametrize(
+    ("before", "first", "second"),
+    [
+        (np.array([1, 2]), ["x", "y"], np.array([1, 2])),
+        (np.array([1, 2]), ["x", "y"], [1, 2]),
+        (np.array([1, 2]), ["x", "y"], np.array([1, 2], dtype=np.int16)),
+        (["x", "y"], np.array([1, 2]), ["x", "y"]),
+    ],
+)
+def test_each_epoch_compares_the_labels_of_datasets_anew(before, first, second):
+    """The second dataset goes on as it did in the epoch before, which the first one does not."""
+    tracker = make()
+    values = np.array([1.0, 2.0], dtype=np.float32)
+    for ds_id in ("a", "b"):
+        tracker.update(before, values, ds_id=ds_id)
+    tracker.end_epoch(1)
+    tracker.update(first, values, ds_id="a")
+    with pytest.raises(TypeError, match="labels so far in this epoch"):
+        tracker.update(second, values, ds_id="b")
+    assert tracker.end_epoch(2).count.tolist() == [1, 1]
+
+
+def test_strings_that_are_all_known_take_the_short_road_with_the_same_result():
+    quick, slow = make(), make()
+    batches = [["b", "a", "b"], ["a", "b", "b"], ["a", "c", "a"], ["c"], ["a\0", "b"], [], ["b", "c", "a", "a"]]
+    values = np.random.default_rng(0).normal(size=100).astype(np.float32)
+    for epoch in (1, 2):
+        done = 0
+        for batch in batches:
+            here = values[done : done + len(batch)]
+            quick.update(batch, here)
+            slow.update(np.array(batch, dtype="U1"), here.astype(np.float64))
+            done += len(batch)
+        assert fingerprint(quick.end_epoch(epoch)) == fingerprint(slow.end_epoch(epoch))
+
+
+@pytest.mark.parametrize("labels", [[1, 2], ["a", "b"], [True, False], [0.5, 1.5]])
+def test_a_batch_of_no_samples_goes_with_labels_of_every_kind(labels):
+    tracker = make()
+    for empty in ([], (), np.array([]), np.zeros((0, 1), dtype=np.int64), np.array([], dtype="U3")):
+        tracker.update(empty, [])
+        tracker.update(labels, [1.0, 2.0])
+        tracker.update(empty, np.zeros(0, dtype=np.float32), ds_id="other")
+    with pytest.raises(ValueError, match="differ in length"):
+        tracker.update([], [1.0])
+    assert tracker.end_epoch(1).count.tolist() == [5, 5]
+
+
+def test_strings_and_values_that_differ_in_length_are_refused_on_the_short_road():
+    tracker = make()
+    tracker.update(["a", "b"], np.ones(2))
+    with pytest.raises(ValueError, match="differ in length"):
+        tracker.update(["a", "b"], np.ones(3))
+    with pytest.raises(TypeError, match="mix"):
+        tracker.update(["a", 1], np.ones(2))
+    assert tracker.end_epoch(1).count.tolist() == [1, 1]
+
+
 def test_negative_labels_after_huge_ones_are_refused():
     tracker = make()
     tracker.update(np.array([2**63], dtype=np.uint64), [1.0])
