@@ -238,8 +238,12 @@ class LabelTracker:
             kind, array = STRING, labels  # coded as it is: making an array of it first would take twice as long
         else:
             array = label_array(labels)
-            going_on = stream is not None and stream.kind == INTEGER and stream.buffer.open.used
-            if stream is not None and going_on and stream.buffer.try_append(array, samples):
+            if (
+                stream is not None
+                and stream.kind == INTEGER
+                and stream.buffer.open.used
+                and stream.buffer.try_append(array, samples)
+            ):
                 return  # tensors of the dtypes of the batch before
             array, samples = flat_pair(array, samples)
             if not array.size:
