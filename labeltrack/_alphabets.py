@@ -25,9 +25,10 @@ Integers = npt.NDArray[np.int64]
 _FEWEST = 1 << 14  # rows for which it pays to look for alphabets: a fifth of a millisecond
 _SAMPLE = 1 << 14  # rows that are looked at first
 _SAMPLE_BYTES = 1 << 20
+_NEIGHBOURS = 4  # of these, so many lie next to each other: what takes the time is where memory has not been read yet
 _STEP = 1 << 18  # rows after which a thread asks whether another one gave up
 STEP_UNIT = 64
-"""Rows are numbered in blocks of so many (`labeltrack._string_kernels.BLOCK`, which is only imported on use)."""
+"""Rows are numbered in blocks of so many, or a fourth (`labeltrack._string_kernels.BLOCK`, only imported on use)."""
 _LARGEST = 2**53
 _UNKNOWN = -(2**56)  # a step that no sum of the others makes positive; a hundred of them do not wrap
 _WIDEST = 100  # positions that may vary
@@ -93,12 +94,21 @@ class Numbering:
             native = native.copy()
         self.alphabets = Alphabets(native.dtype)
         self._grid = self.alphabets.characters(native)
-        step = -(-self.rows // max(64, min(_SAMPLE, _SAMPLE_BYTES // native.dtype.itemsize)))
         self._tried = 0
         whole = native.nbytes // 8 * 8
         self._chars = read_only(self._grid.reshape(-1))
         self._words = read_only(self._grid.reshape(-1).view(np.uint8)[:whole].view(np.uint64))
-        self._learn([self._grid[::step]])
+        self._learn([self._some()])
+
+    def _some(self) -> Array:
+        """Return rows from all over the array."""
+        width = self._grid.shape[1]
+        some = max(64, min(_SAMPLE, _SAMPLE_BYTES // (width * self._grid.itemsize)))
+        if self.rows <= some:
+            return self._grid
+        step = -(-self.rows // some) * _NEIGHBOURS
+        whole = self._grid[: self.rows // step * step].reshape(-1, step * width)
+        return whole[:, : _NEIGHBOURS * width].reshape(-1, width)
 
     @property
     def dtype(self) -> type:
@@ -145,6 +155,17 @@ class Numbering:
         return False
 
 
+def _any_bits(rows: Array) -> Array:
+    """Return the bits that are set in any of ``(N, W)`` rows, which are overwritten; numpy's loop has W steps."""
+    n = rows.shape[0]
+    while n > 1:
+        half = n // 2
+        rows[:half] |= rows[n - half : n]
+        n -= half
+    bits: Array = rows[0]
+    return bits
+
+
 class Alphabets:
     """The characters that occur at each position of fixed-width strings.
 
@@ -177,11 +198,11 @@ class Alphabets:
         """
         if not self._row.size:
             self._row = rows[0].copy()
-        for j in np.flatnonzero((rows != self._row).any(axis=0)).tolist():
-            column = rows[:, j]
-            if ((column ^ self._row[j]) > 255).any():
-                return False
-            low = np.bincount(column & 255, minlength=256)
+        different = _any_bits(rows ^ self._row)
+        if (different > 255).any():
+            return False
+        for j in np.flatnonzero(different).tolist():
+            low = np.bincount(rows[:, j] & 255, minlength=256)
             low[self._alphabets.get(j, self._row[j : j + 1]) & 255] = 1
             self._alphabets[j] = (np.flatnonzero(low) | (int(self._row[j]) & ~255)).astype(self._char)
         self._alphabets = dict(sorted(self._alphabets.items()))
@@ -200,7 +221,7 @@ class Alphabets:
         """Return what the kernel has to know: see `labeltrack._string_kernels.number_rows`."""
         kernels = string_kernels()
         strides = self._strides()
-        places = -(-len(strides) // kernels.UNROLLED) * kernels.UNROLLED
+        places = max(1, len(strides))
         positions, steps = np.zeros(places, dtype=np.int64), np.zeros((places, 256), dtype=np.int64)
         row, mask = self._row.copy(), np.full(self._width, -1).astype(self._char)
         for place, (j, alphabet, stride) in enumerate(strides):
@@ -208,7 +229,8 @@ class Alphabets:
             steps[place] = _UNKNOWN
             steps[place, alphabet & 255] = np.arange(len(alphabet)) * stride
             mask[j] &= ~np.array(255, dtype=self._char)
-        base_chars, mask_chars = np.tile(row, kernels.BLOCK), np.tile(mask, kernels.BLOCK)
+        block = kernels.BLOCK // self._char.itemsize
+        base_chars, mask_chars = np.tile(row, block), np.tile(mask, block)
         words = base_chars.view(np.uint64), mask_chars.view(np.uint64)
         return (*words, base_chars, mask_chars, positions, steps.reshape(-1))
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Chunk = tuple[Array, Array]
 
-_PIECE = 1 << 16  # rows; a multiple of the blocks that are numbered at a time
+_PIECE = 1 << 17  # rows; a multiple of the blocks that are numbered at a time
 _MOST = 3 << 14  # numbers for which each thread may have a table, dense whatever is laid out around it
 _SOME = 1 << 12  # samples by which tables are laid out
 
