@@ -116,7 +116,7 @@ class Accumulator:
 
     def all_finite(self) -> bool:
         """Return whether no sample was NaN or infinite. Only samples that were drained are known of."""
-        return not self._nonfinite.any()
+        return not (self._nonfinite.size and self._nonfinite.any())
 
     # -- adding -------------------------------------------------------------------------------------------
 
@@ -501,7 +501,8 @@ class Accumulator:
         some = self.counts[::ROW] > 0
         if not self.all_finite():
             some |= self._nonfinite.any(axis=1)
-        return np.flatnonzero(some)
+        slots: Integers = some.nonzero()[0]
+        return slots
 
     def totals(self) -> Totals:
         """Round every statistic of every slot once."""

@@ -198,14 +198,15 @@ class FixedPoint(ABC):
         """Choose the unit by the next thousand samples, if there is one that holds nearly all of them."""
         # As the kernels take them, so that what converts samples is compiled once.
         head = read_only(samples[start : min(start + _HEAD, stop)])
-        finite = head[np.isfinite(head)]
-        if not finite.size:
-            return
-        self.signed = bool((finite < 0).any())
         # Not the largest, which may be a stray: those that do not fit are summed one by one anyway.
-        place = finite.size - 1 - finite.size // 64
-        top = np.partition(np.abs(finite), place)[place]
-        _, exponent = math.frexp(float(top))
+        top = _nearly_largest(head)
+        if not math.isfinite(top):
+            some = head[np.isfinite(head)]
+            if not some.size:
+                return
+            top = _nearly_largest(some)
+        self.signed = float(np.fmin.reduce(head)) < 0
+        _, exponent = math.frexp(top)
         best, best_shift = head.shape[0] + 1, 0
         for headroom in self.headrooms:
             shift = self.shift(exponent) - headroom
@@ -246,6 +247,14 @@ class FixedPoint(ABC):
         self.held = 0
         if not keep:
             self.scale = 0.0
+
+
+def _nearly_largest(samples: Samples) -> float:
+    """Return the largest absolute value but for one in 64."""
+    sizes = np.abs(samples)
+    place = sizes.size - 1 - sizes.size // 64
+    sizes.partition(place)
+    return float(sizes[place])
 
 
 class Tight(FixedPoint):
@@ -330,7 +339,8 @@ class Tight(FixedPoint):
     @property
     def rows(self) -> int:
         """Number of rows that are to be drained: those of the table, then the second ones if there are any samples."""
-        return self.copies * self.size + (self.size if self.second.any() else 0)
+        strays = self.second[4 :: wide_kernels().WIDE_ROW].any()  # where their numbers are
+        return self.copies * self.size + (self.size if strays else 0)
 
     def counts(self) -> Integers:
         """Return how many samples each row of the table has got, and each of the second ones."""

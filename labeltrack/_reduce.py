@@ -251,8 +251,7 @@ def reduce_chunks(
     """
     total = sum(chunk[0].shape[0] for chunk in chunks)
     threads = (default_threads(total) if threads is None else threads) if total else 1
-    some = _some(chunks, total) if threads > 1 or total >= _SAMPLE // 4 else None
-    spread = int(some.max()) - int(some.min()) if some is not None else 0
+    some, spread = _some(chunks, total, threads) if threads > 1 or total >= _SAMPLE // 4 else (None, 0)
     if some is not None and wanted is None and _SHARED < spread < _LARGEST_SPAN:
         low, size = _extent(chunks, threads)
         if size <= min(2 * total, _LARGEST_SPAN) and _dense(Accumulator(0), some, size):
@@ -310,10 +309,20 @@ def _extent(chunks: Sequence[Chunk], threads: int) -> tuple[int, int]:
     return lowest, max(high for _, high in ends) - lowest + 1
 
 
-def _some(chunks: Sequence[Chunk], total: int) -> Array:
-    """Return some thousand keys from all over the chunks."""
+def _some(chunks: Sequence[Chunk], total: int, threads: int) -> tuple[Array, int]:
+    """Return some thousand keys from all over the chunks, and how far the largest lies from the smallest.
+
+    A quarter of them does for one thread if they lie close together: 15 instead of 40 us, of 1.7 ms for a million
+    samples. Tables of several threads must not differ because a key at the end of their range is rare.
+    """
+    step = max(1, total // (_SAMPLE // 4 if threads == 1 else _SAMPLE))
+    some = np.concatenate([keys[::step] for keys, _ in chunks])
+    spread = int(some.max()) - int(some.min())
+    if threads > 1 or step == 1 or spread <= _HEAD:
+        return some, spread
     step = max(1, total // _SAMPLE)
-    return np.concatenate([keys[::step] for keys, _ in chunks])
+    some = np.concatenate([keys[::step] for keys, _ in chunks])
+    return some, int(some.max()) - int(some.min())
 
 
 def reduce_stream(

@@ -47,12 +47,14 @@ def all_at_once(work: Callable[..., _Result], *arguments: Sequence[Any]) -> list
         BaseException: The first one that a call raised, when all have ended.
     """
     calls = list(zip(*arguments, strict=True))
+    if len(calls) == 1:
+        return [work(*calls[0])]
     results: list[Any] = [None] * len(calls)
     errors: list[BaseException | None] = [None] * len(calls)
 
     def run(number: int) -> None:
         before = getattr(_working, "too", False)
-        _working.too = before or len(calls) > 1
+        _working.too = True
         try:
             results[number] = work(*calls[number])
         except BaseException as error:  # noqa: BLE001 (it is raised below, once the others have ended)
@@ -106,7 +108,8 @@ def in_slices(size: int, work: Callable[[int, int], None]) -> None:
         size: Number of slots.
         work: Releases the GIL.
     """
-    threads = 1 if getattr(_working, "too", False) else max(1, min(available(), size // _SLOTS_A_THREAD))
+    few = size < 2 * _SLOTS_A_THREAD or getattr(_working, "too", False)
+    threads = 1 if few else min(available(), size // _SLOTS_A_THREAD)
     edges = [size * t // threads for t in range(threads + 1)]
     all_at_once(work, edges[:-1], edges[1:])
 
