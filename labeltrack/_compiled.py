@@ -70,6 +70,14 @@ def string_kernels() -> ModuleType:
 
 
 @cache
+def dictionary_kernels() -> ModuleType:
+    """Return the module of the kernels that look strings up."""
+    from labeltrack import _dictionary_kernels  # noqa: PLC0415 (on first use)
+
+    return _dictionary_kernels
+
+
+@cache
 def quantile_kernels() -> ModuleType:
     """Return the module of the kernels of quantiles, compiled for those alone who want them."""
     from labeltrack import _quantile_kernels  # noqa: PLC0415 (on first use)

@@ -1,4 +1,4 @@
-"""Fixed-width strings, numbered and reduced piece by piece: the numbers never leave the cache."""
+"""Fixed-width strings, numbered or looked up and reduced piece by piece: the numbers never leave the cache."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from labeltrack._reduce import reduce_stream
 if TYPE_CHECKING:
     from labeltrack._accumulate import Accumulator
     from labeltrack._alphabets import Numbering
+    from labeltrack._dictionary import Dictionary
 
 Array = npt.NDArray[Any]
+Integers = npt.NDArray[np.int64]
 Chunk = tuple[Array, Array]
 
 _PIECE = 1 << 17  # rows; a multiple of the blocks that are numbered at a time
@@ -55,3 +57,44 @@ def reduce_strings(
         if numbering.settle():
             return found
     return None
+
+
+class _Growing(Keyspace):
+    """The way back from the codes of a dictionary, which may learn more words until the last row is read."""
+
+    def __init__(self, kind: str, dictionary: Dictionary) -> None:
+        super().__init__(kind)
+        self._dictionary = dictionary
+
+    def decode(self, keys: Integers) -> Array:
+        """Return the words of ``(K,)`` codes."""
+        words: Array = self._dictionary.words[keys]
+        return words
+
+
+def reduce_words(
+    dictionary: Dictionary, samples: Array, kind: str, *, threads: int | None = None
+) -> tuple[Array, Accumulator] | None:
+    """Reduce samples of strings that are words of a dictionary.
+
+    Args:
+        dictionary: Of the ``(N,)`` strings; it must be `possible`.
+        samples: ``(N,)`` float32 or float64, contiguous.
+        kind: Kind of the labels.
+        threads: How many threads share the work; None chooses by the number of samples.
+
+    Returns:
+        What `labeltrack._reduce.reduce_chunks` returns; None where there turn out to be too many words.
+    """
+    rows = dictionary.rows
+
+    def load(start: int) -> Chunk | None:
+        stop = min(start + _PIECE, rows)
+        codes = np.empty(stop - start, dtype=np.int32)
+        return (codes, samples[start:stop]) if dictionary.encode(start, stop, codes) else None
+
+    some = np.ascontiguousarray(samples[:: max(1, rows // _SOME)])
+    layout = np.array([0, dictionary.size - 1]), some
+    space = _Growing(kind, dictionary)
+    found = reduce_stream(iter(range(0, rows, _PIECE)), load, rows, space, threads=threads, layout=layout)
+    return found if dictionary.possible else None

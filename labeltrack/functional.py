@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from labeltrack._alphabets import Numbering, number_strings
 from labeltrack._arrays import flat_pair, to_values
+from labeltrack._dictionary import Dictionary
 from labeltrack._labels import (
     BYTES,
     STRING,
@@ -22,7 +23,7 @@ from labeltrack._labels import (
 )
 from labeltrack._quantile import Samples, check_fractions
 from labeltrack._reduce import reduce_chunks
-from labeltrack._reduce_strings import reduce_strings
+from labeltrack._reduce_strings import reduce_strings, reduce_words
 from labeltrack._strings import encode_strings
 from labeltrack.errors import LabelTrackWarning, listing
 from labeltrack.stats import LabelStats, NanPolicy, check_nan_policy
@@ -80,6 +81,8 @@ def label_stats(
     numbering = Numbering(flat_labels) if kind in (STRING, BYTES) else None
     if numbering is not None and mapping is None and not fractions:
         reduced = reduce_strings(numbering, flat_values, kind, threads=threads)
+        if reduced is None and (dictionary := Dictionary(flat_labels)).possible:
+            reduced = reduce_words(dictionary, flat_values, kind, threads=threads)
         if reduced is not None:
             stats = LabelStats(*reduced, nan_policy=policy)
             stats.check_finite()

@@ -1,0 +1,57 @@
+"""Rows looked up in a table, whichever vectors compare them, and wherever they collide."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from labeltrack import _dictionary_kernels as kernels
+
+
+def numbers_of(places, factors, bits):
+    """Return what the place of a row depends on, padded to the four words that are always read."""
+    pad = kernels.HASHED - len(places)
+    return np.array([*places, *[0] * pad, *factors, *[0] * pad, 64 - bits], dtype=np.uint64)
+
+
+@pytest.mark.parametrize("dtype", [np.uint64, np.uint32])
+@pytest.mark.parametrize("width", [*range(1, 20), 31, 32, 33])
+def test_each_word_of_a_row_is_compared(dtype, width):
+    rng = np.random.default_rng(width)
+    known = rng.integers(0, np.iinfo(dtype).max, (5, width), dtype=dtype)
+    hashed = numbers_of([0], [0x9E3779B97F4A7C15], 8)
+    table = np.full(256, -1, dtype=np.int32)
+    assert kernels.enter_rows(known.reshape(-1), width, 0, 5, table, hashed) == 0
+    expected = rng.integers(0, 5, 300)
+    rows = known[expected]
+    strange = rng.permutation(300)[: 2 * width]
+    for k, row in enumerate(strange.tolist()):  # one bit of one word, another one each time
+        rows[row, k % width] ^= dtype(1 << (k % 31))
+    expected[strange] = -1
+    codes = np.full(300, 7, dtype=np.int32)
+    state = (table, known.reshape(-1), hashed)
+    assert kernels.look_rows_up(rows.reshape(-1), width, 0, 300, *state, 0, codes) == strange.size
+    assert codes.tolist() == expected.tolist()
+    codes[:] = 7
+    kernels.look_rows_up(rows.reshape(-1), width, 100, 200, *state, 90, codes)
+    assert codes[:10].tolist() == [7] * 10
+    assert codes[10:110].tolist() == expected[100:200].tolist()
+    assert (codes[110:] == 7).all()
+
+
+@pytest.mark.parametrize("place", [0, 3])
+def test_rows_of_one_place_are_found_one_after_the_other(place):
+    known = np.arange(10, 13, dtype=np.uint64)
+    # All rows have the same place, the last one of four as well, from which it goes on at the first.
+    hashed = numbers_of([0], [0], 2)
+    table = np.full(4, -1, dtype=np.int32)
+    if place:
+        known = np.array([3, 7, 11], dtype=np.uint64) << np.uint64(62)
+        known |= np.array([1, 2, 3], dtype=np.uint64)
+        hashed = numbers_of([0], [1], 2)
+    assert kernels.enter_rows(known, 1, 0, 3, table, hashed) == 2
+    rows = known[[2, 0, 1, 1]].copy()
+    rows[3] ^= np.uint64(4)
+    codes = np.empty(4, dtype=np.int32)
+    assert kernels.look_rows_up(rows, 1, 0, 4, table, known, hashed, 0, codes) == 1
+    assert codes.tolist() == [2, 0, 1, -1]
