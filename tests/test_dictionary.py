@@ -54,12 +54,14 @@ def test_codes_stand_for_words(words, seed, dtype, sample):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_words_that_turn_up_late_are_learnt(threads):
+def test_words_that_turn_up_late_are_learnt(threads, monkeypatch):
+    monkeypatch.setattr(_dictionary, "_SAMPLE", 64)
     names = np.array([f"{k % 7}name{k * k}" for k in range(200)])
     labels = names[np.minimum(np.arange(6000) // 25, 199)]
     labels[:3000] = names[:3][np.arange(3000) % 3]
     dictionary = Dictionary(labels)
     before, known = dictionary.size, dictionary.words
+    assert before < 150
     codes = coded(dictionary, threads=threads)
     assert dictionary.size == np.unique(labels).size
     assert np.array_equal(dictionary.words[codes], labels)
