@@ -12,8 +12,9 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 
-SPARSE, STRING = "sparse int64", "string"
-"""Labels that are no small integers: int64 spread over their whole range, and fixed-width strings."""
+SPARSE, STRING, WORDS = "sparse int64", "string", "words"
+"""Labels that are no small integers: int64 spread over their whole range, and fixed-width strings, ``class 000042`` and
+words of three to twelve letters."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Case:
     Attributes:
         samples: Number of samples.
         labels: Number of labels.
-        label_dtype: Dtype of the labels, the integers from 0 on; or `SPARSE` or `STRING`.
+        label_dtype: Dtype of the labels, the integers from 0 on; or `SPARSE`, `STRING` or `WORDS`.
         value_dtype: Dtype of the values.
         order: ``"uniform"``: each label as likely as the others, in random order; ``"zipf"``: label k has a part of
             1 / (k + 1); ``"sorted"``: uniform, all samples of a label one after the other; ``"one"``: all samples have
@@ -39,7 +40,7 @@ class Case:
     @property
     def dense(self) -> bool:
         """Whether the labels are 0 … K−1, as some can only take them."""
-        return self.label_dtype not in (SPARSE, STRING)
+        return self.label_dtype not in (SPARSE, STRING, WORDS)
 
     def data(self, seed: int = 0) -> tuple[Array, Array]:
         """Return ``(N,)`` labels and ``(N,)`` values.
@@ -56,6 +57,8 @@ class Case:
             return spread.view(np.int64), values
         if self.label_dtype == STRING:
             return np.array([f"class {k:06d}" for k in range(self.labels)])[codes], values
+        if self.label_dtype == WORDS:
+            return _words(self.labels)[codes], values
         return codes, values
 
     def _codes(self, rng: np.random.Generator) -> Array:
@@ -74,6 +77,15 @@ class Case:
         return (
             f"{self.samples:,} samples, {self.labels:,} labels ({self.order}), {self.label_dtype}, {self.value_dtype}"
         )
+
+
+def _words(count: int) -> Array:
+    """Return so many different words of three to twelve letters, sorted."""
+    rng = np.random.default_rng(count)
+    words: set[str] = set()
+    while len(words) < count:
+        words.add("".join(map(chr, rng.integers(ord("a"), ord("z") + 1, rng.integers(3, 13)).tolist())))
+    return np.array(sorted(words), dtype="U12")
 
 
 @dataclass(frozen=True, eq=False)

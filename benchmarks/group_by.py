@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from cases import SPARSE, STRING, Answer, Array, Case, check, exact_reference, reference
+from cases import SPARSE, STRING, WORDS, Answer, Array, Case, check, exact_reference, reference
 from harness import compare, disturbed, measure, summary
 from peers import CONTESTANTS, KERNEL, ONE_THREAD, Contestant
 
@@ -37,6 +37,7 @@ def axes(samples: int, most_labels: int | None = None, most_samples: int | None 
             Case(samples, some, SPARSE),
             Case(samples, many, SPARSE),
             Case(samples, some, STRING),
+            Case(samples, some, WORDS),
             *(Case(samples, k, "int32", "float64") for k in (10, some, many)),
             Case(samples, some, SPARSE, "float64"),
         ],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from cases import SPARSE, STRING, Answer, Array, Case, check, exact_reference, reference
+from cases import SPARSE, STRING, WORDS, Answer, Array, Case, check, exact_reference, reference
 from group_by import ORDERS, axes, check_exact, present, run_case
 from harness import compare, disturbed, measure
 from peers import CONTESTANTS, Contestant, Prepared
@@ -73,7 +73,7 @@ def test_everybody_leaves_out_labels_without_samples_and_copes_with_one(contesta
 # -- the harness itself -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("label_dtype", ["int64", SPARSE, STRING])
+@pytest.mark.parametrize("label_dtype", ["int64", SPARSE, STRING, WORDS])
 @pytest.mark.parametrize("order", ORDERS)
 def test_the_two_references_agree(label_dtype: str, order: str) -> None:
     labels, values = Case(5_000, 9, label_dtype, order=order).data()
