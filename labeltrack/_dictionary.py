@@ -85,16 +85,22 @@ class Dictionary:
             stop: One past the last.
             codes: ``(>= stop - start,)`` int32, written from index 0.
         """
-        while self.possible:
-            state = self._state
-            found = dictionary_kernels().look_rows_up(self._rows, self._width, start, stop, *state, start, codes)
-            if found == 0:
-                return True
-            self._learn(self._labels[start + np.flatnonzero(codes[: stop - start] < 0)])
-        return False
+        look_up = dictionary_kernels().look_rows_up
+        if not self.possible:
+            return False
+        if look_up(self._rows, self._width, start, stop, *self._state, start, codes) == 0:
+            return True
+        missing = np.flatnonzero(codes[: stop - start] < 0)
+        rows = self._labels[start + missing]
+        if not self._learn(rows):
+            return False
+        learnt = np.empty(missing.shape[0], dtype=np.int32)
+        look_up(read_only(rows.view(self._word)), self._width, 0, learnt.shape[0], *self._state, 0, learnt)
+        codes[missing] = learnt
+        return True
 
-    def _learn(self, rows: Array) -> None:
-        """Add the words of some rows, unless another thread has just done so."""
+    def _learn(self, rows: Array) -> bool:
+        """Add the words of some rows, unless another thread has just done so; return whether that was possible."""
         new = rows[encode_strings(rows, threads=1)[1]]
         with self._lock:
             codes = np.empty(new.shape[0], dtype=np.int32)
@@ -103,13 +109,21 @@ class Dictionary:
             new = new[codes < 0]
             if new.shape[0]:
                 self.possible = self.possible and self._add(new)
+            return self.possible
 
     def _add(self, new: Array) -> bool:
         """Add words, all of them new; return whether they can be told apart quickly."""
         known = np.concatenate([self._known, new])
         if known.shape[0] > _MOST:
             return False
-        words = known.view(self._word)
+        words = read_only(known.view(self._word))
+        table, _, numbers = self._state
+        if self.size and 2 * table.shape[0] >= _PLACES * known.shape[0]:  # a few more, in the table that there is
+            table = table.copy()
+            entered = dictionary_kernels().enter_rows(words, self._width, self.size, known.shape[0], table, numbers)
+            if entered * 2 <= new.shape[0] + 4:
+                self._known, self._state = known, (table, words, numbers)
+                return True
         bits = max(8, (_PLACES * known.shape[0] - 1).bit_length())
         hashed = self._hashed(words.reshape(-1, self._width), bits)
         best: tuple[int, Array, Array] | None = None
@@ -125,7 +139,7 @@ class Dictionary:
         if best[0] * 4 > known.shape[0] + 4:
             return False
         # At once, as other threads may be reading: codes that they know stay what they are.
-        self._known, self._state = known, (best[1], read_only(words), best[2])
+        self._known, self._state = known, (best[1], words, best[2])
         return True
 
     def _hashed(self, rows: Array, bits: int) -> list[npt.NDArray[np.uint64]]:

@@ -183,7 +183,7 @@ def enter_rows(known: Any, width: int, start: int, stop: int, table: Any, hashed
         hashed: See `look_rows_up`.
 
     Returns:
-        How many are not in their place, as it was taken.
+        How many places were looked at in vain: those of words that are all in one place grow with the square of them.
     """
     mask = np.uint64(table.shape[0] - 1)
     row = np.uint64(width)
@@ -194,8 +194,8 @@ def enter_rows(known: Any, width: int, start: int, stop: int, table: Any, hashed
         for j in range(HASHED):
             h += np.uint64(known[here + hashed[j]]) * hashed[HASHED + j]
         place = h >> hashed[2 * HASHED]
-        elsewhere += table[place] >= 0
         while table[place] >= 0:
             place = (place + _U1) & mask
+            elsewhere += 1
         table[place] = code
     return elsewhere

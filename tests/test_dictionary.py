@@ -25,7 +25,7 @@ def coded(dictionary, step=50, threads=1):
     def part(start, stop):
         for first in range(start, stop, step):
             last = min(first + step, stop)
-            assert dictionary.encode(first, last, codes[first:last])
+            assert dictionary.encode(first, last, codes[first:last]) or not dictionary.possible
 
     edges = [dictionary.rows * t // threads for t in range(threads + 1)]
     all_at_once(part, edges[:-1], edges[1:])
@@ -48,6 +48,8 @@ def test_codes_stand_for_words(words, seed, dtype, sample):
         if not dictionary.possible:
             return
         codes = coded(dictionary, threads=2)
+        if not dictionary.possible:  # words learnt late may not differ where it is looked
+            return
     assert np.array_equal(dictionary.words[codes], labels)
     assert dictionary.words.dtype == labels.dtype
     assert dictionary.size == np.unique(labels).size == codes.max() + 1
@@ -63,6 +65,7 @@ def test_words_that_turn_up_late_are_learnt(threads, monkeypatch):
     before, known = dictionary.size, dictionary.words
     assert before < 150
     codes = coded(dictionary, threads=threads)
+    assert dictionary.possible
     assert dictionary.size == np.unique(labels).size
     assert np.array_equal(dictionary.words[codes], labels)
     assert np.array_equal(dictionary.words[:before], known)  # codes stay what they are
@@ -110,6 +113,7 @@ def test_it_is_given_up_where_words_differ_in_too_many_places():
 def test_statistics_are_those_of_hashed_rows(dtype, threads, most, monkeypatch):
     monkeypatch.setattr(_alphabets, "_FEWEST", 1)
     monkeypatch.setattr(_reduce_strings, "_PIECE", 128)
+    monkeypatch.setattr(_dictionary, "_SAMPLE", 64)
     monkeypatch.setattr(_dictionary, "_MOST", most)  # sixty are not enough, which is found out late
     rng = np.random.default_rng(3)
     names = np.array(
@@ -123,7 +127,7 @@ def test_statistics_are_those_of_hashed_rows(dtype, threads, most, monkeypatch):
         lt.functional, "reduce_words", lambda *a, **k: used.append(_reduce_strings.reduce_words(*a, **k)) or used[-1]
     )
     stats = lt.label_stats(labels, values, threads=threads)
-    assert [found is None for found in used] in ([most == 60], [])
+    assert [found is None for found in used] == [most == 60]
     plain = {name: values[labels == name].astype(np.float64) for name in np.unique(labels)}
     assert stats.labels.tolist() == list(plain)
     assert stats.labels.dtype == labels.dtype
