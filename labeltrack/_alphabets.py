@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._compiled import read_only, string_kernels
+from labeltrack._strings import sample_rows
 from labeltrack._threads import all_at_once, default_threads
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ Integers = npt.NDArray[np.int64]
 _FEWEST = 1 << 14  # rows for which it pays to look for alphabets: a fifth of a millisecond
 _SAMPLE = 1 << 14  # rows that are looked at first
 _SAMPLE_BYTES = 1 << 20
-_NEIGHBOURS = 4  # of these, so many lie next to each other: what takes the time is where memory has not been read yet
 _STEP = 1 << 18  # rows after which a thread asks whether another one gave up
 STEP_UNIT = 64
 """Rows are numbered in blocks of so many, or a fourth (`labeltrack._string_kernels.BLOCK`, only imported on use)."""
@@ -98,17 +98,8 @@ class Numbering:
         whole = native.nbytes // 8 * 8
         self._chars = read_only(self._grid.reshape(-1))
         self._words = read_only(self._grid.reshape(-1).view(np.uint8)[:whole].view(np.uint64))
-        self._learn([self._some()])
-
-    def _some(self) -> Array:
-        """Return rows from all over the array."""
-        width = self._grid.shape[1]
-        some = max(64, min(_SAMPLE, _SAMPLE_BYTES // (width * self._grid.itemsize)))
-        if self.rows <= some:
-            return self._grid
-        step = -(-self.rows // some) * _NEIGHBOURS
-        whole = self._grid[: self.rows // step * step].reshape(-1, step * width)
-        return whole[:, : _NEIGHBOURS * width].reshape(-1, width)
+        wanted = max(64, min(_SAMPLE, _SAMPLE_BYTES // native.dtype.itemsize))
+        self._learn([self.alphabets.characters(sample_rows(native, wanted))])
 
     @property
     def dtype(self) -> type:

@@ -13,14 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._compiled import dictionary_kernels, read_only
-from labeltrack._strings import encode_strings
+from labeltrack._strings import encode_strings, sample_rows
 
 Array = npt.NDArray[Any]
 _State = tuple[Array, Array, npt.NDArray[np.uint64]]
 
 _FEWEST = 1 << 14  # rows for which it pays to look for words: half a millisecond
 _SAMPLE, _LARGEST_SAMPLE = 1 << 13, 1 << 16  # rows that are looked at first: one in 64, but no fewer and no more
-_NEIGHBOURS = 4  # of these, so many lie next to each other: what takes the time is memory that has not been read yet
 _MOST = 1 << 14  # words, with which the tables are some megabytes
 _PLACES = 8  # of the table, for each word: one in twenty is not in the place where it is looked for first
 _TRIES = 4  # sets of numbers that words are multiplied with, of which the best is taken
@@ -62,8 +61,7 @@ class Dictionary:
         self._lock = Lock()
         self._known = native[:0]
         self._state: _State = (np.empty(0, dtype=np.int32), self._rows[:0], np.empty(0, dtype=np.uint64))
-        step = -(-self.rows // max(_SAMPLE, min(self.rows // 64, _LARGEST_SAMPLE))) * _NEIGHBOURS
-        some = native[: self.rows // step * step].reshape(-1, step)[:, :_NEIGHBOURS].reshape(-1)
+        some = sample_rows(native, max(_SAMPLE, min(self.rows // 64, _LARGEST_SAMPLE)))
         found = some[encode_strings(some, threads=1)[1]]
         self.possible = 2 * found.shape[0] <= some.shape[0] and self._add(found)
 

@@ -10,7 +10,7 @@ from numba import config
 from numba.core import types
 from numba.extending import intrinsic
 
-from labeltrack._kernels import _U0, _U1, _jit, _part, _prefetch, _wrapping
+from labeltrack._kernels import _U0, _U1, _jit, _memory, _part, _prefetch, _wrapping
 
 HASHED = 4
 """Words of a row that its place depends on."""
@@ -46,9 +46,7 @@ else:
 
             def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
                 _, here, _, there, width = args
-                ours, theirs = (
-                    context.make_array(signature.args[which])(context, builder, args[which]).data for which in (0, 2)
-                )
+                ours, theirs = (_memory(context, builder, signature, args, which) for which in (0, 2))
                 word = ours.type.pointee
                 lanes = max(1, 8 * size // word.width)
                 vector = ir.VectorType(word, lanes)
@@ -95,6 +93,7 @@ def _coding(size: int) -> Any:
     def code_rows(
         words: Any, width: Any, start: Any, stop: Any, table: Any, known: Any, hashed: Any, origin: Any, codes: Any
     ) -> Any:
+        """Do as `look_rows_up`."""
         mask = np.uint64(table.shape[0] - 1)
         # Four words, whatever they are: a loop over as many as it takes has to read which.
         v0, v1, v2, v3 = hashed[0], hashed[1], hashed[2], hashed[3]

@@ -92,6 +92,19 @@ def _wrapping(kernel: Any) -> Any:
     return quiet
 
 
+def _memory(context: Any, builder: Any, signature: Any, args: Any, which: int) -> Any:  # pragma: no cover
+    """Return the address of the memory of an array among the arguments of what is built."""
+    return context.make_array(signature.args[which])(context, builder, args[which]).data
+
+
+def _emit_prefetch(builder: Any, place: Any) -> None:  # pragma: no cover (runs while kernels are compiled)
+    """Emit that the cache line of a place is fetched, to be written to; where it is only read that costs no more."""
+    pointer, lane = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [pointer, lane, lane, lane])
+    fetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+    builder.call(fetch, [builder.bitcast(place, pointer), lane(1), lane(3), lane(1)])
+
+
 if config.DISABLE_JIT:
 
     def fma(a: float, b: float, c: float) -> float:
@@ -399,8 +412,7 @@ else:
 
     def _place(context: Any, builder: Any, signature: Any, args: Any, offset: int = 0) -> Any:  # pragma: no cover
         """Return where four words of a table are."""
-        memory = context.make_array(signature.args[0])(context, builder, args[0]).data
-        word = builder.gep(memory, [args[1]])
+        word = builder.gep(_memory(context, builder, signature, args, 0), [args[1]])
         if offset:
             word = builder.gep(word, [ir.Constant(_WORD, offset)])
         return builder.bitcast(word, _FOUR.as_pointer())
@@ -478,7 +490,7 @@ else:
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             eight = ir.VectorType(_WORD, 8)
-            memory = context.make_array(signature.args[0])(context, builder, args[0]).data
+            memory = _memory(context, builder, signature, args, 0)
             place = builder.bitcast(builder.gep(memory, [args[1]]), eight.as_pointer())
             row = builder.load(place, align=8)
 
@@ -510,12 +522,7 @@ else:
         """Fetch the cache line of the word at `r`, to write to it later; any `r` will do, it need not exist."""
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            memory = context.make_array(signature.args[0])(context, builder, args[0]).data
-            pointer = ir.IntType(8).as_pointer()
-            place = builder.bitcast(builder.gep(memory, [args[1]]), pointer)
-            kind = ir.FunctionType(ir.VoidType(), [pointer, _LANE, _LANE, _LANE])
-            fetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
-            builder.call(fetch, [place, _LANE(1), _LANE(3), _LANE(1)])
+            _emit_prefetch(builder, builder.gep(_memory(context, builder, signature, args, 0), [args[1]]))
             return context.get_dummy_value()
 
         return types.void(table, types.uint64), codegen

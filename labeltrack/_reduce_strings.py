@@ -11,6 +11,8 @@ from labeltrack._labels import Keyspace
 from labeltrack._reduce import reduce_stream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from labeltrack._accumulate import Accumulator
     from labeltrack._alphabets import Numbering
     from labeltrack._dictionary import Dictionary
@@ -41,19 +43,13 @@ def reduce_strings(
     Returns:
         What `labeltrack._reduce.reduce_chunks` returns; None where the strings are to be numbered first, or hashed.
     """
-    rows = numbering.rows
     while numbering.possible and numbering.alphabets.size <= _MOST:
         alphabets = numbering.alphabets
 
-        def load(start: int) -> Chunk | None:
-            stop = min(start + _PIECE, rows)
-            keys = np.empty(stop - start, dtype=np.int32)
-            return (keys, samples[start:stop]) if numbering.number(start, stop, keys, origin=start) else None
+        def number(start: int, stop: int, keys: Array) -> bool:
+            return numbering.number(start, stop, keys, origin=start)
 
-        some = np.ascontiguousarray(samples[:: max(1, rows // _SOME)])
-        layout = np.array([0, alphabets.size - 1]), some
-        space = Keyspace(kind, alphabets=alphabets)
-        found = reduce_stream(iter(range(0, rows, _PIECE)), load, rows, space, threads=threads, layout=layout)
+        found = _reduce_pieces(number, alphabets.size, samples, Keyspace(kind, alphabets=alphabets), threads)
         if numbering.settle():
             return found
     return None
@@ -86,15 +82,28 @@ def reduce_words(
     Returns:
         What `labeltrack._reduce.reduce_chunks` returns; None where there turn out to be too many words.
     """
-    rows = dictionary.rows
+    found = _reduce_pieces(dictionary.encode, dictionary.size, samples, _Growing(kind, dictionary), threads)
+    return found if dictionary.possible else None
+
+
+def _reduce_pieces(
+    encode: Callable[[int, int, Array], bool], size: int, samples: Array, space: Keyspace, threads: int | None
+) -> tuple[Array, Accumulator]:
+    """Reduce samples piece by piece.
+
+    Args:
+        encode: Writes the keys of rows from a start to a stop, or returns that it cannot, which ends in vain.
+        size: How many keys there are, as far as is known.
+        samples: ``(N,)``.
+        space: What the keys stand for.
+        threads: How many threads share the work; None chooses by the number of samples.
+    """
+    rows = samples.shape[0]
 
     def load(start: int) -> Chunk | None:
         stop = min(start + _PIECE, rows)
-        codes = np.empty(stop - start, dtype=np.int32)
-        return (codes, samples[start:stop]) if dictionary.encode(start, stop, codes) else None
+        keys = np.empty(stop - start, dtype=np.int32)
+        return (keys, samples[start:stop]) if encode(start, stop, keys) else None
 
-    some = np.ascontiguousarray(samples[:: max(1, rows // _SOME)])
-    layout = np.array([0, dictionary.size - 1]), some
-    space = _Growing(kind, dictionary)
-    found = reduce_stream(iter(range(0, rows, _PIECE)), load, rows, space, threads=threads, layout=layout)
-    return found if dictionary.possible else None
+    layout = np.array([0, size - 1]), np.ascontiguousarray(samples[:: max(1, rows // _SOME)])
+    return reduce_stream(iter(range(0, rows, _PIECE)), load, rows, space, threads=threads, layout=layout)

@@ -10,7 +10,7 @@ from numba import config
 from numba.core import types
 from numba.extending import intrinsic
 
-from labeltrack._kernels import _U0, _U1, _inline, _jit, _part, _wrapping
+from labeltrack._kernels import _U0, _U1, _emit_prefetch, _inline, _jit, _memory, _part, _wrapping
 
 BLOCK = 64
 """Bytes of a character that a block of rows has at each position: 16 rows of ``U`` and 64 of ``S``, so that it is
@@ -47,11 +47,8 @@ if config.DISABLE_JIT:
         return look_up
 
 else:
-    _WORD, _LANE, _BYTE = ir.IntType(64), ir.IntType(32), ir.IntType(8)
+    _WORD, _BYTE = ir.IntType(64), ir.IntType(8)
     _VECTOR = ir.VectorType(_WORD, _LINE)
-
-    def _memory(context: Any, builder: Any, signature: Any, args: Any, which: int) -> Any:  # pragma: no cover
-        return context.make_array(signature.args[which])(context, builder, args[which]).data
 
     @intrinsic
     def _differs(
@@ -145,12 +142,7 @@ else:
                 builder.position_at_end(loop)
                 at, place, bits = builder.phi(_WORD), builder.phi(begin.type), builder.phi(_WORD)
                 if not more:
-                    pointer = _BYTE.as_pointer()
-                    kind = ir.FunctionType(ir.VoidType(), [pointer, _LANE, _LANE, _LANE])
-                    fetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
-                    builder.call(
-                        fetch, [builder.bitcast(builder.gep(ahead, [at]), pointer), _LANE(0), _LANE(3), _LANE(1)]
-                    )
+                    _emit_prefetch(builder, builder.gep(ahead, [at]))
                 total = _WORD(0)
                 for q, column in enumerate(columns):
                     letter = builder.load(builder.gep(column, [at]))

@@ -15,6 +15,7 @@ Integers = npt.NDArray[np.int64]
 
 _FIRST = 1 << 9  # codes that there is room for at first
 _ALONE = 1 << 15  # rows that one thread codes before others join in, who know only what it has seen
+_NEIGHBOURS = 4  # rows of a sample that lie next to each other
 _TOGETHER = 1 << 20  # rows that all code at a time, before those that were new to them are looked at
 
 
@@ -45,6 +46,17 @@ def encode_strings(labels: Array, *, threads: int | None = None) -> tuple[npt.ND
     else:
         coder.code_together(threads)
     return coder.codes, coder.first[: coder.n].copy()
+
+
+def sample_rows(labels: Array, wanted: int) -> Array:
+    """Return about so many labels from all over ``(N,)`` ones, all if there are no more.
+
+    Some lie next to each other: what takes the time is memory that has not been read yet.
+    """
+    if labels.shape[0] <= wanted:
+        return labels
+    step = -(-labels.shape[0] // wanted) * _NEIGHBOURS
+    return labels[: labels.shape[0] // step * step].reshape(-1, step)[:, :_NEIGHBOURS].reshape(-1)
 
 
 class _Coder:

@@ -42,6 +42,7 @@ from labeltrack._kernels import (
     _greater,
     _jit,
     _lesser,
+    _memory,
     _one_label,
     _part,
     _prefetch,
@@ -125,9 +126,6 @@ else:
 
     def _lanes(*which: int) -> Any:  # pragma: no cover (runs while kernels are compiled)
         return ir.Constant(ir.VectorType(_LANE, len(which)), list(which))
-
-    def _memory(context: Any, builder: Any, signature: Any, args: Any, which: int) -> Any:  # pragma: no cover
-        return context.make_array(signature.args[which])(context, builder, args[which]).data
 
     def _larger(builder: Any, one: Any, other: Any) -> Any:  # pragma: no cover
         return builder.select(builder.icmp_unsigned(">", one, other), one, other)

@@ -41,6 +41,7 @@ from labeltrack._kernels import (
     _jit,
     _lesser,
     _lowest_bit,
+    _memory,
     _one_label,
     _part,
     _prefetch,
@@ -128,9 +129,6 @@ if config.DISABLE_JIT:
 else:
     _WORD, _LANE = ir.IntType(64), ir.IntType(32)
     _LONG, _PAIR, _ROW = ir.IntType(128), ir.VectorType(_WORD, 2), ir.VectorType(_WORD, 8)
-
-    def _memory(context: Any, builder: Any, signature: Any, args: Any, which: int) -> Any:  # pragma: no cover
-        return context.make_array(signature.args[which])(context, builder, args[which]).data
 
     def _lanes(*which: int) -> Any:  # pragma: no cover (runs while kernels are compiled)
         return ir.Constant(ir.VectorType(_LANE, len(which)), list(which))
