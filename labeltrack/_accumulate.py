@@ -29,6 +29,11 @@ _SCALES = (0, 0, 600, 1200, -1200)  # the power of two that a spill of each kind
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
+# Shared, as there is nothing in them to be written to.
+_NO_INTEGERS: Integers = np.empty(0, dtype=np.int64)
+_NO_FLOATS: Floats = np.empty(0, dtype=np.float64)
+_NONE_NONFINITE: Integers = np.empty((0, 3), dtype=np.int64)
+
 
 class Totals(NamedTuple):
     """Finite samples of every slot, finalised: each entry is the exact value rounded once."""
@@ -65,29 +70,27 @@ class Accumulator:
         self.size = size
         self._memory = memory
         self._rows: Floats | None = None  # allocated when needed, as the fixed-point table may become it
-        self._nonfinite: Integers = np.zeros((0, 3), dtype=np.int64)  # likewise: few samples are not finite
+        self._nonfinite: Integers = _NONE_NONFINITE  # likewise: few samples are not finite
         # What earlier settling left beside the rows, sorted by key; and the spills since then.
-        self.keys: Integers = np.empty(0, dtype=np.int64)
-        self.values: Floats = np.empty(0, dtype=np.float64)
+        self.keys: Integers = _NO_INTEGERS
+        self.values: Floats = _NO_FLOATS
         self._new_keys: Integers | None = None
         self._new_values: Floats | None = None
         self._new = 0
         self._left_over = _SPILL_ROOM
         self._settled = True
-        self._reset_roads()
+        self._made: tuple[Tight, Narrow, Wide] | None = None
         # Samples that no fixed-point table holds, with their slots; they are added to the rows later.
-        self._aside: Integers = np.empty(0, dtype=np.int64)
-        self._aside_samples: Floats = np.empty(0, dtype=np.float64)
+        self._aside: Integers = _NO_INTEGERS
+        self._aside_samples: Floats = _NO_FLOATS
         self._set_aside = 0
 
-    def _reset_roads(self) -> None:
-        """Begin with empty fixed-point tables, of which none has memory yet."""
-        self._tight, self._narrow, self._wide = Tight(self.size), Narrow(self.size), Wide(self.size)
-
     @property
-    def _roads(self) -> tuple[FixedPoint, ...]:
-        """The fixed-point tables, the quickest first."""
-        return self._tight, self._narrow, self._wide
+    def _roads(self) -> tuple[Tight, Narrow, Wide]:
+        """The fixed-point tables, the quickest first; made when needed, as most accumulators are kept as results."""
+        if self._made is None:
+            self._made = Tight(self.size), Narrow(self.size), Wide(self.size)
+        return self._made
 
     @property
     def rows(self) -> Floats:
@@ -148,8 +151,9 @@ class Accumulator:
         labels, samples = read_only(labels), read_only(samples)
         position, end = start, samples.shape[0] if stop is None else stop
         most = end - start if most is None else most
-        if samples.dtype == np.float64 and 0.0 < self._narrow.scale < 1.0:
-            self._drain(self._narrow, keep=False)  # a unit for large float32 would let small doubles underflow to zero
+        narrow = self._roads[1]
+        if samples.dtype == np.float64 and 0.0 < narrow.scale < 1.0:
+            self._drain(narrow, keep=False)  # a unit for large float32 would let small doubles underflow to zero
         while position < end:
             self._settled = False
             last, fixed = end, None
@@ -266,7 +270,7 @@ class Accumulator:
 
     def _collect(self) -> None:
         """Move to the rows all that is elsewhere but spills."""
-        for fixed in self._roads:
+        for fixed in self._made or ():
             if fixed.held:
                 self._drain(fixed, keep=True)
         if self._set_aside:
@@ -441,7 +445,7 @@ class Accumulator:
             self._nonfinite = self._nonfinite[slots]
         self.keys, self.values = self._moved(slots)
         self.size = slots.shape[0]
-        self._reset_roads()
+        self._made = None
 
     def _moved(self, slots: Integers) -> tuple[Integers, Floats]:
         """Return the spills of the given slots under their new numbers, sorted."""
@@ -489,9 +493,9 @@ class Accumulator:
     def release(self) -> None:
         """Settle and give all buffers back; for accumulators that are kept as results."""
         self.settle()
-        self._reset_roads()
+        self._made = None
         self._new_keys = self._new_values = None
-        self._aside, self._aside_samples = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float64)
+        self._aside, self._aside_samples = _NO_INTEGERS, _NO_FLOATS
 
     # -- reading ------------------------------------------------------------------------------------------
 

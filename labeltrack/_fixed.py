@@ -214,6 +214,8 @@ class FixedPoint(ABC):
                 unfit = self.unfit(head, math.ldexp(1.0, shift))
                 if unfit < best:
                     best, best_shift = unfit, shift
+                if not best:
+                    break
         if best * _ODD <= head.shape[0]:
             self.scale = math.ldexp(1.0, best_shift)
 
@@ -267,6 +269,7 @@ class Tight(FixedPoint):
         self.copies = 4 if size <= _FEW else 1
         self._words: Integers | None = None
         self.second: Integers = np.empty(0, dtype=np.int64)
+        self.strays = False  # whether there may be samples in the second rows
 
     @property
     def capacity(self) -> int:
@@ -301,10 +304,11 @@ class Tight(FixedPoint):
             places, queue = (np.zeros(n, dtype=np.uint64) for n in (module.TIGHT_SCRATCH, module.TIGHT_QUEUE))
             self._scratch = (np.zeros(module.TIGHT_BLOCK, dtype=np.int64), places, queue)
         scale = where[1].dtype.type(self.scale)
-        reached: tuple[int, int, bool] = module.reduce_tight(
+        position, n, poor, strays = module.reduce_tight(
             *where, self.copies, self.table, self.second, scale, self.signed, *self._scratch, *aside
         )
-        return reached
+        self.strays |= strays
+        return position, n, poor
 
     def drain(
         self,
@@ -333,14 +337,19 @@ class Tight(FixedPoint):
         """See `FixedPoint.add_table`."""
         add, table, added = tight_kernels().add_tight_tables, self.table, other.table
         in_slices(self.copies * self.size, lambda start, stop: add(table, added, start, stop))
-        if other.second.any():
-            wide_kernels().add_wide_tables(self.second, other.second, 0, self.size)
+        if other.strays:
+            self.strays = True
+            wide_kernels().add_wide_tables(self.second, other.second, 0, self.second.shape[0] // ROW)
 
     @property
     def rows(self) -> int:
         """Number of rows that are to be drained: those of the table, then the second ones if there are any samples."""
-        strays = self.second[4 :: wide_kernels().WIDE_ROW].any()  # where their numbers are
-        return self.copies * self.size + (self.size if strays else 0)
+        return self.copies * self.size + (self.second.shape[0] // ROW if self.strays else 0)
+
+    def drained(self, *, keep: bool) -> None:
+        """Take note that the table is empty; the unit is kept if asked."""
+        super().drained(keep=keep)
+        self.strays = False
 
     def counts(self) -> Integers:
         """Return how many samples each row of the table has got, and each of the second ones."""

@@ -108,8 +108,10 @@ def in_slices(size: int, work: Callable[[int, int], None]) -> None:
         size: Number of slots.
         work: Releases the GIL.
     """
-    few = size < 2 * _SLOTS_A_THREAD or getattr(_working, "too", False)
-    threads = 1 if few else min(available(), size // _SLOTS_A_THREAD)
+    if size < 2 * _SLOTS_A_THREAD or getattr(_working, "too", False):
+        work(0, size)
+        return
+    threads = min(available(), size // _SLOTS_A_THREAD)
     edges = [size * t // threads for t in range(threads + 1)]
     all_at_once(work, edges[:-1], edges[1:])
 

@@ -368,7 +368,7 @@ def reduce_tight(
     aside: Any,
     aside_samples: Any,
     n: Any,
-) -> tuple[int, int, bool]:
+) -> tuple[int, int, bool, bool]:
     """Add ``samples[start:stop]`` to the table of `TIGHT_ROW` words a label; what it cannot hold is set aside.
 
     Args:
@@ -392,7 +392,7 @@ def reduce_tight(
         n: Number of samples already set aside.
 
     Returns:
-        What `reduce_fixed` returns.
+        What `reduce_fixed` returns, and whether there are samples in the second rows, or set aside.
     """
     limit = np.uint64(size)
     few = copies == TIGHT_COPIES and not skip
@@ -404,6 +404,7 @@ def reduce_tight(
     position: Any = start
     excess: Any = 0
     poor: Any = False
+    strays: Any = False
     while position < stop and n <= room and not poor:
         end = _lesser(position + TIGHT_BLOCK, stop)
         first = np.uint64(position)
@@ -430,6 +431,7 @@ def reduce_tight(
             _add_far(labels, first, words, looked, low, table)
         position += np.int64(looked)
         if waiting > TIGHT_BLOCK or looked < m or position == stop or poor:
+            strays |= waiting != _U0
             n = np.int64(
                 _settle_odd(
                     labels,
@@ -452,8 +454,8 @@ def reduce_tight(
             )
             waiting = _U0
             if looked < m:
-                return position, n, False
-    return position, n, poor
+                return position, n, False, strays
+    return position, n, poor, strays
 
 
 @_wrapping

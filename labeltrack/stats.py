@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from labeltrack._quantile import Samples
 
 NanPolicy = Literal["propagate", "omit", "raise"]
+_POLICIES: tuple[str, ...] = get_args(NanPolicy)
 
 _T = TypeVar("_T", bound=np.generic)
 Array = npt.NDArray[Any]
@@ -59,8 +60,8 @@ def check_nan_policy(policy: Any) -> NanPolicy:
     Raises:
         ValueError: Not one of the three.
     """
-    if not isinstance(policy, str) or policy not in get_args(NanPolicy):
-        msg = f"nan_policy: unknown option {policy!r}; allowed are {listing(get_args(NanPolicy))}"
+    if not isinstance(policy, str) or policy not in _POLICIES:
+        msg = f"nan_policy: unknown option {policy!r}; allowed are {listing(_POLICIES)}"
         raise ValueError(msg)
     return cast("NanPolicy", policy)
 

@@ -42,7 +42,7 @@ def reduce(labels, samples, size, shift, *, skip=False, copies=1, low=0, negativ
     table = aligned_words(copies * size * kernels.TIGHT_ROW)
     rows = aligned_words(size * 8 if second else 0)
     aside = np.zeros(8192, dtype=np.int64), np.zeros(8192)
-    position, n, poor = kernels.reduce_tight(
+    position, n, poor, strays = kernels.reduce_tight(
         labels,
         samples,
         0,
@@ -61,6 +61,7 @@ def reduce(labels, samples, size, shift, *, skip=False, copies=1, low=0, negativ
         *aside,
         0,
     )
+    assert strays or not (n or rows.any())
     return position, table, rows, (aside[0][:n], aside[1][:n]), poor
 
 
