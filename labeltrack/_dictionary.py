@@ -7,7 +7,7 @@ There are few of them, though, and each occurs again and again.
 from __future__ import annotations
 
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +16,23 @@ from labeltrack._compiled import dictionary_kernels, read_only
 from labeltrack._strings import encode_strings, sample_rows
 
 Array = npt.NDArray[Any]
-_State = tuple[Array, Array, npt.NDArray[np.uint64]]
+
+
+class _State(NamedTuple):
+    """What rows are looked up in; see `labeltrack._dictionary_kernels.look_rows_up`."""
+
+    packed: bool
+    table: Array
+    moves: Array
+    known: Array
+    numbers: npt.NDArray[np.uint64]
+
 
 _FEWEST = 1 << 14  # rows for which it pays to look for words: half a millisecond
 _SAMPLE, _LARGEST_SAMPLE = 1 << 13, 1 << 16  # rows that are looked at first: one in 64, but no fewer and no more
 _MOST = 1 << 14  # words, with which the tables are some megabytes
-_PLACES = 8  # of the table, for each word: one in twenty is not in the place where it is looked for first
+_PLACES = 4  # of the table, for each word, so that all of them find a place for themselves
+_SHARED = 3  # binary logarithm of the places of the table for each move
 _TRIES = 4  # sets of numbers that words are multiplied with, of which the best is taken
 
 
@@ -56,11 +67,11 @@ class Dictionary:
             native = native.copy()
         self._labels = native
         self._dtype = labels.dtype
-        self._width = native.dtype.itemsize // self._word.itemsize
-        self._rows = read_only(native.view(self._word))
         self._lock = Lock()
         self._known = native[:0]
-        self._state: _State = (np.empty(0, dtype=np.int32), self._rows[:0], np.empty(0, dtype=np.uint64))
+        nothing, kernels = np.empty(0, dtype=np.uint64), dictionary_kernels()
+        packed = labels.dtype.kind == "U" and kernels.GROUP <= size // 4 <= kernels.GROUP * kernels.HASHED
+        self._state = _State(packed, nothing, nothing, nothing, nothing)
         some = sample_rows(native, max(_SAMPLE, min(self.rows // 64, _LARGEST_SAMPLE)))
         found = some[encode_strings(some, threads=1)[1]]
         self.possible = 2 * found.shape[0] <= some.shape[0] and self._add(found)
@@ -83,27 +94,32 @@ class Dictionary:
             stop: One past the last.
             codes: ``(>= stop - start,)`` int32, written from index 0.
         """
-        look_up = dictionary_kernels().look_rows_up
         if not self.possible:
             return False
-        if look_up(self._rows, self._width, start, stop, *self._state, start, codes) == 0:
+        if self._look_up(self._labels, start, stop, codes) == 0:
             return True
         missing = np.flatnonzero(codes[: stop - start] < 0)
         rows = self._labels[start + missing]
         if not self._learn(rows):
             return False
         learnt = np.empty(missing.shape[0], dtype=np.int32)
-        look_up(read_only(rows.view(self._word)), self._width, 0, learnt.shape[0], *self._state, 0, learnt)
+        self._look_up(rows, 0, learnt.shape[0], learnt)
         codes[missing] = learnt
         return True
+
+    def _look_up(self, rows: Array, start: int, stop: int, codes: Array) -> int:
+        """Write the codes of some rows of an array, -1 for those that are not known; return how many these are."""
+        kernels, (packed, *state) = dictionary_kernels(), self._state
+        look_up, word = (kernels.look_packed_up, np.dtype(np.uint32)) if packed else (kernels.look_rows_up, self._word)
+        width = rows.dtype.itemsize // word.itemsize
+        return int(look_up(read_only(rows.view(word)), width, start, stop, *state, start, codes))
 
     def _learn(self, rows: Array) -> bool:
         """Add the words of some rows, unless another thread has just done so; return whether that was possible."""
         new = rows[encode_strings(rows, threads=1)[1]]
         with self._lock:
             codes = np.empty(new.shape[0], dtype=np.int32)
-            words = read_only(new.view(self._word))
-            dictionary_kernels().look_rows_up(words, self._width, 0, codes.shape[0], *self._state, 0, codes)
+            self._look_up(new, 0, codes.shape[0], codes)
             new = new[codes < 0]
             if new.shape[0]:
                 self.possible = self.possible and self._add(new)
@@ -114,22 +130,27 @@ class Dictionary:
         known = np.concatenate([self._known, new])
         if known.shape[0] > _MOST:
             return False
-        words = read_only(known.view(self._word))
-        table, _, numbers = self._state
-        if self.size and 2 * table.shape[0] >= _PLACES * known.shape[0]:  # a few more, in the table that there is
+        kernels = dictionary_kernels()
+        packed = self._state.packed and bool((new.view(np.uint32) < 256).all())
+        words = read_only(_packed(known, kernels.GROUP) if packed else known.view(self._word))
+        width = words.shape[0] // known.shape[0]
+        table, moves, _, numbers = self._state[1:]
+        few = self.size > 0 and 2 * table.shape[0] >= _PLACES * known.shape[0] and packed == self._state.packed
+        if few:  # in the table that there is
             table = table.copy()
-            entered = dictionary_kernels().enter_rows(words, self._width, self.size, known.shape[0], table, numbers)
+            entered = kernels.enter_rows(words, width, self.size, known.shape[0], table, moves, numbers)
             if entered * 2 <= new.shape[0] + 4:
-                self._known, self._state = known, (table, words, numbers)
+                self._known, self._state = known, _State(packed, table, moves, words, numbers)
                 return True
         bits = max(8, (_PLACES * known.shape[0] - 1).bit_length())
-        hashed = self._hashed(words.reshape(-1, self._width), bits)
-        best: tuple[int, Array, Array] | None = None
+        hashed = self._hashed(words.reshape(-1, width), bits)
+        best: tuple[int, _State] | None = None
         for numbers in hashed:
             table = np.full(1 << bits, -1, dtype=np.int32)
-            elsewhere = dictionary_kernels().enter_rows(words, self._width, 0, known.shape[0], table, numbers)
+            moves = np.zeros(1 << min(bits - _SHARED, kernels.MOVED), dtype=np.uint16)
+            elsewhere = int(kernels.arrange_rows(words, width, table, moves, numbers))
             if best is None or elsewhere < best[0]:
-                best = int(elsewhere), table, numbers
+                best = elsewhere, _State(packed, table, moves, words, numbers)
             if elsewhere == 0:
                 break
         assert best is not None  # noqa: S101 (there is always a try)
@@ -137,7 +158,7 @@ class Dictionary:
         if best[0] * 4 > known.shape[0] + 4:
             return False
         # At once, as other threads may be reading: codes that they know stay what they are.
-        self._known, self._state = known, (best[1], words, best[2])
+        self._known, self._state = known, best[1]
         return True
 
     def _hashed(self, rows: Array, bits: int) -> list[npt.NDArray[np.uint64]]:
@@ -145,7 +166,7 @@ class Dictionary:
         most: int = dictionary_kernels().HASHED
         some = rows[:: max(1, rows.shape[0] // 512)]
         distinct = [np.unique(column).shape[0] for column in some.T]
-        where = np.argsort(distinct, kind="stable")[::-1][:most]
+        where = np.sort(np.argsort(distinct, kind="stable")[::-1][:most])
         rng = np.random.default_rng(0)
         tries = []
         for _ in range(_TRIES):
@@ -156,3 +177,12 @@ class Dictionary:
             numbers[2 * most] = 64 - bits
             tries.append(numbers)
         return tries
+
+
+def _packed(words: Array, group: int) -> npt.NDArray[np.uint64]:
+    """Return ``(C,)`` strings of Latin-1, of at least a group of characters, as `look_packed_up` has them."""
+    chars = words.view(np.uint32).reshape(words.shape[0], -1).astype(np.uint8)
+    width = chars.shape[1]
+    starts = [min(first, width - group) for first in range(0, width, group)]
+    groups: Array = np.concatenate([chars[:, start : start + group] for start in starts], axis=1)
+    return groups.reshape(-1).view(np.uint64)

@@ -45,6 +45,7 @@ from labeltrack._kernels import (
     _one_label,
     _part,
     _prefetch,
+    _prefetch_read,
     _wrapping,
 )
 
@@ -300,7 +301,7 @@ def _inside(labels: Any, first: Any, m: Any, low: Any, limit: Any) -> Any:
 def _fetch(array: Any, start: Any) -> None:
     """Fetch a block of an array that is read some blocks later. It need not exist."""
     for i in range(WIDE_BLOCK * array.itemsize // 64):
-        _prefetch(array, start + np.uint64(i * (64 // array.itemsize)))
+        _prefetch_read(array, start + np.uint64(i * (64 // array.itemsize)))
 
 
 @_part

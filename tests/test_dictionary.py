@@ -33,9 +33,13 @@ def coded(dictionary, step=50, threads=1):
 
 
 @given(
-    st.lists(st.text("ab\u00ff\u4e2dz", max_size=9), min_size=1, max_size=30),
+    st.lists(
+        st.one_of(st.text("ab\u00ff\u4e2dz", max_size=9), st.text("ab\u00ffz", min_size=6, max_size=20)),
+        min_size=1,
+        max_size=30,
+    ),
     st.integers(0, 2**32),
-    st.sampled_from(["U1", "U2", "U5", "U9", "U40", "S1", "S3", "S9", "S16", "S40", ">U9"]),
+    st.sampled_from(["U1", "U2", "U5", "U8", "U9", "U20", "U32", "U40", "S1", "S3", "S9", "S16", "S40", ">U9"]),
     st.integers(4, 60),
 )
 def test_codes_stand_for_words(words, seed, dtype, sample):
@@ -69,6 +73,23 @@ def test_words_that_turn_up_late_are_learnt(threads, monkeypatch):
     assert dictionary.size == np.unique(labels).size
     assert np.array_equal(dictionary.words[codes], labels)
     assert np.array_equal(dictionary.words[:before], known)  # codes stay what they are
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("letter", ["\u00ff", "\u0100", "\U0001f40d"])
+def test_words_beyond_latin_turn_up_late(letter, threads, monkeypatch):
+    # The lowest byte of each letter alone would make one of them another word.
+    monkeypatch.setattr(_dictionary, "_SAMPLE", 16)
+    names = np.array(["grasshopper", "grasshoppe\x00r", "dragonfly", "\x0dragonfly", "bumblebee"])
+    labels = np.tile(names, 800)
+    late = np.array([letter + "ragonfly", "grasshoppe" + letter, "grasshoppe" + letter + "r"])
+    labels = np.concatenate([labels, np.repeat(late, 3), labels[:50]]).astype("U14")
+    dictionary = Dictionary(labels)
+    assert dictionary._state.packed
+    codes = coded(dictionary, threads=threads)
+    assert np.array_equal(dictionary.words[codes], labels)
+    assert dictionary.size == np.unique(labels).size
+    assert dictionary._state.packed == (ord(letter) < 256)
 
 
 def test_unaligned_rows_and_every_other_row_are_words_too():
