@@ -24,7 +24,8 @@ Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
 
 _FEWEST = 1 << 14  # rows for which it pays to look for alphabets: a fifth of a millisecond
-_SAMPLE = 1 << 14  # rows that are looked at first
+_GLANCE = 1 << 9  # rows that are looked at first
+_SAMPLE = 1 << 14  # rows that are looked at then
 _SAMPLE_BYTES = 1 << 20
 _STEP = 1 << 18  # rows after which a thread asks whether another one gave up
 STEP_UNIT = 64
@@ -99,7 +100,9 @@ class Numbering:
         self._chars = read_only(self._grid.reshape(-1))
         self._words = read_only(self._grid.reshape(-1).view(np.uint8)[:whole].view(np.uint64))
         wanted = max(64, min(_SAMPLE, _SAMPLE_BYTES // native.dtype.itemsize))
-        self._learn([self.alphabets.characters(sample_rows(native, wanted))])
+        # A few first, which show that words have too many characters: 0.2 instead of 1.7 ms.
+        some = (self.alphabets.characters(sample_rows(native, rows)) for rows in (min(wanted, _GLANCE), wanted))
+        self._learn(some)
 
     @property
     def dtype(self) -> type:

@@ -10,20 +10,21 @@ from numba import config
 from numba.core import types
 from numba.extending import intrinsic
 
-from labeltrack._kernels import _U0, _U1, _inline, _jit, _memory, _part, _prefetch_read, _wrapping
+from labeltrack._kernels import _U0, _U1, STREAMS, _inline, _jit, _memory, _part, _prefetch_read, _wrapping
 
 HASHED = 4
 """Words of a row that its place depends on."""
 GROUP = 8
 """Characters that are packed into a word."""
 _WIDEST = 64  # bytes of the longest vector
-_BLOCK = 128  # rows that are packed at a time
+_BLOCK = 16  # rows that are packed at a time
 _LINE = 64  # bytes of a cache line
 MOVED = 13
 """Bits of a sum that say which move there is, at most."""
 _BELOW = np.uint64(34)  # where these bits begin, below those of a place
 _FURTHEST = 1 << 10  # moves that are tried
 _AHEAD = 1 << 13  # bytes between prefetching and reading
+_PACKED_AHEAD = 1 << 11  # as much, of each stream
 
 if config.DISABLE_JIT:
 
@@ -212,17 +213,6 @@ def look_rows_up(
     return np.int64(_code_4(words, row, first, end, table, moves, known, hashed, before, codes))
 
 
-@_part
-def _pack(chars: Any, first: Any, many: Any, packed: Any) -> Any:
-    """Write the lowest bytes of characters; return the bits that are set in any of them."""
-    bits = np.uint32(0)
-    for i in range(many):
-        char = chars[first + i]
-        packed[i] = np.uint8(char)
-        bits = np.uint32(bits | char)
-    return bits
-
-
 def _coding_packed(groups: int) -> Any:
     """Return the loop over rows of so many groups of bytes."""
     step = np.uint64(groups)
@@ -230,62 +220,76 @@ def _coding_packed(groups: int) -> Any:
     @_part
     def code_rows(
         chars: Any,
-        ahead: Any,
-        packed: Any,
         width: Any,
-        rows: Any,
+        begin: Any,
+        end: Any,
+        packed: Any,
         table: Any,
         moves: Any,
         known: Any,
         hashed: Any,
-        out: Any,
+        before: Any,
         codes: Any,
     ) -> Any:
-        """Write the codes of packed rows from `out` on; return their bits, or-ed.
-
-        Meanwhile, characters from `ahead` on are fetched, which are packed later.
-        """
+        """Do as `look_packed_up`, but return the bits of the codes, or-ed."""
         mask = np.uint64(table.shape[0] - 1)
         m0, m1, m2, m3 = hashed[4], hashed[5], hashed[6], hashed[7]
         shift = hashed[8]
         last = width - np.uint64(GROUP)
         k1, k2, k3 = _U0, _U0, _U0
-        bits = np.int32(0)
-        here = _U0
-        for i in range(out, out + rows):
-            _prefetch_read(chars, ahead + here)
-            if groups > 2:  # rows are longer than a cache line
-                _prefetch_read(chars, ahead + here + np.uint64(_LINE // 4))
-            k0 = _eight(packed, here)
-            h = k0 * m0
-            if groups > 1:
-                k1 = _eight(packed, here + (np.uint64(GROUP) if groups > 2 else last))
-                h += k1 * m1
-            if groups > 2:
-                k2 = _eight(packed, here + (np.uint64(2 * GROUP) if groups > 3 else last))
-                h += k2 * m2
-            if groups > 3:
-                k3 = _eight(packed, here + last)
-                h += k3 * m3
-            place = _place(h, shift, moves)
-            code = table[place]
-            while code >= 0:
-                there = np.uint64(code) * step
-                other = known[there] ^ k0
+        codes_bits = np.int32(0)
+        block, streams, far = np.uint64(_BLOCK), np.uint64(STREAMS), np.uint64(_PACKED_AHEAD // 4)
+        each = (end - begin) // block // streams
+        for b in range((end - begin + block - _U1) // block):
+            first = begin + (b if b >= each * streams else b % streams * each + b // streams) * block
+            rows = min(block, end - first)
+            out = first - before
+            bits = np.uint32(0)
+            for i in range(rows * width):
+                char = chars[first * width + i]
+                packed[i] = np.uint8(char)
+                bits = np.uint32(bits | char)
+            here = _U0
+            ahead = first * width + far
+            for i in range(out, out + rows):
+                _prefetch_read(chars, ahead + here)
+                if groups > 2:  # rows are longer than a cache line
+                    _prefetch_read(chars, ahead + here + np.uint64(_LINE // 4))
+                k0 = _eight(packed, here)
+                h = k0 * m0
                 if groups > 1:
-                    other |= known[there + _U1] ^ k1
+                    k1 = _eight(packed, here + (np.uint64(GROUP) if groups > 2 else last))
+                    h += k1 * m1
                 if groups > 2:
-                    other |= known[there + np.uint64(2)] ^ k2
+                    k2 = _eight(packed, here + (np.uint64(2 * GROUP) if groups > 3 else last))
+                    h += k2 * m2
                 if groups > 3:
-                    other |= known[there + np.uint64(3)] ^ k3
-                if other == _U0:
-                    break
-                place = (place + _U1) & mask
+                    k3 = _eight(packed, here + last)
+                    h += k3 * m3
+                place = _place(h, shift, moves)
                 code = table[place]
-            bits |= code
-            codes[i] = code
-            here += width
-        return bits
+                while code >= 0:
+                    there = np.uint64(code) * step
+                    other = known[there] ^ k0
+                    if groups > 1:
+                        other |= known[there + _U1] ^ k1
+                    if groups > 2:
+                        other |= known[there + np.uint64(2)] ^ k2
+                    if groups > 3:
+                        other |= known[there + np.uint64(3)] ^ k3
+                    if other == _U0:
+                        break
+                    place = (place + _U1) & mask
+                    code = table[place]
+                codes_bits |= code
+                codes[i] = code
+                here += width
+            if bits > np.uint32(255):  # no word of such a character is known
+                for i in range(rows):
+                    for j in range((first + i) * width, (first + i + _U1) * width):
+                        if chars[j] > np.uint32(255):
+                            codes[out + i] = codes_bits = np.int32(-1)
+        return codes_bits
 
     return code_rows
 
@@ -327,38 +331,19 @@ def look_packed_up(
     Returns:
         How many rows are not in the dictionary.
     """
-    row, first, end, before = np.uint64(width), np.uint64(start), np.uint64(stop), np.uint64(origin)
+    row, begin, end, before = np.uint64(width), np.uint64(start), np.uint64(stop), np.uint64(origin)
     packed = np.empty(_BLOCK * width, dtype=np.uint8)
-    bits = np.int32(0)
-    while first < end:
-        rows = min(np.uint64(_BLOCK), end - first)
-        out = first - before
-        high = _pack(chars, first * row, rows * row, packed)
-        if width <= GROUP:
-            bits |= _packed_1(
-                chars, first * row + np.uint64(_AHEAD // 4), packed, row, rows, table, moves, known, hashed, out, codes
-            )
-        elif width <= 2 * GROUP:
-            bits |= _packed_2(
-                chars, first * row + np.uint64(_AHEAD // 4), packed, row, rows, table, moves, known, hashed, out, codes
-            )
-        elif width <= 3 * GROUP:
-            bits |= _packed_3(
-                chars, first * row + np.uint64(_AHEAD // 4), packed, row, rows, table, moves, known, hashed, out, codes
-            )
-        else:
-            bits |= _packed_4(
-                chars, first * row + np.uint64(_AHEAD // 4), packed, row, rows, table, moves, known, hashed, out, codes
-            )
-        if high > np.uint32(255):  # no word of such a character is known
-            for i in range(rows):
-                for j in range((first + i) * row, (first + i + _U1) * row):
-                    if chars[j] > np.uint32(255):
-                        codes[out + i] = bits = np.int32(-1)
-        first += rows
+    if width <= GROUP:
+        bits = _packed_1(chars, row, begin, end, packed, table, moves, known, hashed, before, codes)
+    elif width <= 2 * GROUP:
+        bits = _packed_2(chars, row, begin, end, packed, table, moves, known, hashed, before, codes)
+    elif width <= 3 * GROUP:
+        bits = _packed_3(chars, row, begin, end, packed, table, moves, known, hashed, before, codes)
+    else:
+        bits = _packed_4(chars, row, begin, end, packed, table, moves, known, hashed, before, codes)
     missing = 0
     if bits < 0:
-        for i in range(np.uint64(start) - before, end - before):
+        for i in range(begin - before, end - before):
             missing += codes[i] < 0
     return missing
 

@@ -67,6 +67,11 @@ DIGITS = 72
 _BIAS = 1152
 _MASK = (1 << 32) - 1
 
+STREAMS = 3
+"""Parts of an array of strings that are read side by side, a block of each in turn. Processors fetch by themselves what
+comes next, but stop at the end of a page of 4 KiB and when nothing is read for a while. From memory, strings that are
+looked up took 3.7 ns in one stream, 3.1 in two, 3.0 in three and four, 3.7 in six; numbered ones 2.9, 2.5, 2.4, 2.4."""
+
 # Unsigned constants, ready made: numba takes a while over each cast that it has to work out the type of.
 _U0, _U1, _U2, _U3, _U4, _U5, _U6, _U7, _U8 = (np.uint64(number) for number in range(9))
 _U16 = np.uint64(16)

@@ -90,6 +90,23 @@ def test_what_turns_up_again_and_again_is_given_up():
     assert number_strings(labels[: 2 * step], threads=1) is not None
 
 
+@pytest.mark.parametrize("numbered", [True, False])
+def test_few_rows_show_that_words_have_too_many_characters(numbered, monkeypatch):
+    seen = []
+    original = _alphabets.sample_rows
+
+    def sample_rows(rows, wanted):
+        seen.append(wanted)
+        return original(rows, wanted)
+
+    monkeypatch.setattr(_alphabets, "sample_rows", sample_rows)
+    letters = np.random.default_rng(0).integers(97, 123, (MANY, 12), dtype=np.uint32)
+    labels = np.array(["cat", "cot"])[np.arange(MANY) % 2] if numbered else letters.view("U12").reshape(-1)
+    assert _alphabets.Numbering(labels).possible == numbered
+    assert len(seen) == (2 if numbered else 1)
+    assert seen[0] * 16 <= MANY
+
+
 def test_scripts_of_one_window_are_numbered():
     check(np.array(["собака", "корова", "лошадь"])[np.arange(3000) % 3])
     assert number_strings(np.array(["собака", "cat"] * 500)) is None

@@ -75,6 +75,27 @@ def test_words_that_turn_up_late_are_learnt(threads, monkeypatch):
     assert np.array_equal(dictionary.words[:before], known)  # codes stay what they are
 
 
+@pytest.mark.parametrize("words", [3, 30])
+def test_more_rows_are_looked_at_where_there_are_many_words(words, monkeypatch):
+    monkeypatch.setattr(_dictionary, "_SAMPLE", 64)
+    monkeypatch.setattr(_dictionary, "_SAMPLES", (64, 2048))
+    labels = np.array([f"{k % 7}name{k * k}" for k in range(words)])[np.arange(1 << 17) % words]
+    labels[7:9] = "rare"
+    seen = []
+    original = _dictionary.sample_rows
+
+    def sample_rows(rows, wanted):
+        seen.append(wanted)
+        return original(rows, wanted)
+
+    monkeypatch.setattr(_dictionary, "sample_rows", sample_rows)
+    dictionary = Dictionary(labels)
+    assert seen == ([64] if words == 3 else [64, 2048])
+    assert dictionary.size == words  # with 64 rows alone, a word in eight would be missing
+    codes = coded(dictionary, step=5000)
+    assert np.array_equal(dictionary.words[codes], labels)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("letter", ["\u00ff", "\u0100", "\U0001f40d"])
 def test_words_beyond_latin_turn_up_late(letter, threads, monkeypatch):

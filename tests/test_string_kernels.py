@@ -78,6 +78,25 @@ def test_each_character_of_a_block_is_compared(width, dtype):
         assert reached == place // width // block * block
 
 
+@pytest.mark.parametrize("rows", [100, 384, 1000])
+@pytest.mark.parametrize("dtype", [np.uint32, np.uint8])
+def test_numbering_ends_at_the_first_of_several_blocks_that_are_not_known(rows, dtype):
+    block = kernels.BLOCK // np.dtype(dtype).itemsize
+    rng = np.random.default_rng(rows)
+    base, mask = np.full(8 * block, 65, dtype=dtype), np.full(8 * block, np.iinfo(dtype).max, dtype=dtype)
+    known = (base.view(np.uint64), mask.view(np.uint64), base, mask, np.zeros(1, dtype=np.int64))
+    steps = np.full(256, 7, dtype=np.int64)
+    for start in (0, 64):
+        for many in (1, 2, 5) * 5:
+            flat = np.full(rows * 8, 65, dtype=dtype)
+            strange = rng.integers(start, rows, many)
+            flat[strange * 8 + rng.integers(0, 8, many)] ^= 32
+            keys = np.full(rows - start, -1, dtype=np.int32)
+            reached = kernels.number_rows(flat.view(np.uint64), flat, 8, start, rows, *known, steps, start, keys)
+            assert reached == strange.min() // block * block
+            assert (keys[: reached - start] == 7).all()
+
+
 def _rows(capacity, width, places):
     """Return the state that rows are coded with: table, known rows, words that vary, first appearances."""
     return (
