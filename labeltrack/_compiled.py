@@ -78,6 +78,14 @@ def dictionary_kernels() -> ModuleType:
 
 
 @cache
+def packed_kernels() -> ModuleType:
+    """Return the module of the kernels that look strings of Latin-1 up."""
+    from labeltrack import _packed_kernels  # noqa: PLC0415 (on first use)
+
+    return _packed_kernels
+
+
+@cache
 def quantile_kernels() -> ModuleType:
     """Return the module of the kernels of quantiles, compiled for those alone who want them."""
     from labeltrack import _quantile_kernels  # noqa: PLC0415 (on first use)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._compiled import dictionary_kernels, read_only
+from labeltrack._compiled import dictionary_kernels, packed_kernels, read_only
 from labeltrack._strings import encode_strings, sample_rows
 
 Array = npt.NDArray[Any]
@@ -32,6 +32,7 @@ _FEWEST = 1 << 14  # rows for which it pays to look for words: half a millisecon
 _SAMPLE = 1 << 13  # rows that are looked at first: one in 64, but no fewer
 _SAMPLES = 1 << 14, 1 << 16  # and no more than these, the second if there are many words: 0.8 instead of 2.5 ms
 _MOST = 1 << 14  # words, with which the tables are some megabytes
+_GROUP, _WIDEST = 8, 32  # characters that are packed into a word, and most that are packed
 _PLACES = 4  # of the table, for each word, so that all of them find a place for themselves
 _SHARED = 3  # binary logarithm of the places of the table for each move
 _TRIES = 4  # sets of numbers that words are multiplied with, of which the best is taken
@@ -70,8 +71,8 @@ class Dictionary:
         self._dtype = labels.dtype
         self._lock = Lock()
         self._known = native[:0]
-        nothing, kernels = np.empty(0, dtype=np.uint64), dictionary_kernels()
-        packed = labels.dtype.kind == "U" and kernels.GROUP <= size // 4 <= kernels.GROUP * kernels.HASHED
+        nothing = np.empty(0, dtype=np.uint64)
+        packed = labels.dtype.kind == "U" and _GROUP <= size // 4 <= _WIDEST
         self._state = _State(packed, nothing, nothing, nothing, nothing)
         for most in _SAMPLES:
             some = sample_rows(native, max(_SAMPLE, min(self.rows // 64, most)))
@@ -113,8 +114,9 @@ class Dictionary:
 
     def _look_up(self, rows: Array, start: int, stop: int, codes: Array) -> int:
         """Write the codes of some rows of an array, -1 for those that are not known; return how many these are."""
-        kernels, (packed, *state) = dictionary_kernels(), self._state
-        look_up, word = (kernels.look_packed_up, np.dtype(np.uint32)) if packed else (kernels.look_rows_up, self._word)
+        packed, *state = self._state
+        look_up = packed_kernels().look_packed_up if packed else dictionary_kernels().look_rows_up
+        word: np.dtype[Any] = np.dtype(np.uint32) if packed else self._word
         width = rows.dtype.itemsize // word.itemsize
         return int(look_up(read_only(rows.view(word)), width, start, stop, *state, start, codes))
 
@@ -136,7 +138,7 @@ class Dictionary:
             return False
         kernels = dictionary_kernels()
         packed = self._state.packed and bool((new.view(np.uint32) < 256).all())
-        words = read_only(_packed(known, kernels.GROUP) if packed else known.view(self._word))
+        words = read_only(_packed(known) if packed else known.view(self._word))
         width = words.shape[0] // known.shape[0]
         table, moves, _, numbers = self._state[1:]
         few = self.size > 0 and 2 * table.shape[0] >= _PLACES * known.shape[0] and packed == self._state.packed
@@ -183,10 +185,10 @@ class Dictionary:
         return tries
 
 
-def _packed(words: Array, group: int) -> npt.NDArray[np.uint64]:
+def _packed(words: Array) -> npt.NDArray[np.uint64]:
     """Return ``(C,)`` strings of Latin-1, of at least a group of characters, as `look_packed_up` has them."""
     chars = words.view(np.uint32).reshape(words.shape[0], -1).astype(np.uint8)
     width = chars.shape[1]
-    starts = [min(first, width - group) for first in range(0, width, group)]
-    groups: Array = np.concatenate([chars[:, start : start + group] for start in starts], axis=1)
+    starts = [min(first, width - _GROUP) for first in range(0, width, _GROUP)]
+    groups: Array = np.concatenate([chars[:, start : start + _GROUP] for start in starts], axis=1)
     return groups.reshape(-1).view(np.uint64)

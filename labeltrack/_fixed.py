@@ -116,8 +116,8 @@ class FixedPoint(ABC):
         return self.size
 
     @abstractmethod
-    def counts(self) -> Integers:
-        """Return how many samples each row of the table has got."""
+    def counts(self) -> tuple[Integers, ...]:
+        """Return how many samples each row of the table has got, in one array or two."""
 
     @property
     def words(self) -> Integers | None:
@@ -182,7 +182,7 @@ class FixedPoint(ABC):
         """Return how many samples the label with most of them has in the table."""
         if self.table is None or not self.table.size:
             return 0
-        return int(self.counts().max())
+        return max(int(counts.max()) for counts in self.counts() if counts.size)
 
     def _worth_it(self, samples: int) -> bool:
         """Return whether so many samples are enough to look for a unit, for a table of this size."""
@@ -351,12 +351,12 @@ class Tight(FixedPoint):
         super().drained(keep=keep)
         self.strays = False
 
-    def counts(self) -> Integers:
+    def counts(self) -> tuple[Integers, ...]:
         """Return how many samples each row of the table has got, and each of the second ones."""
         first, second = tight_kernels(), wide_kernels()
         counts: Integers = self.table[2 :: first.TIGHT_ROW] & first.TIGHT_COUNTS  # type: ignore[index]
         # A label may have strays alone.
-        return np.concatenate([counts, self.second[4 :: second.WIDE_ROW] & second.WIDE_COUNTS])
+        return counts, self.second[4 :: second.WIDE_ROW] & second.WIDE_COUNTS
 
     @property
     def words(self) -> Integers | None:
@@ -421,10 +421,10 @@ class Narrow(FixedPoint):
         add, table, added = kernels().add_tables, self.table, other.table
         in_slices(self.size, lambda start, stop: add(table, added, start, stop))
 
-    def counts(self) -> Integers:
+    def counts(self) -> tuple[Integers, ...]:
         """Return how many samples each row of the table has got."""
         counts: Integers = self.table[4 :: kernels().FIXED_ROW]  # type: ignore[index]
-        return counts
+        return (counts,)
 
     @property
     def in_place(self) -> bool:
@@ -527,11 +527,11 @@ class Wide(FixedPoint):
         """Number of rows that are to be drained: of the tables that are used."""
         return (self._module.WIDE_TABLES if self.finer else self.copies) * self.size
 
-    def counts(self) -> Integers:
+    def counts(self) -> tuple[Integers, ...]:
         """Return how many samples each row of the table has got."""
         module = self._module
         counts: Integers = self.table[4 :: module.WIDE_ROW] & module.WIDE_COUNTS  # type: ignore[index]
-        return counts
+        return (counts,)
 
 
 def empty_table(size: int, memory: Integers | None = None) -> Integers:

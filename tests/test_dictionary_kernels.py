@@ -61,43 +61,6 @@ def test_rows_of_one_place_are_found_one_after_the_other(place):
     assert codes.tolist() == [2, 0, 1, -1]
 
 
-def packed(chars):
-    """Return rows of characters as the kernel has them: groups of eight bytes, of which the last may overlap."""
-    width = chars.shape[1]
-    starts = [min(first, width - kernels.GROUP) for first in range(0, width, kernels.GROUP)]
-    low = chars.astype(np.uint8)
-    return (
-        np.concatenate([low[:, start : start + kernels.GROUP] for start in starts], axis=1).reshape(-1).view(np.uint64)
-    )
-
-
-@pytest.mark.parametrize("width", range(kernels.GROUP, kernels.GROUP * kernels.HASHED + 1))
-@pytest.mark.parametrize("factor", [0, 0x9E3779B97F4A7C15])
-def test_each_character_is_compared_where_they_are_packed(width, factor):
-    rng = np.random.default_rng(width)
-    known_chars = rng.integers(0, 256, (5, width), dtype=np.uint32)
-    known, groups = packed(known_chars), -(-width // kernels.GROUP)
-    hashed = numbers_of(list(range(groups)), [factor] * groups, 8)
-    table = np.full(256, -1, dtype=np.int32)
-    elsewhere = kernels.enter_rows(known, groups, 0, 5, table, NO_MOVES, hashed)
-    assert elsewhere < 5 if factor else elsewhere == 10
-    expected = rng.integers(0, 5, 300)
-    rows = known_chars[expected]
-    strange = rng.permutation(300)[: 4 * width]
-    for k, row in enumerate(strange.tolist()):  # one bit of one character, of its lowest byte or of the others
-        rows[row, k % width] ^= np.uint32(1 << (5 * k % 32))
-    expected[strange] = -1
-    codes = np.full(300, 7, dtype=np.int32)
-    state = (table, NO_MOVES, known, hashed)
-    assert kernels.look_packed_up(rows.reshape(-1), width, 0, 300, *state, 0, codes) == strange.size
-    assert codes.tolist() == expected.tolist()
-    codes[:] = 7
-    kernels.look_packed_up(rows.reshape(-1), width, 100, 200, *state, 90, codes)
-    assert codes[:10].tolist() == [7] * 10
-    assert codes[10:110].tolist() == expected[100:200].tolist()
-    assert (codes[110:] == 7).all()
-
-
 @pytest.mark.parametrize("rows", [1, 7, 100, 1000])
 def test_rows_are_arranged_so_that_nearly_each_has_a_place_for_itself(rows):
     rng = np.random.default_rng(rows)

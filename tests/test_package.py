@@ -59,6 +59,7 @@ LAYERS = [
         "_wide_kernels",
         "_string_kernels",
         "_dictionary_kernels",
+        "_packed_kernels",
         "_strings",
         "_dictionary",
         "_alphabets",
@@ -173,7 +174,14 @@ def test_compiled_functions_live_in_modules_of_kernels():
         for name, path in modules().items()
         if "import numba" in path.read_text(encoding="utf-8") or "from numba" in path.read_text(encoding="utf-8")
     }
-    assert users == {"_kernels", "_tight_kernels", "_wide_kernels", "_string_kernels", "_dictionary_kernels"}
+    assert users == {
+        "_kernels",
+        "_tight_kernels",
+        "_wide_kernels",
+        "_string_kernels",
+        "_dictionary_kernels",
+        "_packed_kernels",
+    }
 
 
 def test_no_module_imports_in_a_circle():
