@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from cases import SPARSE, STRING, WORDS, Answer, Array, Case, check, exact_reference, reference
-from harness import compare, disturbed, measure, summary
+from harness import FEWEST, compare, disturbed, measure, summary
 from peers import CONTESTANTS, KERNEL, ONE_THREAD, Contestant
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 LABELS = (1, 2, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
 ORDERS = ("uniform", "zipf", "sorted", "one")
+_SLOW, _LONG = 20.0, 0.25  # times as long as the quickest, and seconds, beyond which a few rounds are enough
 
 
 def axes(samples: int, most_labels: int | None = None, most_samples: int | None = None) -> dict[str, list[Case]]:
@@ -87,7 +88,8 @@ def run_case(case: Case, rounds: int, contestants: Iterable[Contestant], seconds
         case: What to do.
         rounds: How often, at most.
         contestants: Who takes part, if the case is for them.
-        seconds: About how long it may take; there are three rounds at least.
+        seconds: About how long it may take. There are three rounds at least, and those who take twenty times as long as
+            the quickest, such as what sorts strings first, take part in no more.
 
     Returns:
         The case, seconds and million samples a second by contestant, and how labeltrack compares.
@@ -100,7 +102,7 @@ def run_case(case: Case, rounds: int, contestants: Iterable[Contestant], seconds
     entered = [contestant for contestant in contestants if contestant.enters(case)]
     runs: dict[str, Callable[[], Any]] = {}
     errors: dict[str, float | None] = {}
-    once = 0.0
+    once: dict[str, float] = {}
     for contestant in entered:
         run, read = contestant.prepare(labels, values, case.labels)
         result = run()  # also the warm-up: compiles, starts threads, touches memory
@@ -115,9 +117,12 @@ def run_case(case: Case, rounds: int, contestants: Iterable[Contestant], seconds
         del result
         start = time.perf_counter()
         run()
-        once += time.perf_counter() - start
-    rounds = min(rounds, max(3, int(seconds / once)))
-    times = measure(runs, rounds)
+        once[contestant.name] = time.perf_counter() - start
+    quickest = min(once[c.name] for c in entered if c.role != "limit")
+    slow = {name for name, took in once.items() if took > max(_SLOW * quickest, _LONG)}
+    together = sum(took for name, took in once.items() if name not in slow)
+    rounds = min(rounds, max(FEWEST, int(min(rounds, seconds / together))))
+    times = measure(runs, rounds, slow=slow)
     rows = [
         {
             "name": c.name,

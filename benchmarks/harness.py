@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
 Times = dict[str, list[float]]
 
+FEWEST = 3
+"""Rounds of everybody."""
 _REST = 0.01
 """Seconds between one run and the next. The threads of OpenMP, which numba's parallel loops use, keep turning for some
 milliseconds after their work is done: what came right after them on two cores took twice as long."""
@@ -28,6 +30,7 @@ def measure(
     before: Mapping[str, Callable[[], Any]] | None = None,
     seed: int = 0,
     rest: float = _REST,
+    slow: Collection[str] = (),
 ) -> Times:
     """Time everything once a round, round after round, so that a noisy neighbour hits all alike.
 
@@ -41,9 +44,10 @@ def measure(
         before: What to call right before, off the clock, by name; for those that use up what they work on.
         seed: Of the shuffling.
         rest: Seconds between runs; none where nobody has threads, as caches are cold after it.
+        slow: Who takes part in the first `FEWEST` rounds alone.
 
     Returns:
-        Seconds by name, one for each round.
+        Seconds by name, one for each round that it took part in.
     """
     names = list(runs)
     rng = np.random.default_rng(seed)
@@ -51,8 +55,10 @@ def measure(
     enabled = gc.isenabled()
     gc.disable()
     try:
-        for _ in range(rounds):
+        for number in range(rounds):
             for i in rng.permutation(len(names)).tolist():
+                if number >= FEWEST and names[i] in slow:
+                    continue
                 run = runs[names[i]]
                 if before and names[i] in before:
                     before[names[i]]()
@@ -90,7 +96,8 @@ def compare(times: Times, ours: str, rivals: Iterable[str]) -> dict[str, Any] | 
         return None
     rival = min(names, key=lambda name: float(np.median(times[name])))
     quiet = min(names, key=lambda name: min(times[name]))
-    within = np.array(times[rival]) / np.array(times[ours])
+    both = min(len(times[rival]), len(times[ours]))  # one that is slow is not in all rounds
+    within = np.array(times[rival][:both]) / np.array(times[ours][:both])
     low, median, high = np.quantile(within, (0.25, 0.5, 0.75)).tolist()
     return {
         "of": ours,

@@ -5,15 +5,17 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import time
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
+import group_by
 import numpy as np
 import pytest
 from cases import SPARSE, STRING, WORDS, Answer, Array, Case, check, exact_reference, reference
 from group_by import ORDERS, axes, check_exact, present, run_case
 from harness import compare, disturbed, measure
-from peers import CONTESTANTS, Contestant, Prepared
+from peers import CONTESTANTS, ONE_THREAD, Contestant, Prepared
 from report import rewrite
 from run import main
 
@@ -111,6 +113,37 @@ def test_rounds_are_interleaved_and_preparations_are_called_each_time() -> None:
     rounds = [order[i : i + 4] for i in range(0, 16, 4)]
     assert all(sorted(one) == ["a", "b", "before b", "c"] for one in rounds)
     assert all(one.index("b") == one.index("before b") + 1 for one in rounds)
+
+
+def test_those_who_are_slow_take_part_in_a_few_rounds() -> None:
+    order: list[str] = []
+    runs = {name: lambda name=name: order.append(name) for name in "abc"}
+    times = measure(runs, 5, slow={"c"})
+    assert {name: len(seconds) for name, seconds in times.items()} == {"a": 5, "b": 5, "c": 3}
+    assert sorted(order[:9]) == sorted("abc" * 3)
+    assert sorted(order[9:]) == sorted("ab" * 2)
+    compared = compare({"we": [1.0, 1.0, 1.0, 9.0], "slow": [3.0, 4.0, 5.0]}, "we", ["slow"])
+    assert compared is not None
+    assert compared["ratio"] == 4.0
+
+
+def test_one_who_sorts_strings_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    sitting_out: list[set[str]] = []
+
+    def measured(runs: dict[str, Any], rounds: int, *, slow: set[str]) -> dict[str, list[float]]:
+        sitting_out.append(slow)
+        return measure(runs, rounds, rest=0.0, slow=slow)
+
+    def prepare(labels: Array, values: Array, _size: int) -> Prepared:
+        answer = reference(labels, values)
+        return lambda: time.sleep(0.3), lambda _: answer
+
+    monkeypatch.setattr(group_by, "measure", measured)
+    quick = next(c for c in CONTESTANTS if c.name == ONE_THREAD)
+    found = run_case(Case(1_000, 3), 5, [quick, Contestant("sleeper", "peer", "numpy", prepare)])
+    assert sitting_out == [{"sleeper"}]
+    assert found["rounds"] == 5
+    assert found["ratios"]["one_thread_to_best_peer"]["ratio"] > 1.0
 
 
 def test_the_ratio_is_to_the_fastest_rival_and_the_quiet_one_to_that_of_the_fastest_round() -> None:
