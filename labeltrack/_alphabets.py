@@ -111,7 +111,7 @@ class Numbering:
 
     def _learn(self, samples: Iterable[Array]) -> None:
         """Learn the characters of some rows."""
-        # What was in vain costs no more than doing it twice.
+        # What was in vain costs little more than doing it twice: a piece is read again up to where it ended.
         self.possible = all(self.alphabets.learn(rows) for rows in samples) and self._tried <= self.rows
         self._known = self.alphabets.tables() if self.possible else ()
         self._stuck: list[int] = []

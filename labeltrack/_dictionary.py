@@ -74,8 +74,8 @@ class Dictionary:
         nothing = np.empty(0, dtype=np.uint64)
         packed = labels.dtype.kind == "U" and _GROUP <= size // 4 <= _WIDEST
         self._state = _State(packed, nothing, nothing, nothing, nothing)
-        for most in _SAMPLES:
-            some = sample_rows(native, max(_SAMPLE, min(self.rows // 64, most)))
+        for wanted in sorted({max(_SAMPLE, min(self.rows // 64, most)) for most in _SAMPLES}):
+            some = sample_rows(native, wanted)
             found = some[encode_strings(some, threads=1)[1]]
             if 8 * found.shape[0] <= some.shape[0]:
                 break

@@ -90,15 +90,24 @@ else:
 
 
 @_inline
+def _which(h: Any, place: Any, moves: Any) -> Any:
+    """Return which entry of `moves` a place is moved by, for a sum `h` of which `place` are the highest bits.
+
+    The highest bits of a product depend on all of a word, those below on its lower bytes alone.
+    """
+    return ((h >> _BELOW) ^ place) & np.uint64(moves.shape[0] - 1)
+
+
+@_inline
 def _place(h: Any, shift: Any, moves: Any) -> Any:
     """Return the place of a row in the table by the sum `h` of its products.
 
-    The uppermost bits are a place, and some below say which entry of `moves` it is moved by, so that each word has a
-    place for itself. In one of eight places a word there are some that have not; which these are nobody can foresee,
-    and a branch that goes wrong for one row in ten took a third of all the time.
+    The highest bits are a place, and with some below they say which entry of `moves` it is moved by, so that nearly
+    each word has a place for itself. In one of eight places a word there are many that have not; which these are nobody
+    can foresee, and a branch that goes wrong for one row in ten took a third of all the time.
     """
-    which = (h >> _BELOW) & np.uint64(moves.shape[0] - 1)
-    return (h >> shift) ^ np.uint64(moves[which])
+    place = h >> shift
+    return place ^ np.uint64(moves[_which(h, place, moves)])
 
 
 def _coding(size: int) -> Any:
@@ -261,20 +270,19 @@ def arrange_rows(known: Any, width: int, table: Any, moves: Any, hashed: Any) ->
     n, shift = known.shape[0] // width, hashed[2 * HASHED]
     sums = np.empty(n, dtype=np.uint64)
     ends = np.zeros(moves.shape[0] + 1, dtype=np.int64)
-    last = np.uint64(moves.shape[0] - 1)
     moves[:] = 0
     for code in range(n):
         sums[code] = _sum(known, np.uint64(code) * np.uint64(width), hashed)
-        ends[1 + ((sums[code] >> _BELOW) & last)] += 1
+        ends[1 + np.int64(_which(sums[code], sums[code] >> shift, moves))] += 1
     most = ends.max()
     for which in range(moves.shape[0]):
         ends[which + 1] += ends[which]
     ordered = np.empty(n, dtype=np.int64)
     starts = ends[:-1].copy()
     for code in range(n):
-        which = (sums[code] >> _BELOW) & last
-        ordered[starts[which]] = code
-        starts[which] += 1
+        mine = np.int64(_which(sums[code], sums[code] >> shift, moves))
+        ordered[starts[mine]] = code
+        starts[mine] += 1
     elsewhere = 0
     furthest = min(table.shape[0], _FURTHEST)
     for many in range(most, 0, -1):

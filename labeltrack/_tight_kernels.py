@@ -294,7 +294,7 @@ def _add_far(labels: Any, first: Any, words: Any, m: Any, low: Any, table: Any) 
     ahead = first + _ROWS_AHEAD
     fetched = np.uint64(_lesser(np.int64(m), _greater(0, labels.shape[0] - np.int64(ahead))))
     for i in range(fetched):
-        _prefetch(table, np.uint64(base + (np.int64(labels[ahead + i]) << 2)))
+        _prefetch(table, np.uint64((np.int64(labels[ahead + i]) - low) * TIGHT_ROW))
         _tight_add(table, base, np.uint64(np.int64(labels[first + i])) << _U2, words, i)
     for i in range(fetched, m):
         _tight_add(table, base, np.uint64(np.int64(labels[first + i])) << _U2, words, i)

@@ -96,6 +96,20 @@ def test_more_rows_are_looked_at_where_there_are_many_words(words, monkeypatch):
     assert np.array_equal(dictionary.words[codes], labels)
 
 
+def test_rows_are_not_looked_at_twice_if_there_are_no_more(monkeypatch):
+    seen = []
+    original = _dictionary.encode_strings
+
+    def encode_strings(rows, **options):
+        seen.append(rows.shape[0])
+        return original(rows, **options)
+
+    monkeypatch.setattr(_dictionary, "encode_strings", encode_strings)
+    labels = np.array([f"name{k}" for k in range(20_000)])
+    assert not Dictionary(labels).possible
+    assert len(seen) == 1
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("letter", ["\u00ff", "\u0100", "\U0001f40d"])
 def test_words_beyond_latin_turn_up_late(letter, threads, monkeypatch):

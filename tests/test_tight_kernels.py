@@ -212,7 +212,7 @@ def test_draining_stops_when_the_spills_are_full_and_goes_on():
 def test_every_loop_is_exact_whatever_does_not_suit(way, dtype, negative, second):
     rng = np.random.default_rng(2)
     n = 9000 if COMPILED else 900
-    size = 3 if "few" in way else 9000 if way == "far" else 40
+    size = 3 if "few" in way else kernels._FAR + 1 if way == "far" else 40
     samples = rng.integers(-2000 if negative else 0, 2000, n).astype(dtype) / dtype(1024)
     samples[::97] = 2.0**-30  # an integer of the second rows
     samples[5::131] = 2.0**40
