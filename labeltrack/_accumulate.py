@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._compiled import kernels, read_only
-from labeltrack._fixed import FixedPoint, Narrow, Tight, Wide, aligned_words
+from labeltrack._fixed import FixedPoint, Narrow, Tight, Wide
+from labeltrack._memory import aligned_words
 from labeltrack._threads import in_slices
 
 if TYPE_CHECKING:
@@ -337,7 +338,7 @@ class Accumulator:
             mine.add_table(theirs)
             mine.held = held
             # What is not in the tables. The other is left without samples in its table, so that merging adds the rest.
-            theirs.table, theirs.held = None, 0
+            theirs.spare()
             rest = other._set_aside
             if any(road.held for road in other._roads):
                 self.merge(other, everywhere)
@@ -493,6 +494,8 @@ class Accumulator:
     def release(self) -> None:
         """Settle and give all buffers back; for accumulators that are kept as results."""
         self.settle()
+        for fixed in self._made or ():
+            fixed.spare()
         self._made = None
         self._new_keys = self._new_values = None
         self._aside, self._aside_samples = _NO_INTEGERS, _NO_FLOATS

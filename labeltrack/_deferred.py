@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from labeltrack._accumulate import ROW, Accumulator
 from labeltrack._compiled import kernels, partition_kernels
-from labeltrack._fixed import aligned_words
+from labeltrack._memory import aligned_words
 from labeltrack._ranges import Ranges
 from labeltrack._threads import Turns, all_at_once
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._compiled import kernels, read_only, tight_kernels, wide_kernels
+from labeltrack._memory import aligned_words, keep_words, spared_words
 from labeltrack._threads import in_slices
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ _PATIENCE = 1 << 14  # samples summed on another road before a unit is tried aga
 _LONGEST = 1 << 22
 _SECOND = 1 << 15  # labels up to which samples that are no integers of 32 bits have rows of their own
 _FEW = 16  # labels up to which there are copies of the table
-_HUGE = 1 << 18  # words of a huge page of memory
 _LARGEST_SHIFT = 340  # so that neither a scaled sample nor the square of a unit underflows
 
 
@@ -250,6 +250,10 @@ class FixedPoint(ABC):
         if not keep:
             self.scale = 0.0
 
+    def spare(self) -> None:
+        """Give the table up, whose samples are elsewhere now, and let others have its memory."""
+        self.table, self.held = None, 0
+
 
 def _nearly_largest(samples: Samples) -> float:
     """Return the largest absolute value but for one in 64."""
@@ -270,6 +274,7 @@ class Tight(FixedPoint):
         self._words: Integers | None = None
         self.second: Integers = np.empty(0, dtype=np.int64)
         self.strays = False  # whether there may be samples in the second rows
+        self._own = False  # whether the memory of the table is nobody else's
 
     @property
     def capacity(self) -> int:
@@ -294,12 +299,13 @@ class Tight(FixedPoint):
         module = tight_kernels()
         if self.table is None:
             # Twice as long as needed: it may become the rows.
-            self._words = aligned_words(self.copies * self.size * ROW) if memory is None else memory
+            self._words = spared_words(self.copies * self.size * ROW) if memory is None else memory
+            self._own = memory is None
             self.table = self._words[: self.copies * self.size * module.TIGHT_ROW]
             # Where labels are many, strays would touch a line each of memory that nobody has used. Memory is given
             # where they are a part of many.
             second = self.size if self.size <= _SECOND and memory is None else 0
-            self.second = aligned_words(second * ROW)
+            self.second = spared_words(second * ROW)
         if not self._scratch:
             places, queue = (np.zeros(n, dtype=np.uint64) for n in (module.TIGHT_SCRATCH, module.TIGHT_QUEUE))
             self._scratch = (np.zeros(module.TIGHT_BLOCK, dtype=np.int64), places, queue)
@@ -350,6 +356,14 @@ class Tight(FixedPoint):
         """Take note that the table is empty; the unit is kept if asked."""
         super().drained(keep=keep)
         self.strays = False
+
+    def spare(self) -> None:
+        """See `FixedPoint.spare`."""
+        keep_words(self.second)
+        if self._own and self._words is not None and self.table is not None:  # else it has become rows
+            keep_words(self._words)
+        super().spare()
+        self._words, self.second, self.strays = None, np.empty(0, dtype=np.int64), False
 
     def counts(self) -> tuple[Integers, ...]:
         """Return how many samples each row of the table has got, and each of the second ones."""
@@ -549,17 +563,3 @@ def empty_table(size: int, memory: Integers | None = None) -> Integers:
         table[:] = 0
     table.reshape(-1, module.FIXED_ROW)[:, 5:7] = (module.FIXED_EMPTY_MIN, module.FIXED_EMPTY_MAX)
     return table
-
-
-def aligned_words(words: int) -> Integers:
-    """Return so many words of zero that begin on a cache line; where they are many, on a huge page.
-
-    A page that is touched for the first time costs up to 4 us in a virtual machine, and all threads wait for the same
-    lock: with 30 000 labels, two threads took 22 ms for ten million samples on pages of 4 KiB, 15 on those of 2 MiB,
-    which numpy asks for where an array has at least 4 MiB. Huge pages that are not touched take no memory.
-    """
-    huge = words >= _HUGE
-    line = _HUGE if huge else 8
-    memory = np.zeros((max(words, 2 * _HUGE) if huge else words) + line, dtype=np.int64)
-    offset = (-memory.ctypes.data // 8) % line
-    return memory[offset : offset + words]

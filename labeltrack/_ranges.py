@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._accumulate import ROW, Accumulator
-from labeltrack._fixed import aligned_words
+from labeltrack._memory import aligned_words
 from labeltrack._threads import all_at_once
 
 if TYPE_CHECKING:

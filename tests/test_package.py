@@ -60,6 +60,7 @@ LAYERS = [
         "_string_kernels",
         "_dictionary_kernels",
         "_packed_kernels",
+        "_memory",
         "_strings",
         "_dictionary",
         "_alphabets",

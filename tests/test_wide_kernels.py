@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from labeltrack import _wide_kernels as kernels
 from labeltrack._accumulate import Accumulator
-from labeltrack._fixed import aligned_words
+from labeltrack._memory import aligned_words
 
 MOST = 2**63 - 1
 WORD = 2**64 - 1

@@ -1,0 +1,104 @@
+"""Memory that goes from one table to the next is as good as new, and nobody else's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import COMPILED
+
+import labeltrack as lt
+from labeltrack import _memory
+from labeltrack._memory import aligned_words, keep_words, spared_words
+from labeltrack._threads import all_at_once
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept():
+    _memory._KEPT.clear()
+    yield
+    _memory._KEPT.clear()
+
+
+@pytest.mark.parametrize("words", [1, 100, _memory._LEAST, _memory._MOST, 2 * _memory._MOST])
+def test_words_are_zero_and_begin_on_a_cache_line(words):
+    for make in (aligned_words, spared_words):
+        memory = make(words)
+        assert memory.shape == (words,)
+        assert not memory.any()
+        assert memory.ctypes.data % 64 == 0
+
+
+def test_words_that_are_kept_are_made_zero_and_given_once():
+    first, second = (aligned_words(_memory._LEAST) for _ in range(2))
+    for memory in (first, second):
+        memory[:] = 7
+        keep_words(memory)
+    other = spared_words(_memory._LEAST + 8)  # another size
+    given = [spared_words(_memory._LEAST) for _ in range(3)]
+    assert [memory is first for memory in given] == [True, False, False]
+    assert [memory is second for memory in given] == [False, True, False]
+    assert not any(memory.any() for memory in (*given, other))
+    assert not any(np.may_share_memory(given[2], memory) for memory in (first, second, other))
+
+
+def test_few_tables_are_kept_and_neither_small_nor_large_ones():
+    keep_words(aligned_words(_memory._LEAST - 1))
+    keep_words(aligned_words(_memory._MOST + 1))
+    assert not _memory._KEPT
+    for _ in range(10):
+        keep_words(aligned_words(_memory._LEAST))
+    assert len(_memory._KEPT) == 4
+
+
+def test_threads_never_share_what_was_kept():
+    def work(mark):
+        for _ in range(300):
+            memory = spared_words(_memory._LEAST)
+            assert not memory[::64].any()
+            memory[::64] = mark
+            assert (memory[::64] == mark).all()
+            keep_words(memory)
+
+    all_at_once(work, list(range(1, 5)))
+
+
+@pytest.mark.parametrize("size", [3000, 9000, 20_000])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_results_stay_what_they_are_while_others_are_made(size, threads):
+    rng = np.random.default_rng(size)
+    rows = (6 if COMPILED else 2) * size
+    found, expected = [], []
+    for _ in range(5 if COMPILED else 3):
+        labels = rng.integers(0, size, rows).astype(np.int32)
+        values = rng.integers(1, 2000, rows).astype(np.float32)
+        values[::50] *= np.float32(2.0**-22)  # what goes to the second rows
+        found.append(lt.label_stats(labels, values, threads=threads))
+        expected.append(
+            (
+                np.bincount(labels, minlength=size),
+                np.bincount(labels, values.astype(np.float64), minlength=size),  # exact: 35 bits
+            )
+        )
+    if threads == 2 and COMPILED:
+        assert _memory._KEPT
+    merged = lt.merge_stats(found)  # which reads their states once more
+    for stats, (counts, sums) in zip([merged, *found], [np.sum(expected, axis=0), *expected], strict=True):
+        there = counts > 0
+        assert np.array_equal(stats.count, counts[there])
+        assert np.array_equal(stats.sum, sums[there])
+
+
+def test_epochs_of_a_tracker_stay_what_they_are():
+    rng = np.random.default_rng(0)
+    tracker = lt.LabelTracker(label="y", metric="loss")
+    sums = []
+    for epoch in range(1, 5):
+        labels = rng.integers(0, 5000, 40_000)
+        values = rng.integers(1, 2000, 40_000).astype(np.float32)
+        values[::50] *= np.float32(2.0**-22)
+        tracker.update(labels, values)
+        tracker.end_epoch(epoch)
+        sums.append(np.bincount(labels, values.astype(np.float64), minlength=5000)[np.unique(labels)])
+    for epoch, expected in enumerate(sums, 1):
+        (stats,) = (stats for key, stats in tracker.history.items() if key[-1] == epoch)
+        assert np.array_equal(stats.sum, expected)
