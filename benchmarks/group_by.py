@@ -88,8 +88,8 @@ def run_case(case: Case, rounds: int, contestants: Iterable[Contestant], seconds
         case: What to do.
         rounds: How often, at most.
         contestants: Who takes part, if the case is for them.
-        seconds: About how long it may take. There are three rounds at least, and those who take twenty times as long as
-            the quickest, such as what sorts strings first, take part in no more.
+        seconds: About how long those who are not slow may take. There are three rounds at least, and those who take
+            twenty times as long as the quickest, such as what sorts strings first, take part in no more.
 
     Returns:
         The case, seconds and million samples a second by contestant, and how labeltrack compares.

@@ -33,7 +33,7 @@ _SAMPLE = 1 << 13  # rows that are looked at first: one in 64, but no fewer
 _SAMPLES = 1 << 14, 1 << 16  # and no more than these, the second if there are many words: 0.8 instead of 2.5 ms
 _MOST = 1 << 14  # words, with which the tables are some megabytes
 _GROUP, _WIDEST = 8, 32  # characters that are packed into a word, and most that are packed
-_PLACES = 4  # of the table, for each word, so that all of them find a place for themselves
+_PLACES = 4  # of the table, for each word, so that nearly all of them find one for themselves
 _SHARED = 3  # binary logarithm of the places of the table for each move
 _TRIES = 4  # sets of numbers that words are multiplied with, of which the best is taken
 

@@ -547,6 +547,13 @@ else:
     _prefetch, _prefetch_read = _fetching(write=True), _fetching(write=False)
 
 
+@_inline
+def _in_turn(k: Any, each: Any) -> Any:
+    """Return which block of strings is read as the k-th: those of `STREAMS` parts of `each` in turn, then the rest."""
+    streams = np.uint64(STREAMS)
+    return k if k >= each * streams else k % streams * each + k // streams
+
+
 @_jit
 def to_fixed(samples: Any, start: int, stop: int, scale: float, words: Any) -> Any:
     """Write ``samples * scale`` as integers; return how many are no integer.

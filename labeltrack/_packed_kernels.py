@@ -11,7 +11,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from labeltrack._dictionary_kernels import HASHED, _place
-from labeltrack._kernels import _U0, _U1, STREAMS, _jit, _memory, _part, _prefetch_read, _wrapping
+from labeltrack._kernels import _U0, _U1, STREAMS, _in_turn, _jit, _memory, _part, _prefetch_read, _wrapping
 
 GROUP = 8
 """Characters that are packed into a word."""
@@ -63,10 +63,10 @@ def _coding_packed(groups: int) -> Any:
         last = width - np.uint64(GROUP)
         k1, k2, k3 = _U0, _U0, _U0
         codes_bits = np.int32(0)
-        block, streams, far = np.uint64(_BLOCK), np.uint64(STREAMS), np.uint64(_AHEAD)
-        each = (end - begin) // block // streams
+        block, far = np.uint64(_BLOCK), np.uint64(_AHEAD)
+        each = (end - begin) // block // np.uint64(STREAMS)
         for b in range((end - begin + block - _U1) // block):
-            first = begin + (b if b >= each * streams else b % streams * each + b // streams) * block
+            first = begin + _in_turn(b, each) * block
             rows = min(block, end - first)
             out = first - before
             bits = np.uint32(0)

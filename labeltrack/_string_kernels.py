@@ -10,7 +10,7 @@ from numba import config
 from numba.core import types
 from numba.extending import intrinsic
 
-from labeltrack._kernels import _U0, _U1, STREAMS, _emit_prefetch, _inline, _jit, _memory, _part, _wrapping
+from labeltrack._kernels import _U0, _U1, STREAMS, _emit_prefetch, _in_turn, _inline, _jit, _memory, _part, _wrapping
 
 BLOCK = 64
 """Bytes of a character that a block of rows has at each position: 16 rows of ``U`` and 64 of ``S``, so that it is
@@ -18,7 +18,7 @@ whole cache lines. Of rows of 48 bytes, 16 took 2.7 ns each from memory, 32 took
 looking up then overlap."""
 TOGETHER = 4
 """Positions that are looked up at a time, at most."""
-_AHEAD = 64  # rows between prefetching and reading: 2.2 ns for rows of 48 bytes, 2.8 without
+_AHEAD = 64  # rows between prefetching and reading: 2.4 ns for rows of 48 bytes, as with 48 and 96; 2.8 with 16
 _LINE = 8  # words of a cache line
 
 if config.DISABLE_JIT:
@@ -218,10 +218,10 @@ def number_rows(
     count = np.uint64((positions.shape[0] - 1) % TOGETHER + 1)
     begin, end, before, streams = np.uint64(start), np.uint64(stop), np.uint64(origin), np.uint64(STREAMS)
     each = (end - begin) // block // streams
-    k, many, abreast = _U0, (end - begin + block - _U1) // block, each * streams
+    k, many = _U0, (end - begin + block - _U1) // block
     while k < many:
         # In a function of its own, a block would take 60 ns more for counting references to arrays.
-        first = begin + (k if k >= abreast else k % streams * each + k // streams) * block
+        first = begin + _in_turn(k, each) * block
         last = min(first + block, end)
         different = _U0
         if last - first == block:
@@ -245,9 +245,9 @@ def number_rows(
                 bits |= _look_up_more(chars, first, row, rows, positions, steps, p, keys, out)
         k += _U1
         if bits < 0:
-            if k > abreast:
+            if k > each * streams:
                 return np.int64(first)
-            k, abreast = _U0, _U0  # once more, one after the other, as blocks before this one may not be known either
+            k, each = _U0, _U0  # once more, one after the other, as blocks before this one may not be known either
     return np.int64(stop)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -92,19 +93,13 @@ def test_what_turns_up_again_and_again_is_given_up():
 
 @pytest.mark.parametrize("numbered", [True, False])
 def test_few_rows_show_that_words_have_too_many_characters(numbered, monkeypatch):
-    seen = []
-    original = _alphabets.sample_rows
-
-    def sample_rows(rows, wanted):
-        seen.append(wanted)
-        return original(rows, wanted)
-
-    monkeypatch.setattr(_alphabets, "sample_rows", sample_rows)
+    looked_at = Mock(wraps=_alphabets.sample_rows)
+    monkeypatch.setattr(_alphabets, "sample_rows", looked_at)
     letters = np.random.default_rng(0).integers(97, 123, (MANY, 12), dtype=np.uint32)
     labels = np.array(["cat", "cot"])[np.arange(MANY) % 2] if numbered else letters.view("U12").reshape(-1)
     assert _alphabets.Numbering(labels).possible == numbered
-    assert len(seen) == (2 if numbered else 1)
-    assert seen[0] * 16 <= MANY
+    assert looked_at.call_count == (2 if numbered else 1)
+    assert looked_at.call_args_list[0].args[1] * 16 <= MANY
 
 
 def test_scripts_of_one_window_are_numbered():

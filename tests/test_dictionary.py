@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -81,33 +83,21 @@ def test_more_rows_are_looked_at_where_there_are_many_words(words, monkeypatch):
     monkeypatch.setattr(_dictionary, "_SAMPLES", (64, 2048))
     labels = np.array([f"{k % 7}name{k * k}" for k in range(words)])[np.arange(1 << 17) % words]
     labels[7:9] = "rare"
-    seen = []
-    original = _dictionary.sample_rows
-
-    def sample_rows(rows, wanted):
-        seen.append(wanted)
-        return original(rows, wanted)
-
-    monkeypatch.setattr(_dictionary, "sample_rows", sample_rows)
+    looked_at = Mock(wraps=_dictionary.sample_rows)
+    monkeypatch.setattr(_dictionary, "sample_rows", looked_at)
     dictionary = Dictionary(labels)
-    assert seen == ([64] if words == 3 else [64, 2048])
+    assert [call.args[1] for call in looked_at.call_args_list] == ([64] if words == 3 else [64, 2048])
     assert dictionary.size == words  # with 64 rows alone, a word in eight would be missing
     codes = coded(dictionary, step=5000)
     assert np.array_equal(dictionary.words[codes], labels)
 
 
 def test_rows_are_not_looked_at_twice_if_there_are_no_more(monkeypatch):
-    seen = []
-    original = _dictionary.encode_strings
-
-    def encode_strings(rows, **options):
-        seen.append(rows.shape[0])
-        return original(rows, **options)
-
-    monkeypatch.setattr(_dictionary, "encode_strings", encode_strings)
+    coding = Mock(wraps=_dictionary.encode_strings)
+    monkeypatch.setattr(_dictionary, "encode_strings", coding)
     labels = np.array([f"name{k}" for k in range(20_000)])
     assert not Dictionary(labels).possible
-    assert len(seen) == 1
+    assert coding.call_count == 1
 
 
 @pytest.mark.parametrize("threads", [1, 2])
