@@ -8,6 +8,7 @@ from conftest import COMPILED
 
 import labeltrack as lt
 from labeltrack import _memory
+from labeltrack._accumulate import ROW, Accumulator
 from labeltrack._memory import aligned_words, keep_words, spared_words
 from labeltrack._threads import all_at_once
 
@@ -62,6 +63,36 @@ def test_threads_never_share_what_was_kept():
     all_at_once(work, list(range(1, 5)))
 
 
+def test_what_was_absorbed_leaves_its_memory_to_the_next_table_alone():
+    rng = np.random.default_rng(0)
+    size, rows = 3000, 9000
+
+    def filled(of=None):
+        part = Accumulator(size) if of is None else of.alike()
+        slots = rng.integers(0, size, rows).astype(np.int32)
+        samples = rng.integers(1, 2000, rows).astype(np.float32)
+        samples[::50] *= np.float32(2.0**-22)  # what goes to the second rows
+        if of is None:
+            part.suggest(samples[1:], rows)
+        part.add(slots, samples)
+        return part, np.bincount(slots, minlength=size), np.bincount(slots, samples.astype(np.float64), minlength=size)
+
+    whole, counts, sums = filled()
+    for _ in range(3):
+        part, more, added = filled(whole)
+        counts, sums = counts + more, sums + added
+        table, second = part._roads[0]._words, part._roads[0].second
+        assert table is not None
+        assert second.size
+        whole.absorb(part)
+        assert [any(kept is memory for kept in _memory._KEPT) for memory in (table, second)] == [True, True]
+    assert len(_memory._KEPT) == 2  # the same memory each time
+    whole.release()
+    assert not any(np.may_share_memory(kept, whole.rows) for kept in _memory._KEPT)
+    assert np.array_equal(whole.counts[::ROW], counts)
+    assert np.array_equal([float(whole.exact(slot)[1]) for slot in range(size)], sums)
+
+
 @pytest.mark.parametrize("size", [3000, 9000, 20_000])
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_results_stay_what_they_are_while_others_are_made(size, threads):
@@ -79,8 +110,6 @@ def test_results_stay_what_they_are_while_others_are_made(size, threads):
                 np.bincount(labels, values.astype(np.float64), minlength=size),  # exact: 35 bits
             )
         )
-    if threads == 2 and COMPILED:
-        assert _memory._KEPT
     merged = lt.merge_stats(found)  # which reads their states once more
     for stats, (counts, sums) in zip([merged, *found], [np.sum(expected, axis=0), *expected], strict=True):
         there = counts > 0
