@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from conftest import COMPILED, part
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from labeltrack import _wide_kernels as kernels
@@ -134,6 +134,8 @@ def test_a_row_is_the_sum_that_python_has(us):
     st.booleans(),
     st.booleans(),
 )
+@example(values=[2.208415776070488e-12], shift=60, negative=True, finer=True)  # 2**21.3 units, and half a finest one
+@example(values=[(2.0**53 - 1) / 2**91, -(2.0**52 + 1) / 2**90], shift=60, negative=True, finer=True)
 def test_conversion_keeps_integers_and_nothing_else(values, shift, negative, finer):
     samples, m = np.array(values), len(values)
     words, offsets = np.full(2 * m, 7, dtype=np.int64), np.zeros(m, dtype=np.uint64)
@@ -147,10 +149,11 @@ def test_conversion_keeps_integers_and_nothing_else(values, shift, negative, fin
         else:
             u = int(scaled) + (2**62 if negative else 0)
             assert pair == [u, MOST - u]
-    # One of the four units holds every double that is not too large and not too small.
+    # One of the four units holds every double that is not too large and not too small: the last of 53 bits is worth
+    # at least 2**-30 from 2**22 on, which is one in the finest unit.
     if finer and negative:
         for i, v in enumerate(values):
-            if v == 0.0 or (math.isfinite(v) and 2.0**20 <= abs(v) * 2.0**shift < 2.0**62):
+            if v == 0.0 or (math.isfinite(v) and 2.0**22 <= abs(v) * 2.0**shift < 2.0**62):
                 assert words[2 * i + 1] != 0
 
 
