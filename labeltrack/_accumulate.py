@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from labeltrack._compiled import kernels, read_only
 from labeltrack._fixed import FixedPoint, Narrow, Tight, Wide
-from labeltrack._memory import aligned_words
+from labeltrack._memory import spared_words
 from labeltrack._threads import in_slices
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Accumulator:
         """``(size * ROW,)`` state of the slots; what fixed-point tables and spills hold is not in it."""
         if self._rows is None:
             words = self._claim()
-            self._rows = _empty_rows(aligned_words(self.size * ROW) if words is None else words)
+            self._rows = _empty_rows(spared_words(self.size * ROW) if words is None else words)
         return self._rows
 
     def _claim(self) -> Integers | None:
@@ -373,8 +373,8 @@ class Accumulator:
     def _room(self) -> tuple[Integers, Floats]:
         """Return the spill buffers, with room for the next samples."""
         if self._new_keys is None or self._new_values is None:
-            self._new_keys = np.empty(_SPILL_ROOM, dtype=np.int64)
-            self._new_values = np.empty(_SPILL_ROOM, dtype=np.float64)
+            self._new_keys = spared_words(_SPILL_ROOM, zero=False)
+            self._new_values = spared_words(_SPILL_ROOM, zero=False).view(np.float64)
         if self._new > _SPILL_ROOM // 2:
             self._flush()
         return self._new_keys, self._new_values
@@ -494,8 +494,6 @@ class Accumulator:
     def release(self) -> None:
         """Settle and give all buffers back; for accumulators that are kept as results."""
         self.settle()
-        for fixed in self._made or ():
-            fixed.spare()
         self._made = None
         self._new_keys = self._new_values = None
         self._aside, self._aside_samples = _NO_INTEGERS, _NO_FLOATS
@@ -513,7 +511,8 @@ class Accumulator:
 
     def totals(self) -> Totals:
         """Round every statistic of every slot once."""
-        count, out = np.empty(self.size, dtype=np.int64), np.empty((5, self.size), dtype=np.float64)
+        memory = spared_words(6 * self.size, zero=False)
+        count, out = memory[: self.size], memory[self.size :].view(np.float64).reshape(5, self.size)
         self.write_totals(0, count, out)
         return Totals(count, *out)
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from labeltrack._accumulate import ROW, Accumulator
 from labeltrack._compiled import kernels, partition_kernels
-from labeltrack._memory import aligned_words
+from labeltrack._memory import spared_words
 from labeltrack._ranges import Ranges
 from labeltrack._threads import Turns, all_at_once
 
@@ -176,7 +176,7 @@ class Deferred(Accumulator):
         finite = [True]
 
         def work(_number: int) -> None:
-            memory = aligned_words(slots * ROW)
+            memory = spared_words(slots * ROW)
             for bucket in buckets:
                 start, stop = starts[bucket : bucket + 2]
                 memory[:] = 0

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._compiled import kernels, read_only, tight_kernels, wide_kernels
-from labeltrack._memory import aligned_words, keep_words, spared_words
+from labeltrack._memory import aligned_words, spared_words
 from labeltrack._threads import in_slices
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ class FixedPoint(ABC):
             self.scale = 0.0
 
     def spare(self) -> None:
-        """Give the table up, whose samples are elsewhere now, and let others have its memory."""
+        """Give the table up, whose samples are elsewhere now: others may have its memory."""
         self.table, self.held = None, 0
 
 
@@ -274,7 +274,6 @@ class Tight(FixedPoint):
         self._words: Integers | None = None
         self.second: Integers = np.empty(0, dtype=np.int64)
         self.strays = False  # whether there may be samples in the second rows
-        self._own = False  # whether the memory of the table is nobody else's
 
     @property
     def capacity(self) -> int:
@@ -300,7 +299,6 @@ class Tight(FixedPoint):
         if self.table is None:
             # Twice as long as needed: it may become the rows.
             self._words = spared_words(self.copies * self.size * ROW) if memory is None else memory
-            self._own = memory is None
             self.table = self._words[: self.copies * self.size * module.TIGHT_ROW]
             # Where labels are many, strays would touch a line each of memory that nobody has used. Memory is given
             # where they are a part of many.
@@ -359,9 +357,6 @@ class Tight(FixedPoint):
 
     def spare(self) -> None:
         """See `FixedPoint.spare`."""
-        keep_words(self.second)
-        if self._own and self._words is not None and self.table is not None:  # else it has become rows
-            keep_words(self._words)
         super().spare()
         self._words, self.second, self.strays = None, np.empty(0, dtype=np.int64), False
 
@@ -491,7 +486,7 @@ class Wide(FixedPoint):
         module = self._module
         words = self.rows * module.WIDE_ROW
         if self.table is None or self.table.shape[0] != words:  # which is empty if the units are others now
-            self.table = memory if memory is not None and self.in_place else aligned_words(words)
+            self.table = memory if memory is not None and self.in_place else spared_words(words)
         if not self._scratch:
             block = module.WIDE_BLOCK
             self._scratch = (
@@ -557,7 +552,7 @@ def empty_table(size: int, memory: Integers | None = None) -> Integers:
     """
     module = kernels()
     if memory is None:
-        table = aligned_words(size * module.FIXED_ROW)
+        table = spared_words(size * module.FIXED_ROW)
     else:
         table = memory
         table[:] = 0

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._accumulate import ROW, Accumulator
-from labeltrack._memory import aligned_words
+from labeltrack._memory import spared_words
 from labeltrack._threads import all_at_once
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Ranges:
 
     def __init__(self, edges: Sequence[int], shift: int, size: int) -> None:
         self._edges, self._shift, self._size = edges, shift, size
-        self._memory = aligned_words(size * ROW)
+        self._memory = spared_words(size * ROW)
         self.parts = []
         for first, last in pairwise(edges):
             start, stop = first << shift, min(last << shift, size)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 from conftest import COMPILED
@@ -9,7 +11,7 @@ from conftest import COMPILED
 import labeltrack as lt
 from labeltrack import _memory
 from labeltrack._accumulate import ROW, Accumulator
-from labeltrack._memory import aligned_words, keep_words, spared_words
+from labeltrack._memory import aligned_words, spared_words
 from labeltrack._threads import all_at_once
 
 
@@ -29,26 +31,52 @@ def test_words_are_zero_and_begin_on_a_cache_line(words):
         assert memory.ctypes.data % 64 == 0
 
 
-def test_words_that_are_kept_are_made_zero_and_given_once():
-    first, second = (aligned_words(_memory._LEAST) for _ in range(2))
-    for memory in (first, second):
-        memory[:] = 7
-        keep_words(memory)
-    other = spared_words(_memory._LEAST + 8)  # another size
-    given = [spared_words(_memory._LEAST) for _ in range(3)]
-    assert [memory is first for memory in given] == [True, False, False]
-    assert [memory is second for memory in given] == [False, True, False]
-    assert not any(memory.any() for memory in (*given, other))
-    assert not any(np.may_share_memory(given[2], memory) for memory in (first, second, other))
+def there(memory):
+    return memory.ctypes.data
 
 
-def test_few_tables_are_kept_and_neither_small_nor_large_ones():
-    keep_words(aligned_words(_memory._LEAST - 1))
-    keep_words(aligned_words(_memory._MOST + 1))
+def test_memory_is_used_again_when_the_last_view_is_gone_and_is_zero():
+    memory = spared_words(_memory._LEAST)
+    memory[:] = 7
+    place, view = there(memory), memory[5:].view(np.float64).reshape(-1, 1)
+    del memory
     assert not _memory._KEPT
-    for _ in range(10):
-        keep_words(aligned_words(_memory._LEAST))
-    assert len(_memory._KEPT) == 4
+    other = spared_words(_memory._LEAST)
+    assert not np.may_share_memory(other, view)
+    assert np.all(view.view(np.int64) == 7)
+    del view
+    assert len(_memory._KEPT) == 1
+    larger = spared_words(_memory._LEAST + 8)  # another size
+    again = spared_words(_memory._LEAST)
+    assert there(again) == place
+    assert not any(words.any() for words in (again, larger, other))
+    assert not any(np.may_share_memory(again, words) for words in (larger, other))
+
+
+def test_memory_that_need_not_be_zero_is_that_of_before():
+    memory = spared_words(_memory._LEAST, zero=False)
+    memory[:] = 7
+    del memory
+    assert np.all(spared_words(_memory._LEAST, zero=False) == 7)
+
+
+def test_little_memory_is_kept_and_neither_small_nor_large_one():
+    for words in (1, _memory._LEAST - 1, _memory._MOST + 1):
+        for zero in (True, False):
+            assert spared_words(words, zero=zero).shape == (words,)
+    assert not _memory._KEPT
+    many = [spared_words(_memory._LEAST) for _ in range(20)]
+    assert len({there(memory) for memory in many}) == 20
+    del many
+    assert len(_memory._KEPT) == _memory._KEPT.maxlen == 8
+
+
+def test_memory_is_kept_when_a_cycle_is_found():
+    cycle = [spared_words(_memory._LEAST)]
+    cycle.append(cycle)
+    del cycle
+    gc.collect()
+    assert len(_memory._KEPT) == 1
 
 
 def test_threads_never_share_what_was_kept():
@@ -58,9 +86,25 @@ def test_threads_never_share_what_was_kept():
             assert not memory[::64].any()
             memory[::64] = mark
             assert (memory[::64] == mark).all()
-            keep_words(memory)
 
     all_at_once(work, list(range(1, 5)))
+
+
+def test_statistics_that_are_looked_at_stay_when_their_result_is_gone():
+    rng = np.random.default_rng(0)
+    size, rows = 3000, 9000
+    labels = np.sort(rng.integers(0, size, rows).astype(np.int32))
+    labels[:size] = np.arange(size)
+    columns, expected = [], []
+    for _ in range(4):
+        values = rng.integers(1, 2000, rows).astype(np.float32)
+        columns.append(lt.label_stats(labels, values).max)  # and nothing else of it
+        largest = np.zeros(size)
+        np.maximum.at(largest, labels, values)
+        expected.append(largest)
+    assert _memory._KEPT
+    for column, largest in zip(columns, expected, strict=True):
+        assert np.array_equal(column, largest)
 
 
 def test_what_was_absorbed_leaves_its_memory_to_the_next_table_alone():
@@ -81,12 +125,9 @@ def test_what_was_absorbed_leaves_its_memory_to_the_next_table_alone():
     for _ in range(3):
         part, more, added = filled(whole)
         counts, sums = counts + more, sums + added
-        table, second = part._roads[0]._words, part._roads[0].second
-        assert table is not None
-        assert second.size
+        memory = {there(part._roads[0]._words), there(part._roads[0].second)}
         whole.absorb(part)
-        assert [any(kept is memory for kept in _memory._KEPT) for memory in (table, second)] == [True, True]
-    assert len(_memory._KEPT) == 2  # the same memory each time
+        assert {there(kept) for kept in _memory._KEPT} == memory  # the same each time
     whole.release()
     assert not any(np.may_share_memory(kept, whole.rows) for kept in _memory._KEPT)
     assert np.array_equal(whole.counts[::ROW], counts)
