@@ -511,8 +511,8 @@ class Accumulator:
 
     def totals(self) -> Totals:
         """Round every statistic of every slot once."""
-        memory = spared_words(6 * self.size, zero=False)
-        count, out = memory[: self.size], memory[self.size :].view(np.float64).reshape(5, self.size)
+        count = np.empty(self.size, dtype=np.int64)
+        out = spared_words(5 * self.size, zero=False).view(np.float64).reshape(5, self.size)
         self.write_totals(0, count, out)
         return Totals(count, *out)
 

@@ -17,9 +17,13 @@ from labeltrack._threads import all_at_once
 
 @pytest.fixture(autouse=True)
 def nothing_kept():
+    """Begin without memory that was kept, nor garbage of other tests that may give some back at any time."""
+    gc.collect()
+    gc.disable()
     _memory._KEPT.clear()
     yield
     _memory._KEPT.clear()
+    gc.enable()
 
 
 @pytest.mark.parametrize("words", [1, 100, _memory._LEAST, _memory._MOST, 2 * _memory._MOST])
@@ -69,6 +73,12 @@ def test_little_memory_is_kept_and_neither_small_nor_large_one():
     assert len({there(memory) for memory in many}) == 20
     del many
     assert len(_memory._KEPT) == _memory._KEPT.maxlen == 8
+
+
+def test_counts_hold_no_memory_of_other_statistics():
+    stats = lt.label_stats(np.arange(5000), np.ones(5000))
+    assert not np.may_share_memory(stats.count, stats.mean)
+    assert stats.count.base is None or stats.count.base.nbytes == stats.count.nbytes
 
 
 def test_memory_is_kept_when_a_cycle_is_found():
