@@ -338,7 +338,7 @@ class Accumulator:
             mine.add_table(theirs)
             mine.held = held
             # What is not in the tables. The other is left without samples in its table, so that merging adds the rest.
-            theirs.spare()
+            theirs.table, theirs.held = None, 0
             rest = other._set_aside
             if any(road.held for road in other._roads):
                 self.merge(other, everywhere)

@@ -250,10 +250,6 @@ class FixedPoint(ABC):
         if not keep:
             self.scale = 0.0
 
-    def spare(self) -> None:
-        """Give the table up, whose samples are elsewhere now: others may have its memory."""
-        self.table, self.held = None, 0
-
 
 def _nearly_largest(samples: Samples) -> float:
     """Return the largest absolute value but for one in 64."""
@@ -354,11 +350,6 @@ class Tight(FixedPoint):
         """Take note that the table is empty; the unit is kept if asked."""
         super().drained(keep=keep)
         self.strays = False
-
-    def spare(self) -> None:
-        """See `FixedPoint.spare`."""
-        super().spare()
-        self._words, self.second, self.strays = None, np.empty(0, dtype=np.int64), False
 
     def counts(self) -> tuple[Integers, ...]:
         """Return how many samples each row of the table has got, and each of the second ones."""

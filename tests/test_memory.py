@@ -137,6 +137,7 @@ def test_what_was_absorbed_leaves_its_memory_to_the_next_table_alone():
         counts, sums = counts + more, sums + added
         memory = {there(part._roads[0]._words), there(part._roads[0].second)}
         whole.absorb(part)
+        del part
         assert {there(kept) for kept in _memory._KEPT} == memory  # the same each time
     whole.release()
     assert not any(np.may_share_memory(kept, whole.rows) for kept in _memory._KEPT)
@@ -163,9 +164,9 @@ def test_results_stay_what_they_are_while_others_are_made(size, threads):
         )
     merged = lt.merge_stats(found)  # which reads their states once more
     for stats, (counts, sums) in zip([merged, *found], [np.sum(expected, axis=0), *expected], strict=True):
-        there = counts > 0
-        assert np.array_equal(stats.count, counts[there])
-        assert np.array_equal(stats.sum, sums[there])
+        seen = counts > 0
+        assert np.array_equal(stats.count, counts[seen])
+        assert np.array_equal(stats.sum, sums[seen])
 
 
 def test_epochs_of_a_tracker_stay_what_they_are():
