@@ -239,22 +239,15 @@ class Accumulator:
                 self._rows = fixed.words.view(np.float64)
             rows = self.rows, self.counts
             self._settled = False
-            if fixed.in_place:
-                self._drain_slices(fixed, rows, fresh=fresh)
-            else:
-                row, end = 0, fixed.rows
-                while row < end:
-                    keys, values = self._room()
-                    self._settled = False
-                    row, self._new = fixed.drain(row, end, rows, (keys, values, self._new), fresh=fresh)
+            self._drain_rows(fixed, rows, fresh=fresh)
             if fresh:
                 fixed.table = None
         fixed.drained(keep=keep)
         if self.keys.size > 2 * self._left_over:
             self.settle()
 
-    def _drain_slices(self, fixed: FixedPoint, rows: tuple[Floats, Integers], *, fresh: bool) -> None:
-        """Move what a table with a row a slot holds to the rows, in threads if there are many."""
+    def _drain_rows(self, fixed: FixedPoint, rows: tuple[Floats, Integers], *, fresh: bool) -> None:
+        """Move what a table holds to the rows, in threads if it has many that each belong to one row alone."""
         spills: list[tuple[Integers, Floats]] = [(self.keys, self.values)]
 
         def drain(row: int, stop: int) -> None:
@@ -265,7 +258,10 @@ class Accumulator:
                 if n:
                     spills.append((keys[:n].copy(), values[:n].copy()))
 
-        in_slices(self.size, drain)
+        if fixed.in_place:
+            in_slices(self.size, drain)
+        else:
+            drain(0, fixed.rows)
         if len(spills) > 1:
             self.keys, self.values = (np.concatenate(column) for column in zip(*spills, strict=True))
 

@@ -287,7 +287,7 @@ class Tight(FixedPoint):
         """Return how many samples are no such integers."""
         words = np.empty(head.shape[0], dtype=np.int64)
         tight_kernels().to_tight(head, 0, head.shape[0], head.dtype.type(scale), self.signed, words)
-        return int(np.count_nonzero(words == 0))
+        return words.shape[0] - int(np.count_nonzero(words))
 
     def reduce(self, where: tuple[Any, ...], aside: tuple[Any, ...], memory: Integers | None) -> tuple[int, int, bool]:
         """See `FixedPoint.reduce`."""
