@@ -25,7 +25,7 @@ Integers = npt.NDArray[np.int64]
 
 _FEWEST = 1 << 14  # rows for which it pays to look for alphabets: a fifth of a millisecond
 _GLANCE = 1 << 9  # rows that are looked at first
-_SAMPLE = 1 << 14  # rows that are looked at then
+_SAMPLE = 1 << 12  # rows that are looked at then: four times as many take 0.9 instead of 0.3 ms
 _SAMPLE_BYTES = 1 << 20
 _STEP = 1 << 18  # rows after which a thread asks whether another one gave up
 STEP_UNIT = 64
@@ -144,7 +144,7 @@ class Numbering:
             return True
         self._tried += sum(self._read)
         # The block where it ended, at least, as else it would end there again.
-        some = max(STEP_UNIT, _SAMPLE // 4)
+        some = max(STEP_UNIT, _SAMPLE)
         self._learn([self._grid[row : row + some] for row in self._stuck])
         return False
 
@@ -195,8 +195,12 @@ class Alphabets:
         different = _any_bits(rows ^ self._row)
         if (different > 255).any():
             return False
-        for j in np.flatnonzero(different).tolist():
-            low = np.bincount(rows[:, j] & 255, minlength=256)
+        columns = np.flatnonzero(different)
+        places = (rows[:, columns] & 255) + 256 * np.arange(columns.shape[0])
+        found = np.bincount(places.reshape(-1), minlength=256 * columns.shape[0]).reshape(-1, 256)
+        if math.prod(np.count_nonzero(found, axis=1).tolist()) > _LARGEST:
+            return False  # without making alphabets of them: 60 instead of 160 us for words of twelve letters
+        for low, j in zip(found, columns.tolist(), strict=True):
             low[self._alphabets.get(j, self._row[j : j + 1]) & 255] = 1
             self._alphabets[j] = (np.flatnonzero(low) | (int(self._row[j]) & ~255)).astype(self._char)
         self._alphabets = dict(sorted(self._alphabets.items()))

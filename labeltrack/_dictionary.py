@@ -7,13 +7,16 @@ There are few of them, though, and each occurs again and again.
 from __future__ import annotations
 
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from labeltrack._compiled import dictionary_kernels, packed_kernels, read_only
 from labeltrack._strings import encode_strings, sample_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Array = npt.NDArray[Any]
 
@@ -29,8 +32,8 @@ class _State(NamedTuple):
 
 
 _FEWEST = 1 << 14  # rows for which it pays to look for words: half a millisecond
-_SAMPLE = 1 << 13  # rows that are looked at first: one in 64, but no fewer
-_SAMPLES = 1 << 14, 1 << 16  # and no more than these, the second if there are many words: 0.8 instead of 2.5 ms
+_SAMPLES = 1 << 13, 1 << 14, 1 << 16  # rows that are looked at, more if there are many words: 0.3, 0.5 or 2.5 ms
+_TIMES = 8  # that a word occurs in them, on average, or there are many: of a thousand, few are left to be learnt later
 _MOST = 1 << 14  # words, with which the tables are some megabytes
 _GROUP, _WIDEST = 8, 32  # characters that are packed into a word, and most that are packed
 _PLACES = 4  # of the table, for each word, so that nearly all of them find one for themselves
@@ -74,10 +77,10 @@ class Dictionary:
         nothing = np.empty(0, dtype=np.uint64)
         packed = labels.dtype.kind == "U" and _GROUP <= size // 4 <= _WIDEST
         self._state = _State(packed, nothing, nothing, nothing, nothing)
-        for wanted in sorted({max(_SAMPLE, min(self.rows // 64, most)) for most in _SAMPLES}):
+        for wanted in sorted({max(_SAMPLES[0], min(self.rows // 64, most)) for most in _SAMPLES}):
             some = sample_rows(native, wanted)
             found = some[encode_strings(some, threads=1)[1]]
-            if 8 * found.shape[0] <= some.shape[0]:
+            if _TIMES * found.shape[0] <= some.shape[0]:
                 break
         self.possible = 2 * found.shape[0] <= some.shape[0] and self._add(found)
 
@@ -149,9 +152,8 @@ class Dictionary:
                 self._known, self._state = known, _State(packed, table, moves, words, numbers)
                 return True
         bits = max(8, (_PLACES * known.shape[0] - 1).bit_length())
-        hashed = self._hashed(words.reshape(-1, width), bits)
         best: tuple[int, _State] | None = None
-        for numbers in hashed:
+        for numbers in self._hashed(words.reshape(-1, width), bits):
             table = np.full(1 << bits, -1, dtype=np.int32)
             moves = np.zeros(1 << min(bits - _SHARED, kernels.MOVED), dtype=np.uint16)
             elsewhere = int(kernels.arrange_rows(words, width, table, moves, numbers))
@@ -167,22 +169,20 @@ class Dictionary:
         self._known, self._state = known, best[1]
         return True
 
-    def _hashed(self, rows: Array, bits: int) -> list[npt.NDArray[np.uint64]]:
-        """Return what the place of a row depends on: the parts that differ most, and what they are multiplied with."""
+    def _hashed(self, rows: Array, bits: int) -> Iterator[npt.NDArray[np.uint64]]:
+        """Yield what the place of a row depends on: the parts that differ most, and what they are multiplied with."""
         most: int = dictionary_kernels().HASHED
-        some = rows[:: max(1, rows.shape[0] // 512)]
-        distinct = [np.unique(column).shape[0] for column in some.T]
+        some = np.sort(rows[:: max(1, rows.shape[0] // 512)], axis=0)
+        distinct = np.count_nonzero(some[1:] != some[:-1], axis=0)
         where = np.sort(np.argsort(distinct, kind="stable")[::-1][:most])
         rng = np.random.default_rng(0)
-        tries = []
         for _ in range(_TRIES):
             numbers = np.zeros(2 * most + 1, dtype=np.uint64)
             numbers[: where.shape[0]] = where
             odd = rng.integers(0, 2**63, where.shape[0], dtype=np.uint64) * np.uint64(2) + np.uint64(1)
             numbers[most : most + where.shape[0]] = odd
             numbers[2 * most] = 64 - bits
-            tries.append(numbers)
-        return tries
+            yield numbers
 
 
 def _packed(words: Array) -> npt.NDArray[np.uint64]:

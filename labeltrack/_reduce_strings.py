@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from threading import local
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from labeltrack._alphabets import STEP_UNIT
 from labeltrack._labels import Keyspace
+from labeltrack._memory import spared_words
 from labeltrack._reduce import reduce_stream
+from labeltrack._threads import default_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from labeltrack._accumulate import Accumulator
     from labeltrack._alphabets import Numbering
@@ -21,9 +25,10 @@ Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
 Chunk = tuple[Array, Array]
 
-_PIECE = 1 << 18  # rows, a multiple of the blocks that are numbered at a time; half as many take 3 % longer
-_FEW = 16  # pieces; where there are fewer, they are half as large, so that threads are done at the same time
+# Rows of a piece. Half as many as the largest take 4 to 8 % longer.
+_SMALLEST, _LARGEST = 1 << 16, 1 << 19
 _MOST = 3 << 14  # numbers for which each thread may have a table, dense whatever is laid out around it
+_LEARNT = 8  # one more word for so many is learnt on the way, at most, as far as tables are laid out for it
 _SOME = 1 << 10  # samples by which tables are laid out; four times as many took 0.2 ms, as each is another cache line
 
 
@@ -83,7 +88,9 @@ def reduce_words(
     Returns:
         What `labeltrack._reduce.reduce_chunks` returns; None where there turn out to be too many words.
     """
-    found = _reduce_pieces(dictionary.encode, dictionary.size, samples, _Growing(kind, dictionary), threads)
+    # Room for words that are learnt on the way: making a table wider takes 2 ms.
+    room = dictionary.size + (dictionary.size // _LEARNT if dictionary.size > 64 else 0)
+    found = _reduce_pieces(dictionary.encode, room, samples, _Growing(kind, dictionary), threads)
     return found if dictionary.possible else None
 
 
@@ -100,12 +107,30 @@ def _reduce_pieces(
         threads: How many threads share the work; None chooses by the number of samples.
     """
     rows = samples.shape[0]
-    piece = _PIECE if rows >= _FEW * _PIECE else _PIECE // 2
+    threads = default_threads(rows) if threads is None else threads
+    mine = local()  # to each thread, the numbers of its piece: in the cache, as they are written over those before
 
-    def load(start: int) -> Chunk | None:
-        stop = min(start + piece, rows)
-        keys = np.empty(stop - start, dtype=np.int32)
+    def load(piece: tuple[int, int]) -> Chunk | None:
+        start, stop = piece
+        if not hasattr(mine, "keys"):
+            mine.keys = spared_words(-(-min(rows, _LARGEST) // 2), zero=False).view(np.int32)
+        keys = mine.keys[: stop - start]
         return (keys, samples[start:stop]) if encode(start, stop, keys) else None
 
     layout = np.array([0, size - 1]), np.ascontiguousarray(samples[:: max(1, rows // _SOME)])
-    return reduce_stream(iter(range(0, rows, piece)), load, rows, space, threads=threads, layout=layout)
+    return reduce_stream(_pieces(rows, threads), load, rows, space, threads=threads, layout=layout)
+
+
+def _pieces(rows: int, threads: int) -> Iterator[tuple[int, int]]:
+    """Yield where pieces of rows start and stop.
+
+    Small ones first, as what was not in the samples is mostly found there; and to the end, so that threads are done at
+    the same time.
+    """
+    start = number = 0
+    while start < rows:
+        share = _SMALLEST if number < threads else (rows - start) // (2 * threads)
+        size = max(_SMALLEST, min(share, _LARGEST)) // STEP_UNIT * STEP_UNIT
+        stop = min(start + size, rows)
+        yield start, stop
+        start, number = stop, number + 1

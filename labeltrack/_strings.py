@@ -13,7 +13,7 @@ from labeltrack._threads import all_at_once, default_threads
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
 
-_FIRST = 1 << 9  # codes that there is room for at first
+_FIRST = 1 << 11  # codes that there is room for at first, if there are as many rows
 _ALONE = 1 << 15  # rows that one thread codes before others join in, who know only what it has seen
 _NEIGHBOURS = 4  # rows of a sample that lie next to each other
 _TOGETHER = 1 << 20  # rows that all code at a time, before those that were new to them are looked at
@@ -74,7 +74,7 @@ class _Coder:
         self.rows = rows
         self.codes = np.empty(rows, dtype=np.int32)
         self.n = 0
-        self._make_room(_FIRST)
+        self._make_room(min(_FIRST, 1 << max(4, (rows - 1).bit_length())))
 
     def _make_room(self, capacity: int) -> None:
         self._table = np.full(4 * capacity, -1, dtype=np.int32)

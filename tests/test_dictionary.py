@@ -49,7 +49,7 @@ def test_codes_stand_for_words(words, seed, dtype, sample):
     labels = np.array(encoded, dtype=dtype)[np.random.default_rng(seed).integers(0, len(words), 300)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_dictionary, "_FEWEST", 1)
-        patch.setattr(_dictionary, "_SAMPLE", sample)
+        patch.setattr(_dictionary, "_SAMPLES", (sample,))
         dictionary = Dictionary(labels)
         if not dictionary.possible:
             return
@@ -63,7 +63,7 @@ def test_codes_stand_for_words(words, seed, dtype, sample):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_words_that_turn_up_late_are_learnt(threads, monkeypatch):
-    monkeypatch.setattr(_dictionary, "_SAMPLE", 64)
+    monkeypatch.setattr(_dictionary, "_SAMPLES", (64,))
     names = np.array([f"{k % 7}name{k * k}" for k in range(200)])
     labels = names[np.minimum(np.arange(6000) // 25, 199)]
     labels[:3000] = names[:3][np.arange(3000) % 3]
@@ -79,7 +79,6 @@ def test_words_that_turn_up_late_are_learnt(threads, monkeypatch):
 
 @pytest.mark.parametrize("words", [3, 30])
 def test_more_rows_are_looked_at_where_there_are_many_words(words, monkeypatch):
-    monkeypatch.setattr(_dictionary, "_SAMPLE", 64)
     monkeypatch.setattr(_dictionary, "_SAMPLES", (64, 2048))
     labels = np.array([f"{k % 7}name{k * k}" for k in range(words)])[np.arange(1 << 17) % words]
     labels[7:9] = "rare"
@@ -104,7 +103,7 @@ def test_rows_are_not_looked_at_twice_if_there_are_no_more(monkeypatch):
 @pytest.mark.parametrize("letter", ["\u00ff", "\u0100", "\U0001f40d"])
 def test_words_beyond_latin_turn_up_late(letter, threads, monkeypatch):
     # The lowest byte of each letter alone would make one of them another word.
-    monkeypatch.setattr(_dictionary, "_SAMPLE", 16)
+    monkeypatch.setattr(_dictionary, "_SAMPLES", (16,))
     names = np.array(["grasshopper", "grasshoppe\x00r", "dragonfly", "\x0dragonfly", "bumblebee"])
     labels = np.tile(names, 800)
     late = np.array([letter + "ragonfly", "grasshoppe" + letter, "grasshoppe" + letter + "r"])
@@ -133,7 +132,7 @@ def test_it_is_given_up_where_words_are_too_many(monkeypatch):
     assert not Dictionary(np.array(list("abcdef") * 100)).possible
     late = np.array(list("abcd") * 1000)
     late[3101:3109] = list("uvwxyzuv")
-    monkeypatch.setattr(_dictionary, "_SAMPLE", 16)
+    monkeypatch.setattr(_dictionary, "_SAMPLES", (16,))
     dictionary = Dictionary(late)
     assert dictionary.possible
     codes = np.empty(4000, dtype=np.int32)
@@ -158,8 +157,9 @@ def test_it_is_given_up_where_words_differ_in_too_many_places():
 @pytest.mark.parametrize("most", [1 << 14, 60])
 def test_statistics_are_those_of_hashed_rows(dtype, threads, most, monkeypatch):
     monkeypatch.setattr(_alphabets, "_FEWEST", 1)
-    monkeypatch.setattr(_reduce_strings, "_PIECE", 128)
-    monkeypatch.setattr(_dictionary, "_SAMPLE", 64)
+    monkeypatch.setattr(_reduce_strings, "_SMALLEST", 64)
+    monkeypatch.setattr(_reduce_strings, "_LARGEST", 256)
+    monkeypatch.setattr(_dictionary, "_SAMPLES", (64,))
     monkeypatch.setattr(_dictionary, "_MOST", most)  # sixty are not enough, which is found out late
     rng = np.random.default_rng(3)
     names = np.array(

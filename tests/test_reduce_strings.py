@@ -7,9 +7,11 @@ import pytest
 from exact import expected_by_label, fingerprint
 
 import labeltrack as lt
-from labeltrack import _alphabets, _reduce_strings
+from labeltrack import _alphabets, _dictionary, _reduce_strings
 from labeltrack._alphabets import Numbering
-from labeltrack._reduce_strings import reduce_strings
+from labeltrack._dictionary import Dictionary
+from labeltrack._reduce import KeyTable
+from labeltrack._reduce_strings import reduce_strings, reduce_words
 
 MANY = 3000
 
@@ -17,7 +19,8 @@ MANY = 3000
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(_alphabets, "_FEWEST", 1)
-    monkeypatch.setattr(_reduce_strings, "_PIECE", 128)
+    monkeypatch.setattr(_reduce_strings, "_SMALLEST", 64)
+    monkeypatch.setattr(_reduce_strings, "_LARGEST", 256)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -63,3 +66,36 @@ def test_many_numbers_or_none_are_left_to_others(monkeypatch):
     strange = np.array(["ab", "c\u0107"] * 100)
     assert reduce_strings(Numbering(strange), values, "string") is None
     assert lt.label_stats(strange, values).count.tolist() == [100, 100]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+@pytest.mark.parametrize("rows", [0, 1, 63, 64, 65, 255, 256, 257, 300, 5000, 12_345])
+def test_pieces_are_all_rows_in_blocks_small_ones_first_and_last(rows, threads):
+    pieces = list(_reduce_strings._pieces(rows, threads))
+    assert [0, *(stop for _, stop in pieces)] == [*(start for start, _ in pieces), rows]
+    sizes = [stop - start for start, stop in pieces]
+    assert all(size % _alphabets.STEP_UNIT == 0 for size in sizes[:-1])
+    assert all(64 <= size <= 256 for size in sizes[:-1])
+    assert all(0 < size <= 256 for size in sizes)
+    assert sizes[threads:] == sorted(sizes[threads:], reverse=True)
+    assert all(size <= 64 for size in sizes[:threads])
+    if rows > 4000:
+        assert max(sizes) == 256
+
+
+def test_words_learnt_on_the_way_leave_the_table_as_wide_as_it_is(monkeypatch):
+    widened = []
+    widen = KeyTable._widen
+    monkeypatch.setattr(KeyTable, "_widen", lambda self, keys: (widened.append(keys), widen(self, keys))[1])
+    monkeypatch.setattr(_dictionary, "_FEWEST", 1)
+    monkeypatch.setattr(_dictionary, "_SAMPLES", (1024,))
+    names = np.array([f"name {k * k:x} {k}" for k in range(100)])
+    labels = names[np.random.default_rng(0).integers(0, 100, 20_000)]
+    labels[10_001:15_000:999] = ["late", "too late", "never", "again", "at last", "too"]
+    dictionary = Dictionary(labels)
+    assert dictionary.size < 106
+    values = np.arange(20_000, dtype=np.float64)
+    found, accumulator = reduce_words(dictionary, values, "string", threads=2)
+    assert dictionary.size == len(found) == 106
+    assert accumulator.totals().sum.tolist() == [values[labels == name].sum() for name in found]
+    assert len(widened) == 1  # when the table was laid out
