@@ -328,11 +328,8 @@ class Accumulator:
         for mine, theirs in zip(self._roads, other._roads, strict=True):
             if not self._alike(other, mine, theirs):
                 continue
-            held = mine.largest_count() + theirs.largest_count()
-            if held >= mine.capacity:
-                continue
-            mine.add_table(theirs)
-            mine.held = held
+            if not mine.add_table(theirs):
+                break
             # What is not in the tables. The other is left without samples in its table, so that merging adds the rest.
             theirs.table, theirs.held = None, 0
             rest = other._set_aside

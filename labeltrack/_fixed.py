@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from labeltrack._memory import aligned_words, spared_words
 from labeltrack._threads import in_slices
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
     from typing import Self
 
@@ -33,6 +34,15 @@ _LONGEST = 1 << 22
 _SECOND = 1 << 15  # labels up to which samples that are no integers of 32 bits have rows of their own
 _FEW = 16  # labels up to which there are copies of the table
 _LARGEST_SHIFT = 340  # so that neither a scaled sample nor the square of a unit underflows
+
+
+class Counts(NamedTuple):
+    """Where numbers of samples are; see `labeltrack._kernels.largest_count`."""
+
+    table: Integers | None
+    word: int
+    step: int
+    mask: int
 
 
 class FixedPoint(ABC):
@@ -107,8 +117,20 @@ class FixedPoint(ABC):
         """
 
     @abstractmethod
-    def add_table(self, other: Self) -> None:
-        """Add the table of another of the same size and unit, row by row."""
+    def add_table(self, other: Self) -> bool:
+        """Add the table of another of the same size and unit, row by row.
+
+        Returns:
+            Whether all was added. If not, as labels would have too many samples, the other has the rest, and no more.
+        """
+
+    def _add_rows(self, add: Callable[..., int], other: Self, rows: int) -> bool:
+        """Add rows by a kernel, in threads if there are many; see `add_table`."""
+        table, added, most = self.table, other.table, self.capacity
+        all_added: list[bool] = []
+        in_slices(rows, lambda start, stop: all_added.append(add(table, added, start, stop, most) == stop))
+        self.held = min(self.held + other.held, most - 1)
+        return all(all_added)
 
     @property
     def rows(self) -> int:
@@ -116,8 +138,8 @@ class FixedPoint(ABC):
         return self.size
 
     @abstractmethod
-    def counts(self) -> tuple[Integers, ...]:
-        """Return how many samples each row of the table has got, in one array or two."""
+    def counts(self) -> tuple[Counts, ...]:
+        """Return where the numbers of samples of all rows are, in one table or two."""
 
     @property
     def words(self) -> Integers | None:
@@ -180,9 +202,9 @@ class FixedPoint(ABC):
 
     def largest_count(self) -> int:
         """Return how many samples the label with most of them has in the table."""
-        if self.table is None or not self.table.size:
+        if self.table is None:
             return 0
-        return max(int(counts.max()) for counts in self.counts() if counts.size)
+        return max(int(kernels().largest_count(*counts)) for counts in self.counts())
 
     def _worth_it(self, samples: int) -> bool:
         """Return whether so many samples are enough to look for a unit, for a table of this size."""
@@ -333,13 +355,19 @@ class Tight(FixedPoint):
         """Return whether the integers of another table mean the same, and it has as many second rows."""
         return super().same_unit(other) and isinstance(other, Tight) and self.second.shape == other.second.shape
 
-    def add_table(self, other: Self) -> None:
+    def add_table(self, other: Self) -> bool:
         """See `FixedPoint.add_table`."""
-        add, table, added = tight_kernels().add_tight_tables, self.table, other.table
-        in_slices(self.copies * self.size, lambda start, stop: add(table, added, start, stop))
         if other.strays:
             self.strays = True
-            wide_kernels().add_wide_tables(self.second, other.second, 0, self.second.shape[0] // ROW)
+            rows = self.second.shape[0] // ROW
+            if wide_kernels().add_wide_tables(self.second, other.second, 0, rows, self.capacity) != rows:
+                self.held = self.capacity - 1
+                return False
+        if not self._add_rows(tight_kernels().add_tight_tables, other, self.copies * self.size):
+            if other.strays:
+                other.second[:] = 0
+            return False
+        return True
 
     @property
     def rows(self) -> int:
@@ -351,12 +379,13 @@ class Tight(FixedPoint):
         super().drained(keep=keep)
         self.strays = False
 
-    def counts(self) -> tuple[Integers, ...]:
-        """Return how many samples each row of the table has got, and each of the second ones."""
+    def counts(self) -> tuple[Counts, ...]:
+        """See `FixedPoint.counts`; a label may have samples in the second rows alone."""
         first, second = tight_kernels(), wide_kernels()
-        counts: Integers = self.table[2 :: first.TIGHT_ROW] & first.TIGHT_COUNTS  # type: ignore[index]
-        # A label may have strays alone.
-        return counts, self.second[4 :: second.WIDE_ROW] & second.WIDE_COUNTS
+        return (
+            Counts(self.table, 2, first.TIGHT_ROW, first.TIGHT_COUNTS),
+            Counts(self.second, 4, second.WIDE_ROW, second.WIDE_COUNTS),
+        )
 
     @property
     def words(self) -> Integers | None:
@@ -416,15 +445,13 @@ class Narrow(FixedPoint):
         drained: tuple[int, int] = kernels().drain_fixed(table, self.scale, row, fresh, *rows, *spills)
         return drained
 
-    def add_table(self, other: Self) -> None:
+    def add_table(self, other: Self) -> bool:
         """See `FixedPoint.add_table`."""
-        add, table, added = kernels().add_tables, self.table, other.table
-        in_slices(self.size, lambda start, stop: add(table, added, start, stop))
+        return self._add_rows(kernels().add_tables, other, self.size)
 
-    def counts(self) -> tuple[Integers, ...]:
-        """Return how many samples each row of the table has got."""
-        counts: Integers = self.table[4 :: kernels().FIXED_ROW]  # type: ignore[index]
-        return (counts,)
+    def counts(self) -> tuple[Counts, ...]:
+        """See `FixedPoint.counts`."""
+        return (Counts(self.table, 4, kernels().FIXED_ROW, -1),)
 
     @property
     def in_place(self) -> bool:
@@ -512,10 +539,9 @@ class Wide(FixedPoint):
         """Return whether the integers of another table mean the same."""
         return super().same_unit(other) and isinstance(other, Wide) and self.finer == other.finer
 
-    def add_table(self, other: Self) -> None:
+    def add_table(self, other: Self) -> bool:
         """See `FixedPoint.add_table`."""
-        add, table, added = self._module.add_wide_tables, self.table, other.table
-        in_slices(self.rows, lambda start, stop: add(table, added, start, stop))
+        return self._add_rows(self._module.add_wide_tables, other, self.rows)
 
     @property
     def in_place(self) -> bool:
@@ -527,11 +553,9 @@ class Wide(FixedPoint):
         """Number of rows that are to be drained: of the tables that are used."""
         return (self._module.WIDE_TABLES if self.finer else self.copies) * self.size
 
-    def counts(self) -> tuple[Integers, ...]:
-        """Return how many samples each row of the table has got."""
-        module = self._module
-        counts: Integers = self.table[4 :: module.WIDE_ROW] & module.WIDE_COUNTS  # type: ignore[index]
-        return (counts,)
+    def counts(self) -> tuple[Counts, ...]:
+        """See `FixedPoint.counts`."""
+        return (Counts(self.table, 4, self._module.WIDE_ROW, self._module.WIDE_COUNTS),)
 
 
 def empty_table(size: int, memory: Integers | None = None) -> Integers:

