@@ -196,8 +196,8 @@ class Accumulator:
         while start < stop:
             block = slice(start, min(start + _BLOCK, stop))
             # One kernel for all dtypes, a second of compilation each. The cast costs a tenth of what it feeds.
-            slots, block_samples = labels[block].astype(np.int64), samples[block].astype(np.float64)
-            slots.flags.writeable = block_samples.flags.writeable = False
+            slots = read_only(labels[block].astype(np.int64, copy=False))
+            block_samples = read_only(samples[block].astype(np.float64, copy=False))
             position, end = 0, slots.shape[0]
             while position < end:
                 keys, values = self._room()
