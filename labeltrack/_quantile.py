@@ -100,7 +100,11 @@ def reduce_quantiles(
                 for keys, bits, *where in chunks[i].pieces(dtype, start, stop):
                     yield keys, bits.view(dtype), bits, *where, chunks[i].way.slots
 
-        found = few_quantiles(pieces, shares, counts, extremes, dtype, np.array(fractions))
+        def samples(share: Share) -> Iterator[tuple[Any, ...]]:
+            for i, start, stop in share:
+                yield from chunks[i].bits(dtype, start, stop)
+
+        found = few_quantiles(pieces, samples, shares, counts, extremes, dtype, np.array(fractions))
         if found is not None:
             return found
     groups = _Groups(counts, dtype, _RANGES_A_THREAD * threads if threads > 1 else 1)
@@ -161,6 +165,16 @@ class _Chunk:
                 keys = codes[:n]
             samples = self.samples[at : at + n].astype(dtype, copy=False)
             yield read_only(keys), read_only(samples.view(whole)), 0, n, self.way.low
+
+    def bits(self, dtype: np.dtype[Any], start: int, stop: int) -> Iterator[tuple[Array, int, int]]:
+        """Yield the bits of some of the samples, and which of them: start, stop."""
+        whole = f"i{dtype.itemsize}"
+        if self.samples.dtype == dtype:
+            yield self.samples.view(whole), start, stop
+            return
+        for at in range(start, stop, _BLOCK):
+            samples = self.samples[at : min(at + _BLOCK, stop)].astype(dtype)
+            yield read_only(samples.view(whole)), 0, samples.shape[0]
 
 
 class _Groups:

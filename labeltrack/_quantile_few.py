@@ -82,11 +82,12 @@ def is_few(counts: Integers, fractions: Sequence[float]) -> bool:
 
 
 def _digit(size: int) -> int:
-    return min(_DIGIT, _CELLS - (size - 1).bit_length())
+    return min(_DIGIT, _CELLS - size.bit_length())  # so that the last cell is of no slot
 
 
 def few_quantiles(
     pieces: Callable[[Share], Iterator[tuple[Any, ...]]],
+    samples: Callable[[Share], Iterator[tuple[Any, ...]]],
     shares: Sequence[Share],
     counts: Integers,
     extremes: tuple[Floats, Floats],
@@ -96,11 +97,14 @@ def few_quantiles(
     """Return quantiles of the samples of few slots, all of them finite.
 
     Samples are counted by their slot and their leading digit, which says for every order statistic in which cell it
-    is. A second pass copies the samples of those cells, a per cent of all or so, of which it is selected.
+    is. The cell of each sample is noted, two bytes each, which a second pass looks through: it takes a sixth of the
+    time that it takes to compute them again. It copies the samples of the cells that are wanted, a per cent of all or
+    so, of which it is selected.
 
     Args:
         pieces: Gives what kernels take of a share: keys, samples, their bits, start, stop, the key of the first slot,
             and slots.
+        samples: Gives what is read again of a share, in the same order: bits of samples, start, stop.
         shares: What each thread reads.
         counts: ``(K,)`` how many samples each slot has.
         extremes: ``(K,)`` smallest and largest sample of each slot.
@@ -117,13 +121,17 @@ def few_quantiles(
     if _LEAST_SPREAD * share * len(fractions) > 1.0:
         return None
 
-    def count(share: Share) -> npt.NDArray[np.uint32]:
+    def count(share: Share) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint16]]:
         found = np.zeros(size << cells.digit, dtype=np.uint32)
+        noted = np.empty(sum(stop - start for _, start, stop in share), dtype=np.uint16)
+        reached = 0
         for piece in pieces(share):
-            module.count_digits(*piece, rest, *cells, found)
-        return found
+            module.count_digits(*piece, rest, *cells, found, noted, reached)
+            reached += piece[4] - piece[3]
+        return found, noted
 
-    of_threads = np.array(all_at_once(count, shares))
+    counted = all_at_once(count, shares)
+    of_threads = np.array([found for found, _ in counted])
     totals = of_threads.sum(axis=0, dtype=np.int64).reshape(size, -1)
     neighbours = _neighbours(counts, fractions)
     ranks = np.concatenate([neighbours.below, neighbours.above])
@@ -141,16 +149,17 @@ def few_quantiles(
     if int(amounts.sum()) * _LEAST_SPREAD > int(counts.sum()):
         return None
     stops = np.ascontiguousarray(np.cumsum(amounts.T.ravel()).reshape(found_cells.shape[0], len(shares)).T)
-    wanted = np.zeros(size << cells.digit, dtype=np.uint16)
+    wanted = np.zeros(module.NOWHERE + 1, dtype=np.uint16)
     wanted[found_cells] = np.arange(1, found_cells.shape[0] + 1)
     kept = np.empty(int(stops[-1, -1]), dtype=whole)
 
-    def keep(share: Share, begin: Integers, end: Integers) -> None:
-        begin = begin.copy()
-        for piece in pieces(share):
-            module.keep_digits(*piece, rest, *cells, wanted, begin, end, kept)
+    def keep(share: Share, noted: npt.NDArray[np.uint16], begin: Integers) -> None:
+        places, reached = begin.copy(), 0
+        for bits, start, stop in samples(share):
+            module.keep_digits(bits, start, stop, rest, noted, reached, wanted, places, kept)
+            reached += stop - start
 
-    all_at_once(keep, shares, list(stops - amounts), list(stops))
+    all_at_once(keep, shares, [noted for _, noted in counted], list(stops - amounts))
     before = (up_to - totals).ravel()[found_cells]
     statistics = _selected(kept, np.concatenate([[0], stops[-1]]), segment.T, ranks - before[segment].T, len(shares))
     below, above = np.split(_floats(statistics, rest, dtype).astype(np.float64), 2)
