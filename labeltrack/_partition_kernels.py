@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from labeltrack._kernels import _jit, _prefetch
+from labeltrack._kernels import _STREAM, _jit, _prefetch, _prefetch_read
 
 _AHEAD = np.uint64(32)  # samples of a bucket between fetching where they go and writing them
 
@@ -25,6 +25,7 @@ def count_buckets(labels: Any, start: int, stop: int, low: int, shift: int, coun
     """
     bits = np.uint64(shift)
     for i in range(np.uint64(start), np.uint64(stop)):
+        _prefetch_read(labels, i + _STREAM)
         counts[np.uint64(np.int64(labels[i]) - low) >> bits] += 1
 
 
@@ -51,6 +52,8 @@ def sort_buckets(
     """
     bits = np.uint64(shift)
     for i in range(np.uint64(start), np.uint64(stop)):
+        _prefetch_read(labels, i + _STREAM)
+        _prefetch_read(samples, i + _STREAM)
         slot = np.int64(labels[i]) - low
         bucket = np.uint64(slot) >> bits
         place = np.uint64(places[bucket])

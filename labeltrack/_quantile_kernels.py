@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from labeltrack._kernels import _jit, _lesser, _prefetch, _wrapping
+from labeltrack._kernels import _STREAM, _jit, _lesser, _prefetch, _prefetch_read, _wrapping
 
 _AHEAD = np.uint64(32)  # samples that lines are fetched ahead: 36 instead of 50 ms for ten million of 1e5 labels
 _U1 = np.uint64(1)
@@ -41,7 +41,9 @@ def count_groups(
     """
     direct = slots.shape[0] == 0
     size = np.uint64(counts.shape[0] if direct else slots.shape[0])
-    for i in range(start, stop):
+    for i in range(np.uint64(start), np.uint64(stop)):
+        _prefetch_read(keys, i + _STREAM)
+        _prefetch_read(bits, i + _STREAM)
         at = np.uint64(np.int64(keys[i]) - low)
         if at < size and (np.int64(bits[i]) & rest) <= infinity:
             if not direct:
@@ -86,6 +88,8 @@ def fill_groups(
     size = np.uint64(places.shape[0] if direct else slots.shape[0])
     room = np.uint64(groups.shape[0])
     for i in range(np.uint64(start), np.uint64(stop)):
+        _prefetch_read(keys, np.uint64(i) + _STREAM)
+        _prefetch_read(bits, np.uint64(i) + _STREAM)
         # Labels far apart in memory: the processor waits for each line that is written to, unless it is asked for.
         at = np.uint64(np.int64(keys[_lesser(np.uint64(i) + _AHEAD, np.uint64(stop - 1))]) - low)
         if at < size:
@@ -154,6 +158,8 @@ def count_digits(
     bits_a_digit = np.uint64(digit)
     out = np.uint64(first)
     for i in range(np.uint64(start), np.uint64(stop)):
+        _prefetch_read(keys, i + _STREAM)
+        _prefetch_read(samples, i + _STREAM)
         at = np.uint64(np.int64(keys[i]) - low)
         cell = _NOWHERE
         if at < size and (direct or slots[at] >= 0):

@@ -35,10 +35,12 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from labeltrack._kernels import (
+    _STREAM,
     FIXED_SCRATCH,
     _add_squares,
     _add_sum,
     _apart,
+    _fetch,
     _greater,
     _jit,
     _lesser,
@@ -55,7 +57,6 @@ from labeltrack._wide_kernels import (
     WIDE_PATIENCE,
     WIDE_QUEUE,
     _bounds,
-    _fetch,
     _find_odd,
     _inside,
     _put,
@@ -88,8 +89,6 @@ TIGHT_BIAS = 1 << 31
 _HALF = (1 << 32) - 1
 _AHEAD = 32  # samples between prefetching a row and adding to it; 16 takes a tenth longer for 300 000 labels
 _FAR = 1 << 14  # rows from which they are prefetched; 512 KB, as with half of that it takes a tenth longer
-_STREAM = np.uint64(512)  # samples between prefetching labels and samples and reading them
-_BUSY = 256  # rows from which that is done: as the rows leave no room in the first level, 750 instead of 650 at 1000
 # Ready made, see `labeltrack._kernels`.
 _U0, _U1, _U2, _U3, _U4, _, _U6, _U7 = (np.uint64(number) for number in range(8))
 _MARK = np.uint64(1 << 63)  # a sample that was added to the first of several tables whatever its turn
@@ -411,9 +410,8 @@ def reduce_tight(
         end = _lesser(position + TIGHT_BLOCK, stop)
         first = np.uint64(position)
         m = np.uint64(end - position)
-        if size > _BUSY:
-            _fetch(labels, first + _STREAM)
-            _fetch(samples, first + _STREAM)
+        _fetch(labels, first + _STREAM, TIGHT_BLOCK)
+        _fetch(samples, first + _STREAM, TIGHT_BLOCK)
         to_tight(samples, position, end, scale, signed, words)
         looked = m if skip else _inside(labels, first, m, low, limit)
         run = not skip and _runs(labels, first, m)

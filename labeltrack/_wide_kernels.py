@@ -31,11 +31,13 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from labeltrack._kernels import (
+    _STREAM,
     FIXED_SCRATCH,
     ROW,
     _add_squares,
     _add_sum,
     _apart,
+    _fetch,
     _greater,
     _inline,
     _jit,
@@ -45,7 +47,6 @@ from labeltrack._kernels import (
     _one_label,
     _part,
     _prefetch,
-    _prefetch_read,
     _wrapping,
 )
 
@@ -79,8 +80,6 @@ _COMPLEMENT = (1 << 63) - 1
 _RUN = 16  # samples of one label in a row from which they are summed apart
 _AHEAD = 64  # samples between prefetching a row and adding to it; 16 takes a quarter longer for 100 000 labels
 _FAR = 4096  # rows from which they are prefetched
-_BUSY = 128
-_STREAM = np.uint64(512)
 _U0, _U1, _U2, _U3, _U4, _, _U6, _U7, _U8 = (np.uint64(number) for number in range(9))
 _U64 = np.uint64(64)
 _PIECE = np.uint64((1 << 49) - 1)
@@ -295,13 +294,6 @@ def _inside(labels: Any, first: Any, m: Any, low: Any, limit: Any) -> Any:
         if np.uint64(np.int64(labels[first + i]) - low) >= limit:
             return i
     return m
-
-
-@_inline
-def _fetch(array: Any, start: Any) -> None:
-    """Fetch a block of an array that is read some blocks later. It need not exist."""
-    for i in range(WIDE_BLOCK * array.itemsize // 64):
-        _prefetch_read(array, start + np.uint64(i * (64 // array.itemsize)))
 
 
 @_part
@@ -534,9 +526,8 @@ def reduce_wide(
         end = _lesser(position + WIDE_BLOCK, stop)
         first = np.uint64(position)
         m = np.uint64(end - position)
-        if size > _BUSY:
-            _fetch(labels, first + _STREAM)
-            _fetch(samples, first + _STREAM)
+        _fetch(labels, first + _STREAM, WIDE_BLOCK)
+        _fetch(samples, first + _STREAM, WIDE_BLOCK)
         to_wide(samples, position, end, scale, signed, stride if finer else 0, words, offsets)
         looked = m if skip else _inside(labels, first, m, low, limit)
         before = waiting
