@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-_MOST_LABELS = 32  # with 100, sorting all takes as long
+_MOST_LABELS = 64  # with 100, sorting all float32 takes less: 36 instead of 48 ms for ten million
 _CELLS = 16  # binary logarithm of the counters of all labels: 256 KiB, which stay in the second-level cache
 _DIGIT = 11  # binary logarithm of those of one label, at most
 _ENOUGH = 8  # samples a counter; with fewer, clearing and searching the counters takes longest

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from labeltrack._kernels import _STREAM, _jit, _lesser, _prefetch, _prefetch_read, _wrapping
+from labeltrack._kernels import _STREAM, _jit, _lesser, _prefetch_read, _wrapping
 
 _AHEAD = np.uint64(32)  # samples that lines are fetched ahead: 36 instead of 50 ms for ten million of 1e5 labels
 _U1 = np.uint64(1)
@@ -94,9 +94,9 @@ def fill_groups(
         at = np.uint64(np.int64(keys[_lesser(np.uint64(i) + _AHEAD, np.uint64(stop - 1))]) - low)
         if at < size:
             if direct:
-                _prefetch(groups, np.uint64(places[at]))
+                _prefetch_read(groups, np.uint64(places[at]))
             elif slots[at] >= 0:
-                _prefetch(groups, np.uint64(places[np.uint64(slots[at])]))
+                _prefetch_read(groups, np.uint64(places[np.uint64(slots[at])]))
         at = np.uint64(np.int64(keys[i]) - low)
         x = np.int64(bits[i])
         if at < size and (x & rest) <= infinity:

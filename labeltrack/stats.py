@@ -237,15 +237,17 @@ class LabelStats:
             fractions: From 0 to 1, ascending.
             threads: How many threads share the work; None chooses by the number of samples.
         """
-        totals = self._accumulator.totals()
-        counts, extremes = totals.count, None
+        extremes = None
         if self._accumulator.all_finite():
-            extremes = totals.min, totals.max
+            counts, extremes = self._totals.count, (self._totals.min, self._totals.max)
         else:
             _, up, down = self._accumulator.nonfinite.T
-            counts = counts + up + down
+            counts = self._accumulator.totals().count + up + down
         found = reduce_quantiles(parts, counts, fractions, extremes=extremes, threads=threads)
-        return self._like(quantiles=dict(zip(fractions, found, strict=True)))
+        result = self._like(quantiles=dict(zip(fractions, found, strict=True)))
+        if extremes is not None:  # they are rounded already, and the same under every policy
+            result.__dict__["_totals"] = self._totals
+        return result
 
     def without_quantiles(self, why: str) -> LabelStats:
         """Return the same statistics without quantiles.

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import labeltrack as lt
+from labeltrack._accumulate import Accumulator
 from labeltrack.stats import LabelStats
 
 LABELS = [4, 7, 4, 9, 4, 7]
@@ -374,3 +375,13 @@ def test_merging_and_regrouping_lose_quantiles_and_say_so():
             merged.quantile(0.5)
     with pytest.raises(ValueError, match="quantiles are computed where they are asked for"):
         plain.merge(plain).quantile(0.5)
+
+
+def test_statistics_with_quantiles_are_rounded_once(monkeypatch):
+    rounded = []
+    totals = Accumulator.totals
+    monkeypatch.setattr(Accumulator, "totals", lambda self: rounded.append(self) or totals(self))
+    stats = lt.label_stats([0, 1, 1], [0.5, 2.0, 3.0], quantiles=[0.5])
+    assert (stats.mean.tolist(), stats.median.tolist()) == ([0.5, 2.5], [0.5, 2.5])
+    assert stats.under("omit").std.tolist() == stats.std.tolist()
+    assert len(rounded) == 2  # once for the other policy
