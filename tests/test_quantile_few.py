@@ -211,7 +211,20 @@ def test_few_labels_with_many_samples_go_this_way():
     assert few(np.array([64, 64]), [0.5])
     assert not few(np.array([10, 10]), [0.5])
     assert not few(np.array([], dtype=np.int64), [0.5])
-    assert not few(np.full(33, 1000), [0.5])
-    assert few(np.full(32, 1000), [0.5])
+    assert not few(np.full(65, 1000), [0.5])
+    assert few(np.full(64, 1000), [0.5])
     assert not few(np.full(32, 10**6), np.linspace(0, 1, 1100).tolist())
     assert not few(np.array([1 << 32]), [0.5])
+
+
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("size", [1, 15, 16, 31, 32, 33, 63, 64])
+def test_the_largest_sample_of_the_last_label_has_a_cell(size, linear, taken, monkeypatch):
+    monkeypatch.setattr(_quantile_few, "_DIGIT", 11)  # as many cells as there can be
+    monkeypatch.setattr(_quantile_few, "_best", lambda shares: min(int(linear), len(shares) - 1))
+    labels = np.arange(40 * size) % size
+    values = np.random.default_rng(0).random(40 * size).astype(np.float32)
+    values[-size:] = np.float32(np.nextafter(2.0, 0))  # all bits of a digit are set
+    monkeypatch.setattr(_quantile_few, "_ENOUGH", 0)
+    assert np.array_equal(ours(labels, values), numpys(labels, values))
+    assert len(taken) == 1
