@@ -219,12 +219,15 @@ def test_few_labels_with_many_samples_go_this_way():
 
 @pytest.mark.parametrize("linear", [False, True])
 @pytest.mark.parametrize("size", [1, 15, 16, 31, 32, 33, 63, 64])
-def test_the_largest_sample_of_the_last_label_has_a_cell(size, linear, taken, monkeypatch):
+def test_the_largest_sample_of_the_last_label_has_a_cell_of_its_own(size, linear, taken, monkeypatch):
     monkeypatch.setattr(_quantile_few, "_DIGIT", 11)  # as many cells as there can be
     monkeypatch.setattr(_quantile_few, "_best", lambda shares: min(int(linear), len(shares) - 1))
-    labels = np.arange(40 * size) % size
-    values = np.random.default_rng(0).random(40 * size).astype(np.float32)
-    values[-size:] = np.float32(np.nextafter(2.0, 0))  # all bits of a digit are set
     monkeypatch.setattr(_quantile_few, "_ENOUGH", 0)
-    assert np.array_equal(ours(labels, values), numpys(labels, values))
+    labels = np.arange(40 * size) % (size + 1)
+    values = np.random.default_rng(0).random(40 * size).astype(np.float32)
+    values[-size - 1 :] = np.float32(np.nextafter(2.0, 0))  # all bits of a digit are set
+    values[labels == size] = -1.0  # passed over, with a cell that is nobody's
+    kept = labels < size
+    found = ours(labels, values, label_mapping={str(k): k for k in range(size)})
+    assert np.array_equal(found, numpys(labels[kept], values[kept]))
     assert len(taken) == 1
