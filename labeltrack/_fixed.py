@@ -127,10 +127,20 @@ class FixedPoint(ABC):
     def _add_rows(self, add: Callable[..., int], other: Self, rows: int) -> bool:
         """Add rows by a kernel, in threads if there are many; see `add_table`."""
         table, added, most = self.table, other.table, self.capacity
-        all_added: list[bool] = []
-        in_slices(rows, lambda start, stop: all_added.append(add(table, added, start, stop, most) == stop))
+        slices: list[tuple[int, int, int]] = []
+        in_slices(rows, lambda start, stop: slices.append((start, stop, add(table, added, start, stop, most))))
         self.held = min(self.held + other.held, most - 1)
-        return all(all_added)
+        if all(reached == stop for _, stop, reached in slices):
+            return True
+        for start, _, reached in slices:
+            other.empty(start, reached)
+        return False
+
+    def empty(self, start: int, stop: int) -> None:
+        """Make rows of the table those of no samples."""
+        if self.table is not None:
+            row = self.counts()[0].step
+            self.table[start * row : stop * row] = 0
 
     @property
     def rows(self) -> int:
@@ -360,8 +370,10 @@ class Tight(FixedPoint):
         if other.strays:
             self.strays = True
             rows = self.second.shape[0] // ROW
-            if wide_kernels().add_wide_tables(self.second, other.second, 0, rows, self.capacity) != rows:
+            reached = wide_kernels().add_wide_tables(self.second, other.second, 0, rows, self.capacity)
+            if reached != rows:
                 self.held = self.capacity - 1
+                other.second[: reached * ROW] = 0
                 return False
         if not self._add_rows(tight_kernels().add_tight_tables, other, self.copies * self.size):
             if other.strays:
@@ -448,6 +460,12 @@ class Narrow(FixedPoint):
     def add_table(self, other: Self) -> bool:
         """See `FixedPoint.add_table`."""
         return self._add_rows(kernels().add_tables, other, self.size)
+
+    def empty(self, start: int, stop: int) -> None:
+        """See `FixedPoint.empty`."""
+        super().empty(start, stop)
+        if self.table is not None:
+            _empty_extremes(self.table[start * kernels().FIXED_ROW : stop * kernels().FIXED_ROW])
 
     def counts(self) -> tuple[Counts, ...]:
         """See `FixedPoint.counts`."""
@@ -571,5 +589,11 @@ def empty_table(size: int, memory: Integers | None = None) -> Integers:
     else:
         table = memory
         table[:] = 0
-    table.reshape(-1, module.FIXED_ROW)[:, 5:7] = (module.FIXED_EMPTY_MIN, module.FIXED_EMPTY_MAX)
+    _empty_extremes(table)
     return table
+
+
+def _empty_extremes(table: Integers) -> None:
+    """Make the extremes of rows of 40 bits those of no samples."""
+    module = kernels()
+    table.reshape(-1, module.FIXED_ROW)[:, 5:7] = (module.FIXED_EMPTY_MIN, module.FIXED_EMPTY_MAX)

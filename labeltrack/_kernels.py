@@ -926,22 +926,17 @@ def add_tables(table: Any, other: Any, start: int, stop: int, most: int) -> Any:
 
     Args:
         table: ``(size * FIXED_ROW,)`` int64.
-        other: Likewise.
+        other: Likewise; only read.
         start: First row.
         stop: One past the last.
         most: A label must get fewer samples than that.
 
     Returns:
-        `stop`; or the first row of too many samples: it and those after it are left as they are then, and those before
-        it are emptied in the other table.
+        `stop`; or the first row of too many samples: it and those after it were not added then.
     """
     for row in range(np.uint64(start), np.uint64(stop)):
         f = row << _U3
         if table[f + _U4] + other[f + _U4] >= most:
-            for added in range(np.uint64(start), row):
-                for j in range(_U5):
-                    other[(added << _U3) + j] = 0
-                other[(added << _U3) + _U5], other[(added << _U3) + _U6] = FIXED_EMPTY_MIN, FIXED_EMPTY_MAX
             return np.int64(row)
         for j in range(_U5):
             table[f + j] += other[f + j]

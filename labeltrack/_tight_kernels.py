@@ -465,20 +465,17 @@ def add_tight_tables(table: Any, other: Any, start: int, stop: int, most: int) -
 
     Args:
         table: ``(size * TIGHT_ROW,)`` int64.
-        other: Likewise.
+        other: Likewise; only read.
         start: First row.
         stop: One past the last.
         most: A label must get fewer samples than that.
 
     Returns:
-        `stop`; or the first row of too many samples: it and those after it are left as they are then, and those before
-        it are emptied in the other table.
+        `stop`; or the first row of too many samples: it and those after it were not added then.
     """
     for row in range(np.uint64(start), np.uint64(stop)):
         r = row << _U2
         if np.int64(np.uint64(table[r + _U2]) & _COUNTS) + np.int64(np.uint64(other[r + _U2]) & _COUNTS) >= most:
-            for at in range(np.uint64(start) << _U2, r):
-                other[at] = 0
             return np.int64(row)
         for j in range(_U3):
             table[r + j] += other[r + j]

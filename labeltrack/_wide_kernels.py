@@ -585,20 +585,17 @@ def add_wide_tables(table: Any, other: Any, start: int, stop: int, most: int) ->
 
     Args:
         table: ``(size * WIDE_ROW,)`` int64.
-        other: Likewise.
+        other: Likewise; only read.
         start: First row.
         stop: One past the last.
         most: A label must get fewer samples than that.
 
     Returns:
-        `stop`; or the first row of too many samples: it and those after it are left as they are then, and those before
-        it are emptied in the other table.
+        `stop`; or the first row of too many samples: it and those after it were not added then.
     """
     for row in range(np.uint64(start), np.uint64(stop)):
         r = row << _U3
         if np.int64(np.uint64(table[r + _U4]) & _COUNTS) + np.int64(np.uint64(other[r + _U4]) & _COUNTS) >= most:
-            for at in range(np.uint64(start) << _U3, r):
-                other[at] = 0
             return np.int64(row)
         _wide_join(table, r, other, r)
     return stop

@@ -12,7 +12,7 @@ from exact import expected, hard_cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labeltrack import _accumulate, _fixed, _tight_kernels, _wide_kernels
+from labeltrack import _accumulate, _fixed, _threads, _tight_kernels, _wide_kernels
 from labeltrack import _kernels as kernels
 from labeltrack._accumulate import Accumulator
 from labeltrack._fixed import Narrow, Tight, Wide, empty_table
@@ -356,6 +356,28 @@ def test_where_a_label_would_get_too_many_samples_the_rest_stays_in_the_other_ta
         assert of(whole, slot) == sums(what[where == slot])
         low, high = whole.rows[8 * slot + 6 : 8 * slot + 8]
         assert (low, high) == (what[where == slot].min(), what[where == slot].max())
+
+
+@pytest.mark.parametrize("crowded", [3, 19_000])
+@pytest.mark.parametrize("road", [Tight, Narrow, Wide])
+def test_a_label_of_too_many_samples_in_one_of_two_slices(monkeypatch, road, crowded, only):
+    only(road)
+    monkeypatch.setattr(_threads, "available", lambda: 2)
+    size = 20_000
+    slots = np.concatenate([np.arange(size), np.full(2000, crowded)] * 4).astype(np.int32)
+    values = np.random.default_rng(4).random(slots.size).astype(np.float32 if road is not Wide else np.float64)
+    whole, other = Accumulator(size), Accumulator(size)
+    for accumulator in (whole, other):
+        accumulator.suggest(values[::10], slots.size)
+        assert accumulator.add(slots, values) == slots.size
+        assert accumulator._roads[[Tight, Narrow, Wide].index(road)].held
+    monkeypatch.setattr(*LIMITS[road], 9000)
+    whole.absorb(other)
+    for slot in (0, 1, 3, 4, 9_999, 10_000, 15_000, 18_999, 19_000, 19_001, 19_999):
+        mine = np.tile(values[slots == slot], 2)
+        assert of(whole, slot) == sums(mine)
+        assert whole.rows[8 * slot + 6 : 8 * slot + 8].tolist() == [mine.min(), mine.max()]
+    assert int(whole.counts[::8].sum()) == 2 * slots.size
 
 
 def test_where_a_label_would_get_too_many_strays_all_stays_in_the_other_table(monkeypatch, only):
