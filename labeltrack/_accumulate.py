@@ -197,7 +197,8 @@ class Accumulator:
             block = slice(start, min(start + _BLOCK, stop))
             # One kernel for all dtypes, a second of compilation each. The cast costs a tenth of what it feeds.
             slots = read_only(labels[block].astype(np.int64, copy=False))
-            block_samples = read_only(samples[block].astype(np.float64, copy=False))
+            # A copy, as what is found to be no number must not be one when it is looked at again.
+            block_samples = read_only(samples[block].astype(np.float64))
             position, end = 0, slots.shape[0]
             while position < end:
                 keys, values = self._room()

@@ -32,7 +32,7 @@ class _State(NamedTuple):
     numbers: npt.NDArray[np.uint64]
 
 
-_FEWEST = 1 << 14  # rows for which it pays to look for words: half a millisecond
+_FEWEST = 1 << 14  # rows for which it pays to look for words: 0.4 ms
 _SAMPLES = 1 << 13, 1 << 14, 1 << 16  # rows that are looked at, more if there are many words: 0.3, 0.5 or 2.5 ms
 _TIMES = 8  # that a word occurs in them, on average, or there are many: of a thousand, few are left to be learnt later
 _MOST = 1 << 14  # words, with which the tables are some megabytes

@@ -63,7 +63,7 @@ class FixedPoint(ABC):
         self.size = size
         self.scale = 0.0  # integers a unit; 0.0 while none is chosen
         self.signed = False  # whether the integers are shifted, so that some may be negative
-        self.held = 0  # samples that a label has got since the table was last empty, at most
+        self.held = 0  # samples that a row has got since the table was last empty, at most
         self.table: Integers | None = None
         self._scratch: tuple[Any, ...] = ()
         self._seen = 0

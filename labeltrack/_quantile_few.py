@@ -97,9 +97,9 @@ def few_quantiles(
     """Return quantiles of the samples of few slots, all of them finite.
 
     Samples are counted by their slot and their leading digit, which says for every order statistic in which cell it
-    is. The cell of each sample is noted, two bytes each, which a second pass looks through: it takes a sixth of the
-    time that it takes to compute them again. It copies the samples of the cells that are wanted, a per cent of all or
-    so, of which it is selected.
+    is. The cell of each sample is noted, two bytes each, which a second pass looks through: it takes a third to a
+    seventh of the time that it takes to compute them again. It copies the samples of the cells that are wanted, a per
+    cent of all or so, of which it is selected.
 
     Args:
         pieces: Gives what kernels take of a share: keys, samples, their bits, start, stop, the key of the first slot,

@@ -468,7 +468,7 @@ def add_tight_tables(table: Any, other: Any, start: int, stop: int, most: int) -
         other: Likewise; only read.
         start: First row.
         stop: One past the last.
-        most: A label must get fewer samples than that.
+        most: A row must get fewer samples than that.
 
     Returns:
         `stop`; or the first row of too many samples: it and those after it were not added then.

@@ -245,7 +245,7 @@ class LabelStats:
             counts = self._accumulator.totals().count + up + down
         found = reduce_quantiles(parts, counts, fractions, extremes=extremes, threads=threads)
         result = self._like(quantiles=dict(zip(fractions, found, strict=True)))
-        if extremes is not None:  # they are rounded already, and the same under every policy
+        if extremes is not None:  # they are rounded already, for the same policy
             result.__dict__["_totals"] = self._totals
         return result
 

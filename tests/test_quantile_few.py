@@ -22,6 +22,7 @@ def _small(monkeypatch):
     monkeypatch.setattr(_quantile_few, "_DIGIT", 4)
     monkeypatch.setattr(_quantile_few, "_ENOUGH", 1)
     monkeypatch.setattr(_quantile_few, "_LEAST_SPREAD", 0)  # however many samples are in the cells
+    monkeypatch.setattr(_quantile, "_BLOCK", 700)  # several of those that are cast or hashed first
 
 
 @pytest.fixture
@@ -224,8 +225,9 @@ def test_the_largest_sample_of_the_last_label_has_a_cell_of_its_own(size, linear
     monkeypatch.setattr(_quantile_few, "_best", lambda shares: min(int(linear), len(shares) - 1))
     monkeypatch.setattr(_quantile_few, "_ENOUGH", 0)
     labels = np.arange(40 * size) % (size + 1)
-    values = np.random.default_rng(0).random(40 * size).astype(np.float32)
-    values[-size - 1 :] = np.float32(np.nextafter(2.0, 0))  # all bits of a digit are set
+    values = (1 + np.random.default_rng(0).random(40 * size)).astype(np.float32)
+    values[: size + 1] = 1.0
+    values[-size - 1 :] = np.nextafter(np.float32(2.0), np.float32(0.0))  # all bits of the digit are set, either way
     values[labels == size] = -1.0  # passed over, with a cell that is nobody's
     kept = labels < size
     found = ours(labels, values, label_mapping={str(k): k for k in range(size)})
