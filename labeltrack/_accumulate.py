@@ -325,7 +325,6 @@ class Accumulator:
 
         Where all is still in tables of integers of one unit, those are added, which takes a tenth of the time.
         """
-        everywhere = np.arange(self.size, dtype=np.int64)
         for mine, theirs in zip(self._roads, other._roads, strict=True):
             if not self._alike(other, mine, theirs):
                 continue
@@ -335,7 +334,7 @@ class Accumulator:
             theirs.table, theirs.held = None, 0
             rest = other._set_aside
             if any(road.held for road in other._roads):
-                self.merge(other, everywhere)
+                self._merge_all(other)
             elif rest:
                 while self._aside.shape[0] < self._set_aside + rest:
                     self._aside_room()
@@ -344,7 +343,11 @@ class Accumulator:
                 self._set_aside += rest
             self._settled = False
             return
-        self.merge(other, everywhere)
+        self._merge_all(other)
+
+    def _merge_all(self, other: Accumulator) -> None:
+        """Add all slots of another accumulator of the same size."""
+        self.merge(other, np.arange(self.size, dtype=np.int64))
 
     def _alike(self, other: Accumulator, mine: FixedPoint, theirs: FixedPoint) -> bool:
         """Return whether two tables can be added: of integers of one unit, with rows that are in no other place."""
