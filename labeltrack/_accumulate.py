@@ -500,18 +500,19 @@ class Accumulator:
     def occupied(self) -> Integers:
         """Return the slots that got at least one sample, finite or not."""
         self._collect()
-        some = self.counts[::ROW] > 0
+        some: npt.NDArray[Any] = self.counts[::ROW]
         if not self.all_finite():
-            some |= self._nonfinite.any(axis=1)
+            some = (some > 0) | self._nonfinite.any(axis=1)
         slots: Integers = some.nonzero()[0]
         return slots
 
     def totals(self) -> Totals:
-        """Round every statistic of every slot once."""
+        """Round every statistic of every slot once; arrays that cannot be written through, as they are shared."""
         count = np.empty(self.size, dtype=np.int64)
         out = spared_words(5 * self.size, zero=False).view(np.float64).reshape(5, self.size)
         self.write_totals(0, count, out)
-        return Totals(count, *out)
+        count.flags.writeable = out.flags.writeable = False
+        return Totals(count.view(), *out)
 
     def write_totals(self, place: int, count: Integers, out: Floats, *, packed: bool = False) -> None:
         """Round every statistic of every slot once, into arrays that may be those of more slots.
@@ -535,16 +536,17 @@ class Accumulator:
         doubt = np.empty(self.size, dtype=np.bool_)
         rows, counts = self.rows, self.counts
         head = rows, counts, residue
+        doubts: list[int] = []
 
         def finalise(start: int, stop: int) -> None:
-            module.finalise(start, stop, *head, place + start, packed, count, out, doubt)
+            doubts.append(module.finalise(start, stop, *head, place + start, packed, count, out, doubt))
 
         if packed:
             finalise(0, self.size)
         else:
             in_slices(self.size, finalise)
-        doubtful = np.flatnonzero(doubt)
-        if doubtful.size:
+        if any(doubts):
+            doubtful = np.flatnonzero(doubt)
             places = place + (np.searchsorted(np.flatnonzero(counts[::ROW]), doubtful) if packed else doubtful)
             module.finalise_carefully(doubtful, *head, places, out, doubt)
             for slot, at in zip(doubtful.tolist(), places.tolist(), strict=True):

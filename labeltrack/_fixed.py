@@ -230,18 +230,14 @@ class FixedPoint(ABC):
         """Choose the unit by the next thousand samples, if there is one that holds nearly all of them."""
         # As the kernels take them, so that what converts samples is compiled once.
         head = read_only(samples[start : min(start + _HEAD, stop)])
-        # Not the largest, which may be a stray: those that do not fit are summed one by one anyway.
-        top = _nearly_largest(head)
-        if not math.isfinite(top):
-            some = head[np.isfinite(head)]
-            if not some.size:
-                return
-            top = _nearly_largest(some)
-        self.signed = float(np.fmin.reduce(head)) < 0
-        _, exponent = math.frexp(top)
+        # Not by the largest, which may be a stray: those that do not fit are summed one by one anyway.
+        exponent, negative, finite = kernels().extent(head)
+        if not finite:
+            return
+        self.signed = bool(negative)
         best, best_shift = head.shape[0] + 1, 0
         for headroom in self.headrooms:
-            shift = self.shift(exponent) - headroom
+            shift = self.shift(int(exponent)) - headroom
             if self._possible(shift, samples):
                 unfit = self.unfit(head, math.ldexp(1.0, shift))
                 if unfit < best:
@@ -281,14 +277,6 @@ class FixedPoint(ABC):
         self.held = 0
         if not keep:
             self.scale = 0.0
-
-
-def _nearly_largest(samples: Samples) -> float:
-    """Return the largest absolute value but for one in 64."""
-    sizes = np.abs(samples)
-    place = sizes.size - 1 - sizes.size // 64
-    sizes.partition(place)
-    return float(sizes[place])
 
 
 class Tight(FixedPoint):

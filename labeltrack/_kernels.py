@@ -368,6 +368,7 @@ _FIXED_LIMIT = 2.0**39
 _MAGIC = 1.5 * 2.0**52
 _MAGIC_BITS = 0x4338000000000000
 _STRAY = 1 << 62
+_NO_NUMBER = 2047  # the exponent of NaN and infinities
 """In place of a sample that is no integer: this plus its number in the block, which is undone where it was added."""
 _AHEAD = 16  # samples between prefetching a row and adding to it
 _FAR_KEYS = 1 << 15  # words of a hash table from which places are fetched beforehand; 256 KB
@@ -590,6 +591,44 @@ def to_fixed(samples: Any, start: int, stop: int, scale: float, words: Any) -> A
         words[i] = _STRAY + np.int64(i) if stray else np.float64(y).view(np.int64) - _MAGIC_BITS
         bad += np.int64(stray)
     return bad
+
+
+@_inline
+def _exponent(sample: Any) -> Any:
+    """Return the exponent of a sample as a double has it: `_NO_NUMBER` if it is not finite, 0 for zeros."""
+    return (np.float64(sample).view(np.int64) >> 52) & _NO_NUMBER
+
+
+@_jit
+def extent(samples: Any) -> tuple[Any, Any, Any]:
+    """Return how large some samples are but for the largest few, in a tenth of the time that numpy takes to sort them.
+
+    Args:
+        samples: ``(N,)`` float32 or float64.
+
+    Returns:
+        The exponent of the largest absolute value but for one in 64, as `math.frexp` has it; whether any is negative;
+        and how many there are. NaN and infinite ones do not count. Of zeros it is 0, of subnormal doubles -1022.
+    """
+    finite = negative = tiny = np.int64(0)
+    for i in range(np.uint64(samples.shape[0])):
+        exponent = _exponent(samples[i])
+        number = np.int64(exponent != _NO_NUMBER)
+        finite += number
+        negative |= number & np.int64(samples[i] < 0)
+        tiny |= np.int64(exponent == 0) & np.int64(samples[i] != 0)
+    # The largest exponent, then the next one below it, until there are enough: vectorised passes, mostly one or two.
+    bound, enough = np.int64(_NO_NUMBER), finite >> 6
+    above = np.int64(0)
+    while above <= enough and bound > 0:
+        largest = np.int64(0)
+        for i in range(np.uint64(samples.shape[0])):
+            exponent = _exponent(samples[i])
+            largest = max(largest, exponent if exponent < bound else np.int64(0))
+        for i in range(np.uint64(samples.shape[0])):
+            above += np.int64(_exponent(samples[i]) == largest)
+        bound = largest
+    return 0 if bound == 0 and not tiny else bound - 1022, negative != 0, finite
 
 
 # These take arrays and where to begin, not slices of them: a slice is a reference more to count, which is an atomic
@@ -1322,7 +1361,7 @@ def finalise(
     number: Any,
     out: Any,
     doubt: Any,
-) -> None:
+) -> int:
     """Write the statistics of rows, rounded once, or say that it takes more care.
 
     Args:
@@ -1339,7 +1378,11 @@ def finalise(
             minimum and maximum (NaN for none) are written here; the first three are correctly rounded wherever `doubt`
             is not set.
         doubt: ``(K,)`` bool: set where the rounding could not be certified.
+
+    Returns:
+        How many times that is.
     """
+    doubts = 0
     after = np.uint64(place)
     for k in range(np.uint64(start), np.uint64(stop)):
         r, at = k << _U3, after
@@ -1374,6 +1417,8 @@ def finalise(
                     continue
         out[0, at] = out[1, at] = out[2, at] = np.nan
         doubt[k] = True
+        doubts += 1
+    return doubts
 
 
 @_part

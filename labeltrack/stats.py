@@ -273,8 +273,7 @@ class LabelStats:
         self.check_finite()
         finite = self._accumulator.totals()
         if self._accumulator.all_finite():  # no pass over counts of zero
-            columns: list[Any] = [_frozen(column) for column in finite]
-            return Totals(*columns)
+            return finite
         nan, up, down = self._accumulator.nonfinite.T
         count, total, mean, std, low, high = finite
         count = count + up + down

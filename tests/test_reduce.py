@@ -46,6 +46,50 @@ def test_every_spread_of_labels_is_grouped_exactly(keys, threads):
     assert reduced(keys, samples, threads=threads) == expected_by_label(keys.tolist(), samples)
 
 
+@pytest.mark.parametrize("labels", [200, 1000, 2000])
+def test_a_rare_label_at_the_end_of_the_range_does_not_make_the_table_grow(labels, monkeypatch):
+    # With few samples a label, the looked-at ones seldom have the first and the last.
+    monkeypatch.setattr(_reduce, "_LAID_OUT", 1)
+    monkeypatch.setattr(_reduce, "_SAMPLE", 1 << 12)
+    n = 1 << 14
+    keys = np.random.default_rng(11).integers(1, labels - 1, n)
+    keys[[n // 3 + 1, n // 2 + 1]] = 0, labels - 1  # where nobody looks
+    widened = []
+    widen = KeyTable._widen
+    monkeypatch.setattr(KeyTable, "_widen", lambda self, keys: (widened.append(keys), widen(self, keys))[1])
+    samples = np.random.default_rng(12).random(n, dtype=np.float32)
+    assert reduced(keys, samples, threads=1) == expected_by_label(keys.tolist(), samples)
+    (some,) = widened
+    assert not np.isin([0, labels - 1], some).any()
+
+
+@pytest.mark.parametrize("n", [1, 3, 4095, 4096, 70_000])
+@pytest.mark.parametrize("cuts", [[], [1], [1000, 3000]])
+def test_what_is_looked_at_has_both_ends_of_sorted_labels(n, cuts):
+    keys = np.arange(n, dtype=np.int32)
+    chunks = [(piece, piece) for piece in np.split(keys, cuts) if piece.size]
+    for wanted, neighbours in itertools.product([64, 1024], [1, 16]):
+        step = n // wanted
+        places = [_reduce._spread_out(piece, step, neighbours) for piece, _ in chunks]
+        assert sum(place.shape[0] for place in places) <= 2 * wanted + n % wanted + len(chunks)
+        assert all(np.isin(place, piece).all() for place, (piece, _) in zip(places, chunks, strict=True))
+    some, spread = _reduce._some(chunks, n, 1)
+    assert some[0] == 0
+    assert spread >= (n - 1) - n // 256
+    assert np.unique(some).shape[0] >= min(n, 4096) // 2
+
+
+def test_bytes_may_have_room_below_zero():
+    keys = np.random.default_rng(13).integers(0, 250, N).astype(np.uint8)
+    table = KeyTable(N)
+    table.begin(keys[:2000], np.ones(2000, dtype=np.float32), N)
+    assert table._low < 0
+    table.add(keys, np.ones(N, dtype=np.float32))
+    found, accumulator = table.result()
+    assert found.tolist() == list(range(250))
+    assert accumulator.totals().count.tolist() == np.bincount(keys).tolist()
+
+
 @given(
     st.lists(
         st.tuples(
