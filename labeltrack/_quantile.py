@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._compiled import quantile_kernels, read_only, selection_kernels
+from labeltrack._compiled import quantile_kernels, read_only
 from labeltrack._quantile_few import few_quantiles, is_few
+from labeltrack._quantile_groups import Groups
+from labeltrack._quantile_many import many_quantiles
 from labeltrack._reduce import Hash
-from labeltrack._threads import Share, Turns, all_at_once, default_threads, shares_of
+from labeltrack._threads import Share, default_threads, shares_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -21,8 +22,8 @@ Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 _BLOCK = 1 << 15  # samples encoded at a time
+_PAIRS = 1 << 10  # neighbours by which it is decided whether samples are in the order of their labels
 _SMALL_SPAN, _LARGEST_SPAN = 1 << 16, 1 << 26  # slots of a table; 256 MiB
-_RANGES_A_THREAD = 4  # so that threads end at about the same time, however the samples lie
 
 
 class Samples(NamedTuple):
@@ -68,8 +69,9 @@ def reduce_quantiles(
 ) -> Floats:
     """Return quantiles of the samples of each slot, NaN left out.
 
-    It takes memory for as many samples as there are, and at most once more where groups are few. Where labels are few,
-    two bytes a sample and an eighth of the samples do, unless too many are alike.
+    It takes memory for as many samples as there are, and at most once more where groups are few; where labels are many,
+    two bytes a sample more. Where labels are few, two bytes a sample and an eighth of the samples do, unless too many
+    are alike.
 
     Args:
         parts: The samples; those of one slot may be in several parts.
@@ -94,24 +96,41 @@ def reduce_quantiles(
         chunks += [_Chunk(*chunk, way) for chunk in part.chunks]
     shares = shares_of([chunk.samples.shape[0] for chunk in chunks], threads)
     quantile_kernels()  # import once, not in every thread
+
+    def pieces(share: Share) -> Iterator[tuple[Any, ...]]:
+        for i, start, stop in share:
+            for piece in chunks[i].pieces(dtype, start, stop):
+                yield *piece, chunks[i].way.slots
+
     if extremes is not None and is_few(counts, fractions):
 
-        def pieces(share: Share) -> Iterator[tuple[Any, ...]]:
-            for i, start, stop in share:
-                for keys, bits, *where in chunks[i].pieces(dtype, start, stop):
-                    yield keys, bits.view(dtype), bits, *where, chunks[i].way.slots
+        def with_samples(share: Share) -> Iterator[tuple[Any, ...]]:
+            for keys, bits, *where in pieces(share):
+                yield keys, bits.view(dtype), bits, *where
 
         def samples(share: Share) -> Iterator[tuple[Any, ...]]:
             for i, start, stop in share:
                 yield from chunks[i].bits(dtype, start, stop)
 
-        found = few_quantiles(pieces, samples, shares, counts, extremes, dtype, np.array(fractions))
+        found = few_quantiles(with_samples, samples, shares, counts, extremes, dtype, np.array(fractions))
         if found is not None:
             return found
-    groups = _Groups(counts, dtype, _RANGES_A_THREAD * threads if threads > 1 else 1)
-    groups.fill(chunks, shares)
-    groups.select(np.array(fractions), out, threads)
+    if _in_order(chunks) or not many_quantiles(pieces, shares, counts, dtype, np.array(fractions), out):
+        groups = Groups(counts, dtype, threads)
+        groups.fill(pieces, shares)
+        groups.select(np.array(fractions), out, threads)
     return out
+
+
+def _in_order(chunks: Sequence[_Chunk]) -> bool:
+    """Return whether most samples have the label of the one before, or the next one: nothing has to be sorted then."""
+    near = seen = 0
+    for keys in (chunk.keys for chunk in chunks):
+        step = max(1, keys.shape[0] * len(chunks) // _PAIRS)
+        here, following = keys[:-1:step].astype(np.int64), keys[1::step].astype(np.int64)
+        near += int(np.count_nonzero(np.abs(following - here) <= 1))
+        seen += here.shape[0]
+    return 4 * near > 3 * seen
 
 
 class _Way:
@@ -176,81 +195,3 @@ class _Chunk:
         for at in range(start, stop, _BLOCK):
             samples = self.samples[at : min(at + _BLOCK, stop)].astype(dtype)
             yield read_only(samples.view(whole)), 0, samples.shape[0]
-
-
-class _Groups:
-    """The samples of each slot, side by side.
-
-    Args:
-        counts: ``(K,)`` how many each has.
-        dtype: float32 or float64.
-        ranges: About how many ranges of labels, with as many samples each, may be searched at a time.
-    """
-
-    def __init__(self, counts: Integers, dtype: np.dtype[Any], ranges: int) -> None:
-        self.counts = counts
-        self.dtype = dtype
-        self.starts = np.zeros(counts.shape[0] + 1, dtype=np.int64)
-        np.cumsum(counts, out=self.starts[1:])
-        total = int(self.starts[-1])
-        edges = np.searchsorted(self.starts, [total * r // ranges for r in range(1, ranges)]).tolist()
-        self.edges = sorted({0, *edges, counts.shape[0]})
-        # Room for the largest group of each range, of which little is written to and takes memory.
-        largest = [int(counts[a:b].max()) for a, b in pairwise(self.edges)]
-        self.rooms = (total + np.cumsum([0, *largest[:-1]])).tolist()
-        self.groups = np.empty(total + sum(largest), dtype=f"i{dtype.itemsize}")
-        self.infinity = int(np.array(np.inf, dtype).view(self.groups.dtype))
-        self.rest = int(np.iinfo(self.groups.dtype).max)
-
-    def fill(self, chunks: Sequence[_Chunk], shares: Sequence[Share]) -> None:
-        """Sort the samples into their groups."""
-        places = [self.starts[:-1].copy() for _ in shares]
-        steps = [1] * len(shares)
-        if len(shares) == 2:
-            # Two threads need not know how many samples of a slot the other has: one begins at its end.
-            places[1], steps[1] = self.starts[1:] - 1, -1
-        elif len(shares) > 2:
-            counts = all_at_once(lambda share: self._count(chunks, share), shares)
-            for before, count, place in zip(places, counts, places[1:], strict=False):
-                place[:] = before + count
-        all_at_once(lambda share, place, step: self._fill(chunks, share, place, step), shares, places, steps)
-
-    def _pieces(self, chunks: Sequence[_Chunk], share: Share) -> Iterator[tuple[Any, ...]]:
-        for i, start, stop in share:
-            for piece in chunks[i].pieces(self.dtype, start, stop):
-                yield *piece, chunks[i].way.slots, self.infinity, self.rest
-
-    def _count(self, chunks: Sequence[_Chunk], share: Share) -> Integers:
-        counts = np.zeros(self.counts.shape[0], dtype=np.int64)
-        for piece in self._pieces(chunks, share):
-            quantile_kernels().count_groups(*piece, counts)
-        return counts
-
-    def _fill(self, chunks: Sequence[_Chunk], share: Share, places: Integers, step: int) -> None:
-        for piece in self._pieces(chunks, share):
-            quantile_kernels().fill_groups(*piece, places, step, self.groups)
-
-    def select(self, fractions: Floats, out: Floats, threads: int) -> None:
-        """Compute the quantiles of the groups."""
-        turns = Turns(zip(self.edges[:-1], self.edges[1:], self.rooms, strict=True))
-        module = selection_kernels()
-
-        def some(_: int) -> None:
-            q = fractions.shape[0]
-            line = np.empty(module.SMALL, dtype=self.groups.dtype)
-            scratch = (
-                np.empty(1 << module.DIGIT, dtype=np.int64),
-                np.empty(1 << module.DIGIT, dtype=np.uint8),
-                line,
-                np.empty(module.SMALL, dtype=np.uint32),
-                line.view(self.dtype),
-                *np.empty((2, module.SMALL), dtype=np.uint16),
-                np.empty(module.SMALL + 1, dtype=np.uint8),
-                np.empty((2 * q, 6), dtype=np.int64),
-                *np.empty((2, 2 * q), dtype=np.int64),
-            )
-            for turn in turns:
-                where = (self.groups, self.starts, *turn)
-                module.select_quantiles(*where, fractions, self.rest, *scratch, out)
-
-        all_at_once(some, range(threads))

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from labeltrack._kernels import _STREAM, _jit, _lesser, _prefetch_read, _wrapping
+from labeltrack._kernels import _STREAM, _jit, _lesser, _prefetch, _prefetch_read, _wrapping
 
 _AHEAD = np.uint64(32)  # samples that lines are fetched ahead: 36 instead of 50 ms for ten million of 1e5 labels
 _U1 = np.uint64(1)
+_LOW16 = np.uint64(0xFFFF)
 NOWHERE = (1 << 16) - 1
 """The cell of samples that are passed over."""
 _NOWHERE = np.uint64(NOWHERE)
@@ -110,6 +111,90 @@ def fill_groups(
             if np.uint64(place) < room:  # always, unless somebody changes the samples meanwhile
                 groups[np.uint64(place)] = x ^ (rest if x < 0 else 0)
                 places[at] = place + step
+
+
+@_wrapping
+@_jit
+def sort_groups(
+    keys: Any,
+    bits: Any,
+    start: int,
+    stop: int,
+    low: int,
+    slots: Any,
+    infinity: int,
+    rest: int,
+    buckets: Any,
+    places: Any,
+    step: int,
+    sorted_slots: Any,
+    sorted_bits: Any,
+) -> None:
+    """Write each sample to the bucket of its slot, as a signed integer of the same order; NaN are left out.
+
+    Args:
+        keys: As in `count_groups`, like all to `rest`.
+        bits: See there.
+        start: See there.
+        stop: See there.
+        low: See there.
+        slots: See there.
+        infinity: See there.
+        rest: See there.
+        buckets: ``(K,)`` uint8: the bucket of each slot.
+        places: ``(B,)`` int64: where the next sample of each bucket goes; moved on.
+        step: 1, or -1 to fill buckets from their ends.
+        sorted_slots: ``(M,)`` uint16: the lower bits of the slots are written here.
+        sorted_bits: ``(M,)`` of the dtype of `bits`.
+    """
+    direct = slots.shape[0] == 0
+    size = np.uint64(buckets.shape[0] if direct else slots.shape[0])
+    room = np.uint64(sorted_bits.shape[0])
+    ahead = _AHEAD * np.uint64(np.int64(step))
+    for i in range(np.uint64(start), np.uint64(stop)):
+        _prefetch_read(keys, np.uint64(i) + _STREAM)
+        _prefetch_read(bits, np.uint64(i) + _STREAM)
+        at = np.uint64(np.int64(keys[i]) - low)
+        x = np.int64(bits[i])
+        if at < size and (x & rest) <= infinity:
+            if not direct:
+                slot = slots[at]
+                if slot < 0:
+                    continue
+                at = np.uint64(slot)
+            bucket = np.uint64(buckets[at])
+            place = np.uint64(places[bucket])
+            if place < room:  # always, unless somebody changes the samples meanwhile
+                _prefetch(sorted_slots, place + ahead)
+                _prefetch(sorted_bits, place + ahead)
+                sorted_slots[place] = at & _LOW16
+                sorted_bits[place] = x ^ (x >> 63 & rest)
+                places[bucket] += step
+
+
+@_wrapping
+@_jit
+def fill_bucket(slots: Any, bits: Any, start: int, stop: int, first: int, places: Any, groups: Any) -> None:
+    """Write each sample of a bucket to its group.
+
+    Args:
+        slots: ``(M,)`` uint16 from `sort_groups`.
+        bits: ``(M,)`` from `sort_groups`.
+        start: First sample of the bucket.
+        stop: One past the last.
+        first: First slot of the bucket, of at most 65536.
+        places: ``(S,)`` int64: where the next sample of each slot goes; moved on.
+        groups: ``(G,)`` of the dtype of `bits`.
+    """
+    low = np.uint64(first) & _LOW16
+    size, room = np.uint64(places.shape[0]), np.uint64(groups.shape[0])
+    for i in range(np.uint64(start), np.uint64(stop)):
+        at = (np.uint64(slots[i]) - low) & _LOW16
+        if at < size:  # always, unless somebody changes the samples meanwhile, like what follows
+            place = np.uint64(places[at])
+            if place < room:
+                groups[place] = bits[i]
+                places[at] += 1
 
 
 @_wrapping

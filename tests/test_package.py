@@ -72,6 +72,8 @@ LAYERS = [
         "_partition",
         "_quantile",
         "_quantile_few",
+        "_quantile_groups",
+        "_quantile_many",
         "_reduce",
         "_reduce_strings",
         "stats",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import COMPILED
+from conftest import COMPILED, part
 
 from labeltrack import _selection_kernels as kernels
 
@@ -29,6 +29,7 @@ def selected(values, starts, fractions):
         np.array(starts),
         0,
         len(starts) - 1,
+        0,
         values.shape[0],
         np.array(fractions, dtype=np.float64),
         int(np.iinfo(WHOLE[dtype]).max),
@@ -45,6 +46,17 @@ def selected(values, starts, fractions):
         out,
     )
     return out
+
+
+@pytest.mark.parametrize("n", [33, 63, 64, 65, 96, 97, 127, 128])
+@pytest.mark.parametrize("largest", [3, 200, 0xFFFE])
+def test_keys_below_each_are_counted(n, largest):
+    keys = np.full(kernels.SMALL, 0xFFFF, dtype=np.uint16)
+    keys[:n] = np.random.default_rng(n).integers(0, largest + 1, n)
+    counts = np.full(kernels.SMALL, 7777, dtype=np.uint16)
+    m = -(-n // 32) * 32
+    part(kernels._count_keys)(keys, n, m, counts)
+    assert counts.tolist() == [int((keys[:n] < key).sum()) for key in keys[:m]] + [7777] * (kernels.SMALL - m)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
