@@ -184,6 +184,7 @@ def test_compiled_functions_live_in_modules_of_kernels():
         "_string_kernels",
         "_dictionary_kernels",
         "_packed_kernels",
+        "_selection_kernels",
     }
 
 
