@@ -509,9 +509,11 @@ class Accumulator:
     def totals(self) -> Totals:
         """Round every statistic of every slot once; arrays that cannot be written through, as they are shared."""
         count = np.empty(self.size, dtype=np.int64)
-        out = spared_words(5 * self.size, zero=False).view(np.float64).reshape(5, self.size)
+        words = spared_words(5 * self.size, zero=False)
+        out = words.view(np.float64).reshape(5, self.size)
         self.write_totals(0, count, out)
-        count.flags.writeable = out.flags.writeable = False
+        # The words, too: what views can be made writable again is decided by the memory they are of.
+        count.flags.writeable = words.flags.writeable = out.flags.writeable = False
         return Totals(count.view(), *out)
 
     def write_totals(self, place: int, count: Integers, out: Floats, *, packed: bool = False) -> None:

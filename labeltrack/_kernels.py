@@ -610,13 +610,13 @@ def extent(samples: Any) -> tuple[Any, Any, Any]:
         The exponent of the largest absolute value but for one in 64, as `math.frexp` has it; whether any is negative;
         and how many there are. NaN and infinite ones do not count. Of zeros it is 0, of subnormal doubles -1022.
     """
-    finite = negative = tiny = np.int64(0)
+    finite = negative = zeros = np.int64(0)
     for i in range(np.uint64(samples.shape[0])):
         exponent = _exponent(samples[i])
         number = np.int64(exponent != _NO_NUMBER)
         finite += number
         negative |= number & np.int64(samples[i] < 0)
-        tiny |= np.int64(exponent == 0) & np.int64(samples[i] != 0)
+        zeros += np.int64(samples[i] == 0)
     # The largest exponent, then the next one below it, until there are enough: vectorised passes, mostly one or two.
     bound, enough = np.int64(_NO_NUMBER), finite >> 6
     above = np.int64(0)
@@ -628,7 +628,7 @@ def extent(samples: Any) -> tuple[Any, Any, Any]:
         for i in range(np.uint64(samples.shape[0])):
             above += np.int64(_exponent(samples[i]) == largest)
         bound = largest
-    return 0 if bound == 0 and not tiny else bound - 1022, negative != 0, finite
+    return 0 if bound == 0 and above - zeros <= enough else bound - 1022, negative != 0, finite
 
 
 # These take arrays and where to begin, not slices of them: a slice is a reference more to count, which is an atomic

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from labeltrack._compiled import quantile_kernels, read_only
 from labeltrack._quantile_few import few_quantiles, is_few
 from labeltrack._quantile_groups import Groups
-from labeltrack._quantile_many import many_quantiles
+from labeltrack._quantile_many import are_many, many_quantiles
 from labeltrack._reduce import Hash
 from labeltrack._threads import Share, default_threads, shares_of
 
@@ -115,7 +115,8 @@ def reduce_quantiles(
         found = few_quantiles(with_samples, samples, shares, counts, extremes, dtype, np.array(fractions))
         if found is not None:
             return found
-    if _in_order(chunks) or not many_quantiles(pieces, shares, counts, dtype, np.array(fractions), out):
+    in_two_steps = are_many(counts) and not _in_order(chunks)
+    if not (in_two_steps and many_quantiles(pieces, shares, counts, dtype, np.array(fractions), out)):
         groups = Groups(counts, dtype, threads)
         groups.fill(pieces, shares)
         groups.select(np.array(fractions), out, threads)
@@ -125,10 +126,11 @@ def reduce_quantiles(
 def _in_order(chunks: Sequence[_Chunk]) -> bool:
     """Return whether most samples have the label of the one before, or the next one: nothing has to be sorted then."""
     near = seen = 0
-    for keys in (chunk.keys for chunk in chunks):
+    for chunk in chunks:
+        keys = chunk.keys
         step = max(1, keys.shape[0] * len(chunks) // _PAIRS)
-        here, following = keys[:-1:step].astype(np.int64), keys[1::step].astype(np.int64)
-        near += int(np.count_nonzero(np.abs(following - here) <= 1))
+        here, following = keys[:-1:step].astype(np.float64), keys[1::step].astype(np.float64)
+        near += int(np.count_nonzero(np.abs(following - here) <= chunk.way.gap))
         seen += here.shape[0]
     return 4 * near > 3 * seen
 
@@ -144,6 +146,7 @@ class _Way:
         low: Key of the first entry of `slots`.
         slots: ``(S,)`` int32, as kernels take it: the slot of each key, or none at all if each key is its slot.
         hash: From keys to places in `slots`, if they do not lie close together.
+        gap: Twice what keys that follow one another are apart, on average.
     """
 
     def __init__(self, part: Samples, size: int) -> None:
@@ -151,6 +154,7 @@ class _Way:
         keys = part.keys
         self.low = int(keys.min()) if keys.size else 0
         span = int(keys.max()) - self.low + 1 if keys.size else 0
+        self.gap = 2 * span / max(1, keys.size)
         self.hash: Hash | None = None
         if span > _SMALL_SPAN and span > min(2 * samples, _LARGEST_SPAN):
             self.hash = Hash(keys)

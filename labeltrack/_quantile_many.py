@@ -25,6 +25,11 @@ _SAMPLES = 1 << 15  # of a bucket, at least
 _LARGEST = 1 << 16  # slots of a bucket, which two bytes tell apart
 
 
+def are_many(counts: Integers) -> bool:
+    """Return whether there are so many slots that samples may be better sorted in two steps."""
+    return bool(counts.shape[0] >= _LEAST)
+
+
 def many_quantiles(
     pieces: Callable[[Share], Iterator[tuple[Any, ...]]],
     shares: Sequence[Share],
@@ -33,7 +38,10 @@ def many_quantiles(
     fractions: Floats,
     out: Floats,
 ) -> bool:
-    """Compute quantiles if there are so many slots that samples are better sorted in two steps; return whether so.
+    """Compute quantiles by sorting in two steps, unless slots or samples are too unevenly spread; return whether so.
+
+    It takes memory for the samples and two bytes each, and once more in all threads together at most: labels with a
+    good part of the samples, which would be held twice, are not for this way.
 
     Args:
         pieces: Gives what kernels take of some samples: keys, bits, start, stop, the key of the first slot, slots.
@@ -43,15 +51,14 @@ def many_quantiles(
         fractions: ``(Q,)``, ascending.
         out: ``(Q, K)``, written to.
     """
-    if counts.shape[0] < _LEAST:
-        return False
     bits, module = Bits(dtype), quantile_kernels()
     starts = starts_of(counts)
+    total = int(starts[-1])
     edges = _edges(starts)
-    if int(np.diff(edges).max()) > _LARGEST:
+    room = int(np.diff(starts[edges]).max() + counts.max())
+    if int(np.diff(edges).max()) > _LARGEST or room * len(shares) > total:
         return False
     buckets = np.repeat(np.arange(edges.shape[0] - 1, dtype=np.uint8), np.diff(edges))
-    total = int(starts[-1])
     slots, samples = np.empty(total, dtype=np.uint16), np.empty(total, dtype=bits.whole)
 
     def count(share: Share) -> Integers:
@@ -63,12 +70,10 @@ def many_quantiles(
 
     all_at_once(sort, shares, *places_of(starts[edges], shares, count))
     turns = Turns(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
-    size = int(np.diff(starts[edges]).max())
-    largest = int(counts.max())
 
     def select(_: Share) -> None:
         selector = Selector(bits, fractions, out)
-        groups = np.empty(size + largest, dtype=bits.whole)
+        groups = np.empty(room, dtype=bits.whole)
         for first, last in turns:
             start, stop = int(starts[first]), int(starts[last])
             module.fill_bucket(slots, samples, start, stop, first, starts[first:last] - start, groups)

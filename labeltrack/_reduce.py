@@ -346,7 +346,7 @@ def _some(chunks: Sequence[Chunk], total: int, threads: int) -> tuple[Array, int
 
     def looked_at(wanted: int, neighbours: int) -> tuple[Array, int]:
         places = [_spread_out(keys, total // wanted, neighbours) for keys, _ in chunks]
-        some = np.concatenate([chunks[0][0][:1], *places])  # they end with the last, but need not begin with the first
+        some = np.concatenate([chunks[0][0][:1], *places])  # runs end with the last, but need not begin with the first
         return some, int(np.maximum.reduce(some)) - int(np.minimum.reduce(some))
 
     if threads == 1:

@@ -385,3 +385,11 @@ def test_statistics_with_quantiles_are_rounded_once(monkeypatch):
     assert (stats.mean.tolist(), stats.median.tolist()) == ([0.5, 2.5], [0.5, 2.5])
     assert stats.under("omit").std.tolist() == stats.std.tolist()
     assert len(rounded) == 2  # once for the other policy
+
+
+@pytest.mark.parametrize("labels", [3, 5000])
+def test_columns_cannot_be_made_writable(labels):
+    stats = lt.label_stats(np.arange(labels), np.ones(labels))
+    for column in (stats.count, stats.sum, stats.mean, stats.std, stats.min, stats.max):
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            column.flags.writeable = True
