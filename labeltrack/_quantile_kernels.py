@@ -13,6 +13,10 @@ import numpy as np
 from labeltrack._kernels import _STREAM, _jit, _lesser, _prefetch, _prefetch_read, _wrapping
 
 _AHEAD = np.uint64(32)  # samples that lines are fetched ahead: 36 instead of 50 ms for ten million of 1e5 labels
+_NEAR = (
+    1 << 12
+)  # groups: with 1000, ten million float32 are sorted in 13 instead of 17 ms, with 10 000 in 34 and not 27
+_LINES = 128  # bytes from where a sample is written to what is fetched then
 _U1 = np.uint64(1)
 _LOW16 = np.uint64(0xFFFF)
 NOWHERE = (1 << 16) - 1
@@ -88,17 +92,20 @@ def fill_groups(
     direct = slots.shape[0] == 0
     size = np.uint64(places.shape[0] if direct else slots.shape[0])
     room = np.uint64(groups.shape[0])
+    # Lines that come next stay in the cache where groups are few: nothing has to be looked up to know them.
+    near, far = places.shape[0] <= _NEAR, np.int64(step) * np.int64(_LINES // groups.itemsize)
     for i in range(np.uint64(start), np.uint64(stop)):
         _prefetch_read(keys, np.uint64(i) + _STREAM)
         _prefetch_read(bits, np.uint64(i) + _STREAM)
-        # Labels far apart in memory: the processor waits for each line that is written to, unless it is asked for. For
-        # reading, as asking for it to be written to takes a tenth longer (Intel): other threads write near it.
-        at = np.uint64(np.int64(keys[_lesser(np.uint64(i) + _AHEAD, np.uint64(stop - 1))]) - low)
-        if at < size:
-            if direct:
-                _prefetch_read(groups, np.uint64(places[at]))
-            elif slots[at] >= 0:
-                _prefetch_read(groups, np.uint64(places[np.uint64(slots[at])]))
+        # The processor waits for each line that is written to, unless it is asked for. For reading, as asking for it to
+        # be written to takes a tenth longer (Intel): other threads write near it.
+        if not near:
+            at = np.uint64(np.int64(keys[_lesser(np.uint64(i) + _AHEAD, np.uint64(stop - 1))]) - low)
+            if at < size:
+                if direct:
+                    _prefetch_read(groups, np.uint64(places[at]))
+                elif slots[at] >= 0:
+                    _prefetch_read(groups, np.uint64(places[np.uint64(slots[at])]))
         at = np.uint64(np.int64(keys[i]) - low)
         x = np.int64(bits[i])
         if at < size and (x & rest) <= infinity:
@@ -111,6 +118,8 @@ def fill_groups(
             if np.uint64(place) < room:  # always, unless somebody changes the samples meanwhile
                 groups[np.uint64(place)] = x ^ (rest if x < 0 else 0)
                 places[at] = place + step
+                if near:
+                    _prefetch_read(groups, np.uint64(place + far))
 
 
 @_wrapping
