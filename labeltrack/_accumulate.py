@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._compiled import kernels, read_only
+from labeltrack._compiled import finalise_kernels, kernels, read_only
 from labeltrack._fixed import FixedPoint, Narrow, Tight, Wide
 from labeltrack._memory import spared_words
 from labeltrack._threads import in_slices
@@ -529,12 +529,12 @@ class Accumulator:
             packed: Whether slots without finite samples are left out.
         """
         self.settle()
-        module = kernels()
+        module = finalise_kernels()
         residue = np.zeros(self.size, dtype=np.uint8)
         if self.keys.size:
             kinds = self.keys % KINDS
             residue[self.keys // KINDS] = 1
-            residue[(self.keys // KINDS)[kinds > module.KIND_SQUARES]] = 2
+            residue[(self.keys // KINDS)[kinds > kernels().KIND_SQUARES]] = 2
         doubt = np.empty(self.size, dtype=np.bool_)
         rows, counts = self.rows, self.counts
         head = rows, counts, residue

@@ -31,7 +31,7 @@ def read_only(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
 
 @cache
 def kernels() -> ModuleType:
-    """Return the module of kernels: numba takes a quarter of a second to import that nobody else shall pay."""
+    """Return the module of exact additions: numba takes a quarter of a second to import that nobody else shall pay."""
     from labeltrack import _kernels  # noqa: PLC0415 (on first use)
 
     return _kernels
@@ -51,6 +51,38 @@ def wide_kernels() -> ModuleType:
     from labeltrack import _wide_kernels  # noqa: PLC0415 (on first use)
 
     return _wide_kernels
+
+
+@cache
+def fixed_kernels() -> ModuleType:
+    """Return the module of the road of integers of 40 bits."""
+    from labeltrack import _fixed_kernels  # noqa: PLC0415 (on first use)
+
+    return _fixed_kernels
+
+
+@cache
+def finalise_kernels() -> ModuleType:
+    """Return the module of the kernels that round."""
+    from labeltrack import _finalise_kernels  # noqa: PLC0415 (on first use)
+
+    return _finalise_kernels
+
+
+@cache
+def hash_kernels() -> ModuleType:
+    """Return the module of the kernel that gives labels codes."""
+    from labeltrack import _hash_kernels  # noqa: PLC0415 (on first use)
+
+    return _hash_kernels
+
+
+@cache
+def unit_kernels() -> ModuleType:
+    """Return the module of the kernels that say how samples may be summed."""
+    from labeltrack import _unit_kernels  # noqa: PLC0415 (on first use)
+
+    return _unit_kernels
 
 
 @cache

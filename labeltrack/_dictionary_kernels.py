@@ -10,7 +10,7 @@ from numba import config
 from numba.core import types
 from numba.extending import intrinsic
 
-from labeltrack._kernels import _U0, _U1, _inline, _jit, _memory, _part, _prefetch_read, _wrapping
+from labeltrack._intrinsics import _U0, _U1, _inline, _jit, _memory, _part, _prefetch_read, _wrapping
 
 HASHED = 4
 """Words of a row that its place depends on."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._compiled import kernels, read_only, tight_kernels, wide_kernels
+from labeltrack._compiled import fixed_kernels, read_only, tight_kernels, unit_kernels, wide_kernels
 from labeltrack._memory import aligned_words, spared_words
 from labeltrack._threads import in_slices
 
@@ -37,7 +37,7 @@ _LARGEST_SHIFT = 340  # so that neither a scaled sample nor the square of a unit
 
 
 class Counts(NamedTuple):
-    """Where numbers of samples are; see `labeltrack._kernels.largest_count`."""
+    """Where numbers of samples are; see `labeltrack._unit_kernels.largest_count`."""
 
     table: Integers | None
     word: int
@@ -214,7 +214,7 @@ class FixedPoint(ABC):
         """Return how many samples the label with most of them has in the table."""
         if self.table is None:
             return 0
-        return max(int(kernels().largest_count(*counts)) for counts in self.counts())
+        return max(int(unit_kernels().largest_count(*counts)) for counts in self.counts())
 
     def _worth_it(self, samples: int) -> bool:
         """Return whether so many samples are enough to look for a unit, for a table of this size."""
@@ -231,7 +231,7 @@ class FixedPoint(ABC):
         # As the kernels take them, so that what converts samples is compiled once.
         head = read_only(samples[start : min(start + _HEAD, stop)])
         # Not by the largest, which may be a stray: those that do not fit are summed one by one anyway.
-        exponent, negative, finite = kernels().extent(head)
+        exponent, negative, finite = unit_kernels().extent(head)
         if not finite:
             return
         self.signed = bool(negative)
@@ -411,7 +411,7 @@ class Narrow(FixedPoint):
     @property
     def capacity(self) -> int:
         """Samples of a label after which the table has to be drained."""
-        return int(kernels().FIXED_DRAIN)
+        return int(fixed_kernels().FIXED_DRAIN)
 
     def shift(self, exponent: int) -> int:
         """Return the largest shift that holds samples below two to the power of `exponent`."""
@@ -424,11 +424,11 @@ class Narrow(FixedPoint):
     def unfit(self, head: Samples, scale: float) -> int:
         """Return how many samples are no such integers."""
         words = np.empty(head.shape[0], dtype=np.int64)
-        return int(kernels().to_fixed(head, 0, head.shape[0], scale, words))
+        return int(fixed_kernels().to_fixed(head, 0, head.shape[0], scale, words))
 
     def reduce(self, where: tuple[Any, ...], aside: tuple[Any, ...], memory: Integers | None) -> tuple[int, int, bool]:
         """See `FixedPoint.reduce`."""
-        module = kernels()
+        module = fixed_kernels()
         if self.table is None:
             self.table = empty_table(self.size, memory)
         if not self._scratch:
@@ -441,23 +441,23 @@ class Narrow(FixedPoint):
         self, row: int, stop: int, rows: tuple[Any, ...], spills: tuple[Any, ...], *, fresh: bool
     ) -> tuple[int, int]:
         """See `FixedPoint.drain`."""
-        table = self.table[: stop * kernels().FIXED_ROW]  # type: ignore[index]
-        drained: tuple[int, int] = kernels().drain_fixed(table, self.scale, row, fresh, *rows, *spills)
+        table = self.table[: stop * fixed_kernels().FIXED_ROW]  # type: ignore[index]
+        drained: tuple[int, int] = fixed_kernels().drain_fixed(table, self.scale, row, fresh, *rows, *spills)
         return drained
 
     def add_table(self, other: Self) -> bool:
         """See `FixedPoint.add_table`."""
-        return self._add_rows(kernels().add_tables, other, self.size)
+        return self._add_rows(fixed_kernels().add_tables, other, self.size)
 
     def empty(self, start: int, stop: int) -> None:
         """See `FixedPoint.empty`."""
         super().empty(start, stop)
         if self.table is not None:
-            _empty_extremes(self.table[start * kernels().FIXED_ROW : stop * kernels().FIXED_ROW])
+            _empty_extremes(self.table[start * fixed_kernels().FIXED_ROW : stop * fixed_kernels().FIXED_ROW])
 
     def counts(self) -> tuple[Counts, ...]:
         """See `FixedPoint.counts`."""
-        return (Counts(self.table, 4, kernels().FIXED_ROW, -1),)
+        return (Counts(self.table, 4, fixed_kernels().FIXED_ROW, -1),)
 
     @property
     def in_place(self) -> bool:
@@ -571,7 +571,7 @@ def empty_table(size: int, memory: Integers | None = None) -> Integers:
         size: Number of slots.
         memory: Words to use; None allocates them.
     """
-    module = kernels()
+    module = fixed_kernels()
     if memory is None:
         table = spared_words(size * module.FIXED_ROW)
     else:
@@ -583,5 +583,5 @@ def empty_table(size: int, memory: Integers | None = None) -> Integers:
 
 def _empty_extremes(table: Integers) -> None:
     """Make the extremes of rows of 40 bits those of no samples."""
-    module = kernels()
+    module = fixed_kernels()
     table.reshape(-1, module.FIXED_ROW)[:, 5:7] = (module.FIXED_EMPTY_MIN, module.FIXED_EMPTY_MAX)

@@ -11,7 +11,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from labeltrack._dictionary_kernels import HASHED, _place
-from labeltrack._kernels import _U0, _U1, STREAMS, _in_turn, _jit, _memory, _part, _prefetch_read, _wrapping
+from labeltrack._intrinsics import _U0, _U1, STREAMS, _in_turn, _jit, _memory, _part, _prefetch_read, _wrapping
 
 GROUP = 8
 """Characters that are packed into a word."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from labeltrack._kernels import _STREAM, _jit, _prefetch, _prefetch_read
+from labeltrack._intrinsics import _STREAM, _jit, _prefetch, _prefetch_read
 
 _AHEAD = np.uint64(32)  # samples of a bucket between fetching where they go and writing them
 

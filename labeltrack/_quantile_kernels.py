@@ -10,12 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from labeltrack._kernels import _STREAM, _inline, _jit, _lesser, _prefetch, _prefetch_read, _wrapping
+from labeltrack._intrinsics import _STREAM, _inline, _jit, _lesser, _prefetch, _prefetch_read, _wrapping
 
 _AHEAD = np.uint64(32)  # samples that lines are fetched ahead: 36 instead of 50 ms for ten million of 1e5 labels
-_NEAR = (
-    1 << 12
-)  # groups: with 1000, ten million float32 are sorted in 13 instead of 17 ms, with 10 000 in 34 and not 27
+_NEAR = 1 << 12  # groups: with 1000, ten million float32 are sorted in 13 and not 17 ms, with 10 000 in 34 and not 27
 _LINES = 128  # bytes from where a sample is written to what is fetched then
 _U1 = np.uint64(1)
 _LOW16 = np.uint64(0xFFFF)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._accumulate import ROW, Accumulator
-from labeltrack._compiled import kernels, read_only
+from labeltrack._compiled import hash_kernels, kernels, read_only
 from labeltrack._labels import sorted_unique
 from labeltrack._partition import reduce_by_range
 from labeltrack._threads import Turns, all_at_once, default_threads, shares_of
@@ -238,7 +238,7 @@ class Hash:
         places = next(capacity * each for most, each in _PLACES if capacity <= most)
         self._table = np.full(2 * places, -1, dtype=np.int64)  # pairs of a label and its code
         scratch = np.empty(keys.shape[0], dtype=np.int32)
-        _, self.size = kernels().encode_int64(
+        _, self.size = hash_kernels().encode_int64(
             read_only(np.ascontiguousarray(keys)), 0, keys.shape[0], self._table, self.keys, 0, False, scratch
         )
 
@@ -246,7 +246,7 @@ class Hash:
         """Write the codes of ``keys[start:stop]`` to the front of `codes`; -1 for a new key if `frozen`."""
         position = start
         while True:
-            position, self.size = kernels().encode_int64(
+            position, self.size = hash_kernels().encode_int64(
                 keys, position, stop, self._table, self.keys, self.size, frozen, codes[position - start :]
             )
             if position == stop:

@@ -21,7 +21,7 @@ from numba import config
 from numba.core import types
 from numba.extending import intrinsic
 
-from labeltrack._kernels import _inline, _jit, _memory, _wrapping
+from labeltrack._intrinsics import _inline, _jit, _memory, _wrapping
 
 DIGIT = 11
 """Bits of a digit: 2048 counters stay in the first-level cache."""

@@ -10,7 +10,7 @@ from numba import config
 from numba.core import types
 from numba.extending import intrinsic
 
-from labeltrack._kernels import _U0, _U1, STREAMS, _emit_prefetch, _in_turn, _inline, _jit, _memory, _part, _wrapping
+from labeltrack._intrinsics import _U0, _U1, STREAMS, _emit_prefetch, _in_turn, _inline, _jit, _memory, _part, _wrapping
 
 BLOCK = 64
 """Bytes of a character that a block of rows has at each position: 16 rows of ``U`` and 64 of ``S``, so that it is

@@ -34,11 +34,9 @@ from numba import config
 from numba.core import types
 from numba.extending import intrinsic
 
-from labeltrack._kernels import (
+from labeltrack._fixed_kernels import FIXED_SCRATCH
+from labeltrack._intrinsics import (
     _STREAM,
-    FIXED_SCRATCH,
-    _add_squares,
-    _add_sum,
     _apart,
     _fetch,
     _greater,
@@ -51,6 +49,7 @@ from labeltrack._kernels import (
     _wrapping,
     two_sum,
 )
+from labeltrack._kernels import _add_squares, _add_sum
 from labeltrack._wide_kernels import (
     WIDE_BLOCK,
     WIDE_ODD,
@@ -89,7 +88,7 @@ TIGHT_BIAS = 1 << 31
 _HALF = (1 << 32) - 1
 _AHEAD = 32  # samples between prefetching a row and adding to it; 16 takes a tenth longer for 300 000 labels
 _FAR = 1 << 14  # rows from which they are prefetched; 512 KB, as with half of that it takes a tenth longer
-# Ready made, see `labeltrack._kernels`.
+# Ready made, see `labeltrack._intrinsics`.
 _U0, _U1, _U2, _U3, _U4, _, _U6, _U7 = (np.uint64(number) for number in range(8))
 _MARK = np.uint64(1 << 63)  # a sample that was added to the first of several tables whatever its turn
 _U32, _U44, _U62 = np.uint64(32), np.uint64(44), np.uint64(62)
@@ -373,7 +372,7 @@ def reduce_tight(
     """Add ``samples[start:stop]`` to the table of `TIGHT_ROW` words a label; what it cannot hold is set aside.
 
     Args:
-        labels: See `labeltrack._kernels.reduce_fixed`, as all arguments that are not named here.
+        labels: See `labeltrack._fixed_kernels.reduce_fixed`, as all arguments that are not named here.
         samples: ``(N,)`` float32 or float64.
         start: First sample to read.
         stop: One past the last.

@@ -30,12 +30,9 @@ from numba import config
 from numba.core import types
 from numba.extending import intrinsic
 
-from labeltrack._kernels import (
+from labeltrack._fixed_kernels import FIXED_SCRATCH
+from labeltrack._intrinsics import (
     _STREAM,
-    FIXED_SCRATCH,
-    ROW,
-    _add_squares,
-    _add_sum,
     _apart,
     _fetch,
     _greater,
@@ -49,6 +46,7 @@ from labeltrack._kernels import (
     _prefetch,
     _wrapping,
 )
+from labeltrack._kernels import ROW, _add_squares, _add_sum
 
 WIDE_ROW = 8
 """Words of a row."""
@@ -488,7 +486,7 @@ def reduce_wide(
     """Add ``samples[start:stop]`` to a table of `WIDE_ROW` words a row; what it cannot hold is set aside.
 
     Args:
-        labels: See `labeltrack._kernels.reduce_fixed`, as all arguments that are not named here.
+        labels: See `labeltrack._fixed_kernels.reduce_fixed`, as all arguments that are not named here.
         samples: ``(N,)`` float32 or float64.
         start: First sample to read.
         stop: One past the last.

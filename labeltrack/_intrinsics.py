@@ -1,0 +1,225 @@
+"""What all kernels are built from: how they are compiled, instructions that numba does not offer, exact additions.
+
+``fastmath`` and any other licence to reassociate would destroy the error-free transforms and must never be used here.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import config, njit
+from numba.core import types
+from numba.extending import intrinsic
+
+STREAMS = 3
+"""Parts of an array of strings that are read side by side, a block of each in turn. Processors fetch by themselves what
+comes next, but stop at the end of a page of 4 KiB and when nothing is read for a while. From memory, strings that are
+looked up took 3.7 ns in one stream, 3.1 in two, 3.0 in three and four, 3.7 in six; numbered ones 2.9, 2.5, 2.4, 2.4."""
+
+STREAM = 512
+"""Samples between fetching labels and samples and reading them. Processors stop at the end of a page by themselves, and
+some fall behind well before: with ten labels 1.7 and 3.0 ns a float and double without, 1.45 and 2.75 with (Intel)."""
+
+# Unsigned constants, ready made: numba takes a while over each cast that it has to work out the type of.
+_U0, _U1, _U2, _U3, _U4, _U5, _U6, _U7, _U8 = (np.uint64(number) for number in range(9))
+_U16 = np.uint64(16)
+_STREAM = np.uint64(STREAM)
+
+_jit = njit(nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)
+# Parts of kernels are not cached on their own, which would take another 20 ms each to write: they are in their callers.
+# Nor is there a way in from Python, which would take half a second to compile for all of them: calling one crashes.
+_part = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, no_cpython_wrapper=True)
+# For parts of a loop's body that LLVM, left to itself, would call.
+_inline = njit(nogil=True, error_model="numpy", forceinline=True, no_cfunc_wrapper=True, no_cpython_wrapper=True)
+
+
+def _wrapping(kernel: Any) -> Any:
+    """Let 64-bit arithmetic wrap, and infinities cancel, silently under the interpreter too, as in compiled code."""
+    if not config.DISABLE_JIT:
+        return kernel
+
+    @functools.wraps(kernel)
+    def quiet(*args: Any) -> Any:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return kernel(*args)
+
+    return quiet
+
+
+def _memory(context: Any, builder: Any, signature: Any, args: Any, which: int) -> Any:  # pragma: no cover
+    """Return the address of the memory of an array among the arguments of what is built."""
+    return context.make_array(signature.args[which])(context, builder, args[which]).data
+
+
+def _emit_prefetch(builder: Any, place: Any, *, write: bool) -> None:  # pragma: no cover (runs while kernels compile)
+    """Emit that the cache line of a place is fetched, to be written to or only to be read.
+
+    Some processors do not care; others take a tenth longer for strings, and a seventh for a hundred thousand labels, if
+    labels and samples are fetched as if they were to be written to.
+    """
+    pointer, lane = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [pointer, lane, lane, lane])
+    fetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+    builder.call(fetch, [builder.bitcast(place, pointer), lane(int(write)), lane(3), lane(1)])
+
+
+if config.DISABLE_JIT:
+
+    def fma(a: float, b: float, c: float) -> float:
+        """``a * b + c`` with one rounding, by exact integer arithmetic (plain Python mode only)."""
+        if a == 0.0 or b == 0.0:
+            return a * b + c
+        from fractions import Fraction  # noqa: PLC0415 (never loaded in compiled mode)
+
+        return float(Fraction(a) * Fraction(b) + Fraction(c))
+
+else:
+
+    @intrinsic
+    def fma(_typing_context: Any, _a: Any, _b: Any, _c: Any) -> Any:  # pragma: no cover (built by the compiler)
+        """``a * b + c`` with one rounding. numba offers none before Python 3.13's ``math.fma``."""
+
+        def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+            return builder.fma(*args)
+
+        return types.float64(types.float64, types.float64, types.float64), codegen
+
+
+if config.DISABLE_JIT:
+    _lesser, _greater = min, max
+
+else:
+
+    def _chosen(sign: str) -> Any:
+        """Return what builds the choice of one of two numbers.
+
+        numba compiles `min` and `max` anew for each pair of types and each place: 20 to 40 ms, a third of a second in
+        all for a reduction.
+        """
+
+        def build(typing_context: Any, a: Any, b: Any) -> Any:  # pragma: no cover (built by the compiler)
+            kind = typing_context.unify_types(a, b)
+
+            def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                x, y = (context.cast(builder, arg, of, kind) for arg, of in zip(args, signature.args, strict=True))
+                if isinstance(kind, types.Float):
+                    other = builder.fcmp_ordered(sign, y, x)
+                else:
+                    other = (builder.icmp_signed if kind.signed else builder.icmp_unsigned)(sign, y, x)
+                return builder.select(other, y, x)
+
+            return kind(a, b), codegen
+
+        return intrinsic(build)
+
+    _lesser, _greater = _chosen("<"), _chosen(">")
+
+
+@_inline
+def two_sum(a: Any, b: Any) -> tuple[Any, Any]:
+    """Return ``s, e`` with ``s = fl(a + b)`` and ``s + e == a + b`` exactly (Knuth; no branch)."""
+    s = a + b
+    t = s - a
+    return s, (a - (s - t)) + (b - t)
+
+
+@_inline
+def two_prod(a: Any, b: Any) -> tuple[Any, Any]:
+    """Return ``p, e`` with ``p = fl(a * b)`` and ``p + e == a * b`` exactly, barring underflow."""
+    p = a * b
+    return p, fma(a, b, -p)
+
+
+if config.DISABLE_JIT:
+
+    def _prefetch(table: Any, r: Any) -> None:
+        """Do nothing (plain Python mode)."""
+
+    _prefetch_read = _prefetch
+
+    def _apart() -> None:
+        """Do nothing (plain Python mode)."""
+
+    def _lowest_bit(mask: Any) -> Any:
+        """Return the number of zeros below the lowest bit that is set, 64 if none is (plain Python mode)."""
+        return np.uint64((int(mask) & -int(mask)).bit_length() - 1 if mask else 64)
+
+else:
+    _WORD = ir.IntType(64)
+
+    @intrinsic
+    def _apart(_context: Any) -> Any:  # pragma: no cover (built by the compiler)
+        """Tell LLVM not to inline the function that calls this, for which numba has no option."""
+
+        def codegen(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
+            builder.function.attributes.add("noinline")
+            return context.get_dummy_value()
+
+        return types.void(), codegen
+
+    @intrinsic
+    def _lowest_bit(_context: Any, _mask: Any) -> Any:  # pragma: no cover (built by the compiler)
+        """Return the number of zeros below the lowest bit that is set, 64 if none is."""
+
+        def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+            flag = ir.IntType(1)
+            kind = ir.FunctionType(_WORD, [_WORD, flag])
+            return builder.call(builder.module.declare_intrinsic("llvm.cttz", [_WORD], kind), [args[0], flag(0)])
+
+        return types.uint64(types.uint64), codegen
+
+    def _fetching(*, write: bool) -> Any:
+        """Return what fetches a cache line."""
+
+        @intrinsic
+        def prefetch(_context: Any, table: Any, _r: Any) -> Any:  # pragma: no cover (built by the compiler)
+            """Fetch the cache line of the word at `r`; any `r` will do, it need not exist."""
+
+            def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                place = builder.gep(_memory(context, builder, signature, args, 0), [args[1]])
+                _emit_prefetch(builder, place, write=write)
+                return context.get_dummy_value()
+
+            return types.void(table, types.uint64), codegen
+
+        return prefetch
+
+    _prefetch, _prefetch_read = _fetching(write=True), _fetching(write=False)
+
+
+@_inline
+def _fetch(array: Any, start: Any, block: Any) -> None:
+    """Fetch a block of an array that is read some blocks later. It need not exist."""
+    for i in range(block * array.itemsize // 64):
+        _prefetch_read(array, start + np.uint64(i * (64 // array.itemsize)))
+
+
+@_inline
+def _in_turn(k: Any, each: Any) -> Any:
+    """Return which block of strings is read as the k-th: those of `STREAMS` parts of `each` in turn, then the rest."""
+    streams = np.uint64(STREAMS)
+    return k if k >= each * streams else k % streams * each + k // streams
+
+
+@_inline
+def _one_label(labels: Any, start: Any, stop: Any) -> Any:
+    """Return how many of the labels from `start` on are the same one; 1 unless at least four are."""
+    first = labels[start]
+    if start + _U4 > stop:
+        return _U1
+    if labels[start + _U1] != first or labels[start + _U2] != first or labels[start + _U3] != first:
+        return _U1
+    end = start + _U4
+    while end + _U16 <= stop:  # one comparison of vectors instead of sixteen branches
+        different = labels[end] ^ first
+        for j in range(_U1, _U16):
+            different |= labels[end + j] ^ first
+        if different != 0:
+            break
+        end += _U16
+    while end < stop and labels[end] == first:
+        end += _U1
+    return end - start
