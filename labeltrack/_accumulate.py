@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._compiled import finalise_kernels, kernels, read_only
+from labeltrack._compiled import cast, finalise_kernels, kernels, read_only
 from labeltrack._fixed import FixedPoint, Narrow, Tight, Wide
 from labeltrack._memory import spared_words
 from labeltrack._threads import in_slices
@@ -198,7 +198,7 @@ class Accumulator:
             # One kernel for all dtypes, a second of compilation each. The cast costs a tenth of what it feeds.
             slots = read_only(labels[block].astype(np.int64, copy=False))
             # A copy, as what is found to be no number must not be one when it is looked at again.
-            block_samples = read_only(samples[block].astype(np.float64))
+            block_samples = read_only(cast(samples[block], np.float64))
             position, end = 0, slots.shape[0]
             while position < end:
                 keys, values = self._room()

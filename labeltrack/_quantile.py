@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._compiled import quantile_kernels, read_only
+from labeltrack._compiled import cast, quantile_kernels, read_only
 from labeltrack._quantile_few import few_quantiles, is_few
 from labeltrack._quantile_groups import Groups
 from labeltrack._quantile_many import are_many, many_quantiles
@@ -187,7 +187,7 @@ class _Chunk:
             if self.way.hash is not None:
                 self.way.hash.encode(self.keys, at, at + n, codes, frozen=True)
                 keys = codes[:n]
-            samples = self.samples[at : at + n].astype(dtype, copy=False)
+            samples = cast(self.samples[at : at + n], dtype, copy=False)
             yield read_only(keys), read_only(samples.view(whole)), 0, n, self.way.low
 
     def bits(self, dtype: np.dtype[Any], start: int, stop: int) -> Iterator[tuple[Array, int, int]]:
@@ -197,5 +197,5 @@ class _Chunk:
             yield self.samples.view(whole), start, stop
             return
         for at in range(start, stop, _BLOCK):
-            samples = self.samples[at : min(at + _BLOCK, stop)].astype(dtype)
+            samples = cast(self.samples[at : min(at + _BLOCK, stop)], dtype)
             yield read_only(samples.view(whole)), 0, samples.shape[0]

@@ -6,47 +6,43 @@ from typing import Any
 
 import numpy as np
 
-from labeltrack._intrinsics import _inline, _jit
+from labeltrack._intrinsics import _U1, _jit
 
-_NO_NUMBER = 2047  # the exponent of NaN and infinities
-
-
-@_inline
-def _exponent(sample: Any) -> Any:
-    """Return the exponent of a sample as a double has it: `_NO_NUMBER` if it is not finite, 0 for zeros."""
-    return (np.float64(sample).view(np.int64) >> 52) & _NO_NUMBER
+EXPONENTS = 2048
+"""Exponents that doubles have; the last one is that of NaN and infinities."""
+_NO_NUMBER = np.uint64(EXPONENTS - 1)
+_MANTISSA = np.uint64(52)  # bits below the exponent
+_BIAS = 1022  # that of `math.frexp`
 
 
 @_jit
-def extent(samples: Any) -> tuple[Any, Any, Any]:
+def extent(samples: Any, counts: Any) -> tuple[Any, Any, Any]:
     """Return how large some samples are but for the largest few, in a tenth of the time that numpy takes to sort them.
 
+    Their exponents are counted. Passes that compare all of them are as quick, but take 0.25 s longer to compile.
+
     Args:
-        samples: ``(N,)`` float32 or float64.
+        samples: ``(N,)`` float64.
+        counts: ``(EXPONENTS,)`` int64 zeros: how many samples have each exponent is written there.
 
     Returns:
         The exponent of the largest absolute value but for one in 64, as `math.frexp` has it; whether any is negative;
-        and how many there are. NaN and infinite ones do not count. Of zeros it is 0, of subnormal doubles -1022.
+        and how many there are. NaN and infinite ones do not count. Of zeros it is 0, of subnormals -1022.
     """
-    finite = negative = zeros = np.int64(0)
+    negative, zeros = False, 0
     for i in range(np.uint64(samples.shape[0])):
-        exponent = _exponent(samples[i])
-        number = np.int64(exponent != _NO_NUMBER)
-        finite += number
-        negative |= number & np.int64(samples[i] < 0)
-        zeros += np.int64(samples[i] == 0)
-    # The largest exponent, then the next one below it, until there are enough: vectorised passes, mostly one or two.
-    bound, enough = np.int64(_NO_NUMBER), finite >> 6
-    above = np.int64(0)
-    while above <= enough and bound > 0:
-        largest = np.int64(0)
-        for i in range(np.uint64(samples.shape[0])):
-            exponent = _exponent(samples[i])
-            largest = max(largest, exponent if exponent < bound else np.int64(0))
-        for i in range(np.uint64(samples.shape[0])):
-            above += np.int64(_exponent(samples[i]) == largest)
-        bound = largest
-    return 0 if bound == 0 and above - zeros <= enough else bound - 1022, negative != 0, finite
+        sample = samples[i]
+        exponent = (np.float64(sample).view(np.uint64) >> _MANTISSA) & _NO_NUMBER
+        counts[exponent] += 1
+        negative |= (sample < 0.0) & (exponent != _NO_NUMBER)
+        zeros += sample == 0.0
+    finite = samples.shape[0] - counts[_NO_NUMBER]
+    exponent, above = _NO_NUMBER, 0
+    while 64 * above <= finite and exponent > 0:
+        exponent -= _U1
+        above += counts[exponent]
+    # Of those with the lowest exponent, zeros are the smallest.
+    return 0 if exponent == 0 and 64 * (above - zeros) <= finite else np.int64(exponent) - _BIAS, negative, finite
 
 
 @_jit

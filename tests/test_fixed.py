@@ -475,3 +475,13 @@ def test_a_unit_is_suggested_by_samples_from_all_over_those_that_are_given():
     table = Tight(100)
     table.suggest(samples, 10**6)
     assert table.unfit(samples, table.scale) == 0
+
+
+@pytest.mark.usefixtures("_eager")
+def test_signalling_nans_are_counted_without_a_warning():
+    values = np.full(64, 1.5, dtype=np.float32)
+    values.view(np.uint32)[::8] = 0x7F800001
+    accumulator = Accumulator(1)
+    accumulator.add(np.zeros(64, dtype=np.int32), values)
+    assert accumulator.nonfinite[0].tolist() == [8, 0, 0]
+    assert of(accumulator) == sums(values[~np.isnan(values)])

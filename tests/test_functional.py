@@ -158,3 +158,19 @@ def test_zeros_at_the_end_of_a_mapped_string_match_nothing_however_many_samples_
     for times in (1, 20_000):
         stats = lt.label_stats(["a", "b"] * times, [1.0, 2.0] * times, label_mapping={"A": "a\0", "B": "b"})
         assert stats.labels.tolist() == ["b"]
+
+
+@pytest.mark.parametrize("samples", [16, 40_000])
+@pytest.mark.parametrize(("dtype", "bits"), [("f2", 0x7C01), ("f4", 0x7F800001), ("f8", 0x7FF0000000000001)])
+def test_signalling_nans_are_nans_without_a_warning(dtype, bits, samples):
+    values = (np.arange(samples) % 7).astype(dtype)
+    numbers = np.arange(samples) % 8 != 0
+    values.view(dtype.replace("f", "u"))[~numbers] = bits
+    labels = np.zeros(samples, dtype=int)
+    stats = lt.label_stats(labels, values, nan_policy="omit", quantiles=[0.25])
+    assert rows(stats) == {0: expected(values[numbers])}
+    assert stats.quantile(0.25).tolist() == [np.quantile(values[numbers].astype(np.float64), 0.25)]
+    mixed = lt.LabelTracker("y", "ce", bounds="iqr", nan_policy="omit")
+    mixed.update(labels, values)
+    mixed.update([0], [3.0])
+    assert mixed.end_epoch(1).count.tolist() == [numbers.sum() + 1]

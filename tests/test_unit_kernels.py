@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labeltrack import _unit_kernels as kernels
-from labeltrack._compiled import read_only
+
+
+def extent(values):
+    counts = np.zeros(kernels.EXPONENTS, dtype=np.int64)
+    found = kernels.extent(np.array(values, dtype=np.float64), counts)
+    assert counts.sum() == len(values)
+    return found
 
 
 @given(
@@ -22,11 +28,10 @@ from labeltrack._compiled import read_only
         max_size=200,
     ),
     st.integers(1, 70),
-    st.sampled_from([np.float32, np.float64]),
 )
-def test_the_extent_is_that_of_sorted_magnitudes(values, times, dtype):
+def test_the_extent_is_that_of_sorted_magnitudes(values, times):
     values = [x for x in values for _ in range(times)][:300]  # so that one in 64 is one of several alike
-    exponent, negative, finite = kernels.extent(read_only(np.array(values, dtype=dtype)))
+    exponent, negative, finite = extent(values)
     numbers = [x for x in values if math.isfinite(x)]
     assert finite == len(numbers)
     if numbers:
@@ -47,4 +52,13 @@ def test_the_extent_of_doubles_goes_to_both_ends():
         ([math.nan, -math.inf], (0, False, 0)),
         ([], (0, False, 0)),
     ]:
-        assert kernels.extent(read_only(np.array(values, dtype=np.float64))) == expected
+        assert extent(values) == expected
+
+
+def test_the_largest_count_is_that_of_one_word_of_a_row_without_its_other_bits():
+    table = np.arange(60, dtype=np.int64) << 8 | 7
+    table[4 * 3 + 1] = 9 << 20 | 200
+    assert kernels.largest_count(table, 1, 4, 255) == 200
+    assert kernels.largest_count(table, 2, 4, 255) == 7
+    assert kernels.largest_count(table, 2, 4, -1) == 58 << 8 | 7
+    assert kernels.largest_count(table[:0], 2, 4, -1) == 0
