@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._compiled import cast, fixed_kernels, read_only, tight_kernels, unit_kernels, wide_kernels
+from labeltrack._compiled import fixed_kernels, read_only, tight_kernels, unit_kernels, wide_kernels
 from labeltrack._memory import aligned_words, spared_words
 from labeltrack._threads import in_slices
 
@@ -232,8 +232,7 @@ class FixedPoint(ABC):
         head = read_only(samples[start : min(start + _HEAD, stop)])
         # Not by the largest, which may be a stray: those that do not fit are summed one by one anyway.
         module = unit_kernels()
-        counts = np.zeros(module.EXPONENTS, dtype=np.int64)
-        exponent, negative, finite = module.extent(cast(head, np.float64), counts)
+        exponent, negative, finite = module.extent(head, np.zeros(module.EXPONENTS, dtype=np.int32))
         if not finite:
             return
         self.signed = bool(negative)

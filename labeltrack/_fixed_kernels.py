@@ -199,6 +199,7 @@ else:
         return types.uint64(words, types.uint64, types.int64, types.int64), codegen
 
 
+@_wrapping
 @_jit
 def to_fixed(samples: Any, start: int, stop: int, scale: float, words: Any) -> Any:
     """Write ``samples * scale`` as integers; return how many are no integer.

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labeltrack import _unit_kernels as kernels
+from labeltrack._compiled import read_only
 
 
-def extent(values):
-    counts = np.zeros(kernels.EXPONENTS, dtype=np.int64)
-    found = kernels.extent(np.array(values, dtype=np.float64), counts)
+def extent(values, dtype=np.float64):
+    counts = np.zeros(kernels.EXPONENTS, dtype=np.int32)
+    found = kernels.extent(read_only(np.array(values, dtype=dtype)), counts)
     assert counts.sum() == len(values)
     return found
 
@@ -28,10 +29,11 @@ def extent(values):
         max_size=200,
     ),
     st.integers(1, 70),
+    st.sampled_from([np.float32, np.float64]),
 )
-def test_the_extent_is_that_of_sorted_magnitudes(values, times):
+def test_the_extent_is_that_of_sorted_magnitudes(values, times, dtype):
     values = [x for x in values for _ in range(times)][:300]  # so that one in 64 is one of several alike
-    exponent, negative, finite = extent(values)
+    exponent, negative, finite = extent(values, dtype)
     numbers = [x for x in values if math.isfinite(x)]
     assert finite == len(numbers)
     if numbers:
