@@ -44,6 +44,7 @@ from labeltrack._intrinsics import (
     _one_label,
     _part,
     _prefetch,
+    _same,
     _wrapping,
 )
 from labeltrack._kernels import ROW, _add_squares, _add_sum
@@ -294,19 +295,14 @@ def _inside(labels: Any, first: Any, m: Any, low: Any, limit: Any) -> Any:
     return m
 
 
-@_part
-def _alike(labels: Any, first: Any) -> Any:
-    """Return whether sixteen labels in a row are the same. Three of them would be, half the time, if there are two."""
-    for i in range(_U1, _RUN_LONG):  # noqa: SIM110 (all() of a generator is not compiled)
-        if labels[first + i] != labels[first]:
-            return False
-    return True
-
-
 @_inline
 def _runs(labels: Any, first: Any, m: Any) -> Any:
-    """Return whether a block looks as if many samples in a row had one label."""
-    return m >= _U64 and (_alike(labels, first) or _alike(labels, first + (m >> _U1)))
+    """Return whether a block looks as if many samples in a row had one label.
+
+    That is, sixteen in a row do, at its start or in the middle. Three of them would, half the time, if there are two.
+    """
+    middle = first + (m >> _U1)
+    return m >= _U64 and (_same(labels, first, labels[first]) or _same(labels, middle, labels[middle]))
 
 
 @_inline
