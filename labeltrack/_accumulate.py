@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._compiled import cast, finalise_kernels, kernels, read_only
+from labeltrack._arrays import cast
+from labeltrack._compiled import finalise_kernels, kernels, read_only
 from labeltrack._fixed import FixedPoint, Narrow, Tight, Wide
 from labeltrack._memory import spared_words
 from labeltrack._threads import in_slices

@@ -241,3 +241,9 @@ def flat_pair(labels: Array, values: Array) -> tuple[Array, Array]:
             "both, or one and the same shape for both (per-pixel maps)"
         )
     raise ValueError(msg)
+
+
+def cast(samples: npt.NDArray[Any], dtype: npt.DTypeLike, *, copy: bool = True) -> npt.NDArray[Any]:
+    """Return samples as other floats, without the warning that numpy has where one is a signalling NaN."""
+    with np.errstate(invalid="ignore"):
+        return samples.astype(dtype, copy=copy)

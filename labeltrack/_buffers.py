@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from labeltrack._arrays import cast
+
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
@@ -169,7 +171,7 @@ class SampleBuffer:
                 continue
             self.open = chunk
             chunk.labels[chunk.used : chunk.used + n] = labels[done : done + n]
-            chunk.values[chunk.used : chunk.used + n] = values[done : done + n]
+            chunk.values[chunk.used : chunk.used + n] = cast(values[done : done + n], chunk.values.dtype, copy=False)
             chunk.used += n
             done += n
             self._filled(chunk)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +27,6 @@ def read_only(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
     view = array.view() if flags.aligned else array.copy()
     view.flags.writeable = False
     return view
-
-
-def cast(samples: npt.NDArray[Any], dtype: npt.DTypeLike, *, copy: bool = True) -> npt.NDArray[Any]:
-    """Return samples as other floats, without the warning that numpy has where one is a signalling NaN."""
-    with np.errstate(invalid="ignore"):
-        return samples.astype(dtype, copy=copy)
 
 
 @cache

@@ -168,7 +168,7 @@ class Deferred(Accumulator):
 
     def _write_by_bucket(self, samples: Sorted, place: int, count: Integers, out: Floats) -> bool:
         """Write rounded statistics bucket by bucket; return whether all samples are finite, as they must be."""
-        kernels()  # import once, not in every thread
+        kernels()  # load numba once, not in every thread
         slots, starts = 1 << samples.shift, samples.starts.tolist()
         model = Accumulator(slots)
         model.suggest(self._some(samples), samples.slots.shape[0] // (len(starts) - 1))

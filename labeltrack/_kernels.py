@@ -68,7 +68,7 @@ KIND_SQUARES_TINY = 4  # stored times 2**+1200
 # squares times 2**53 could overflow, below TINY the error term of the square would be cut by underflow.
 HUGE = 2.0**440
 TINY = 2.0**-480
-_TINY_SQUARE = 2.0**-960
+_TINY_SQUARE = TINY * TINY
 _DOWN = 2.0**-600
 _UP = 2.0**600
 
@@ -81,7 +81,7 @@ _FAR = 4096  # rows from which they are prefetched; 256 KB. At 4000 both ways ar
 
 
 # ---------------------------------------------------------------------------------------------------------
-# The one pass over the samples
+# Samples, by error-free additions
 # ---------------------------------------------------------------------------------------------------------
 
 

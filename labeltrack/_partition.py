@@ -108,7 +108,7 @@ def _rounds(chunks: Sequence[Chunk], low: int, shift: int, buckets: int, threads
     room = max(_samples(shares[i : i + threads]) for i in range(0, len(shares), threads))
     slots, samples = np.empty(room, dtype=np.int32), np.empty(room, dtype=chunks[0][1].dtype)
     module = partition_kernels()
-    kernels()  # import once, not in every thread
+    kernels()  # load numba once, not in every thread
 
     def count(share: Share) -> Integers:
         counts = np.zeros(buckets, dtype=np.int64)

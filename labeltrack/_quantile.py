@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._compiled import cast, quantile_kernels, read_only
+from labeltrack._arrays import cast
+from labeltrack._compiled import quantile_kernels, read_only
 from labeltrack._quantile_few import few_quantiles, is_few
 from labeltrack._quantile_groups import Groups
 from labeltrack._quantile_many import are_many, many_quantiles
@@ -95,7 +96,7 @@ def reduce_quantiles(
         way = _Way(part, counts.shape[0])
         chunks += [_Chunk(*chunk, way) for chunk in part.chunks]
     shares = shares_of([chunk.samples.shape[0] for chunk in chunks], threads)
-    quantile_kernels()  # import once, not in every thread
+    quantile_kernels()  # load numba once, not in every thread
 
     def pieces(share: Share) -> Iterator[tuple[Any, ...]]:
         for i, start, stop in share:

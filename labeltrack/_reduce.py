@@ -301,7 +301,7 @@ def _in_turns(
 
     With a hundred thousand labels, halves of the samples took 14 and 18 ms.
     """
-    kernels()  # import once, not in every thread
+    kernels()  # load numba once, not in every thread
 
     def one(table: KeyTable, turns: Iterable[Item]) -> None:
         for item in turns:

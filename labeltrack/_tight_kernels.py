@@ -20,8 +20,8 @@ table is memory that nobody has written to yet.
 A sample that is no such integer goes through the loop as the word 0, which adds nothing but one to the count and is
 smaller than all extremes. The count is put right, and the sample is added to a second row, of integers of 63 bits (see
 `labeltrack._wide_kernels`) in a unit that is `TIGHT_FINER` bits finer. What is none of these either is set aside, as in
-`reduce_fixed`. The loops over samples are those of that module with other rows: what a row is must be known where they
-are compiled.
+`labeltrack._fixed_kernels.reduce_fixed`. The loops over samples are those of the other module with other rows: what a
+row is must be known where they are compiled.
 """
 
 from __future__ import annotations

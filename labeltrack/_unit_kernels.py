@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from labeltrack._intrinsics import _U1, _jit
+from labeltrack._intrinsics import _U0, _U1, _jit
 
 EXPONENTS = 2048
 """Exponents that doubles have; the last one is that of NaN and infinities."""
@@ -27,7 +27,7 @@ def extent(samples: Any, counts: Any) -> tuple[Any, Any, Any]:
 
     Returns:
         The exponent of the largest absolute value but for one in 64, as `math.frexp` has it; whether any is negative;
-        and how many there are. NaN and infinite ones do not count. Of zeros it is 0, of subnormals -1022.
+        and how many there are. NaN and infinite ones do not count. Of zeros it is 0, of subnormal doubles -1022.
     """
     negative, zeros = False, 0
     for i in range(np.uint64(samples.shape[0])):
@@ -38,11 +38,11 @@ def extent(samples: Any, counts: Any) -> tuple[Any, Any, Any]:
         zeros += sample == 0.0
     finite = samples.shape[0] - counts[_NO_NUMBER]
     exponent, above = _NO_NUMBER, 0
-    while 64 * above <= finite and exponent > 0:
+    while 64 * above <= finite and exponent > _U0:
         exponent -= _U1
         above += counts[exponent]
     # Of those with the lowest exponent, zeros are the smallest.
-    return 0 if exponent == 0 and 64 * (above - zeros) <= finite else np.int64(exponent) - _BIAS, negative, finite
+    return 0 if exponent == _U0 and 64 * (above - zeros) <= finite else np.int64(exponent) - _BIAS, negative, finite
 
 
 @_jit

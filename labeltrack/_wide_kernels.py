@@ -17,7 +17,7 @@ one core at 1000 labels, where products of pieces of 21 bits did 200.
 
 Where samples are of many magnitudes, there are four rows a label for units that are each `WIDE_FINER` bits finer than
 the one before: a double of 53 bits is an integer of 63 bits in one of them. What is none is set aside, as in
-`reduce_fixed`.
+`labeltrack._fixed_kernels.reduce_fixed`.
 """
 
 from __future__ import annotations

@@ -171,6 +171,8 @@ def test_signalling_nans_are_nans_without_a_warning(dtype, bits, samples):
     assert rows(stats) == {0: expected(values[numbers])}
     assert stats.quantile(0.25).tolist() == [np.quantile(values[numbers].astype(np.float64), 0.25)]
     mixed = lt.LabelTracker("y", "ce", bounds="iqr", nan_policy="omit")
-    mixed.update(labels, values)
-    mixed.update([0], [3.0])
-    assert mixed.end_epoch(1).count.tolist() == [numbers.sum() + 1]
+    batches = [(labels, values), ([0], [3.0])]
+    for epoch, order in enumerate([batches, batches[::-1]]):  # a batch of doubles widens the columns
+        for batch in order:
+            mixed.update(*batch)
+        assert mixed.end_epoch(epoch).count.tolist() == [numbers.sum() + 1]

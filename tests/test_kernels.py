@@ -1,4 +1,4 @@
-"""The compiled functions one by one, against rational arithmetic. Runs compiled and as plain Python."""
+"""Exact states, merged and settled, against rational arithmetic. Runs compiled and as plain Python."""
 
 from __future__ import annotations
 
