@@ -43,7 +43,7 @@ def test_sixteen_labels_are_the_same_if_each_of_them_is(dtype, start):
         for j in range(kernels.SAME):
             for bit in (0, 8 * labels.itemsize - 1):
                 labels[inside] = label
-                labels.view(f"u{labels.itemsize}")[start + j] ^= 1 << bit
+                labels.view(f"u{labels.itemsize}")[start + j] ^= np.array(1 << bit, dtype=f"u{labels.itemsize}")
                 assert not same(labels, np.uint64(start), dtype(label))
 
 
