@@ -245,5 +245,7 @@ def flat_pair(labels: Array, values: Array) -> tuple[Array, Array]:
 
 def cast(samples: npt.NDArray[Any], dtype: npt.DTypeLike, *, copy: bool = True) -> npt.NDArray[Any]:
     """Return samples as other floats, without the warning that numpy has where one is a signalling NaN."""
+    if samples.dtype == dtype and not copy:
+        return samples  # what is appended batch by batch takes no memory for the context below
     with np.errstate(invalid="ignore"):
         return samples.astype(dtype, copy=copy)
