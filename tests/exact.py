@@ -35,6 +35,17 @@ def expected(values: Any) -> tuple[int, float, float, float, float, float]:
     return (len(numbers), rounded(total), statistics.mean(numbers), stdev(numbers), min(numbers), max(numbers))
 
 
+def sums(values: Any) -> tuple[int, Fraction, Fraction]:
+    """Return count, sum and sum of squares, as rational numbers; what `Accumulator.exact` gives for a slot."""
+    numbers = [Fraction(float(v)) for v in values]
+    return len(numbers), sum(numbers, Fraction(0)), sum((x * x for x in numbers), Fraction(0))
+
+
+def read(accumulator: Any, slot: int = 0) -> tuple[Any, ...]:
+    """Return the statistics of a slot of an `Accumulator`, in the order of `expected`."""
+    return tuple(column[slot].item() for column in accumulator.totals())
+
+
 def expected_by_label(labels: Any, values: Any) -> dict[Any, tuple[int, float, float, float, float, float]]:
     """`expected` for each label, sorted by label; grouped by a Python loop."""
     groups: dict[Any, list[float]] = {}

@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from conftest import COMPILED
-from exact import expected, hard_cases
+from exact import expected, hard_cases, read
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,11 +20,6 @@ from labeltrack._accumulate import ROW, Accumulator, _root, _rounded
 finite = st.floats(allow_nan=False, allow_infinity=False)
 CASES = {name: x.astype(np.float32) if x.dtype == np.float16 else x for name, x in hard_cases().items()}
 CASES = {name: x if x.dtype.kind == "f" else x.astype(np.float64) for name, x in CASES.items()}
-
-
-def read(accumulator, slot=0):
-    totals = accumulator.totals()
-    return tuple(column[slot].item() for column in totals)
 
 
 def filled(values, slots=None, size=1):

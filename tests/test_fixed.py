@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from conftest import COMPILED
-from exact import expected, hard_cases
+from exact import expected, hard_cases, read, sums
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,19 +41,6 @@ def held(accumulator):
     return tuple(road.held for road in accumulator._roads)
 
 
-def read(accumulator, slot=0):
-    return tuple(column[slot].item() for column in accumulator.totals())
-
-
-def of(accumulator, slot=0):
-    return accumulator.exact(slot)
-
-
-def sums(values):
-    numbers = [Fraction(float(v)) for v in values]
-    return len(numbers), sum(numbers), sum(x * x for x in numbers)
-
-
 @pytest.mark.usefixtures("_eager")
 @pytest.mark.parametrize("road", [None, Narrow, Wide])
 @pytest.mark.parametrize("name", CASES)
@@ -66,7 +53,7 @@ def test_every_hard_case_is_exact_on_this_road_too(name, road, only):
     for some in np.array_split(np.arange(values.size), 5):
         assert accumulator.add(slots[some], values[some]) == some.size
     for slot in range(min(3, values.size)):
-        assert of(accumulator, slot) == sums(values[slots == slot])
+        assert accumulator.exact(slot) == sums(values[slots == slot])
         assert read(accumulator, slot) == expected(values[slots == slot])
 
 
@@ -94,7 +81,7 @@ def test_samples_that_fit_and_samples_that_do_not_may_come_in_any_mixture(road, 
     accumulator.add(slots, values)
     for slot in range(3):
         mine = values[slots == slot]
-        assert of(accumulator, slot) == sums(mine[np.isfinite(mine)])
+        assert accumulator.exact(slot) == sums(mine[np.isfinite(mine)])
         assert accumulator.nonfinite[slot].sum() == (~np.isfinite(mine)).sum()
 
 
@@ -117,7 +104,7 @@ def test_a_long_run_with_strays_is_exact_and_took_this_road(road, only):
     assert held(accumulator)[[Tight, Narrow, Wide].index(road)] > n * 0.9
     for slot in range(5):
         mine = values[slots == slot]
-        assert of(accumulator, slot) == sums(mine[np.isfinite(mine)])
+        assert accumulator.exact(slot) == sums(mine[np.isfinite(mine)])
         assert read(accumulator, slot) == expected(mine[np.isfinite(mine)])
 
 
@@ -133,10 +120,10 @@ def test_a_label_outside_the_table_stops_this_road_or_is_passed_over(dtype, stra
     values[4100] = stray  # whether it fits or not
     accumulator = Accumulator(2)
     assert accumulator.add(slots, values) == 4100
-    assert of(accumulator)[0] == 4100
+    assert accumulator.exact(0)[0] == 4100
     accumulator = Accumulator(2)
     assert accumulator.add(slots, values, skip=True) == n
-    assert of(accumulator)[0] == n - 1
+    assert accumulator.exact(0)[0] == n - 1
 
 
 LIMITS = {
@@ -155,7 +142,7 @@ def test_the_table_is_drained_before_it_can_overflow(monkeypatch, road, only):
     accumulator = Accumulator(1)
     accumulator.add(np.zeros(10_000, dtype=np.int32), values)
     assert 0 < max(held(accumulator)) <= 3000
-    assert of(accumulator) == sums(values)
+    assert accumulator.exact(0) == sums(values)
 
 
 @pytest.mark.parametrize("road", [Tight, Narrow, Wide])
@@ -169,7 +156,7 @@ def test_the_table_is_not_looked_at_where_no_label_can_have_many_samples(monkeyp
     for _ in range(20):
         accumulator.add(slots, values, most=100)
     assert max(held(accumulator)) == 2000
-    assert of(accumulator, 7) == sums(np.full(2000, 0.75))
+    assert accumulator.exact(7) == sums(np.full(2000, 0.75))
 
 
 @pytest.mark.parametrize("strays", [False, True])
@@ -201,7 +188,7 @@ def test_where_a_label_would_get_too_many_samples_the_rest_stays_in_the_other_ta
     assert whole._roads[number].held < 2500
     where, what = np.concatenate(slots), np.concatenate(values)
     for slot in range(20):
-        assert of(whole, slot) == sums(what[where == slot])
+        assert whole.exact(slot) == sums(what[where == slot])
         low, high = whole.rows[8 * slot + 6 : 8 * slot + 8]
         assert (low, high) == (what[where == slot].min(), what[where == slot].max())
 
@@ -223,7 +210,7 @@ def test_a_label_of_too_many_samples_in_one_of_two_slices(monkeypatch, road, cro
     whole.absorb(other)
     for slot in (0, 1, 3, 4, 9_999, 10_000, 15_000, 18_999, 19_000, 19_001, 19_999):
         mine = np.tile(values[slots == slot], 2)
-        assert of(whole, slot) == sums(mine)
+        assert whole.exact(slot) == sums(mine)
         assert whole.rows[8 * slot + 6 : 8 * slot + 8].tolist() == [mine.min(), mine.max()]
     assert int(whole.counts[::8].sum()) == 2 * slots.size
 
@@ -247,7 +234,7 @@ def test_where_a_label_would_get_too_many_strays_all_stays_in_the_other_table(mo
     whole.absorb(other)
     assert np.array_equal(seen[0], before)
     for slot in range(60):
-        assert of(whole, slot) == sums(np.tile(values[slots == slot], 2))
+        assert whole.exact(slot) == sums(np.tile(values[slots == slot], 2))
 
 
 @pytest.mark.parametrize("road", [Tight, Narrow, Wide])
@@ -261,7 +248,7 @@ def test_samples_of_another_magnitude_lead_to_another_unit(road, only):
     first = accumulator._roads[ROADS.index(road)].scale
     accumulator.add(slots, small)
     assert accumulator._roads[ROADS.index(road)].scale > first
-    assert of(accumulator) == sums([*large, *small])
+    assert accumulator.exact(0) == sums([*large, *small])
 
 
 @pytest.mark.parametrize(
@@ -293,7 +280,7 @@ def test_samples_take_the_first_road_that_suits(values, road):
     accumulator = Accumulator(1)
     accumulator.add(np.zeros(values.size, dtype=np.int32), values)
     assert [i for i, samples in enumerate(held(accumulator)) if samples] == ([] if road is None else [road])
-    assert of(accumulator) == sums(values[np.isfinite(values)])
+    assert accumulator.exact(0) == sums(values[np.isfinite(values)])
 
 
 def test_a_unit_that_was_good_is_left_when_samples_become_small():
@@ -346,7 +333,7 @@ def exact_by_slot(accumulator, values, slots):
     assert accumulator.occupied().tolist() == np.unique(slots).tolist()
     for slot in np.unique(slots).tolist():
         mine = values[slots == slot]
-        assert of(accumulator, slot) == sums(mine[np.isfinite(mine)])
+        assert accumulator.exact(slot) == sums(mine[np.isfinite(mine)])
         assert accumulator.nonfinite[slot].sum() == (~np.isfinite(mine)).sum()
 
 
@@ -464,7 +451,7 @@ def test_a_unit_of_large_floats_lets_no_small_double_underflow():
     accumulator.add(slots, large)
     assert accumulator._roads[1].scale < 1.0
     accumulator.add(slots, small)
-    assert of(accumulator) == sums([*large, *small])
+    assert accumulator.exact(0) == sums([*large, *small])
     assert read(accumulator) == expected([*large, *small])
 
 
@@ -484,4 +471,4 @@ def test_signalling_nans_are_counted_without_a_warning():
     accumulator = Accumulator(1)
     accumulator.add(np.zeros(64, dtype=np.int32), values)
     assert accumulator.nonfinite[0].tolist() == [8, 0, 0]
-    assert of(accumulator) == sums(values[~np.isnan(values)])
+    assert accumulator.exact(0) == sums(values[~np.isnan(values)])

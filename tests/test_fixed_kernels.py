@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from conftest import part
-from exact import expected
+from exact import expected, read, sums
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,19 +39,6 @@ def add_quickly(slots, words, size, table):
             slots, samples, np.uint64(0), block, np.uint64(reached), 0, table, least, most, *aside, 0
         )
     return reached, aside[0][:n], aside[1][:n]
-
-
-def read(accumulator, slot=0):
-    return tuple(column[slot].item() for column in accumulator.totals())
-
-
-def of(accumulator, slot=0):
-    return accumulator.exact(slot)
-
-
-def sums(values):
-    numbers = [Fraction(float(v)) for v in values]
-    return len(numbers), sum(numbers), sum(x * x for x in numbers)
 
 
 integers = st.lists(st.integers(-(2**39) + 1, 2**39 - 1), min_size=1, max_size=40)
@@ -148,7 +135,7 @@ def test_draining_adds_the_exact_sums_and_leaves_an_empty_table(in_place):
     slot, n = kernels.drain_fixed(table, 2.0**70, 0, in_place, *state)
     assert (slot, n) == (4, 0)
     for k in range(3):
-        assert of(accumulator, k) == sums(values[slots == k])
+        assert accumulator.exact(k) == sums(values[slots == k])
         assert read(accumulator, k) == expected(values[slots == k])
     assert accumulator.occupied().tolist() == [0, 1, 2]
     if not in_place:

@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from conftest import COMPILED, part
+from exact import sums
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -81,11 +82,6 @@ def drained(table, size, shift, *, negative, fresh=False, second=None):
         assert row == size
     accumulator.keys, accumulator.values, accumulator._settled = keys[:n], values[:n], False
     return accumulator
-
-
-def sums(values):
-    numbers = [Fraction(float(v)) for v in values]
-    return len(numbers), sum(numbers), sum(x * x for x in numbers)
 
 
 def test_no_word_of_a_row_overflows_and_the_squares_are_determined():

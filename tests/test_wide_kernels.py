@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from conftest import COMPILED, part
+from exact import sums
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -85,11 +86,6 @@ def drained(table, size, shift, *, negative, finer=False, fresh=False):
     assert row == table.shape[0] // kernels.WIDE_ROW
     accumulator.keys, accumulator.values, accumulator._settled = keys[:n], values[:n], False
     return accumulator
-
-
-def sums(values):
-    numbers = [Fraction(float(v)) for v in values]
-    return len(numbers), sum(numbers), sum(x * x for x in numbers)
 
 
 def test_no_word_of_a_row_overflows_and_the_sums_are_determined():
