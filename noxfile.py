@@ -123,6 +123,13 @@ def benchmarks(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def compare(session: nox.Session) -> None:
+    """Measure another version (a git revision or a folder) beside this one; `nox -s compare -- main~3`."""
+    session.install("-e", ".[bench]")
+    session.run("python", "benchmarks/compare.py", *session.posargs)
+
+
+@nox.session(default=False)
 def build(session: nox.Session) -> None:
     """Build the distributions and check what is in them."""
     session.install("build", "twine")

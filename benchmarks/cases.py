@@ -29,6 +29,8 @@ class Case:
         order: ``"uniform"``: each label as likely as the others, in random order; ``"zipf"``: label k has a part of
             1 / (k + 1); ``"sorted"``: uniform, all samples of a label one after the other; ``"one"``: all samples have
             one label of them.
+        losses: How the values are distributed: ``"exponential"``, ``"gamma"`` (shape 2), ``"lognormal 1"`` and
+            ``"lognormal 2"`` (sigma), or ``"hits"``: zeros and ones.
     """
 
     samples: int
@@ -36,6 +38,7 @@ class Case:
     label_dtype: str = "int64"
     value_dtype: str = "float32"
     order: str = "uniform"
+    losses: str = "exponential"
 
     @property
     def dense(self) -> bool:
@@ -45,12 +48,13 @@ class Case:
     def data(self, seed: int = 0) -> tuple[Array, Array]:
         """Return ``(N,)`` labels and ``(N,)`` values.
 
-        The values are exponentially distributed: positive, skewed, some close to zero, as a per-sample loss is.
+        By default the values are exponentially distributed: positive, skewed, some close to zero, as a per-sample loss
+        is.
         """
         rng = np.random.default_rng(seed)
         codes = self._codes(rng)
         # Drawn in their own precision: float64 values that are float32 in disguise would flatter.
-        values = rng.standard_exponential(self.samples, dtype=np.dtype(self.value_dtype))
+        values = self._losses(rng, np.dtype(self.value_dtype))
         if self.label_dtype == SPARSE:
             # Multiplied with an odd number modulo 2**64: as many different labels, anywhere.
             spread = codes.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -60,6 +64,15 @@ class Case:
         if self.label_dtype == WORDS:
             return _words(self.labels)[codes], values
         return codes, values
+
+    def _losses(self, rng: np.random.Generator, dtype: np.dtype[Any]) -> Array:
+        if self.losses == "exponential":
+            return rng.standard_exponential(self.samples, dtype=dtype)
+        if self.losses == "gamma":
+            return rng.standard_gamma(2.0, self.samples, dtype=dtype)
+        if self.losses == "hits":
+            return rng.integers(0, 2, self.samples).astype(dtype)
+        return rng.lognormal(0.0, float(self.losses.split()[1]), self.samples).astype(dtype)
 
     def _codes(self, rng: np.random.Generator) -> Array:
         dtype = self.label_dtype if self.dense else "int64"
@@ -76,6 +89,7 @@ class Case:
         """Return the case in words."""
         return (
             f"{self.samples:,} samples, {self.labels:,} labels ({self.order}), {self.label_dtype}, {self.value_dtype}"
+            + ("" if self.losses == "exponential" else f", {self.losses}")
         )
 
 
