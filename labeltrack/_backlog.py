@@ -7,6 +7,8 @@ written.
 
 from __future__ import annotations
 
+import os
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
+_BUFFERS: weakref.WeakSet[HandedOnBuffer] = weakref.WeakSet()
 TOGETHER = 64  # rows: of that many, columns of any type end at a multiple of 64 bytes, and so the next one is aligned
 
 
@@ -41,7 +44,7 @@ class HandedOnBuffer(SampleBuffer):
         [3] [1.]
     """
 
-    __slots__ = ("_at_a_time", "_busy", "_sink")
+    __slots__ = ("__weakref__", "_at_a_time", "_busy", "_sink")
 
     def __init__(
         self, label_dtype: Dtype, value_dtype: Dtype, sink: Callable[[Array, Array], Future[Any]], rows: int
@@ -50,6 +53,7 @@ class HandedOnBuffer(SampleBuffer):
         self._sink = sink
         self._at_a_time = rows
         self._busy: list[Chunk] = []  # emptied, and not yet done with
+        _BUFFERS.add(self)
 
     def hand_on(self) -> None:
         """Hand on every row that was not."""
@@ -80,6 +84,11 @@ class HandedOnBuffer(SampleBuffer):
         self.wait()
         self.nbytes -= sum(chunk.nbytes for chunk in self._take_back())
         super().shrink(nbytes)
+
+    def disown(self) -> None:
+        """Take all that was handed on as done with: in a forked process, nobody is left to say so."""
+        for chunk in (*self._chunks, *self._busy):
+            chunk.pending = []  # nor asked whether they are done: their locks may have been held in that moment
 
     def _renew(self, chunk: Chunk) -> None:
         chunk.used = chunk.handed = 0
@@ -142,3 +151,13 @@ def _done(chunk: Chunk) -> bool:
 def _wait(chunk: Chunk) -> None:
     for future in chunk.pending:
         future.exception()  # waits, and does not raise: what became of the rows is the sink's business
+
+
+def _disown() -> None:
+    """Let a process that was forked go on without the thread that its parent hands rows on to."""
+    for buffer in _BUFFERS:
+        buffer.disown()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disown)

@@ -150,6 +150,11 @@ class Recorder:
 
     def take(self, lane: Lane, labels: Array, values: Array) -> Future[Any]:
         """Hand rows on to be written."""
+        if self._pid != os.getpid():
+            self._fail(
+                f"this process was forked from the one that records to {self.root}: its samples count, and are not "
+                "recorded. Make the tracker in the process that trains"
+            )
         words = None if lane.words is None else (self._number(lane.words), lane.words, len(lane.words.words))
         attempt, expected = self._attempts[lane.mode], self._expected[lane.mode]
         return self._submit(self._write, lane, lane.kind, words, attempt, expected, labels, values)

@@ -513,6 +513,58 @@ def test_a_child_that_is_forked_neither_records_nor_keeps_the_run(tmp_path):
     assert opened.verify(progress=False).ok
 
 
+FORKED_WITH_ROWS_PENDING = """
+import os, signal, sys, threading, warnings
+import numpy as np
+import labeltrack as lt
+from labeltrack._parts import PartWriter
+
+go_on = threading.Event()
+write = PartWriter.write
+PartWriter.write = lambda *arguments: (go_on.wait(), write(*arguments))[1]  # a disk that takes its time
+
+def train(batches):
+    for _ in range(batches):
+        tracker.update(np.arange(256, dtype=np.int32), np.ones(256, np.float32))
+
+options = lt.Recording(sys.argv[1], flush_rows=1024)
+tracker = lt.LabelTracker("y", "ce", max_buffer_bytes=2**15, record_to=options)
+train(16)  # all the memory
+warnings.simplefilter("ignore", DeprecationWarning)
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", lt.LabelTrackWarning)
+        if sys.argv[2] == "update":
+            train(64)
+            assert tracker.end_epoch(1).count.sum() == 256 * 80
+        elif sys.argv[2] == "load_state_dict":
+            tracker.load_state_dict(tracker.state_dict())
+            assert tracker.end_epoch(1).count.sum() == 256 * 16
+        else:
+            getattr(tracker, sys.argv[2])(*[1] * (sys.argv[2] == "end_epoch"))
+        train(64)
+        assert tracker.end_epoch(2).count.sum() >= 256 * 64
+    assert [str(one.message).partition(" the one")[0] for one in told] == ["this process was forked from"], told
+    os._exit(0)
+status = os.waitpid(child, 0)[1]
+go_on.set()
+tracker.end_epoch(1)
+tracker.close()
+sys.exit(status)
+"""
+
+
+@pytest.mark.parametrize("call", ["update", "end_epoch", "flush", "close", "reset", "load_state_dict"])
+def test_a_child_that_is_forked_while_rows_are_written_goes_on_and_says_that_it_does_not_record(tmp_path, call):
+    command = [sys.executable, "-c", FORKED_WITH_ROWS_PENDING, tmp_path / "run", call]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    (epoch,) = lt.open_run(tmp_path / "run").epochs
+    assert (epoch.rows, epoch.complete) == (256 * 16, True)
+
+
 def ranks(run, size, **options):
     return [
         lt.LabelTracker("y", "ce", record_to=lt.Recording(run, rank=rank, world_size=size, **options))
