@@ -56,6 +56,18 @@ def label_kind(labels: Array) -> str:
     return UNSIGNED if dtype == np.uint64 else kind
 
 
+def key_dtype(kind: str, given: Any = np.uint8) -> np.dtype[Any]:
+    """Return the dtype of the keys of a kind of labels; integers keep the one that is given, the narrowest by default.
+
+    Example:
+        >>> key_dtype("string", np.int64), key_dtype("integer", np.int64)
+        (dtype('int32'), dtype('int64'))
+    """
+    fixed: dict[str, Any] = {BOOL: np.uint8, STRING: np.int32, BYTES: np.int32, FLOAT: np.int64, UNSIGNED: np.int64}
+    dtype: np.dtype[Any] = np.dtype(fixed.get(kind, given))
+    return dtype
+
+
 def integer_keys(labels: Array, kind: str) -> Array:
     """Return numeric labels as keys that the kernels read: uint8, int32 or int64.
 

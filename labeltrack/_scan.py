@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 _COLUMN = {STRING: "i4", BYTES: "i4", FLOAT: "f8", UNSIGNED: "u8", BOOL: "u1"}  # of labels of a kind; integers may vary
+_WIDENED = {STRING, BYTES, BOOL}
+"""Kinds that were also written as int64 once, after a checkpoint had been loaded."""
 
 
 @dataclass(frozen=True)
@@ -152,11 +154,8 @@ class Opened:
         kind, number = said.get("kind", ""), said.get("words", "")
         schema = self._part.schema
         dtype = "" if schema is None else schema.dtypes["label"].str[1:]
-        if (
-            kind not in {*_COLUMN, INTEGER}
-            or _COLUMN.get(kind, dtype) != dtype
-            or (kind == INTEGER and dtype[0] == "f")
-        ):
+        allowed = dtype[0] != "f" if kind == INTEGER else dtype == _COLUMN.get(kind)
+        if not allowed and not (kind in _WIDENED and dtype == "i8"):
             return f"{kind!r} labels in a column of type {dtype}"
         if kind in (STRING, BYTES):
             words = self.source.words.get(number)
@@ -172,6 +171,12 @@ class Opened:
         if self.source.rows is not None or self._part.schema is None:
             return self.source.rows or 0
         return self._part.size // sum(dtype.itemsize for dtype in self._part.schema.dtypes.values())
+
+    @property
+    def label_dtype(self) -> Any:
+        """The dtype that labels of its kind have."""
+        schema = self._part.schema
+        return np.dtype(_COLUMN.get(self.kind, "i4" if schema is None else schema.dtypes["label"]))
 
     def space(self) -> Keyspace:
         """Return the way from its keys to labels."""
@@ -202,13 +207,15 @@ class Opened:
         self._part.data = memoryview(b"")
 
     def columns(self, batch: Batch) -> tuple[Array, Array] | None:
-        """Return the ``(N,)`` labels and values of a batch as they are in the file, None if they are damaged."""
+        """Return the ``(N,)`` labels, of `label_dtype`, and values of a batch; None if they are damaged."""
         labels, values = self._part.arrays(batch)
         message = ""
         if not self._part.agrees(batch):
             message = f"the checksum of batch {batch.metadata['seq']} does not agree"
         elif self._words is not None and batch.rows and not _within(labels, len(self._words)):
             message = "there are codes for which the journal has no words"
+        else:
+            labels = labels.astype(self.label_dtype, copy=False)
         with self._lock:
             if message:
                 self.found.message = message

@@ -179,7 +179,7 @@ def _close(root: Path, opened: Opened) -> None:
     half = target.with_name(f".{target.name}")
     half.with_name(half.name + OPEN).unlink(missing_ok=True)  # of a repair that was interrupted
     metadata = {key: text for key, text in opened.part.metadata.items() if key != "hash"}
-    writer = PartWriter(half, schema.dtypes["label"], schema.dtypes["value"], metadata)
+    writer = PartWriter(half, opened.label_dtype, schema.dtypes["value"], metadata)
     try:
         for batch in opened.batches():
             columns = opened.columns(batch)

@@ -22,6 +22,7 @@ from labeltrack._labels import (
     LabelMapping,
     Vocabulary,
     integer_keys,
+    key_dtype,
     label_array,
     label_kind,
     union,
@@ -561,10 +562,11 @@ class LabelTracker:
         self.reset()
         self.history, self._words, self._streams = history, words, {}
         for mode, ds_id, kind, chunks, folded in entries:
-            dtypes = (chunks[0][0].dtype, chunks[0][1].dtype) if chunks else (np.dtype(np.int64), np.dtype(np.float32))
+            first = chunks[0] if chunks else (np.empty(0, np.uint8), np.empty(0, np.float32))
+            dtypes = key_dtype(kind, first[0].dtype), first[1].dtype
             stream = self._streams[mode, ds_id] = self._stream(mode, ds_id, kind, *dtypes)
             for keys, values in chunks:
-                stream.buffer.append(keys, values)
+                stream.buffer.append(keys.astype(key_dtype(kind, keys.dtype), copy=False), values)
             stream.folded = folded
             if folded is not None and self._recorder is not None and stream.lane is not None:
                 self._recorder.miss(stream.lane, int(folded.under("propagate").count.sum()))

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import labeltrack as lt
+from labeltrack._parts import read_part
 
 FIXTURE = Path(__file__).parent / "data" / "run-v1"
 
@@ -60,6 +61,7 @@ if __name__ == "__main__":
     sys.exit()
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
+pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed (extra 'record')")
 xxhash = pytest.importorskip("xxhash", reason="xxhash is not installed (extra 'record')")
 
 
@@ -100,6 +102,40 @@ def test_the_run_that_is_kept_still_opens():
     verification = run.verify(progress=False)
     assert verification.ok
     assert len(verification.segments) == len(SAMPLES) + 2
+
+
+RESUMED = {
+    # by mode: labels of the epoch before the checkpoint was loaded, and of the one after it
+    "string": (["cat", "dög"], ["dög", "eel"]),
+    "bytes": ([b"\xff", b"a"], [b"a", b"b"]),
+    "bool": ([True, False], [False, True]),
+}
+
+
+def test_a_run_whose_labels_became_wider_when_a_checkpoint_was_loaded_is_read(tmp_path):
+    shutil.copytree(FIXTURE.with_name("run-v1-resumed"), tmp_path / "run")
+    run = lt.open_run(tmp_path / "run")
+    history = run.recompute(progress=False)
+    for mode, (first, second) in RESUMED.items():
+        assert run.samples(mode)["label"].to_pylist() == first + second
+        assert {row.label: row.sum for row in history.at(1, mode)} == dict(zip(first, [1, 2], strict=True))
+        assert {row.label: row.sum for row in history.at(2, mode)} == dict(zip(second, [4, 8], strict=True))
+        run.export(tmp_path / f"{mode}.parquet", mode, progress=False)
+        assert pq.read_table(tmp_path / f"{mode}.parquet")["label"].to_pylist() == first + second
+    assert run.verify(progress=False).ok
+
+
+def test_parts_of_a_run_whose_labels_became_wider_are_repaired(tmp_path):
+    shutil.copytree(FIXTURE.with_name("run-v1-resumed"), tmp_path / "run")
+    for path in (tmp_path / "run").rglob("*.arrow"):  # as a crash leaves it
+        path.write_bytes(path.read_bytes()[: read_part(path).good])
+        path.rename(f"{path}.open")
+    run = lt.open_run(tmp_path / "run")
+    assert len(run.repair()) == 6
+    history = run.recompute(progress=False)
+    for mode, (first, second) in RESUMED.items():
+        assert {row.label: row.sum for row in history.at(1, mode)} == dict(zip(first, [1, 2], strict=True))
+        assert {row.label: row.sum for row in history.at(2, mode)} == dict(zip(second, [4, 8], strict=True))
 
 
 def test_it_goes_on_with_this_version(tmp_path):

@@ -360,6 +360,38 @@ def test_a_run_goes_on_and_what_is_done_again_replaces(tmp_path):
     assert opened.samples(epoch=4, all_attempts=True).num_rows == 256 * 2
 
 
+@pytest.mark.parametrize("kind", [kind for family in KINDS.values() for kind in family])
+@pytest.mark.parametrize("pending", [0, 10])
+@pytest.mark.parametrize("copied", ["state", "pickle"])
+def test_what_is_recorded_after_a_checkpoint_was_loaded_is_what_would_be_without(tmp_path, kind, pending, copied):
+    rng = np.random.default_rng(len(kind))
+    first = lt.LabelTracker("y", "ce", record_to=tmp_path / "run")
+    first.update(random_labels(rng, kind, 50), rng.normal(size=50), ds_id="a")
+    first.end_epoch(1)
+    if pending:
+        first.update(random_labels(rng, kind, pending), rng.normal(size=pending), ds_id="a")
+    state = pickle.dumps(first) if copied == "pickle" else first.state_dict()
+    first.close()
+    if copied == "pickle":
+        second = pickle.loads(state)
+    else:
+        second = lt.LabelTracker("y", "ce", record_to=tmp_path / "run")
+        second.load_state_dict(state)
+    for step in (2, 3):
+        labels = random_labels(rng, kind, 50)
+        second.update(labels, rng.normal(size=50), ds_id="a")
+        second.end_epoch(step)
+    second.close()
+    run = lt.open_run(tmp_path / "run")
+    assert run.verify(progress=False).ok
+    assert same(run.recompute(progress=False), second.history)
+    labels = labels.tolist() if isinstance(labels, np.ndarray) else labels
+    assert run.samples(epoch=3)["label"].to_pylist() == labels
+    # Programs that know nothing of runs see the same types before and after.
+    types = {path: pa.ipc.open_file(path).schema.field("label").type for path in (tmp_path / "run").rglob("*.arrow")}
+    assert len(set(types.values())) == 1, types
+
+
 def test_samples_of_the_running_epoch_are_part_of_the_state_and_recorded_again(tmp_path):
     run = tmp_path / "run"
     first = lt.LabelTracker("y", "ce", record_to=run)
