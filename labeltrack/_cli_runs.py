@@ -253,12 +253,14 @@ def export(
     mode: Mode = None,
     ds_id: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this dataset. Repeats.")] = None,
     epoch: Annotated[list[int] | None, typer.Option(metavar="N", help="Only this epoch. Repeats.")] = None,
+    incomplete: Incomplete = False,
     all_attempts: Annotated[bool, typer.Option("--all-attempts", help="Interrupted and repeated epochs, too.")] = False,
 ) -> None:
     """Write samples to a file, batch by batch."""
     opened = _open(run)
     with told(*_MISTAKES), warned():
-        rows = opened.export(output, mode or None, ds_id or None, epoch or None, all_attempts=all_attempts)
+        choice = (output, mode or None, ds_id or None, epoch or None)
+        rows = opened.export(*choice, incomplete=incomplete, all_attempts=all_attempts)
     typer.echo(f"{rows:,} samples written to {output}")
 
 

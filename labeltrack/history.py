@@ -426,12 +426,17 @@ def check_step(step: Any) -> int:
 
     Raises:
         TypeError: It is no integer.
+        ValueError: It takes more than 64 bits, which no table holds.
     """
     try:
-        return operator.index(step)
+        number = operator.index(step)
     except TypeError:
         msg = f"step must be an integer (an epoch or a step number), got {type(step).__name__} {step!r}"
         raise TypeError(msg) from None
+    if not -(2**63) <= number < 2**63:
+        msg = f"step must be from -2**63 to 2**63 - 1, got {number}"
+        raise ValueError(msg)
+    return number
 
 
 def _together(parts: list[Array], name: str) -> Array:

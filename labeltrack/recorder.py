@@ -21,7 +21,7 @@ from labeltrack._backlog import HandedOnBuffer
 from labeltrack._labels import BOOL, BYTES, FLOAT, STRING, UNSIGNED, Array, Vocabulary
 from labeltrack._membership import Membership
 from labeltrack._parts import OPEN, PartWriter, need
-from labeltrack.store import folder_of, part_name, sync_folder
+from labeltrack.store import LAST_STEP, folder_of, part_name, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -310,7 +310,7 @@ class Recorder:
         if not self._journal.path.exists():  # or a folder that was deleted would be made anew, with nothing else in it
             msg = f"{self._journal.path} was deleted"
             raise FileNotFoundError(msg)
-        folder = self.root / folder_of(lane.mode, lane.ds_id, expected)
+        folder = self.root / folder_of(lane.mode, lane.ds_id, min(expected, LAST_STEP))
         folder.mkdir(parents=True, exist_ok=True)
         metadata = {
             "mode": lane.mode,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,27 +10,27 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from labeltrack import _verify
-from labeltrack._catalog import Attempt, Catalog
+from labeltrack._catalog import Catalog
+from labeltrack._choice import epochs_of, parts_of, unsaid, warn_damaged, warn_passed
 from labeltrack._labels import LabelMapping, common_type
 from labeltrack._progress import Progress
 from labeltrack._quantile import Samples
 from labeltrack._regroup import Grouping
-from labeltrack._scan import Found, Kept, reduce_sources, sources_of
-from labeltrack._select import Selection
+from labeltrack._scan import Kept, reduce_sources, sources_of
 from labeltrack._storage import storage_of
 from labeltrack.bounds import needed_quantiles, resolve_all
-from labeltrack.errors import LabelTrackWarning, listing, missing_key
+from labeltrack.errors import LabelTrackWarning, listing
 from labeltrack.functional import check_threads
-from labeltrack.history import History, check_step
+from labeltrack.history import History
 from labeltrack.stats import LabelStats, NanPolicy, check_nan_policy, merge_stats
 from labeltrack.store import Description
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Iterable, Mapping
 
-    from labeltrack._catalog import Epoch
-    from labeltrack._scan import Source
+    from labeltrack._catalog import Attempt, Epoch
+    from labeltrack._scan import Found
     from labeltrack.bounds import BoundName
 
 Engine = Literal["local", "dask"]
@@ -198,6 +197,7 @@ class Run:
         epoch: int | Iterable[int] | None = None,
         *,
         columns: Iterable[str] = ("label", "value"),
+        incomplete: bool = False,
         all_attempts: bool = False,
     ) -> Any:
         """Return samples as an Arrow table.
@@ -208,8 +208,10 @@ class Run:
             epoch: Epochs or steps: one, several, or None for all.
             columns: Which ones of label, value, mode, ds_id, epoch, session, rank and attempt. Labels and values are
                 the memory of the files; each other column takes 4 bytes a row.
-            all_attempts: Whether to return what was recorded of attempts that do not count, too: those that were
-                interrupted or done again.
+            incomplete: Whether to return what there is of epochs, too, that did not end or of which samples could not
+                be recorded.
+            all_attempts: Whether to return everything that was recorded: `incomplete`, and attempts that do not count,
+                as they were interrupted or done again.
 
         Returns:
             A pyarrow Table with a chunk for each batch that was written. Strings are dictionary-encoded. Nothing is
@@ -221,13 +223,15 @@ class Run:
             ValueError: No such column, or labels of kinds that do not go together.
 
         Warns:
-            LabelTrackWarning: Rows are damaged, and left out.
+            LabelTrackWarning: Rows are damaged, or epochs are incomplete, and left out.
         """
         from labeltrack._export import table  # noqa: PLC0415 (pyarrow is an extra)
 
-        chosen = self._chosen(mode, ds_id, epoch, all_attempts=all_attempts)
+        options = {"incomplete": incomplete, "all_attempts": all_attempts}
+        chosen, taken, passed = parts_of(self._catalog, mode, ds_id, epoch, **options)
         result, found = table(self._storage, chosen, tuple(columns))
-        self._warn(found)
+        warn_damaged(self.path, found, self._damage(), self._unsaid([] if all_attempts else taken, passed))
+        warn_passed(passed)
         return result
 
     def export(
@@ -238,6 +242,7 @@ class Run:
         epoch: int | Iterable[int] | None = None,
         *,
         columns: Iterable[str] = ("mode", "ds_id", "epoch", "label", "value"),
+        incomplete: bool = False,
         all_attempts: bool = False,
         progress: bool = True,
     ) -> int:
@@ -249,6 +254,7 @@ class Run:
             ds_id: See `samples`.
             epoch: See `samples`.
             columns: Which columns; see `samples`.
+            incomplete: See `samples`.
             all_attempts: See `samples`.
             progress: Whether to show a bar on stderr, if that is a terminal and it takes longer than a second.
 
@@ -262,46 +268,24 @@ class Run:
             ValueError: Another ending, no such column, or labels of kinds that do not go together.
 
         Warns:
-            LabelTrackWarning: Rows are damaged, and left out.
+            LabelTrackWarning: Rows are damaged, or epochs are incomplete, and left out.
         """
         from labeltrack._export import write  # noqa: PLC0415 (pyarrow is an extra)
 
-        chosen = self._chosen(mode, ds_id, epoch, all_attempts=all_attempts)
+        options = {"incomplete": incomplete, "all_attempts": all_attempts}
+        chosen, taken, passed = parts_of(self._catalog, mode, ds_id, epoch, **options)
         total = sum(source.rows or 0 for _, _, source in chosen)
         with Progress("Writing", total, "samples", wanted=progress) as bar:
             rows, found = write(self._storage, chosen, tuple(columns), Path(path), bar.advance)
-        self._warn(found)
+        warn_damaged(self.path, found, self._damage(), self._unsaid([] if all_attempts else taken, passed))
+        warn_passed(passed)
         return rows
 
-    def _chosen(self, mode: Any, ds_id: Any, epoch: Any, *, all_attempts: bool) -> list[tuple[Attempt, str, Source]]:
-        """Return the parts of a choice, each with its attempt and dataset."""
-        mode = mode if mode is None or isinstance(mode, str) or not isinstance(mode, Iterable) else list(mode)
-        modes, ds_ids = Selection(mode, "mode"), Selection(ds_id, "ds_id")
-        steps = None if epoch is None else {check_step(e) for e in (epoch if isinstance(epoch, Iterable) else [epoch])}
-        of_mode = [one for one in self._catalog.epochs if one.mode in modes]
-        self._see_mode(mode)
-        missing = (steps or set()) - {one.step for one in of_mode}
-        if missing:
-            raise missing_key(min(missing), sorted({one.step for one in of_mode}), "recorded epoch")
-        chosen = []
-        for one in of_mode:
-            if steps is None or one.step in steps:
-                attempts = (*one.attempts, *one.others) if all_attempts else one.attempts
-                for attempt in attempts:
-                    for segment, source in zip(attempt.segments, sources_of(self._catalog, attempt), strict=True):
-                        if segment.ds_id in ds_ids:
-                            chosen.append((attempt, segment.ds_id, source))
-        return chosen
-
-    def _warn(self, found: list[Found]) -> None:
-        """Warn about parts that are not intact, in one warning."""
-        bad = [one for one in found if one.message and (one.lost or not one.torn)]
-        damage = self._damage()
-        if bad or damage:
-            lost = sum(one.lost for one in bad)
-            texts = [f"{one.name}: {one.message} ({one.lost} rows lost, {one.rows} intact)" for one in bad] + damage
-            msg = f"{self.path} is damaged; {lost} rows are left out: {listing(texts, 3)}. See run.verify()"
-            warnings.warn(msg, LabelTrackWarning, stacklevel=3)
+    def _unsaid(self, taken: list[Epoch], passed: list[Epoch]) -> list[tuple[Attempt, int]]:
+        """Return what is left out of epochs because a journal lacks that it ended."""
+        left = [(epoch, epoch.others) for epoch in taken]
+        left += [(epoch, (*epoch.attempts, *epoch.others)) for epoch in passed]
+        return [one for epoch, attempts in left for one in unsaid(self._storage, epoch, attempts)]
 
     # -- recomputing --------------------------------------------------------------------------------------
 
@@ -366,7 +350,8 @@ class Run:
                 "other bounds, such as bounds='std'"
             )
             raise ValueError(msg)
-        epochs, passed = self._to_compute(modes, incomplete=incomplete)
+        taken, passed = epochs_of(self._catalog, modes, "modes", incomplete=incomplete)
+        epochs = [epoch for epoch in taken if epoch.attempts]
         jobs = [
             [source for attempt in epoch.attempts for source in sources_of(self._catalog, attempt, ds_id)]
             for epoch in epochs
@@ -417,40 +402,12 @@ class Run:
                 pooled = with_quantiles(merge_stats(computed.values()), of_epoch) if several else None
                 if computed:
                     history.add_all(epoch.step, computed, mode=epoch.mode, pooled=pooled)
-        self._warn(found)
-        self._warn_of(passed, mapping, history, total)
-        return history
-
-    def _to_compute(self, modes: Any, *, incomplete: bool) -> tuple[list[Epoch], list[Epoch]]:
-        """Return the epochs to compute, and those that are left out for being incomplete."""
-        modes = modes if modes is None or isinstance(modes, str) or not isinstance(modes, Iterable) else list(modes)
-        selection = Selection(modes, "modes")
-        self._see_mode(modes)
-        chosen = [epoch for epoch in self._catalog.epochs if epoch.mode in selection and epoch.attempts]
-        return (
-            [epoch for epoch in chosen if epoch.complete or incomplete],
-            [epoch for epoch in chosen if not epoch.complete and not incomplete],
-        )
-
-    def _see_mode(self, modes: Any) -> None:
-        """Raise KeyError if a mode that was asked for is not there."""
-        known = {epoch.mode for epoch in self._catalog.epochs}
-        given = [] if modes is None else [modes] if isinstance(modes, str) else list(modes)
-        for mode in given:
-            if not mode.startswith("!") and mode not in known:
-                raise missing_key(mode, sorted(known), "recorded mode")
-
-    def _warn_of(self, passed: list[Epoch], mapping: LabelMapping | None, history: History, rows: int) -> None:
-        if passed:
-            names = listing([f"{epoch.mode} {epoch.step}" for epoch in passed], 5)
-            msg = (
-                f"left out, because it did not end or samples could not be recorded: {names}; "
-                "with incomplete=True (--incomplete), what there is of it is taken"
-            )
-            warnings.warn(msg, LabelTrackWarning, stacklevel=3)
-        if mapping is not None and rows and not len(history):
+        warn_damaged(self.path, found, self._damage(), self._unsaid(taken, passed))
+        warn_passed(passed)
+        if mapping is not None and total and not len(history):
             msg = f"no recorded sample has a label of label_mapping: it maps {listing(mapping.labels)}"
-            warnings.warn(msg, LabelTrackWarning, stacklevel=3)
+            warnings.warn(msg, LabelTrackWarning, stacklevel=2)
+        return history
 
     # -- health -------------------------------------------------------------------------------------------
 

@@ -39,11 +39,12 @@ if TYPE_CHECKING:
 FORMAT, VERSION = "labeltrack run", 1
 DESCRIPTION = "run.json"
 LARGEST_DESCRIPTION = 16 * 2**20  # bytes; a mapping of 100 000 labels takes 3 MB
+LAST_STEP = 2**63 - 1
 LOCK = ".lock"  # held while a process joins the run
 
 _PART = re.compile(r"part-([0-9]{4,9})-([0-9]{4,9})-([0-9]{5,9})-([0-9]{4,9})\.arrow(\.open)?")
 _JOURNAL = re.compile(r"journal-([0-9]{4,9})-([0-9]{4,9})\.log")
-_EPOCH = re.compile(r"-?[0-9]{1,18}")
+_EPOCH = re.compile(r"-?[0-9]{1,19}")
 
 
 @dataclass(frozen=True)
@@ -325,7 +326,8 @@ def _place(name: str) -> Place | None:
     if list(said) != ["mode", "ds_id", "epoch"] or _EPOCH.fullmatch(said["epoch"]) is None:
         return None
     mode, ds_id = (unquote(said[key], errors="surrogatepass") for key in ("mode", "ds_id"))
-    if str(folder_of(mode, ds_id, int(said["epoch"]))) != "/".join(folders[:3]):
+    epoch = int(said["epoch"])
+    if not -LAST_STEP - 1 <= epoch <= LAST_STEP or str(folder_of(mode, ds_id, epoch)) != "/".join(folders[:3]):
         return None  # not as labeltrack encodes it
     session, rank, attempt, index = (int(part[i]) for i in (1, 2, 3, 4))
-    return Place(name, mode, ds_id, int(said["epoch"]), session, rank, attempt, index, part[5] is not None)
+    return Place(name, mode, ds_id, epoch, session, rank, attempt, index, part[5] is not None)

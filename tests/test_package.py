@@ -94,6 +94,7 @@ LAYERS = [
         "_streams",
         "_membership",
         "_catalog",
+        "_choice",
         "_scan",
         "_export",
         "_verify",

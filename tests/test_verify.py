@@ -177,6 +177,11 @@ def test_without_its_description_or_journal_a_run_still_has_its_rows(run, tmp_pa
     (tmp_path / "run" / "journal-0001-0000.log").unlink()
     opened = lt.open_run(tmp_path / "run")
     assert not any(epoch.complete for epoch in opened.epochs)
-    assert opened.samples("train").num_rows == 3200
+    with pytest.warns(lt.LabelTrackWarning) as caught:
+        assert opened.samples("train").num_rows == 0
+    said = " ".join(str(one.message) for one in caught)
+    assert "3200 rows are left out" in said
+    assert "'train 1', 'train 2'; with incomplete=True" in said
+    assert opened.samples("train", incomplete=True).num_rows == 3200
     with pytest.warns(lt.LabelTrackWarning, match="the journal does not say what they stand for"):
-        assert opened.samples("eval").num_rows == 0
+        assert opened.samples("eval", incomplete=True).num_rows == 0
