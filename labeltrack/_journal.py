@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
-from labeltrack._parts import need
+from labeltrack._parts import as_json, need
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +52,7 @@ class Journal:
         if not os.fstat(self._fd).st_nlink:
             msg = f"{self.path} was deleted"
             raise FileNotFoundError(msg)
-        text = json.dumps({"seq": self._seq, "event": event, **said}).encode()
+        text = as_json({"seq": self._seq, "event": event, **said})
         line = memoryview(f"{self._xxhash.xxh3_64_hexdigest(text)} ".encode() + text + b"\n")
         rest = line
         try:

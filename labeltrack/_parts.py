@@ -12,9 +12,11 @@ import functools
 import json
 import mmap
 import os
+import re
 import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -29,11 +31,14 @@ Array = npt.NDArray[Any]
 
 HASH = "xxh3_64"
 OPEN = ".open"
+PERCENT = "percent"  # key of metadata: which other texts are percent-encoded
 COLUMNS = ("label", "value")
 VARYING = ("seq", "xxh3", "about")  # of the metadata of batches; the rest mostly stays as it is
 ALIGNMENT = 64
 READ = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
 """How files are opened that nobody should trust: links are not followed, pipes not waited for."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SPLIT_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _PLAIN = {"seq", "rows", "xxh3", "about", "pad"}
 
 
@@ -45,6 +50,42 @@ def digest(seq: int, labels: Any, values: Any) -> str:
         sums.update(np.ascontiguousarray(column).data.cast("B") if column.size else b"")
     text: str = sums.hexdigest()
     return text
+
+
+def as_json(value: Any, **options: Any) -> bytes:
+    """Return a value as JSON that `json.loads` gives back as it is, halves of surrogate pairs included.
+
+    It is ASCII, unless there are two such halves in a row: escaped, they would come back as one character.
+    """
+    text = json.dumps(value, **options)
+    if "\\ud" in text:
+        plain = json.dumps(value, **options, ensure_ascii=False)
+        if _SPLIT_PAIR.search(plain):
+            return plain.encode("utf-8", "surrogatepass")
+    return text.encode()
+
+
+def _as_utf8(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return pairs with texts that are not UTF-8, such as names of files that were decoded so, percent-encoded."""
+    odd = [key for key, text in metadata.items() if _SURROGATE.search(text)]
+    if not odd:
+        return dict(metadata)
+    return {
+        **metadata,
+        **{key: quote(metadata[key], "", errors="surrogatepass") for key in odd},
+        PERCENT: ",".join(odd),
+    }
+
+
+def _as_given(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return what `_as_utf8` was given."""
+    odd = metadata.get(PERCENT, "").split(",")
+    plain = {key: text for key, text in metadata.items() if key != PERCENT}
+    try:
+        return {key: unquote(text, errors="surrogatepass") if key in odd else text for key, text in plain.items()}
+    except UnicodeDecodeError:
+        msg = "a percent-encoded text that stands for none"
+        raise _ipc.Damaged(msg) from None
 
 
 def about_file(dtypes: Mapping[str, Any], metadata: Mapping[str, str]) -> str:
@@ -113,7 +154,7 @@ class PartWriter:
         self.rows = 0
         self.seq = 0
         self.dtypes = dict(zip(COLUMNS, (np.dtype(label_dtype), np.dtype(value_dtype)), strict=True))
-        self.metadata = {**metadata, "hash": HASH}
+        self.metadata = {**_as_utf8(metadata), "hash": HASH}
         fields = [
             self._pa.field(name, self._pa.from_numpy_dtype(dtype), nullable=False)
             for name, dtype in self.dtypes.items()
@@ -125,7 +166,7 @@ class PartWriter:
         self.checksum = ""
         self.open_path = path.with_name(path.name + OPEN)
         self._fd = os.open(self.open_path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # a second one, to sync with
-        self._file = self._pa.OSFile(str(self.open_path), "wb")
+        self._file = self._pa.OSFile(os.fsencode(self.open_path), "wb")
         self._writer = self._pa.ipc.new_file(self._file, self._schema)
 
     def write(self, labels: Array, values: Array, more: Mapping[str, str] | None = None) -> None:
@@ -336,11 +377,12 @@ def begin(name: str, data: memoryview) -> Part:
     try:
         schema, position = _ipc.read_schema(data)
         _check_schema(schema)
+        part.metadata = _as_given(schema.metadata)
     except _ipc.Damaged as damage:
         part.damage = str(damage)
         part.torn = part.size < SMALLEST
         return part
-    part.schema, part.metadata, part.good = schema, schema.metadata, position
+    part.schema, part.good = schema, position
     return part
 
 
@@ -369,7 +411,7 @@ def walk(part: Part, *, check: bool) -> Iterator[_ipc.Batch]:
     expected = 0
     position = part.good
     before: _ipc.Batch | None = None
-    file = about_file(part.schema.dtypes, part.metadata)
+    file = about_file(part.schema.dtypes, part.schema.metadata)
     while True:
         try:
             batch = None if before is None else _ipc.read_alike(part.data, position, before, VARYING)

@@ -14,7 +14,7 @@ from labeltrack import _parts
 from labeltrack._labels import BOOL, BYTES, FLOAT, INTEGER, STRING, UNSIGNED, Keyspace, LabelMapping
 from labeltrack._reduce import reduce_stream
 from labeltrack.stats import LabelStats, merge_stats
-from labeltrack.store import journal_name
+from labeltrack.store import begin_part, journal_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -133,8 +133,7 @@ class Opened:
             self.found.message = "the file is missing"
             return
         try:
-            head, self._whole = storage.head(source.name)
-            self._part = _parts.begin(source.name, head)
+            self._part, self._whole = begin_part(storage, source.name)
             if not self._whole:
                 self._part.size = storage.size(source.name)
         except OSError as error:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from labeltrack.store import Description
 
 LARGEST_PART = 256 * 2**20  # bytes; a part is what a machine of a cluster works on at a time
+LONGEST_NAME = 10_000  # characters of a mode or dataset; readers take schemas of a megabyte
 WORDS_A_LINE = 4096
 CHARACTERS_A_LINE = 2**18
 
@@ -139,7 +140,17 @@ class Recorder:
             kind: Kind of the labels.
             words: What codes stand for.
             expected: The epoch that this will probably be, unless one of the mode has ended before.
+
+        Raises:
+            ValueError: A name is longer than what a part can say of itself.
         """
+        for what, name in (("mode", mode), ("ds_id", ds_id)):
+            if len(name) > LONGEST_NAME:
+                msg = (
+                    f"{what} has {len(name):,} characters, {name[:40]!r} and so on, and no more than {LONGEST_NAME:,} "
+                    "can be recorded; give it a shorter name (this batch was not recorded)"
+                )
+                raise ValueError(msg)
         self._attempts.setdefault(mode, 1)
         self._expected.setdefault(mode, expected)
         lane = Lane(self, mode, ds_id, kind, words)

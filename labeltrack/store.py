@@ -15,17 +15,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
+import hashlib
 import json
 import os
 import re
 import secrets
 from dataclasses import dataclass, field
+from itertools import accumulate, takewhile
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from labeltrack._labels import LabelMapping
-from labeltrack._parts import OPEN, need
+from labeltrack._parts import OPEN, Part, as_json, begin, need
 from labeltrack.bounds import resolve_all
 from labeltrack.stats import check_nan_policy
 
@@ -40,6 +42,9 @@ FORMAT, VERSION = "labeltrack run", 1
 DESCRIPTION = "run.json"
 LARGEST_DESCRIPTION = 16 * 2**20  # bytes; a mapping of 100 000 labels takes 3 MB
 LAST_STEP = 2**63 - 1
+LONGEST_NAME = 255  # bytes; what file systems allow
+SHORTENED_NAME = 120  # without its hash
+SHORTENED = "+"  # in no name that is merely percent-encoded
 LOCK = ".lock"  # held while a process joins the run
 
 _PART = re.compile(r"part-([0-9]{4,9})-([0-9]{4,9})-([0-9]{5,9})-([0-9]{4,9})\.arrow(\.open)?")
@@ -133,7 +138,7 @@ class Description:
             OSError: It cannot be written; what was there stays.
         """
         plain = self.plain()
-        write_at_once(folder / DESCRIPTION, json.dumps({**plain, "xxh3": _checksum(plain)}, indent=1) + "\n")
+        write_at_once(folder / DESCRIPTION, as_json({**plain, "xxh3": _checksum(plain)}, indent=1) + b"\n")
 
     @classmethod
     def read(cls, storage: Storage) -> Description:
@@ -155,7 +160,7 @@ class Description:
             msg = f"{where} has more than the {LARGEST_DESCRIPTION} bytes there may be"
             raise ValueError(msg)
         try:
-            plain = json.loads(raw.decode())
+            plain = json.loads(raw.decode("utf-8", "surrogatepass"))
         except (ValueError, RecursionError):
             msg = f"{where} is damaged: it is not JSON"
             raise ValueError(msg) from None
@@ -172,7 +177,7 @@ class Description:
 
 
 def _checksum(plain: Mapping[str, Any]) -> str:
-    text: str = need("xxhash").xxh3_64_hexdigest(json.dumps(plain, sort_keys=True).encode())
+    text: str = need("xxhash").xxh3_64_hexdigest(as_json(plain, sort_keys=True))
     return text
 
 
@@ -185,16 +190,16 @@ def _from_json(value: Any) -> Any:
     return bytes.fromhex(value["bytes"]) if isinstance(value, dict) else value
 
 
-def write_at_once(path: Path, text: str) -> None:
-    """Write a file so that at any moment, also after a crash, the old or the new text is there.
+def write_at_once(path: Path, content: bytes) -> None:
+    """Write a file so that at any moment, also after a crash, the old or the new content is there.
 
     Raises:
         OSError: It cannot be written; what was there stays.
     """
     fresh = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        with fresh.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with fresh.open("xb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
@@ -223,11 +228,19 @@ def folder_of(mode: str, ds_id: str, epoch: int) -> PurePosixPath:
         >>> str(folder_of("train", "a/b", 3))
         'mode=train/ds_id=a%2Fb/epoch=3'
     """
-    return PurePosixPath(f"mode={_encoded(mode)}", f"ds_id={_encoded(ds_id)}", f"epoch={epoch}")
+    return PurePosixPath(_folder("mode", mode), _folder("ds_id", ds_id), f"epoch={epoch}")
 
 
-def _encoded(name: str) -> str:
-    return quote(name, safe="", errors="surrogatepass")
+def _folder(key: str, name: str) -> str:
+    """Return the name of a folder: percent-encoded, and too long a one shortened, with a plus sign and a hash."""
+    whole = f"{key}={quote(name, safe='', errors='surrogatepass')}"
+    if len(whole) <= LONGEST_NAME:
+        return whole
+    room = SHORTENED_NAME - len(key) - len("=")
+    lengths = accumulate(len(quote(char, safe="", errors="surrogatepass")) for char in name)
+    kept = sum(1 for _ in takewhile(lambda length: length <= room, lengths))
+    hashed = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return f"{key}={quote(name[:kept], safe='', errors='surrogatepass')}+{hashed}"
 
 
 def part_name(session: int, rank: int, attempt: int, index: int) -> str:
@@ -301,13 +314,17 @@ def contents_of(storage: Storage) -> Contents:
     """
     names, strange = storage.names()
     found = Contents(strange=strange)
+    whole: dict[str, str] = {}  # names of modes and datasets, by the folders for which they were shortened
+    for name in names:
+        if SHORTENED in name and _PART.fullmatch(name.rpartition("/")[2]):
+            _learn(storage, name, whole)
     for name in names:
         if "/" not in name:
             journal = _JOURNAL.fullmatch(name)
             if journal is not None:
                 found.journals[int(journal[1]), int(journal[2])] = name
             continue  # at the top, anybody may put a file
-        place = _place(name)
+        place = _place(name, whole)
         if place is None:
             found.strange.append(f"{name} is no part")
         else:
@@ -316,7 +333,29 @@ def contents_of(storage: Storage) -> Contents:
     return found
 
 
-def _place(name: str) -> Place | None:
+def begin_part(storage: Storage, name: str) -> tuple[Part, bool]:
+    """Read the beginning of a part; return it, and whether it has all the bytes of the file.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    head, whole = storage.head(name)
+    part = begin(name, head)
+    if part.schema is None and not whole:  # names may be longer than the first bytes
+        part, whole = begin(name, storage.map(name)), True
+    return part, whole
+
+
+def _learn(storage: Storage, name: str, whole: dict[str, str]) -> None:
+    """Find out what the shortened names of a part's folders stand for: its metadata has them whole."""
+    shortened = [folder for folder in name.split("/")[:-1] if SHORTENED in folder and folder not in whole]
+    if shortened:
+        with contextlib.suppress(OSError):
+            said = begin_part(storage, name)[0].metadata
+            whole.update({_folder(key, said[key]): said[key] for key in ("mode", "ds_id") if key in said})
+
+
+def _place(name: str, whole: Mapping[str, str]) -> Place | None:
     """Return what the name of a part says; None if it is no name that labeltrack gives."""
     folders = name.split("/")
     part = _PART.fullmatch(folders[-1])
@@ -325,7 +364,13 @@ def _place(name: str) -> Place | None:
     said = dict(folder.partition("=")[::2] for folder in folders[:3])
     if list(said) != ["mode", "ds_id", "epoch"] or _EPOCH.fullmatch(said["epoch"]) is None:
         return None
-    mode, ds_id = (unquote(said[key], errors="surrogatepass") for key in ("mode", "ds_id"))
+    try:
+        mode, ds_id = (
+            whole[folder] if SHORTENED in folder else unquote(folder.partition("=")[2], errors="surrogatepass")
+            for folder in folders[:2]
+        )
+    except (KeyError, UnicodeDecodeError):
+        return None  # nothing says what it stands for
     epoch = int(said["epoch"])
     if not -LAST_STEP - 1 <= epoch <= LAST_STEP or str(folder_of(mode, ds_id, epoch)) != "/".join(folders[:3]):
         return None  # not as labeltrack encodes it

@@ -482,6 +482,109 @@ def test_after_close_statistics_go_on_and_a_warning_says_that_nothing_is_recorde
     assert lt.open_run(tmp_path / "run").recompute(progress=False).steps() == [1]
 
 
+# -- names ------------------------------------------------------------------------------------------------
+
+NAMES = {
+    "28 characters of Chinese": "数据集" * 9 + "数",
+    "the longest that is no longer than a file name": "x" * 249,
+    "one more": "x" * 250,
+    "long": "ä/+%" * 2_500,
+    "not UTF-8": os.fsdecode(b"caf\xe9"),
+    "halves of a pair": "\ud83d\ude00",
+    "the pair": "\U0001f600",
+    "long and not UTF-8": "\udce9" * 10_000,
+}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_a_mode_or_dataset_may_have_any_name(tmp_path, name):
+    others = [*NAMES.values(), name[:-1], name + "'"]  # some of which differ at the end alone
+    others = [other for other in dict.fromkeys(others) if len(other) <= 10_000]
+    with lt.LabelTracker("y", "ce", record_to=tmp_path / "run") as tracker:
+        for step in (1, 2):
+            for i, ds_id in enumerate(others):
+                tracker.update([1, 2], [float(i), 0.5], mode=name, ds_id=ds_id)
+            tracker.end_epoch(step, mode=name)
+    run = lt.open_run(tmp_path / "run")
+    assert run.verify(progress=False).ok
+    assert same(run.recompute(progress=False), tracker.history)
+    assert run.info()["modes"] == [name]
+    assert run.info()["ds_ids"] == others
+    for i, ds_id in enumerate(others):
+        table = run.samples(name, [ds_id], 2, columns=["value"])
+        assert table["value"].to_pylist() == [i, 0.5]
+    assert max(len(part) for path in (tmp_path / "run").rglob("*") for part in path.parts) <= 255
+
+
+@pytest.mark.parametrize(("mode", "ds_id"), [("m" * 400, "d" * 400), ("\udce9", "\ud83d\ude00" * 50)])
+def test_parts_with_such_names_that_a_crash_left_are_found_and_repaired(tmp_path, mode, ds_id):
+    tracker = lt.LabelTracker("y", "ce", record_to=lt.Recording(tmp_path / "run", flush_rows=1024))
+    tracker.update(np.arange(1024), np.ones(1024), mode=mode, ds_id=ds_id)
+    tracker.flush()
+    shutil.copytree(tmp_path / "run", tmp_path / "crashed")
+    tracker.close()
+    run = lt.open_run(tmp_path / "crashed")
+    assert [(epoch.mode, epoch.ds_ids) for epoch in run.epochs] == [(mode, (ds_id,))]
+    assert len(run.repair()) == 1
+    assert run.samples(mode, ds_id, incomplete=True).num_rows == 1024
+    with lt.LabelTracker("y", "ce", record_to=tmp_path / "crashed") as again:
+        again.update([1], [2.0], mode=mode, ds_id=ds_id)
+        again.end_epoch(1, mode=mode)
+    assert lt.open_run(tmp_path / "crashed").samples(mode, ds_id).num_rows == 1
+
+
+def test_a_part_in_a_folder_whose_shortened_name_it_does_not_have_is_told(tmp_path):
+    mode = "m" * 400
+    with lt.LabelTracker("y", "ce", record_to=tmp_path / "run") as tracker:
+        tracker.update([1], [2.0], mode=mode)
+        tracker.end_epoch(1, mode=mode)
+    (folder,) = (tmp_path / "run").glob("mode=*")
+    folder.rename(folder.with_name(folder.name[:-1] + ("0" if folder.name[-1] != "0" else "1")))
+    verification = lt.open_run(tmp_path / "run").verify(progress=False)
+    assert not verification.ok
+    assert [(segment.state, segment.lost) for segment in verification.segments] == [("missing", 1)]
+
+
+def test_a_name_without_end_is_refused_at_once_and_leaves_no_trace(tmp_path):
+    with lt.LabelTracker("y", "ce", record_to=tmp_path / "run") as tracker:
+        for names in ({"mode": "m" * 10_001}, {"ds_id": "d" * 1_000_000}):
+            with pytest.raises(ValueError, match=r"characters, '.{40}' and so on, and no more than 10,000 can be"):
+                tracker.update([1], [2.0], **names)
+        tracker.update([1], [2.0])
+        tracker.end_epoch(1)
+    assert lt.open_run(tmp_path / "run").samples().num_rows == 1
+
+
+ODD_WORDS = [
+    os.fsdecode(b"caf\xe9"),
+    "caf\udce8",
+    "\ud83d\ude00",
+    "\U0001f600",
+    "\udc00",
+    "\ud800",
+    "a\\ud83d\\ude00",
+    "ä",
+]
+
+
+def test_labels_and_names_with_lone_surrogates_are_recorded_as_they_are(tmp_path):
+    path = tmp_path / os.fsdecode(b"run-caf\xe9")
+    mapping = {f"the {word}": word for word in ODD_WORDS}
+    for mode, labels in {"list": ODD_WORDS, "array": np.array(ODD_WORDS * 1000)}.items():
+        with lt.LabelTracker(ODD_WORDS[2], ODD_WORDS[0], mapping, record_to=path) as tracker:
+            tracker.update(labels, np.arange(len(labels), dtype=np.float32), mode=mode)
+            tracker.end_epoch(1, mode=mode)
+        run = lt.open_run(path)
+        assert (run.label, run.metric, run.label_mapping) == (ODD_WORDS[2], ODD_WORDS[0], mapping)
+        assert run.verify(progress=False).ok
+        history = run.recompute(label_mapping=None, modes=mode, progress=False)
+        assert sorted(history.at(1, mode).labels.tolist()) == sorted(ODD_WORDS)
+        assert same(run.recompute(modes=mode, progress=False), tracker.history)
+        assert {row.name: row.count for row in tracker.history.at(1, mode)} == dict.fromkeys(
+            mapping, len(labels) // len(ODD_WORDS)
+        )
+
+
 # -- several processes ------------------------------------------------------------------------------------
 
 

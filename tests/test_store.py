@@ -189,11 +189,13 @@ def test_what_does_not_belong_is_named_and_not_followed(tmp_path):
     (inside.parent / "epoch=2").symlink_to(outside)
     (inside.parent.parent / "ds_id=%2e%2E" / "epoch=1").mkdir(parents=True)  # not as it is written
     (inside.parent.parent / "ds_id=%2e%2E" / "epoch=1" / name).touch()
+    (run / "mode=%ff" / "ds_id=" / "epoch=1").mkdir(parents=True)  # stands for no text
+    (run / "mode=%ff" / "ds_id=" / "epoch=1" / name).touch()
     (run / "mode=eval").symlink_to(outside)
     (run / "README").touch()  # at the top, anybody may put a file
     contents = contents_of(LocalFolder(run))
     assert contents.places == []
-    assert len(contents.strange) == 11
+    assert len(contents.strange) == 12
     assert not [line for line in contents.strange if "README" in line]
 
 
