@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from bisect import bisect_left, insort
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,9 @@ class History:
         self.metric = metric
         self.label = label
         self.bounds: tuple[BoundName, ...] = tuple(bounds)
-        self._entries: dict[tuple[str, str, int], LabelStats] = {}
+        self._entries: dict[tuple[str, str, int], LabelStats] = {}  # in the order they were recorded
+        self._found: dict[str, dict[int, dict[str, LabelStats]]] = {}  # the same by mode, step and dataset
+        self._ascending: dict[str, list[int]] = {}  # the steps of each mode
         self._pooled: dict[tuple[str, int], LabelStats] = {}  # of several datasets, where they have quantiles
 
     # -- writing ------------------------------------------------------------------------------------------
@@ -67,8 +70,9 @@ class History:
             TypeError: `step` is no integer.
             ValueError: That step of that mode and dataset is already there, and is not to be replaced.
         """
-        if replace:
-            self._entries.pop((mode, ds_id, check_step(step)), None)
+        step = check_step(step)
+        if replace and ds_id in self.datasets(step, mode):
+            self._remove(mode, step, ds_id)
         self.add_all(step, {ds_id: stats}, mode=mode)
 
     def add_all(
@@ -97,8 +101,8 @@ class History:
         """
         step = check_step(step)
         if replace:
-            for key in [key for key in self._entries if key[0] == mode and key[2] == step]:
-                del self._entries[key]
+            for ds_id in self.datasets(step, mode):
+                self._remove(mode, step, ds_id)
         for ds_id in stats:
             if (mode, ds_id, step) in self._entries:
                 of = f" of ds_id {ds_id!r}" if ds_id else ""
@@ -109,15 +113,31 @@ class History:
                 raise ValueError(msg)
         self._entries.update({(mode, ds_id, step): part for ds_id, part in stats.items()})
         self._pooled.pop((mode, step), None)
-        if pooled is not None and len(stats) == sum(key[0] == mode and key[2] == step for key in self._entries):
+        if not stats:
+            return
+        if step not in self._found.setdefault(mode, {}):
+            insort(self._ascending.setdefault(mode, []), step)
+        here = self._found[mode].setdefault(step, {})
+        here.update(stats)
+        if pooled is not None and len(stats) == len(here):
             self._pooled[mode, step] = pooled
+
+    def _remove(self, mode: str, step: int, ds_id: str) -> None:
+        del self._entries[mode, ds_id, step], self._found[mode][step][ds_id]
+        self._pooled.pop((mode, step), None)
+        if not self._found[mode][step]:
+            del self._found[mode][step]
+            steps = self._ascending[mode]
+            del steps[bisect_left(steps, step)]
+        if not self._found[mode]:
+            del self._found[mode], self._ascending[mode]
 
     # -- what is there ------------------------------------------------------------------------------------
 
     @property
     def modes(self) -> list[str]:
         """Modes, in the order they were first recorded."""
-        return list(dict.fromkeys(mode for mode, _, _ in self._entries))
+        return list(self._found)
 
     @property
     def ds_ids(self) -> list[str]:
@@ -126,7 +146,9 @@ class History:
 
     def steps(self, mode: str | None = None) -> list[int]:
         """Return the steps recorded in a mode, or in any, ascending."""
-        return sorted({step for of, _, step in self._entries if mode is None or of == mode})
+        if mode is None:
+            return sorted(set().union(*self._ascending.values()))
+        return list(self._ascending.get(mode, ()))
 
     def names(self) -> dict[Any, str]:
         """Return the display name of every label that ever occurred, by label, sorted by label."""
@@ -152,6 +174,10 @@ class History:
         """
         yield from self._entries.items()
 
+    def datasets(self, step: int, mode: str = "train") -> dict[str, LabelStats]:
+        """Return the statistics of one step by dataset id, in the order they were recorded; empty if there are none."""
+        return dict(self._found.get(mode, {}).get(step, {}))
+
     def __len__(self) -> int:
         """Return the number of entries: steps, over all modes and dataset ids."""
         return len(self._entries)
@@ -169,19 +195,20 @@ class History:
         Raises:
             KeyError: There is no such mode, dataset or step; the message names the nearest and lists those there.
         """
-        if mode not in self.modes:
-            raise missing_key(mode, self.modes, "mode")
-        of_mode = {key: stats for key, stats in self._entries.items() if key[0] == mode}
-        if ds_id is not None:
-            known = list(dict.fromkeys(of for _, of, _ in of_mode))
-            if ds_id not in known:
-                raise missing_key(ds_id, known, f"ds_id in mode {mode!r}:")
-            of_mode = {key: stats for key, stats in of_mode.items() if key[1] == ds_id}
-        found = [stats for (_, _, at), stats in of_mode.items() if at == step]
-        if not found:
-            known_steps = sorted({at for _, _, at in of_mode})
-            raise missing_key(step, known_steps, f"step in mode {mode!r}:")
-        return self._together(mode, step, found) if ds_id is None else found[0]
+        found = self.datasets(step, mode)
+        if not found or ds_id not in (None, *found):
+            raise self._missing(mode, ds_id, step)
+        return self._together(mode, step, list(found.values())) if ds_id is None else found[ds_id]
+
+    def _missing(self, mode: str, ds_id: str | None, step: int | None = None) -> KeyError:
+        """Return what to raise where there is no such mode, no such dataset in it, or no such step of both."""
+        if mode not in self._found:
+            return missing_key(mode, self.modes, "mode")
+        known = {at: parts for at, parts in self._found[mode].items() if ds_id is None or ds_id in parts}
+        if not known:
+            there = dict.fromkeys(of for parts in self._found[mode].values() for of in parts)
+            return missing_key(ds_id, list(there), f"ds_id in mode {mode!r}:")
+        return missing_key(step, sorted(known), f"step in mode {mode!r}:")
 
     def _together(self, mode: str, step: int, parts: list[LabelStats]) -> LabelStats:
         """Return the statistics of all datasets of a step."""
@@ -251,30 +278,23 @@ class History:
             msg = f"k must be at least 1, got {k}"
             raise ValueError(msg)
         if step is None:
-            steps = [at for of, d, at in self._entries if of == mode and (ds_id is None or d == ds_id)]
-            if not steps and mode in self.modes:
-                raise missing_key(ds_id, self.ds_ids, f"ds_id in mode {mode!r}:")
-            if not steps:
-                raise missing_key(mode, self.modes, "mode")
-            step = max(steps)
+            latest = reversed(self._ascending.get(mode, ()))
+            step = next((at for at in latest if ds_id is None or ds_id in self._found[mode][at]), None)
+            if step is None:
+                raise self._missing(mode, ds_id)
         stats = self.at(step, mode, ds_id)
         ranked: list[Any] = stats.labels[stats.order(by, descending=higher_is_worse)[:k]].tolist()
         return ranked
 
     def _of(self, mode: str, ds_id: str | None) -> list[tuple[int, LabelStats]]:
         """Return the steps of a mode with their statistics, ascending."""
-        if mode not in self.modes:
-            raise missing_key(mode, self.modes, "mode")
-        steps = sorted({s for m, d, s in self._entries if m == mode and (ds_id is None or d == ds_id)})
+        found = self._found.get(mode, {})
+        steps = [step for step in self._ascending.get(mode, ()) if ds_id is None or ds_id in found[step]]
         if not steps:
-            raise missing_key(ds_id, self.ds_ids, f"ds_id in mode {mode!r}:")
-        found: dict[int, list[LabelStats]] = {step: [] for step in steps}
-        for (m, d, step), stats in self._entries.items():
-            if m == mode and (ds_id is None or d == ds_id):
-                found[step].append(stats)
+            raise self._missing(mode, ds_id)
         if ds_id is not None:
-            return [(step, part) for step, (part,) in found.items()]
-        return [(step, self._together(mode, step, parts)) for step, parts in found.items()]
+            return [(step, found[step][ds_id]) for step in steps]
+        return [(step, self._together(mode, step, list(found[step].values()))) for step in steps]
 
     # -- tables -------------------------------------------------------------------------------------------
 
@@ -378,15 +398,17 @@ class History:
         rows: list[tuple[Any, ...]] = [
             ("mode", "ds_id", "steps", "first", "last", "labels", "samples", "worst at last")
         ]
-        for mode, ds_id in dict.fromkeys((mode, ds_id) for mode, ds_id, _ in self._entries):
-            of = {step: stats for (m, d, step), stats in self._entries.items() if (m, d) == (mode, ds_id)}
+        groups: dict[tuple[str, str], dict[int, LabelStats]] = {}
+        for (mode, ds_id, step), stats in self._entries.items():
+            groups.setdefault((mode, ds_id), {})[step] = stats
+        for (mode, ds_id), of in groups.items():
             last = of[max(of)]
             worst = ""
             if len(last):
-                quiet = last.with_nan_policy("propagate") if last.nan_policy == "raise" else last
+                quiet = _quiet(last)
                 k = int(quiet.order("mean")[0])
                 worst = f"{quiet.names[k]} (mean {quiet.mean[k]:.4g})"
-            samples = sum(int(stats.with_nan_policy("propagate").count.sum()) for stats in of.values())
+            samples = sum(int(_quiet(stats).count.sum()) for stats in of.values())
             rows.append((mode, ds_id or "-", len(of), min(of), max(of), len(last), samples, worst))
         return rows
 
@@ -419,6 +441,11 @@ class History:
         for entry in state.get("pooled", ()):
             history._pooled[entry["mode"], entry["step"]] = LabelStats.from_state_dict(entry["stats"])
         return history
+
+
+def _quiet(stats: LabelStats) -> LabelStats:
+    """Return statistics that can be looked at, whatever is in them."""
+    return stats.with_nan_policy("propagate") if stats.nan_policy == "raise" else stats
 
 
 def check_step(step: Any) -> int:

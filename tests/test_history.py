@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from exact import expected, fingerprint, rows
 
 import labeltrack as lt
+from labeltrack.plot import plot_history
+from labeltrack.report import history_table, setbacks
 
 
 @pytest.fixture(name="history")
@@ -246,3 +250,113 @@ def test_a_step_done_again_takes_the_place_of_what_was_there_of_it():
         history.add("2", second, mode="eval", ds_id="a", replace=True)
     with pytest.raises(ValueError, match="replace=True"):
         history.add(2, second, mode="eval", ds_id="a")
+
+
+# -- many steps ---------------------------------------------------------------------------------------------
+
+
+def bytecodes(call):
+    """Return how many instructions of Python a call executes within the package; the same number every time."""
+    counted = 0
+    inside = str(Path(lt.__file__).parent)
+
+    def trace(frame, event, _argument):
+        nonlocal counted
+        if not frame.f_code.co_filename.startswith(inside):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        counted += event == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return counted
+
+
+PART = lt.label_stats([0, 0, 1, 2], [0.5, 1.0, 2.0, 3.0])
+
+
+def long_history(n):
+    history = lt.History()
+    for step in range(n):
+        for mode in ("train", "eval"):
+            history.add_all(step, {"a": PART, "b": PART} if step % 2 else {"a": PART}, mode=mode)
+    return history
+
+
+def each(call):
+    return lambda history: [call(history, step) for step in history.steps("eval")]
+
+
+LOOKS = {
+    "add": lambda history: long_history(len(history.steps("train"))),
+    "replace": each(lambda history, step: history.add(step, PART, mode="eval", ds_id="a", replace=True)),
+    "replace all": each(lambda history, step: history.add_all(step, {"b": PART}, mode="eval", replace=True)),
+    "at": each(lambda history, step: history.at(step, "eval")),
+    "at of a dataset": each(lambda history, step: history.at(step, "eval", "a")),
+    "datasets": each(lambda history, step: history.datasets(step, "eval")),
+    "worst": each(lambda history, step: history.worst(mode="eval", ds_id="b" if step % 2 else None)),
+    "series": lambda history: history.series(1, "mean", "eval"),
+    "columns": lambda history: history.columns(),
+    "names": lambda history: history.names(),
+    "repr": repr,
+    "state": lambda history: lt.History.from_state_dict(history.state_dict()),
+    "table": lambda history: history_table(history, mode="eval"),
+    "setbacks": lambda history: setbacks(history, mode="eval"),
+    "lines": lambda history: plot_history(history, form="lines"),
+    "multiples": lambda history: plot_history(history, form="multiples", bounds=["std", "range"]),
+    "heatmap": lambda history: plot_history(history, form="heatmap"),
+}
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_four_times_the_steps_are_at_most_about_four_times_the_work(name):
+    look = LOOKS[name]
+    look(long_history(4))  # what is loaded or computed once
+    few, many = (
+        bytecodes(lambda n=n: look(long_history(n))) - bytecodes(lambda n=n: long_history(n)) for n in (40, 160)
+    )
+    assert 0 < many < 5 * few + 1000
+
+
+def reference(entries, mode, step):
+    """Return what a plain search through all that was recorded, newest last, finds of a step."""
+    return {ds_id: stats for (of, ds_id, at), stats in entries if (of, at) == (mode, step)}
+
+
+def test_whatever_is_added_and_replaced_a_plain_search_finds_the_same():
+    rng = np.random.default_rng(5)
+    history, entries = lt.History(), []
+    for i in range(600):
+        step, mode = int(rng.integers(-4, 8)), "ab"[rng.integers(2)]
+        ds_ids = [ds_id for ds_id in ("", "x", "y") if rng.random() < 0.5]
+        stats = lt.label_stats([0], [float(i)])
+        there, replace = reference(entries, mode, step), bool(rng.random() < 0.5)
+        one = len(ds_ids) == 1 and rng.random() < 0.5
+        if not replace and set(there) & set(ds_ids):
+            with pytest.raises(ValueError, match="already in the history"):
+                history.add_all(step, dict.fromkeys(ds_ids, stats), mode=mode)
+            continue
+        if one:
+            history.add(step, stats, mode=mode, ds_id=ds_ids[0], replace=replace)
+        else:
+            history.add_all(step, dict.fromkeys(ds_ids, stats), mode=mode, replace=replace)
+        gone = {(mode, ds_id, step) for ds_id in (ds_ids if one else there)} if replace else set()
+        entries = [entry for entry in entries if entry[0] not in gone]
+        entries += [((mode, ds_id, step), stats) for ds_id in ds_ids]
+        assert list(history.items()) == entries
+        assert history.steps() == sorted({key[2] for key, _ in entries})
+        assert set(history.modes) == {key[0] for key, _ in entries}
+        for of in "ab":
+            steps = sorted({key[2] for key, _ in entries if key[0] == of})
+            assert history.steps(of) == steps
+            for at in range(-4, 8):
+                assert history.datasets(at, of) == reference(entries, of, at)
+            if steps:
+                last = reference(entries, of, steps[-1])
+                assert history.at(steps[-1], of).count.sum() == len(last)
+                assert history.series(0, "count", of)[0].tolist() == steps

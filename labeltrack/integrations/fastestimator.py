@@ -190,9 +190,8 @@ class LabelTracker(Trace):
         if not len(pooled):
             return
         if self.split_ds:
-            for (of, ds_id, at), stats in self.history.items():
-                if (of, at) == (mode, step or 0):
-                    self._write(stats, mode, step, f"|{ds_id}" if ds_id else "")
+            for ds_id, stats in self.history.datasets(step or 0, mode).items():
+                self._write(stats, mode, step, f"|{ds_id}" if ds_id else "")
         else:
             self._write(pooled, mode, step)
 
