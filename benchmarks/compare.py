@@ -94,7 +94,7 @@ def _call(workload: Workload) -> tuple[Callable[[], Any], Callable[[], Any]]:
     labels, values = workload.case.data()
     if workload.call in ("stats", "quantiles"):
         more: dict[str, Any] = {"quantiles": (0.25, 0.5, 0.75)} if workload.call == "quantiles" else {}
-        return lambda: None, lambda: lt.label_stats(labels, values, threads=workload.threads, **more)
+        return lambda: None, lambda: _read(lt.label_stats(labels, values, threads=workload.threads, **more))
     tracker = lt.LabelTracker("y", "ce", max_buffer_bytes=2**30)
     given = labels.tolist() if labels.dtype.kind == "U" else labels
     batches = [(given[i : i + BATCH], values[i : i + BATCH]) for i in range(0, len(values), BATCH)]
@@ -104,13 +104,19 @@ def _call(workload: Workload) -> tuple[Callable[[], Any], Callable[[], Any]]:
             tracker.update(some, numbers)
 
     def end() -> Any:
-        return tracker.end_epoch(1, replace=bool(len(tracker.history)))
+        return _read(tracker.end_epoch(1, replace=bool(len(tracker.history))))
 
     if workload.call == "epoch":
         return update, end
     update()
     end()
     return tracker.reset, update
+
+
+def _read(stats: Any) -> Any:
+    """Return statistics after reading them, as some are rounded only then."""
+    assert len(stats.count) == len(stats.mean) == len(stats.std) == len(stats.min) == len(stats.max)
+    return stats
 
 
 def _digest(stats: Any) -> str:
