@@ -164,9 +164,11 @@ def few_quantiles(
     statistics = _selected(kept, np.concatenate([[0], stops[-1]]), segment.T, ranks - before[segment].T, len(shares))
     below, above = np.split(_floats(statistics, rest, dtype).astype(np.float64), 2)
     weight = neighbours.weight
-    with np.errstate(over="ignore", invalid="ignore"):  # silent, as compiled code is
-        step = above - below
-        found: Floats = np.where(weight >= 0.5, above - step * (1.0 - weight), below + step * weight)
+    with np.errstate(over="ignore"):  # silent, as compiled code is; samples are halved where their difference overflows
+        scale = np.where(np.isinf(above - below), 0.5, 1.0)
+    below, above = below * scale, above * scale
+    step = above - below
+    found: Floats = np.where(weight >= 0.5, above - step * (1.0 - weight), below + step * weight) / scale
     found[:, counts == 0] = np.nan
     return found
 

@@ -35,6 +35,7 @@ _LARGEST_KEY = np.uint64(0xFFFE)
 _NOBODY = np.uint8(255)  # no place of one of SMALL samples
 _BINADES = np.uint64(64)  # of which keys by bits tell 1000 samples or more apart each
 _A_DIGIT = 4  # samples: with more digits, clearing and walking them takes longest
+_LARGEST = float(np.finfo(np.float64).max)
 _U1 = np.uint64(1)
 _U32 = np.uint64(32)
 
@@ -66,7 +67,8 @@ def select_quantiles(
     """Compute quantiles of groups, as `numpy.quantile` does with its default method, bit for bit.
 
     Between the two nearest order statistics is interpolated linearly (R. J. Hyndman and Y. Fan, "Sample quantiles in
-    statistical packages", Amer. Statist. 50, 1996, definition 7), in the steps of numpy.
+    statistical packages", Amer. Statist. 50, 1996, definition 7), in the steps of numpy. Beside infinities, and where
+    the difference of two samples overflows, see `_between`.
 
     Args:
         groups: Integers from `fill_groups`, which are moved about within their groups; and room.
@@ -125,9 +127,18 @@ def select_quantiles(
             for j in range(2):
                 x = found[r] if j == 0 or above == below else found[r + 1]
                 line[j] = x ^ (rest if x < 0 else 0)
-            a, b = np.float64(values[0]), np.float64(values[1])
-            step = b - a
-            out[q, k] = b - step * (1.0 - weight) if weight >= 0.5 else a + step * weight
+            out[q, k] = _between(np.float64(values[0]), np.float64(values[1]), weight)
+
+
+@_inline
+def _between(a: Any, b: Any, weight: Any) -> Any:
+    """Interpolate between ``a <= b`` in the steps of numpy, where that takes more than one of them."""
+    if weight == 0.0 or a == b:
+        return a + 0.0  # infinity times zero, and infinity minus infinity, would be NaN
+    # The difference of two finite numbers may overflow; that of their halves, which are exact then, does not.
+    scale = 0.5 if b - a > _LARGEST and a >= -_LARGEST and b <= _LARGEST else 1.0
+    step = b * scale - a * scale
+    return (b * scale - step * (1.0 - weight) if weight >= 0.5 else a * scale + step * weight) / scale
 
 
 @_inline
@@ -135,7 +146,7 @@ def _neighbours(n: Any, fraction: Any) -> tuple[Any, Any, Any]:
     """Return the ranks of the order statistics on both sides of a quantile, and the weight of the higher one."""
     virtual = np.float64(n - 1) * fraction
     if virtual >= n - 1:
-        return n - 1, n - 1, virtual + 1.0  # as numpy has it, which takes rank -1; infinity minus infinity is NaN
+        return n - 1, n - 1, virtual + 1.0  # as numpy has it, which takes rank -1
     below = np.int64(np.floor(virtual))
     return below, below + 1, virtual - below
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from labeltrack import _tables
 from labeltrack._labels import common_type
+from labeltrack._state import plain
 from labeltrack.errors import missing_key
 from labeltrack.stats import STATISTICS, LabelStats, merge_stats
 
@@ -415,7 +416,7 @@ class History:
     # -- state --------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything as plain Python values and numpy arrays."""
+        """Return everything as built-in Python values, which ``torch.load`` takes by default; arrays as bytes."""
         entries = [
             {"mode": mode, "ds_id": ds_id, "step": step, "stats": stats.state_dict()}
             for (mode, ds_id, step), stats in self._entries.items()
@@ -423,13 +424,16 @@ class History:
         pooled = [
             {"mode": mode, "step": step, "stats": stats.state_dict()} for (mode, step), stats in self._pooled.items()
         ]
-        return {
-            "metric": self.metric,
-            "label": self.label,
-            "bounds": list(self.bounds),
-            "entries": entries,
-            "pooled": pooled,
-        }
+        state: dict[str, Any] = plain(
+            {
+                "metric": self.metric,
+                "label": self.label,
+                "bounds": list(self.bounds),
+                "entries": entries,
+                "pooled": pooled,
+            }
+        )
+        return state
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> History:

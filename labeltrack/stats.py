@@ -13,6 +13,7 @@ from labeltrack import _tables, bounds
 from labeltrack._accumulate import Accumulator, Totals
 from labeltrack._labels import union
 from labeltrack._quantile import reduce_quantiles
+from labeltrack._state import plain, with_arrays
 from labeltrack.errors import listing, missing_key
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ class LabelStats:
 
         Returns:
             ``(K,)`` float64, interpolated linearly between samples. NaN where a label has NaN samples under
-            ``"propagate"``; and, as with numpy, between infinite samples of one sign.
+            ``"propagate"``. Unlike numpy's, a sample that is hit exactly is the quantile even beside an infinity.
 
         Raises:
             ValueError: It was not computed; the message says why, and what to do.
@@ -525,27 +526,31 @@ class LabelStats:
     # -- state --------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything as a dict of numpy arrays and plain Python values."""
-        return {
-            "labels": self._labels.copy(),
-            "names": dict(self._names),
-            "nan_policy": self._nan_policy,
-            "accumulator": self._accumulator.__getstate__(),
-            "quantiles": {fraction: column.copy() for fraction, column in self._quantiles.items()},
-            "without": self._without,
-        }
+        """Return everything as built-in Python values, which ``torch.load`` takes by default; arrays as bytes."""
+        state: dict[str, Any] = plain(
+            {
+                "labels": self._labels,
+                "names": list(self._names.items()),
+                "nan_policy": self._nan_policy,
+                "accumulator": self._accumulator.__getstate__(),
+                "quantiles": self._quantiles,
+                "without": self._without,
+            }
+        )
+        return state
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> LabelStats:
         """Return the object whose `state_dict` this is."""
+        state = with_arrays(state)
         accumulator = Accumulator(0)
         accumulator.__setstate__(state["accumulator"])
         return cls(
-            np.array(state["labels"]),
+            state["labels"],
             accumulator,
-            names=state["names"],
+            names=dict(state["names"]),
             nan_policy=check_nan_policy(state["nan_policy"]),
-            quantiles={fraction: np.array(column) for fraction, column in state.get("quantiles", {}).items()},
+            quantiles=state.get("quantiles"),
             without=state.get("without", NOT_ASKED),
         )
 

@@ -30,6 +30,7 @@ from labeltrack._labels import (
 from labeltrack._quantile import Samples
 from labeltrack._reduce import reduce_chunks
 from labeltrack._select import Selection
+from labeltrack._state import plain, with_arrays
 from labeltrack._streams import WHOLE, Stream, whole_numbers
 from labeltrack._version import __version__
 from labeltrack.bounds import needed_quantiles, resolve_all
@@ -501,9 +502,10 @@ class LabelTracker:
     # -- state --------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return history and the samples of the running epoch as plain Python values and numpy arrays.
+        """Return history and the samples of the running epoch as built-in Python values; arrays as bytes.
 
-        The arguments of the tracker are not part of it: load it into a tracker made with the same ones.
+        ``torch.load`` takes them by default, with ``weights_only=True``. The arguments of the tracker are not part of
+        it: load it into a tracker made with the same ones.
         """
         streams = []
         for (mode, ds_id), stream in self._streams.items():
@@ -513,19 +515,22 @@ class LabelTracker:
                     "mode": mode,
                     "ds_id": ds_id,
                     "kind": stream.kind,
-                    "labels": [keys.copy() for keys, _ in filled],
-                    "values": [values.copy() for _, values in filled],
+                    "labels": [keys for keys, _ in filled],
+                    "values": [values for _, values in filled],
                     "folded": None if stream.folded is None else stream.folded.state_dict(),
                 }
             )
-        return {
-            "version": STATE_VERSION,
-            "label": self.label,
-            "metric": self.metric,
-            "history": self.history.state_dict(),
-            "words": {kind: list(vocabulary.words) for kind, vocabulary in self._words.items()},
-            "streams": streams,
-        }
+        state: dict[str, Any] = plain(
+            {
+                "version": STATE_VERSION,
+                "label": self.label,
+                "metric": self.metric,
+                "history": self.history.state_dict(),
+                "words": {kind: vocabulary.words for kind, vocabulary in self._words.items()},
+                "streams": streams,
+            }
+        )
+        return state
 
     def load_state_dict(self, state: Any) -> None:
         """Go on from a `state_dict`; what this tracker has recorded is replaced.
@@ -548,13 +553,13 @@ class LabelTracker:
                 msg = f"state of {name} {state[name]!r} cannot be loaded into a tracker of {getattr(self, name)!r}"
                 raise ValueError(msg)
         history = History.from_state_dict(state["history"])
-        words = {kind: Vocabulary(kind, state["words"][kind]) for kind in self._words}
+        words = {kind: Vocabulary(kind, with_arrays(state["words"][kind])) for kind in self._words}
         entries = [
             (
                 entry["mode"],
                 entry["ds_id"],
                 entry["kind"],
-                list(zip(entry["labels"], entry["values"], strict=True)),
+                list(zip(with_arrays(entry["labels"]), with_arrays(entry["values"]), strict=True)),
                 None if entry["folded"] is None else LabelStats.from_state_dict(entry["folded"]),
             )
             for entry in state["streams"]

@@ -92,3 +92,48 @@ def hard_cases() -> dict[str, np.ndarray[Any, Any]]:
         "one value": np.array([3.25]),
         "negative zero": np.array([-0.0, 0.0]),
     }
+
+
+def _in_double(number: Fraction) -> Fraction:
+    """Round to the 53 bits of a double, without its largest exponent."""
+    return Fraction(float(number / 16)) * 16 if abs(number) > 2.0**1000 else Fraction(float(number))
+
+
+def quantile(ordered: Any, fraction: float) -> float:
+    """Return a quantile of ascending numbers, at least one, in the steps of `numpy.quantile`, which are rounded each.
+
+    Unlike there, a number that is hit exactly, or has two equal neighbours, is the answer though it be infinite or its
+    neighbour be; and no step between finite numbers overflows.
+    """
+    place = (len(ordered) - 1) * float(fraction)
+    below = min(int(place), len(ordered) - 1)
+    weight = place - below
+    a, b = float(ordered[below]), float(ordered[min(below + 1, len(ordered) - 1)])
+    if not weight or a == b:
+        return a
+    if math.isinf(a) or math.isinf(b):
+        return b - (b - a) * (1.0 - weight) if weight >= 0.5 else a + (b - a) * weight
+    step = _in_double(Fraction(b) - Fraction(a))
+    if weight >= 0.5:
+        return float(_in_double(Fraction(b) - _in_double(step * Fraction(1.0 - weight))))
+    return float(_in_double(Fraction(a) + _in_double(step * Fraction(weight))))
+
+
+def quantiles(labels: Any, values: Any, fractions: Any) -> np.ndarray[Any, Any]:
+    """Return ``(Q, K)`` quantiles of the samples of each label, in the order of labels; NaN are left out.
+
+    By `numpy.quantile`, but where there are infinities, or differences that overflow: label by label and exactly there.
+    """
+    doubles = np.asarray(values).astype(np.float64)
+    names, slots = np.unique(labels, return_inverse=True)
+    found = np.full((len(fractions), len(names)), np.nan)
+    for k in range(len(names)):
+        group = doubles[(slots == k) & ~np.isnan(doubles)]
+        if not group.size:
+            continue
+        if np.abs(group).max() < 2.0**1000:
+            found[:, k] = np.quantile(group, fractions)
+        else:
+            ordered = np.sort(group).tolist()
+            found[:, k] = [quantile(ordered, fraction) for fraction in fractions]
+    return found

@@ -55,6 +55,7 @@ LAYERS = [
         "_locks",
         "_output",
         "_progress",
+        "_state",
         "_storage",
         "_version",
         "_quantile_kernels",

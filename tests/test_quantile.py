@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from conftest import COMPILED
-from exact import hard_cases
+from exact import hard_cases, quantiles
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,14 +16,6 @@ from labeltrack._quantile import Samples, check_fractions, reduce_quantiles
 
 N = 20_000 if COMPILED else 3_000
 FRACTIONS = (0.0, 0.05, 0.25, 1 / 3, 0.5, 0.75, 0.95, 1.0)
-
-
-def numpys(labels, values, fractions):
-    """Return ``(Q, K)`` quantiles by numpy, label by label, for sorted labels."""
-    doubles = np.asarray(values).astype(np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):
-        groups = [np.quantile(doubles[labels == label], fractions) for label in np.unique(labels)]
-    return np.array(groups).T
 
 
 def ours(labels, values, fractions, **options):
@@ -39,7 +33,7 @@ def same(found, wanted):
 def test_hard_cases_are_as_numpy_has_them(name):
     values = hard_cases()[name]
     labels = np.random.default_rng(0).integers(0, 7, values.shape[0])
-    assert same(ours(labels, values, FRACTIONS), numpys(labels, values, FRACTIONS))
+    assert same(ours(labels, values, FRACTIONS), quantiles(labels, values, FRACTIONS))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -64,7 +58,7 @@ def test_hard_cases_are_as_numpy_has_them(name):
 def test_any_labels_and_threads(labels, threads, dtype):
     rng = np.random.default_rng(6)
     values = (rng.normal(size=N) * 10.0 ** rng.integers(-3, 4, N)).astype(dtype)
-    assert same(ours(labels, values, FRACTIONS, threads=threads), numpys(labels, values, FRACTIONS))
+    assert same(ours(labels, values, FRACTIONS, threads=threads), quantiles(labels, values, FRACTIONS))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +79,7 @@ def test_any_labels_and_threads(labels, threads, dtype):
 @pytest.mark.parametrize("groups", [1, 3, N // 100, N // 20])
 def test_any_values(values, groups):
     labels = np.random.default_rng(1).integers(0, groups, values.shape[0])
-    assert same(ours(labels, values, FRACTIONS), numpys(labels, values, FRACTIONS))
+    assert same(ours(labels, values, FRACTIONS), quantiles(labels, values, FRACTIONS))
 
 
 floats = st.floats(allow_nan=False, width=32) | st.sampled_from([0.0, 1.0, -1.0])
@@ -99,7 +93,7 @@ floats = st.floats(allow_nan=False, width=32) | st.sampled_from([0.0, 1.0, -1.0]
 def test_random_samples_and_fractions(pairs, fractions, dtype):
     labels = np.array([label for label, _ in pairs])
     values = np.array([value for _, value in pairs], dtype)
-    assert same(ours(labels, values, fractions), numpys(labels, values, fractions))
+    assert same(ours(labels, values, fractions), quantiles(labels, values, fractions))
 
 
 @given(st.integers(1, 3000), st.integers(1, 40), st.integers(0, 2**32), st.sampled_from([np.float32, np.float64]))
@@ -109,7 +103,60 @@ def test_random_sizes(n, groups, seed, dtype):
     # Few distinct values, or all different: both ends of how often a digit is the same.
     values = (rng.normal(size=n) if seed % 2 else rng.integers(0, 3, n) * rng.normal()).astype(dtype)
     fractions = np.unique(rng.random(rng.integers(1, 5)))
-    assert same(ours(labels, values, fractions), numpys(labels, values, fractions))
+    assert same(ours(labels, values, fractions), quantiles(labels, values, fractions))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("values", "fraction", "wanted"),
+    [
+        ([1, 2, np.inf], 0.5, 2.0),
+        ([1, 2, np.inf], 1.0, np.inf),
+        ([-np.inf, 1, 2], 0.5, 1.0),
+        ([-np.inf, 1, 2], 0.0, -np.inf),
+        ([-np.inf, np.inf], 0.0, -np.inf),
+        ([-np.inf, np.inf], 1.0, np.inf),
+        ([-np.inf, 3, np.inf], 0.5, 3.0),
+        ([0, np.inf, np.inf], 0.75, np.inf),
+        ([-np.inf, -np.inf, 0, 0], 0.1, -np.inf),
+        ([-np.inf, 3, 3, np.inf], 0.5, 3.0),
+        ([np.inf], 0.3, np.inf),
+        ([-np.inf], 0.5, -np.inf),
+        ([np.inf] * 100, 0.5, np.inf),
+        ([*range(100), np.inf], 0.5, 50.0),
+        ([*range(1000), np.inf], 0.5, 500.0),
+    ],
+)
+def test_a_sample_that_is_hit_exactly_is_the_quantile_whatever_lies_beside_it(values, fraction, wanted, dtype):
+    array = np.random.default_rng(0).permutation(np.array(values, dtype=dtype))
+    for labels in (np.zeros(array.size, dtype=int), np.full(array.size, "cat"), np.full(array.size, 2**40)):
+        assert ours(labels, array, [fraction]).tolist() == [[wanted]]
+
+
+def test_outliers_do_not_move_the_band_of_quartiles_though_they_be_infinite():
+    tracker = lt.LabelTracker("y", "loss", bounds=["iqr", "median"])
+    tracker.update(np.repeat([3, 4], 9), np.array([*range(7), np.inf, np.inf, *range(9)], dtype=float))
+    stats = tracker.end_epoch(1)
+    assert [column.tolist() for column in stats.bounds("iqr")] == [[2.0, 2.0], [4.0, 4.0], [6.0, 6.0]]
+    assert stats.bounds("median")[1].tolist() == [4.0, 4.0]
+    assert tracker.history.series(3, "median")[1].tolist() == [4.0]
+
+
+def test_between_a_number_and_infinity_it_is_interpolated_as_by_numpy():
+    values = np.array([1.0, np.inf])
+    with np.errstate(invalid="ignore"):
+        assert np.array_equal(ours([0, 0], values, [0.2, 0.5])[:, 0], np.quantile(values, [0.2, 0.5]), equal_nan=True)
+
+
+@pytest.mark.parametrize("low", [-1.7976931348623157e308, -(2.0**970), -9.98e291])
+def test_quantiles_of_finite_samples_are_finite_though_their_difference_overflows(low):
+    found = ours(np.zeros(2, dtype=int), np.array([1.7976931348623157e308, low]), FRACTIONS)[:, 0].tolist()
+    exact = [Fraction(low) + (Fraction(1.7976931348623157e308) - Fraction(low)) * Fraction(f) for f in FRACTIONS]
+    assert found[0] == low
+    assert found[-1] == 1.7976931348623157e308
+    assert all(
+        abs(Fraction(x) - wanted) <= 2 * Fraction(np.spacing(1.7e308)) for x, wanted in zip(found, exact, strict=True)
+    )
 
 
 def test_nan_follow_the_policy():
@@ -137,7 +184,7 @@ def test_samples_of_several_kinds_of_keys_come_together():
     slots, together = np.concatenate(labels), np.concatenate(values)
     counts = np.bincount(slots)
     for threads in (1, 2, 3):
-        assert same(reduce_quantiles(parts, counts, FRACTIONS, threads=threads), numpys(slots, together, FRACTIONS))
+        assert same(reduce_quantiles(parts, counts, FRACTIONS, threads=threads), quantiles(slots, together, FRACTIONS))
 
 
 def test_keys_that_nobody_asked_for_are_passed_over():

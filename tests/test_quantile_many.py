@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conftest import COMPILED
+from exact import quantiles
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,15 +39,6 @@ def taken(monkeypatch):
     return calls
 
 
-def numpys(labels, values, fractions=FRACTIONS):
-    doubles = np.asarray(values).astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        groups = [doubles[(labels == label) & ~np.isnan(doubles)] for label in np.unique(labels)]
-        return np.array(
-            [np.quantile(group, fractions) if group.size else np.full(len(fractions), np.nan) for group in groups]
-        ).T
-
-
 def ours(labels, values, fractions=FRACTIONS, **options):
     stats = lt.label_stats(labels, values, quantiles=fractions, nan_policy="omit", **options)
     return np.array([stats.quantile(fraction) for fraction in fractions])
@@ -74,7 +66,7 @@ def test_any_labels_and_threads(labels, threads, dtype, taken):
     values = (rng.normal(size=N) * 10.0 ** rng.integers(-3, 4, N)).astype(dtype)
     values[rng.integers(0, N, 50)] = rng.choice([np.nan, np.inf, -np.inf, 0.0, -0.0], 50)
     found = ours(LABELS[labels], values, threads=threads)
-    np.testing.assert_array_equal(found, numpys(LABELS[labels], values))
+    np.testing.assert_array_equal(found, quantiles(LABELS[labels], values, FRACTIONS))
     uneven = labels == "one of them has most" or (labels == "zipf" and threads > 1)
     assert taken == ([] if labels == "one" else [not uneven])
 
@@ -83,7 +75,7 @@ def test_any_labels_and_threads(labels, threads, dtype, taken):
 def test_samples_in_the_order_of_their_labels_are_not_sorted_twice(which, taken):
     values = np.random.default_rng(2).normal(size=N)
     labels = np.sort(LABELS[which])
-    np.testing.assert_array_equal(ours(labels, values), numpys(labels, values))
+    np.testing.assert_array_equal(ours(labels, values), quantiles(labels, values, FRACTIONS))
     assert not taken
 
 
@@ -105,7 +97,7 @@ def test_a_label_that_would_be_held_twice_is_left_to_the_other_way(share, thread
     rng = np.random.default_rng(8)
     labels = np.where(rng.random(N) < share, 5, rng.integers(0, 400, N))
     values = rng.normal(size=N)
-    np.testing.assert_array_equal(ours(labels, values, threads=threads), numpys(labels, values))
+    np.testing.assert_array_equal(ours(labels, values, threads=threads), quantiles(labels, values, FRACTIONS))
     most = np.count_nonzero(labels == 5)
     if share < 0.9:  # beyond, neighbours are mostly alike
         assert taken == [2 * most * threads <= N]
@@ -135,7 +127,7 @@ def test_a_few_samples_in_buckets_of_any_size(pairs, threads, samples):
         patch.setattr(_quantile_many, "_SAMPLES", samples)
         patch.setattr(_quantile, "_in_order", lambda _: False)
         found = ours(labels, values, threads=threads)
-    np.testing.assert_array_equal(found, numpys(labels, values))
+    np.testing.assert_array_equal(found, quantiles(labels, values, FRACTIONS))
 
 
 def test_slots_without_samples_and_keys_that_do_not_count(taken):
