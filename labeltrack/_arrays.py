@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from labeltrack._objects import columns_of, read_column, read_columns, read_items, read_list, with_gaps
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from labeltrack._objects import Read
 
 Array = npt.NDArray[Any]
 
@@ -33,26 +37,59 @@ def to_numpy(data: Any, what: str) -> Array:
     """Return any array-like as a numpy array, without a copy where the memory can be shared.
 
     Args:
-        data: numpy, list or tuple, Python or numpy scalar, torch tensor (any device, also with
-            ``requires_grad``), TensorFlow eager tensor, JAX array, pandas or polars series, or anything
-            with ``__array__`` or DLPack.
+        data: See `read_array`.
         what: Name of the argument, for error messages.
 
     Returns:
-        An array of any shape. bfloat16 comes back as float32.
+        An array of any shape.
 
     Raises:
-        TypeError: `data` is none of these, or holds objects that are not all strings or all numbers.
-        ValueError: `data` is a ragged list or a masked array with masked entries.
+        TypeError: See `read_array`.
+        ValueError: See `read_array`; or entries are missing.
 
     Example:
         >>> to_numpy([3, 1], "labels")
         array([3, 1])
     """
+    array, gone = read_array(data, what)
+    if gone is not None:
+        raise missing_entries(int(gone.sum()), gone.size, what)
+    return array
+
+
+def missing_entries(missing: int, samples: int, what: str = "labels") -> ValueError:
+    """Build the ValueError for entries that are missing where none may be."""
+    way = (
+        "leave those samples out"
+        if what != "labels"
+        else "leave those samples out with missing='skip', or give them a label of their own with missing='label'"
+    )
+    return ValueError(f"{missing} of {samples} {what} are missing (None, NaN, NA or null); {way}")
+
+
+def read_array(data: Any, what: str) -> Read:
+    """Return any array-like as a numpy array, without a copy where the memory can be shared, and what is missing.
+
+    Args:
+        data: numpy, list or tuple, Python or numpy scalar, torch tensor (any device, also with
+            ``requires_grad``), TensorFlow eager tensor, JAX array, columns of pandas, polars or pyarrow, or anything
+            with ``__array__`` or DLPack.
+        what: Name of the argument, for error messages.
+
+    Returns:
+        An array of any shape, and a mask of the same shape of the entries that are missing, None if none is: None,
+        null, NA, masked entries, NaN among other objects. NaN in an array of floats is left to the caller. bfloat16
+        comes back as float32.
+
+    Raises:
+        TypeError: `data` is none of these, or holds objects that are not all strings or all numbers.
+        ValueError: `data` is a ragged list, or has integers that no one type holds beside the others.
+    """
     kind = type(data)
+    gone = None
     if kind is np.ndarray:
         array: Array = data
-    elif (framework := kind.__module__.partition(".")[0]) == "torch":
+    elif (framework := kind.__module__.partition(".")[0]) == "torch" or _is_tensor(data):
         array = _from_torch(data, what)
         if kind is sys.modules["torch"].Tensor:
             QUICK[kind] = _memory_of_torch
@@ -63,26 +100,30 @@ def to_numpy(data: Any, what: str) -> Array:
         array = np.asarray(data)
         QUICK[kind] = np.asarray  # its memory is as good, but names its format in a way that memoryviews do not compare
     elif isinstance(data, np.ma.MaskedArray):
-        if np.ma.is_masked(data):
-            msg = f"{what} is a masked array with masked entries; drop them first, for example with .compressed()"
-            raise ValueError(msg)
-        array = np.asarray(data)
+        mask = np.ma.getmaskarray(data)
+        array, gone = with_gaps(np.asarray(data)[~mask], mask, what)
     elif isinstance(data, (list, tuple, range)):
-        array = _from_list(data, what)
+        array, gone = read_list(data, what, read_array)
     elif isinstance(data, (bool, int, float, str, bytes, np.generic)):
-        array = np.asarray(data)
+        array, gone = read_items([data], what)
+        array = array.reshape(())
     else:
-        array = _from_protocol(data, what)
-    if array.dtype.kind == "O":
-        array = _from_objects(array, what)
+        array, gone = _from_protocol(data, what)
+    if array.dtype.kind in "OT":  # the latter is numpy's variable-width StringDType
+        shape = array.shape
+        array, gone = read_items(array.ravel().tolist(), what)
+        array, gone = array.reshape(shape), None if gone is None else gone.reshape(shape)
     elif array.dtype.kind == "V" and array.dtype.name == "bfloat16":
         array = array.astype(np.float32)
-    elif array.dtype.kind == "T":  # numpy's variable-width StringDType
-        width = int(np.strings.str_len(array).max()) if array.size else 1
-        array = array.astype(f"U{max(width, 1)}")
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    return array
+    return array, gone
+
+
+def _is_tensor(data: Any) -> bool:
+    """Return whether this is a torch tensor, of whatever subclass, without importing torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(data, getattr(torch, "Tensor", ()))
 
 
 def _from_torch(tensor: Any, what: str) -> Array:
@@ -105,44 +146,35 @@ def _memory_of_torch(tensor: Any) -> Array:
     return array
 
 
-def _from_list(data: Any, what: str) -> Array:
-    kinds = set(map(type, data))
-    for text in (str, bytes):
-        others = {k for k in kinds if not issubclass(k, text)}
-        if others and others != kinds:
-            # numpy would turn [1, "a"] into two strings without a word.
-            names = ", ".join(sorted(k.__name__ for k in others))
-            msg = f"{what} mixes {'strings' if text is str else 'bytes'} with {names}; pass one type"
-            raise TypeError(msg)
+def _from_protocol(data: Any, what: str) -> Read:
+    kind = f"{type(data).__module__}.{type(data).__qualname__}"
     try:
-        array: Array = np.asarray(data)
-    except OverflowError as error:
-        msg = f"{what} holds an integer beyond 64 bits ({error})"
-        raise ValueError(msg) from error
-    except ValueError as error:
-        msg = f"{what} is a list whose items differ in length; pass one flat list or an array ({error})"
-        raise ValueError(msg) from error
-    if array.dtype.kind in "fO" and kinds <= {int, bool} and array.size and kinds:
-        # numpy makes doubles of integers that fit neither int64 nor uint64 together, and mixes neighbours up.
-        msg = f"{what} holds integers that no one 64-bit type holds; pass fewer bits, or strings"
-        raise ValueError(msg)
-    return array
+        columns, column = columns_of(data), read_column(data)
+        array = _by_protocol(data) if not columns and column is None else None
+    except Exception as error:  # whatever the other library raises
+        msg = f"{what}: {kind} does not become a numpy array ({error}); convert it first"
+        raise TypeError(msg) from error
+    if columns:
+        return read_columns(columns, what, read_array)
+    if column is not None:
+        return with_gaps(*column, what) if column[1].any() else (column[0], None)
+    if array is not None:
+        return array, None
+    msg = (
+        f"{what} must be an array (numpy, torch, TensorFlow eager, JAX, pandas, polars, pyarrow, or anything with "
+        f"__array__ or DLPack) or a list, got {kind}"
+    )
+    raise TypeError(msg)
 
 
-def _from_protocol(data: Any, what: str) -> Array:
-    for name in ("to_numpy", "numpy"):  # pandas and polars; TensorFlow
+def _by_protocol(data: Any) -> Array | None:
+    for name in ("to_numpy", "numpy"):  # plain columns of pandas; TensorFlow
         convert = getattr(data, name, None)
         if callable(convert):
             return np.asarray(convert())
     if hasattr(data, "__array__") or _has_buffer(data):
         return np.asarray(data)
-    if hasattr(data, "__dlpack__"):
-        return np.from_dlpack(data)
-    msg = (
-        f"{what} must be an array (numpy, torch, TensorFlow eager, JAX, pandas, polars, or anything with __array__ "
-        f"or DLPack) or a list, got {type(data).__module__}.{type(data).__qualname__}"
-    )
-    raise TypeError(msg)
+    return np.from_dlpack(data) if hasattr(data, "__dlpack__") else None
 
 
 def _has_buffer(data: Any) -> bool:
@@ -153,27 +185,11 @@ def _has_buffer(data: Any) -> bool:
     return True
 
 
-def _from_objects(array: Array, what: str) -> Array:
-    """Turn an object array of strings or bytes into fixed width, one of numbers into numbers; refuse all else."""
-    kinds = set(map(type, array.ravel().tolist()))
-    if kinds <= {str, np.str_}:
-        return array.astype(np.str_)
-    if kinds <= {bytes, np.bytes_}:
-        return array.astype(np.bytes_)
-    if kinds <= {int, float, bool} or all(issubclass(k, (np.number, np.bool_)) for k in kinds):
-        tight = np.array(array.tolist())
-        if tight.dtype.kind in "biuf":
-            return tight
-    names = ", ".join(sorted(k.__name__ for k in kinds)[:5])
-    msg = f"{what} holds Python objects ({names}); expected all numbers or all strings"
-    raise TypeError(msg)
-
-
 def to_values(data: Any) -> Array:
     """Return a metric as float32 or float64, of whatever shape it came in.
 
     float32 and float64 are kept; float16 and bfloat16 become float32; bool, integers and longer floats become
-    float64.
+    float64. Entries that are missing (None, NA, null) become NaN.
 
     Args:
         data: Any array-like of real numbers.
@@ -183,12 +199,21 @@ def to_values(data: Any) -> Array:
 
     Raises:
         TypeError: `data` is not of real numbers.
+        ValueError: It is a masked array with masked entries, or see `read_array`.
 
     Example:
         >>> to_values([True, False]).dtype
         dtype('float64')
     """
-    array = to_numpy(data, "values")
+    array, gone = read_array(data, "values")
+    if gone is not None:
+        if isinstance(data, np.ma.MaskedArray):
+            msg = "values is a masked array with masked entries; drop them first, for example with .compressed()"
+            raise ValueError(msg)
+        if gone.all():
+            return np.full(gone.shape, np.nan)
+        if array.dtype.kind in "biuf":
+            array = np.where(gone, np.nan, array)
     dtype = array.dtype
     if dtype in (FLOAT32, FLOAT64):
         return array
@@ -241,6 +266,21 @@ def flat_pair(labels: Array, values: Array) -> tuple[Array, Array]:
             "both, or one and the same shape for both (per-pixel maps)"
         )
     raise ValueError(msg)
+
+
+def looks_multi_hot(labels: Array, values: Array) -> bool:
+    """Return whether labels are a table of zeros and ones, with a value for each.
+
+    Tables of one column are no classes, and maps of pixels have a dimension more.
+
+    Example:
+        >>> looks_multi_hot(np.eye(3), np.zeros((3, 3))), looks_multi_hot(np.eye(3) * 2, np.zeros((3, 3)))
+        (True, False)
+    """
+    if labels.ndim != 2 or labels.shape != values.shape or min(labels.shape) < 2 or labels.dtype.kind not in "biuf":
+        return False
+    both = all(np.all((part == 0) | (part == 1)) for part in (labels[:1], labels))  # most others end at the first row
+    return bool(both and labels.any() and not labels.all())
 
 
 def cast(samples: npt.NDArray[Any], dtype: npt.DTypeLike, *, copy: bool = True) -> npt.NDArray[Any]:

@@ -33,6 +33,7 @@ def reduce_on_cluster(
     *,
     mapping: LabelMapping | None,
     nan_policy: NanPolicy,
+    missing: str = "error",
     on_rows: Callable[[int], object],
 ) -> Iterator[Result]:
     """Reduce parts to statistics a label, on the current client's cluster, or a local one.
@@ -42,6 +43,7 @@ def reduce_on_cluster(
         jobs: For each result, the parts to reduce.
         mapping: Labels to keep, and their names; None keeps every one.
         nan_policy: What NaN samples do when statistics are read.
+        missing: What samples without a label did when they were recorded.
         on_rows: Is told how many more rows were read.
 
     Yields:
@@ -59,7 +61,7 @@ def reduce_on_cluster(
                 # Workers look words up themselves: data that is sent once is lost with the worker that got it.
                 bare = replace(source, words={})
                 journal = source.journal if source.words else ""
-                leaf = client.submit(_one, root, bare, journal, mapping, nan_policy, pure=False)
+                leaf = client.submit(_one, root, bare, journal, mapping, nan_policy, missing, pure=False)
                 leaf.add_done_callback(lambda _, rows=source.rows or 0: on_rows(rows))
                 leaves.append(leaf)
             futures.append(_tree(client, leaves))
@@ -100,11 +102,15 @@ def _client() -> Iterator[Any]:
         yield client
 
 
-def _one(root: str, source: Source, journal: str, mapping: LabelMapping | None, nan_policy: NanPolicy) -> Result:
+def _one(
+    root: str, source: Source, journal: str, mapping: LabelMapping | None, nan_policy: NanPolicy, missing: str
+) -> Result:
     """Reduce one part; runs on a worker."""
     if journal:
         source = replace(source, words=_words(root, journal))
-    return reduce_sources(storage_of(root), [source], mapping=mapping, nan_policy=nan_policy, threads=1)
+    return reduce_sources(
+        storage_of(root), [source], mapping=mapping, nan_policy=nan_policy, missing=missing, threads=1
+    )
 
 
 @lru_cache(maxsize=4)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._arrays import to_numpy
+from labeltrack._arrays import missing_entries, to_numpy
+from labeltrack._objects import plain
 from labeltrack._strings import encode_strings
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ Integers = npt.NDArray[np.int64]
 
 BOOL, INTEGER, UNSIGNED, FLOAT, STRING, BYTES = "bool", "integer", "unsigned", "float", "string", "bytes"
 _KINDS = {"b": BOOL, "i": INTEGER, "u": INTEGER, "f": FLOAT, "U": STRING, "S": BYTES}
+
+MISSING_NUMBER, MISSING_NAME = -(2**63), "(missing)"
+"""What labels that are missing are recorded as, where they have a label of their own: a number or a text."""
 
 _READ_AS_IS = {np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.int64)}
 _LARGEST = int(np.finfo(np.float64).max)
@@ -51,7 +55,10 @@ def label_kind(labels: Array) -> str:
     dtype = labels.dtype
     kind = _KINDS.get(dtype.kind)
     if kind is None or (dtype.itemsize > 8 and dtype.kind == "f"):
-        msg = f"labels must be integers, bools, floats or strings, got dtype {dtype}"
+        way = (
+            "; make text of dates, for example with .astype('datetime64[D]').astype(str)" if dtype.kind in "mM" else ""
+        )
+        msg = f"labels must be integers, bools, floats or strings, got dtype {dtype}{way}"
         raise TypeError(msg)
     return UNSIGNED if dtype == np.uint64 else kind
 
@@ -86,8 +93,7 @@ def integer_keys(labels: Array, kind: str) -> Array:
         as_double = labels.astype(np.float64) + 0.0
         bad = int(np.isnan(as_double).sum())
         if bad:
-            msg = f"{bad} of {labels.size} labels are NaN; drop those samples or give them a label of their own"
-            raise ValueError(msg)
+            raise missing_entries(bad, labels.size)
         return as_double.view(np.int64)
     dtype = labels.dtype
     if dtype in _READ_AS_IS:
@@ -161,7 +167,7 @@ class Keyspace:
             return np.array(found, dtype=np.int64)
         numbers = [label for label in labels if isinstance(label, (bool, int, float))]
         if self.kind == FLOAT:
-            held = [x for x in numbers if not isinstance(x, int) or abs(x) <= _LARGEST]
+            held = [x for x in numbers if not isinstance(x, int) or (abs(x) <= _LARGEST and x == float(x))]
             return (np.array(held, dtype=np.float64) + 0.0).view(np.int64)
         lowest, highest = (0, 2**64 - 1) if self.kind == UNSIGNED else (-(2**63), 2**63 - 1)
         whole = [int(x) for x in numbers if x == x and abs(x) < 2**64 and x == int(x)]  # noqa: PLR0124 (NaN)
@@ -281,7 +287,7 @@ class LabelMapping:
                     " (is the mapping the wrong way round?)"
                 )
                 raise TypeError(msg)
-            label = raw.item() if isinstance(raw, np.generic) else raw
+            label = plain(raw)
             if not isinstance(label, (bool, int, float, str, bytes)):
                 msg = f"label_mapping[{name!r}] must be a number or a string, got {type(raw).__name__}"
                 raise TypeError(msg)
@@ -380,7 +386,9 @@ def common_type(parts: Sequence[Array]) -> list[Array]:
         target = np.result_type(*[part.dtype for part in full]) if full else parts[0].dtype
     if FLOAT in kinds and kinds & {INTEGER, UNSIGNED}:
         for part in full:
-            if part.dtype.kind in "iu" and (int(part.max()) > 2**53 or int(part.min()) < -(2**53)):
+            # That of missing labels is a double.
+            whole = part[1:] if int(part[0]) == MISSING_NUMBER else part
+            if whole.dtype.kind in "iu" and whole.size and (int(whole.max()) > 2**53 or int(whole.min()) < -(2**53)):
                 msg = "cannot put integer labels beyond 2**53 and float labels into one table without mixing them up"
                 raise TypeError(msg)
     return [part.astype(target) for part in parts]

@@ -105,7 +105,7 @@ class Membership:
             description.write(self.root)
             return description
         before = Description.read(LocalFolder(self.root))
-        for name in ("metric", "label", "label_mapping", "nan_policy"):
+        for name in ("metric", "label", "label_mapping", "nan_policy", "missing"):
             old, new = getattr(before, name), getattr(description, name)
             if old != new:
                 msg = (

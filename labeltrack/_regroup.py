@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._labels import label_array, label_kind
+from labeltrack._objects import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +77,7 @@ class Grouping:
         """
         new = [self._new(label) for label in labels.tolist()]
         kept = [i for i, label in enumerate(new) if label is not None and (mapping is None or label in mapping.names)]
-        chosen = [new[i].item() if isinstance(new[i], np.generic) else new[i] for i in kept]
+        chosen = [plain(new[i]) for i in kept]
         strange = {type(label).__name__ for label in chosen if not isinstance(label, (bool, int, float, str, bytes))}
         kinds = {str if isinstance(label, str) else bytes if isinstance(label, bytes) else float for label in chosen}
         if strange or len(kinds) > 1:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from labeltrack import _parts
 from labeltrack._labels import BOOL, BYTES, FLOAT, INTEGER, STRING, UNSIGNED, Keyspace, LabelMapping
+from labeltrack._missing import names_of, wanted_by
 from labeltrack._reduce import reduce_stream
 from labeltrack.stats import LabelStats, merge_stats
 from labeltrack.store import begin_part, journal_name
@@ -258,6 +259,7 @@ def reduce_sources(
     *,
     mapping: LabelMapping | None,
     nan_policy: NanPolicy,
+    missing: str = "error",
     threads: int | None = None,
     on_rows: Callable[[int], object] | None = None,
     keep: list[Kept] | None = None,
@@ -269,6 +271,7 @@ def reduce_sources(
         sources: Which ones.
         mapping: Labels to keep, and their names; None keeps every one.
         nan_policy: What NaN samples do when statistics are read.
+        missing: What samples without a label did when they were recorded.
         threads: How many threads share the work; None chooses by the number of samples.
         on_rows: Is told how many more rows were read, in any thread.
         keep: Gets the samples; files stay mapped as long as these are there.
@@ -286,11 +289,11 @@ def reduce_sources(
             whole = one.kind in (BOOL, INTEGER, UNSIGNED)
             # Codes belong to one process and vocabulary.
             together["whole" if whole else (one.kind, one.number, one.source.metadata)].append(one)
-    names = None if mapping is None else mapping.names
+    names = names_of(mapping, missing)
     parts = []
     for members in together.values():
         space = _common_space(members)
-        wanted = None if mapping is None else space.encode(mapping.labels)
+        wanted = None if mapping is None else space.encode(wanted_by(mapping, missing))
         samples = sum(one.expected for one in members)
 
         chunks: list[tuple[Array, Array]] = []

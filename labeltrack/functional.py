@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._alphabets import Numbering, number_strings
-from labeltrack._arrays import flat_pair, to_values
+from labeltrack._arrays import looks_multi_hot, to_values
 from labeltrack._dictionary import Dictionary
 from labeltrack._labels import (
     BYTES,
@@ -18,9 +18,9 @@ from labeltrack._labels import (
     Keyspace,
     LabelMapping,
     integer_keys,
-    label_array,
     label_kind,
 )
+from labeltrack._missing import Missing, check_missing, names_of, read_labels, settle, wanted_by
 from labeltrack._quantile import Samples, check_fractions
 from labeltrack._reduce import reduce_chunks
 from labeltrack._reduce_strings import reduce_strings, reduce_words
@@ -38,6 +38,7 @@ def label_stats(
     *,
     label_mapping: Mapping[str, Any] | None = None,
     nan_policy: NanPolicy = "propagate",
+    missing: Missing = "error",
     threads: int | None = None,
     quantiles: Iterable[float] = (),
 ) -> LabelStats:
@@ -50,6 +51,10 @@ def label_stats(
         label_mapping: ``{display name: label value}``; samples of other labels are passed over.
         nan_policy: ``"propagate"``: a label with NaN samples has NaN statistics. ``"omit"``: NaN samples are
             left out. ``"raise"``: they are an error.
+        missing: What samples do whose label is missing (None, NaN, NA, null, masked). ``"error"``: they are one.
+            ``"skip"``: they are left out. ``"label"``: they have a label of their own, which is called ``"(missing)"``
+            and is kept by any `label_mapping`. Its value is that text among strings, and ``-2**63`` among numbers;
+            bools become 0 and 1 beside it. A label that has this very value is taken for it.
         threads: How many threads share the work; None chooses by the number of samples.
         quantiles: Which quantiles to compute, from 0 to 1, for `LabelStats.quantile` and for bounds: ``"iqr"`` takes
             0.25, 0.5 and 0.75. It takes memory for the values once more.
@@ -61,7 +66,11 @@ def label_stats(
 
     Raises:
         TypeError: Labels or values of a type that cannot be used.
-        ValueError: Shapes that do not belong together, NaN labels, a bad option, or NaN under ``"raise"``.
+        ValueError: Shapes that do not belong together, missing labels under ``"error"``, a bad option, or NaN under
+            ``"raise"``.
+
+    Warns:
+        LabelTrackWarning: No label of the mapping occurs, or labels look multi-hot.
 
     Example:
         >>> import labeltrack as lt
@@ -75,7 +84,11 @@ def label_stats(
     fractions = check_fractions(quantiles)
     threads = check_threads(threads)
     mapping = None if label_mapping is None else LabelMapping(label_mapping)
-    flat_labels, flat_values = flat_pair(label_array(labels), to_values(values))
+    missing = check_missing(missing, mapping)
+    (array, gone), numbers = read_labels(labels), to_values(values)
+    if mapping is None and looks_multi_hot(array, numbers):
+        warn_multi_hot(stacklevel=2)
+    flat_labels, flat_values = settle(array, numbers, gone, missing)
     flat_values = np.ascontiguousarray(flat_values)
     kind = label_kind(flat_labels)
     numbering = Numbering(flat_labels) if kind in (STRING, BYTES) else None
@@ -84,16 +97,16 @@ def label_stats(
         if reduced is None and (dictionary := Dictionary(flat_labels)).possible:
             reduced = reduce_words(dictionary, flat_values, kind, threads=threads)
         if reduced is not None:
-            stats = LabelStats(*reduced, nan_policy=policy)
+            stats = LabelStats(*reduced, names=names_of(None, missing), nan_policy=policy)
             stats.check_finite()
             return stats
     keys, space = _to_keys(flat_labels, kind, numbering, threads)
-    wanted = None if mapping is None else space.encode(mapping.labels)
+    wanted = None if mapping is None else space.encode(wanted_by(mapping, missing))
     chunk = (np.ascontiguousarray(keys), flat_values)
     found, accumulator = reduce_chunks([chunk], space, wanted=wanted, threads=threads)
     if mapping is not None and flat_labels.size and not found.size:
         warn_nothing_mapped(mapping, np.unique(flat_labels[:100_000]).tolist(), stacklevel=2)
-    stats = LabelStats(found, accumulator, names=None if mapping is None else mapping.names, nan_policy=policy)
+    stats = LabelStats(found, accumulator, names=names_of(mapping, missing), nan_policy=policy)
     stats.check_finite()
     if fractions:
         samples = Samples([chunk], space.keys(found), np.arange(found.shape[0]))
@@ -119,6 +132,17 @@ def warn_nothing_mapped(mapping: LabelMapping, occurred: list[Any], *, stackleve
     msg = (
         f"no sample has a label of label_mapping: it maps {listing(mapping.labels)}, "
         f"but the labels that occurred are {listing(occurred)}"
+    )
+    warnings.warn(msg, LabelTrackWarning, stacklevel=stacklevel + 1)
+
+
+def warn_multi_hot(*, stacklevel: int) -> None:
+    """Warn that labels are grouped by 0 and 1 where columns were probably meant."""
+    msg = (
+        "labels of two dimensions hold nothing but 0 and 1, and their samples are grouped by these two. If they are "
+        "multi-hot, a column for each class, group by column instead: "
+        "label_stats(np.broadcast_to(np.arange(labels.shape[1]), labels.shape), values). "
+        "If 0 and 1 is what was meant, pass labels.ravel() and values.ravel(), or a label_mapping"
     )
     warnings.warn(msg, LabelTrackWarning, stacklevel=stacklevel + 1)
 

@@ -98,6 +98,8 @@ class Run:
         label_mapping: ``{display name: label value}`` that the run was tracked with, or None.
         bounds: Names of the bounds it was tracked with.
         nan_policy: What NaN samples did.
+        missing: What samples without a label did. Under ``"label"``, theirs is ``"(missing)"`` among strings and
+            ``-2**63`` among numbers.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -125,6 +127,7 @@ class Run:
         self.label_mapping = None if described.label_mapping is None else dict(described.label_mapping)
         self.bounds = described.bounds
         self.nan_policy: NanPolicy = check_nan_policy(described.nan_policy)
+        self.missing = described.missing
 
     # -- what is there ------------------------------------------------------------------------------------
 
@@ -149,8 +152,8 @@ class Run:
         """Return what the run is, as plain values.
 
         Returns:
-            path, metric, label, label_mapping, bounds, nan_policy, dtypes, labeltrack (the version that began it),
-            created, sessions (launches), modes, ds_ids, epochs (complete ones), incomplete (mode and step of the
+            path, metric, label, label_mapping, bounds, nan_policy, missing, dtypes, labeltrack (the version that began
+            it), created, sessions (launches), modes, ds_ids, epochs (complete ones), incomplete (mode and step of the
             others), rows, bytes (of all files of samples), and damage (what is wrong with description and journals,
             in words; `verify` looks at the samples too).
         """
@@ -163,6 +166,7 @@ class Run:
             "label_mapping": self.label_mapping,
             "bounds": list(self.bounds),
             "nan_policy": self.nan_policy,
+            "missing": self.missing,
             "dtypes": [list(pair) for pair in self._description.dtypes],
             "labeltrack": self._description.labeltrack,
             "created": self._description.created,
@@ -370,7 +374,9 @@ class Run:
             if engine == "dask":
                 from labeltrack._dask import reduce_on_cluster  # noqa: PLC0415 (an extra)
 
-                results = reduce_on_cluster(self._storage, jobs, mapping=only, nan_policy=policy, on_rows=bar.advance)
+                results = reduce_on_cluster(
+                    self._storage, jobs, mapping=only, nan_policy=policy, missing=self.missing, on_rows=bar.advance
+                )
             else:
                 results = (
                     reduce_sources(
@@ -378,6 +384,7 @@ class Run:
                         job,
                         mapping=only,
                         nan_policy=policy,
+                        missing=self.missing,
                         threads=threads,
                         on_rows=bar.advance,
                         keep=kept if fractions else None,

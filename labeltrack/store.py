@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from labeltrack._labels import LabelMapping
+from labeltrack._missing import check_missing
 from labeltrack._parts import OPEN, Part, as_json, begin, need
 from labeltrack.bounds import resolve_all
 from labeltrack.stats import check_nan_policy
@@ -65,6 +66,7 @@ class Description:
         dtypes: Names of the dtypes of labels and values that were recorded.
         labeltrack: Version of labeltrack that began the run.
         created: When it began, UTC, ISO 8601.
+        missing: What samples without a label do.
     """
 
     metric: str
@@ -75,6 +77,7 @@ class Description:
     dtypes: tuple[tuple[str, str], ...] = ()
     labeltrack: str = ""
     created: str = field(default_factory=lambda: dt.datetime.now(dt.UTC).isoformat(timespec="seconds"))
+    missing: str = "error"
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON has it."""
@@ -129,7 +132,8 @@ class Description:
         bounds = tuple(bound.name for bound in resolve_all(plain["bounds"]))
         dtypes = tuple((str(label), str(value)) for label, value in plain["dtypes"])
         policy = check_nan_policy(plain["nan_policy"])
-        return cls(label_mapping=mapping, bounds=bounds, dtypes=dtypes, nan_policy=policy, **texts)
+        missing = check_missing(plain.get("missing", "error"))  # which earlier versions did not write
+        return cls(label_mapping=mapping, bounds=bounds, dtypes=dtypes, nan_policy=policy, missing=missing, **texts)
 
     def write(self, folder: Path) -> None:
         """Write it into a folder, in place of what is there, at once or not at all.

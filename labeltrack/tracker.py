@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._arrays import QUICK, flat_pair, to_values
+from labeltrack._arrays import QUICK, looks_multi_hot, to_values
 from labeltrack._buffers import SampleBuffer
 from labeltrack._labels import (
     BYTES,
@@ -23,10 +23,10 @@ from labeltrack._labels import (
     Vocabulary,
     integer_keys,
     key_dtype,
-    label_array,
     label_kind,
     union,
 )
+from labeltrack._missing import Missing, check_missing, names_of, read_labels, settle, wanted_by
 from labeltrack._quantile import Samples
 from labeltrack._reduce import reduce_chunks
 from labeltrack._select import Selection
@@ -35,7 +35,7 @@ from labeltrack._streams import WHOLE, Stream, whole_numbers
 from labeltrack._version import __version__
 from labeltrack.bounds import needed_quantiles, resolve_all
 from labeltrack.errors import LabelTrackWarning, missing_key
-from labeltrack.functional import warn_nothing_mapped
+from labeltrack.functional import warn_multi_hot, warn_nothing_mapped
 from labeltrack.history import History, check_step
 from labeltrack.recording import Recording
 from labeltrack.stats import LabelStats, NanPolicy, check_nan_policy, merge_stats
@@ -54,7 +54,7 @@ STATE_VERSION = 1
 _ARRAY = np.ndarray
 _ARGUMENTS = (
     *("label", "metric", "label_mapping", "bounds", "mode", "ds_id", "outputs"),
-    *("nan_policy", "max_buffer_bytes", "record_to"),
+    *("nan_policy", "missing", "max_buffer_bytes", "record_to"),
 )
 
 
@@ -76,6 +76,8 @@ class LabelTracker:
         outputs: Name of the result; ``f"{metric}_by_{label}"`` by default.
         nan_policy: What NaN samples do: ``"propagate"`` into the statistics of their label, ``"omit"``, or
             ``"raise"`` at the end of the epoch.
+        missing: What samples do whose label is missing (None, NaN, NA, null, masked): ``"error"``, ``"skip"`` them, or
+            ``"label"``, which gives them a label of their own, called ``"(missing)"``; see `label_stats`.
         max_buffer_bytes: Memory for samples. When it is full, they are folded into running statistics, which
             changes no bit of the result, except that there are no quantiles then.
         record_to: Folder to save every sample in as it comes (or a `labeltrack.Recording`, which has more options),
@@ -114,6 +116,7 @@ class LabelTracker:
         outputs: str | None = None,
         *,
         nan_policy: NanPolicy = "propagate",
+        missing: Missing = "error",
         max_buffer_bytes: int = 256 * 2**20,
         record_to: str | os.PathLike[str] | Recording | None = None,
     ) -> None:
@@ -131,11 +134,13 @@ class LabelTracker:
         self.max_buffer_bytes = _check_bytes(max_buffer_bytes)
         self.history = History(metric=metric, label=label, bounds=self.bounds)
         self._mapping = None if label_mapping is None else LabelMapping(label_mapping)
+        self.missing: Missing = check_missing(missing, self._mapping)
         self._modes = Selection(self.mode, "mode")
         self._ds_ids = Selection(self.ds_id, "ds_id")
         self._streams: dict[tuple[str, str], Stream] = {}
         self._words = {kind: Vocabulary(kind) for kind in (STRING, BYTES)}
         self._warned = False
+        self._multi_hot_told = label_mapping is not None
         self._unmapped: dict[Any, None] = {}  # some labels of folded samples of which none was mapped
         self.record_to = record_to
         self._folding_told = False
@@ -155,6 +160,7 @@ class LabelTracker:
             label_mapping=self.label_mapping,
             bounds=self.bounds,
             nan_policy=self.nan_policy,
+            missing=self.missing,
             labeltrack=__version__,
         )
         recorder = Recorder(recording, description)
@@ -174,7 +180,11 @@ class LabelTracker:
 
         Raises:
             TypeError: Labels or values of a type that cannot be used, or other labels than before in this epoch.
-            ValueError: Shapes that do not belong together, or NaN labels. A batch that raises leaves no trace.
+            ValueError: Shapes that do not belong together, or missing labels under ``missing="error"``. A batch that
+                raises leaves no trace.
+
+        Warns:
+            LabelTrackWarning: Labels look multi-hot; see `label_stats`. This is told once.
         """
         # The common batch, one-dimensional and of the dtypes of the batch before, takes two writes to memory that
         # check what they write. Everything else goes the checked road, and so does the first batch of an epoch, whose
@@ -236,18 +246,23 @@ class LabelTracker:
         samples = to_values(values)
         stream = self._streams.get((mode, ds_id))
         array: Any
-        if type(labels) is list and labels and isinstance(labels[0], str) and samples.shape == (len(labels),):
+        if type(labels) is list and samples.shape == (len(labels),) and set(map(type, labels)) == {str}:
             kind, array = STRING, labels  # coded as it is: making an array of it first would take twice as long
         else:
-            array = label_array(labels)
+            array, gone = read_labels(labels)
             if (
-                stream is not None
+                gone is None
+                and stream is not None
                 and stream.kind == INTEGER
                 and stream.buffer.open.used
                 and stream.buffer.try_append(array, samples)
             ):
                 return  # tensors of the dtypes of the batch before
-            array, samples = flat_pair(array, samples)
+            if not self._multi_hot_told and looks_multi_hot(array, samples):
+                self._multi_hot_told = True
+                warn_multi_hot(stacklevel=_outside())
+            before = None if stream is None or stream.empty() else stream.kind
+            array, samples = settle(array, samples, gone, self.missing, before)
             if not array.size:
                 return  # labels of no sample are of no kind: an empty list would be one of doubles
             kind = label_kind(array)
@@ -475,9 +490,9 @@ class LabelTracker:
     def _reduce(self, chunks: list[tuple[Array, Array]], kind: str) -> LabelStats:
         """Return the statistics of samples."""
         space = self._space(kind)
-        wanted = None if self._mapping is None else space.encode(self._mapping.labels)
+        wanted = None if self._mapping is None else space.encode(wanted_by(self._mapping, self.missing))
         labels, accumulator = reduce_chunks(chunks, space, wanted=wanted)
-        names = None if self._mapping is None else self._mapping.names
+        names = names_of(self._mapping, self.missing)
         return LabelStats(labels, accumulator, names=names, nan_policy=self.nan_policy)
 
     def _reduced(self, stream: Stream, chunks: list[tuple[Array, Array]], stats: LabelStats) -> None:

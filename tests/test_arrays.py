@@ -46,7 +46,7 @@ def test_objects_that_are_all_numbers_or_all_strings_are_taken():
     assert to_numpy(np.array([b"a", b"bc"], dtype=object), "labels").tolist() == [b"a", b"bc"]
 
 
-@pytest.mark.parametrize("data", [np.array([1, None], dtype=object), np.array(["a", 1], dtype=object), [object()]])
+@pytest.mark.parametrize("data", [np.array([1, {}], dtype=object), [{"a"}], [object()]])
 def test_other_objects_are_refused_by_the_names_of_their_types(data):
     with pytest.raises(TypeError, match="holds Python objects"):
         to_numpy(data, "labels")
@@ -58,6 +58,9 @@ def test_other_objects_are_refused_by_the_names_of_their_types(data):
         ([1, "a"], "labels mixes strings with int"),
         ([np.str_("a"), 1], "strings with int"),
         ([b"a", 1], "bytes with int"),
+        (np.array(["a", 1], dtype=object), "strings with int"),
+        ([["a", 1], ["b", 2]], "strings with int"),
+        (["a", 1, None], "strings with int"),
     ],
 )
 def test_a_list_that_mixes_strings_and_numbers_is_refused(data, message):
@@ -78,10 +81,12 @@ def test_a_ragged_list_is_refused():
 
 def test_a_masked_array_is_taken_only_without_masked_entries():
     data = np.ma.masked_array([1.0, 2.0], mask=[False, False])
-    assert to_numpy(data, "values").tolist() == [1.0, 2.0]
+    assert to_values(data).tolist() == [1.0, 2.0]
     data[0] = np.ma.masked
     with pytest.raises(ValueError, match="masked entries"):
-        to_numpy(data, "values")
+        to_values(data)
+    with pytest.raises(ValueError, match="1 of 2 labels are missing"):
+        to_numpy(data, "labels")
 
 
 def test_what_is_no_array_is_refused_with_what_would_do():
@@ -332,3 +337,34 @@ def test_pandas_and_polars_series_are_taken():
 def test_variable_width_strings_are_taken():
     words = np.array(["c", "a long one", "c"], dtype=np.dtypes.StringDType())
     assert rows(lt.label_stats(words, [1, 2, 3])) == expected_by_label(words.tolist(), [1, 2, 3])
+
+
+def test_subclasses_of_torch_tensors_are_taken_wherever_they_are_defined():
+    torch = framework("torch")
+
+    class Image(torch.Tensor):
+        pass
+
+    assert Image.__module__ == __name__
+    labels = torch.tensor(LABELS).as_subclass(Image)
+    values = torch.tensor(VALUES, requires_grad=True).as_subclass(Image)
+    assert values.requires_grad
+    half = torch.tensor(VALUES, dtype=torch.bfloat16).as_subclass(Image)
+    for metric in (values, values * 1, half, values[:, None]):
+        assert rows(lt.label_stats(labels, metric)) == WANTED
+        tracker = lt.LabelTracker("y", "ce")
+        for _ in range(3):
+            tracker.update(labels, metric)
+        assert tracker.end_epoch(1).count.tolist() == [3 * WANTED[k][0] for k in WANTED]
+
+
+def test_lists_of_tensors_are_taken_with_their_gradients():
+    torch, tf = framework("torch"), framework("tensorflow")
+    jnp = pytest.importorskip("jax.numpy") if not EVERYTHING else __import__("jax.numpy").numpy
+    weights = torch.tensor(VALUES, requires_grad=True)
+    for losses in (list(weights), tuple(weights * 1), [w.double() for w in weights], [w.bfloat16() for w in weights]):
+        assert rows(lt.label_stats([torch.tensor(x) for x in LABELS], losses)) == WANTED
+    mixed = [torch.tensor(0.5, requires_grad=True), 0.25, np.float32(1.5), tf.constant(-3.0), jnp.array(8.0), 0.125]
+    assert rows(lt.label_stats(LABELS, mixed)) == WANTED
+    columns = lt.label_stats(np.array([LABELS, LABELS]), [weights, weights.detach()])
+    assert rows(columns) == expected_by_label(LABELS * 2, VALUES * 2)

@@ -176,3 +176,38 @@ def test_signalling_nans_are_nans_without_a_warning(dtype, bits, samples):
         for batch in order:
             mixed.update(*batch)
         assert mixed.end_epoch(epoch).count.tolist() == [numbers.sum() + 1]
+
+
+# -- multi-hot labels -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["i8", "u1", "?", "f4"])
+def test_labels_that_look_multi_hot_warn_with_what_groups_by_column(dtype):
+    rng = np.random.default_rng(5)
+    labels, values = (rng.random((8, 3)) < 0.3).astype(dtype), rng.normal(size=(8, 3))
+    with pytest.warns(lt.LabelTrackWarning, match="multi-hot.*column for each class") as caught:
+        lt.label_stats(labels, values)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    way = str(caught[0].message).split("instead: ")[1].split(". If")[0]
+    stats = eval(way, {"label_stats": lt.label_stats, "np": np, "labels": labels, "values": values})  # noqa: S307
+    assert rows(stats) == {c: expected(values[:, c]) for c in range(3)}
+
+
+def test_tables_of_other_labels_and_maps_of_pixels_do_not_warn():
+    rng = np.random.default_rng(6)
+    flags = rng.integers(0, 2, (4, 3, 5))
+    cases = [
+        flags,
+        flags[:, :1, 0],
+        flags[:1, :, 0],
+        flags[0] * 2,
+        flags[0] * 0,
+        flags[0] | 1,
+        flags[0] - 1,
+        flags[0] + 0.5,
+    ]
+    for labels in cases:
+        lt.label_stats(labels, np.ones(labels.shape))
+    lt.label_stats(flags[0], np.ones((3, 5)), label_mapping={"background": 0, "object": 1})
+    lt.label_stats(flags[0].astype(str), np.ones((3, 5)))

@@ -45,6 +45,7 @@ LAYERS = [
         "_student",
         "_accumulate",
         "_arrays",
+        "_objects",
         "_buffers",
         "_select",
         "_tables",
@@ -73,6 +74,7 @@ LAYERS = [
     },
     {
         "_labels",
+        "_missing",
         "_ranges",
         "_deferred",
         "_partition",
@@ -116,13 +118,16 @@ def test_the_public_names_are_the_agreed_ones():
     [
         (
             lt.label_stats,
-            "(labels, values, *, label_mapping=None, nan_policy='propagate', threads=None, quantiles=())",
+            (
+                "(labels, values, *, label_mapping=None, nan_policy='propagate', missing='error', threads=None, "
+                "quantiles=())"
+            ),
         ),
         (
             lt.LabelTracker,
             (
                 "(label, metric, label_mapping=None, bounds='std', mode=None, ds_id=None, outputs=None, *, "
-                "nan_policy='propagate', max_buffer_bytes=268435456, record_to=None)"
+                "nan_policy='propagate', missing='error', max_buffer_bytes=268435456, record_to=None)"
             ),
         ),
         (lt.LabelTracker.update, "(self, labels, values, *, mode='train', ds_id='')"),

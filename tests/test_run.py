@@ -56,6 +56,7 @@ def test_a_run_says_what_it_is(run):
         "label_mapping": None,
         "bounds": ["std"],
         "nan_policy": "propagate",
+        "missing": "error",
         "dtypes": [["int32", "float32"], ["string", "float64"]],
         "labeltrack": lt.__version__,
         "created": "",

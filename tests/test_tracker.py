@@ -283,9 +283,13 @@ MISTAKES = {
     "unequal lengths": (([0, 1], [1.0, 2.0, 3.0]), ValueError, "2 labels, 3 values"),
     "labels without order": ((np.array([1j, 2]), [1.0, 2.0]), TypeError, "got dtype complex128"),
     "values that are strings": (([0, 1], ["a", "b"]), TypeError, "values must be real numbers"),
-    "labels that are NaN": (([0.5, math.nan], [1.0, 2.0]), ValueError, "1 of 2 labels are NaN"),
+    "labels that are NaN": (
+        ([0.5, math.nan], [1.0, 2.0]),
+        ValueError,
+        r"1 of 2 labels are missing \(None, NaN.*missing='skip'",
+    ),
     "strings and bytes": ((["a", b"\xff"], [1.0, 2.0]), TypeError, "mix"),
-    "lists as labels": ((["a", ["b"]], [1.0, 2.0]), TypeError, "neither strings nor numbers"),
+    "lists as labels": ((["a", ["b"]], [1.0, 2.0]), ValueError, "items differ in length"),
     "mixed labels": ((["a", 1], [1.0, 2.0]), TypeError, "mix"),
     "other labels than before": (
         (["a", "b"], [1.0, 2.0]),
@@ -778,3 +782,19 @@ def test_another_dataset_makes_the_quantiles_of_all_together_unknown():
     with pytest.raises(ValueError, match="these statistics were merged, and quantiles cannot be"):
         history.at(1, "eval").bounds("median")
     assert history.at(1, "eval", "c").median.tolist() == [1.0]
+
+
+# -- multi-hot labels -------------------------------------------------------------------------------------
+
+
+def test_labels_that_look_multi_hot_are_told_once_where_update_was_called():
+    masks, values = np.eye(4, 3, dtype=int), np.arange(12.0).reshape(4, 3)
+    tracker = make()
+    with pytest.warns(lt.LabelTrackWarning, match="multi-hot") as caught:
+        for _ in range(3):
+            tracker.update(masks, values)
+    assert [one.filename for one in caught] == [__file__]
+    assert rows(tracker.end_epoch(1)) == expected_by_label(np.tile(masks.ravel(), 3), np.tile(values.ravel(), 3))
+    mapped = make(label_mapping={"background": 0, "object": 1})
+    mapped.update(masks, values)
+    mapped.update(masks[None], values[None])

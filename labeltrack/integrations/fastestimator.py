@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -72,6 +72,8 @@ class LabelTracker(Trace):
         split_ds: Whether to keep datasets apart. The summaries then have the keys ``f"{key}|{ds_id}"``, which
             FastEstimator draws as lines of their own in one graph. Otherwise all datasets of a mode are pooled.
         nan_policy: What NaN samples do: ``"propagate"``, ``"omit"`` or ``"raise"``; see `labeltrack.LabelTracker`.
+        missing: What samples do whose label is missing: ``"error"``, ``"skip"`` or ``"label"``; see
+            `labeltrack.LabelTracker`.
         max_buffer_bytes: Memory for the samples of an epoch; beyond it they are folded, which changes no bit.
         record_to: Folder to save every sample in, or a `labeltrack.Recording`; see `labeltrack.LabelTracker`.
 
@@ -106,6 +108,7 @@ class LabelTracker(Trace):
         *,
         split_ds: bool = False,
         nan_policy: labeltrack.stats.NanPolicy = "propagate",
+        missing: Literal["error", "skip", "label"] = "error",
         max_buffer_bytes: int = 256 * 2**20,
         record_to: str | os.PathLike[str] | labeltrack.Recording | None = None,
     ) -> None:
@@ -117,6 +120,7 @@ class LabelTracker(Trace):
             _bounds(bounds),
             outputs=outputs or None,
             nan_policy=nan_policy,
+            missing=missing,
             max_buffer_bytes=max_buffer_bytes,
             record_to=record_to,
         )
@@ -160,7 +164,8 @@ class LabelTracker(Trace):
         Raises:
             KeyError: It has not; the message lists what it has.
             TypeError: Labels or values of a type that cannot be used.
-            ValueError: Shapes that do not belong together, such as a loss that was averaged; or NaN labels.
+            ValueError: Shapes that do not belong together, such as a loss that was averaged; or missing labels under
+                ``missing="error"``.
         """
         tracker = self._tracker
         system = self.system
@@ -212,11 +217,11 @@ class LabelTracker(Trace):
 
     def _write(self, stats: labeltrack.LabelStats, mode: str, step: int | None, suffix: str = "") -> None:
         """Write statistics into the summaries."""
-        names = self.label_mapping
         labels = stats.labels.tolist()
+        names = dict(zip(labels, stats.names.tolist(), strict=True))
         histories = {}
         for label in self._tracker.in_order(labels):
-            name = label if names is None else names[label]
+            name = names[label] if self.label_mapping is not None or names[label] == "(missing)" else label
             if name not in self.label_summaries:
                 self.label_summaries[name] = Summary(name)
             histories[label] = self.label_summaries[name].history[mode]
