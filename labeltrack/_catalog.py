@@ -9,6 +9,7 @@ several sessions the newest complete one counts, and nothing of one is ever mixe
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,11 @@ import numpy.typing as npt
 
 from labeltrack._journal import Lines, read_journal
 from labeltrack._labels import BYTES, STRING
-from labeltrack.store import Contents, Place, contents_of, folder_of
+from labeltrack.store import Contents, Place, contents_of, folder_of, journal_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from labeltrack._storage import Storage
 
 Words = npt.NDArray[Any]
@@ -82,16 +85,21 @@ class Epoch:
     Attributes:
         mode: Mode.
         step: Epoch or step.
-        complete: Whether it ended, and no row of it was lost while recording.
+        ended: Whether it ended, for all its processes.
         attempts: Those that count, one a process.
         others: Those that do not: older ones, or torn ones.
     """
 
     mode: str
     step: int
-    complete: bool
+    ended: bool
     attempts: tuple[Attempt, ...]
     others: tuple[Attempt, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether it ended, and no row of it was lost while recording."""
+        return self.ended and not any(attempt.lost for attempt in self.attempts)
 
     @property
     def ds_ids(self) -> list[str]:
@@ -230,6 +238,32 @@ class Catalog:
             )
         return attempts
 
+    def gaps(self) -> list[tuple[tuple[int, int], str]]:
+        """Return what must have been there and is not, in words, with the session and rank it is of."""
+        attempts = [one for epoch in self.epochs for one in (*epoch.attempts, *epoch.others)]
+        numbers: dict[tuple[int, int, str], set[int]] = defaultdict(set)
+        for session, rank, mode, number in [(a.session, a.rank, a.mode, a.number) for a in attempts] + [*self._dropped]:
+            numbers[session, rank, mode].add(number)
+        found = []
+        for session, rank in sorted({(a.session, a.rank) for a in attempts} - self._writers.keys()):
+            text = f"{journal_name(session, rank)} is missing, so that nothing says which of its epochs ended"
+            found.append(((session, rank), text))
+        sessions = {session for session, _ in self._writers} | {attempt.session for attempt in attempts}
+        found += [((0, 0), f"nothing is left of session {missing}") for missing in _between(sessions, 1)]
+        for (session, rank, mode), have in sorted(numbers.items()):
+            of = f"session {session}, process {rank} at mode {mode!r}"
+            found += [((session, rank), f"nothing is left of attempt {number} of {of}") for number in _between(have, 1)]
+        done = {(attempt.session, attempt.mode) for attempt in attempts if attempt.complete}
+        for (session, rank), writer in sorted(self._writers.items()):
+            for mode in sorted(writer.modes):
+                if (session, rank, mode) not in numbers and not any(m == mode and s > session for s, m in done):
+                    text = f"nothing is left of the samples that session {session}, process {rank} had of mode {mode!r}"
+                    found.append(((session, rank), text))
+        for attempt in attempts:
+            if not attempt.complete:
+                found += [((attempt.session, attempt.rank), text) for text in _missing_parts(attempt)]
+        return found
+
     def _epochs(self, attempts: list[Attempt]) -> list[Epoch]:
         by_epoch: dict[tuple[str, int], list[Attempt]] = defaultdict(list)
         for attempt in attempts:
@@ -239,8 +273,7 @@ class Catalog:
             found.sort(key=lambda a: (a.session, a.rank, a.number))
             counting, ended = self._counting(mode, step, [attempt for attempt in found if not attempt.dropped])
             others = tuple(attempt for attempt in found if attempt not in counting)
-            complete = ended and not any(attempt.lost for attempt in counting)
-            epochs.append(Epoch(mode, step, complete, tuple(counting), others))
+            epochs.append(Epoch(mode, step, ended, tuple(counting), others))
 
         def when(epoch: Epoch) -> tuple[Any, ...]:
             ended = [attempt for attempt in epoch.attempts if attempt.complete]
@@ -278,6 +311,29 @@ class Catalog:
         A process may leave a mode out altogether (evaluation on the first one alone), or an epoch of it.
         """
         return mode in writer.modes and not writer.closed and writer.last.get(mode, step - 1) < step
+
+
+def _missing_parts(attempt: Attempt) -> Iterator[str]:
+    """Yield what lacks between the parts of an attempt that no journal lists."""
+    have: dict[str, set[int]] = defaultdict(set)
+    for segment in attempt.segments:
+        if segment.place is not None:
+            have[segment.ds_id].add(segment.place.index)
+    for ds_id, known in have.items():
+        for index in _between(known, 0):
+            yield f"{describe(attempt)}: part {index} of ds_id {ds_id!r} is missing"
+
+
+def _between(numbers: set[int], first: int) -> list[str]:
+    """Return which numbers lack, from the first one on, in words."""
+    ordered = [first - 1, *sorted(numbers)]
+    pairs = [(low + 1, high - 1) for low, high in itertools.pairwise(ordered) if high > low + 1]
+    return [str(low) if low == high else f"{low} to {high}" for low, high in pairs]
+
+
+def describe(attempt: Attempt) -> str:
+    """Return which attempt it is, in words."""
+    return f"mode {attempt.mode!r}, epoch {attempt.step}, session {attempt.session}, process {attempt.rank}"
 
 
 def words_in(storage: Storage, journal: str) -> dict[str, Words]:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from labeltrack._catalog import describe
 from labeltrack._parts import examine
 from labeltrack._scan import sources_of
 from labeltrack._select import Selection
@@ -106,11 +107,6 @@ def _batches(storage: Storage, name: str) -> list[Batch]:
         return examine(name, storage.map(name), check=False).batches
     except OSError:
         return []
-
-
-def describe(attempt: Attempt) -> str:
-    """Return which attempt it is, in words."""
-    return f"mode {attempt.mode!r}, epoch {attempt.step}, session {attempt.session}, process {attempt.rank}"
 
 
 def warn_damaged(

@@ -44,7 +44,7 @@ def register() -> None:
     app.command(help="Compute the statistics of every epoch from the samples, and show or write them.")(recompute)
     app.command(help="Draw the course of every label.")(plot)
     app.command(help="Write samples to one file.")(export)
-    app.command(help="Compare every checksum. Exit code 1 if anything is torn, corrupt or missing.")(verify)
+    app.command(help="Compare every checksum. Exit code 1 if anything is damaged, missing, lost or unfinished.")(verify)
     app.command(help="Rank the labels of the last epoch, worst first.")(worst)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from labeltrack._catalog import describe
+from labeltrack._choice import unsaid
 from labeltrack._locks import is_held
 from labeltrack._parts import OPEN, PartWriter, file_checksum, need
 from labeltrack._progress import Progress
@@ -13,10 +15,10 @@ from labeltrack._storage import LocalFolder
 from labeltrack.store import sync_folder, writer_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from labeltrack._catalog import Attempt, Catalog, Segment
+    from labeltrack._catalog import Attempt, Catalog, Epoch, Segment
     from labeltrack._storage import Storage
 
 State = Literal["intact", "writing", "torn", "corrupt", "missing"]
@@ -44,19 +46,22 @@ class SegmentReport:
 
 @dataclass(frozen=True)
 class Verification:
-    """What is intact of a run.
+    """What is intact of a run: the sum of all that is known.
 
     Attributes:
         segments: Every file of samples.
-        other: What is wrong with description and journals, and what does not belong in the folder, in words.
+        other: What else is wrong, in words: description and journals that are damaged, cut or missing, epochs that did
+            not end or lack rows, and what does not belong in the folder.
+        unrecorded: Rows of the epochs that could not be written, by the journals.
     """
 
     segments: tuple[SegmentReport, ...]
     other: tuple[str, ...] = field(default=())
+    unrecorded: int = 0
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is torn, corrupt or missing."""
+        """Whether nothing is torn, corrupt, missing, lost or unfinished, but for what a living process is at."""
         return not self.other and all(segment.state in ("intact", "writing") for segment in self.segments)
 
     @property
@@ -66,8 +71,8 @@ class Verification:
 
     @property
     def lost(self) -> int:
-        """Rows that are damaged or gone."""
-        return sum(segment.lost for segment in self.segments)
+        """Rows that are damaged or gone, or could not be recorded."""
+        return sum(segment.lost for segment in self.segments) + self.unrecorded
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -107,7 +112,25 @@ def verify(storage: Storage, catalog: Catalog, trouble: str = "", *, progress: b
     other = [trouble] if trouble else []
     other += [f"{name}: {text}" for name, texts in catalog.damage.items() for text in texts]
     other += [f"{name} ends within a line, as after a crash" for name in catalog.torn if not _is_written(storage, name)]
-    return Verification(tuple(reports), tuple(other + catalog.contents.strange))
+    rows = {report.name: report.rows for report in reports}
+    other += [text for epoch in catalog.epochs for text in _lacking(storage, catalog, epoch, rows)]
+    other += [text for (session, rank), text in catalog.gaps() if not _is_live(storage, catalog, session, rank)]
+    lost = sum(attempt.lost for epoch in catalog.epochs for attempt in epoch.attempts)
+    return Verification(tuple(reports), tuple(other + catalog.contents.strange), lost)
+
+
+def _lacking(storage: Storage, catalog: Catalog, epoch: Epoch, rows: Mapping[str, int]) -> Iterator[str]:
+    """Yield what an epoch lacks, beyond the files that belong to it."""
+    for attempt, n in unsaid(storage, epoch, (*epoch.attempts, *epoch.others)):
+        yield f"{describe(attempt)}: it ended, with {n} rows, and no journal says so"
+    for attempt in epoch.attempts:
+        if attempt.lost:
+            yield f"{describe(attempt)}: {attempt.lost} rows could not be recorded"
+    alive = any(_is_live(storage, catalog, attempt.session) for attempt in epoch.attempts)
+    if epoch.ended or not epoch.attempts or alive:
+        return
+    intact = sum(rows[segment.name] for attempt in epoch.attempts for segment in attempt.segments)
+    yield f"mode {epoch.mode!r}, epoch {epoch.step} did not end; {intact} rows of it are intact"
 
 
 def _segments(catalog: Catalog) -> Iterator[tuple[Attempt, Segment]]:
@@ -141,10 +164,16 @@ def _report(storage: Storage, catalog: Catalog, attempt: Attempt, segment: Segme
 
 def _is_written_by(storage: Storage, catalog: Catalog, attempt: Attempt) -> bool:
     """Return whether a process is at work on an attempt at this moment."""
-    newest = max((session for session, _ in catalog.contents.journals), default=0)
-    if attempt.complete or attempt.session != newest or not isinstance(storage, LocalFolder):
+    return not attempt.complete and _is_live(storage, catalog, attempt.session, attempt.rank)
+
+
+def _is_live(storage: Storage, catalog: Catalog, session: int, rank: int | None = None) -> bool:
+    """Return whether a process of a launch is recording at this moment."""
+    journals = catalog.contents.journals
+    if session != max((of for of, _ in journals), default=0) or not isinstance(storage, LocalFolder):
         return False
-    return is_held(storage.path / writer_lock(attempt.rank))
+    ranks = [of for newest, of in journals if newest == session] if rank is None else [rank]
+    return any(is_held(storage.path / writer_lock(one)) for one in ranks)
 
 
 def _is_written(storage: Storage, journal: str) -> bool:

@@ -419,7 +419,7 @@ class Run:
     # -- health -------------------------------------------------------------------------------------------
 
     def verify(self, *, progress: bool = True) -> _verify.Verification:
-        """Compare every checksum, of all attempts.
+        """Compare every checksum, of all attempts, and all that files and journals say of each other.
 
         Args:
             progress: Whether to show a bar on stderr, if that is a terminal and it takes longer than a second.

@@ -283,7 +283,8 @@ def test_the_history_comes_out_bit_for_bit(tmp_path, seed):
     assert same(history, tracker.history)
     assert (history.bounds, history.metric, history.label) == (("std", "range"), "ce", "y")
     verification = lt.open_run(run).verify(progress=False)
-    assert verification.ok, verification
+    assert {segment.state for segment in verification.segments} == {"intact"}, verification
+    assert all("did not end" in text for text in verification.other), verification
 
 
 def test_a_batch_larger_than_all_the_memory_is_recorded_before_the_caller_has_it_back(tmp_path):

@@ -10,10 +10,12 @@ import warnings
 from pathlib import Path
 
 import pytest
-from test_recorder import QUICK, same
+from test_cli import invoke
+from test_recorder import QUICK, batch, same
 from test_run import _run, recorded  # noqa: F401 (a fixture)
 
 import labeltrack as lt
+from labeltrack._parts import PartWriter
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
 
@@ -185,3 +187,145 @@ def test_without_its_description_or_journal_a_run_still_has_its_rows(run, tmp_pa
     assert opened.samples("train", incomplete=True).num_rows == 3200
     with pytest.warns(lt.LabelTrackWarning, match="the journal does not say what they stand for"):
         assert opened.samples("eval", incomplete=True).num_rows == 0
+
+
+# -- what is known beyond the files -----------------------------------------------------------------------
+
+
+def done_again(path, steps, *, unfinished=0):
+    """Record epochs in a session of their own."""
+    with lt.LabelTracker("y", "ce", record_to=path) as tracker:
+        for step in steps:
+            tracker.update(*batch(400, seed=step))
+            tracker.end_epoch(step, replace=True)
+        if unfinished:
+            tracker.update(*batch(unfinished))
+
+
+def verified(path):
+    """Return what the library and the command say, which must agree."""
+    found = lt.open_run(path).verify(progress=False)
+    result = invoke("verify", path, "--json")
+    assert json.loads(result.stdout) == json.loads(json.dumps(found.to_dict() | {"repaired": []}))
+    assert result.exit_code == (0 if found.ok else 1)
+    return found
+
+
+def test_what_is_done_again_or_being_written_leaves_nothing_to_tell(tmp_path):
+    done_again(tmp_path / "run", [1, 2], unfinished=300)
+    done_again(tmp_path / "run", [2, 3])
+    assert verified(tmp_path / "run").ok
+    with lt.LabelTracker("y", "ce", record_to=tmp_path / "run") as tracker:
+        tracker.update(*batch(300))
+        tracker.flush()
+        assert verified(tmp_path / "run").ok  # at work
+        tracker.reset()
+    assert verified(tmp_path / "run").ok  # and given up
+
+
+def test_rows_that_the_journal_says_are_lost_are_counted(tmp_path, monkeypatch):
+    write = PartWriter.write
+
+    def failing(self, labels, values, more=None):
+        if self.seq == 1 and labels.size:
+            raise OSError(28, "No space left on device")
+        write(self, labels, values, more)
+
+    monkeypatch.setattr(PartWriter, "write", failing)
+    recording = lt.Recording(tmp_path / "run", flush_rows=1024, fsync="never")
+    tracker = lt.LabelTracker("y", "ce", record_to=recording)
+    with pytest.warns(lt.LabelTrackWarning, match="No space left"):
+        tracker.update(*batch(2500))
+        tracker.end_epoch(1)
+        tracker.flush()
+        tracker.close()
+    (epoch,) = lt.open_run(tmp_path / "run").epochs
+    found = verified(tmp_path / "run")
+    assert 0 < epoch.lost == found.lost == 2500 - found.rows
+    assert f"mode 'train', epoch 1, session 1, process 0: {epoch.lost} rows could not be recorded" in str(found)
+    assert f"{found.rows} rows intact, {epoch.lost} lost" in str(found)
+
+
+def test_an_epoch_that_never_ended_is_told_with_its_rows(tmp_path):
+    done_again(tmp_path / "run", [1], unfinished=300)
+    found = verified(tmp_path / "run")
+    assert found.other == ("mode 'train', epoch 2 did not end; 300 rows of it are intact",)
+
+
+def test_a_journal_that_is_deleted_is_told(run, tmp_path):
+    shutil.copytree(run[0], tmp_path / "run")
+    (tmp_path / "run" / "journal-0001-0000.log").unlink()
+    found = verified(tmp_path / "run")
+    assert "journal-0001-0000.log is missing" in str(found)
+    assert "mode 'train', epoch 2 did not end; 1600 rows of it are intact" in found.other
+    assert (
+        "mode 'train', epoch 2, session 1, process 0: it ended, with 1600 rows, and no journal says so" in found.other
+    )
+
+
+@pytest.mark.parametrize("kept", range(20))
+def test_a_journal_that_is_cut_at_any_line_is_told_if_that_loses_an_epoch(run, tmp_path, kept):
+    shutil.copytree(run[0], tmp_path / "run")
+    journal = tmp_path / "run" / "journal-0001-0000.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:kept]))
+    if kept < len(lines) - 1:  # the last one says that the process ended, which one that was killed does not say
+        assert not verified(tmp_path / "run").ok
+    ended = sum(b'"event": "epoch"' in line for line in lines[:kept])
+    assert sum(epoch.complete for epoch in lt.open_run(tmp_path / "run").epochs) == ended
+
+
+def test_whatever_file_is_deleted_verify_tells_of_it(tmp_path):
+    done_again(tmp_path / "original", [1, 2])
+    done_again(tmp_path / "original", [2, 3], unfinished=40)
+    done_again(tmp_path / "original", [4, 3])
+    assert verified(tmp_path / "original").ok
+    names = [path.relative_to(tmp_path / "original") for path in (tmp_path / "original").rglob("*") if path.is_file()]
+    names = [name for name in names if name.name[0] != "." and name.name != "run.json"]
+    assert len(names) == 3 + 7
+    for i, name in enumerate(names):
+        shutil.copytree(tmp_path / "original", tmp_path / str(i))
+        (tmp_path / str(i) / name).unlink()
+        unfinished = name.name == "part-0002-0000-00003-0000.arrow"  # of which nothing else says that it was there
+        assert verified(tmp_path / str(i)).ok == unfinished, name
+
+
+def test_a_session_and_attempts_of_which_nothing_is_left_are_told(tmp_path):
+    done_again(tmp_path / "run", [1, 2])
+    done_again(tmp_path / "run", [2, 3])
+    done_again(tmp_path / "run", [4])
+    for path in [*(tmp_path / "run").glob("**/*-0002-0000*")]:
+        path.unlink()
+    found = verified(tmp_path / "run")
+    assert found.other == ("nothing is left of session 2",)
+    done_again(tmp_path / "other", [1, 2, 3])
+    journal = tmp_path / "other" / "journal-0001-0000.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(line for line in lines if b'"step": 2' not in line))
+    next((tmp_path / "other").glob("**/epoch=2/*.arrow")).unlink()
+    assert "nothing is left of attempt 2 of session 1, process 0 at mode 'train'" in verified(tmp_path / "other").other
+
+
+def test_samples_that_were_never_written_are_known_to_have_been_there(tmp_path):
+    code = (
+        "import os, sys, labeltrack as lt\n"
+        "tracker = lt.LabelTracker('y', 'ce', record_to=sys.argv[1])\n"
+        "tracker.update([1, 2], [1.0, 2.0])\n"
+        "tracker.flush() if sys.argv[2] == 'flush' else tracker._recorder.flush()\n"
+        "os._exit(0)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "run", "keep"], check=True)
+    found = verified(tmp_path / "run")
+    assert found.other == ("nothing is left of the samples that session 1, process 0 had of mode 'train'",)
+    done_again(tmp_path / "run", [1])
+    assert verified(tmp_path / "run").ok
+
+
+def test_numbers_that_are_far_apart_are_told_in_a_line(tmp_path):
+    done_again(tmp_path / "run", [1])
+    part = next((tmp_path / "run").glob("**/*.arrow"))
+    shutil.copy(part, part.with_name("part-999999999-0000-999999999-999999999.arrow"))
+    said = str(verified(tmp_path / "run"))
+    assert "nothing is left of session 2 to 999999998" in said
+    assert "nothing is left of attempt 1 to 999999998 of session 999999999" in said
+    assert "part 0 to 999999998 of ds_id '' is missing" in said
