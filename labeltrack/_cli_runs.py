@@ -217,11 +217,11 @@ def plot(
     lower_is_worse: Annotated[bool, typer.Option("--lower-is-worse", help="For an accuracy.")] = False,
 ) -> None:
     """Compute the history and draw it."""
-    from labeltrack._output import check_ending, whole_file  # noqa: PLC0415
+    from labeltrack._output import check_ending  # noqa: PLC0415
     from labeltrack.plot import plot_history  # noqa: PLC0415
 
     with told(*_MISTAKES):
-        ending = check_ending(output, (".png", ".svg", ".pdf"))
+        check_ending(output, (".png", ".svg", ".pdf"))
     history = _recomputed(
         _open(run),
         bounds=bounds,
@@ -241,8 +241,7 @@ def plot(
             units=units,
             higher_is_worse=not lower_is_worse,
         )
-        with whole_file(output) as half:
-            figure.savefig(half, dpi=150, format=ending[1:])
+        figure.savefig(output, dpi=150)
     typer.echo(f"Written: {output}")
 
 

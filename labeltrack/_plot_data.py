@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._labels import union
+from labeltrack._tables import portable
 from labeltrack.bounds import resolve_all
 from labeltrack.errors import missing_key
 
@@ -147,7 +148,7 @@ def shorten(name: str, limit: int) -> str:
         >>> shorten("domain/books/english/fiction", 16), shorten("cat", 16)
         ('domain/b…fiction', 'cat')
     """
-    line = "".join(char if char.isprintable() else " " for char in name) or "(no name)"
+    line = "".join(char if char.isprintable() else " " for char in portable([name])[0]) or "(no name)"
     if len(line) <= limit:
         return line
     tail = (limit - 1) // 2

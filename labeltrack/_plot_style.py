@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -11,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from labeltrack._output import whole_file
 from labeltrack._plot_data import shorten
 
 if TYPE_CHECKING:
@@ -84,10 +88,28 @@ class Picture(Figure):
             super().draw(renderer)
 
     def savefig(self, fname: Any, *, transparent: bool | None = None, **kwargs: Any) -> None:
-        """Save as PNG, SVG or PDF; a dark ``savefig.facecolor`` of the caller would hide the writing."""
-        if not transparent:
+        """Save as PNG, SVG or PDF; a file that is there is replaced when all is written, and stays if that fails.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        if not transparent:  # a dark savefig.facecolor of the caller would hide the writing
             kwargs.setdefault("facecolor", self.get_facecolor())
-        super().savefig(fname, transparent=transparent, **kwargs)
+        if not isinstance(fname, (str, os.PathLike)):
+            super().savefig(fname, transparent=transparent, **kwargs)
+            return
+        path = Path(fname)
+        ending = kwargs.pop("format", None) or path.suffix[1:]
+        if not ending:  # as matplotlib does
+            ending = mpl.rcParams["savefig.format"]
+            path = path.with_name(f"{path.name.rstrip('.')}.{ending}")
+        if ending.lower() == "pgf":  # puts images beside the file, by its name
+            super().savefig(path, format=ending, transparent=transparent, **kwargs)
+            return
+        drawn = io.BytesIO()
+        super().savefig(drawn, format=ending, transparent=transparent, **kwargs)
+        with whole_file(path) as half:
+            half.write_bytes(drawn.getbuffer())
 
 
 def new_figure(width: float, height: float, heading: str) -> Picture:

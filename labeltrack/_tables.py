@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html as _html
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,7 +25,31 @@ def shown_places(n: int) -> list[int]:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else portable([str(value)])[0]
+
+
+# Halves of surrogate pairs, and what reads like one that was escaped; each with the backslashes before it.
+_HALVES = re.compile(r"(?<!\\)(\\*)([\ud800-\udfff])|(?<!\\)(\\+)(ud[89a-f][0-9a-f]{2})")
+
+
+def portable(values: list[Any]) -> list[Any]:
+    r"""Return values of one kind so that UTF-8 holds the texts among them, each of which can be told from the result.
+
+    Halves of surrogate pairs, which `os.fsdecode` makes of bytes that are not UTF-8, become what Python writes for
+    them; backslashes before such a half, or before what reads like one already, are doubled.
+
+    Example:
+        >>> portable(["caf\udce9", r"caf\udce9", r"a\b", "é"])
+        ['caf\\udce9', 'caf\\\\udce9', 'a\\b', 'é']
+    """
+    if not values or not isinstance(values[0], str) or _HALVES.search("\n".join(values)) is None:
+        return values
+    return [_HALVES.sub(_escaped, value) for value in values]
+
+
+def _escaped(found: re.Match[str]) -> str:
+    before, half, more, text = found.groups()
+    return 2 * (before or more or "") + (f"\\u{ord(half):04x}" if half else text)
 
 
 def text(title: str, rows: Sequence[Sequence[Any]], total: int) -> str:
@@ -66,7 +91,7 @@ def arrow_table(columns: Mapping[str, Any]) -> Any:
         raise ImportError(msg) from error
     arrays = {
         # Read-only fixed-width strings are not taken by pyarrow as they are; as objects they are.
-        name: pa.array(column.tolist() if column.dtype.kind in "US" else column)
+        name: pa.array(portable(column.tolist()) if column.dtype.kind in "US" else column)
         for name, column in columns.items()
     }
     types = {"U": pa.string(), "S": pa.binary()}

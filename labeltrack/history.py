@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from labeltrack import _tables
 from labeltrack._labels import common_type
+from labeltrack._output import write_csv, write_parquet
 from labeltrack._state import plain
 from labeltrack.errors import missing_key
 from labeltrack.stats import STATISTICS, LabelStats, merge_stats
@@ -324,32 +325,31 @@ class History:
         return columns
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the table as CSV; numbers are written so that they read back as the same double.
+        r"""Write the table as CSV; numbers are written so that they read back as the same double.
+
+        Text is UTF-8. Halves of surrogate pairs, which `os.fsdecode` makes of bytes that are not UTF-8, are written as
+        Python writes them, such as ``\udce9``. Backslashes before such a half, and before what reads like one
+        already, are doubled, so that different texts stay different. This is so in Parquet and Arrow tables, too.
 
         Args:
-            path: File to write; replaced if there is one.
-        """
-        import csv  # noqa: PLC0415 (only here)
+            path: File to write; one that is there is replaced when all is written, and stays if that fails.
 
-        columns = self.columns()
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
+        Raises:
+            OSError: It cannot be written.
+        """
+        write_csv(self.columns(), Path(path))
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
-        """Write the table as Parquet.
+        """Write the table as Parquet; see `to_csv`.
 
         Args:
-            path: File to write; replaced if there is one.
+            path: File to write; one that is there is replaced when all is written, and stays if that fails.
 
         Raises:
             ImportError: pyarrow is not installed (extra ``arrow``).
+            OSError: It cannot be written.
         """
-        table = _tables.arrow_table(self.columns())
-        import pyarrow.parquet as pq  # noqa: PLC0415 (an extra)
-
-        pq.write_table(table, Path(path))
+        write_parquet(self.columns(), Path(path))
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """Offer the table to polars, pandas, duckdb and pyarrow (Arrow PyCapsule interface).

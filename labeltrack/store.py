@@ -19,7 +19,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 from dataclasses import dataclass, field
 from itertools import accumulate, takewhile
 from pathlib import PurePosixPath
@@ -28,6 +27,7 @@ from urllib.parse import quote, unquote
 
 from labeltrack._labels import LabelMapping
 from labeltrack._missing import check_missing
+from labeltrack._output import whole_file
 from labeltrack._parts import OPEN, Part, as_json, begin, need
 from labeltrack.bounds import resolve_all
 from labeltrack.stats import check_nan_policy
@@ -200,17 +200,8 @@ def write_at_once(path: Path, content: bytes) -> None:
     Raises:
         OSError: It cannot be written; what was there stays.
     """
-    fresh = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        with fresh.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            fresh.unlink()
-        raise
+    with whole_file(path) as half:
+        half.write_bytes(content)
     sync_folder(path.parent)
 
 
