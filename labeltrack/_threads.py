@@ -20,12 +20,27 @@ Share = list[tuple[int, int, int]]
 # 1.63; where the other processor has to be woken first, 3.0 and 2.4.
 _SAMPLES_A_THREAD = 1 << 19
 _SLOTS_A_THREAD = 1 << 13  # finalising takes 22 ns a slot, draining 27
+_MOST = 16  # threads; more where there are more processors
 _working = local()  # .too: set in threads that are at work together, which shall not make more of them
 
 
 def available() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def most_threads() -> int:
+    """Return how many threads are made at most, whatever is asked for: each takes a table of its own."""
+    return max(_MOST, available())
+
+
+def started(thread: Thread) -> bool:
+    """Start a thread; return whether there was one to be had."""
+    try:
+        thread.start()
+    except RuntimeError:  # a limit of the system, of the container or of the user: "can't start new thread"
+        return False
+    return True
 
 
 def default_threads(samples: int) -> int:
@@ -37,7 +52,8 @@ def all_at_once(work: Callable[..., _Result], *arguments: Sequence[Any]) -> list
     """Return what ``map(work, *arguments)`` gives, with all calls at once: the first here, each other in a thread.
 
     Threads are made anew, 60 us each: threads that are kept would make every later fork of the process unsafe, such as
-    those of data loaders, which newer Pythons warn of. A pool that is made anew takes twice as long.
+    those of data loaders, which newer Pythons warn of. A pool that is made anew takes twice as long. Where the system
+    has no more threads to give, the calls that are left are made here, one after the other.
 
     Args:
         work: Releases the GIL.
@@ -62,11 +78,14 @@ def all_at_once(work: Callable[..., _Result], *arguments: Sequence[Any]) -> list
         finally:
             _working.too = before
 
-    threads = [Thread(target=run, args=(number,), name="labeltrack") for number in range(1, len(calls))]
-    for thread in threads:
-        thread.start()
-    if calls:
-        run(0)
+    threads: list[Thread] = []
+    for number in range(1, len(calls)):
+        thread = Thread(target=run, args=(number,), name="labeltrack")
+        if not started(thread):
+            break
+        threads.append(thread)
+    for number in (0, *range(1 + len(threads), len(calls))) if calls else ():
+        run(number)
     for thread in threads:
         thread.join()
     for error in errors:

@@ -25,6 +25,7 @@ from labeltrack._quantile import Samples, check_fractions
 from labeltrack._reduce import reduce_chunks
 from labeltrack._reduce_strings import reduce_strings, reduce_words
 from labeltrack._strings import encode_strings
+from labeltrack._threads import most_threads
 from labeltrack.errors import LabelTrackWarning, listing
 from labeltrack.stats import LabelStats, NanPolicy, check_nan_policy
 
@@ -55,7 +56,8 @@ def label_stats(
             ``"skip"``: they are left out. ``"label"``: they have a label of their own, which is called ``"(missing)"``
             and is kept by any `label_mapping`. Its value is that text among strings, and ``-2**63`` among numbers;
             bools become 0 and 1 beside it. A label that has this very value is taken for it.
-        threads: How many threads share the work; None chooses by the number of samples.
+        threads: How many threads share the work, 16 or as many as there are processors at most; None chooses by the
+            number of samples. Where the system has no thread to give, fewer do.
         quantiles: Which quantiles to compute, from 0 to 1, for `LabelStats.quantile` and for bounds: ``"iqr"`` takes
             0.25, 0.5 and 0.75. It takes memory for the values once more.
 
@@ -148,7 +150,7 @@ def warn_multi_hot(*, stacklevel: int) -> None:
 
 
 def check_threads(threads: Any) -> int | None:
-    """Return a number of threads, None for a choice by the number of samples.
+    """Return a number of threads, None for a choice by the number of samples. More than are of use become as many.
 
     Raises:
         ValueError: No positive integer.
@@ -162,4 +164,4 @@ def check_threads(threads: Any) -> int | None:
     if number < 1:
         msg = f"threads must be a positive integer or None, got {threads!r}"
         raise ValueError(msg)
-    return number
+    return min(number, most_threads())

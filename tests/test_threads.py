@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import secrets
+import subprocess
+import sys
+import threading
 
-from labeltrack import _threads
+import numpy as np
+import pytest
+from exact import fingerprint
+
+from labeltrack import _threads, label_stats
 from labeltrack._threads import all_at_once, default_threads, in_slices
 
 
@@ -54,3 +61,64 @@ def test_threads_at_work_together_make_no_more_of_them(monkeypatch):
     all_at_once(work, [0])  # alone, it may
     work(1)  # and so may what comes after
     assert sorted(slices) == [(0, 0, 5), (0, 5, 10), (1, 0, 5), (1, 5, 10)]
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Let the system have no more than one thread to give."""
+    before, given = threading.Thread.start, []
+
+    def start(thread):
+        if given:
+            msg = "can't start new thread"
+            raise RuntimeError(msg)
+        given.append(thread)
+        before(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    return given
+
+
+def test_where_there_are_no_more_threads_the_others_do_all_the_work(few):
+    assert all_at_once(lambda a, b: a * b, range(5), range(5)) == [0, 1, 4, 9, 16]
+    assert len(few) == 1
+
+
+def test_statistics_and_quantiles_are_the_same_where_no_thread_can_be_started(few):
+    rng = np.random.default_rng(0)
+    for labels in (
+        rng.integers(0, 7, 20_000),
+        rng.integers(0, 2**62, 20_000),
+        rng.permutation(40_000)[:20_000],
+        rng.integers(0, 99, 20_000).astype(str),
+        rng.choice(np.array([secrets.token_hex(9) for _ in range(50)]), 20_000),
+    ):
+        values = rng.normal(size=20_000)
+        alone = label_stats(labels, values, threads=1, quantiles=[0.5])
+        assert fingerprint(label_stats(labels, values, threads=4, quantiles=[0.5])) == fingerprint(alone)
+    assert few
+
+
+def test_as_many_threads_as_anybody_asks_for_are_not_made():
+    labels, values = np.arange(1000) % 7, np.arange(1000.0)
+    found = label_stats(labels, values, threads=10**9, quantiles=[0.5])
+    assert fingerprint(found) == fingerprint(label_stats(labels, values, threads=1, quantiles=[0.5]))
+
+
+NO_THREAD = """
+import os, resource, sys
+import numpy as np
+import labeltrack as lt
+labels, values = np.arange(20_000) % 7, np.arange(20_000.0)
+alone = lt.label_stats(labels, values, threads=1)
+if not os.getuid():
+    os.setuid(65534)  # limits are not for root
+resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+assert (lt.label_stats(labels, values, threads=3).sum == alone.sum).all()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit that Linux has")
+def test_a_real_limit_of_the_system_is_no_error(tmp_path):
+    done = subprocess.run([sys.executable, "-c", NO_THREAD], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
