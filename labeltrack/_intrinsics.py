@@ -6,13 +6,18 @@
 from __future__ import annotations
 
 import functools
+import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import config, njit
 from numba.core import types
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.extending import intrinsic
+
+from labeltrack._cache import CHECKED, checked, checksum, tell
 
 STREAMS = 3
 """Parts of an array of strings that are read side by side, a block of each in turn. Processors fetch by themselves what
@@ -31,12 +36,74 @@ _U0, _U1, _U2, _U3, _U4, _U5, _U6, _U7, _U8 = (np.uint64(number) for number in r
 _SAME = np.uint64(SAME)
 _STREAM = np.uint64(STREAM)
 
-_jit = njit(nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)
+_compiled = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True)
 # Parts of kernels are not cached on their own, which would take another 20 ms each to write: they are in their callers.
 # Nor is there a way in from Python, which would take half a second to compile for all of them: calling one crashes.
 _part = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, no_cpython_wrapper=True)
 # For parts of a loop's body that LLVM, left to itself, would call.
 _inline = njit(nogil=True, error_model="numpy", forceinline=True, no_cfunc_wrapper=True, no_cpython_wrapper=True)
+
+
+class _Files(IndexDataCacheFile):  # type: ignore[misc]
+    """Files of numba's cache that end with a checksum: numba runs whatever it finds there."""
+
+    def _dump(self, obj: Any) -> bytes:
+        data: bytes = super()._dump(obj)
+        return data + checksum(data)
+
+    def _save_index(self, overloads: dict[Any, Any]) -> None:
+        data = pickle.dumps(self._version) + super()._dump((self._source_stamp, overloads))
+        with self._open_for_write(self._index_path) as file:
+            file.write(data + checksum(data))
+
+    def _load_index(self) -> dict[Any, Any]:
+        return super()._load_index() if self._is_whole(self._index_path) else {}
+
+    def _load_data(self, name: str) -> Any:
+        return super()._load_data(name) if self._is_whole(self._data_path(name)) else None
+
+    def _is_whole(self, path: str) -> bool:
+        try:
+            whole = checked(Path(path).read_bytes()) is not None
+        except FileNotFoundError:
+            return False
+        if not whole:
+            tell(f"{path} is damaged")
+        return whole
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    """numba's cache of a kernel; without it, as where it is damaged or the disk is full, the kernel is compiled."""
+
+    def __init__(self, kernel: Any) -> None:
+        super().__init__(kernel)
+        stamp = self._impl.locator.get_source_stamp()
+        self._cache_file = _Files(self._cache_path, self._impl.filename_base + CHECKED, stamp)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:  # noqa: BLE001 (whatever is in the files, there is source code to compile)
+            tell(f"{self._cache_path}: {error!r}")
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except Exception as error:  # noqa: BLE001
+            self.disable()
+            tell(f"{self._cache_path}: {error!r}")
+
+
+def _jit(kernel: Any) -> Any:
+    """Compile a kernel when it is called first, or take it from numba's cache if there is one that can be used."""
+    found = _compiled(kernel)
+    if not config.DISABLE_JIT:
+        try:
+            found._cache = _Cache(kernel)  # noqa: SLF001 (as its enable_caching() does)
+        except RuntimeError as error:  # there is no folder that can be written to
+            tell(error)
+    return found
 
 
 def _wrapping(kernel: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,8 +13,19 @@ if TYPE_CHECKING:
 _SEARCHED = 5000  # names compared with a misspelt one; a hundred thousand would take over a second
 
 
+_INSIDE = "labeltrack.", "numba.", "importlib.", "contextlib"
+
+
 class LabelTrackWarning(UserWarning):
     """Something was recorded or asked for that is probably not what was meant."""
+
+
+def outside() -> int:
+    """Return the stack level, for a warning of the caller, of the first frame outside the package."""
+    level, frame = 1, sys._getframe(1)  # noqa: SLF001 (warnings of Python 3.12 have this built in)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_INSIDE):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def listing(items: Iterable[object], limit: int = 10) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 import weakref
 from collections.abc import Iterable, Mapping
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from labeltrack._arrays import QUICK, looks_multi_hot, to_values
 from labeltrack._buffers import SampleBuffer
+from labeltrack._cache import look_at_cache
 from labeltrack._labels import (
     BYTES,
     INTEGER,
@@ -34,7 +34,7 @@ from labeltrack._state import plain, with_arrays
 from labeltrack._streams import WHOLE, Stream, whole_numbers
 from labeltrack._version import __version__
 from labeltrack.bounds import needed_quantiles, resolve_all
-from labeltrack.errors import LabelTrackWarning, missing_key
+from labeltrack.errors import LabelTrackWarning, missing_key, outside
 from labeltrack.functional import warn_multi_hot, warn_nothing_mapped
 from labeltrack.history import History, check_step
 from labeltrack.recording import Recording
@@ -260,7 +260,7 @@ class LabelTracker:
                 return  # tensors of the dtypes of the batch before
             if not self._multi_hot_told and looks_multi_hot(array, samples):
                 self._multi_hot_told = True
-                warn_multi_hot(stacklevel=_outside())
+                warn_multi_hot(stacklevel=outside())
             before = None if stream is None or stream.empty() else stream.kind
             array, samples = settle(array, samples, gone, self.missing, before)
             if not array.size:
@@ -289,6 +289,7 @@ class LabelTracker:
 
     def _stream(self, mode: str, ds_id: str, kind: str, label_dtype: Any, value_dtype: Any) -> Stream:
         """Return a stream of no samples."""
+        look_at_cache()
         if self._recorder is None:
             return Stream(kind, SampleBuffer(label_dtype, value_dtype))
         expected = max(self.history.steps(mode), default=0) + 1
@@ -299,7 +300,7 @@ class LabelTracker:
         """Warn, once, that recording failed."""
         if recorder.failure and not self._told:
             self._told = recorder.failure
-            warnings.warn(recorder.failure, LabelTrackWarning, stacklevel=_outside())
+            warnings.warn(recorder.failure, LabelTrackWarning, stacklevel=outside())
 
     def _budget(self) -> int:
         return max(0, self.max_buffer_bytes - sum(stream.buffer.nbytes for stream in self._streams.values()))
@@ -340,7 +341,7 @@ class LabelTracker:
         )
         if not self._folding_told:
             self._folding_told = True
-            warnings.warn(f"no quantiles of this epoch: {why}", LabelTrackWarning, stacklevel=_outside())
+            warnings.warn(f"no quantiles of this epoch: {why}", LabelTrackWarning, stacklevel=outside())
         return stats.without_quantiles(why)
 
     def _fold(self, stream: Stream) -> None:
@@ -603,7 +604,7 @@ class LabelTracker:
             self.__init__(**state["arguments"])  # type: ignore[misc]
         except (OSError, RuntimeError, ImportError) as error:  # of the recorder: the original may be recording
             self.__init__(**state["arguments"] | {"record_to": None})  # type: ignore[misc]
-            warnings.warn(f"this copy of a tracker does not record: {error}", LabelTrackWarning, stacklevel=_outside())
+            warnings.warn(f"this copy of a tracker does not record: {error}", LabelTrackWarning, stacklevel=outside())
         self.load_state_dict(state["state"])
         self._warned = state["warned"]
 
@@ -614,14 +615,6 @@ class LabelTracker:
             f"LabelTracker(label={self.label!r}, metric={self.metric!r}, bounds={self.bounds!r}): "
             f"{len(self.history)} entries in the history, {pending} samples since"
         )
-
-
-def _outside() -> int:
-    """Return the stack level, for a warning of the caller, of the first frame outside the package."""
-    level, frame = 1, sys._getframe(1)  # noqa: SLF001 (warnings of Python 3.12 have this built in)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("labeltrack."):
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 def _check_name(what: str, name: Any) -> str:

@@ -33,6 +33,7 @@ PUBLIC = [
 LAYERS = [
     {"errors"},
     {
+        "_cache",
         "_compiled",
         "_intrinsics",
         "_kernels",
