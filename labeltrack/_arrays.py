@@ -7,6 +7,7 @@ offers (``__array__``, DLPack).
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from labeltrack._objects import columns_of, read_column, read_columns, read_items, read_list, with_gaps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from labeltrack._objects import Read
 
@@ -130,13 +131,14 @@ def _from_torch(tensor: Any, what: str) -> Array:
     if not hasattr(tensor, "detach"):
         msg = f"{what} must be a torch.Tensor, got {type(tensor).__module__}.{type(tensor).__qualname__}"
         raise TypeError(msg)
-    if tensor.requires_grad:
-        tensor = tensor.detach()
-    if not tensor.is_cpu:
-        tensor = tensor.cpu()
-    if tensor.dtype is sys.modules["torch"].bfloat16:  # which numpy does not have
-        tensor = tensor.float()
-    array: Array = tensor.numpy()
+    with _read_by_others(tensor, what):
+        if tensor.requires_grad:
+            tensor = tensor.detach()
+        if not tensor.is_cpu:
+            tensor = tensor.cpu()
+        if tensor.dtype is sys.modules["torch"].bfloat16:  # which numpy does not have
+            tensor = tensor.float()
+        array: Array = tensor.numpy()
     return array
 
 
@@ -146,14 +148,21 @@ def _memory_of_torch(tensor: Any) -> Array:
     return array
 
 
-def _from_protocol(data: Any, what: str) -> Read:
-    kind = f"{type(data).__module__}.{type(data).__qualname__}"
+@contextmanager
+def _read_by_others(data: Any, what: str) -> Iterator[None]:
+    """Name what another library cannot make an array of, whatever it raises."""
     try:
-        columns, column = columns_of(data), read_column(data)
-        array = _by_protocol(data) if not columns and column is None else None
-    except Exception as error:  # whatever the other library raises
+        yield
+    except Exception as error:
+        kind = f"{type(data).__module__}.{type(data).__qualname__}"
         msg = f"{what}: {kind} does not become a numpy array ({error}); convert it first"
         raise TypeError(msg) from error
+
+
+def _from_protocol(data: Any, what: str) -> Read:
+    with _read_by_others(data, what):
+        columns, column = columns_of(data), read_column(data)
+        array = _by_protocol(data) if not columns and column is None else None
     if columns:
         return read_columns(columns, what, read_array)
     if column is not None:
@@ -162,7 +171,7 @@ def _from_protocol(data: Any, what: str) -> Read:
         return array, None
     msg = (
         f"{what} must be an array (numpy, torch, TensorFlow eager, JAX, pandas, polars, pyarrow, or anything with "
-        f"__array__ or DLPack) or a list, got {kind}"
+        f"__array__ or DLPack) or a list, got {type(data).__module__}.{type(data).__qualname__}"
     )
     raise TypeError(msg)
 
@@ -279,7 +288,8 @@ def looks_multi_hot(labels: Array, values: Array) -> bool:
     """
     if labels.ndim != 2 or labels.shape != values.shape or min(labels.shape) < 2 or labels.dtype.kind not in "biuf":
         return False
-    both = all(np.all((part == 0) | (part == 1)) for part in (labels[:1], labels))  # most others end at the first row
+    some = labels[:: -(-labels.shape[0] // 8)]  # in which most others have another label
+    both = all(np.all((part == 0) | (part == 1)) for part in (some, labels))
     return bool(both and labels.any() and not labels.all())
 
 

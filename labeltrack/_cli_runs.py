@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from labeltrack._cli_app import app, fail, told, warned
+from labeltrack._labels import MISSING_NAME, MISSING_NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -388,7 +389,8 @@ class _Group:
         self._new = new
 
     def __call__(self, label: Any) -> Any:
-        return self._new.get(label if isinstance(label, str) else str(label))
+        key = label if isinstance(label, str) else str(label)
+        return self._new.get(MISSING_NAME if label == MISSING_NUMBER and key not in self._new else key)
 
 
 def _json_object(path: Path, option: str) -> dict[str, Any]:

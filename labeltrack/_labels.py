@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._arrays import missing_entries, to_numpy
+from labeltrack._arrays import to_numpy
 from labeltrack._objects import plain
 from labeltrack._strings import encode_strings
 
@@ -79,22 +79,15 @@ def integer_keys(labels: Array, kind: str) -> Array:
     """Return numeric labels as keys that the kernels read: uint8, int32 or int64.
 
     Args:
-        labels: ``(N,)`` of any numeric kind.
+        labels: ``(N,)`` of any numeric kind, without NaN.
         kind: What `label_kind` says of them.
 
     Returns:
         ``(N,)``: the labels themselves, a cast or a view. Floats become their bit pattern, -0.0 that of 0.0;
         uint64 becomes int64 with the same bits.
-
-    Raises:
-        ValueError: Float labels contain NaN.
     """
     if kind == FLOAT:
-        as_double = labels.astype(np.float64) + 0.0
-        bad = int(np.isnan(as_double).sum())
-        if bad:
-            raise missing_entries(bad, labels.size)
-        return as_double.view(np.int64)
+        return (labels.astype(np.float64) + 0.0).view(np.int64)
     dtype = labels.dtype
     if dtype in _READ_AS_IS:
         return labels

@@ -16,7 +16,7 @@ Mask = npt.NDArray[np.bool_]
 Read = tuple[Array, Mask | None]
 """An array, and which of its entries are missing; None where none is."""
 
-_PLAIN = {int, float, bool, complex, str, bytes}
+_PLAIN = {int, float, bool, complex, str, bytes, np.str_, np.bytes_}
 _GAPS = (("isna", "dropna"), ("is_null", "drop_nulls"), ("is_null", "drop_null"))  # pandas, polars, pyarrow
 
 
@@ -115,10 +115,10 @@ def read_items(items: Sequence[Any], what: str, kinds: set[type] | None = None) 
     if (
         not kinds
         or only in _PLAIN
-        or (only is not None and only.__module__ == "numpy" and issubclass(only, np.generic))
+        or (only is not None and issubclass(only, np.generic) and not issubclass(only, (str, bytes)))
     ):
         return _exact(items, what), None
-    gone = np.fromiter(map(_is_missing, items), np.bool_, len(items))
+    gone = np.fromiter(map(is_missing, items), np.bool_, len(items))
     left = [item for item, missing in zip(items, gone.tolist(), strict=True) if not missing] if gone.any() else items
     return with_gaps(_of_one_kind(left, what), gone, what)
 
@@ -168,7 +168,7 @@ def _is_number(kind: type) -> bool:
     return issubclass(kind, (int, float, np.integer, np.floating, np.bool_)) and not issubclass(kind, np.timedelta64)
 
 
-def _is_missing(item: Any) -> bool:
+def is_missing(item: Any) -> bool:
     """Return whether an object says that there is nothing: None, NaN, and pandas' and numpy's words for it."""
     if item is None or item is np.ma.masked:
         return True

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._labels import label_array, label_kind
-from labeltrack._objects import plain
+from labeltrack._labels import MISSING_NAME, MISSING_NUMBER, label_array, label_kind
+from labeltrack._objects import is_missing, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,8 @@ class Grouping:
 
     Args:
         group: A mapping, or a function of a label (a plain Python value). Labels that the mapping does not have, or for
-            which the function returns None, are passed over.
+            which either has None or NaN, are passed over. A mapping may call the label of missing ones ``"(missing)"``
+            among numbers, too.
 
     Raises:
         TypeError: Neither of both.
@@ -40,7 +41,7 @@ class Grouping:
 
     def __init__(self, group: Any) -> None:
         if isinstance(group, Mapping):
-            self._new: Callable[[Any], Any] = group.get
+            self._new: Callable[[Any], Any] = lambda label: group.get(_key(label, group))
         elif callable(group):
             self._new = group
         else:
@@ -76,7 +77,9 @@ class Grouping:
             TypeError: See `apply`.
         """
         new = [self._new(label) for label in labels.tolist()]
-        kept = [i for i, label in enumerate(new) if label is not None and (mapping is None or label in mapping.names)]
+        kept = [
+            i for i, label in enumerate(new) if not is_missing(label) and (mapping is None or label in mapping.names)
+        ]
         chosen = [plain(new[i]) for i in kept]
         strange = {type(label).__name__ for label in chosen if not isinstance(label, (bool, int, float, str, bytes))}
         kinds = {str if isinstance(label, str) else bytes if isinstance(label, bytes) else float for label in chosen}
@@ -85,6 +88,11 @@ class Grouping:
             msg = f"group must give numbers or strings, of one kind; it gives {said}"
             raise TypeError(msg)
         return np.array(kept, np.int64), _array(chosen)
+
+
+def _key(label: Any, group: Mapping[Any, Any]) -> Any:
+    """Return under which key a mapping may have a label."""
+    return MISSING_NAME if label == MISSING_NUMBER and label not in group else label
 
 
 def _array(labels: list[Any]) -> Any:

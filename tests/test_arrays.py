@@ -254,6 +254,18 @@ def test_what_torch_calls_no_tensor_is_refused():
         to_numpy(torch.nn.Linear(1, 1), "values")
 
 
+@pytest.mark.parametrize("state", ["sparse", "on no device", "conjugate"])
+def test_what_torch_does_not_make_an_array_of_is_named(state):
+    torch = framework("torch")
+    tensor = {
+        "sparse": lambda: torch.tensor([1.0, 0.0]).to_sparse(),
+        "on no device": lambda: torch.empty(2, device="meta"),
+        "conjugate": lambda: torch.tensor([1j, 1j]).conj(),
+    }[state]()
+    with pytest.raises(TypeError, match=r"values: torch\.Tensor does not become a numpy array \(.*convert it first"):
+        lt.label_stats([0, 1], tensor)
+
+
 def test_tensorflow_eager_tensors_are_taken():
     tf = framework("tensorflow")
     for dtype in (tf.float32, tf.float64, tf.float16, tf.bfloat16):
@@ -368,3 +380,8 @@ def test_lists_of_tensors_are_taken_with_their_gradients():
     assert rows(lt.label_stats(LABELS, mixed)) == WANTED
     columns = lt.label_stats(np.array([LABELS, LABELS]), [weights, weights.detach()])
     assert rows(columns) == expected_by_label(LABELS * 2, VALUES * 2)
+
+
+def test_lists_of_numbers_that_numpy_does_not_have_are_taken():
+    numbers = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed (it comes with jax)").bfloat16
+    assert to_values([numbers(0.5), numbers(-3)]).tolist() == [0.5, -3.0]

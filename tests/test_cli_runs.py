@@ -135,6 +135,19 @@ def test_mapping_groups_and_modes(recorded, tmp_path):
     assert rows[1]["count"] == history.at(1)["cat"].count + history.at(1)["dog"].count
 
 
+def test_missing_labels_are_shown_and_grouped_by_their_name(tmp_path):
+    path = tmp_path / "run"
+    with lt.LabelTracker("y", "ce", {"one": 1}, missing="label", record_to=path) as tracker:
+        tracker.update([1, None, 2], [1.0, 2.0, 4.0])
+        tracker.end_epoch(1)
+    rows = json.loads(done("recompute", path, "--json"))
+    assert [(row["name"], row["sum"]) for row in rows] == [("(missing)", 2.0), ("one", 1.0)]
+    (tmp_path / "groups.json").write_text('{"1": "some", "2": "some", "(missing)": "none"}')
+    rows = json.loads(done("recompute", path, "--group", tmp_path / "groups.json", "--json"))
+    assert [(row["name"], row["sum"]) for row in rows] == [("none", 2.0), ("some", 5.0)]
+    assert "(missing)" in done("worst", path)
+
+
 def test_plot(recorded, tmp_path):
     path, _ = recorded
     starts = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}

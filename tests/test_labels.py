@@ -70,11 +70,6 @@ def test_negative_zero_is_the_label_zero():
     assert keys[0] == keys[1]
 
 
-def test_labels_that_are_nan_are_refused_with_their_number():
-    with pytest.raises(ValueError, match="2 of 3 labels are missing"):
-        integer_keys(np.array([1.0, np.nan, np.nan]), "float")
-
-
 words = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=9)
 
 

@@ -34,6 +34,25 @@ def test_labels_that_are_passed_over_and_named():
     assert len(Grouping({}).apply(stats)) == 0
 
 
+@pytest.mark.parametrize("gone", [None, float("nan"), np.float32("nan")])
+def test_a_new_label_that_is_missing_passes_the_old_one_over(gone):
+    stats = lt.label_stats([1, 2, 3], [1.0, 2.0, 4.0])
+    for group in ({1: 7.5, 2: gone, 3: 7.5}, {1: 7.5, 2: gone, 3: 7.5}.get):
+        assert [(row.label, row.sum) for row in Grouping(group).apply(stats)] == [(7.5, 5.0)]
+
+
+@pytest.mark.parametrize("labels", [[1, None, 3], ["1", None, "3"], [1.0, None, 3.0]])
+def test_the_label_of_missing_ones_has_its_name_in_a_mapping(labels):
+    stats = lt.label_stats(labels, [1.0, 2.0, 4.0], missing="label")
+    group = {labels[0]: "some", "(missing)": "none", labels[2]: "some"}
+    assert [(row.name, row.sum) for row in Grouping(group).apply(stats)] == [("none", 2.0), ("some", 5.0)]
+
+
+def test_new_labels_that_no_one_type_holds_are_refused():
+    with pytest.raises(ValueError, match="64-bit"):
+        Grouping({1: 2**53 + 1, 2: 0.5}).apply(lt.label_stats([1, 2], [1.0, 2.0]))
+
+
 @pytest.mark.parametrize(
     ("group", "message"),
     [
