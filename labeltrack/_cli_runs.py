@@ -34,6 +34,7 @@ Mapping = Annotated[
 Group = Annotated[Path | None, typer.Option(metavar="FILE", help='JSON: {"label": "new label", ...}, coarse classes.')]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Threads = Annotated[int | None, typer.Option(metavar="N", help="Threads that share the work; by default, as it pays.")]
+Absent = Annotated[bool, typer.Option("--absent", help="Show labels, too, that have no samples in an epoch.")]
 Incomplete = Annotated[bool, typer.Option("--incomplete", help="Take epochs, too, that did not end.")]
 
 _MISTAKES = (ValueError, OSError, KeyError, TypeError, ImportError)
@@ -113,6 +114,7 @@ def recompute(
     bounds: Bounds = None,
     label_mapping: Mapping = None,
     group: Group = None,
+    absent: Absent = False,
     mode: Mode = None,
     incomplete: Incomplete = False,
     engine: Annotated[str, typer.Option(metavar="NAME", help="local, or dask: a cluster.")] = "local",
@@ -139,6 +141,7 @@ def recompute(
             bounds=bounds,
             label_mapping=label_mapping,
             group=group,
+            absent=absent,
             mode=mode,
             incomplete=incomplete,
             engine=engine,
@@ -209,6 +212,7 @@ def plot(
     bounds: Bounds = None,
     label_mapping: Mapping = None,
     group: Group = None,
+    absent: Absent = False,
     mode: Mode = None,
     label: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this label. Repeats.")] = None,
     incomplete: Incomplete = False,
@@ -228,6 +232,7 @@ def plot(
         bounds=bounds,
         label_mapping=label_mapping,
         group=group,
+        absent=absent,
         mode=mode,
         incomplete=incomplete,
         threads=threads,
@@ -296,6 +301,7 @@ def worst(
     epoch: Annotated[int | None, typer.Option(metavar="N", help="Which epoch; the last by default.")] = None,
     label_mapping: Mapping = None,
     group: Group = None,
+    absent: Absent = False,
     lower_is_worse: Annotated[bool, typer.Option("--lower-is-worse", help="For an accuracy.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -310,6 +316,7 @@ def worst(
         bounds=["median"] if by == "median" else None,
         label_mapping=label_mapping,
         group=group,
+        absent=absent,
         mode=[chosen] if chosen else None,
     )
     with told(*_MISTAKES):
@@ -359,6 +366,7 @@ def _recomputed(
     bounds: list[str] | None = None,
     label_mapping: Path | None = None,
     group: Path | None = None,
+    absent: bool = False,
     mode: list[str] | None = None,
     incomplete: bool = False,
     engine: str = "local",
@@ -373,13 +381,14 @@ def _recomputed(
     if group is not None:
         options["group"] = _Group(_json_object(group, "--group"))
     with told(*_MISTAKES), warned():
-        return opened.recompute(
+        history = opened.recompute(
             **options,
             modes=mode or None,
             incomplete=incomplete,
             engine=cast("Literal['local', 'dask']", engine),  # recompute says which there are
             threads=threads,
         )
+        return history.with_absent() if absent else history
 
 
 class _Group:

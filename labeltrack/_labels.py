@@ -302,6 +302,14 @@ def label_array(labels: Any) -> Array:
     return array
 
 
+def table_labels(labels: list[Any]) -> Array:
+    """Return labels as a statistics table has them, in the order given."""
+    array = label_array(labels) if labels else np.empty(0, dtype=np.int64)
+    kind = label_kind(array)
+    wide = {INTEGER: np.int64, UNSIGNED: np.uint64, FLOAT: np.float64, BOOL: np.bool_}.get(kind)
+    return array if wide is None else array.astype(wide)
+
+
 def union(parts: Sequence[Array]) -> tuple[Array, list[Integers]]:
     """Merge sorted label arrays.
 

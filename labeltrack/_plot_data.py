@@ -231,7 +231,7 @@ def _track(
         bound.name: (np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, np.nan)) for bound in bounds
     }
     for column, (stats, places) in enumerate(zip(read, slots, strict=True)):
-        present[places, column] = True
+        present[places, column] = stats.present
         mean[places, column] = stats.mean
         for bound in bounds:
             with np.errstate(over="ignore", invalid="ignore"):  # mean ± std of infinite samples: shown as not finite

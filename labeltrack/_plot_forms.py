@@ -63,6 +63,8 @@ def _lines_panel(axes: Axes, scene: Scene, bound: Bound, coloured: Integers, res
     odd = False
     ends = np.full((coloured.size, 2), np.nan)
     peaks = np.full(coloured.size, -np.inf)
+    absent = ~np.any([track.present.any(axis=1) for track in scene.tracks], axis=0)[coloured]
+    notes = ["(no samples)" if none else "(no finite mean)" for none in absent.tolist()]
     dodge = _dodge(scene, coloured.size)
     for i, track in enumerate(scene.tracks):
         band = track.bands[bound.name]
@@ -92,9 +94,9 @@ def _lines_panel(axes: Axes, scene: Scene, bound: Bound, coloured: Integers, res
     axes.margins(y=0.06)
     names = [scene.names[k] for k in coloured.tolist()]
     if look.single_step(scene):
-        _name_columns(axes, int(scene.tracks[0].steps[0]) + dodge.mean(axis=0), peaks, names)
+        _name_columns(axes, int(scene.tracks[0].steps[0]) + dodge.mean(axis=0), peaks, names, notes)
     else:
-        _name_ends(axes, ends, names)
+        _name_ends(axes, ends, names, notes)
     return odd
 
 
@@ -125,20 +127,22 @@ def _draw_behind(axes: Axes, at: Integers, centres: Floats, style: Any = "-") ->
     axes.autoscale_view()
 
 
-def _name_ends(axes: Axes, ends: Floats, names: list[str]) -> None:
+def _name_ends(axes: Axes, ends: Floats, names: list[str], notes: list[str]) -> None:
     """Write each name at the right of the panel, as near to the end of its line as the other names let it.
 
     Args:
         axes: Panel, its limits final.
         ends: ``(n, 2)`` where the lines end; NaN for a label without any finite value.
         names: n names.
+        notes: What to add where there is no finite value.
     """
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)  # the names stand at fixed heights, so the limits must stay
     wanted = np.nan_to_num((ends[:, 1] - low) / (high - low), nan=1.0)
     gap = 1.45 * look.SIZE / 72 / (_PANEL_HEIGHT - 0.6)
     heights = _spread(wanted, gap)
-    for (x, y), height, name, colour in zip(ends.tolist(), heights.tolist(), names, look.PALETTE, strict=False):
+    rows = zip(ends.tolist(), heights.tolist(), names, notes, look.PALETTE, strict=False)
+    for (x, y), height, name, note, colour in rows:
         if math.isfinite(y):
             axes.annotate(
                 "",
@@ -155,11 +159,10 @@ def _name_ends(axes: Axes, ends: Floats, names: list[str]) -> None:
                 },
                 annotation_clip=False,
             )
-        note = "" if math.isfinite(y) else " (no finite mean)"
         axes.text(
             1.03,
             height,
-            shorten(name, _NAME_LENGTH) + note,
+            shorten(name, _NAME_LENGTH) + ("" if math.isfinite(y) else f" {note}"),
             transform=axes.transAxes,
             color=_darker(colour),
             fontsize=look.SIZE,
@@ -168,7 +171,7 @@ def _name_ends(axes: Axes, ends: Floats, names: list[str]) -> None:
         )
 
 
-def _name_columns(axes: Axes, x: Floats, peaks: Floats, names: list[str]) -> None:
+def _name_columns(axes: Axes, x: Floats, peaks: Floats, names: list[str], notes: list[str]) -> None:
     """Write each name above what is drawn of its label; at a single step the labels stand side by side.
 
     Args:
@@ -176,12 +179,13 @@ def _name_columns(axes: Axes, x: Floats, peaks: Floats, names: list[str]) -> Non
         x: ``(n,)`` where the labels stand.
         peaks: ``(n,)`` their highest points; -inf for a label without any finite value.
         names: n names.
+        notes: What to add where there is no finite value.
     """
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.08 * (high - low))
-    for at, peak, name, colour in zip(x.tolist(), peaks.tolist(), names, look.PALETTE, strict=False):
+    for at, peak, name, note, colour in zip(x.tolist(), peaks.tolist(), names, notes, look.PALETTE, strict=False):
         text = axes.annotate(
-            shorten(name, 72 // len(names)) + ("" if math.isfinite(peak) else "\n(no finite mean)"),
+            shorten(name, 72 // len(names)) + ("" if math.isfinite(peak) else f"\n{note}"),
             (at, peak if math.isfinite(peak) else (low + high) / 2),
             (0, 5),
             textcoords="offset points",
@@ -333,6 +337,8 @@ def _small_panel(axes: Axes, scene: Scene, bound: Bound, k: int, *, worst: bool,
             markers=False,
         )
         odd |= draw_not_finite(axes, steps, centre, track.present[k], colour)
+    if not any(track.present[k].any() for track in scene.tracks):
+        axes.text(0.5, 0.5, "no samples", transform=axes.transAxes, ha="center", va="center", color=look.SOFT_INK)
     look.integer_steps(axes, scene, 4)
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.tick_params(length=2, pad=2)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._labels import MISSING_NAME, MISSING_NUMBER, label_array, label_kind
+from labeltrack._labels import MISSING_NAME, MISSING_NUMBER, table_labels
 from labeltrack._objects import is_missing, plain
 
 if TYPE_CHECKING:
@@ -87,17 +87,9 @@ class Grouping:
             said = ", ".join(sorted(strange or {kind.__name__ for kind in kinds}))
             msg = f"group must give numbers or strings, of one kind; it gives {said}"
             raise TypeError(msg)
-        return np.array(kept, np.int64), _array(chosen)
+        return np.array(kept, np.int64), table_labels(chosen)
 
 
 def _key(label: Any, group: Mapping[Any, Any]) -> Any:
     """Return under which key a mapping may have a label."""
     return MISSING_NAME if label == MISSING_NUMBER and label not in group else label
-
-
-def _array(labels: list[Any]) -> Any:
-    """Return labels as a statistics table has them."""
-    array = label_array(labels) if labels else np.empty(0, dtype=np.int64)
-    kind = label_kind(array)
-    wide = {"integer": np.int64, "unsigned": np.uint64, "float": np.float64, "bool": np.bool_}.get(kind)
-    return array if wide is None else array.astype(wide)

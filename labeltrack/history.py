@@ -298,6 +298,24 @@ class History:
             return [(step, found[step][ds_id]) for step in steps]
         return [(step, self._together(mode, step, list(found[step].values()))) for step in steps]
 
+    def with_absent(self, labels: Iterable[Any] = ()) -> History:
+        """Return the same history with rows for labels without samples at every step; see `LabelStats.with_absent`.
+
+        They are in every table and picture, so that a label that has vanished is seen.
+
+        Args:
+            labels: Labels to have rows for, besides those of the `label_mapping` and those that occur at any step.
+
+        Raises:
+            TypeError: Labels that cannot be ordered among each other.
+        """
+        wanted = [*self.names(), *labels]
+        history = History(metric=self.metric, label=self.label, bounds=self.bounds)
+        for (mode, ds_id, step), stats in self.items():
+            history.add(step, stats.with_absent(wanted), mode=mode, ds_id=ds_id)
+        history._pooled = {key: stats.with_absent(wanted) for key, stats in self._pooled.items()}
+        return history
+
     # -- tables -------------------------------------------------------------------------------------------
 
     def columns(self) -> dict[str, Array]:

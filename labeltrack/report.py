@@ -35,6 +35,7 @@ _MISSING = "-"
 _SIGNIFICANT = 4
 _SMALL, _LARGE = 1e-3, 1e7
 _UNBOUNDED = 10_000
+_NAMED = 10  # labels without samples in the caption
 
 
 @dataclass(frozen=True)
@@ -155,10 +156,13 @@ def history_table(
     places = _ranked(stats, by, limit, higher_is_worse=higher_is_worse)
     others = {of: history.at(step, of) for of in history.modes if of != mode and step in history.steps(of)}
     of_label = _courses(history, mode, by, higher_is_worse=higher_is_worse)
-    best = [of_label[value] for value in stats.labels[places].tolist()]
-    columns = _columns(stats, places, by, others, [course.best for course in best])
-    width = max((len(str(course.best_step)) for course in best), default=0)
-    cells = [f"{cell} ({course.best_step:>{width}})" for cell, course in zip(columns[-1].cells, best, strict=True)]
+    best = [of_label.get(value) for value in stats.labels[places].tolist()]  # None: it never had samples
+    columns = _columns(stats, places, by, others, [math.nan if course is None else course.best for course in best])
+    width = max((len(str(course.best_step)) for course in best if course is not None), default=0)
+    cells = [
+        _MISSING if course is None else f"{cell} ({course.best_step:>{width}})"
+        for cell, course in zip(columns[-1].cells, best, strict=True)
+    ]
     columns[-1] = _Column(f"best\n({step_name})", cells, "")
     if title is None:
         title = f"{history.metric} by {history.label}: {mode}, {step_name} {step}, worst {by} first"
@@ -227,8 +231,9 @@ def _courses(history: History, mode: str, by: str, *, higher_is_worse: bool) -> 
     found: dict[Any, Course] = {}
     for step in history.steps(mode):
         stats = history.at(step, mode)
-        rows = zip(stats.labels.tolist(), stats.names.tolist(), stats.column(by).tolist(), strict=True)
-        for label, name, value in rows:
+        here = stats.present
+        columns = (column[here].tolist() for column in (stats.labels, stats.names, stats.column(by)))
+        for label, name, value in zip(*columns, strict=True):
             before = found.get(label)
             best, at = (value, step) if before is None else (before.best, before.best_step)
             if math.isnan(best) or (value < best if higher_is_worse else value > best):
@@ -255,17 +260,25 @@ def _columns(
     for name in dict.fromkeys((*STATISTICS, by)):
         own = str if name == "count" else write if name == "sum" else in_unit
         if name != "sum" or by == "sum":  # of no use to a reader, unless it ranks
-            cells = [own(value) for value in stats.column(name)[places].tolist()]
+            cells = _cells(stats, name, places, str if name == "count" else own)
             columns.append(_Column(name, cells, own(total[name]) if name in total else ""))
     labels = stats.labels[places].tolist()
     for name, other in compare.items():
-        column = other.column(by).tolist()
-        cells = [write(column[other.index(label)]) if label in other else _MISSING for label in labels]
+        column, here = other.column(by).tolist(), other.present.tolist()
+        found = [other.index(label) if label in other else None for label in labels]
+        cells = [_MISSING if k is None or not (here[k] or by == "count") else write(column[k]) for k in found]
         pooled = other.total()._asdict()
         columns.append(_Column(f"{name}\n{by}", cells, write(pooled[by]) if by in pooled else ""))
     if further is not None:
         columns.append(_Column("", [write(value) for value in further], ""))
     return columns
+
+
+def _cells(stats: LabelStats, name: str, places: npt.NDArray[np.int64], write: Callable[[Any], str]) -> list[str]:
+    """Return a statistic of some labels, written out; of labels without samples only their count is one."""
+    here = stats.present if name != "count" else stats.present | True
+    rows = zip(stats.column(name)[places].tolist(), here[places].tolist(), strict=True)
+    return [write(value) if there else _MISSING for value, there in rows]
 
 
 def _writer(values: Iterable[float]) -> Callable[[float], str]:
@@ -298,9 +311,13 @@ def _table(
     """Lay the columns out; the first row is the worst."""
     names = [_shown(name) for name in stats.names[places].tolist()]
     hidden = len(stats) - len(names)
+    absent = [_shown(name) for name in stats.names[~stats.present].tolist()]
+    notes = [f"and {hidden} more {'label' if hidden == 1 else 'labels'}"] if hidden else []
+    if absent:
+        notes.append(f"without samples: {', '.join(absent[:_NAMED])}{', …' if len(absent) > _NAMED else ''}")
     table = Table(
         title=None if title is None else Text(_shown(title), style="bold"),
-        caption=Text(f"and {hidden} more {'label' if hidden == 1 else 'labels'}") if hidden else None,
+        caption=Text("; ".join(notes)) if notes else None,
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         show_edge=False,

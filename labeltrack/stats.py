@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from labeltrack import _tables, bounds
 from labeltrack._accumulate import Accumulator, Totals
-from labeltrack._labels import union
+from labeltrack._labels import sorted_unique, table_labels, union
 from labeltrack._quantile import reduce_quantiles
 from labeltrack._state import plain, with_arrays
 from labeltrack.errors import listing, missing_key
@@ -365,7 +365,7 @@ class LabelStats:
         return self._row(self.index(label))
 
     def __contains__(self, label: Any) -> bool:
-        """Return whether a label, given by value or display name, has samples."""
+        """Return whether there is a row of a label, given by value or display name."""
         return self._find(label) is not None
 
     def __iter__(self) -> Iterator[LabelRow]:
@@ -423,6 +423,8 @@ class LabelStats:
     def order(self, by: str = "mean", *, descending: bool = True) -> Integers:
         """Return the places of the labels, ranked; NaN comes first, ties are in order of labels.
 
+        Labels without samples (see `with_absent`) come last, unless `by` is count.
+
         Args:
             by: A statistic: count, sum, mean, std, min or max; or a quantile, see `column`.
             descending: Whether the largest comes first.
@@ -432,7 +434,10 @@ class LabelStats:
         """
         column = self.column(by)
         ranked = -column.astype(np.float64) if descending else column.astype(np.float64)
-        return np.lexsort((ranked, ~np.isnan(ranked)))
+        keys = [ranked, ~np.isnan(ranked)]
+        if by != "count" and not self.present.all():
+            keys.append(~self.present)
+        return np.lexsort(keys)
 
     def column(self, statistic: str) -> Array:
         """Return one statistic of every label by name.
@@ -459,6 +464,44 @@ class LabelStats:
         """Return label, name and every statistic as a dict of ``(K,)`` arrays; quantiles are called as ``"q0.25"``."""
         head: dict[str, Array] = {"label": self.labels, "name": self.names}
         return head | {name: self.column(name) for name in (*STATISTICS, *self._named())}
+
+    # -- labels without samples ---------------------------------------------------------------------------
+
+    @property
+    def present(self) -> npt.NDArray[np.bool_]:
+        """``(K,)`` whether the label has samples, NaN or not; False for rows of `with_absent`."""
+        found = np.zeros(len(self), dtype=np.bool_)
+        found[self._accumulator.occupied()] = True
+        return found
+
+    def with_absent(self, labels: Iterable[Any] = ()) -> LabelStats:
+        """Return the same statistics with rows for labels that have no samples, so that it is seen that they have none.
+
+        Those rows have count 0 and sum 0.0; everything else is NaN. Rankings have them last.
+
+        Args:
+            labels: Labels to have rows for, besides those of the `label_mapping`.
+
+        Raises:
+            TypeError: Labels that cannot be ordered among those that are here.
+
+        Example:
+            >>> import labeltrack as lt
+            >>> stats = lt.label_stats([0, 0], [1.0, 2.0], label_mapping={"cat": 0, "dog": 1})
+            >>> stats.with_absent()["dog"].count, stats.with_absent([7]).names.tolist()
+            (0, ['cat', 'dog', '7'])
+        """
+        extra = [label for label in dict.fromkeys([*self._names, *labels]) if label not in self]
+        if not extra:
+            return self
+        absent = sorted_unique(table_labels(extra))
+        empty = LabelStats(absent, Accumulator(absent.shape[0]), names=self._names, nan_policy=self._nan_policy)
+        merged = merge_stats([self, empty])
+        (places, _) = union([self._labels, absent])[1]
+        quantiles = {fraction: np.full(len(merged), np.nan) for fraction in self._quantiles}
+        for fraction, column in quantiles.items():
+            column[places] = self._quantiles[fraction]
+        return merged._like(quantiles=quantiles, without=self._without)  # noqa: SLF001 (of this very class)
 
     # -- merging ------------------------------------------------------------------------------------------
 

@@ -299,3 +299,21 @@ def test_a_bar_is_shown_on_a_terminal_and_nowhere_else(recorded):
     assert b"Recomputing" in shown
     assert b"of 13,500 samples" in shown
     assert Path(recorded[0]).exists()
+
+
+def test_labels_without_samples_are_shown_if_asked_for(recorded, tmp_path):
+    path, _ = recorded
+    mapping = tmp_path / "mapping.json"
+    mapping.write_text('{"cat": 0, "yak": 77}')
+    options = (path, "--label-mapping", mapping)
+    assert "yak" not in done("recompute", *options)
+    assert "without samples: yak" in done("recompute", *options, "--absent")
+    rows = json.loads(done("recompute", *options, "--absent", "--json"))
+    assert [(row["name"], row["count"] > 0, row["mean"] is None) for row in rows[:2]] == [
+        ("cat", True, False),
+        ("yak", False, True),
+    ]
+    assert [row["name"] for row in json.loads(done("worst", *options, "--absent", "--json"))] == ["cat", "yak"]
+    done("plot", *options, "--absent", "-o", tmp_path / "x.svg")
+    done("plot", *options, "-o", tmp_path / "y.svg")
+    assert (tmp_path / "x.svg").read_bytes() != (tmp_path / "y.svg").read_bytes()

@@ -360,3 +360,56 @@ def test_whatever_is_added_and_replaced_a_plain_search_finds_the_same():
                 last = reference(entries, of, steps[-1])
                 assert history.at(steps[-1], of).count.sum() == len(last)
                 assert history.series(0, "count", of)[0].tolist() == steps
+
+
+# -- labels without samples ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(name="vanishing")
+def _vanishing():
+    """Of three labels of the mapping one never occurs, and one vanishes after the first step."""
+    mapping = {"cat": 0, "dog": 1, "eel": 2}
+    history = lt.History(metric="ce", label="y")
+    for step, labels in ((1, [0, 1, 1]), (2, [0, 0])):
+        history.add(step, lt.label_stats(labels, np.full(len(labels), step / 2), label_mapping=mapping))
+    return history
+
+
+def test_a_label_that_vanished_is_in_every_table(vanishing, tmp_path):
+    whole = vanishing.with_absent()
+    assert whole.columns()["name"].tolist() == ["cat", "dog", "eel"] * 2
+    assert whole.columns()["count"].tolist() == [1, 2, 0, 2, 0, 0]
+    steps, counts = whole.series("dog", "count")
+    assert (steps.tolist(), counts.tolist()) == ([1, 2], [2, 0])
+    whole.to_csv(tmp_path / "x.csv")
+    with (tmp_path / "x.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["name"], row["count"], row["mean"]) for row in rows[3:]] == [
+        ("cat", "2", "1.0"),
+        ("dog", "0", "nan"),
+        ("eel", "0", "nan"),
+    ]
+    assert whole.worst(2) == [0, 1]
+    assert whole.worst(1, by="count", higher_is_worse=False) == [1]
+    assert vanishing.columns()["name"].tolist() == ["cat", "dog", "cat"]
+
+
+def test_without_a_mapping_what_occurs_at_any_step_is_in_all():
+    history = lt.History()
+    history.add(1, lt.label_stats(["a", "b"], [1.0, 2.0]), mode="train")
+    history.add_all(2, {"x": lt.label_stats(["b"], [1.0]), "y": lt.label_stats(["c"], [3.0])}, mode="eval")
+    whole = history.with_absent(["d"])
+    for stats in (stats for _, stats in whole.items()):
+        assert stats.labels.tolist() == ["a", "b", "c", "d"]
+    assert whole.at(2, "eval").count.tolist() == [0, 1, 1, 0]
+    assert lt.History().with_absent().names() == {}
+
+
+def test_quantiles_of_several_datasets_together_stay():
+    tracker = lt.LabelTracker("y", "ce", {"a": 0, "b": 1, "c": 2}, bounds="median")
+    tracker.update([0, 0], [1.0, 2.0], ds_id="x")
+    tracker.update([0, 1], [6.0, 3.0], ds_id="y")
+    tracker.end_epoch(1)
+    medians = tracker.history.with_absent().at(1).median.tolist()
+    assert medians[:2] == [2.0, 3.0]
+    assert math.isnan(medians[2])

@@ -766,3 +766,23 @@ def test_a_transparent_background_is_still_possible(tmp_path):
     plot_history(course(3, 2)).savefig(tmp_path / "b.png")
     assert imread(tmp_path / "a.png")[0, -1, 3] == 0.0
     assert imread(tmp_path / "b.png")[0, -1].tolist() == [1.0, 1.0, 1.0, 1.0]
+
+
+# -- labels without samples ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("form", ["lines", "multiples", "heatmap"])
+def test_a_label_without_samples_is_named_and_said_to_have_none(form, steps):
+    mapping = {"cat": 0, "dog": 1, "eel": 2}
+    samples = {"eval": {step: ([0, 1] if step < 2 else [0], [1.0, 2.0][: 1 + (step < 2)]) for step in range(steps)}}
+    figure = plot_history(history_of(samples, names=mapping).with_absent(), form=form)
+    pixels(figure)
+    said = texts(figure)
+    assert any("eel" in text for text in said)
+    assert any("no samples" in text for text in said)
+    assert not any("NaN" in text or "no finite" in text for text in said)
+    if form == "heatmap":
+        assert [tick.get_text() for tick in heatmaps(figure)[0].get_yticklabels()] == ["dog", "cat", "eel"]
+    elif form == "multiples":
+        assert titles(figure) == ["dog", "cat", "eel"]

@@ -255,3 +255,24 @@ def test_the_best_of_equals_is_the_first() -> None:
     for step in (1, 2, 3):
         history.add(step, stats_of(a=[5.0 if step == 3 else 1.0]), mode="eval")
     assert report.setbacks(history, mode="eval")[0].best_step == 1
+
+
+def test_labels_without_samples_have_dashes_come_last_and_are_named_below() -> None:
+    mapping = {"cat": 0, "dog": 1, "eel": 2}
+    history = lt.History(metric="ce", label="y")
+    history.add(1, lt.label_stats([0, 1, 1], [0.5, 1.0, 3.0], label_mapping=mapping), mode="eval")
+    history.add(2, lt.label_stats([0], [1.0], label_mapping=mapping), mode="eval")
+    history.add(2, lt.label_stats([1], [1.0], label_mapping=mapping), mode="train")
+    whole = history.with_absent()
+    said = text(report.history_table(whole, mode="eval"))
+    lines = [line.split() for line in said.splitlines() if line.split()[:1] in (["dog"], ["eel"]) or "cat" in line]
+    assert lines == [
+        [">", "cat", "1", "1.000", "0.000", "1.000", "1.000", "-", "0.500", "(1)"],
+        ["dog", "0", "-", "-", "-", "-", "1.000", "2.000", "(1)"],
+        ["eel", "0", "-", "-", "-", "-", "-", "-"],
+    ]
+    assert "without samples: dog, eel" in said
+    assert "and 2 more labels; without samples: dog, eel" in text(report.history_table(whole, mode="eval", limit=1))
+    assert [course.name for course in report.setbacks(whole, mode="eval")] == ["cat"]
+    many = lt.label_stats([0], [1.0]).with_absent(range(1, 30))
+    assert "without samples: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …" in " ".join(text(report.stats_table(many)).split())

@@ -393,3 +393,67 @@ def test_columns_cannot_be_made_writable(labels):
     for column in (stats.count, stats.sum, stats.mean, stats.std, stats.min, stats.max):
         with pytest.raises(ValueError, match="WRITEABLE"):
             column.flags.writeable = True
+
+
+# -- labels without samples ---------------------------------------------------------------------------------
+
+
+def test_labels_without_samples_have_rows_of_count_zero_and_are_ranked_last():
+    mapping = {"cat": 3, "dog": 5, "eel": 1}
+    stats = lt.label_stats([3, 3, 5, 9], [1.0, 2.0, 4.0, 8.0], label_mapping=mapping, quantiles=[0.5])
+    assert stats.names.tolist() == ["cat", "dog"]
+    whole = stats.with_absent()
+    assert whole.names.tolist() == ["eel", "cat", "dog"]
+    assert whole.count.tolist() == [0, 2, 1]
+    assert whole.sum.tolist() == [0.0, 3.0, 4.0]
+    assert whole.present.tolist() == [False, True, True]
+    for name in ("mean", "std", "min", "max", "sem", "median"):
+        column = getattr(whole, name)
+        assert math.isnan(column[0])
+        np.testing.assert_array_equal(column[1:], getattr(stats, name))
+    for bound in (None, "std", "range", "sem", "ci95", "median"):
+        assert all(math.isnan(edge[0]) for edge in whole.bounds(bound))
+    for by in ("mean", "min", "sum", "median"):
+        assert [whole.order(by, descending=up).tolist()[-1] for up in (True, False)] == [0, 0]
+    assert whole.order("count", descending=False).tolist() == [0, 2, 1]
+    assert whole.total() == stats.total()
+    assert whole["eel"].count == 0
+    assert (len(stats), len(whole.with_absent())) == (2, 3)
+    again = lt.LabelStats.from_state_dict(whole.state_dict())
+    assert fingerprint(again) == fingerprint(whole)
+    assert lt.merge_stats([whole, stats]).count.tolist() == [0, 4, 2]
+
+
+@pytest.mark.parametrize(
+    ("labels", "also", "expected"),
+    [
+        ([1, 2], [2, 7, 0, 7], [0, 1, 2, 7]),
+        ([1, 2], [2**63], [1, 2, 2**63]),
+        (["b"], ["a", "bbb"], ["a", "b", "bbb"]),
+        ([b"b"], [b"a"], [b"a", b"b"]),
+        ([True], [False], [False, True]),
+        ([0.5], [1, 0.25], [0.25, 0.5, 1.0]),
+        ([], ["a"], ["a"]),
+        ([2, 1], [], [1, 2]),
+    ],
+)
+def test_labels_of_every_kind_can_be_absent(labels, also, expected):
+    found = np.array(labels) if labels else np.empty(0, dtype=np.int64)
+    stats = lt.label_stats(found, np.ones(len(labels))).with_absent(also)
+    assert stats.labels.tolist() == expected
+    assert stats.count.tolist() == [int(label in labels) for label in expected]
+
+
+def test_a_label_with_nothing_but_nan_is_not_absent():
+    stats = lt.label_stats([0, 1], [np.nan, 1.0], label_mapping={"a": 0, "b": 1, "c": 2}, nan_policy="omit")
+    whole = stats.with_absent()
+    assert (whole.count.tolist(), whole.present.tolist()) == ([0, 1, 0], [True, True, False])
+    assert whole.names[whole.order("mean")].tolist() == ["a", "b", "c"]
+    quiet = stats.under("raise").with_absent()
+    with pytest.raises(ValueError, match=r"1 NaN samples under nan_policy='raise'.*a \(1\)"):
+        quiet.count  # noqa: B018
+
+
+def test_absent_labels_of_another_kind_are_refused():
+    with pytest.raises(TypeError, match="cannot put integer and string labels into one table"):
+        lt.label_stats([1], [1.0]).with_absent(["a"])
