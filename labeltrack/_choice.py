@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from labeltrack._catalog import describe
+from labeltrack._content import EXHAUSTED
 from labeltrack._parts import examine
 from labeltrack._scan import sources_of
 from labeltrack._select import Selection
@@ -104,8 +105,10 @@ def unsaid(storage: Storage, epoch: Epoch, attempts: Sequence[Attempt]) -> list[
 def _batches(storage: Storage, name: str) -> list[Batch]:
     """Return the batches of a part, their columns unchecked; none if it cannot be read, which reading it tells of."""
     try:
-        return examine(name, storage.map(name), check=False).batches
-    except OSError:
+        return examine(name, storage.content(name), check=False).batches
+    except OSError as error:
+        if error.errno in EXHAUSTED:
+            raise
         return []
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from labeltrack._labels import BOOL, BYTES, STRING
 from labeltrack._output import check_ending, whole_file
 from labeltrack._parts import need
 from labeltrack._scan import Found, Opened
+from labeltrack._storage import LocalFolder
 from labeltrack.errors import listing
 
 if TYPE_CHECKING:
@@ -57,7 +60,10 @@ def table(storage: Storage, chosen: Sequence[Choice], columns: tuple[str, ...]) 
     pa = need("pyarrow")
     check_columns(columns)
     found: list[Found] = []
-    batches = list(record_batches(storage, chosen, columns, found))
+    batches = list(record_batches(storage, chosen, columns, found, mapped=True))
+    if len({tuple(batch.schema.types) for batch in batches}) > 1:  # what is cast is read here
+        found.clear()
+        batches = list(record_batches(storage, chosen, columns, found))
     if not batches:
         types = {"label": pa.int64(), "value": pa.float32()}
         return pa.table({name: pa.array([], types.get(name, _type_of(name, pa))) for name in columns}), found
@@ -70,7 +76,7 @@ def table(storage: Storage, chosen: Sequence[Choice], columns: tuple[str, ...]) 
 
 
 def record_batches(
-    storage: Storage, chosen: Sequence[Choice], columns: tuple[str, ...], found: list[Found]
+    storage: Storage, chosen: Sequence[Choice], columns: tuple[str, ...], found: list[Found], *, mapped: bool = False
 ) -> Iterator[Any]:
     """Yield samples as record batches, one by one.
 
@@ -79,6 +85,7 @@ def record_batches(
         chosen: Parts, each with its attempt and dataset.
         columns: Which columns.
         found: Gets what was found in each part.
+        mapped: Whether batches may be maps of the files, which nothing here reads, instead of copies in memory.
     """
     pa = need("pyarrow")
     for attempt, ds_id, source in chosen:
@@ -94,9 +101,13 @@ def record_batches(
         vocabulary = opened.space().vocabulary
         text = pa.string() if opened.kind == STRING else pa.binary()
         words = None if vocabulary is None else pa.array(vocabulary, text)
+        file = _map(storage, source, pa) if mapped and opened.kind not in ("", BOOL) else None
         for batch in opened.batches():
             arrays = opened.columns(batch)
             if arrays is not None and batch.rows:
+                if file is not None and batch.end <= file.size and arrays[0].dtype == opened.stored_dtype:
+                    first, second = (file.slice(at, x.nbytes) for at, x in zip(batch.columns, arrays, strict=True))
+                    arrays = np.frombuffer(first, arrays[0].dtype), np.frombuffer(second, arrays[1].dtype)
                 sample = dict(zip(SAMPLE, _arrow(opened.kind, words, batch, arrays, pa), strict=True))
                 row = [
                     sample[name] if name in sample else _constant(about[name], batch.rows, _type_of(name, pa), pa)
@@ -162,6 +173,14 @@ def _schema(storage: Storage, chosen: Sequence[Choice], columns: tuple[str, ...]
             for name in columns
         ]
     )
+
+
+def _map(storage: Storage, source: Source, pa: Any) -> Any:
+    """Return a map of a file, which no descriptor is held for; None if there can be none."""
+    if isinstance(storage, LocalFolder):
+        with contextlib.suppress(OSError), pa.memory_map(os.fsencode(storage.path / source.name)) as file:
+            return file.read_buffer()
+    return None
 
 
 def _arrow(kind: str, words: Any, batch: Batch, arrays: tuple[Any, Any], pa: Any) -> tuple[Any, Any]:

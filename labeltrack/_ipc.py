@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from labeltrack._content import Content
 
 MAGIC = b"ARROW1\0\0"
 CONTINUATION = 0xFFFFFFFF
@@ -71,7 +75,7 @@ class Batch:
     raw: bytes = field(default=b"", repr=False, compare=False)
     spans: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False, compare=False)
     length: int = 0
-    data: memoryview = field(default=memoryview(b""), repr=False, compare=False)
+    data: Content = field(default=b"", repr=False, compare=False)
 
 
 class _Table:
@@ -182,7 +186,7 @@ def _number(form: str, data: bytes, position: int) -> int:
     return value
 
 
-def _message(data: memoryview, position: int) -> tuple[_Table, int] | None:
+def _message(data: Content, position: int) -> tuple[_Table, int] | None:
     """Return a message's metadata and where its body begins; None for the mark of the end."""
     head = bytes(data[position : position + 8])
     if len(head) < 8:
@@ -204,7 +208,7 @@ def _message(data: memoryview, position: int) -> tuple[_Table, int] | None:
     return _Table(raw, _number("<I", raw, 0)), position + 8 + size
 
 
-def read_schema(data: memoryview) -> tuple[Schema, int]:
+def read_schema(data: Content) -> tuple[Schema, int]:
     """Read the first message of a file.
 
     Args:
@@ -244,7 +248,7 @@ def read_schema(data: memoryview) -> tuple[Schema, int]:
     return Schema(dtypes, schema.pairs(2)), end
 
 
-def read_batch(data: memoryview, position: int, schema: Schema) -> Batch | None:
+def read_batch(data: Content, position: int, schema: Schema) -> Batch | None:
     """Read a record batch.
 
     Args:
@@ -299,7 +303,7 @@ def read_batch(data: memoryview, position: int, schema: Schema) -> Batch | None:
     return Batch(rows, metadata, tuple(columns), body + length, raw, spans, length, data)
 
 
-def read_alike(data: memoryview, position: int, before: Batch, varying: tuple[str, ...]) -> Batch | None:
+def read_alike(data: Content, position: int, before: Batch, varying: tuple[str, ...]) -> Batch | None:
     """Read a record batch that differs from another in some texts of its metadata and in its body alone.
 
     Nearly every batch of a file does, and 3 us for it instead of 30 are what lets several threads keep busy.

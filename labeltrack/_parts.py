@@ -10,10 +10,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import mmap
 import os
 import re
-import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
@@ -22,10 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack import _ipc
+from labeltrack._content import ALIGNMENT, FileContent, Gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    from labeltrack._content import Content
 
 Array = npt.NDArray[Any]
 
@@ -34,9 +35,7 @@ OPEN = ".open"
 PERCENT = "percent"  # key of metadata: which other texts are percent-encoded
 COLUMNS = ("label", "value")
 VARYING = ("seq", "xxh3", "about")  # of the metadata of batches; the rest mostly stays as it is
-ALIGNMENT = 64
-READ = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
-"""How files are opened that nobody should trust: links are not followed, pipes not waited for."""
+BLOCK = 1 << 24  # bytes of a file that are read at a time for its checksum
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SPLIT_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _PLAIN = {"seq", "rows", "xxh3", "about", "pad"}
@@ -235,7 +234,7 @@ class PartWriter:
         self._file.close()
         if sync:
             os.fsync(self._fd)
-        self.checksum = file_checksum(map_file(self.open_path))
+        self.checksum = file_checksum(FileContent(self.open_path))
         os.close(self._fd)
         self._fd = -1
 
@@ -248,9 +247,15 @@ class PartWriter:
             self._fd = -1
 
 
-def file_checksum(data: memoryview) -> str:
-    """Return the xxh3 of all the bytes of a file."""
-    text: str = need("xxhash").xxh3_64_hexdigest(data)
+def file_checksum(data: Content) -> str:
+    """Return the xxh3 of all the bytes of a file; nothing if it became shorter meanwhile."""
+    sums = need("xxhash").xxh3_64()
+    try:
+        for start in range(0, len(data), BLOCK):
+            sums.update(data[start : start + BLOCK])
+    except Gone:
+        return ""
+    text: str = sums.hexdigest()
     return text
 
 
@@ -282,7 +287,7 @@ class Part:
     damage: str = ""
     torn: bool = False
     lost_rows: int = 0
-    data: memoryview = field(default=memoryview(b""), repr=False)
+    data: Content = field(default=b"", repr=False)
 
     @property
     def rows(self) -> int:
@@ -290,34 +295,37 @@ class Part:
         return sum(batch.rows for batch in self.batches)
 
     def columns(self) -> Iterator[tuple[Array, Array]]:
-        """Yield the ``(N,)`` labels and values of each batch, sharing the memory of the file."""
+        """Yield the ``(N,)`` labels and values of each batch."""
         for batch in self.batches:
             if batch.rows:
-                yield self.arrays(batch)
+                labels, values, _ = self.read(batch)
+                yield labels, values
 
-    def arrays(self, batch: _ipc.Batch) -> tuple[Array, Array]:
-        """Return the ``(N,)`` labels and values of a batch, sharing the memory of the file."""
+    def read(self, batch: _ipc.Batch) -> tuple[Array, Array, bool]:
+        """Return the ``(N,)`` labels and values of a batch, and whether their checksum agrees.
+
+        Raises:
+            Gone: They cannot be read any more.
+        """
         if self.schema is None:
             msg = "a part without a beginning has no batches"
             raise ValueError(msg)
-        label, value = self.schema.dtypes.values()
-        first, second = batch.columns
-        return np.frombuffer(batch.data, label, batch.rows, first), np.frombuffer(batch.data, value, batch.rows, second)
-
-    def agrees(self, batch: _ipc.Batch) -> bool:
-        """Return whether the checksum of a batch's columns agrees."""
-        if self.schema is None:
-            return False
+        types = self.schema.dtypes.values()
+        spans = [(at, at + batch.rows * of.itemsize) for at, of in zip(batch.columns, types, strict=True)]
+        first, end = min(start for start, _ in spans), max(stop for _, stop in spans)
+        body = batch.data[first:end]
+        columns = [body[start - first : stop - first] for start, stop in spans]
         seed = int(batch.metadata["seq"])
-        (first, second), (label, value) = batch.columns, self.schema.dtypes.values()
-        between, end = first + batch.rows * label.itemsize, second + batch.rows * value.itemsize
-        if between == second:
-            found = _xxhash().xxh3_64_hexdigest(batch.data[first:end], seed)
+        if spans[0][1] == spans[1][0]:
+            found = _xxhash().xxh3_64_hexdigest(body, seed)
         else:
-            sums = _xxhash().xxh3_64(batch.data[first:between], seed)
-            sums.update(batch.data[second:end])
+            sums = _xxhash().xxh3_64(columns[0], seed)
+            sums.update(columns[1])
             found = sums.hexdigest()
-        return bool(batch.metadata["xxh3"] == found)
+        labels, values = (
+            np.frombuffer(some, of) if batch.rows else np.empty(0, of) for some, of in zip(columns, types, strict=True)
+        )
+        return labels, values, bool(batch.metadata["xxh3"] == found)
 
 
 def read_part(path: Path) -> Part:
@@ -327,41 +335,22 @@ def read_part(path: Path) -> Part:
         path: The file, open or closed.
 
     Returns:
-        What was found; the file stays mapped as long as its columns are in use.
+        What was found; the file stays open as long as its batches are in use.
 
     Raises:
         OSError: It cannot be opened, or is no regular file.
     """
-    return examine(path.name, map_file(path))
+    return examine(path.name, FileContent(path))
 
 
-def map_file(path: Path) -> memoryview:
-    """Return the bytes of a file, which stays mapped as long as they are in use; links and pipes are refused.
-
-    Raises:
-        OSError: It cannot be opened, or is no regular file.
-    """
-    fd = os.open(path, READ)
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            msg = f"{path} is not a regular file"
-            raise OSError(msg)
-        if not status.st_size:
-            return memoryview(b"")
-        return memoryview(mmap.mmap(fd, status.st_size, access=mmap.ACCESS_READ))
-    finally:
-        os.close(fd)
-
-
-def examine(name: str, data: memoryview, *, check: bool = True) -> Part:
+def examine(name: str, data: Content, *, check: bool = True) -> Part:
     """Find out what of a part is intact.
 
     Args:
         name: Of the file.
         data: ``(B,)`` its bytes.
-        check: Whether to compare the checksums of the columns. If not, `Part.agrees` has to be asked for each batch
-            before its columns are used; all else is compared.
+        check: Whether to compare the checksums of the columns. If not, `Part.read` says of each batch whether it
+            agrees; all else is compared.
 
     Returns:
         What was found.
@@ -371,7 +360,7 @@ def examine(name: str, data: memoryview, *, check: bool = True) -> Part:
     return part
 
 
-def begin(name: str, data: memoryview) -> Part:
+def begin(name: str, data: Content) -> Part:
     """Read the beginning of a part; its batches are left to `walk`."""
     part = Part(name, size=len(data), data=data)
     try:
@@ -419,12 +408,12 @@ def walk(part: Part, *, check: bool) -> Iterator[_ipc.Batch]:
                 batch = before = _ipc.read_batch(part.data, position, part.schema)
         except _ipc.Damaged as damage:
             part.damage = part.damage or str(damage)
-            part.torn = intact
+            part.torn = intact and not isinstance(damage, Gone)
             return
         if batch is None:
             part.closed = intact
             return
-        if _says_right(file, batch, expected) and (not check or part.agrees(batch)):
+        if _says_right(file, batch, expected) and (not check or part.read(batch)[2]):
             if intact:
                 part.good = batch.end
             yield batch

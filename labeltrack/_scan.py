@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack import _parts
+from labeltrack._content import EXHAUSTED, FileContent, Gone
 from labeltrack._labels import BOOL, BYTES, FLOAT, INTEGER, STRING, UNSIGNED, Keyspace, LabelMapping
 from labeltrack._missing import names_of, wanted_by
 from labeltrack._reduce import reduce_stream
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 _COLUMN = {STRING: "i4", BYTES: "i4", FLOAT: "f8", UNSIGNED: "u8", BOOL: "u1"}  # of labels of a kind; integers may vary
+KEPT_OPEN = 16  # parts of an epoch that has not ended, to be read whatever they are called when their turn comes
 _WIDENED = {STRING, BYTES, BOOL}
 """Kinds that were also written as int64 once, after a checkpoint had been loaded."""
 
@@ -138,6 +140,8 @@ class Opened:
             if not self._whole:
                 self._part.size = storage.size(source.name)
         except OSError as error:
+            if error.errno in EXHAUSTED:
+                raise
             self.found.message = f"it cannot be read: {error}"
             return
         self.found.message = self._part.damage
@@ -173,10 +177,15 @@ class Opened:
         return self._part.size // sum(dtype.itemsize for dtype in self._part.schema.dtypes.values())
 
     @property
+    def stored_dtype(self) -> Any:
+        """The dtype of the labels in the file."""
+        schema = self._part.schema
+        return np.dtype("i4") if schema is None else schema.dtypes["label"]
+
+    @property
     def label_dtype(self) -> Any:
         """The dtype that labels of its kind have."""
-        schema = self._part.schema
-        return np.dtype(_COLUMN.get(self.kind, "i4" if schema is None else schema.dtypes["label"]))
+        return np.dtype(_COLUMN.get(self.kind, self.stored_dtype))
 
     def space(self) -> Keyspace:
         """Return the way from its keys to labels."""
@@ -195,23 +204,34 @@ class Opened:
         """Have all the bytes of the file; return whether that worked."""
         if not self._whole:
             try:
-                self._part.data = self._storage.map(self.source.name)
+                self._part.data = self._storage.content(self.source.name)
             except OSError as error:
+                if error.errno in EXHAUSTED:
+                    raise
                 self.found.message = f"it cannot be read: {error}"
                 return False
             self._part.size, self._whole = len(self._part.data), True
         return True
 
     def let_go(self) -> None:
-        """Let go of the bytes of the file; batches that were handed out keep them."""
-        self._part.data = memoryview(b"")
+        """Let go of the file, until its batches are asked for; batches that were handed out keep it open."""
+        self._part.data, self._whole = b"", False
+
+    def close(self) -> None:
+        """Let go of a file of this machine, and its descriptor."""
+        if isinstance(self._part.data, FileContent):
+            self.let_go()
 
     def columns(self, batch: Batch) -> tuple[Array, Array] | None:
         """Return the ``(N,)`` labels, of `label_dtype`, and values of a batch; None if they are damaged."""
-        labels, values = self._part.arrays(batch)
-        message = ""
-        if not self._part.agrees(batch):
-            message = f"the checksum of batch {batch.metadata['seq']} does not agree"
+        labels = values = np.empty(0)
+        agrees, message = False, ""
+        try:
+            labels, values, agrees = self._part.read(batch)
+        except Gone as damage:
+            message = str(damage)
+        if not agrees:
+            message = message or f"the checksum of batch {batch.metadata['seq']} does not agree"
         elif self._words is not None and batch.rows and not _within(labels, len(self._words)):
             message = "there are codes for which the journal has no words"
         else:
@@ -274,7 +294,7 @@ def reduce_sources(
         missing: What samples without a label did when they were recorded.
         threads: How many threads share the work; None chooses by the number of samples.
         on_rows: Is told how many more rows were read, in any thread.
-        keep: Gets the samples; files stay mapped as long as these are there.
+        keep: Gets the samples, which take their memory.
 
     Returns:
         The statistics, and what was found in each part.
@@ -282,7 +302,11 @@ def reduce_sources(
     Raises:
         TypeError: Labels of types that cannot be ordered among each other.
     """
-    opened = [Opened(storage, source) for source in sources]
+    opened = []
+    for source in sources:
+        opened.append(Opened(storage, source))
+        if source.rows is not None or len(opened) > KEPT_OPEN:
+            opened[-1].close()
     together: dict[Any, list[Opened]] = defaultdict(list)
     for one in opened:
         if one.kind:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from labeltrack._parts import READ, map_file
+from labeltrack._content import Content, FileContent, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,10 +41,10 @@ class Storage(Protocol):
     def size(self, name: str) -> int:
         """Return the bytes of a file."""
 
-    def map(self, name: str) -> memoryview:
+    def content(self, name: str) -> Content:
         """Return the bytes of a file."""
 
-    def head(self, name: str) -> tuple[memoryview, bool]:
+    def head(self, name: str) -> tuple[Content, bool]:
         """Return the first bytes of a file, and whether these are all: where they cost no memory, or it is short."""
 
 
@@ -106,25 +105,19 @@ class LocalFolder:
             FileNotFoundError: There is none.
             OSError: It is no regular file, or cannot be read.
         """
-        path = self.path / name
-        fd = os.open(path, READ)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            msg = f"{path} is not a regular file"
-            raise OSError(msg)
-        return os.fdopen(fd, "rb")
+        return os.fdopen(open_file(self.path / name), "rb")
 
     def size(self, name: str) -> int:
         """Return the bytes of a file."""
         return (self.path / name).lstat().st_size
 
-    def map(self, name: str) -> memoryview:
-        """Return the bytes of a file, which stays mapped as long as they are in use."""
-        return map_file(self.path / name)
+    def content(self, name: str) -> Content:
+        """Return the bytes of a file, which stays open as long as they are in use."""
+        return FileContent(self.path / name)
 
-    def head(self, name: str) -> tuple[memoryview, bool]:
+    def head(self, name: str) -> tuple[Content, bool]:
         """Return the bytes of a file, and that these are all. They stay there if the file gets another name now."""
-        return self.map(name), True
+        return self.content(name), True
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
@@ -177,11 +170,11 @@ class RemoteFolder:
         size = self._sizes.get(name)
         return int(self._fs.size(f"{self._path}/{name}")) if size is None else size
 
-    def map(self, name: str) -> memoryview:
+    def content(self, name: str) -> Content:
         """Return the bytes of a file, all of it read into memory."""
         return memoryview(self._fs.cat_file(f"{self._path}/{name}"))
 
-    def head(self, name: str) -> tuple[memoryview, bool]:
+    def head(self, name: str) -> tuple[Content, bool]:
         """Return the first bytes of a file, and whether these are all."""
         data = memoryview(self._fs.cat_file(f"{self._path}/{name}", start=0, end=HEAD))
         return data, len(data) < HEAD

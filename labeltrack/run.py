@@ -219,7 +219,8 @@ class Run:
 
         Returns:
             A pyarrow Table with a chunk for each batch that was written. Strings are dictionary-encoded. Nothing is
-            copied, unless labels or values are of several types.
+            copied, unless labels or values are of several types or labels are bools: no file may be cut while the table
+            is in use.
 
         Raises:
             ImportError: pyarrow is not installed (extra ``record``).

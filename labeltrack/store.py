@@ -12,7 +12,6 @@ read them as Hive partitions.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime as dt
 import hashlib
@@ -25,6 +24,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
+from labeltrack._content import EXHAUSTED
 from labeltrack._labels import LabelMapping
 from labeltrack._missing import check_missing
 from labeltrack._output import whole_file
@@ -337,7 +337,7 @@ def begin_part(storage: Storage, name: str) -> tuple[Part, bool]:
     head, whole = storage.head(name)
     part = begin(name, head)
     if part.schema is None and not whole:  # names may be longer than the first bytes
-        part, whole = begin(name, storage.map(name)), True
+        part, whole = begin(name, storage.content(name)), True
     return part, whole
 
 
@@ -345,9 +345,13 @@ def _learn(storage: Storage, name: str, whole: dict[str, str]) -> None:
     """Find out what the shortened names of a part's folders stand for: its metadata has them whole."""
     shortened = [folder for folder in name.split("/")[:-1] if SHORTENED in folder and folder not in whole]
     if shortened:
-        with contextlib.suppress(OSError):
+        try:
             said = begin_part(storage, name)[0].metadata
-            whole.update({_folder(key, said[key]): said[key] for key in ("mode", "ds_id") if key in said})
+        except OSError as error:
+            if error.errno in EXHAUSTED:
+                raise
+            return
+        whole.update({_folder(key, said[key]): said[key] for key in ("mode", "ds_id") if key in said})
 
 
 def _place(name: str, whole: Mapping[str, str]) -> Place | None:

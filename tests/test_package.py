@@ -51,6 +51,7 @@ LAYERS = [
         "_select",
         "_tables",
         "_ipc",
+        "_content",
         "_parts",
         "_backlog",
         "_journal",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import shutil
 import subprocess
@@ -249,7 +248,7 @@ print(peak[0] - before, int(history.at(1).count.sum()))
 
 
 def test_memory_does_not_grow_with_the_run(tmp_path):
-    """Beyond the files, which are mapped, a recomputation takes what its labels take."""
+    """A recomputation takes what its labels take, and a batch for each thread."""
     compiled = {name: value for name, value in os.environ.items() if name != "NUMBA_DISABLE_JIT"}
     command = [sys.executable, "-c", MEMORY, tmp_path / "run"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=compiled)
@@ -272,34 +271,30 @@ def test_the_bytes_of_a_file_are_let_go_when_they_were_read(protocol, tmp_path, 
         fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed (extra 'dask')")
         path, folder = f"memory://{tmp_path}/run", RemoteFolder
         fsspec.filesystem("memory").put(str(tmp_path / "run"), f"{tmp_path}/run", recursive=True)
-    maps = []
-    original = folder.map
+    contents = []
+    original = folder.content
 
-    def recorded_map(self, name):
+    def recorded_content(self, name):
         data = original(self, name)
-        maps.append(weakref.ref(data.obj if isinstance(data.obj, mmap.mmap) else data))
+        contents.append(weakref.ref(data))
         return data
 
     alive = []
     run = lt.open_run(path)
-    monkeypatch.setattr(folder, "map", recorded_map)
+    monkeypatch.setattr(folder, "content", recorded_content)
     advance = Progress.advance
     monkeypatch.setattr(
         Progress,
         "advance",
-        lambda self, n=1: (alive.append([one() is not None for one in maps]), advance(self, n))[1],
+        lambda self, n=1: (alive.append([one() is not None for one in contents]), advance(self, n))[1],
     )
     history = run.recompute(threads=1, progress=False)
     assert same(history, tracker.history)
-    parts = len(maps)
-    assert parts > 4
     files = sorted((tmp_path / "run").glob("mode=train/**/*.arrow"))
-    assert len(files) == parts
-    for before in alive:
-        # Files of a folder are all mapped at first, and cost nothing; remote ones are read in their turn.
-        assert sum(before) <= (2 if protocol else parts)
-    assert alive[-1] == [False] * (parts - 1) + [True]
-    assert not any(one() is not None for one in maps)
+    assert 4 < len(files) <= len(contents)
+    assert all(sum(before) <= 2 for before in alive)  # they are read in their turn
+    assert alive[-1] == [False] * (len(contents) - 1) + [True]
+    assert not any(one() is not None for one in contents)
 
 
 def test_a_remote_file_that_vanishes_is_damage(tmp_path, monkeypatch):
@@ -314,7 +309,7 @@ def test_a_remote_file_that_vanishes_is_damage(tmp_path, monkeypatch):
     def vanished(_, name):
         raise FileNotFoundError(name)
 
-    monkeypatch.setattr(RemoteFolder, "map", vanished)
+    monkeypatch.setattr(RemoteFolder, "content", vanished)
     with pytest.warns(lt.LabelTrackWarning, match="it cannot be read: mode=train") as caught:
         history = run.recompute(progress=False)
     assert len(caught) == 1
