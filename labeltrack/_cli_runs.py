@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from labeltrack._cli_app import app, fail, told, warned
-from labeltrack._labels import MISSING_NAME, MISSING_NUMBER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from labeltrack.history import History
     from labeltrack.run import Run
@@ -32,6 +31,7 @@ Mapping = Annotated[
     Path | None, typer.Option(metavar="FILE", help='JSON: {"display name": label, ...}; other labels are left out.')
 ]
 Group = Annotated[Path | None, typer.Option(metavar="FILE", help='JSON: {"label": "new label", ...}, coarse classes.')]
+Rest = Annotated[str | None, typer.Option(metavar="NAME", help="One group of all labels that --group leaves out.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Threads = Annotated[int | None, typer.Option(metavar="N", help="Threads that share the work; by default, as it pays.")]
 Absent = Annotated[bool, typer.Option("--absent", help="Show labels, too, that have no samples in an epoch.")]
@@ -114,6 +114,7 @@ def recompute(
     bounds: Bounds = None,
     label_mapping: Mapping = None,
     group: Group = None,
+    rest: Rest = None,
     absent: Absent = False,
     mode: Mode = None,
     incomplete: Incomplete = False,
@@ -141,6 +142,7 @@ def recompute(
             bounds=bounds,
             label_mapping=label_mapping,
             group=group,
+            rest=rest,
             absent=absent,
             mode=mode,
             incomplete=incomplete,
@@ -212,6 +214,7 @@ def plot(
     bounds: Bounds = None,
     label_mapping: Mapping = None,
     group: Group = None,
+    rest: Rest = None,
     absent: Absent = False,
     mode: Mode = None,
     label: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this label. Repeats.")] = None,
@@ -232,6 +235,7 @@ def plot(
         bounds=bounds,
         label_mapping=label_mapping,
         group=group,
+        rest=rest,
         absent=absent,
         mode=mode,
         incomplete=incomplete,
@@ -301,6 +305,7 @@ def worst(
     epoch: Annotated[int | None, typer.Option(metavar="N", help="Which epoch; the last by default.")] = None,
     label_mapping: Mapping = None,
     group: Group = None,
+    rest: Rest = None,
     absent: Absent = False,
     lower_is_worse: Annotated[bool, typer.Option("--lower-is-worse", help="For an accuracy.")] = False,
     as_json: Json = False,
@@ -316,6 +321,7 @@ def worst(
         bounds=["median"] if by == "median" else None,
         label_mapping=label_mapping,
         group=group,
+        rest=rest,
         absent=absent,
         mode=[chosen] if chosen else None,
     )
@@ -366,6 +372,7 @@ def _recomputed(
     bounds: list[str] | None = None,
     label_mapping: Path | None = None,
     group: Path | None = None,
+    rest: str | None = None,
     absent: bool = False,
     mode: list[str] | None = None,
     incomplete: bool = False,
@@ -373,13 +380,17 @@ def _recomputed(
     threads: int | None = None,
 ) -> History:
     """Recompute a run by what options say."""
+    from labeltrack._regroup import TextKeys  # noqa: PLC0415
+
     options: dict[str, Any] = {}
     if bounds:
         options["bounds"] = [_bound(name) for name in bounds]
     if label_mapping is not None:
         options["label_mapping"] = _json_object(label_mapping, "--label-mapping")
     if group is not None:
-        options["group"] = _Group(_json_object(group, "--group"))
+        options["group"] = TextKeys(_json_object(group, "--group"))
+    if rest is not None:
+        options["rest"] = _like(rest, options.get("group", {}).values())
     with told(*_MISTAKES), warned():
         history = opened.recompute(
             **options,
@@ -388,18 +399,20 @@ def _recomputed(
             engine=cast("Literal['local', 'dask']", engine),  # recompute says which there are
             threads=threads,
         )
-        return history.with_absent() if absent else history
+    if not history.modes and options.keys() & {"group", "label_mapping"}:
+        fail(f"nothing of {opened.path} is left to show")
+    return history.with_absent() if absent else history
 
 
-class _Group:
-    """New labels from a JSON object, whose keys are text: of labels that are no text, as they are written out."""
-
-    def __init__(self, new: dict[str, Any]) -> None:
-        self._new = new
-
-    def __call__(self, label: Any) -> Any:
-        key = label if isinstance(label, str) else str(label)
-        return self._new.get(MISSING_NAME if label == MISSING_NUMBER and key not in self._new else key)
+def _like(text: str, others: Iterable[Any]) -> Any:
+    """Return what a text means as a label among others: a number among numbers."""
+    if any(isinstance(other, str) for other in others):
+        return text
+    try:
+        number = json.loads(text)
+    except ValueError:
+        return text
+    return number if isinstance(number, (bool, int, float)) else text
 
 
 def _json_object(path: Path, option: str) -> dict[str, Any]:

@@ -301,6 +301,7 @@ class Run:
         *,
         modes: str | Iterable[str] | None = None,
         group: Mapping[Any, Hashable] | Callable[[Any], Hashable] | None = None,
+        rest: Hashable | None = None,
         nan_policy: NanPolicy | Literal["recorded"] = RECORDED,
         incomplete: bool = False,
         engine: Engine = "local",
@@ -319,7 +320,8 @@ class Run:
             modes: Modes: a name, several, ``"!name"`` for all but it, or None for all.
             group: From labels to new labels, such as coarse classes, as a mapping or a function. It is asked once for
                 each label, not for each sample. Labels that a mapping does not have, or for which a function returns
-                None, are passed over. `label_mapping` then is of the new labels, and none by default.
+                None, are left out. `label_mapping` then is of the new labels, and none by default.
+            rest: New label of those that `group` would leave out.
             nan_policy: What NaN samples do; as in the run by default.
             incomplete: Whether to compute epochs, too, that did not end or of which samples could not be recorded.
             engine: ``"local"``: this process. ``"dask"``: the current `dask.distributed` client, or a local cluster
@@ -337,12 +339,16 @@ class Run:
             ValueError: An unknown option, NaN samples under ``"raise"``, or quantiles of a cluster.
 
         Warns:
-            LabelTrackWarning: Rows are damaged, epochs are incomplete, or no label of the mapping occurs.
+            LabelTrackWarning: Rows are damaged, epochs are incomplete, no label of the mapping occurs, or some have no
+                key in `group`.
         """
         resolved = resolve_all(self.bounds if bounds == RECORDED else bounds)
         names, fractions = tuple(bound.name for bound in resolved), needed_quantiles(resolved)
         policy = self.nan_policy if nan_policy == RECORDED else check_nan_policy(nan_policy)
-        grouping = None if group is None else Grouping(group)
+        grouping = None if group is None else Grouping(group, rest)
+        if rest is not None and grouping is None:
+            msg = f"rest={rest!r} is the new label of what group leaves out; give group, too"
+            raise ValueError(msg)
         given = (None if group is not None else self.label_mapping) if label_mapping == RECORDED else label_mapping
         mapping = None if given is None else LabelMapping(given)
         threads = check_threads(threads)
@@ -412,6 +418,8 @@ class Run:
                     history.add_all(epoch.step, computed, mode=epoch.mode, pooled=pooled)
         warn_damaged(self.path, found, self._damage(), self._unsaid(taken, passed))
         warn_passed(passed)
+        if grouping is not None and (left_out := grouping.left_out()):
+            warnings.warn(left_out, LabelTrackWarning, stacklevel=2)
         if mapping is not None and total and not len(history):
             msg = f"no recorded sample has a label of label_mapping: it maps {listing(mapping.labels)}"
             warnings.warn(msg, LabelTrackWarning, stacklevel=2)

@@ -177,10 +177,13 @@ def test_groups_are_of_labels(run):
     direct = lt.label_stats(np.where(labels % 2 == 0, "even", "odd"), values)
     for name in ("count", "sum", "mean", "std", "min", "max"):
         assert history.at(1).column(name).tobytes() == direct.column(name).tobytes()
-    coarse = opened.recompute(modes="train", group={3: 0, 4: 0, 5: 1}, label_mapping={"low": 0}, progress=False)
+    few = {3: 0, 4: 0, 5: 1}
+    with pytest.warns(lt.LabelTrackWarning, match=r"group has no key for 7 of 10 labels"):
+        coarse = opened.recompute(modes="train", group=few, label_mapping={"low": 0}, progress=False)
     assert coarse.at(1).names.tolist() == ["low"]
     assert coarse.at(1)["low"].count == tracker.history.at(1)[3].count + tracker.history.at(1)[4].count
-    assert opened.recompute(group=lambda _: None, progress=False).modes == []
+    with pytest.warns(lt.LabelTrackWarning, match="group gives None for every one of 13 labels"):
+        assert opened.recompute(group=lambda _: None, progress=False).modes == []
     with pytest.raises(TypeError, match="of one kind; it gives"):
         opened.recompute(modes="train", group=lambda label: "a" if label else 1, progress=False)
     with pytest.raises(TypeError, match="numbers or strings, of one kind; it gives list"):
