@@ -78,9 +78,9 @@ def read_array(data: Any, what: str) -> Read:
         what: Name of the argument, for error messages.
 
     Returns:
-        An array of any shape, and a mask of the same shape of the entries that are missing, None if none is: None,
-        null, NA, masked entries, NaN among other objects. NaN in an array of floats is left to the caller. bfloat16
-        comes back as float32.
+        An array of any shape (text as `text_array` has it), and a mask of the same shape of the entries that are
+        missing, None if none is: None, null, NA, masked entries, NaN among other objects. NaN in an array of floats is
+        left to the caller. bfloat16 comes back as float32.
 
     Raises:
         TypeError: `data` is none of these, or holds objects that are not all strings or all numbers.
@@ -110,7 +110,8 @@ def read_array(data: Any, what: str) -> Read:
         array = array.reshape(())
     else:
         array, gone = _from_protocol(data, what)
-    if array.dtype.kind in "OT":  # the latter is numpy's variable-width StringDType
+    if array.dtype.kind in "OT" and gone is None and not isinstance(data, (list, tuple, str, bytes)):
+        # Objects that nobody looked at yet, or numpy's variable-width StringDType.
         shape = array.shape
         array, gone = read_items(array.ravel().tolist(), what)
         array, gone = array.reshape(shape), None if gone is None else gone.reshape(shape)

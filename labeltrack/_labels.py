@@ -17,6 +17,7 @@ import numpy.typing as npt
 from labeltrack._arrays import to_numpy
 from labeltrack._objects import plain
 from labeltrack._strings import encode_strings
+from labeltrack._texts import is_wide, text_array
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -40,7 +41,7 @@ def label_kind(labels: Array) -> str:
     """Return which kind of labels an array holds.
 
     Args:
-        labels: Array of any shape.
+        labels: Array of any shape; one of objects holds nothing but str, or nothing but bytes.
 
     Returns:
         One of ``"bool"``, ``"integer"``, ``"unsigned"`` (uint64), ``"float"``, ``"string"``, ``"bytes"``.
@@ -54,6 +55,9 @@ def label_kind(labels: Array) -> str:
     """
     dtype = labels.dtype
     kind = _KINDS.get(dtype.kind)
+    if dtype.kind == "O" and labels.size:
+        first = labels.flat[0]
+        kind = STRING if isinstance(first, str) else BYTES if isinstance(first, bytes) else None
     if kind is None or (dtype.itemsize > 8 and dtype.kind == "f"):
         way = (
             "; make text of dates, for example with .astype('datetime64[D]').astype(str)" if dtype.kind in "mM" else ""
@@ -119,13 +123,13 @@ class Keyspace:
         return self.kind in (BOOL, INTEGER) or self._alphabets is not None
 
     def decode(self, keys: Integers) -> Array:
-        """Return the labels of keys: bool, int64, uint64 (only where int64 does not hold them), float64, U or S."""
+        """Return the labels of keys: bool, int64, uint64 (only where int64 does not hold them), float64 or text."""
         if self._alphabets is not None:
             return self._alphabets.decode(keys)
         if self.vocabulary is not None:
             words: Array = self.vocabulary[keys]
             if words.dtype == object:
-                return np.array(words.tolist(), dtype=np.str_ if self.kind == STRING else np.bytes_)
+                return text_array(words.tolist(), str if self.kind == STRING else bytes)
             return words
         if self.kind == FLOAT:
             return keys.view(np.float64)
@@ -150,7 +154,7 @@ class Keyspace:
         """Return the keys of those labels that this kind can hold; the others are left out."""
         if self._alphabets is not None:
             kind, end = (str, "\0") if self.kind == STRING else (bytes, b"\0")
-            # numpy would leave zeros at the end away.
+            # Fixed widths hold no NUL at the end, and numpy would leave it away.
             words = [label for label in labels if isinstance(label, kind) and label[-1:] != end]
             keys, known = self._alphabets.encode(np.array(words, dtype=np.str_ if self.kind == STRING else np.bytes_))
             return keys[known]
@@ -187,7 +191,6 @@ class Vocabulary:
 
     def __init__(self, kind: str, words: Iterable[Any] = ()) -> None:
         self._type: type = str if kind == STRING else bytes
-        self._nul: Any = "\0" if kind == STRING else b"\0"
         self.words: list[Any] = list(words)
         # As the four bytes of an int32: joining these is how codes of many words become an array in half the time.
         self._codes = {word: _four_bytes(code) for code, word in enumerate(self.words)}
@@ -196,9 +199,9 @@ class Vocabulary:
         """Return the ``(N,)`` codes of labels, adding the words that are new.
 
         Args:
-            labels: ``(N,)`` fixed-width strings or bytes, or a list of them.
+            labels: ``(N,)`` array of strings or bytes, or a list of them.
         """
-        if isinstance(labels, np.ndarray) and labels.size > 4096:
+        if isinstance(labels, np.ndarray) and labels.size > 4096 and labels.dtype != object:
             codes, first = encode_strings(labels)
             return self._lookup(labels[first].tolist())[codes]
         words = labels.tolist() if isinstance(labels, np.ndarray) else labels
@@ -222,11 +225,8 @@ class Vocabulary:
                 msg = f"labels mix {self._type.__name__} with {', '.join(sorted(strange))}; pass one type"
                 raise TypeError(msg) from None
             for word in new:
-                plain = word.rstrip(self._nul)  # as numpy has it: NULs at the end are no part of a string
-                if plain not in self._codes:
-                    self._codes[plain] = _four_bytes(len(self.words))
-                    self.words.append(plain)
-                self._codes[word] = self._codes[plain]
+                self._codes[word] = _four_bytes(len(self.words))
+                self.words.append(word)
             codes = self._codes_of(words)
         return codes
 
@@ -373,6 +373,8 @@ def common_type(parts: Sequence[Array]) -> list[Array]:
     """Cast label arrays to one dtype that holds every label; empty ones take part in nothing."""
     full = [part for part in parts if part.size]
     kinds = {label_kind(part) for part in full}
+    if len(kinds) == 1 and any(map(is_wide, full)):
+        return [part.astype(object) for part in parts]
     numeric = {BOOL, INTEGER, UNSIGNED, FLOAT}
     if len(kinds) > 1 and not kinds <= numeric:
         msg = f"cannot put {' and '.join(sorted(kinds))} labels into one table; convert one of them"

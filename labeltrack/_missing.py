@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._arrays import flat_pair, missing_entries, read_array
-from labeltrack._labels import FLOAT, MISSING_NAME, MISSING_NUMBER, label_kind
+from labeltrack._labels import BYTES, FLOAT, MISSING_NAME, MISSING_NUMBER, label_kind
 from labeltrack.errors import listing
 
 if TYPE_CHECKING:
@@ -79,8 +79,10 @@ def settle(
 
 def _labelled(labels: Array, gone: Array) -> Array:
     """Return ``(N,)`` labels in which those that are missing have a label of their own."""
-    name: Any = MISSING_NAME if labels.dtype.kind == "U" else MISSING_NAME.encode()
-    if labels.dtype.kind in "US":
+    name: Any = MISSING_NAME.encode() if label_kind(labels) == BYTES else MISSING_NAME
+    if labels.dtype.kind == "O":
+        labels = labels.copy()
+    elif labels.dtype.kind in "US":
         labels = labels.astype(np.promote_types(labels.dtype, np.array(name).dtype))
     elif labels.dtype.kind == "f":
         name, labels = float(MISSING_NUMBER), labels.astype(np.float64)

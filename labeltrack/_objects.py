@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from labeltrack._texts import text_array
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -112,12 +114,9 @@ def read_items(items: Sequence[Any], what: str, kinds: set[type] | None = None) 
     """
     kinds = set(map(type, items)) if kinds is None else kinds
     only = next(iter(kinds)) if len(kinds) == 1 else None
-    if (
-        not kinds
-        or only in _PLAIN
-        or (only is not None and issubclass(only, np.generic) and not issubclass(only, (str, bytes)))
-    ):
-        return _exact(items, what), None
+    if not kinds or only in _PLAIN or (only is not None and issubclass(only, np.generic)):
+        texts = [text for text in (str, bytes) if only is not None and issubclass(only, text)]
+        return text_array(items, *texts) if texts else _exact(items, what), None
     gone = np.fromiter(map(is_missing, items), np.bool_, len(items))
     left = [item for item, missing in zip(items, gone.tolist(), strict=True) if not missing] if gone.any() else items
     return with_gaps(_of_one_kind(left, what), gone, what)
@@ -129,7 +128,7 @@ def _of_one_kind(items: Sequence[Any], what: str) -> Array:
     for text in (str, bytes):
         others = {kind for kind in kinds if not issubclass(kind, text)}
         if not others:
-            return np.array(items if kinds == {text} else [plain(item) for item in items], dtype=text)
+            return text_array(items if kinds == {text} else [plain(item) for item in items], text)
         if others != kinds:
             # numpy would turn [1, "a"] into two strings without a word.
             names = ", ".join(sorted(kind.__name__ for kind in others))
@@ -195,6 +194,8 @@ def with_gaps(rest: Array, gone: Mask, what: str) -> Read:
     # What is missing altogether is of no type; text can be anything.
     whole = np.zeros(gone.shape, rest.dtype if rest.size else "U1")
     whole[~gone] = rest
+    if rest.dtype.kind == "O":
+        whole[gone] = rest[0]  # text, as the others
     return whole, gone
 
 

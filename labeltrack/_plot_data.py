@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from labeltrack._labels import union
 from labeltrack._tables import portable
+from labeltrack._texts import written
 from labeltrack.bounds import resolve_all
 from labeltrack.errors import missing_key
 
@@ -179,7 +180,7 @@ def _together(parts: list[Array]) -> tuple[Array, list[Integers]]:
     try:
         return union(parts)
     except TypeError:  # strings in one epoch, numbers in another: told apart by how they are written
-        return union([part.astype(np.str_) for part in parts])
+        return union([written(part) for part in parts])
 
 
 def _names(read: list[LabelStats], slots: list[Integers], n: int) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 
 _DTYPE, _SHAPE, _DATA = "dtype", "shape", "data"
 _PLAIN: frozenset[type] = frozenset({str, bytes, int, float, bool, type(None)})
-_STRINGS = "UST"
+_STRINGS = "USTO"  # objects are str or bytes
 # Of which others may be a subclass, such as enums; and what makes one of it.
 _BARE: tuple[tuple[type, Callable[[Any], Any]], ...] = ((str, str.__str__), (bytes, bytes), (int, int), (float, float))
 
@@ -33,6 +33,8 @@ def plain(value: Any) -> Any:
         data: Any = value.ravel().tolist() if kind in _STRINGS else value.tobytes() or []
         if kind == "S":
             data = [item.decode("latin-1") for item in data]
+        elif kind == "O":
+            data = plain(data)
         return {_DTYPE: "T" if kind == "T" else value.dtype.str, _SHAPE: list(value.shape), _DATA: data}
     if isinstance(value, Mapping):
         return {plain(key): plain(item) for key, item in value.items()}
@@ -59,6 +61,8 @@ def with_arrays(value: Any) -> Any:
             dtype, data = np.dtype(value[_DTYPE]), value[_DATA]
             if dtype.kind == "S":
                 data = [item.encode("latin-1") for item in data]
+            elif dtype.kind == "O":
+                data = with_arrays(data)
             by_value = dtype.kind in _STRINGS or not data
             array = np.array(data, dtype) if by_value else np.frombuffer(bytearray(data), dtype)
             return array.reshape(value[_SHAPE]) if value[_SHAPE] else array.item()

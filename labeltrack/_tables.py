@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _HEAD, _TAIL = 8, 4
+_LONGEST = 80  # characters of a cell
 
 
 def shown_places(n: int) -> list[int]:
@@ -25,7 +26,8 @@ def shown_places(n: int) -> list[int]:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else portable([str(value)])[0]
+    shown = f"{value:.6g}" if isinstance(value, float) else portable([str(value)])[0]
+    return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…"
 
 
 # Halves of surrogate pairs, and what reads like one that was escaped; each with the backslashes before it.
@@ -89,18 +91,15 @@ def arrow_table(columns: Mapping[str, Any]) -> Any:
     except ImportError as error:
         msg = f"Arrow tables need pyarrow, which could not be imported ({error}): pip install 'labeltrack[arrow]'"
         raise ImportError(msg) from error
+    types = {"U": pa.string(), "S": pa.binary(), "O": None}  # objects are str or bytes, which pyarrow sees
     arrays = {
         # Read-only fixed-width strings are not taken by pyarrow as they are; as objects they are.
-        name: pa.array(portable(column.tolist()) if column.dtype.kind in "US" else column)
+        name: pa.array(portable(column.tolist()), types[kind])
+        if (kind := column.dtype.kind) in types
+        else pa.array(column)
         for name, column in columns.items()
     }
-    types = {"U": pa.string(), "S": pa.binary()}
-    return pa.table(
-        {
-            name: array.cast(types[columns[name].dtype.kind]) if columns[name].dtype.kind in types else array
-            for name, array in arrays.items()
-        }
-    )
+    return pa.table(arrays)
 
 
 def arrow_stream(columns: Mapping[str, Any], requested_schema: object | None) -> object:

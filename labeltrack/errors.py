@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+_LONGEST = 200  # characters of an item in a list
 _SEARCHED = 5000  # names compared with a misspelt one; a hundred thousand would take over a second
 
 
@@ -36,10 +37,15 @@ def listing(items: Iterable[object], limit: int = 10) -> str:
         '0, 1, 2, … (5 in all)'
     """
     pool = list(items)
-    shown = ", ".join(repr(item) for item in pool[:limit])
+    shown = ", ".join(map(_shown, pool[:limit]))
     if len(pool) <= limit:
         return shown or "none"
     return f"{shown}, … ({len(pool)} in all)"
+
+
+def _shown(item: object) -> str:
+    text = repr(item)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def nearest(wanted: object, known: Iterable[object], limit: int = 3) -> list[object]:
@@ -66,4 +72,4 @@ def missing_key(wanted: object, known: Iterable[object], what: str) -> KeyError:
     pool = list(known)
     close = nearest(wanted, pool)
     hint = f" Did you mean {listing(close)}?" if close else ""
-    return KeyError(f"no {what} {wanted!r}.{hint} There are: {listing(pool)}")
+    return KeyError(f"no {what} {_shown(wanted)}.{hint} There are: {listing(pool)}")

@@ -17,6 +17,7 @@ from labeltrack._labels import (
     STRING,
     Keyspace,
     LabelMapping,
+    Vocabulary,
     integer_keys,
     label_kind,
 )
@@ -93,7 +94,7 @@ def label_stats(
     flat_labels, flat_values = settle(array, numbers, gone, missing)
     flat_values = np.ascontiguousarray(flat_values)
     kind = label_kind(flat_labels)
-    numbering = Numbering(flat_labels) if kind in (STRING, BYTES) else None
+    numbering = Numbering(flat_labels) if flat_labels.dtype.kind in "US" else None
     if numbering is not None and mapping is None and not fractions:
         reduced = reduce_strings(numbering, flat_values, kind, threads=threads)
         if reduced is None and (dictionary := Dictionary(flat_labels)).possible:
@@ -120,6 +121,9 @@ def _to_keys(
     labels: npt.NDArray[Any], kind: str, numbering: Numbering | None, threads: int | None
 ) -> tuple[npt.NDArray[Any], Keyspace]:
     """Return ``(N,)`` labels of any kind as keys for the kernels, and the way back."""
+    if kind in (STRING, BYTES) and labels.dtype.kind == "O":
+        words = Vocabulary(kind)
+        return words.encode(labels), words.keyspace(kind)
     if numbering is None:
         return integer_keys(labels, kind), Keyspace(kind)
     numbered = number_strings(labels, threads=threads, numbering=numbering)

@@ -14,6 +14,7 @@ from labeltrack import _tables
 from labeltrack._labels import common_type
 from labeltrack._output import write_csv, write_parquet
 from labeltrack._state import plain
+from labeltrack._texts import text_array, written
 from labeltrack.errors import missing_key
 from labeltrack.stats import STATISTICS, LabelStats, merge_stats
 
@@ -331,8 +332,8 @@ class History:
         lengths = np.array([len(part) for part in parts], dtype=np.int64)
         columns: dict[str, Array] = {
             "step": np.repeat(np.array([key[2] for key in keys], dtype=np.int64), lengths),
-            "mode": np.repeat(np.array([key[0] for key in keys], dtype=np.str_), lengths),
-            "ds_id": np.repeat(np.array([key[1] for key in keys], dtype=np.str_), lengths),
+            "mode": np.repeat(text_array([key[0] for key in keys]), lengths),
+            "ds_id": np.repeat(text_array([key[1] for key in keys]), lengths),
         }
         tables = [part.columns() for part in parts]
         for name in ("label", "name", *STATISTICS):
@@ -496,5 +497,5 @@ def _together(parts: list[Array], name: str) -> Array:
         try:
             parts = common_type(parts)
         except TypeError:  # strings in one epoch, numbers in another; or numbers that no one type holds exactly
-            parts = [part.astype(np.str_) for part in parts]
+            parts = [written(part) for part in parts]
     return np.concatenate(parts)

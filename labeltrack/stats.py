@@ -14,6 +14,7 @@ from labeltrack._accumulate import Accumulator, Totals
 from labeltrack._labels import sorted_unique, table_labels, union
 from labeltrack._quantile import reduce_quantiles
 from labeltrack._state import plain, with_arrays
+from labeltrack._texts import text_array, tight, written
 from labeltrack.errors import listing, missing_key
 
 if TYPE_CHECKING:
@@ -74,8 +75,9 @@ class LabelStats:
     arithmetic has it, rounded once. Objects are immutable; merging makes new ones.
 
     Attributes:
-        labels: ``(K,)`` label values, sorted: bool, int64 (uint64 only for labels beyond it), float64 or strings.
-        names: ``(K,)`` display names, strings.
+        labels: ``(K,)`` label values, sorted: bool, int64 (uint64 only for labels beyond it), float64 or text: dtype
+            ``U`` or ``S``, or objects, all str or all bytes, where one is longer than 128 characters or ends with NUL.
+        names: ``(K,)`` display names, strings likewise.
         count: ``(K,)`` int64, number of samples: NaN are counted under ``"propagate"``, not otherwise.
         sum: ``(K,)`` float64.
         mean: ``(K,)`` float64, NaN where `count` is 0.
@@ -113,7 +115,7 @@ class LabelStats:
             quantiles: By fraction, ``(K,)`` quantiles of the samples, NaN left out.
             without: Why there are no others, in words.
         """
-        self._labels = labels
+        self._labels = tight(labels)
         self._accumulator = accumulator
         self._names = dict(names or {})
         self._nan_policy = check_nan_policy(nan_policy)
@@ -130,15 +132,10 @@ class LabelStats:
     @cached_property
     def names(self) -> npt.NDArray[np.str_]:
         """``(K,)`` display names: those of the mapping, else the label written out."""
-        if self._labels.dtype.kind == "S":
-            plain: Any = np.array(
-                [word.decode("utf-8", "backslashreplace") for word in self._labels.tolist()], dtype=str
-            )
-        else:
-            plain = self._labels.astype(np.str_)
+        plain: Any = written(self._labels)
         if self._names:
             pairs = zip(self._labels.tolist(), plain.tolist(), strict=True)
-            plain = np.array([self._names.get(label, name) for label, name in pairs], dtype=np.str_)
+            plain = text_array([self._names.get(label, name) for label, name in pairs])
         return _frozen(plain)
 
     @property
@@ -402,7 +399,7 @@ class LabelStats:
 
     def _row(self, k: int) -> LabelRow:
         values = [getattr(self, name)[k].item() for name in STATISTICS]
-        return LabelRow(self._labels[k].item(), str(self.names[k]), *values)
+        return LabelRow(self._labels[k : k + 1].tolist()[0], str(self.names[k]), *values)
 
     def total(self) -> LabelRow:
         """Return the statistics of the samples of all labels together, exactly.

@@ -16,6 +16,7 @@ from labeltrack._labels import (
     sorted_unique,
     union,
 )
+from labeltrack._texts import text_array
 
 
 @pytest.mark.parametrize(
@@ -84,10 +85,29 @@ def test_a_vocabulary_grows_from_lists_and_arrays_alike():
     assert vocabulary.encode(large).tolist() == [1] * 3000 + [3] * 3000
 
 
-def test_nuls_at_the_end_are_no_part_of_a_word_as_numpy_has_it():
+def test_nuls_at_the_end_tell_words_apart():
     vocabulary = Vocabulary("string")
-    assert vocabulary.encode(["a\0", "a", "a\0\0"]).tolist() == [0, 0, 0]
-    assert vocabulary.words == ["a"]
+    assert vocabulary.encode(["a\0", "a", "a\0\0", "a"]).tolist() == [0, 1, 2, 1]
+    assert vocabulary.keyspace("string").decode(np.array([2, 1, 0])).tolist() == ["a\0\0", "a", "a\0"]
+
+
+def test_objects_are_labels_if_they_are_text():
+    assert label_kind(np.array(["a", "b"], dtype=object)) == "string"
+    assert label_kind(np.array([b"a"], dtype=object)) == "bytes"
+    with pytest.raises(TypeError, match="got dtype object"):
+        label_kind(np.array([1], dtype=object))
+
+
+long_or_short = st.lists(st.sampled_from(["a", "a\0", "b", "c" * 300, "", "\0"]), min_size=1, unique=True)
+
+
+@given(st.lists(long_or_short, min_size=1, max_size=4))
+def test_the_union_of_long_and_short_text_is_that_of_sets(parts):
+    arrays = [text_array(sorted(part)) for part in parts]
+    together, places = union(arrays)
+    assert together.tolist() == sorted(set().union(*parts))
+    for part, where in zip(arrays, places, strict=True):
+        assert together[where].tolist() == part.tolist()
 
 
 @given(st.lists(st.integers(-5, 5), max_size=30))

@@ -59,6 +59,7 @@ LAYERS = [
         "_output",
         "_progress",
         "_state",
+        "_texts",
         "_storage",
         "_version",
         "_quantile_kernels",
