@@ -32,7 +32,7 @@ class Track:
 
     Attributes:
         mode: Its name.
-        steps: ``(S,)`` steps recorded in it, ascending.
+        steps: ``(S,)`` steps recorded in it, ascending, counted from the origin of the scene.
         present: ``(K, S)`` whether the label occurred at the step.
         mean: ``(K, S)`` means, NaN where the label did not occur.
         bands: By name of bound, ``(low, centre, high)``, each ``(K, S)``, NaN where the label did not occur.
@@ -53,6 +53,7 @@ class Scene:
         metric: Name of the metric.
         label: Name of the label.
         x_label: What a step is.
+        origin: What steps are counted from: 0, unless they are long numbers that only differ at the end.
         units: Unit of the metric; None for none.
         names: Display names of the K labels, in order of labels (or as the user listed them).
         tracks: The modes.
@@ -64,6 +65,7 @@ class Scene:
     metric: str
     label: str
     x_label: str
+    origin: int
     units: str | None
     names: list[str]
     tracks: tuple[Track, ...]
@@ -77,11 +79,16 @@ class Scene:
         return f"{self.metric} ({self.units})" if self.units else self.metric
 
     @property
+    def step_label(self) -> str:
+        """What a step is, and what steps are counted from."""
+        return f"{self.x_label}, counted from {self.origin}" if self.origin else self.x_label
+
+    @property
     def ranking(self) -> str:
         """How the labels were ranked, in words."""
         track = self.tracks[-1]
         of = f" in mode {track.mode}" if len(self.tracks) > 1 else ""
-        return f"worst first by the mean{of} at {self.x_label} {track.steps[-1]}"
+        return f"worst first by the mean{of} at {self.x_label} {self.origin + int(track.steps[-1])}"
 
 
 def collect(
@@ -111,15 +118,19 @@ def collect(
         raise ValueError(msg)
     names = _names(read, slots, known.size)
     kept = None if labels is None else _choose(labels, known, names, shown)
+    origin = _origin([step for of_mode in steps.values() for step in (of_mode[0], of_mode[-1])])
     tracks, at = [], 0
     for mode in shown:
         here = slice(at, at + len(steps[mode]))
-        tracks.append(_track(mode, steps[mode], read[here], slots[here], known.size, resolved, kept))
+        tracks.append(
+            _track(mode, [step - origin for step in steps[mode]], read[here], slots[here], known.size, resolved, kept)
+        )
         at = here.stop
     return Scene(
         metric=history.metric,
         label=history.label,
         x_label=x_label,
+        origin=origin,
         units=units,
         names=names if kept is None else [names[k] for k in kept],
         tracks=tuple(tracks),
@@ -127,6 +138,13 @@ def collect(
         order=rank(tracks[-1], higher_is_worse=higher_is_worse),
         higher_is_worse=higher_is_worse,
     )
+
+
+def _origin(ends: list[int]) -> int:
+    """Return what steps are counted from; doubles, which are what is drawn, do not tell long numbers apart."""
+    digits = max(len(str(abs(step))) for step in ends)
+    short = len(str(max(ends) - min(ends))) <= digits - 4
+    return min(ends) if digits > 9 and short else 0
 
 
 def rank(track: Track, *, higher_is_worse: bool) -> Integers:

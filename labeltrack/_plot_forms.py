@@ -11,11 +11,11 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import AsinhNorm, ListedColormap, LogNorm, Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from labeltrack import _plot_style as look
 from labeltrack._plot_data import shorten
-from labeltrack._plot_style import STYLES, draw_course, draw_not_finite, styled
+from labeltrack._plot_style import draw_course, draw_not_finite, line_style, styled
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -47,9 +47,9 @@ def lines(scene: Scene, heading: str) -> Figure:
         for axes, bound in zip(panels, bounds, strict=True):
             odd |= _lines_panel(axes, scene, bound, coloured, rest)
             axes.set_title(bound.description)
-            axes.set_ylabel(scene.value_label, parse_math=False)
-        panels[-1].set_xlabel(scene.x_label, parse_math=False)
-        entries = look.mode_entries(scene, markers=any(_marked(track) for track in scene.tracks))
+            axes.set_ylabel(f"{scene.value_label}{_NOTES[axes.get_yscale()]}", parse_math=False)
+        panels[-1].set_xlabel(scene.step_label, parse_math=False)
+        entries = look.mode_entries(scene, markers=any(_marked(scene, track) for track in scene.tracks))
         if rest.size:
             entries.append((Line2D([], [], color=look.BEHIND), f"{rest.size} other labels, without band"))
         if odd:
@@ -68,7 +68,7 @@ def _lines_panel(axes: Axes, scene: Scene, bound: Bound, coloured: Integers, res
     dodge = _dodge(scene, coloured.size)
     for i, track in enumerate(scene.tracks):
         band = track.bands[bound.name]
-        _draw_behind(axes, track.steps, band[1][rest], style=STYLES[i % len(STYLES)])
+        _draw_behind(axes, track.steps, band[1][rest], style=line_style(i))
         for j, k in enumerate(coloured.tolist()):
             steps = track.steps + dodge[i, j]
             row = (band[0][k], band[1][k], band[2][k])
@@ -79,9 +79,9 @@ def _lines_panel(axes: Axes, scene: Scene, bound: Bound, coloured: Integers, res
                 colour=look.PALETTE[j],
                 mode=i,
                 width=1.7,
-                alpha=0.16 if len(scene.tracks) == 1 else 0.1,
-                markers=_marked(track),
-                edges=len(scene.tracks) > 1 and coloured.size <= _EDGED_LABELS,
+                alpha=0.16 if len(scene.tracks) == 1 else 0.04 if look.many_modes(scene) else 0.1,
+                markers=_marked(scene, track),
+                edges=len(scene.tracks) > 1 and not look.many_modes(scene) and coloured.size <= _EDGED_LABELS,
             )
             odd |= draw_not_finite(axes, steps, row[1], track.present[k], look.PALETTE[j])
             if drawn:
@@ -89,9 +89,10 @@ def _lines_panel(axes: Axes, scene: Scene, bound: Bound, coloured: Integers, res
                 if not steps[last] < ends[j, 0]:  # the name goes to the line that reaches furthest
                     ends[j] = steps[last], row[1][last]
                 peaks[j] = np.fmax(peaks[j], row[2][last] if np.isfinite(row[2][last]) else row[1][last])
-    look.integer_steps(axes, scene, 10)
+    look.integer_steps(axes, scene, 10, 5.5)
     axes.grid(visible=True)
     axes.margins(y=0.06)
+    _use(axes, _magnitudes(scene, bound))
     names = [scene.names[k] for k in coloured.tolist()]
     if look.single_step(scene):
         _name_columns(axes, int(scene.tracks[0].steps[0]) + dodge.mean(axis=0), peaks, names, notes)
@@ -100,8 +101,8 @@ def _lines_panel(axes: Axes, scene: Scene, bound: Bound, coloured: Integers, res
     return odd
 
 
-def _marked(track: Track) -> bool:
-    return track.steps.size <= _MARKED_STEPS
+def _marked(scene: Scene, track: Track) -> int:
+    return look.marked_steps(scene, track, _MARKED_STEPS, 8)
 
 
 def _dodge(scene: Scene, n: int) -> Floats:
@@ -127,6 +128,11 @@ def _draw_behind(axes: Axes, at: Integers, centres: Floats, style: Any = "-") ->
     axes.autoscale_view()
 
 
+def _heights(axes: Axes) -> Any:
+    """Return the transformation from data to shares of the panel, which is there before the panel has a size."""
+    return axes.transScale + axes.transLimits
+
+
 def _name_ends(axes: Axes, ends: Floats, names: list[str], notes: list[str]) -> None:
     """Write each name at the right of the panel, as near to the end of its line as the other names let it.
 
@@ -136,9 +142,8 @@ def _name_ends(axes: Axes, ends: Floats, names: list[str], notes: list[str]) -> 
         names: n names.
         notes: What to add where there is no finite value.
     """
-    low, high = axes.get_ylim()
-    axes.set_ylim(low, high)  # the names stand at fixed heights, so the limits must stay
-    wanted = np.nan_to_num((ends[:, 1] - low) / (high - low), nan=1.0)
+    axes.set_ylim(axes.get_ylim())  # the names stand at fixed heights, so the limits must stay
+    wanted = np.nan_to_num(_heights(axes).transform(np.nan_to_num(ends, posinf=np.nan))[:, 1], nan=1.0)
     gap = 1.45 * look.SIZE / 72 / (_PANEL_HEIGHT - 0.6)
     heights = _spread(wanted, gap)
     rows = zip(ends.tolist(), heights.tolist(), names, notes, look.PALETTE, strict=False)
@@ -181,12 +186,12 @@ def _name_columns(axes: Axes, x: Floats, peaks: Floats, names: list[str], notes:
         names: n names.
         notes: What to add where there is no finite value.
     """
-    low, high = axes.get_ylim()
-    axes.set_ylim(low, high + 0.08 * (high - low))
+    middle, top = _heights(axes).inverted().transform([[0.0, 0.5], [0.0, 1.08]])[:, 1]
+    axes.set_ylim(top=top)
     for at, peak, name, note, colour in zip(x.tolist(), peaks.tolist(), names, notes, look.PALETTE, strict=False):
         text = axes.annotate(
             shorten(name, 72 // len(names)) + ("" if math.isfinite(peak) else f"\n{note}"),
-            (at, peak if math.isfinite(peak) else (low + high) / 2),
+            (at, peak if math.isfinite(peak) else middle),
             (0, 5),
             textcoords="offset points",
             ha="center",
@@ -225,6 +230,56 @@ def _darker(colour: str) -> tuple[float, ...]:
     return tuple(int(colour[i : i + 2], 16) / 255 * 0.72 for i in (1, 3, 5))
 
 
+# -- scales -----------------------------------------------------------------------------------------------
+
+_NOTES = {"linear": "", "log": ", log scale", "symlog": ", log scale, linear at 0"}
+_DECADES = 1e12  # what is smaller than the largest by more than this is as good as zero
+
+
+@dataclass(frozen=True)
+class _Magnitudes:
+    """What a logarithmic axis must hold: means or medians that are zero or of both signs have none that is plain."""
+
+    plain: bool
+    smallest: float
+    least: float
+    largest: float
+
+
+def _magnitudes(scene: Scene, bound: Bound) -> _Magnitudes | None:
+    """Return what a logarithmic axis must hold; None where most labels can be read on a linear one."""
+    bands = [track.bands[bound.name] for track in scene.tracks]
+    centres = np.concatenate([centre for _, centre, _ in bands], axis=1)
+    sizes = np.abs(np.where(np.isfinite(centres) & (centres != 0), centres, np.nan))
+    tops = np.sort(_extreme(sizes, np.fmax, 0.0))
+    tops = tops[tops > 0]
+    if tops.size < 2 or tops[tops.size // 3] * _LOG_FROM > tops[-1]:
+        return None
+    sizes = sizes[np.isfinite(sizes)]
+    plain = bool(np.nanmin(np.where(np.isfinite(centres), centres, np.nan)) > 0) and sizes.min() * _DECADES >= tops[-1]
+    smallest = float(sizes.min() if plain else max(np.percentile(sizes, 5), tops[-1] / _DECADES))
+    low, high = (np.concatenate([band[i] for band in bands], axis=1) for i in (0, 2))
+    edges = low[np.isfinite(low) & (low > 0)]
+    least = max(smallest / 5, float(edges.min(initial=smallest)))  # a band that reaches zero ends where the panel does
+    return _Magnitudes(plain, smallest, least, float(np.max(high[np.isfinite(high)], initial=tops[-1])))
+
+
+def _use(axes: Axes, magnitudes: _Magnitudes | None) -> None:
+    """Give a panel a logarithmic axis, if it must have one."""
+    if magnitudes is None:
+        return
+    if magnitudes.plain:
+        axes.set_yscale("log", nonpositive="clip")
+        ratio = (magnitudes.largest / magnitudes.least) ** 0.06
+        axes.set_ylim(magnitudes.least / ratio, magnitudes.largest * ratio)
+        subs = (1.0, 2.0, 5.0) if magnitudes.largest < 200 * magnitudes.least else (1.0,)
+        axes.yaxis.set_major_locator(LogLocator(subs=subs))
+    else:
+        axes.set_yscale("symlog", linthresh=10.0 ** math.floor(math.log10(magnitudes.smallest)))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
 # -- small multiples --------------------------------------------------------------------------------------
 
 _NARROW_SHARE = 0.08  # a typical label that fills less of a common axis than this cannot be read there
@@ -243,7 +298,7 @@ def multiples(scene: Scene, heading: str) -> Figure:
         for block, bound in zip(blocks, scene.bounds, strict=True):
             block_odd, shared = _block(block, scene, bound, rows, columns)
             odd, behind = odd or block_odd, behind or shared
-        entries = look.mode_entries(scene, markers=look.single_step(scene))
+        entries = look.mode_entries(scene, markers=look.single_step(scene) or look.many_modes(scene))
         if behind:
             last = scene.tracks[-1].mode
             of = f" in {last}" if len(scene.tracks) > 1 else ""
@@ -276,7 +331,10 @@ def _emphasised(n: int) -> int:
 def _block(block: Any, scene: Scene, bound: Bound, rows: int, columns: int) -> tuple[bool, bool]:
     """Draw the panels of one bound; return whether any mean is not finite, and whether the others are behind."""
     n = len(scene.names)
-    shared = _fits_one_axis(scene, bound)
+    magnitudes = _magnitudes(scene, bound)
+    if magnitudes is not None and not _fits_one_axis(scene, bound, logarithmic=True):
+        magnitudes = None
+    shared = magnitudes is not None or _fits_one_axis(scene, bound)
     grid = block.subplots(rows, columns, sharex=True, sharey=shared, squeeze=False)
     odd = False
     for place, axes in enumerate(grid.flat):
@@ -285,12 +343,15 @@ def _block(block: Any, scene: Scene, bound: Bound, rows: int, columns: int) -> t
             continue
         k = int(scene.order[place])
         odd |= _small_panel(axes, scene, bound, k, worst=place < _emphasised(n), shared=shared)
+        if magnitudes is None:
+            axes.yaxis.set_major_locator(MaxNLocator(4))
+        _use(axes, magnitudes)
         if place + columns >= n:  # nothing below it
             axes.tick_params(labelbottom=True)
     scale = "" if shared else "; each panel has its own scale"
     look.subtitle(block, f"{bound.description}; {scene.ranking}{scale}")
-    block.supxlabel(scene.x_label, fontsize=look.SIZE, parse_math=False)
-    block.supylabel(scene.value_label, fontsize=look.SIZE, parse_math=False)
+    block.supxlabel(scene.step_label, fontsize=look.SIZE, parse_math=False)
+    block.supylabel(f"{scene.value_label}{_NOTES[grid[0, 0].get_yscale()]}", fontsize=look.SIZE, parse_math=False)
     return odd, _courses_behind(scene, shared=shared)
 
 
@@ -299,15 +360,24 @@ def _courses_behind(scene: Scene, *, shared: bool) -> bool:
     return shared and len(scene.names) > 1 and scene.tracks[-1].steps.size > 1
 
 
-def _fits_one_axis(scene: Scene, bound: Bound) -> bool:
+def _fits_one_axis(scene: Scene, bound: Bound, *, logarithmic: bool = False) -> bool:
     """Return whether the typical label is still readable on an axis that holds all of them."""
-    low = np.stack([_extreme(track.bands[bound.name][0], np.fmin, np.inf) for track in scene.tracks]).min(axis=0)
-    high = np.stack([_extreme(track.bands[bound.name][2], np.fmax, -np.inf) for track in scene.tracks]).max(axis=0)
-    there = low <= high
+    if logarithmic and look.single_step(scene):
+        return True  # where a dot is says it all
+    lows, highs = [], []
+    for track in scene.tracks:
+        low, centre, high = track.bands[bound.name]
+        if logarithmic:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                low = high = np.log10(np.abs(centre))
+        lows.append(_extreme(low, np.fmin, np.inf))
+        highs.append(_extreme(high, np.fmax, -np.inf))
+    lowest, highest = np.min(lows, axis=0), np.max(highs, axis=0)
+    there = lowest <= highest
     if not there.any():
         return True
-    whole = float(high[there].max() - low[there].min())
-    typical = float(np.median(high[there] - low[there]))
+    whole = float(highest[there].max() - lowest[there].min())
+    typical = float(np.median(highest[there] - lowest[there]))
     return typical >= _NARROW_SHARE * whole
 
 
@@ -333,14 +403,13 @@ def _small_panel(axes: Axes, scene: Scene, bound: Bound, k: int, *, worst: bool,
             colour=colour,
             mode=i,
             width=1.3,
-            alpha=0.2 if len(scene.tracks) == 1 else 0.15,
-            markers=False,
+            alpha=0.2 if len(scene.tracks) == 1 else 0.05 if look.many_modes(scene) else 0.15,
+            markers=look.marked_steps(scene, track, 0, 4),
         )
         odd |= draw_not_finite(axes, steps, centre, track.present[k], colour)
     if not any(track.present[k].any() for track in scene.tracks):
         axes.text(0.5, 0.5, "no samples", transform=axes.transAxes, ha="center", va="center", color=look.SOFT_INK)
-    look.integer_steps(axes, scene, 4)
-    axes.yaxis.set_major_locator(MaxNLocator(4))
+    look.integer_steps(axes, scene, 4, 1.4)
     axes.tick_params(length=2, pad=2)
     axes.grid(visible=True)
     axes.set_title(
@@ -393,7 +462,8 @@ def heatmap(scene: Scene, heading: str) -> Figure:
             width_ratios=widths * len(quantities),
             height_ratios=[1.0] if len(rows) == 1 else [3.0, 4.2],
         )
-        look.subtitle(block, f"labels {scene.ranking}")
+        counted = f"; {scene.step_label}" if scene.origin else ""
+        look.subtitle(block, f"labels {scene.ranking}{counted}")
         gaps = odd = False
         for q, quantity in enumerate(quantities):
             group = grid[:, q * len(tracks) : (q + 1) * len(tracks)]
@@ -515,7 +585,7 @@ def _scale(values: Floats) -> tuple[Normalize, Any, str]:
 
 def _step_ticks(axes: Axes, steps: Integers, width: float, *, labelled: bool) -> None:
     """Write some of the steps below the columns; columns are drawn equally wide even where steps are not."""
-    most = max(2, min(8, int(width / (0.08 * (max(len(str(step)) for step in steps.tolist()) + 1)))))
+    most = max(1, min(8, int(width / (0.08 * (max(len(str(step)) for step in steps.tolist()) + 1)))))
     places = np.arange(0, steps.size, -(-steps.size // most))
     evenly = np.unique(np.diff(steps)).size <= 1
     for every in (digit * 10**power for power in range(19) for digit in (1, 2, 5)):

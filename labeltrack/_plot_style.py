@@ -24,14 +24,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.backend_bases import RendererBase
 
-    from labeltrack._plot_data import Floats, Scene
+    from labeltrack._plot_data import Floats, Scene, Track
 
 # Okabe and Ito's colours, told apart under every kind of colour blindness, without the yellow (pale on white).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 WORST, OTHERS, BEHIND = "#D55E00", "#4D6A80", "#D3D3D3"
 INK, SOFT_INK, NOT_FINITE = "#222222", "#555555", "#D55E00"
 STYLES: tuple[Any, ...] = ("-", (0, (3.2, 1.4)), (0, (1, 1.1)), (0, (4.5, 1.2, 1, 1.2)))
-_MARKERS = (("o", True), ("o", False), ("s", True), ("s", False))  # of each mode: shape, and whether filled
+_FEW_MODES = len(STYLES)  # with more of them lines have markers, too
+_MARKERS = tuple((shape, filled) for shape in "os^DvP<>*" for filled in (True, False))  # of each mode
+MOST_MODES = len(STYLES) * len(_MARKERS)
 TITLE_SIZE, SIZE, SMALL = 12.0, 9.0, 8.0
 _CHARACTER = 0.078  # inches, of the normal size, on average
 
@@ -121,14 +123,21 @@ def new_figure(width: float, height: float, heading: str) -> Picture:
     return figure
 
 
-def integer_steps(axes: Axes, scene: Scene, bins: int) -> None:
-    """Let the step axis show whole steps only, and all the steps of every mode."""
+def integer_steps(axes: Axes, scene: Scene, bins: int, room: float) -> None:
+    """Let the step axis, so many inches wide, show whole steps only, and all the steps of every mode."""
     first = min(int(track.steps[0]) for track in scene.tracks)
     last = max(int(track.steps[-1]) for track in scene.tracks)
     margin = 0.5 if first == last else 0.02 * (last - first)
     axes.set_xlim(first - margin, last + margin)
+    digits = max(len(_step(first)), len(_step(last)))
+    bins = max(1, min(bins, int(room / (0.075 * (digits + 2)))))
     axes.xaxis.set_major_locator(MaxNLocator(bins, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-    axes.ticklabel_format(axis="x", style="plain", useOffset=False)
+    axes.xaxis.set_major_formatter(lambda step, _: _step(step))
+
+
+def _step(step: float) -> str:
+    """Return a step as it is written below an axis."""
+    return f"{step:.0f}" if abs(step) < 1e10 else f"{step:.6g}"
 
 
 def single_step(scene: Scene) -> bool:
@@ -145,7 +154,7 @@ def draw_course(
     mode: int,
     width: float,
     alpha: float,
-    markers: bool,
+    markers: int,
     edges: bool = False,
 ) -> bool:
     """Draw one line with its band; `steps` and the three of `band` are ``(S,)``, NaN where there is nothing.
@@ -158,14 +167,14 @@ def draw_course(
         mode: Place of the mode, which decides line style and marker.
         width: Of the line, in points.
         alpha: Of the band.
-        markers: Whether each step is marked; steps without neighbours always are.
+        markers: Every which step is marked, 0 for none; steps without neighbours always are.
         edges: Whether the edges of the band are drawn in the style of the mode.
 
     Returns:
         Whether there is any finite value.
     """
     low, centre, high = band
-    style = STYLES[mode % len(STYLES)]
+    style = line_style(mode)
     with np.errstate(invalid="ignore"):  # infinite minus infinite
         inside = np.isfinite(low) & np.isfinite(high) & np.isfinite(centre) & (high != low)
     finite = np.isfinite(centre)
@@ -190,10 +199,29 @@ def draw_course(
                     steps, np.where(inside, edge, np.nan), color=colour, linestyle=style, linewidth=0.7, alpha=0.45
                 )
     axes.plot(steps, np.where(finite, centre, np.nan), color=colour, linestyle=style, linewidth=width)
-    marked = finite if markers else finite & alone
+    marked = finite & alone
+    if markers:
+        marked |= finite & (np.arange(finite.size) % markers == mode * 7 % markers)  # not all modes at the same steps
     if marked.any():
         axes.plot(steps[marked], centre[marked], color=colour, linestyle="none", **marker(mode, 2.5 * width))
     return bool(finite.any())
+
+
+def line_style(mode: int) -> Any:
+    """Return how the line of a mode is broken; together with its marker there are no two alike."""
+    return STYLES[(mode + mode // len(_MARKERS)) % len(STYLES)]
+
+
+def marked_steps(scene: Scene, track: Track, few: int, some: int) -> int:
+    """Return every which step is marked: each of up to a few, some if modes are not told apart by lines alone."""
+    if track.steps.size <= few:
+        return 1
+    return -(-track.steps.size // some) if many_modes(scene) else 0
+
+
+def many_modes(scene: Scene) -> bool:
+    """Return whether there are more modes than styles of lines."""
+    return len(scene.tracks) > _FEW_MODES
 
 
 def marker(mode: int, size: float) -> dict[str, Any]:
@@ -262,9 +290,7 @@ def mode_entries(scene: Scene, *, markers: bool) -> list[tuple[Artist, str]]:
     found: list[tuple[Artist, str]] = []
     for i, track in enumerate(scene.tracks):
         looks = marker(i, 4.0) if markers else {}
-        found.append(
-            (Line2D([], [], color=SOFT_INK, linestyle=STYLES[i % len(STYLES)], linewidth=1.6, **looks), track.mode)
-        )
+        found.append((Line2D([], [], color=SOFT_INK, linestyle=line_style(i), linewidth=1.6, **looks), track.mode))
     return found
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from labeltrack import _plot_forms as forms
 from labeltrack._plot_data import collect
+from labeltrack._plot_style import MOST_MODES
 from labeltrack.errors import listing
 
 if TYPE_CHECKING:
@@ -49,9 +50,11 @@ def plot_history(
     column for each step, the mean as colour. A heatmap cannot show a band, so for each bound a second heatmap
     shows half the width of the band. Beyond 110 labels the worst 25 are also shown enlarged, with their names.
 
-    Modes are told apart by line style or, in a heatmap, by panel. Worst is judged by the mean at the last step
-    of the last of `modes`; by each label's own last step, if it no longer occurs at that one. Means that are NaN
-    or infinite are marked. Several dataset ids are pooled. Lines break where a label does not occur.
+    Where most labels would be flat, as others are at 20 times their magnitude or more, the axis is logarithmic.
+
+    Modes are told apart by line style, beyond 4 of them also by markers, or, in a heatmap, by panel. Worst is judged by
+    the mean at the last step of the last of `modes`; by each label's own last step, if it no longer occurs at that one.
+    Means that are NaN or infinite are marked. Several dataset ids are pooled. Lines break where a label does not occur.
 
     Args:
         history: What to draw.
@@ -70,7 +73,7 @@ def plot_history(
         A matplotlib Figure that belongs to no pyplot state. ``figure.savefig(path)`` writes PNG, SVG or PDF.
 
     Raises:
-        ValueError: An empty history, an unknown bound or form, or too many labels for ``"multiples"``.
+        ValueError: An empty history, an unknown bound or form, too many labels for ``"multiples"``, or too many modes.
         KeyError: There is no such mode or label; the message names the nearest.
 
     Example:
@@ -102,6 +105,11 @@ def plot_history(
         msg = (
             f"form='multiples' draws a panel for each label and bound, and {panels} are too many (at most "
             f"{_MOST_PANELS}); choose labels with labels=, for example history.worst(20), or use form='heatmap'"
+        )
+        raise ValueError(msg)
+    if form != "heatmap" and len(scene.tracks) > MOST_MODES:
+        msg = (
+            f"{len(scene.tracks)} modes in one panel look alike (at most {MOST_MODES} do not); choose some with modes="
         )
         raise ValueError(msg)
     heading = f"{scene.metric} by {scene.label}" if title is None else title

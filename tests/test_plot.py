@@ -516,7 +516,7 @@ def test_the_bright_end_is_the_bad_one():
 def test_multiples_share_an_axis_only_where_that_can_be_read():
     near = plot_history(of_means([[1, 2], [2, 3], [1, 4]]), form="multiples")
     assert len({axes.get_ylim() for axes in near.axes}) == 1
-    far = plot_history(of_means([[1, 2], [2, 3], [1, 4000]]), form="multiples")
+    far = plot_history(of_means([[1e8, 1e8 + 1], [2, 3], [5e7, 5e7 + 3]]), form="multiples")
     assert len({axes.get_ylim() for axes in far.axes}) == 3
     assert any("each panel has its own scale" in text for text in texts(far))
     assert "the other labels" in texts(near)
@@ -786,3 +786,157 @@ def test_a_label_without_samples_is_named_and_said_to_have_none(form, steps):
         assert [tick.get_text() for tick in heatmaps(figure)[0].get_yticklabels()] == ["dog", "cat", "eel"]
     elif form == "multiples":
         assert titles(figure) == ["dog", "cat", "eel"]
+
+
+# -- labels that lie decades apart --------------------------------------------------------------------------
+
+APART = [[1000.0, 500.0, 300.0], [1.0, 0.5, 0.25], [0.01, 0.008, 0.002]]
+
+
+def shares(axes, points):
+    """Return how high points are in a panel, from 0 at its lower to 1 at its upper edge."""
+    return axes.transAxes.inverted().transform(axes.transData.transform(points))[:, 1]
+
+
+@pytest.mark.parametrize("form", ["lines", "multiples"])
+@pytest.mark.parametrize(("last", "note"), [(0.002, ", log scale"), (0.0, ", log scale, linear at 0")])
+def test_labels_that_lie_decades_apart_are_told_apart_on_a_logarithmic_axis(form, last, note):
+    means = [*APART[:2], [*APART[2][:2], last]]
+    figure = plot_history(of_means(means), form=form, bounds=["std", "range"])
+    pixels(figure)
+    assert any(text.endswith(f"loss{note}") for text in texts(figure))
+    for axes in figure.axes[: 1 if form == "lines" else 3]:
+        for label in range(3):
+            points = [(1.0 + step, mean) for step, mean in enumerate(means[label])]
+            heights = shares(axes, points)
+            assert ((heights > 0) & (heights < 1)).all()
+            assert heights[0] - heights[-1] > 0.05
+        assert all(float(text.get_text()) >= 0 for text in axes.get_yticklabels() if text.get_text())
+
+
+@pytest.mark.parametrize(
+    "means",
+    [
+        [[3.0, 2.0], [2.9, 0.01], [2.8, 0.02]],  # each comes down through all of the panel
+        [[0.9, 0.95], [0.8, 0.9], [0.85, 0.9], [0.001, 0.002]],  # one of four is small
+        [[-3.0, 2.0], [1.0, -2.0]],
+        [[1e8, 1e8 + 1], [1e8 + 5, 1e8 + 9]],
+        [[5.0, 0.001]],
+        [[0.0, 0.0], [1.0, 2.0], [0.0, 0.0]],
+        [[np.nan, np.inf], [np.nan, np.nan]],
+    ],
+)
+@pytest.mark.parametrize("form", ["lines", "multiples"])
+def test_labels_that_can_be_read_on_a_linear_axis_have_one(means, form):
+    figure = plot_history(of_means(means), form=form)
+    pixels(figure)
+    assert {axes.get_yscale() for axes in figure.axes} == {"linear"}
+
+
+def test_a_band_that_reaches_zero_ends_where_a_logarithmic_panel_does():
+    history = history_of({"train": {step: ([0, 0, 1, 1], [500.0, 900.0, 0.0, 0.5]) for step in (1, 2, 3)}})
+    (axes,) = plot_history(history, bounds=["range"]).axes
+    assert axes.get_yscale() == "log"
+    low, high = axes.get_ylim()
+    assert 0.005 < low < 0.25
+    assert 900 < high < 2000
+
+
+def test_names_stand_at_the_ends_of_lines_on_a_logarithmic_axis():
+    figure = plot_history(of_means(APART))
+    pixels(figure)
+    (axes,) = figure.axes
+    named = {text.get_text(): text.get_position()[1] for text in axes.texts if text.get_text()}
+    wanted = shares(axes, [(3.0, means[-1]) for means in APART])
+    assert [named[str(label)] for label in range(3)] == pytest.approx(wanted.tolist(), abs=1e-9)
+
+
+def test_a_single_step_of_labels_that_lie_decades_apart_is_logarithmic():
+    for form in ("lines", "multiples"):
+        figure = plot_history(of_means([means[:1] for means in APART]), form=form)
+        pixels(figure)
+        assert {axes.get_yscale() for axes in figure.axes} == {"log"}
+
+
+# -- many modes ---------------------------------------------------------------------------------------------
+
+
+def looks(handle):
+    dashes = handle._dash_pattern[1]
+    return (None if dashes is None else tuple(dashes), handle.get_marker(), handle.get_markerfacecolor() == "white")
+
+
+@pytest.mark.parametrize("form", ["lines", "multiples"])
+@pytest.mark.parametrize("steps", [3, 50])
+def test_no_two_of_many_modes_look_alike(form, steps):
+    modes = [f"m{i:02d}" for i in range(40)]
+    samples = {mode: {step: ([0, 1], [1.0 + i, 2.0]) for step in range(steps)} for i, mode in enumerate(modes)}
+    figure = plot_history(history_of(samples), form=form)
+    (legend,) = figure.legends
+    handles = legend.legend_handles[: len(modes)]
+    assert [text.get_text() for text in legend.get_texts()][: len(modes)] == modes
+    assert len({looks(handle) for handle in handles}) == len(modes)
+    # What is drawn is what the legend says: each mode has its line, and behind it its marks.
+    drawn = [line for line in figure.axes[0].get_lines() if line.get_linewidth() > 1 or line.get_linestyle() == "None"]
+    lines = [line for line in drawn if line.get_linestyle() != "None"]
+    marks = [line for line in drawn if line.get_linestyle() == "None"]
+    each = len(lines) // len(modes)
+    assert (len(lines), len(marks)) == (each * len(modes),) * 2
+    for i, handle in enumerate(handles):
+        assert looks(lines[i * each])[0] is looks(handle)[0] is None or lines[i * each].is_dashed()
+        assert looks(marks[i * each])[1:] == looks(handle)[1:]
+        assert 1 <= len(marks[i * each].get_xdata()) <= 8
+
+
+def test_four_modes_of_many_steps_are_told_apart_by_lines_alone():
+    samples = {mode: {step: ([0], [1.0]) for step in range(50)} for mode in "abcd"}
+    (axes,) = plot_history(history_of(samples)).axes
+    assert [line.get_marker() for line in axes.get_lines()] == ["None"] * 4
+
+
+def test_more_modes_than_can_be_told_apart_are_refused():
+    samples = {f"m{i}": {1: ([0], [1.0])} for i in range(100)}
+    with pytest.raises(ValueError, match=r"100 modes in one panel look alike .*choose some with modes="):
+        plot_history(history_of(samples))
+    assert plot_history(history_of(samples), modes=["m1", "m99"]).axes
+
+
+# -- long steps ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["lines", "multiples", "heatmap"])
+@pytest.mark.parametrize("n", [1, 2, 12])
+@pytest.mark.parametrize(
+    ("first", "every"), [(2**62, 1), (2**63 - 100, 3), (-(2**62), 1), (1_764_000_000_123_456_789, 10**9)]
+)
+def test_long_steps_are_counted_from_the_first(form, n, first, every):
+    steps = [first + i * every for i in range(n)]
+    history = history_of({mode: {step: ([0, 1], [1.0, 2.0]) for step in steps} for mode in ("train", "eval")})
+    figure = plot_history(history, form=form)
+    pixels(figure)
+    said = texts(figure)
+    assert any(f"epoch, counted from {first}" in text for text in said)
+    if form == "heatmap":
+        named = [tick.get_text() for tick in heatmaps(figure)[0].get_xticklabels()]
+        assert {int(text) for text in named} <= {step - first for step in steps}
+        return
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        assert low < 0 <= steps[-1] - first < high
+        for line in drawn_lines(axes):
+            expected = [float(step - first) for step in steps]
+            assert line.get_xdata() == pytest.approx(expected, abs=0.5 if n == 1 else 1e-9)
+
+
+@pytest.mark.parametrize("form", ["lines", "multiples", "heatmap"])
+@pytest.mark.parametrize("steps", [(-(2**62), 2**62), (0, 2**62, 2**63 - 1), (-(2**63), 2**63 - 1), (5, 10**12)])
+def test_steps_that_are_far_apart_are_drawn_where_they_are(form, steps):
+    history = history_of({"train": {step: ([0, 1], [1.0, 2.0]) for step in steps}})
+    figure = plot_history(history, form=form)
+    pixels(figure)
+    assert not any("counted from" in text for text in texts(figure))
+    if form != "heatmap":
+        assert drawn_lines(figure.axes[0])[0].get_xdata().tolist() == [float(step) for step in steps]
+    for axes in figure.axes:
+        boxes = [label.get_window_extent() for label in axes.get_xticklabels() if label.get_text() and not axes.images]
+        assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
