@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._arrays import to_numpy
-from labeltrack._objects import plain
+from labeltrack._objects import value_of
 from labeltrack._strings import encode_strings
 from labeltrack._texts import is_wide, text_array
 
@@ -280,14 +280,14 @@ class LabelMapping:
                     " (is the mapping the wrong way round?)"
                 )
                 raise TypeError(msg)
-            label = plain(raw)
+            label = value_of(raw)
             if not isinstance(label, (bool, int, float, str, bytes)):
                 msg = f"label_mapping[{name!r}] must be a number or a string, got {type(raw).__name__}"
                 raise TypeError(msg)
             if label in self.names:
                 msg = f"label_mapping gives label {label!r} two names: {self.names[label]!r} and {name!r}"
                 raise ValueError(msg)
-            self.names[label] = name
+            self.names[label] = value_of(name)
 
     @property
     def labels(self) -> list[Any]:

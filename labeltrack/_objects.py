@@ -22,13 +22,13 @@ _PLAIN = {int, float, bool, complex, str, bytes, np.str_, np.bytes_}
 _GAPS = (("isna", "dropna"), ("is_null", "drop_nulls"), ("is_null", "drop_null"))  # pandas, polars, pyarrow
 
 
-def plain(item: Any) -> Any:
+def value_of(item: Any) -> Any:
     """Return a number or text as exactly what it is as a plain Python value, whatever its class makes of it.
 
     An enum of strings, for one, is another text to `str` and to numpy.
 
     Example:
-        >>> plain(np.float32(0.5)), plain(True), plain(None)
+        >>> value_of(np.float32(0.5)), value_of(True), value_of(None)
         (0.5, True, None)
     """
     if isinstance(item, (np.datetime64, np.timedelta64)):
@@ -128,7 +128,7 @@ def _of_one_kind(items: Sequence[Any], what: str) -> Array:
     for text in (str, bytes):
         others = {kind for kind in kinds if not issubclass(kind, text)}
         if not others:
-            return text_array(items if kinds == {text} else [plain(item) for item in items], text)
+            return text_array(items if kinds == {text} else [value_of(item) for item in items], text)
         if others != kinds:
             # numpy would turn [1, "a"] into two strings without a word.
             names = ", ".join(sorted(kind.__name__ for kind in others))
@@ -142,7 +142,7 @@ def _of_one_kind(items: Sequence[Any], what: str) -> Array:
             f"convert them, for example with {way}(...) for each item of a list, or .astype({way}) of a column"
         )
         raise TypeError(msg)
-    return _exact([plain(item) for item in items], what)
+    return _exact([value_of(item) for item in items], what)
 
 
 def _exact(items: Sequence[Any], what: str) -> Array:

@@ -186,7 +186,7 @@ def _modes(history: History, modes: Any) -> list[str]:
     for mode in wanted:
         if mode not in known:
             raise missing_key(mode, known, "mode")
-    return wanted
+    return [known[known.index(mode)] for mode in wanted]  # which are plain strings
 
 
 def _of_modes(modes: list[str]) -> str:

@@ -22,7 +22,7 @@ from labeltrack._labels import (
     label_kind,
     table_labels,
 )
-from labeltrack._objects import is_missing, plain
+from labeltrack._objects import is_missing, value_of
 from labeltrack.errors import listing
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Grouping:
     def _kept(self, found: list[Any], mapping: LabelMapping | None) -> tuple[Integers, Array]:
         new = [self._rest if one is _NO_KEY or is_missing(one) else one for one in found]
         kept = [i for i, label in enumerate(new) if label is not None and (mapping is None or label in mapping.names)]
-        chosen = [plain(new[i]) for i in kept]
+        chosen = [value_of(new[i]) for i in kept]
         strange = {type(label).__name__ for label in chosen if not isinstance(label, (bool, int, float, str, bytes))}
         kinds = {str if isinstance(label, str) else bytes if isinstance(label, bytes) else float for label in chosen}
         if strange or len(kinds) > 1:

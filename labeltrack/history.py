@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from labeltrack import _tables
 from labeltrack._labels import common_type
+from labeltrack._objects import value_of
 from labeltrack._output import write_csv, write_parquet
 from labeltrack._state import plain
 from labeltrack._texts import text_array, written
@@ -102,7 +103,8 @@ class History:
             TypeError: `step` is no integer.
             ValueError: That step of that mode and one of the datasets is already there, and is not to be replaced.
         """
-        step = check_step(step)
+        step, mode = check_step(step), value_of(mode)
+        stats = {value_of(ds_id): part for ds_id, part in stats.items()}
         if replace:
             for ds_id in self.datasets(step, mode):
                 self._remove(mode, step, ds_id)

@@ -27,6 +27,7 @@ from labeltrack._labels import (
     union,
 )
 from labeltrack._missing import Missing, check_missing, names_of, read_labels, settle, wanted_by
+from labeltrack._objects import value_of
 from labeltrack._quantile import Samples
 from labeltrack._reduce import reduce_chunks
 from labeltrack._select import Selection
@@ -122,18 +123,18 @@ class LabelTracker:
     ) -> None:
         self.label = _check_name("label", label)
         self.metric = _check_name("metric", metric)
-        self.label_mapping = None if label_mapping is None else dict(label_mapping)
         resolved = resolve_all(bounds)
         self.bounds = tuple(bound.name for bound in resolved)
         self._fractions = needed_quantiles(resolved)
         # Iterators are read once, here: the arguments are kept for pickling.
         self.mode = list(mode) if isinstance(mode, Iterable) and not isinstance(mode, str) else mode
         self.ds_id = list(ds_id) if isinstance(ds_id, Iterable) and not isinstance(ds_id, str) else ds_id
-        self.outputs = f"{metric}_by_{label}" if outputs is None else _check_name("outputs", outputs)
+        self.outputs = f"{self.metric}_by_{self.label}" if outputs is None else _check_name("outputs", outputs)
         self.nan_policy: NanPolicy = check_nan_policy(nan_policy)
         self.max_buffer_bytes = _check_bytes(max_buffer_bytes)
-        self.history = History(metric=metric, label=label, bounds=self.bounds)
+        self.history = History(metric=self.metric, label=self.label, bounds=self.bounds)
         self._mapping = None if label_mapping is None else LabelMapping(label_mapping)
+        self.label_mapping = None if self._mapping is None else {n: x for x, n in self._mapping.names.items()}
         self.missing: Missing = check_missing(missing, self._mapping)
         self._modes = Selection(self.mode, "mode")
         self._ds_ids = Selection(self.ds_id, "ds_id")
@@ -239,8 +240,7 @@ class LabelTracker:
         self.update(batch[self.label], batch[self.metric], mode=mode, ds_id=ds_id)
 
     def _update(self, labels: Any, values: Any, mode: str, ds_id: str) -> None:
-        _check_name("mode", mode)
-        _check_name("ds_id", ds_id)
+        mode, ds_id = _check_name("mode", mode), _check_name("ds_id", ds_id)
         if mode not in self._modes or ds_id not in self._ds_ids:
             return
         samples = to_values(values)
@@ -372,8 +372,7 @@ class LabelTracker:
             ValueError: The history has that step and it is not to be replaced, or there are NaN under
                 ``nan_policy="raise"``. Samples stay recorded in either case.
         """
-        step = check_step(step)
-        _check_name("mode", mode)
+        step, mode = check_step(step), _check_name("mode", mode)
         streams = {ds_id: s for (of, ds_id), s in self._streams.items() if of == mode and not s.empty()}
         stats = {ds_id: self._stats(stream) for ds_id, stream in streams.items()}
         for part in stats.values():
@@ -618,11 +617,11 @@ class LabelTracker:
 
 
 def _check_name(what: str, name: Any) -> str:
-    """Return a name, or raise TypeError if it is no string."""
+    """Return a name as a plain string, or raise TypeError if it is none."""
     if not isinstance(name, str):
         msg = f"{what} must be a string, got {type(name).__name__} {name!r}"
         raise TypeError(msg)
-    return name
+    return str(value_of(name))
 
 
 def _check_bytes(number: Any) -> int:

@@ -13,7 +13,7 @@ from exact import expected_by_label, rows
 
 import labeltrack as lt
 from labeltrack._arrays import read_array, to_values
-from labeltrack._objects import plain
+from labeltrack._objects import value_of
 
 
 def library(name):
@@ -123,8 +123,8 @@ def test_enums_in_mappings_and_groups_are_their_values(tmp_path):
     ],
 )
 def test_the_plain_value_of_a_label_is_of_a_plain_type(item, value):
-    assert plain(item) == value
-    assert type(plain(item)) is type(value)
+    assert value_of(item) == value
+    assert type(value_of(item)) is type(value)
 
 
 # -- integers ---------------------------------------------------------------------------------------------
@@ -314,3 +314,23 @@ def test_columns_that_are_no_labels_are_named_with_the_way_out():
     for column, message in cases:
         with pytest.raises(TypeError, match=message):
             lt.label_stats(column, [1.0, 2.0])
+
+
+def test_names_that_are_enums_are_their_values(tmp_path):
+    pa = library("pyarrow")
+    path = tmp_path / "run"
+    with lt.LabelTracker(Word("y"), Animal.CAT, {Animal.CAT: 0, Animal.CAR: 1}, record_to=path) as tracker:
+        for _ in range(2):
+            tracker.update([0, 1, 1], [1.0, 2.0, 4.0], mode=Animal.CAR, ds_id=Animal.CAT)
+            tracker.update([0, 1, 1], [1.0, 2.0, 4.0], mode="car", ds_id="cat")
+        stats = tracker.end_epoch(1, mode=Animal.CAR)
+    assert (stats.names.tolist(), stats.count.tolist()) == (["cat", "car"], [4, 8])
+    assert tracker.outputs == "cat_by_y"
+    table = pa.table(tracker.history).to_pydict()
+    assert [set(table[name]) for name in ("mode", "ds_id", "name")] == [{"car"}, {"cat"}, {"cat", "car"}]
+    again = lt.open_run(path).recompute(progress=False)
+    assert pa.table(again).equals(pa.table(tracker.history))
+    by_hand = lt.History(metric="cat", label="y")
+    by_hand.add(1, stats, mode=Animal.CAR, ds_id=Animal.CAT)
+    assert pa.table(by_hand).equals(pa.table(tracker.history))
+    assert by_hand.series("cat", mode="car")[1].tolist() == [1.0]
