@@ -49,7 +49,7 @@ def of_numpy():
 
 
 def of_pandas():
-    pd = library("pandas")
+    pd, _ = library("pandas"), library("pyarrow")
     for dtype in ("object", "str", "string", "string[pyarrow]", "category"):
         yield pd.Series(["a", None, "b", None, "a"], dtype=dtype)
     for dtype in ("Int64", "UInt8", "float64", "Float64", "int64[pyarrow]", "category", "object"):

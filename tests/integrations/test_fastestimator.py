@@ -821,6 +821,7 @@ def test_a_missing_key_lists_those_that_are_there():
         ({"bounds": ["std", "iqd"]}, ValueError, "'iqd'"),
         ({"bounds": 3}, ValueError, "allowed are"),
         ({"nan_policy": "drop"}, ValueError, "nan_policy"),
+        ({"missing": "drop"}, ValueError, "missing"),
         ({"max_buffer_bytes": 0}, ValueError, "max_buffer_bytes"),
         ({"mode": "training"}, AssertionError, "Invalid modes"),
         ({"mode": ["!train", "eval"]}, AssertionError, "cannot mix"),
@@ -845,6 +846,21 @@ def test_nan_are_treated_as_the_policy_says():
     raising = of(LabelTracker("y", "ce", bounds=None, nan_policy="raise"))
     with pytest.raises(ValueError, match="NaN"):
         epoch(raising, [(labels, values)], step=1)
+
+
+@pytest.mark.parametrize("mapping", [None, {"one": 1, "two": 2}])
+def test_missing_labels_are_an_error_or_left_out_or_of_a_label_of_their_own(mapping):
+    labels, values = np.ma.masked_array([1, 0, 2, 0], [0, 1, 0, 1]), np.array([1.0, 2.0, 4.0, 8.0])
+    refusing = of(LabelTracker("y", "ce", mapping))
+    with pytest.raises(ValueError, match="2 of 4 labels are missing"):
+        epoch(refusing, [(labels, values)], step=1)
+    one, two = ("one", "two") if mapping else (1, 2)
+    for missing, sums in (("skip", {one: 1.0, two: 4.0}), ("label", {one: 1.0, "(missing)": 5.0, two: 4.0})):
+        tracker = of(LabelTracker("y", "ce", mapping, bounds=None, missing=missing))
+        epoch(tracker, [(labels, values)], step=1)
+        assert by_name(tracker) == {name: {"train": {"ce": {1: mean}}} for name, mean in sums.items()}
+        again = pickle.loads(pickle.dumps(tracker))
+        assert by_name(again) == by_name(tracker)
 
 
 def test_a_mapping_that_fits_no_label_is_warned_of():
