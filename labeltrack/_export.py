@@ -13,6 +13,7 @@ from labeltrack._output import check_ending, whole_file
 from labeltrack._parts import need
 from labeltrack._scan import Found, Opened
 from labeltrack._storage import LocalFolder
+from labeltrack._tables import portable
 from labeltrack.errors import listing
 
 if TYPE_CHECKING:
@@ -76,7 +77,13 @@ def table(storage: Storage, chosen: Sequence[Choice], columns: tuple[str, ...]) 
 
 
 def record_batches(
-    storage: Storage, chosen: Sequence[Choice], columns: tuple[str, ...], found: list[Found], *, mapped: bool = False
+    storage: Storage,
+    chosen: Sequence[Choice],
+    columns: tuple[str, ...],
+    found: list[Found],
+    *,
+    mapped: bool = False,
+    text: bool = False,
 ) -> Iterator[Any]:
     """Yield samples as record batches, one by one.
 
@@ -86,6 +93,7 @@ def record_batches(
         columns: Which columns.
         found: Gets what was found in each part.
         mapped: Whether batches may be maps of the files, which nothing here reads, instead of copies in memory.
+        text: Whether labels of bytes become text.
     """
     pa = need("pyarrow")
     for attempt, ds_id, source in chosen:
@@ -99,8 +107,7 @@ def record_batches(
             "attempt": attempt.number,
         }
         vocabulary = opened.space().vocabulary
-        text = pa.string() if opened.kind == STRING else pa.binary()
-        words = None if vocabulary is None else pa.array(vocabulary, text)
+        words = None if vocabulary is None else _words(vocabulary.tolist(), opened.kind, pa, text=text)
         file = _map(storage, source, pa) if mapped and opened.kind not in ("", BOOL) else None
         for batch in opened.batches():
             arrays = opened.columns(batch)
@@ -139,7 +146,8 @@ def write(
     pa = need("pyarrow")
     check_columns(columns)
     ending = check_ending(path, (".parquet", ".csv"))
-    schema = _schema(storage, chosen, columns, pa)
+    text = ending == ".csv"
+    schema = _schema(storage, chosen, columns, pa, text=text)
     found: list[Found] = []
     rows = 0
     with whole_file(path) as half:
@@ -148,7 +156,7 @@ def write(
         else:
             writer = need("pyarrow.csv").CSVWriter(str(half), schema)
         with writer:
-            for batch in record_batches(storage, chosen, columns, found):
+            for batch in record_batches(storage, chosen, columns, found, text=text):
                 plain = [batch.column(one.name).cast(one.type) for one in schema]
                 writer.write_batch(pa.record_batch(plain, schema=schema))
                 rows += batch.num_rows
@@ -156,15 +164,16 @@ def write(
     return rows, found
 
 
-def _schema(storage: Storage, chosen: Sequence[Choice], columns: tuple[str, ...], pa: Any) -> Any:
+def _schema(storage: Storage, chosen: Sequence[Choice], columns: tuple[str, ...], pa: Any, *, text: bool) -> Any:
     """Return the schema that holds all the parts, strings as they are."""
     types: dict[str, list[Any]] = {name: [] for name in SAMPLE}
     for _, _, source in chosen:
         opened = Opened(storage, source)
         schema = opened.part.schema
         if opened.kind and schema is not None:
-            text = {STRING: pa.string(), BYTES: pa.binary(), BOOL: pa.bool_()}.get(opened.kind)
-            types["label"].append(text or pa.from_numpy_dtype(schema.dtypes["label"]))
+            bytes_are = pa.string() if text else pa.binary()
+            special = {STRING: pa.string(), BYTES: bytes_are, BOOL: pa.bool_()}.get(opened.kind)
+            types["label"].append(special or pa.from_numpy_dtype(schema.dtypes["label"]))
             types["value"].append(pa.from_numpy_dtype(schema.dtypes["value"]))
     defaults = {"label": pa.int64(), "value": pa.float32(), "mode": pa.string(), "ds_id": pa.string()}
     return pa.schema(
@@ -196,6 +205,21 @@ def _arrow(kind: str, words: Any, batch: Batch, arrays: tuple[Any, Any], pa: Any
     return labels, values
 
 
+def _words(words: list[Any], kind: str, pa: Any, *, text: bool) -> Any:
+    """Return words as an Arrow array, which holds texts as UTF-8 has them."""
+    if kind == BYTES and not text:
+        return pa.array(words, pa.binary())
+    return pa.array([_as_text(word) for word in words] if kind == BYTES else portable(words), pa.string())
+
+
+def _as_text(word: bytes) -> str:
+    """Return bytes as a text that no others become: what is not UTF-8 is written as Python writes it."""
+    with contextlib.suppress(UnicodeDecodeError):
+        if b"\\x" not in word:
+            return word.decode()
+    return word.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+
+
 def _type_of(name: str, pa: Any) -> Any:
     if name in ("mode", "ds_id"):
         return pa.dictionary(pa.int32(), pa.string())
@@ -204,7 +228,7 @@ def _type_of(name: str, pa: Any) -> Any:
 
 def _constant(value: Any, rows: int, of: Any, pa: Any) -> Any:
     if isinstance(value, str):
-        return pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), pa.array([value]))
+        return pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), pa.array(portable([value])))
     return pa.array(np.full(rows, value, of.to_pandas_dtype()))
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import os
+
 import numpy as np
 import pytest
 from test_recorder import batch
@@ -10,6 +13,8 @@ from test_run import _run  # noqa: F401 (a fixture)
 import labeltrack as lt
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
+pa_csv = pytest.importorskip("pyarrow.csv", reason="pyarrow is not installed (extra 'record')")
+pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed (extra 'record')")
 
 
 def test_samples_are_those_that_were_recorded(run):
@@ -113,3 +118,66 @@ def test_columns_of_several_types_become_the_wider_one(tmp_path):
 def test_a_wrong_choice_of_samples_is_explained(run, arguments, error, message):
     with pytest.raises(error, match=message):
         lt.open_run(run[0]).samples(**arguments)
+
+
+def csv_rows(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_texts_that_utf8_does_not_hold_are_exported_and_kept_apart(tmp_path):
+    names = [os.fsdecode(b"caf\xe9"), r"caf\udce9", "caf\u00e9", "plain"]
+    mode, ds_id = os.fsdecode(b"tr\xff"), os.fsdecode(b"d\xe9")
+    with lt.LabelTracker("y", "ce", record_to=tmp_path / "run") as tracker:
+        tracker.update(names, np.arange(4.0), mode=mode, ds_id=ds_id)
+        tracker.end_epoch(1, mode=mode)
+    run = lt.open_run(tmp_path / "run")
+    labels = [r"caf\udce9", r"caf\\udce9", "caf\u00e9", "plain"]
+    expected = {"label": labels, "value": [0.0, 1.0, 2.0, 3.0], "mode": [r"tr\udcff"] * 4, "ds_id": [r"d\udce9"] * 4}
+    assert run.samples(columns=list(expected)).to_pydict() == expected
+    assert run.samples(mode, ds_id).num_rows == 4  # asked for as they were recorded
+    for ending in ("csv", "parquet"):
+        assert run.export(tmp_path / f"x.{ending}", columns=list(expected), progress=False) == 4
+    assert pq.read_table(tmp_path / "x.parquet").to_pydict() == expected
+    assert [row["label"] for row in csv_rows(tmp_path / "x.csv")] == labels
+
+
+def test_labels_of_bytes_are_text_in_csv_and_bytes_elsewhere(tmp_path):
+    words = [b"cat", b"\xff", rb"\xff", "d\u00f6g".encode(), b'a,"b', b"back\\slash"]
+    with lt.LabelTracker("y", "ce", record_to=tmp_path / "run") as tracker:
+        tracker.update(np.array(words), np.arange(6.0))
+        tracker.end_epoch(1)
+    run = lt.open_run(tmp_path / "run")
+    for ending in ("csv", "parquet"):
+        assert run.export(tmp_path / f"x.{ending}", progress=False) == 6
+    assert pq.read_table(tmp_path / "x.parquet")["label"].to_pylist() == words
+    assert [row["label"] for row in csv_rows(tmp_path / "x.csv")] == (
+        ["cat", r"\xff", r"\\xff", "d\u00f6g", 'a,"b', r"back\slash"]
+    )
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), MemoryError()])
+def test_an_export_that_fails_leaves_the_file_that_was_there(run, tmp_path, monkeypatch, ending, error):
+    out = tmp_path / f"samples.{ending}"
+    out.write_bytes(b"what was there")
+    opened = lt.open_run(run[0])
+    module, name = (pq, "ParquetWriter") if ending == "parquet" else (pa_csv, "CSVWriter")
+    written = []
+
+    class Failing(getattr(module, name)):
+        def write_batch(self, batch):
+            super().write_batch(batch)
+            written.append(batch.num_rows)
+            if len(written) == 2:
+                raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, Failing)
+        with pytest.raises(type(error)):
+            opened.export(out, "train", progress=False)
+    assert len(written) == 2
+    assert out.read_bytes() == b"what was there"
+    assert list(tmp_path.iterdir()) == [out]
+    assert opened.export(out, "train", progress=False) == 3200
+    assert list(tmp_path.iterdir()) == [out]
