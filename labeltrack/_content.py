@@ -17,6 +17,12 @@ import numpy as np
 
 from labeltrack._ipc import Damaged
 
+resource: Any
+try:
+    import resource
+except ImportError:  # of Windows
+    resource = None
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -25,8 +31,15 @@ READ = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONB
 EXHAUSTED = {errno.EMFILE, errno.ENFILE}
 """Errors of opening a file that say nothing of the file."""
 ALIGNMENT = 64
+MOST_OPEN = 32
 _LARGE = 1 << 14  # bytes; columns are aligned in memory as they are in the file, heads of messages need not be
 _SEEKING = threading.Lock()
+
+
+def most_open() -> int:
+    """Return how many parts may be written at a time: with two descriptors each, an eighth of what there may be."""
+    soft = -1 if resource is None else resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MOST_OPEN if soft < 0 else max(1, min(MOST_OPEN, soft // 16))
 
 
 class Content(Protocol):
@@ -68,13 +81,14 @@ class FileContent:
 
     Args:
         path: The file.
+        fd: Its descriptor, if it is open; it is closed with this.
 
     Raises:
         OSError: It cannot be opened, or is no regular file.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._fd = open_file(path)
+    def __init__(self, path: Path, fd: int = -1) -> None:
+        self._fd = open_file(path) if fd < 0 else fd
         self._size = os.fstat(self._fd).st_size
         weakref.finalize(self, os.close, self._fd)  # batches keep it open until they are read
 

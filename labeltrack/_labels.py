@@ -102,6 +102,15 @@ def integer_keys(labels: Array, kind: str) -> Array:
     return labels.astype(np.int32 if dtype.itemsize <= 2 else np.int64)
 
 
+def as_stored(keys: Array, kind: str) -> Array:
+    """Return keys as the labels they stand for, where Arrow has a type for these."""
+    if kind == FLOAT:
+        return keys.view(np.float64)
+    if kind == UNSIGNED:
+        return keys.view(np.uint64) if keys.dtype.itemsize == 8 else keys.astype(np.uint64)
+    return keys
+
+
 class Keyspace:
     """The way back from keys to labels of one kind.
 

@@ -165,7 +165,12 @@ class PartWriter:
         self.checksum = ""
         self.open_path = path.with_name(path.name + OPEN)
         self._fd = os.open(self.open_path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # a second one, to sync with
-        self._file = self._pa.OSFile(os.fsencode(self.open_path), "wb")
+        try:
+            self._file = self._pa.OSFile(os.fsencode(self.open_path), "wb")
+        except OSError:
+            os.close(self._fd)
+            self.open_path.unlink()
+            raise
         self._writer = self._pa.ipc.new_file(self._file, self._schema)
 
     def write(self, labels: Array, values: Array, more: Mapping[str, str] | None = None) -> None:
@@ -234,9 +239,8 @@ class PartWriter:
         self._file.close()
         if sync:
             os.fsync(self._fd)
-        self.checksum = file_checksum(FileContent(self.open_path))
-        os.close(self._fd)
-        self._fd = -1
+        content, self._fd = FileContent(self.open_path, self._fd), -1
+        self.checksum = file_checksum(content)
 
     def abandon(self) -> None:
         """Leave the file as it is."""

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labeltrack._backlog import HandedOnBuffer
-from labeltrack._labels import BOOL, BYTES, FLOAT, STRING, UNSIGNED, Array, Vocabulary
+from labeltrack._content import EXHAUSTED, most_open
+from labeltrack._labels import BOOL, BYTES, STRING, Array, Vocabulary, as_stored
 from labeltrack._membership import Membership
 from labeltrack._parts import OPEN, PartWriter, need
 from labeltrack.store import LAST_STEP, folder_of, part_name, sync_folder
@@ -113,6 +114,7 @@ class Recorder:
         self._vocabularies: list[Vocabulary] = []
         self._words_written: dict[int, int] = {}  # by number of the vocabulary; of the background thread
         self._begun: set[tuple[str, str]] = set()
+        self._open: list[Lane] = []  # of the background thread, too: whose parts are open
         self._buffers: dict[Lane, HandedOnBuffer] = {}
         self._pid = os.getpid()
         self._closed = False
@@ -297,12 +299,13 @@ class Recorder:
         try:
             if words is not None:
                 self._write_words(*words)
-            labels = _as_labels(labels, kind)
+            labels = as_stored(labels, kind)
             wanted = (labels.dtype, values.dtype, kind, "" if words is None else str(words[0]))
             if lane.writer is not None and (lane.written_as != wanted or _is_large(lane.writer)):
                 self._close_part(lane)
             if lane.writer is None:
                 lane.writer, lane.written_as = self._open_part(lane, wanted, attempt, expected), wanted
+            self._open = [*self._others_open(lane), lane]
             lane.writer.write(labels, values)
             if self.recording.fsync == "flush":
                 lane.writer.sync()
@@ -334,9 +337,23 @@ class Recorder:
             "words": words,
         }
         path = folder / part_name(self._member.session, self._member.rank, attempt, len(lane.parts))
-        writer = PartWriter(path, label_dtype, value_dtype, metadata)
+        others = self._others_open(lane)
+        writer: PartWriter | None = None
+        while writer is None:
+            try:
+                if len(others) < most_open():
+                    writer = PartWriter(path, label_dtype, value_dtype, metadata)
+            except OSError as error:
+                if error.errno not in EXHAUSTED or not others:
+                    raise
+            if writer is None:  # what is still to come of the one that has waited longest goes into another part
+                self._close_part(others.pop(0))
         self._member.note_dtypes(kind if kind in (STRING, BYTES, BOOL) else label_dtype.name, value_dtype.name)
         return writer
+
+    def _others_open(self, lane: Lane) -> list[Lane]:
+        """Return the other lanes whose parts are open, the one that was written to last at the end."""
+        return [other for other in self._open if other is not lane and other.writer is not None]
 
     def _close_part(self, lane: Lane, last: dict[str, str] | None = None) -> None:
         """Write the end of a lane's part, with a batch of no rows that says what is known by then."""
@@ -354,10 +371,10 @@ class Recorder:
             lane.rows += writer.rows
             raise
         writer.open_path.replace(writer.path)
-        if self._syncs:
-            sync_folder(writer.path.parent)
         lane.parts.append((writer.path, writer.rows, writer.checksum))
         lane.rows += writer.rows
+        if self._syncs:
+            sync_folder(writer.path.parent)
 
     def _commit(self, mode: str, step: int, attempt: int, lanes: list[Lane]) -> None:
         """Close the parts of an attempt, put them where they belong, and say in the journal that it is complete."""
@@ -431,12 +448,3 @@ def _work(jobs: queue.SimpleQueue[Any], run: Callable[..., Any]) -> None:
 
 def _is_large(writer: PartWriter) -> bool:
     return writer.rows * sum(int(dtype.itemsize) for dtype in writer.dtypes.values()) >= LARGEST_PART
-
-
-def _as_labels(keys: Array, kind: str) -> Array:
-    """Return keys as the labels they stand for, where Arrow has a type for these."""
-    if kind == FLOAT:
-        return keys.view(np.float64)
-    if kind == UNSIGNED:
-        return keys.view(np.uint64) if keys.dtype.itemsize == 8 else keys.astype(np.uint64)
-    return keys

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
 import pickle
+import resource
 import shutil
 import subprocess
 import sys
@@ -481,6 +483,88 @@ def test_after_close_statistics_go_on_and_a_warning_says_that_nothing_is_recorde
         train(None, [2], tracker=tracker)
     assert tracker.history.steps() == [1, 2]
     assert lt.open_run(tmp_path / "run").recompute(progress=False).steps() == [1]
+
+
+# -- many datasets ----------------------------------------------------------------------------------------
+
+MANY = """
+import os, resource, sys, warnings
+import numpy as np
+import labeltrack as lt
+
+folder, limit, free = sys.argv[1], *map(int, sys.argv[2:])
+warnings.simplefilter("error")
+count = lambda: len(os.listdir("/proc/self/fd")) - 1
+
+def epoch(tracker, step):
+    global most
+    for turn in range(3):
+        for i in range(150):
+            tracker.update(np.arange(700), np.full(700, i + turn), ds_id=f"site {i}")
+            most = most if free else max(most, count())
+    tracker.end_epoch(step)
+
+most = 0
+epoch(lt.LabelTracker("y", "ce"), 1)  # loads what is compiled
+tracker = lt.LabelTracker("y", "ce", record_to=lt.Recording(folder, flush_rows=1024, fsync="never"))
+tracker.update([0], [0.0], mode="first")
+tracker.end_epoch(1, mode="first")
+tracker.flush()
+before = most = count()
+resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+held = [os.open("/dev/null", os.O_RDONLY) for _ in range(limit - before - free if free else 0)]
+for step in (1, 2):
+    epoch(tracker, step)
+tracker.close()
+print(most - before)
+for fd in held:
+    os.close(fd)
+assert lt.open_run(folder).verify(progress=False).ok
+history = lt.open_run(folder).recompute(progress=False)
+assert [key for key, _ in history.items()] == [key for key, _ in tracker.history.items()]
+for (key, one), (_, other) in zip(history.items(), tracker.history.items()):
+    assert one.sum.tolist() == other.sum.tolist() and one.count.tolist() == other.count.tolist(), key
+"""
+
+
+@pytest.mark.parametrize(("limit", "free"), [(1024, 0), (64, 0), (256, 5), (256, 3)])
+def test_any_number_of_datasets_is_recorded_with_a_few_descriptors(tmp_path, limit, free):
+    command = [sys.executable, "-c", MANY, tmp_path / "run", str(limit), str(free)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout) <= max(4, limit // 8)
+
+
+def test_where_no_descriptor_is_left_training_goes_on_and_the_next_epoch_is_recorded(tmp_path):
+    tracker = lt.LabelTracker("y", "ce", record_to=lt.Recording(tmp_path / "run", flush_rows=1024))
+
+    def train(step):
+        for i in range(40):
+            tracker.update(*batch(2048), ds_id=f"{i}")
+        tracker.flush()
+        assert tracker.end_epoch(step).count.sum() == 40 * 2048
+
+    train(1)  # also loads what is compiled
+    tracker.flush()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.open("/dev/null", os.O_RDONLY))
+        with pytest.warns(lt.LabelTrackWarning, match="Too many open files"):
+            train(2)
+    finally:
+        for fd in held:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    train(3)
+    tracker.close()
+    run = lt.open_run(tmp_path / "run")
+    assert [epoch.step for epoch in run.epochs if epoch.complete] == [1, 3]
+    with pytest.warns(lt.LabelTrackWarning, match="train 2"):
+        assert run.recompute(progress=False).steps() == [1, 3]
 
 
 # -- names ------------------------------------------------------------------------------------------------
