@@ -175,8 +175,11 @@ def test_the_worst_of_a_dataset_are_those_of_its_own_last_step(history):
 
 
 def test_pyarrow_polars_pandas_and_duckdb_read_the_table(history):
-    pa, pl, duckdb = (pytest.importorskip(name) for name in ("pyarrow", "polars", "duckdb"))
+    pa, pl, duckdb, pd = (pytest.importorskip(name) for name in ("pyarrow", "polars", "duckdb", "pandas"))
     wanted = {name: column.tolist() for name, column in history.columns().items()}
+    assert duckdb.sql("select max(mean) from history where mode = 'train'").fetchall() == [(3.0,)]
+    if hasattr(pd.DataFrame, "from_arrow"):  # since pandas 3
+        assert pd.DataFrame.from_arrow(history).to_dict("list") == wanted
     arrow = pa.table(history)
     assert arrow.to_pydict() == wanted
     assert pl.DataFrame(history).to_dict(as_series=False) == wanted

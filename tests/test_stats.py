@@ -294,6 +294,9 @@ def test_pyarrow_polars_pandas_and_duckdb_read_the_columns(stats):
     table = pa.table(stats)
     assert table.to_pydict() == wanted
     assert pl.DataFrame(stats).to_dict(as_series=False) == wanted
+    assert duckdb.sql("select sum(count), max(mean) from stats").fetchall() == [(6, 8.0)]
+    if hasattr(pd.DataFrame, "from_arrow"):  # since pandas 3
+        assert pd.DataFrame.from_arrow(stats).to_dict("list") == wanted
     assert pd.DataFrame(table.to_pandas()).to_dict("list") == wanted
     reader = pa.RecordBatchReader.from_stream(stats)
     assert duckdb.from_arrow(reader).aggregate("sum(count), max(mean)").fetchall() == [(6, 8.0)]
