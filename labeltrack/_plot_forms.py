@@ -11,8 +11,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import AsinhNorm, ListedColormap, LogNorm, Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
+from labeltrack import _plot_scales as scales
 from labeltrack import _plot_style as look
 from labeltrack._plot_data import shorten
 from labeltrack._plot_style import draw_course, draw_not_finite, line_style, styled
@@ -47,7 +48,7 @@ def lines(scene: Scene, heading: str) -> Figure:
         for axes, bound in zip(panels, bounds, strict=True):
             odd |= _lines_panel(axes, scene, bound, coloured, rest)
             axes.set_title(bound.description)
-            axes.set_ylabel(f"{scene.value_label}{_NOTES[axes.get_yscale()]}", parse_math=False)
+            axes.set_ylabel(f"{scene.value_label}{scales.NOTES[axes.get_yscale()]}", parse_math=False)
         panels[-1].set_xlabel(scene.step_label, parse_math=False)
         entries = look.mode_entries(scene, markers=any(_marked(scene, track) for track in scene.tracks))
         if rest.size:
@@ -92,7 +93,7 @@ def _lines_panel(axes: Axes, scene: Scene, bound: Bound, coloured: Integers, res
     look.integer_steps(axes, scene, 10, 5.5)
     axes.grid(visible=True)
     axes.margins(y=0.06)
-    _use(axes, _magnitudes(scene, bound))
+    scales.use(axes, scales.magnitudes_of(scene, bound))
     names = [scene.names[k] for k in coloured.tolist()]
     if look.single_step(scene):
         _name_columns(axes, int(scene.tracks[0].steps[0]) + dodge.mean(axis=0), peaks, names, notes)
@@ -143,7 +144,9 @@ def _name_ends(axes: Axes, ends: Floats, names: list[str], notes: list[str]) -> 
         notes: What to add where there is no finite value.
     """
     axes.set_ylim(axes.get_ylim())  # the names stand at fixed heights, so the limits must stay
-    wanted = np.nan_to_num(_heights(axes).transform(np.nan_to_num(ends, posinf=np.nan))[:, 1], nan=1.0)
+    there = np.isfinite(ends[:, 1])
+    wanted = np.ones(len(names))
+    wanted[there] = _heights(axes).transform(ends[there])[:, 1]
     gap = 1.45 * look.SIZE / 72 / (_PANEL_HEIGHT - 0.6)
     heights = _spread(wanted, gap)
     rows = zip(ends.tolist(), heights.tolist(), names, notes, look.PALETTE, strict=False)
@@ -230,59 +233,7 @@ def _darker(colour: str) -> tuple[float, ...]:
     return tuple(int(colour[i : i + 2], 16) / 255 * 0.72 for i in (1, 3, 5))
 
 
-# -- scales -----------------------------------------------------------------------------------------------
-
-_NOTES = {"linear": "", "log": ", log scale", "symlog": ", log scale, linear at 0"}
-_DECADES = 1e12  # what is smaller than the largest by more than this is as good as zero
-
-
-@dataclass(frozen=True)
-class _Magnitudes:
-    """What a logarithmic axis must hold: means or medians that are zero or of both signs have none that is plain."""
-
-    plain: bool
-    smallest: float
-    least: float
-    largest: float
-
-
-def _magnitudes(scene: Scene, bound: Bound) -> _Magnitudes | None:
-    """Return what a logarithmic axis must hold; None where most labels can be read on a linear one."""
-    bands = [track.bands[bound.name] for track in scene.tracks]
-    centres = np.concatenate([centre for _, centre, _ in bands], axis=1)
-    sizes = np.abs(np.where(np.isfinite(centres) & (centres != 0), centres, np.nan))
-    tops = np.sort(_extreme(sizes, np.fmax, 0.0))
-    tops = tops[tops > 0]
-    if tops.size < 2 or tops[tops.size // 3] * _LOG_FROM > tops[-1]:
-        return None
-    sizes = sizes[np.isfinite(sizes)]
-    plain = bool(np.nanmin(np.where(np.isfinite(centres), centres, np.nan)) > 0) and sizes.min() * _DECADES >= tops[-1]
-    smallest = float(sizes.min() if plain else max(np.percentile(sizes, 5), tops[-1] / _DECADES))
-    low, high = (np.concatenate([band[i] for band in bands], axis=1) for i in (0, 2))
-    edges = low[np.isfinite(low) & (low > 0)]
-    least = max(smallest / 5, float(edges.min(initial=smallest)))  # a band that reaches zero ends where the panel does
-    return _Magnitudes(plain, smallest, least, float(np.max(high[np.isfinite(high)], initial=tops[-1])))
-
-
-def _use(axes: Axes, magnitudes: _Magnitudes | None) -> None:
-    """Give a panel a logarithmic axis, if it must have one."""
-    if magnitudes is None:
-        return
-    if magnitudes.plain:
-        axes.set_yscale("log", nonpositive="clip")
-        ratio = (magnitudes.largest / magnitudes.least) ** 0.06
-        axes.set_ylim(magnitudes.least / ratio, magnitudes.largest * ratio)
-        subs = (1.0, 2.0, 5.0) if magnitudes.largest < 200 * magnitudes.least else (1.0,)
-        axes.yaxis.set_major_locator(LogLocator(subs=subs))
-    else:
-        axes.set_yscale("symlog", linthresh=10.0 ** math.floor(math.log10(magnitudes.smallest)))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
-
-
 # -- small multiples --------------------------------------------------------------------------------------
-
-_NARROW_SHARE = 0.08  # a typical label that fills less of a common axis than this cannot be read there
 
 
 def multiples(scene: Scene, heading: str) -> Figure:
@@ -331,10 +282,10 @@ def _emphasised(n: int) -> int:
 def _block(block: Any, scene: Scene, bound: Bound, rows: int, columns: int) -> tuple[bool, bool]:
     """Draw the panels of one bound; return whether any mean is not finite, and whether the others are behind."""
     n = len(scene.names)
-    magnitudes = _magnitudes(scene, bound)
-    if magnitudes is not None and not _fits_one_axis(scene, bound, logarithmic=True):
+    magnitudes = scales.magnitudes_of(scene, bound)
+    if magnitudes is not None and not scales.fits_one_axis(scene, bound, logarithmic=True):
         magnitudes = None
-    shared = magnitudes is not None or _fits_one_axis(scene, bound)
+    shared = magnitudes is not None or scales.fits_one_axis(scene, bound)
     grid = block.subplots(rows, columns, sharex=True, sharey=shared, squeeze=False)
     odd = False
     for place, axes in enumerate(grid.flat):
@@ -345,45 +296,19 @@ def _block(block: Any, scene: Scene, bound: Bound, rows: int, columns: int) -> t
         odd |= _small_panel(axes, scene, bound, k, worst=place < _emphasised(n), shared=shared)
         if magnitudes is None:
             axes.yaxis.set_major_locator(MaxNLocator(4))
-        _use(axes, magnitudes)
+        scales.use(axes, magnitudes)
         if place + columns >= n:  # nothing below it
             axes.tick_params(labelbottom=True)
     scale = "" if shared else "; each panel has its own scale"
     look.subtitle(block, f"{bound.description}; {scene.ranking}{scale}")
     block.supxlabel(scene.step_label, fontsize=look.SIZE, parse_math=False)
-    block.supylabel(f"{scene.value_label}{_NOTES[grid[0, 0].get_yscale()]}", fontsize=look.SIZE, parse_math=False)
+    block.supylabel(f"{scene.value_label}{scales.NOTES[grid[0, 0].get_yscale()]}", fontsize=look.SIZE, parse_math=False)
     return odd, _courses_behind(scene, shared=shared)
 
 
 def _courses_behind(scene: Scene, *, shared: bool) -> bool:
     """Return whether the other labels are drawn behind each: where they can be compared, and are lines at all."""
     return shared and len(scene.names) > 1 and scene.tracks[-1].steps.size > 1
-
-
-def _fits_one_axis(scene: Scene, bound: Bound, *, logarithmic: bool = False) -> bool:
-    """Return whether the typical label is still readable on an axis that holds all of them."""
-    if logarithmic and look.single_step(scene):
-        return True  # where a dot is says it all
-    lows, highs = [], []
-    for track in scene.tracks:
-        low, centre, high = track.bands[bound.name]
-        if logarithmic:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                low = high = np.log10(np.abs(centre))
-        lows.append(_extreme(low, np.fmin, np.inf))
-        highs.append(_extreme(high, np.fmax, -np.inf))
-    lowest, highest = np.min(lows, axis=0), np.max(highs, axis=0)
-    there = lowest <= highest
-    if not there.any():
-        return True
-    whole = float(highest[there].max() - lowest[there].min())
-    typical = float(np.median(highest[there] - lowest[there]))
-    return typical >= _NARROW_SHARE * whole
-
-
-def _extreme(matrix: Floats, of: Any, start: float) -> Floats:
-    """Return each row's smallest or largest finite value, or `start` if it has none."""
-    return np.asarray(of.reduce(np.where(np.isfinite(matrix), matrix, start), axis=1), dtype=np.float64)
 
 
 def _small_panel(axes: Axes, scene: Scene, bound: Bound, k: int, *, worst: bool, shared: bool) -> bool:
@@ -429,7 +354,6 @@ _ALL_NAMED = 110  # up to so many rows each is tall enough for a name
 _ENLARGED = 25
 _ROW = 0.098  # inches, for names of 6.5 points
 _SKEWED_FROM = 3.0  # ratio of the whole range to that between the 2nd and the 98th percentile
-_LOG_FROM = 20.0  # a log scale of a smaller ratio changes little
 
 
 @dataclass(frozen=True)
@@ -563,9 +487,9 @@ def _scale(values: Floats) -> tuple[Normalize, Any, str]:
     near, middle, far = (float(x) for x in np.percentile(finite, [2, 50, 98]))
     span = far - near
     # Worst labels are the outliers that one wants to see, so a scale that holds them all is better than clipping.
-    wide = near > 0 and far / near >= _LOG_FROM and middle - near < span / 4
+    wide = near > 0 and far / near >= scales.LOG_FROM and middle - near < span / 4
     skewed = high - low >= _SKEWED_FROM * span
-    if wide or (skewed and low > 0 and high / low >= _LOG_FROM):
+    if wide or (skewed and low > 0 and high / low >= scales.LOG_FROM):
         bottom = max(low, near / 2) if near > 0 else low
         note = "\nlog scale" + (", what is below its end as one colour" if low < bottom else "")
         return LogNorm(bottom, high), "min" if low < bottom else "neither", note

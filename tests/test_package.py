@@ -106,7 +106,7 @@ LAYERS = [
         "_verify",
         "_dask",
     },
-    {"tracker", "run", "plot", "_plot_data", "_plot_forms", "_plot_style", "report"},
+    {"tracker", "run", "plot", "_plot_data", "_plot_forms", "_plot_scales", "_plot_style", "report"},
     {"demo", "cli", "_cli_app", "_cli_runs", "__main__", "integrations.fastestimator"},
 ]
 

@@ -851,6 +851,27 @@ def test_names_stand_at_the_ends_of_lines_on_a_logarithmic_axis():
     assert [named[str(label)] for label in range(3)] == pytest.approx(wanted.tolist(), abs=1e-9)
 
 
+@pytest.mark.parametrize("form", ["lines", "multiples"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_label_without_finite_means_beside_some_that_lie_decades_apart_is_named(form, steps):
+    figure = plot_history(of_means([[np.inf] * steps, *(means[:steps] for means in APART)]), form=form)
+    pixels(figure)
+    assert {axes.get_yscale() for axes in figure.axes} == {"log"}
+    assert any("no finite mean" in text or text == "0" for text in texts(figure))
+    for axes in figure.axes:
+        for text in axes.texts:
+            assert not text.get_text() or figure.bbox.contains(*text.get_window_extent().min)
+
+
+@pytest.mark.parametrize("form", ["lines", "multiples"])
+@pytest.mark.parametrize(
+    "means", [[5e-324, 1e-323, 1e-300], [1e-310, 1e-320, 1.0], [0.0, 1e-320, 1e280], [-1e-320, 1e5, 1.0]]
+)
+def test_the_smallest_doubles_do_not_break_an_axis(form, means):
+    for steps in (1, 3):
+        pixels(plot_history(of_means([[mean] * steps for mean in means]), form=form))
+
+
 def test_a_single_step_of_labels_that_lie_decades_apart_is_logarithmic():
     for form in ("lines", "multiples"):
         figure = plot_history(of_means([means[:1] for means in APART]), form=form)
