@@ -184,15 +184,16 @@ def with_gaps(rest: Array, gone: Mask, what: str) -> Read:
         gone: Mask with M entries that are False, of any shape.
         what: Name of the argument, for error messages.
     """
-    if rest.dtype.kind in "OT":
+    if rest.dtype.kind in "OT" and not rest.size:
+        rest = np.empty(0, "U1")  # of no type; text can be anything
+    elif rest.dtype.kind in "OT":
         rest, more = read_items(rest.tolist(), what)
         if more is not None:
             rest, gone = rest[~more], gone.copy()
             gone[~gone] = more
     if not gone.any():
         return rest.reshape(gone.shape), None
-    # What is missing altogether is of no type; text can be anything.
-    whole = np.zeros(gone.shape, rest.dtype if rest.size else "U1")
+    whole = np.zeros(gone.shape, rest.dtype)
     whole[~gone] = rest
     if rest.dtype.kind == "O":
         whole[gone] = rest[0]  # text, as the others
@@ -214,7 +215,9 @@ def read_column(data: Any) -> tuple[Array, Mask] | None:
             if hasattr(getattr(data, "type", None), "index_type"):
                 data = data.cast(data.type.value_type)  # nulls may be in the dictionary, too
             gone = np.asarray(getattr(data, is_gone)()).astype(np.bool_)
-            return np.asarray(getattr(data, drop)() if gone.any() else data), gone
+            there = getattr(data, drop)() if gone.any() else data
+            # pyarrow's own word for it copies only if it is told to, and polars' array has text of fixed width.
+            return np.asarray(there if hasattr(there, "type") else there.to_numpy()), gone
     return None
 
 

@@ -23,6 +23,7 @@ from labeltrack._labels import (
     Vocabulary,
     integer_keys,
     key_dtype,
+    label_array,
     label_kind,
     union,
 )
@@ -78,7 +79,8 @@ class LabelTracker:
         nan_policy: What NaN samples do: ``"propagate"`` into the statistics of their label, ``"omit"``, or
             ``"raise"`` at the end of the epoch.
         missing: What samples do whose label is missing (None, NaN, NA, null, masked): ``"error"``, ``"skip"`` them, or
-            ``"label"``, which gives them a label of their own, called ``"(missing)"``; see `label_stats`.
+            ``"label"``, which gives them a label of their own, called ``"(missing)"``; see `label_stats`. Where nothing
+            yet says of what type labels are, a batch without any is taken for one of text.
         max_buffer_bytes: Memory for samples. When it is full, they are folded into running statistics, which
             changes no bit of the result, except that there are no quantiles then.
         record_to: Folder to save every sample in as it comes (or a `labeltrack.Recording`, which has more options),
@@ -261,8 +263,8 @@ class LabelTracker:
             if not self._multi_hot_told and looks_multi_hot(array, samples):
                 self._multi_hot_told = True
                 warn_multi_hot(stacklevel=outside())
-            before = None if stream is None or stream.empty() else stream.kind
-            array, samples = settle(array, samples, gone, self.missing, before)
+            expected = stream.kind if stream is not None else None if gone is None else self._expected(mode, array)
+            array, samples = settle(array, samples, gone, self.missing, expected)
             if not array.size:
                 return  # labels of no sample are of no kind: an empty list would be one of doubles
             kind = label_kind(array)
@@ -286,6 +288,12 @@ class LabelTracker:
         stream.kind = widened
         if self._recorder is not None:
             self._tell(self._recorder)
+
+    def _expected(self, mode: str, array: Array) -> str | None:
+        """Return the kind of labels of a mode's other datasets; for text, also of other modes or of the mapping."""
+        kinds = {of: stream.kind for (of, _), stream in self._streams.items()}
+        mapped = label_kind(label_array(self._mapping.labels[:1])) if self._mapping is not None else None
+        return kinds.get(mode, next(iter(kinds.values()), mapped) if array.dtype.kind == "U" else None)
 
     def _stream(self, mode: str, ds_id: str, kind: str, label_dtype: Any, value_dtype: Any) -> Stream:
         """Return a stream of no samples."""

@@ -165,6 +165,39 @@ def test_labels_that_are_all_missing_are_no_samples_or_of_one_label(labels):
         assert stats[NAME].label == own
 
 
+def test_labels_that_are_all_missing_are_of_the_type_that_the_others_have():
+    for mapping, ds_id, mode in ((None, "b", "train"), (None, "", "eval"), ({"five": 5, "six": 6}, "", "train")):
+        tracker = lt.LabelTracker("y", "ce", mapping, missing="label")
+        if mapping is None:
+            tracker.update([5, 6], [1.0, 2.0], mode="train")
+        tracker.update([None], [4.0], mode=mode, ds_id=ds_id)
+        tracker.update([5], [8.0], mode=mode, ds_id=ds_id)
+        stats = tracker.end_epoch(1, mode=mode)
+        assert stats[NUMBER].sum == 4.0
+        assert stats[5].max == 8.0
+    typed = lt.LabelTracker("y", "ce", missing="label")
+    typed.update(["a"], [1.0], mode="eval")
+    typed.update(np.ma.masked_array([0], [1]), [2.0])
+    typed.update([7], [4.0])
+    assert rows(typed.end_epoch(1)) == expected_by_label([NUMBER, 7], [2.0, 4.0])
+    untyped = lt.LabelTracker("y", "ce", missing="label")
+    untyped.update([None], [1.0])
+    with pytest.raises(TypeError, match="were string labels so far"):
+        untyped.update([7], [1.0])
+
+
+@pytest.mark.parametrize("source", ["pandas", "polars", "pyarrow"])
+def test_a_typed_column_without_any_label_keeps_its_type(source):
+    pd, pl, pa = library("pandas"), library("polars"), library("pyarrow")
+    for number, text in {
+        "pandas": [(pd.array([None, None], dtype="Int64"), pd.Series([None, None], dtype="string"))],
+        "polars": [(pl.Series([None, None], dtype=pl.Int8), pl.Series([None, None], dtype=pl.String))],
+        "pyarrow": [(pa.array([None, None], pa.int32()), pa.array([None, None], pa.string()))],
+    }[source]:
+        assert lt.label_stats(number, [1, 2], missing="label").labels.tolist() == [NUMBER]
+        assert lt.label_stats(text, [1, 2], missing="label").labels.tolist() == [NAME]
+
+
 def test_an_unknown_option_is_refused_with_those_there_are():
     for call in (lambda: lt.label_stats([0], [1], missing="drop"), lambda: lt.LabelTracker("y", "ce", missing=None)):
         with pytest.raises(ValueError, match=r"missing: unknown option .*; allowed are 'error', 'skip', 'label'"):

@@ -280,6 +280,22 @@ def test_columns_of_every_type_are_read_exactly(name):
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
+@pytest.mark.parametrize("text", ["a", "a" * 300])
+def test_zeros_at_the_end_of_text_in_columns_are_kept(name, text):
+    pd, pl, pa = library("pandas"), library("polars"), library("pyarrow")
+    make = {
+        "pandas": [pd.Series, lambda items: pd.Series(items, dtype="object"), pd.Categorical],
+        "polars": [pl.Series, lambda items: pl.Series(items, dtype=pl.Categorical)],
+        "pyarrow": [pa.array, lambda items: pa.array(items).dictionary_encode()],
+    }
+    for column in make[name]:
+        for words in ([text, text + "\0", text], [text + "\0", text, None]):
+            left = [(word, value) for word, value in zip(words, [1, 2, 4], strict=True) if word is not None]
+            stats = lt.label_stats(column(words), [1, 2, 4], missing="skip")
+            assert rows(stats) == expected_by_label(*zip(*left, strict=True))
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
 def test_values_that_are_missing_in_a_column_are_nan(name):
     pd, pl, pa = library("pandas"), library("polars"), library("pyarrow")
     columns = {
