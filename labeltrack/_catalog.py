@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from labeltrack._journal import Lines, read_journal
 from labeltrack._labels import BYTES, STRING
+from labeltrack.errors import listing
 from labeltrack.store import Contents, Place, contents_of, folder_of, journal_name
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from labeltrack._storage import Storage
 
 Words = npt.NDArray[Any]
+MOST_PROCESSES = 10**6
 _Vocabularies = dict[int, tuple[str, list[Any]]]
 
 
@@ -88,6 +90,7 @@ class Epoch:
         ended: Whether it ended, for all its processes.
         attempts: Those that count, one a process.
         others: Those that do not: older ones, or torn ones.
+        absent: Which processes of its launch are not there, in words; empty if all are.
     """
 
     mode: str
@@ -95,6 +98,7 @@ class Epoch:
     ended: bool
     attempts: tuple[Attempt, ...]
     others: tuple[Attempt, ...]
+    absent: str = ""
 
     @property
     def complete(self) -> bool:
@@ -112,10 +116,16 @@ class _Writer:
     """What the journal of one process says."""
 
     lines: Lines
-    world_size: int = 1
+    world_size: int = 0  # 0: it does not say how many must be there
+    run: str | None = None  # random texts that its parts repeat; None if it does not say
+    writer: str | None = None
     closed: bool = False
     modes: set[str] = field(default_factory=set)
     last: dict[str, int] = field(default_factory=dict)  # highest step that ended, by mode
+
+
+class _ForeignError(ValueError):
+    """A journal is of another run."""
 
 
 class Catalog:
@@ -123,6 +133,7 @@ class Catalog:
 
     Args:
         storage: Where they are.
+        run: Random text that identifies it, from its description; empty if nobody knows.
 
     Attributes:
         contents: The files.
@@ -136,7 +147,7 @@ class Catalog:
         ValueError: There are more files than a run can have.
     """
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, run: str = "") -> None:
         self.contents: Contents = contents_of(storage)
         self.damage: dict[str, list[str]] = {}
         self.torn: list[str] = []
@@ -145,14 +156,27 @@ class Catalog:
         self._ended: dict[tuple[int, int, str, int], dict[str, Any]] = {}
         self._dropped: set[tuple[int, int, str, int]] = set()
         self.description: Any = None
+        self._run = run
         for key, name in sorted(self.contents.journals.items()):
             self._read(storage, key, name)
-        self.sessions = len({session for session, _ in self._writers})
+        sessions = {session for session, _ in self._writers}
+        self.sessions = len(sessions)
+        self._absent = {session: self._absence(session) for session in sessions}
         self.epochs = self._epochs(self._attempts())
 
     def words_of(self, session: int, rank: int) -> dict[str, Words]:
         """Return the vocabularies of a process: the ``(V,)`` words that codes stand for, by number as text."""
         return self._words.get((session, rank), {})
+
+    def identity_of(self, session: int, rank: int) -> dict[str, str]:
+        """Return what the parts of a process say of the run and of the process; texts that it does not have are empty.
+
+        Without its journal, "run" is what those say that have it at all.
+        """
+        said = self._writers.get((session, rank))
+        if said is None or said.run is None:
+            return {"run": self._run} if self._run else {}
+        return {"run": said.run, "writer": said.writer or ""}
 
     # -- journals -----------------------------------------------------------------------------------------
 
@@ -165,6 +189,10 @@ class Catalog:
         for line in lines.lines:
             try:
                 self._take(key, writer, line, words)
+            except _ForeignError as error:
+                del self._writers[key]
+                damage = [str(error)]
+                break
             except (KeyError, TypeError, ValueError) as error:
                 damage.append(f"line {line['seq']} cannot be understood: {type(error).__name__} {error}")
         self._words[key] = _arrays(words)
@@ -180,7 +208,14 @@ class Catalog:
             if (line["session"], line["rank"]) != key:
                 msg = f"it is of session {line['session']}, process {line['rank']}"
                 raise ValueError(msg)
-            writer.world_size = int(line["world_size"])
+            run = str(line["run"].get("id", ""))
+            if run and self._run and run != self._run:
+                msg = "it is the journal of another run, and not used"
+                raise _ForeignError(msg)
+            self._run = self._run or run
+            if "writer" in line:
+                writer.world_size = min(int(line["world_size"]), MOST_PROCESSES)
+            writer.run, writer.writer = run, str(line.get("writer", ""))
             self.description = line["run"]
         elif event == "stream":
             writer.modes.add(str(line["mode"]))
@@ -273,7 +308,8 @@ class Catalog:
             found.sort(key=lambda a: (a.session, a.rank, a.number))
             counting, ended = self._counting(mode, step, [attempt for attempt in found if not attempt.dropped])
             others = tuple(attempt for attempt in found if attempt not in counting)
-            epochs.append(Epoch(mode, step, ended, tuple(counting), others))
+            absent = self._absent.get(counting[0].session, "") if counting else ""
+            epochs.append(Epoch(mode, step, ended, tuple(counting), others, absent))
 
         def when(epoch: Epoch) -> tuple[Any, ...]:
             ended = [attempt for attempt in epoch.attempts if attempt.complete]
@@ -294,7 +330,8 @@ class Catalog:
                     before = best.get(attempt.rank)
                     if before is None or (attempt.complete, attempt.number) > (before.complete, before.number):
                         best[attempt.rank] = attempt
-            ended = all(attempt.complete for attempt in best.values()) and not any(
+            ended = not self._absent.get(session) and all(attempt.complete for attempt in best.values())
+            ended = ended and not any(
                 of == session and rank not in best and self._is_awaited(writer, mode, step)
                 for (of, rank), writer in self._writers.items()
             )
@@ -303,6 +340,18 @@ class Catalog:
                 return counting, True
             newest = newest or counting
         return newest, False
+
+    def _absence(self, session: int) -> str:
+        """Return which processes of a launch never began to record, or have no journal, in words."""
+        there = {rank: writer for (of, rank), writer in self._writers.items() if of == session}
+        size = max((writer.world_size for writer in there.values()), default=0)
+        missing = [rank for rank in range(size) if rank not in there]
+        return (
+            f"session {session} is of {size} processes, and there is no journal of number {listing(missing, 5)} (to "
+            "record in one of many, say Recording(path, rank=0, world_size=1))"
+            if missing
+            else ""
+        )
 
     @staticmethod
     def _is_awaited(writer: _Writer, mode: str, step: int) -> bool:

@@ -130,8 +130,9 @@ def warn_passed(passed: Sequence[Epoch]) -> None:
     """Warn about epochs that are left out for being incomplete."""
     if passed:
         names = listing([f"{epoch.mode} {epoch.step}" for epoch in passed], 5)
+        absent = "".join(f"; {text}" for text in sorted({epoch.absent for epoch in passed} - {""}))
         msg = (
             f"left out, because it did not end or samples could not be recorded: {names}; "
-            "with incomplete=True (--incomplete), what there is of it is taken"
+            f"with incomplete=True (--incomplete), what there is of it is taken{absent}"
         )
         warnings.warn(msg, LabelTrackWarning, stacklevel=3)

@@ -7,6 +7,7 @@ last line off.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -36,7 +37,8 @@ class Journal:
         self.path = path
         self._seq = 0
         self._size = 0
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        self._fd = _create(path)
+        self._folder = path.parent.stat()
 
     def append(self, event: str, *, sync: bool, **said: Any) -> None:
         """Append a line.
@@ -50,8 +52,7 @@ class Journal:
             OSError: The line could not be written, and is not there; or the file is gone.
         """
         if not os.fstat(self._fd).st_nlink:
-            msg = f"{self.path} was deleted"
-            raise FileNotFoundError(msg)
+            self.stay()
         text = as_json({"seq": self._seq, "event": event, **said})
         line = memoryview(f"{self._xxhash.xxh3_64_hexdigest(text)} ".encode() + text + b"\n")
         rest = line
@@ -67,6 +68,41 @@ class Journal:
         self._size += len(line)
         self._seq += 1
 
+    def stay(self) -> bool:
+        """See that the file is where it was; if it alone was deleted, write it anew.
+
+        Returns:
+            Whether it had to be.
+
+        Raises:
+            FileNotFoundError: Its folder was deleted, moved or replaced, or another file is in its place.
+        """
+        mine = os.fstat(self._fd)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if os.path.samestat(self.path.stat(), mine):
+                return False
+        with contextlib.suppress(OSError):
+            if not mine.st_nlink and os.path.samestat(self.path.parent.stat(), self._folder):
+                self._restore()
+                return True
+        msg = f"{self.path} was deleted, moved or replaced, or the folder that it is in was"
+        raise FileNotFoundError(msg)
+
+    def _restore(self) -> None:
+        """Write a file that was deleted anew: its content is there as long as it is open."""
+        fd = _create(self.path)
+        try:
+            copied = 0
+            while copied < self._size:
+                copied += os.write(fd, os.pread(self._fd, min(2**24, self._size - copied), copied))
+            os.fsync(fd)
+        except BaseException:
+            os.close(fd)
+            self.path.unlink()
+            raise
+        os.close(self._fd)
+        self._fd = fd
+
     def close(self, *, sync: bool) -> None:
         """Close the file; may be called again."""
         if self._fd >= 0:
@@ -74,6 +110,10 @@ class Journal:
                 os.fsync(self._fd)
             os.close(self._fd)
             self._fd = -1
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
 
 
 @dataclass

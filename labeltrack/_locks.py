@@ -26,6 +26,9 @@ class Lock:
     Args:
         path: The file; made if there is none.
 
+    Attributes:
+        works: Whether the file system has locks, as far as was seen.
+
     Example:
         >>> import tempfile; from pathlib import Path
         >>> path = Path(tempfile.mkdtemp(), "lock")
@@ -38,6 +41,7 @@ class Lock:
     """
 
     def __init__(self, path: Path) -> None:
+        self.works = True
         self._path = path
         self._fd = -1
         _LOCKS.add(self)
@@ -57,14 +61,15 @@ class Lock:
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             taken = _take(fd, wait=wait)
+            self.works = taken is not None
         except BaseException:
             os.close(fd)
             raise
-        if taken:
-            self._fd = fd
-        else:
+        if taken is False:
             os.close(fd)
-        return taken
+            return False
+        self._fd = fd
+        return True
 
     def release(self) -> None:
         """Give it back; may be called again."""
@@ -93,8 +98,8 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _take(fd: int, *, wait: bool) -> bool:
-    """Lock an open file; return whether it worked."""
+def _take(fd: int, *, wait: bool) -> bool | None:
+    """Lock an open file; return whether it worked, None if there are no locks."""
     if sys.platform == "win32":
         import msvcrt  # noqa: PLC0415
 
@@ -112,6 +117,7 @@ def _take(fd: int, *, wait: bool) -> bool:
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
+        return None
     return True
 
 

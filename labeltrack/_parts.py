@@ -239,6 +239,9 @@ class PartWriter:
         self._file.close()
         if sync:
             os.fsync(self._fd)
+        if not os.path.samestat(self.open_path.stat(), os.fstat(self._fd)):
+            msg = f"{self.open_path} was replaced"
+            raise FileNotFoundError(msg)
         content, self._fd = FileContent(self.open_path, self._fd), -1
         self.checksum = file_checksum(content)
 

@@ -88,6 +88,8 @@ def source_of(catalog: Catalog, attempt: Attempt, segment: Segment) -> Source:
         "session": str(attempt.session),
         "rank": str(attempt.rank),
         "attempt": str(attempt.number),
+        **({} if segment.place is None else {"index": str(segment.place.index)}),
+        **catalog.identity_of(attempt.session, attempt.rank),
     }
     words = catalog.words_of(attempt.session, attempt.rank)
     journal = journal_name(attempt.session, attempt.rank)
@@ -153,7 +155,11 @@ class Opened:
         """Return why no row can be used, if so; see what kind of labels these are otherwise."""
         said = self._part.metadata
         for key, value in self.source.metadata:
-            if said.get(key) != value:
+            if key == "run" and not said.get(key):
+                continue  # of a version that wrote none; what such a version did not write is not awaited either
+            if said.get(key, "") != value:
+                if key in ("run", "writer"):
+                    return "it is a part of another run, or of another recording of this one"
                 return f"it says it has {key} {said.get(key)!r}, and lies where {value!r} belongs"
         kind, number = said.get("kind", ""), said.get("words", "")
         schema = self._part.schema

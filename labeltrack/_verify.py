@@ -130,7 +130,8 @@ def _lacking(storage: Storage, catalog: Catalog, epoch: Epoch, rows: Mapping[str
     if epoch.ended or not epoch.attempts or alive:
         return
     intact = sum(rows[segment.name] for attempt in epoch.attempts for segment in attempt.segments)
-    yield f"mode {epoch.mode!r}, epoch {epoch.step} did not end; {intact} rows of it are intact"
+    absent = f"; {epoch.absent}" if epoch.absent else ""
+    yield f"mode {epoch.mode!r}, epoch {epoch.step} did not end; {intact} rows of it are intact{absent}"
 
 
 def _segments(catalog: Catalog) -> Iterator[tuple[Attempt, Segment]]:

@@ -22,7 +22,7 @@ from labeltrack._content import EXHAUSTED, most_open
 from labeltrack._labels import BOOL, BYTES, STRING, Array, Vocabulary, as_stored
 from labeltrack._membership import Membership
 from labeltrack._parts import OPEN, PartWriter, need
-from labeltrack.store import LAST_STEP, folder_of, part_name, sync_folder
+from labeltrack.store import LAST_STEP, folder_of, part_name, rename, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,6 +95,7 @@ class Recorder:
 
     Attributes:
         failure: What went wrong first, and what that means; empty if nothing did.
+        notes: What else there is to warn about, for whoever does to take away.
 
     Raises:
         ImportError: pyarrow or xxhash is not installed, or does not work.
@@ -120,6 +121,7 @@ class Recorder:
         self._closed = False
         self.rows_written = 0
         self._member = Membership(recording, description)
+        self.notes = self._member.notes
         self.root, self._journal = self._member.root, self._member.journal
         # Not an executor: its locks are not to be taken in a garbage collection, which is where `finish` may be called.
         self._jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -193,6 +195,8 @@ class Recorder:
         done = self._submit(self._commit, mode, step, self._attempts.get(mode, 1), list(lanes))
         self._attempts[mode] = self._attempts.get(mode, 1) + 1
         self._expected[mode] = step + max(1, step - before)
+        if self.recording.durable == "epoch":
+            self.flush()
         return done
 
     def miss(self, lane: Lane, rows: int) -> None:
@@ -321,9 +325,7 @@ class Recorder:
 
     def _open_part(self, lane: Lane, wanted: tuple[Any, ...], attempt: int, expected: int) -> PartWriter:
         label_dtype, value_dtype, kind, words = wanted
-        if not self._journal.path.exists():  # or a folder that was deleted would be made anew, with nothing else in it
-            msg = f"{self._journal.path} was deleted"
-            raise FileNotFoundError(msg)
+        self._member.stay()  # or a folder that was deleted would be made anew, with nothing else in it
         folder = self.root / folder_of(lane.mode, lane.ds_id, min(expected, LAST_STEP))
         folder.mkdir(parents=True, exist_ok=True)
         metadata = {
@@ -335,6 +337,8 @@ class Recorder:
             "index": str(len(lane.parts)),
             "kind": kind,
             "words": words,
+            "run": self._member.description.id,
+            "writer": self._member.writer,
         }
         path = folder / part_name(self._member.session, self._member.rank, attempt, len(lane.parts))
         others = self._others_open(lane)
@@ -364,13 +368,14 @@ class Recorder:
             if last:
                 empty = (np.empty(0, writer.dtypes["label"]), np.empty(0, writer.dtypes["value"]))
                 writer.write(*empty, last)
+            self._member.stay()
             writer.close(sync=self._syncs)
+            rename(writer.open_path, writer.path)
         except BaseException:
             writer.abandon()
             lane.parts.append((writer.open_path, writer.rows, ""))
             lane.rows += writer.rows
             raise
-        writer.open_path.replace(writer.path)
         lane.parts.append((writer.path, writer.rows, writer.checksum))
         lane.rows += writer.rows
         if self._syncs:
@@ -389,17 +394,13 @@ class Recorder:
     def _settle(self, lane: Lane, step: int) -> dict[str, Any]:
         """Close the parts of a lane, put them where they belong, and return what there is to say of them."""
         self._close_part(lane, {"step": str(step)})
+        self._member.stay()
         folder = self.root / folder_of(lane.mode, lane.ds_id, step)
-        moved = [(self._move(path, folder), rows, xxh3) for path, rows, xxh3 in lane.parts]
-        names = [path.name.removesuffix(OPEN) for path, _, _ in moved]
-        return {
-            "ds_id": lane.ds_id,
-            "parts": [
-                {"name": name, "rows": rows, "xxh3": xxh3} for name, (_, rows, xxh3) in zip(names, moved, strict=True)
-            ],
-            "rows": lane.rows,
-            "lost": lane.lost + lane.missing,
-        }
+        parts = [
+            {"name": self._move(path, folder).name.removesuffix(OPEN), "rows": rows, "xxh3": xxh3}
+            for path, rows, xxh3 in lane.parts
+        ]
+        return {"ds_id": lane.ds_id, "parts": parts, "rows": lane.rows, "lost": lane.lost + lane.missing}
 
     def _move(self, path: Path, folder: Path) -> Path:
         """Put a part into the folder of its epoch, which was not known when it was begun."""
@@ -407,7 +408,7 @@ class Recorder:
             return path
         folder.mkdir(parents=True, exist_ok=True)
         there = folder / path.name
-        path.replace(there)
+        rename(path, there)
         if self._syncs:
             sync_folder(folder)
         with contextlib.suppress(OSError):
@@ -433,6 +434,8 @@ class Recorder:
         try:
             for lane in self._buffers:
                 self._close_part(lane)
+            with contextlib.suppress(FileNotFoundError):  # moved when all was recorded
+                self._member.stay()
             self._journal.append("end", sync=self._syncs)
         finally:
             self._member.leave()

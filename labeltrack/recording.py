@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 Fsync = Literal["never", "epoch", "flush"]
+Durable = Literal["later", "epoch"]
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,18 @@ class Recording:
             reading: with 65,536 rows at a time, `Run.recompute` takes a third longer on two threads.
         fsync: When to wait for the disk. ``"never"``: the operating system writes when it likes, which a crash of the
             process survives, and a crash of the machine does not. ``"epoch"``: when an epoch ends. ``"flush"``: at
-            every write. It is a thread in the background that waits.
+            every write. It is a thread in the background that waits, unless `durable` says otherwise.
         rank: Number of this process, if several record one run; by default the environment variable ``RANK``, or 0.
-        world_size: How many processes there are; by default ``WORLD_SIZE``, or 1.
+        world_size: How many processes record; by default ``WORLD_SIZE``, or 1. All of them have to take part: an epoch
+            is incomplete as long as one never began. To record in one process of many, have the others track without
+            `record_to`, and say so: ``Recording(path, rank=0, world_size=1)``.
+        launch: Anything that is the same in all processes of one launch of the training, and different in the next. By
+            default ``TORCHELASTIC_RUN_ID``, ``MASTER_ADDR`` and ``MASTER_PORT``, or ``SLURM_JOB_ID`` and
+            ``SLURM_STEP_ID``, whichever is set first. If two launches have the same, or none, a process that has
+            recorded before, or one that died, tells that this is another.
+        durable: When an epoch that ended survives the end of the process, ``kill -9`` included. ``"later"``: some
+            milliseconds after `LabelTracker.end_epoch` returned, or when `LabelTracker.flush` has. ``"epoch"``:
+            `LabelTracker.end_epoch` waits for it, and for the disk if `fsync` is not ``"never"``.
 
     Raises:
         TypeError: An argument of the wrong type.
@@ -39,6 +49,8 @@ class Recording:
     fsync: Fsync = "epoch"
     rank: int | None = None
     world_size: int | None = None
+    launch: str | None = None
+    durable: Durable = "later"
 
     def __post_init__(self) -> None:
         """Check the arguments."""
@@ -49,9 +61,16 @@ class Recording:
         if "://" in os.fspath(self.path):
             msg = f"a run is recorded to a folder of this machine, got {self.path}; copy it there afterwards"
             raise ValueError(msg)
-        if self.fsync not in get_args(Fsync):
-            msg = f"fsync: unknown option {self.fsync!r}; allowed are {', '.join(map(repr, get_args(Fsync)))}"
-            raise ValueError(msg)
+        for what, given, options in (("fsync", self.fsync, Fsync), ("durable", self.durable, Durable)):
+            if given not in get_args(options):
+                msg = f"{what}: unknown option {given!r}; allowed are {', '.join(map(repr, get_args(options)))}"
+                raise ValueError(msg)
+        launch: Any = self.launch
+        if not isinstance(launch, str | None):
+            msg = f"launch must be a string, got {type(launch).__name__} {launch!r}"
+            raise TypeError(msg)
+        if launch is None:
+            object.__setattr__(self, "launch", _launch_of_environment())
         object.__setattr__(self, "flush_rows", _number("flush_rows", self.flush_rows, 2**10, 2**20))
         size = _number("world_size", _of_environment("WORLD_SIZE", self.world_size, 1), 1, 10**6)
         rank = _number("rank", _of_environment("RANK", self.rank, 0), 0, size - 1)
@@ -65,6 +84,17 @@ def _of_environment(name: str, given: Any, default: int) -> Any:
         return given
     text = os.environ.get(name, "")
     return int(text) if text.isdecimal() else default
+
+
+def _launch_of_environment() -> str:
+    """Return what launchers set alike in all processes of a launch; empty if there is nothing."""
+    said = os.environ.get
+    elastic = said("TORCHELASTIC_RUN_ID", "")
+    if elastic not in ("", "none"):  # none is what it is without a rendezvous
+        return f"torchelastic {elastic}"
+    if said("MASTER_ADDR"):
+        return f"master {said('MASTER_ADDR')}:{said('MASTER_PORT', '')}"
+    return f"slurm {said('SLURM_JOB_ID')}.{said('SLURM_STEP_ID', '')}" if said("SLURM_JOB_ID") else ""
 
 
 def _number(what: str, given: Any, least: int, most: int) -> int:

@@ -23,7 +23,7 @@ from labeltrack.errors import LabelTrackWarning, listing
 from labeltrack.functional import check_threads
 from labeltrack.history import History
 from labeltrack.stats import LabelStats, NanPolicy, check_nan_policy, merge_stats
-from labeltrack.store import Description
+from labeltrack.store import DESCRIPTION, Description
 
 if TYPE_CHECKING:
     import os
@@ -105,22 +105,20 @@ class Run:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._storage = storage_of(path)
         self.path = self._storage.root
-        described: Description | None = None
-        trouble = ""
         try:
             described = Description.read(self._storage)
-        except FileNotFoundError:
-            raise
-        except ValueError as error:
-            trouble = str(error)
-        self._catalog = Catalog(self._storage)
-        self._trouble = trouble
-        if described is None:
+            self._trouble = ""
+            self._catalog = Catalog(self._storage, described.id)
+        except (FileNotFoundError, ValueError) as error:
             # Every journal has a copy.
             try:
+                self._catalog = Catalog(self._storage)
                 described = Description.from_plain(self._catalog.description)
-            except ValueError:
-                raise ValueError(trouble) from None
+            except (OSError, ValueError):
+                raise error from None
+            self._trouble = str(error)
+            if isinstance(error, FileNotFoundError):
+                self._trouble = f"{DESCRIPTION} is missing; what a journal says is taken in its place"
         self._description = described
         self.metric = described.metric
         self.label = described.label
@@ -453,7 +451,7 @@ class Run:
             ValueError: The run is not in a folder of this machine.
         """
         closed = _verify.repair(self._storage, self._catalog)
-        self._catalog = Catalog(self._storage)
+        self._catalog = Catalog(self._storage, self._description.id)
         return closed
 
 

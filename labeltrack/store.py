@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import errno
 import hashlib
 import json
 import os
 import re
+import secrets
 from dataclasses import dataclass, field
 from itertools import accumulate, takewhile
 from pathlib import PurePosixPath
@@ -67,6 +69,7 @@ class Description:
         labeltrack: Version of labeltrack that began the run.
         created: When it began, UTC, ISO 8601.
         missing: What samples without a label do.
+        id: Random, the same in all files of the run; empty in runs of early versions.
     """
 
     metric: str
@@ -78,6 +81,7 @@ class Description:
     labeltrack: str = ""
     created: str = field(default_factory=lambda: dt.datetime.now(dt.UTC).isoformat(timespec="seconds"))
     missing: str = "error"
+    id: str = ""
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON has it."""
@@ -117,6 +121,7 @@ class Description:
     @classmethod
     def _checked(cls, plain: dict[str, Any]) -> Description:
         texts = {name: plain[name] for name in ("metric", "label", "labeltrack", "created")}
+        texts["id"] = plain.get("id", "")
         for name, text in texts.items():
             if not isinstance(text, str):
                 msg = f"{name} must be a string, not {type(text).__name__}"
@@ -135,14 +140,16 @@ class Description:
         missing = check_missing(plain.get("missing", "error"))  # which earlier versions did not write
         return cls(label_mapping=mapping, bounds=bounds, dtypes=dtypes, nan_policy=policy, missing=missing, **texts)
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, *, replace: bool = True) -> None:
         """Write it into a folder, in place of what is there, at once or not at all.
 
         Raises:
+            FileExistsError: One is there that was not to be replaced.
             OSError: It cannot be written; what was there stays.
         """
         plain = self.plain()
-        write_at_once(folder / DESCRIPTION, as_json({**plain, "xxh3": _checksum(plain)}, indent=1) + b"\n")
+        content = as_json({**plain, "xxh3": _checksum(plain)}, indent=1) + b"\n"
+        write_at_once(folder / DESCRIPTION, content, replace=replace)
 
     @classmethod
     def read(cls, storage: Storage) -> Description:
@@ -194,15 +201,42 @@ def _from_json(value: Any) -> Any:
     return bytes.fromhex(value["bytes"]) if isinstance(value, dict) else value
 
 
-def write_at_once(path: Path, content: bytes) -> None:
+def write_at_once(path: Path, content: bytes, *, replace: bool = True) -> None:
     """Write a file so that at any moment, also after a crash, the old or the new content is there.
 
     Raises:
+        FileExistsError: There is one that was not to be replaced.
         OSError: It cannot be written; what was there stays.
     """
-    with whole_file(path) as half:
+    fresh = path if replace else path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+    with whole_file(fresh) as half:
         half.write_bytes(content)
+    if not replace:
+        try:
+            rename(fresh, path)
+        except OSError:
+            fresh.unlink()
+            raise
     sync_folder(path.parent)
+
+
+def rename(path: Path, target: Path) -> None:
+    """Give a file another name, which no other file may have.
+
+    Raises:
+        FileExistsError: One has it.
+        OSError: It does not work.
+    """
+    try:
+        os.link(path, target)
+    except FileExistsError:
+        raise
+    except (OSError, NotImplementedError):  # where a file has one name only
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        path.rename(target)
+    else:
+        path.unlink()
 
 
 def sync_folder(folder: Path) -> None:

@@ -168,6 +168,7 @@ class LabelTracker:
         )
         recorder = Recorder(recording, description)
         weakref.finalize(self, recorder.finish)  # when the tracker is not needed any more, or the process ends
+        self._tell(recorder)
         return recorder
 
     # -- recording ----------------------------------------------------------------------------------------
@@ -305,7 +306,9 @@ class LabelTracker:
         return Stream(kind, lane.buffer(label_dtype, value_dtype), lane=lane)
 
     def _tell(self, recorder: Recorder) -> None:
-        """Warn, once, that recording failed."""
+        """Warn, once, that recording failed, and about whatever else it came upon."""
+        while recorder.notes:
+            warnings.warn(recorder.notes.pop(0), LabelTrackWarning, stacklevel=outside())
         if recorder.failure and not self._told:
             self._told = recorder.failure
             warnings.warn(recorder.failure, LabelTrackWarning, stacklevel=outside())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 
 import pytest
 
@@ -108,9 +109,39 @@ def test_a_line_that_cannot_be_written_leaves_nothing_behind(tmp_path, monkeypat
     assert json.loads(path.read_bytes().splitlines()[1][17:])["event"] == "third"
 
 
-def test_a_journal_that_was_deleted_is_told_of(tmp_path):
+def test_a_journal_that_was_deleted_is_written_anew_with_all_its_lines(tmp_path):
     journal = Journal(tmp_path / "journal")
+    for i in range(3):
+        journal.append("x", sync=False, i=i)
     (tmp_path / "journal").unlink()
-    with pytest.raises(FileNotFoundError, match="journal was deleted"):
-        journal.append("x", sync=False)
+    journal.append("x", sync=False, i=3)
+    assert not journal.stay()
+    (tmp_path / "journal").unlink()
+    assert journal.stay()
+    journal.append("x", sync=False, i=4)
+    journal.close(sync=False)
+    found = lines((tmp_path / "journal").read_bytes())
+    assert ([line["i"] for line in found.lines], found.damage) == ([0, 1, 2, 3, 4], [])
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved", "replaced", "its folder was moved", "its folder was replaced"])
+def test_a_journal_that_is_not_where_it_was_is_told_of(tmp_path, how):
+    path = tmp_path / "run" / "journal"
+    path.parent.mkdir()
+    journal = Journal(path)
+    if how == "deleted":
+        shutil.rmtree(path.parent)
+    elif how == "moved":
+        path.rename(tmp_path / "elsewhere")
+    elif how == "replaced":
+        path.unlink()
+        path.write_text("another's")
+    else:
+        path.parent.rename(tmp_path / "old")
+        if how == "its folder was replaced":
+            path.parent.mkdir()
+            path.write_text("another's")
+    with pytest.raises(FileNotFoundError, match="journal was deleted, moved or replaced"):
+        journal.stay()
+    assert not path.exists() or path.read_text() == "another's"
     journal.close(sync=False)

@@ -14,6 +14,8 @@ import labeltrack as lt
         ({"path": b"x"}, TypeError, "got bytes"),
         ({"path": "s3://bucket/run"}, ValueError, "a folder of this machine"),
         ({"fsync": "always"}, ValueError, "'never', 'epoch', 'flush'"),
+        ({"durable": "always"}, ValueError, "'later', 'epoch'"),
+        ({"launch": 3}, TypeError, "launch must be a string, got int 3"),
         ({"flush_rows": 100}, ValueError, "from 1024 to 1048576, got 100"),
         ({"flush_rows": 1e5}, ValueError, "flush_rows must be an integer"),
         ({"flush_rows": True}, ValueError, "flush_rows must be an integer"),
@@ -31,3 +33,25 @@ def test_rank_and_world_size_come_from_the_launcher(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "8")
     assert (lt.Recording(tmp_path).rank, lt.Recording(tmp_path).world_size) == (3, 8)
     assert (lt.Recording(tmp_path, rank=0, world_size=1).rank, lt.Recording(tmp_path, rank=0).world_size) == (0, 8)
+
+
+@pytest.mark.parametrize(
+    ("said", "same", "other"),
+    [
+        ({"TORCHELASTIC_RUN_ID": "a", "MASTER_PORT": "1"}, {"MASTER_PORT": "2"}, {"TORCHELASTIC_RUN_ID": "b"}),
+        ({"MASTER_ADDR": "a", "MASTER_PORT": "1", "SLURM_JOB_ID": "5"}, {"SLURM_JOB_ID": "6"}, {"MASTER_PORT": "2"}),
+        ({"SLURM_JOB_ID": "5", "SLURM_STEP_ID": "0"}, {"RANK": "0"}, {"SLURM_STEP_ID": "1"}),
+        ({"TORCHELASTIC_RUN_ID": "none", "MASTER_ADDR": "a"}, {"SLURM_JOB_ID": "6"}, {"MASTER_ADDR": "b"}),
+    ],
+)
+def test_launchers_say_which_launch_it_is(tmp_path, monkeypatch, said, same, other):
+    for name in ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "SLURM_JOB_ID", "SLURM_STEP_ID"):
+        monkeypatch.delenv(name, raising=False)
+    assert lt.Recording(tmp_path).launch == ""
+    launches = []
+    for more in ({}, same, other):
+        for name, text in (said | more).items():
+            monkeypatch.setenv(name, text)
+        launches.append(lt.Recording(tmp_path).launch)
+    assert launches[0] == launches[1] != launches[2]
+    assert lt.Recording(tmp_path, launch="mine").launch == "mine"
