@@ -122,7 +122,7 @@ def warn_damaged(
     lost = sum(one.lost for one in bad) + sum(rows for _, rows in passed)
     texts = [f"{one.name}: {one.message} ({one.lost} rows lost, {one.rows} intact)" for one in bad]
     texts += [f"{describe(one)}: no journal says that it ended ({rows} rows)" for one, rows in passed]
-    msg = f"{root} is damaged; {lost} rows are left out: {listing([*texts, *damage], 3)}. See run.verify()"
+    msg = f"{root} is damaged; {lost} rows are left out: {listing([*damage, *texts], 3)}. See run.verify()"
     warnings.warn(msg, LabelTrackWarning, stacklevel=3)
 
 
