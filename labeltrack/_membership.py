@@ -105,8 +105,15 @@ class Membership:
                 self.description.write(self.root, replace=False)
                 self.notes.append(f"{self.root / DESCRIPTION} was deleted; it was written anew")
 
+    def identity(self) -> dict[str, str]:
+        """Return what the parts of this process say of it."""
+        process = {"session": str(self.session), "rank": str(self.rank)}
+        return {**process, "run": self.description.id, "writer": self.writer}
+
     def leave(self) -> None:
         """Close the journal, and let others record as this process."""
+        with contextlib.suppress(OSError):  # the folder may have been moved when all was recorded
+            self.stay()
         self.journal.close(sync=False)
         self._lock.release()
 

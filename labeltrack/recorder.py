@@ -331,14 +331,11 @@ class Recorder:
         metadata = {
             "mode": lane.mode,
             "ds_id": lane.ds_id,
-            "session": str(self._member.session),
-            "rank": str(self._member.rank),
             "attempt": str(attempt),
             "index": str(len(lane.parts)),
             "kind": kind,
             "words": words,
-            "run": self._member.description.id,
-            "writer": self._member.writer,
+            **self._member.identity(),
         }
         path = folder / part_name(self._member.session, self._member.rank, attempt, len(lane.parts))
         others = self._others_open(lane)
@@ -434,8 +431,6 @@ class Recorder:
         try:
             for lane in self._buffers:
                 self._close_part(lane)
-            with contextlib.suppress(FileNotFoundError):  # moved when all was recorded
-                self._member.stay()
             self._journal.append("end", sync=self._syncs)
         finally:
             self._member.leave()
