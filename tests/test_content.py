@@ -20,6 +20,7 @@ resource = pytest.importorskip("resource", reason="this system has no limits of 
 
 QUICK = os.environ.get("LABELTRACK_QUICK") == "1"  # fewer rounds of what is random, where all of it runs elsewhere
 ROWS = 2**16
+COMPILED = {name: value for name, value in os.environ.items() if name != "NUMBA_DISABLE_JIT"}  # for processes
 
 
 def test_bytes_are_those_of_the_file_and_what_is_gone_is_told(tmp_path):
@@ -110,7 +111,7 @@ print("done")
 @pytest.mark.parametrize("what", ["recompute", "samples", "export", "verify"])
 def test_a_file_that_another_process_cuts_while_it_is_read_is_damage_and_not_the_end(tmp_path, long, what):
     command = [sys.executable, "-c", CUT, long, what, tmp_path / "samples.parquet", str(ROWS), "5" if QUICK else "40"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=COMPILED)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
@@ -169,7 +170,7 @@ with open(output, "rb") as file:
 def few(many, output, free):
     output.write_text("what was there before")
     command = [sys.executable, "-c", FEW, many, output, str(free)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=COMPILED)
     assert (done.returncode, done.stderr) == (0, "")
     return dict(line.rpartition(" ")[::2] for line in done.stdout.splitlines())
 
