@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from labeltrack import _tables, bounds
 from labeltrack._accumulate import Accumulator, Totals
-from labeltrack._labels import sorted_unique, table_labels, union
+from labeltrack._labels import MISSING_NAME, MISSING_NUMBER, sorted_unique, table_labels, union
 from labeltrack._quantile import reduce_quantiles
 from labeltrack._state import plain, with_arrays
 from labeltrack._texts import text_array, tight, written
@@ -488,7 +488,9 @@ class LabelStats:
             >>> stats.with_absent()["dog"].count, stats.with_absent([7]).names.tolist()
             (0, ['cat', 'dog', '7'])
         """
-        extra = [label for label in dict.fromkeys([*self._names, *labels]) if label not in self]
+        # That samples have a label is nothing to miss.
+        mapped = (label for label, name in self._names.items() if (label, name) != (MISSING_NUMBER, MISSING_NAME))
+        extra = [label for label in dict.fromkeys([*mapped, *labels]) if label not in self]
         if not extra:
             return self
         absent = sorted_unique(table_labels(extra))

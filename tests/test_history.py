@@ -416,3 +416,20 @@ def test_quantiles_of_several_datasets_together_stay():
     medians = tracker.history.with_absent().at(1).median.tolist()
     assert medians[:2] == [2.0, 3.0]
     assert math.isnan(medians[2])
+
+
+@pytest.mark.parametrize(
+    ("batches", "names", "counts"),
+    [
+        ((["a", None], ["b"]), ["(missing)", "a", "b"] * 2, [1, 1, 0, 0, 0, 1]),
+        ((["a"], ["b"]), ["a", "b"] * 2, [1, 0, 0, 1]),
+        (([1.5, math.nan], [2.5]), ["(missing)", "1.5", "2.5"] * 2, [1, 1, 0, 0, 0, 1]),
+    ],
+)
+def test_missing_labels_are_a_row_only_where_there_are_some_at_any_step(batches, names, counts):
+    tracker = lt.LabelTracker("y", "ce", missing="label")
+    for step, labels in enumerate(batches):
+        tracker.update(labels, [1.0] * len(labels))
+        tracker.end_epoch(step)
+    columns = tracker.history.with_absent().columns()
+    assert (columns["name"].tolist(), columns["count"].tolist()) == (names, counts)
