@@ -48,7 +48,8 @@ def defer(samples: Sorted, low: int, threads: int) -> tuple[Integers, Accumulato
     def mark(first: int, last: int) -> None:
         for bucket in range(first, last):
             start, stop = samples.starts[bucket : bucket + 2].tolist()
-            module.mark_slots(samples.slots, start, stop, marks)
+            mine = marks[bucket * words : (bucket + 1) * words]
+            module.mark_slots(samples.slots, start, stop, bucket << samples.shift, mine)
             counts[bucket] = module.count_marks(marks, bucket * words, (bucket + 1) * words)
 
     all_at_once(mark, edges[:-1], edges[1:])

@@ -338,6 +338,7 @@ def _sift(
         The number of samples set aside.
     """
     _apart()
+    limit = np.uint64(table.shape[0]) >> _U3
     for i in range(_U0, m, _U8):
         mask = _outside(words, i, least, most)
         if m - i < _U8:
@@ -346,6 +347,8 @@ def _sift(
             j = i + _lowest_bit(mask)
             mask &= mask - _U1
             slot = np.uint64(np.int64(labels[first + j]) - low)
+            if slot >= limit:
+                continue  # somebody changes the labels meanwhile
             r, y = slot << _U3, words[j]
             if y >= _STRAY:
                 b = y - _STRAY
@@ -401,7 +404,8 @@ def _find_rows(labels: Any, first: Any, m: Any, low: Any, size: Any, places: Any
         places[i] = slot << _U3
     if outside:
         for i in range(m):
-            if np.uint64(np.int64(labels[first + i]) - low) >= limit:
+            # By where the row would be, too, as somebody may have changed the labels since.
+            if np.uint64(np.int64(labels[first + i]) - low) >= limit or places[i] >= limit << _U3:
                 return i
     return m
 

@@ -79,7 +79,7 @@ def _some(chunks: Sequence[Chunk], column: int) -> Array:
 
 def _edges(chunks: Sequence[Chunk], low: int, shift: int, buckets: int, threads: int) -> list[int]:
     """Cut the buckets into ranges with about as many samples each; return where they begin, and the end."""
-    some = (_some(chunks, 0).astype(np.int64) - low) >> shift
+    some = np.clip((_some(chunks, 0).astype(np.int64) - low) >> shift, 0, buckets - 1)  # labels may change meanwhile
     counts = np.cumsum(np.bincount(some, minlength=buckets))
     inner = np.searchsorted(counts, [counts[-1] * t // threads for t in range(1, threads)]).tolist()
     return sorted({0, *inner, buckets})

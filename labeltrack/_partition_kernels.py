@@ -23,10 +23,12 @@ def count_buckets(labels: Any, start: int, stop: int, low: int, shift: int, coun
         shift: Binary logarithm of the labels a bucket.
         counts: ``(B,)`` int64, which are added to.
     """
-    bits = np.uint64(shift)
+    bits, buckets = np.uint64(shift), np.uint64(counts.shape[0])
     for i in range(np.uint64(start), np.uint64(stop)):
         _prefetch_read(labels, i + _STREAM)
-        counts[np.uint64(np.int64(labels[i]) - low) >> bits] += 1
+        bucket = np.uint64(np.int64(labels[i]) - low) >> bits
+        if bucket < buckets:  # always, unless somebody changes the labels meanwhile, like what follows
+            counts[bucket] += 1
 
 
 @_jit
@@ -50,32 +52,35 @@ def sort_buckets(
         slots: ``(M,)`` int32, written to.
         sorted_samples: ``(M,)`` of the dtype of `samples`, written to.
     """
-    bits = np.uint64(shift)
+    bits, buckets, room = np.uint64(shift), np.uint64(places.shape[0]), np.uint64(slots.shape[0])
     for i in range(np.uint64(start), np.uint64(stop)):
         _prefetch_read(labels, i + _STREAM)
         _prefetch_read(samples, i + _STREAM)
         slot = np.int64(labels[i]) - low
         bucket = np.uint64(slot) >> bits
-        place = np.uint64(places[bucket])
-        _prefetch(slots, place + _AHEAD)
-        _prefetch(sorted_samples, place + _AHEAD)
-        places[bucket] += 1
-        slots[place] = slot
-        sorted_samples[place] = samples[i]
+        if bucket < buckets:
+            place = np.uint64(places[bucket])
+            if place < room:
+                _prefetch(slots, place + _AHEAD)
+                _prefetch(sorted_samples, place + _AHEAD)
+                places[bucket] += 1
+                slots[place] = slot
+                sorted_samples[place] = samples[i]
 
 
 @_jit
-def mark_slots(slots: Any, start: int, stop: int, marks: Any) -> None:
-    """Mark the slots that occur, a bit each.
+def mark_slots(slots: Any, start: int, stop: int, low: int, marks: Any) -> None:
+    """Mark the slots of a bucket that occur, a bit each.
 
     Args:
         slots: ``(N,)`` int32.
         start: First slot to read.
         stop: One past the last.
-        marks: ``(W,)`` uint64, set in.
+        low: First slot of the bucket.
+        marks: ``(W,)`` uint64, set in: those of the bucket.
     """
     for i in range(np.uint64(start), np.uint64(stop)):
-        slot = np.uint64(slots[i])
+        slot = np.uint64(np.int64(slots[i]) - low)
         word = slot >> np.uint64(6)
         if word < np.uint64(marks.shape[0]):  # always, unless somebody changes the labels while they are sorted
             marks[word] |= np.uint64(1) << (slot & np.uint64(63))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from labeltrack._arrays import cast
 from labeltrack._compiled import quantile_kernels, read_only
 from labeltrack._quantile_few import few_quantiles, is_few
-from labeltrack._quantile_groups import Groups
+from labeltrack._quantile_groups import Bits, Groups, count_samples
 from labeltrack._quantile_many import are_many, many_quantiles
 from labeltrack._reduce import Hash
 from labeltrack._threads import Share, default_threads, shares_of
@@ -103,6 +103,11 @@ def reduce_quantiles(
             for piece in chunks[i].pieces(dtype, start, stop):
                 yield *piece, chunks[i].way.slots
 
+    if total > sum(chunk.samples.shape[0] for chunk in chunks) or int(counts.min()) < 0:
+        # Somebody changed the samples while they were counted, and there would be no memory for so many.
+        bits, size = Bits(dtype), counts.shape[0]
+        counts = np.sum([count_samples(pieces(share), bits, size) for share in shares], axis=0)
+        extremes = None
     if extremes is not None and is_few(counts, fractions):
 
         def with_samples(share: Share) -> Iterator[tuple[Any, ...]]:

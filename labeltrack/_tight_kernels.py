@@ -285,7 +285,7 @@ def _add_near(labels: Any, first: Any, words: Any, m: Any, low: Any, table: Any)
 
 
 @_part
-def _add_far(labels: Any, first: Any, words: Any, m: Any, low: Any, table: Any) -> None:
+def _add_far(labels: Any, first: Any, block: Any, words: Any, m: Any, low: Any, table: Any) -> None:
     """Add samples to a table that the cache does not hold."""
     _apart()
     base = -low * TIGHT_ROW
@@ -293,9 +293,9 @@ def _add_far(labels: Any, first: Any, words: Any, m: Any, low: Any, table: Any) 
     fetched = np.uint64(_lesser(np.int64(m), _greater(0, labels.shape[0] - np.int64(ahead))))
     for i in range(fetched):
         _prefetch(table, np.uint64((np.int64(labels[ahead + i]) - low) * TIGHT_ROW))
-        _tight_add(table, base, np.uint64(np.int64(labels[first + i])) << _U2, words, i)
+        _tight_add(table, base, np.uint64(np.int64(block[i])) << _U2, words, i)
     for i in range(fetched, m):
-        _tight_add(table, base, np.uint64(np.int64(labels[first + i])) << _U2, words, i)
+        _tight_add(table, base, np.uint64(np.int64(block[i])) << _U2, words, i)
 
 
 @_part
@@ -400,6 +400,7 @@ def reduce_tight(
     fine_scale = np.float64(scale) * 2.0**TIGHT_FINER
     room = aside.shape[0] - TIGHT_QUEUE
     origin = np.uint64(start)
+    block = np.empty(TIGHT_BLOCK, dtype=labels.dtype)
     waiting: Any = _U0
     position: Any = start
     excess: Any = 0
@@ -412,8 +413,8 @@ def reduce_tight(
         _fetch(labels, first + _STREAM, TIGHT_BLOCK)
         _fetch(samples, first + _STREAM, TIGHT_BLOCK)
         to_tight(samples, position, end, scale, signed, words)
-        looked = m if skip else _inside(labels, first, m, low, limit)
-        run = not skip and _runs(labels, first, m)
+        looked = m if skip else _inside(labels, first, m, low, limit, block)
+        run = not skip and _runs(block, m)
         before = waiting
         waiting = _find_odd(words, False, first, looked, _MARK if run else _U0, queue, waiting)
         excess = _greater(0, excess + WIDE_ODD * np.int64(waiting - before) - np.int64(m))
@@ -421,13 +422,13 @@ def reduce_tight(
         if skip:
             _add_places(table, places, words, _select_places(labels, first, words, m, low, limit, places))
         elif run:
-            _add_runs(labels, first, words, looked, low, table)
+            _add_runs(block, _U0, words, looked, low, table)
         elif few:
-            _add_few(labels, first, words, looked, low, table, stride)
+            _add_few(block, _U0, words, looked, low, table, stride)
         elif size <= _FAR:
-            _add_near(labels, first, words, looked, low, table)
+            _add_near(block, _U0, words, looked, low, table)
         else:
-            _add_far(labels, first, words, looked, low, table)
+            _add_far(labels, first, block, words, looked, low, table)
         position += np.int64(looked)
         if waiting > TIGHT_BLOCK or looked < m or position == stop or poor:
             strays |= waiting != _U0

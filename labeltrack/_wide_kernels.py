@@ -281,28 +281,33 @@ def to_wide(
 
 
 @_part
-def _inside(labels: Any, first: Any, m: Any, low: Any, limit: Any) -> Any:
-    """Return how many labels come before one that is outside the table."""
+def _inside(labels: Any, first: Any, m: Any, low: Any, limit: Any, block: Any) -> Any:
+    """Copy `m` labels; return how many of the copies come before one that is outside the table.
+
+    What is looked at and what is used must be the same, also where somebody changes the labels meanwhile.
+    """
     least = most = labels[first]
-    for i in range(_U1, m):
-        least = _lesser(least, labels[first + i])
-        most = _greater(most, labels[first + i])
+    for i in range(m):
+        label = labels[first + i]
+        block[i] = label
+        least = _lesser(least, label)
+        most = _greater(most, label)
     if np.uint64(np.int64(least) - low) < limit and np.uint64(np.int64(most) - low) < limit:
         return m
     for i in range(m):
-        if np.uint64(np.int64(labels[first + i]) - low) >= limit:
+        if np.uint64(np.int64(block[i]) - low) >= limit:
             return i
     return m
 
 
 @_inline
-def _runs(labels: Any, first: Any, m: Any) -> Any:
+def _runs(block: Any, m: Any) -> Any:
     """Return whether a block looks as if many samples in a row had one label.
 
     That is, sixteen in a row do, at its start or in the middle. Three of them would, half the time, if there are two.
     """
-    middle = first + (m >> _U1)
-    return m >= _U64 and (_same(labels, first, labels[first]) or _same(labels, middle, labels[middle]))
+    middle = m >> _U1
+    return m >= _U64 and (_same(block, _U0, block[_U0]) or _same(block, middle, block[middle]))
 
 
 @_inline
@@ -393,7 +398,7 @@ def _add_near(labels: Any, first: Any, words: Any, m: Any, low: Any, table: Any)
 
 
 @_part
-def _add_far(labels: Any, first: Any, words: Any, m: Any, low: Any, table: Any) -> None:
+def _add_far(labels: Any, first: Any, block: Any, words: Any, m: Any, low: Any, table: Any) -> None:
     """Add samples to a table that the cache does not hold."""
     _apart()
     base = -low * WIDE_ROW
@@ -401,7 +406,7 @@ def _add_far(labels: Any, first: Any, words: Any, m: Any, low: Any, table: Any) 
     for i in range(m):
         ahead = _lesser(np.int64(first + i) + _AHEAD, last)
         _prefetch(table, np.uint64((np.int64(labels[np.uint64(ahead)]) - low) * WIDE_ROW))
-        _wide_add(table, base, np.uint64(np.int64(labels[first + i])) << _U3, words, i)
+        _wide_add(table, base, np.uint64(np.int64(block[i])) << _U3, words, i)
 
 
 @_part
@@ -512,6 +517,7 @@ def reduce_wide(
     stride = size * WIDE_ROW
     room = aside.shape[0] - WIDE_QUEUE
     origin = np.uint64(start)
+    block = np.empty(WIDE_BLOCK, dtype=labels.dtype)
     waiting: Any = _U0
     position: Any = start
     excess: Any = 0
@@ -523,7 +529,7 @@ def reduce_wide(
         _fetch(labels, first + _STREAM, WIDE_BLOCK)
         _fetch(samples, first + _STREAM, WIDE_BLOCK)
         to_wide(samples, position, end, scale, signed, stride if finer else 0, words, offsets)
-        looked = m if skip else _inside(labels, first, m, low, limit)
+        looked = m if skip else _inside(labels, first, m, low, limit, block)
         before = waiting
         waiting = _find_odd(words, True, first, looked, _U0, queue, waiting)
         excess = _greater(0, excess + WIDE_ODD * np.int64(waiting - before) - np.int64(m))
@@ -532,13 +538,13 @@ def reduce_wide(
             k = _select_places(labels, first, words, offsets, looked, low, limit, places)
             _add_places(table, places, words, k)
         elif few:
-            _add_few(labels, first, words, looked, low, table, stride)
-        elif _runs(labels, first, m):
-            _add_runs(labels, first, words, looked, low, table, lines)
+            _add_few(block, _U0, words, looked, low, table, stride)
+        elif _runs(block, m):
+            _add_runs(block, _U0, words, looked, low, table, lines)
         elif size <= _FAR:
-            _add_near(labels, first, words, looked, low, table)
+            _add_near(block, _U0, words, looked, low, table)
         else:
-            _add_far(labels, first, words, looked, low, table)
+            _add_far(labels, first, block, words, looked, low, table)
         position += np.int64(looked)
         if waiting > WIDE_BLOCK or looked < m or position == stop or poor:
             n = np.int64(

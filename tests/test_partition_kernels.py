@@ -40,7 +40,7 @@ def test_marks_are_the_slots_that_occur(part):
     marks = np.zeros(25, dtype=np.uint64)
     some = rng.permutation(np.repeat(slots, 3)).astype(np.int32)
     padded = np.concatenate([[-1, -1], some, [-1]]).astype(np.int32)
-    kernels.mark_slots(padded, 2, 2 + some.size, marks)
+    kernels.mark_slots(padded, 2, 2 + some.size, 0, marks)
     assert kernels.count_marks(marks, 0, 25) == slots.size
     here = slots[(slots >= 64 * 3) & (slots < 64 * 17)]
     assert kernels.count_marks(marks, 3, 17) == here.size

@@ -108,7 +108,7 @@ def test_a_row_is_the_sum_that_python_has(ys):
         part(kernels._add_runs)(labels, np.uint64(0), words, m, 0, tables[1])
         part(kernels._add_places)(tables[2], places, words, m)
         if ys:
-            part(kernels._add_far)(labels, np.uint64(0), words, m, 0, tables[3])
+            part(kernels._add_far)(labels, np.uint64(0), labels, words, m, 0, tables[3])
     for table in tables:
         assert table.tolist() == row_of(ys)
     four = aligned_words(16)
