@@ -60,10 +60,10 @@ def sort_buckets(
         bucket = np.uint64(slot) >> bits
         if bucket < buckets:
             place = np.uint64(places[bucket])
+            _prefetch(slots, place + _AHEAD)
+            _prefetch(sorted_samples, place + _AHEAD)
+            places[bucket] += 1
             if place < room:
-                _prefetch(slots, place + _AHEAD)
-                _prefetch(sorted_samples, place + _AHEAD)
-                places[bucket] += 1
                 slots[place] = slot
                 sorted_samples[place] = samples[i]
 
