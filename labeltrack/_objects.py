@@ -217,13 +217,16 @@ def read_column(data: Any) -> tuple[Array, Mask] | None:
             gone = np.asarray(getattr(data, is_gone)()).astype(np.bool_)
             there = getattr(data, drop)() if gone.any() else data
             # pyarrow's own word for it copies only if it is told to, and polars' array has text of fixed width.
-            return np.asarray(there if hasattr(there, "type") else there.to_numpy()), gone
+            array = np.asarray(there if hasattr(there, "type") else there.to_numpy())
+            if not array.size and array.dtype.kind == "O":  # earlier pandas forgets of what type nothing is
+                array = array.astype(getattr(getattr(data, "dtype", None), "numpy_dtype", np.object_))
+            return array, gone
     return None
 
 
 def columns_of(data: Any) -> list[Any] | None:
     """Return the columns of a table of pandas, polars or pyarrow, None if it is none."""
-    if getattr(data, "ndim", 0) == 2 and hasattr(data, "items"):
+    if hasattr(data, "iloc") and hasattr(data, "items") and data.ndim == 2:
         return [column for _, column in data.items()]
     for name in ("get_columns", "itercolumns"):
         if hasattr(data, name):

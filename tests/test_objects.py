@@ -284,7 +284,7 @@ def test_columns_of_every_type_are_read_exactly(name):
 def test_zeros_at_the_end_of_text_in_columns_are_kept(name, text):
     pd, pl, pa = library("pandas"), library("polars"), library("pyarrow")
     make = {
-        "pandas": [pd.Series, lambda items: pd.Series(items, dtype="object"), pd.Categorical],
+        "pandas": [pd.Series, lambda items: pd.Series(items, dtype="object"), lambda items: pd.array(items, "string")],
         "polars": [pl.Series, lambda items: pl.Series(items, dtype=pl.Categorical)],
         "pyarrow": [pa.array, lambda items: pa.array(items).dictionary_encode()],
     }
@@ -350,3 +350,26 @@ def test_names_that_are_enums_are_their_values(tmp_path):
     by_hand.add(1, stats, mode=Animal.CAR, ds_id=Animal.CAT)
     assert pa.table(by_hand).equals(pa.table(tracker.history))
     assert by_hand.series("cat", mode="car")[1].tolist() == [1.0]
+
+
+def test_tables_are_read_column_by_column_and_exactly():
+    pd, pl, pa = library("pandas"), library("polars"), library("pyarrow")
+    columns = {"a": [BIG, 1], "b": [2, None]}
+    tables = [
+        pd.DataFrame({"a": [BIG, 1], "b": pd.array([2, None], dtype="Int64")}),
+        pl.DataFrame(columns),
+        pa.table(columns),
+        pa.RecordBatch.from_pydict(columns),
+    ]
+    for table in tables:
+        stats = lt.label_stats(table, [[1.0, 2.0], [4.0, 8.0]], missing="skip")
+        assert rows(stats) == expected_by_label([BIG, 2, 1], [1.0, 2.0, 4.0])
+    losses = pd.DataFrame({"a": np.array([0.5, 1.5], np.float32), "b": [2, 3]})
+    assert to_values(losses).tolist() == [[0.5, 2.0], [1.5, 3.0]]
+
+
+def test_a_sparse_table_is_refused():
+    sparse = pytest.importorskip("scipy.sparse", reason="scipy is not installed (it comes with jax)")
+    for kind in (sparse.dok_matrix, sparse.csr_matrix):
+        with pytest.raises(TypeError, match=r"labels must be an array.* got scipy\.sparse"):
+            lt.label_stats(kind(np.eye(3)), np.ones(3))
