@@ -279,7 +279,7 @@ class Catalog:
         numbers: dict[tuple[int, int, str], set[int]] = defaultdict(set)
         for session, rank, mode, number in [(a.session, a.rank, a.mode, a.number) for a in attempts] + [*self._dropped]:
             numbers[session, rank, mode].add(number)
-        found = []
+        found = [] if self.contents.journals or attempts else [((0, 0), "there is neither a journal nor a part")]
         for session, rank in sorted({(a.session, a.rank) for a in attempts} - self._writers.keys()):
             text = f"{journal_name(session, rank)} is missing, so that nothing says which of its epochs ended"
             found.append(((session, rank), text))

@@ -9,6 +9,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_cli import invoke
 from test_recorder import QUICK, batch, same
@@ -306,6 +307,13 @@ def test_a_session_and_attempts_of_which_nothing_is_left_are_told(tmp_path):
     assert "nothing is left of attempt 2 of session 1, process 0 at mode 'train'" in verified(tmp_path / "other").other
 
 
+def test_a_description_alone_is_no_whole_run(tmp_path):
+    done_again(tmp_path / "run", [1])
+    shutil.rmtree(tmp_path / "run" / "mode=train")
+    (tmp_path / "run" / "journal-0001-0000.log").unlink()
+    assert verified(tmp_path / "run").other == ("there is neither a journal nor a part",)
+
+
 def test_samples_that_were_never_written_are_known_to_have_been_there(tmp_path):
     code = (
         "import os, sys, labeltrack as lt\n"
@@ -329,3 +337,47 @@ def test_numbers_that_are_far_apart_are_told_in_a_line(tmp_path):
     assert "nothing is left of session 2 to 999999998" in said
     assert "nothing is left of attempt 1 to 999999998 of session 999999999" in said
     assert "part 0 to 999999998 of ds_id '' is missing" in said
+
+
+def complete_rows(opened):
+    """Return the values of every epoch that counts."""
+    return {
+        (epoch.mode, epoch.step, ds_id): opened.samples([epoch.mode], [ds_id], epoch.step)["value"].to_pylist()
+        for epoch in opened.epochs
+        if epoch.complete
+        for ds_id in epoch.ds_ids
+    }
+
+
+@pytest.mark.filterwarnings("ignore::labeltrack.LabelTrackWarning")
+@pytest.mark.parametrize("seed", range(3 if QUICK else 20))
+def test_rows_that_count_never_go_or_change_without_verify_telling(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    for session in range(int(rng.integers(1, 4))):
+        with lt.LabelTracker("y", "ce", record_to=lt.Recording(tmp_path / "run", fsync="never")) as tracker:
+            for step in range(1, int(rng.integers(2, 5))):
+                for mode, labels in (("train", [1, 2]), ("eval", ["cat", "dog"])):
+                    for ds_id in ("", "b")[: int(rng.integers(3))]:
+                        tracker.update(labels * 50, np.full(100, 10.0 * session + step), mode=mode, ds_id=ds_id)
+                    tracker.end_epoch(step, mode=mode, replace=True)
+    right = complete_rows(lt.open_run(tmp_path / "run"))
+    assert lt.open_run(tmp_path / "run").verify(progress=False).ok
+    files = [path.relative_to(tmp_path / "run") for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    files = [path for path in files if path.name[0] != "." and path.name != "run.json"]
+    for i in range(20):
+        copy = tmp_path / f"copy{i}"
+        shutil.copytree(tmp_path / "run", copy)
+        # Not journals and parts at once: the end of a journal and all that only it has told of may go without a trace.
+        kind = ".log" if rng.random() < 0.5 else ".arrow"
+        some = [path for path in files if path.suffix == kind]
+        for path in some and rng.choice(some, min(len(some), int(rng.integers(1, 3))), replace=False):
+            content = (copy / path).read_bytes()
+            lines = content.splitlines(keepends=True)
+            if rng.random() < 0.5:
+                (copy / path).unlink()
+            elif path.suffix == ".log":
+                (copy / path).write_bytes(b"".join(lines[: rng.integers(len(lines))]))
+            else:
+                (copy / path).write_bytes(content[: rng.integers(len(content))])
+        opened = lt.open_run(copy)
+        assert complete_rows(opened) == right or not opened.verify(progress=False).ok, (seed, i)
