@@ -65,7 +65,7 @@ def test_the_result_is_the_same_bit_for_bit(run):
     mapping = {"seven": 7, "B": "b"}
     options = {"label_mapping": mapping, "bounds": None, "nan_policy": "omit", "progress": False}
     assert same(lt.open_run(path).recompute(engine="dask", **options), lt.open_run(path).recompute(**options))
-    options = {"group": {7: "odd", 3: "odd", 2: "even"}, "modes": "train", "progress": False}
+    options = {"group": {7: "odd", 3: "odd", 2: "even"}, "rest": "others", "modes": "train", "progress": False}
     assert same(lt.open_run(path).recompute(engine="dask", **options), lt.open_run(path).recompute(**options))
 
 
