@@ -22,6 +22,7 @@ from labeltrack._content import EXHAUSTED, most_open
 from labeltrack._labels import BOOL, BYTES, STRING, Array, Vocabulary, as_stored
 from labeltrack._membership import Membership
 from labeltrack._parts import OPEN, PartWriter, need
+from labeltrack._threads import started
 from labeltrack.store import LAST_STEP, folder_of, part_name, rename, sync_folder
 
 if TYPE_CHECKING:
@@ -124,10 +125,11 @@ class Recorder:
         self.notes = self._member.notes
         self.root, self._journal = self._member.root, self._member.journal
         # Not an executor: its locks are not to be taken in a garbage collection, which is where `finish` may be called.
-        self._jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Any] | _AtOnce = queue.SimpleQueue()
         self._thread = threading.Thread(target=_work, args=(self._jobs, self._guarded), daemon=True)
         self._thread.name = "labeltrack-recorder"
-        self._thread.start()
+        if not started(self._thread):
+            self._jobs = _AtOnce(self._guarded)
 
     @property
     def _syncs(self) -> bool:
@@ -243,7 +245,8 @@ class Recorder:
         # A tracker that nobody needs any more may be found in any thread, also in this one.
         if threading.current_thread() is not self._thread:
             done.result()
-            self._thread.join()
+            if self._thread.is_alive():
+                self._thread.join()
 
     def finish(self) -> None:
         """Hand everything on, and close; for when the tracker is gone."""
@@ -442,6 +445,19 @@ def _work(jobs: queue.SimpleQueue[Any], run: Callable[..., Any]) -> None:
         future, job, args, more = item
         future.set_result(run(job, *args, **more))
         del item, future, job, args  # what the job had may be freed while this waits
+
+
+class _AtOnce:
+    """Takes jobs where the system has no thread to give: each is done, in the caller's, before `put` returns."""
+
+    def __init__(self, run: Callable[..., Any]) -> None:
+        self._run = run
+
+    def put(self, item: tuple[Future[Any], Callable[..., Any], Any, Any] | None) -> None:
+        """Do a job; None is no job."""
+        if item is not None:
+            future, job, args, more = item
+            future.set_result(self._run(job, *args, **more))
 
 
 def _is_large(writer: PartWriter) -> bool:

@@ -1165,3 +1165,25 @@ def check_resumed(run):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", lt.LabelTrackWarning)  # a torn epoch behind the last
         assert opened.recompute(progress=False).at(last).labels.tolist() == ["new", "w1"]
+
+
+def test_where_no_thread_can_be_started_rows_are_written_in_the_training_thread(tmp_path, monkeypatch):
+    def start(_thread):
+        msg = "can't start new thread"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with lt.LabelTracker("y", "ce", record_to=tmp_path / "run") as tracker:
+        for step in (1, 2):
+            tracker.update(["cat", "dog", "cat"], [1.0, 2.0, 4.0])
+            tracker.flush()
+            stats = tracker.end_epoch(step)
+    run = lt.open_run(tmp_path / "run")
+    assert run.verify().ok
+    assert run.recompute(threads=4).at(2)["cat"].mean == stats["cat"].mean == 2.5
+    tracker = lt.LabelTracker("y", "ce", record_to=tmp_path / "run")
+    tracker.update(["eel"], [8.0])
+    tracker.end_epoch(3)
+    del tracker  # as if it were closed
+    gc.collect()
+    assert lt.open_run(tmp_path / "run").recompute().at(3).mean.tolist() == [8.0]
