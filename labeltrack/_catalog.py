@@ -119,6 +119,7 @@ class _Writer:
     world_size: int = 0  # 0: it does not say how many must be there
     run: str | None = None  # random texts that its parts repeat; None if it does not say
     writer: str | None = None
+    rebuilt: bool = False
     closed: bool = False
     modes: set[str] = field(default_factory=set)
     last: dict[str, int] = field(default_factory=dict)  # highest step that ended, by mode
@@ -168,6 +169,10 @@ class Catalog:
         """Return the vocabularies of a process: the ``(V,)`` words that codes stand for, by number as text."""
         return self._words.get((session, rank), {})
 
+    def size_of(self, session: int) -> int:
+        """Return of how many processes a launch is; 0 if nobody says."""
+        return max((writer.world_size for (of, _), writer in self._writers.items() if of == session), default=0)
+
     def identity_of(self, session: int, rank: int) -> dict[str, str]:
         """Return what the parts of a process say of the run and of the process; texts that it does not have are empty.
 
@@ -215,6 +220,7 @@ class Catalog:
             self._run = self._run or run
             if "writer" in line:
                 writer.world_size = min(int(line["world_size"]), MOST_PROCESSES)
+            writer.rebuilt = bool(line.get("rebuilt"))
             writer.run, writer.writer = run, str(line.get("writer", ""))
             self.description = line["run"]
         elif event == "stream":
@@ -290,6 +296,9 @@ class Catalog:
             found += [((session, rank), f"nothing is left of attempt {number} of {of}") for number in _between(have, 1)]
         done = {(attempt.session, attempt.mode) for attempt in attempts if attempt.complete}
         for (session, rank), writer in sorted(self._writers.items()):
+            if writer.rebuilt:
+                text = "was written anew from the parts that were there; what else it had said is not known"
+                found.append(((session, rank), f"{journal_name(session, rank)} {text}"))
             for mode in sorted(writer.modes):
                 if (session, rank, mode) not in numbers and not any(m == mode and s > session for s, m in done):
                     text = f"nothing is left of the samples that session {session}, process {rank} had of mode {mode!r}"
@@ -343,8 +352,8 @@ class Catalog:
 
     def _absence(self, session: int) -> str:
         """Return which processes of a launch never began to record, or have no journal, in words."""
-        there = {rank: writer for (of, rank), writer in self._writers.items() if of == session}
-        size = max((writer.world_size for writer in there.values()), default=0)
+        there = {rank for of, rank in self._writers if of == session}
+        size = self.size_of(session)
         missing = [rank for rank in range(size) if rank not in there]
         return (
             f"session {session} is of {size} processes, and there is no journal of number {listing(missing, 5)} (to "

@@ -278,7 +278,11 @@ def verify(
     *,
     as_json: Json = False,
     repair: Annotated[
-        bool, typer.Option("--repair", help="First close parts that a crash left open; damaged ones are left alone.")
+        bool,
+        typer.Option(
+            "--repair",
+            help="First close what a crash left open, and write missing journals anew; damaged files are left alone.",
+        ),
     ] = False,
 ) -> None:
     """Print what is not intact, and how many rows are."""

@@ -1,25 +1,28 @@
-"""What of a run is intact, file by file; and closing what a crash left open."""
+"""What of a run is intact, file by file; closing what a crash left open, and writing anew what was deleted."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import contextlib
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from labeltrack._catalog import describe
+from labeltrack._catalog import Catalog, describe
 from labeltrack._choice import unsaid
+from labeltrack._journal import Journal
 from labeltrack._locks import is_held
-from labeltrack._parts import OPEN, PartWriter, file_checksum, need
+from labeltrack._parts import OPEN, PartWriter, examine, file_checksum, need
 from labeltrack._progress import Progress
 from labeltrack._scan import Opened, source_of
 from labeltrack._storage import LocalFolder
-from labeltrack.store import sync_folder, writer_lock
+from labeltrack.store import DESCRIPTION, journal_name, sync_folder, writer_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from labeltrack._catalog import Attempt, Catalog, Epoch, Segment
+    from labeltrack._catalog import Attempt, Epoch, Segment
     from labeltrack._storage import Storage
+    from labeltrack.store import Description
 
 State = Literal["intact", "writing", "torn", "corrupt", "missing"]
 
@@ -182,8 +185,8 @@ def _is_written(storage: Storage, journal: str) -> bool:
     return isinstance(storage, LocalFolder) and is_held(storage.path / writer_lock(rank))
 
 
-def repair(storage: Storage, catalog: Catalog) -> list[str]:
-    """Close parts that a crash left open; see `labeltrack.run.Run.repair`."""
+def repair(storage: Storage, catalog: Catalog, description: Description) -> list[str]:
+    """Close parts that a crash left open, and write anew what was deleted; see `labeltrack.run.Run.repair`."""
     need("pyarrow")
     if not isinstance(storage, LocalFolder):
         msg = f"only a run in a folder of this machine can be repaired, and this is {storage.root}"
@@ -195,7 +198,83 @@ def repair(storage: Storage, catalog: Catalog) -> list[str]:
         if _report(storage, catalog, attempt, segment).state == "torn":
             _close(storage.path, Opened(storage, source_of(catalog, attempt, segment)))
             closed.append(segment.name)
-    return closed
+    with contextlib.suppress(FileExistsError):
+        description.write(storage.path, replace=False)
+        closed.append(DESCRIPTION)
+    return closed + _write_journals(storage, Catalog(storage, description.id), description)
+
+
+def _write_journals(storage: LocalFolder, catalog: Catalog, description: Description) -> list[str]:
+    """Write journals that are missing anew, as far as parts say what was in them."""
+    lost: dict[tuple[int, int], list[Attempt]] = {}
+    for epoch in catalog.epochs:
+        for attempt in (*epoch.attempts, *epoch.others):
+            key = attempt.session, attempt.rank
+            if key not in catalog.contents.journals and not _is_live(storage, catalog, *key):
+                lost.setdefault(key, []).append(attempt)
+    written = []
+    for (session, rank), attempts in sorted(lost.items()):
+        attempts.sort(key=lambda one: (one.number, one.mode))
+        keys = [(one.mode, one.number) for one in attempts]
+        said: dict[str, str] = {}
+        lines = []
+        for attempt in attempts:
+            streams = _streams_of(storage, attempt, description, said)
+            if keys.count((attempt.mode, attempt.number)) > 1:
+                continue  # it broke off while its parts were moved
+            if streams:
+                of_epoch = {"mode": attempt.mode, "step": attempt.step, "attempt": attempt.number}
+                lines.append({**of_epoch, "streams": streams})
+        if not lines:
+            continue
+        known = {"world_size": catalog.size_of(session), "launch": "", "host": "", "writer": said.get("writer", "")}
+        journal = Journal(storage.path / journal_name(session, rank))
+        run = replace(description, id=said.get("run", "")).plain()
+        of = {"session": session, "rank": rank, "world_size": 1, "rebuilt": True}
+        journal.append("begin", sync=False, **of | (known if known["writer"] else {}), run=run)
+        for line in lines:
+            journal.append("epoch", sync=False, **line)
+        journal.close(sync=True)
+        written.append(journal.path.name)
+    return written
+
+
+def _streams_of(
+    storage: LocalFolder, attempt: Attempt, description: Description, said: dict[str, str]
+) -> list[dict[str, Any]]:
+    """Return what the journal would say of an attempt that ended, by its parts; nothing if these do not say so.
+
+    Args:
+        storage: Where they are.
+        attempt: Which one.
+        description: Of the run.
+        said: What the parts of the process say of it; the first one decides.
+    """
+    streams: dict[str, list[dict[str, Any]]] = {}
+    ended: dict[str, bool] = {}
+    for segment in sorted(attempt.segments, key=lambda one: one.name):
+        if segment.place is None:
+            return []
+        content = storage.content(segment.name)
+        part = examine(segment.name, content)
+        who = {key: part.metadata.get(key, "") for key in ("run", "writer")}
+        parts = streams.setdefault(segment.ds_id, [])
+        place = segment.place
+        whole = part.closed and not part.damage and not place.is_open
+        if not whole or place.index != len(parts) or who["run"] not in ("", description.id):
+            return []
+        if (said or who) != who:
+            return []
+        said.update(who)
+        name = place.name.rpartition("/")[2]
+        parts.append({"name": name, "rows": part.rows, "xxh3": file_checksum(content)})
+        ended[segment.ds_id] = part.batches[-1:] != [] and part.batches[-1].metadata.get("step") == str(attempt.step)
+    if not all(ended.values()):
+        return []
+    return [
+        {"ds_id": ds_id, "parts": parts, "rows": sum(part["rows"] for part in parts), "lost": 0}
+        for ds_id, parts in streams.items()
+    ]
 
 
 def _close(root: Path, opened: Opened) -> None:

@@ -437,20 +437,25 @@ class Run:
         return _verify.verify(self._storage, self._catalog, self._trouble, progress=progress)
 
     def repair(self) -> list[str]:
-        """Close parts that a crash left open, so that other programs can read them.
+        """Close parts that a crash left open, so that other programs can read them; write anew what was deleted.
 
         The rows that were complete are kept; the torn end behind them, which is no row, is cut off. Parts that a
         process is still writing, and parts in which a checksum does not agree, are left alone.
 
+        A journal that is missing is written anew: epochs whose parts say that they ended count again. What no part says
+        is not known any more: rows that could not be recorded, and what labels of strings or bytes were. A missing
+        ``run.json`` is written from a journal.
+
         Returns:
-            Names of the files that were closed.
+            Names of the files that were closed or written anew.
 
         Raises:
             ImportError: pyarrow is not installed (extra ``record``).
             OSError: A file cannot be written; nothing is lost.
             ValueError: The run is not in a folder of this machine.
         """
-        closed = _verify.repair(self._storage, self._catalog)
+        closed = _verify.repair(self._storage, self._catalog, self._description)
+        self._trouble = "" if DESCRIPTION in closed else self._trouble
         self._catalog = Catalog(self._storage, self._description.id)
         return closed
 

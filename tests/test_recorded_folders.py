@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import signal
 import subprocess
@@ -314,3 +315,60 @@ def test_the_end_of_an_epoch_waits_for_its_rows_only_if_asked_to(tmp_path, monke
             tracker.update(*batch())
             tracker.end_epoch(1)
             assert bool(done) == (durable == "epoch")
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_journals_that_are_missing_are_written_anew_by_a_repair(tmp_path, size):
+    run = tmp_path / "run"
+    trackers = [
+        lt.LabelTracker("y", "ce", record_to=lt.Recording(run, flush_rows=1024, rank=rank, world_size=size))
+        for rank in range(size)
+    ]
+    for rank, tracker in enumerate(trackers):
+        for step in (1, 2):
+            for ds_id in ("", "b"):
+                tracker.update(*batch(3000, seed=10 * step + rank), ds_id=ds_id)
+            tracker.end_epoch(step)
+        tracker.update(*batch(seed=5))
+        tracker.reset()
+        tracker.update(*batch(seed=6))
+        tracker.end_epoch(2, replace=True)
+        tracker.update(*batch(seed=rank))  # does not end
+        tracker.close()
+    opened = lt.open_run(run)
+    with pytest.warns(lt.LabelTrackWarning, match="left out"):
+        before = opened.recompute(progress=False)
+    for rank in range(size):
+        (run / f"journal-0001-{rank:04d}.log").unlink()
+        opened = lt.open_run(run)
+        assert not opened.verify(progress=False).ok
+        assert opened.repair() == [f"journal-0001-{rank:04d}.log"]
+        with pytest.warns(lt.LabelTrackWarning, match="did not end"):
+            assert same(opened.recompute(progress=False), before)
+        assert opened.repair() == []
+        assert f"journal-0001-{rank:04d}.log was written anew from the parts" in str(opened.verify(progress=False))
+    (run / "run.json").unlink()
+    opened = lt.open_run(run)
+    assert opened.repair() == ["run.json"]
+    assert not opened.info()["damage"]
+    assert [(epoch.step, epoch.complete) for epoch in opened.epochs] == [(1, True), (2, True), (3, False)]
+
+
+def test_a_repair_takes_nothing_for_ended_that_may_not_have(tmp_path):
+    run = tmp_path / "run"
+    recorded(run, 0)
+    (run / "journal-0001-0000.log").unlink()
+    part = run / "mode=train" / "ds_id=b" / "epoch=2" / "part-0001-0000-00002-0000.arrow"
+    part.rename(f"{part}.open")
+    os.truncate(f"{part}.open", part.with_name(part.name + ".open").stat().st_size // 2)
+    (run / "mode=train" / "ds_id=" / "epoch=3" / "part-0001-0000-00003-0000.arrow").rename(tmp_path / "gone")
+    opened = lt.open_run(run)
+    assert opened.repair() == [str(part.relative_to(run)) + ".open", "journal-0001-0000.log"]
+    assert [(epoch.step, epoch.complete) for epoch in opened.epochs] == [(1, True), (3, True), (2, False)]
+    words = tmp_path / "words"
+    recorded(words, 0, words=True)
+    (words / "journal-0001-0000.log").unlink()
+    opened = lt.open_run(words)
+    opened.repair()
+    assert "the journal does not say what they stand for" in told(lambda: opened.recompute(progress=False))
+    assert not opened.verify(progress=False).ok
