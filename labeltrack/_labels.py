@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._arrays import to_numpy
+from labeltrack._floats import alias, as_doubles, plain_label
 from labeltrack._objects import value_of
 from labeltrack._strings import encode_strings
 from labeltrack._texts import is_wide, text_array
@@ -87,11 +88,11 @@ def integer_keys(labels: Array, kind: str) -> Array:
         kind: What `label_kind` says of them.
 
     Returns:
-        ``(N,)``: the labels themselves, a cast or a view. Floats become their bit pattern, -0.0 that of 0.0;
-        uint64 becomes int64 with the same bits.
+        ``(N,)``: the labels themselves, a cast or a view. Floats become the bit pattern of a
+        double, see `as_doubles`, -0.0 that of 0.0; uint64 becomes int64 with the same bits.
     """
     if kind == FLOAT:
-        return (labels.astype(np.float64) + 0.0).view(np.int64)
+        return as_doubles(labels).view(np.int64)
     dtype = labels.dtype
     if dtype in _READ_AS_IS:
         return labels
@@ -119,12 +120,22 @@ class Keyspace:
         vocabulary: ``(V,)`` the label of each code, for strings and bytes: fixed-width or objects. Of objects only
             those that are asked for become fixed-width, where a single long word makes all of them long.
         alphabets: What numbers mean, for strings and bytes that were numbered.
+        narrow: Dtype of floats whose keys are those of doubles of the same value, float16 or float32: what
+            `integer_keys` has for each sample is done for each label.
     """
 
-    def __init__(self, kind: str, vocabulary: Array | None = None, *, alphabets: Alphabets | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        vocabulary: Array | None = None,
+        *,
+        alphabets: Alphabets | None = None,
+        narrow: np.dtype[Any] | None = None,
+    ) -> None:
         self.kind = kind
         self.vocabulary = vocabulary
         self._alphabets = alphabets
+        self._narrow = narrow
 
     @property
     def orderly(self) -> bool:
@@ -141,7 +152,11 @@ class Keyspace:
                 return text_array(words.tolist(), str if self.kind == STRING else bytes)
             return words
         if self.kind == FLOAT:
-            return keys.view(np.float64)
+            return (
+                keys.view(np.float64)
+                if self._narrow is None
+                else as_doubles(keys.view(np.float64).astype(self._narrow))
+            )
         if self.kind == BOOL:
             return keys.astype(np.bool_)
         if self.kind == UNSIGNED and keys.size and int(keys.min()) < 0:
@@ -155,6 +170,9 @@ class Keyspace:
         if self.vocabulary is not None:
             place = {word: code for code, word in enumerate(self.vocabulary.tolist())}
             return np.array([place[label] for label in labels.tolist()], dtype=np.int64)
+        if self._narrow is not None:
+            with np.errstate(over="ignore", under="ignore"):
+                return labels.astype(self._narrow).astype(np.float64).view(np.int64)
         if self.kind in (FLOAT, UNSIGNED):
             return labels.view(np.int64)
         return labels.astype(np.int64, copy=False)
@@ -173,8 +191,11 @@ class Keyspace:
             return np.array(found, dtype=np.int64)
         numbers = [label for label in labels if isinstance(label, (bool, int, float))]
         if self.kind == FLOAT:
+            numbers += [other for x in numbers if (other := alias(x)) is not None]
             held = [x for x in numbers if not isinstance(x, int) or (abs(x) <= _LARGEST and x == float(x))]
-            return (np.array(held, dtype=np.float64) + 0.0).view(np.int64)
+            doubles = np.array(held, dtype=np.float64) + 0.0
+            keys = self.keys(doubles)
+            return np.array(list(dict.fromkeys(keys[self.decode(keys) == doubles].tolist())), dtype=np.int64)
         lowest, highest = (0, 2**64 - 1) if self.kind == UNSIGNED else (-(2**63), 2**63 - 1)
         whole = [int(x) for x in numbers if x == x and abs(x) < 2**64 and x == int(x)]  # noqa: PLR0124 (NaN)
         whole = [x for x in whole if lowest <= x <= highest]
@@ -289,7 +310,7 @@ class LabelMapping:
                     " (is the mapping the wrong way round?)"
                 )
                 raise TypeError(msg)
-            label = value_of(raw)
+            label = plain_label(raw)
             if not isinstance(label, (bool, int, float, str, bytes)):
                 msg = f"label_mapping[{name!r}] must be a number or a string, got {type(raw).__name__}"
                 raise TypeError(msg)
@@ -315,7 +336,9 @@ def table_labels(labels: list[Any]) -> Array:
     """Return labels as a statistics table has them, in the order given."""
     array = label_array(labels) if labels else np.empty(0, dtype=np.int64)
     kind = label_kind(array)
-    wide = {INTEGER: np.int64, UNSIGNED: np.uint64, FLOAT: np.float64, BOOL: np.bool_}.get(kind)
+    if kind == FLOAT:
+        return as_doubles(array)
+    wide = {INTEGER: np.int64, UNSIGNED: np.uint64, BOOL: np.bool_}.get(kind)
     return array if wide is None else array.astype(wide)
 
 

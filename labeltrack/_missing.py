@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._arrays import flat_pair, missing_entries, read_array
+from labeltrack._floats import as_doubles
 from labeltrack._labels import BYTES, FLOAT, MISSING_NAME, MISSING_NUMBER, label_kind
 from labeltrack.errors import listing
 
@@ -85,7 +86,7 @@ def _labelled(labels: Array, gone: Array) -> Array:
     elif labels.dtype.kind in "US":
         labels = labels.astype(np.promote_types(labels.dtype, np.array(name).dtype))
     elif labels.dtype.kind == "f":
-        name, labels = float(MISSING_NUMBER), labels.astype(np.float64)
+        name, labels = float(MISSING_NUMBER), as_doubles(labels)
     else:
         if labels.dtype == np.uint64 and int(labels.max(where=~gone, initial=0)) >= 2**63:
             msg = "labels above 2**63 - 1 leave no number for missing ones; use missing='skip', or pass strings"

@@ -33,12 +33,12 @@ def value_of(item: Any) -> Any:
     """
     if isinstance(item, (np.datetime64, np.timedelta64)):
         return item  # numpy would make numbers of some
-    if isinstance(item, np.generic):
-        return item.item()
     if isinstance(item, str):
-        return str.__str__(item)
+        return str.__getitem__(item, slice(None))  # numpy's own text has NULs at its end that its `item()` has not
     if isinstance(item, bytes):
         return bytes.__getitem__(item, slice(None))
+    if isinstance(item, np.generic):
+        return item.item()
     if isinstance(item, int) and not isinstance(item, bool):
         return int.__index__(item)
     if isinstance(item, float):

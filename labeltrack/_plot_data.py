@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from labeltrack._floats import alias, plain_label
 from labeltrack._labels import union
 from labeltrack._tables import portable
 from labeltrack._texts import written
@@ -223,9 +224,10 @@ def _choose(labels: Any, known: Array, names: list[str], modes: list[str]) -> li
     places.update({label: k for k, label in enumerate(known.tolist())})  # a label wins over a name
     found = []
     for label in wanted:
-        value = label.item() if isinstance(label, np.generic) else label
+        value = plain_label(label)
         try:
-            found.append(places[value])
+            near = alias(value, widened=True)
+            found.append(places[near if near in places and value not in places else value])
         except (KeyError, TypeError):  # a TypeError: not hashable, so no label
             listed = known.tolist()
             other = [name for name, value in zip(names, listed, strict=True) if name != str(value)]

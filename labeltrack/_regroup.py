@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from labeltrack._floats import alias, plain_label
 from labeltrack._labels import (
     BOOL,
     BYTES,
@@ -22,7 +23,7 @@ from labeltrack._labels import (
     label_kind,
     table_labels,
 )
-from labeltrack._objects import is_missing, value_of
+from labeltrack._objects import is_missing
 from labeltrack.errors import listing
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class Grouping:
     def _kept(self, found: list[Any], mapping: LabelMapping | None) -> tuple[Integers, Array]:
         new = [self._rest if one is _NO_KEY or is_missing(one) else one for one in found]
         kept = [i for i, label in enumerate(new) if label is not None and (mapping is None or label in mapping.names)]
-        chosen = [value_of(new[i]) for i in kept]
+        chosen = [plain_label(new[i]) for i in kept]
         strange = {type(label).__name__ for label in chosen if not isinstance(label, (bool, int, float, str, bytes))}
         kinds = {str if isinstance(label, str) else bytes if isinstance(label, bytes) else float for label in chosen}
         if strange or len(kinds) > 1:
@@ -155,6 +156,7 @@ class _Keys:
     def __init__(self, group: Mapping[Any, Any], kind: str) -> None:
         self._group = group
         self._exact: dict[Any, Any] = {}
+        self._others: dict[float | None, Any] = {}  # likewise, by what else they may be among the labels
         self._single: dict[float, list[Any]] = defaultdict(list)  # floats, by what they are in single precision
         for key in group:
             label = key
@@ -165,6 +167,8 @@ class _Keys:
                     continue  # no label of this kind
             self._same([self._exact.setdefault(label, key), key])
             if kind == FLOAT and isinstance(label, (float, np.floating)):
+                for other in (plain_label(label), alias(plain_label(label))):
+                    self._others.setdefault(other, key)
                 with np.errstate(over="ignore", under="ignore"):
                     single = float(np.float32(label))
                 if single and math.isfinite(single):
@@ -179,6 +183,8 @@ class _Keys:
         """
         if label in self._exact or not self._single:
             return self._exact.get(label, _NO_KEY)
+        if label in self._others:
+            return self._others[label]
         if label in self._single:
             return self._same(self._single[label])
         with np.errstate(over="ignore"):

@@ -12,8 +12,10 @@ import numpy.typing as npt
 from labeltrack._alphabets import Numbering, number_strings
 from labeltrack._arrays import looks_multi_hot, to_values
 from labeltrack._dictionary import Dictionary
+from labeltrack._floats import as_doubles
 from labeltrack._labels import (
     BYTES,
+    FLOAT,
     STRING,
     Keyspace,
     LabelMapping,
@@ -108,7 +110,8 @@ def label_stats(
     chunk = (np.ascontiguousarray(keys), flat_values)
     found, accumulator = reduce_chunks([chunk], space, wanted=wanted, threads=threads)
     if mapping is not None and flat_labels.size and not found.size:
-        warn_nothing_mapped(mapping, np.unique(flat_labels[:100_000]).tolist(), stacklevel=2)
+        some = np.unique(flat_labels[:100_000])
+        warn_nothing_mapped(mapping, (as_doubles(some) if kind == FLOAT else some).tolist(), stacklevel=2)
     stats = LabelStats(found, accumulator, names=names_of(mapping, missing), nan_policy=policy)
     stats.check_finite()
     if fractions:
@@ -124,6 +127,8 @@ def _to_keys(
     if kind in (STRING, BYTES) and labels.dtype.kind == "O":
         words = Vocabulary(kind)
         return words.encode(labels), words.keyspace(kind)
+    if kind == FLOAT and labels.dtype.itemsize < 8:
+        return integer_keys(labels.astype(np.float64), kind), Keyspace(kind, narrow=labels.dtype)
     if numbering is None:
         return integer_keys(labels, kind), Keyspace(kind)
     numbered = number_strings(labels, threads=threads, numbering=numbering)
@@ -140,6 +145,18 @@ def warn_nothing_mapped(mapping: LabelMapping, occurred: list[Any], *, stackleve
         f"but the labels that occurred are {listing(occurred)}"
     )
     warnings.warn(msg, LabelTrackWarning, stacklevel=stacklevel + 1)
+
+
+def warn_never(mapping: LabelMapping, whole: Iterable[LabelStats], *, stacklevel: int) -> None:
+    """Warn of labels of a mapping that none of the statistics of a whole run has, if it has others."""
+    every = list(whole)
+    never = {label: name for label, name in mapping.names.items() if not any(label in stats for stats in every)}
+    if never and any(len(stats) for stats in every):
+        msg = (
+            f"label_mapping has labels that never occurred: {listing(never)}, called {listing(never.values())}. "
+            "Are they of the type of the labels?"
+        )
+        warnings.warn(msg, LabelTrackWarning, stacklevel=stacklevel + 1)
 
 
 def warn_multi_hot(*, stacklevel: int) -> None:

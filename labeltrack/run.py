@@ -20,7 +20,7 @@ from labeltrack._scan import Kept, reduce_sources, sources_of
 from labeltrack._storage import storage_of
 from labeltrack.bounds import needed_quantiles, resolve_all
 from labeltrack.errors import LabelTrackWarning, listing
-from labeltrack.functional import check_threads
+from labeltrack.functional import check_threads, warn_never
 from labeltrack.history import History
 from labeltrack.stats import LabelStats, NanPolicy, check_nan_policy, merge_stats
 from labeltrack.store import DESCRIPTION, Description
@@ -421,6 +421,8 @@ class Run:
         if mapping is not None and total and not len(history):
             msg = f"no recorded sample has a label of label_mapping: it maps {listing(mapping.labels)}"
             warnings.warn(msg, LabelTrackWarning, stacklevel=2)
+        if mapping is not None:
+            warn_never(mapping, (stats for _, stats in history.items()), stacklevel=2)
         return history
 
     # -- health -------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from labeltrack import _tables, bounds
 from labeltrack._accumulate import Accumulator, Totals
+from labeltrack._floats import alias, plain_label
 from labeltrack._labels import MISSING_NAME, MISSING_NUMBER, sorted_unique, table_labels, union
 from labeltrack._quantile import reduce_quantiles
 from labeltrack._state import plain, with_arrays
@@ -75,8 +76,10 @@ class LabelStats:
     arithmetic has it, rounded once. Objects are immutable; merging makes new ones.
 
     Attributes:
-        labels: ``(K,)`` label values, sorted: bool, int64 (uint64 only for labels beyond it), float64 or text: dtype
-            ``U`` or ``S``, or objects, all str or all bytes, where one is longer than 128 characters or ends with NUL.
+        labels: ``(K,)`` label values, sorted: bool, int64 (uint64 only for labels beyond it), float64 or text. Floats
+            of fewer bits are the decimal that they are written as, 0.1 for a float32 of 0.1, but multiples of 1/8
+            exactly what they are. Text has dtype ``U`` or ``S``, or is objects, all str or all bytes, where a label is
+            longer than 128 characters or ends with NUL.
         names: ``(K,)`` display names, strings likewise.
         count: ``(K,)`` int64, number of samples: NaN are counted under ``"propagate"``, not otherwise.
         sum: ``(K,)`` float64.
@@ -134,8 +137,10 @@ class LabelStats:
         """``(K,)`` display names: those of the mapping, else the label written out."""
         plain: Any = written(self._labels)
         if self._names:
+            others = {other: name for label, name in self._names.items() if (other := alias(label)) is not None}
+            named = {**others, **self._names}
             pairs = zip(self._labels.tolist(), plain.tolist(), strict=True)
-            plain = text_array([self._names.get(label, name) for label, name in pairs])
+            plain = text_array([named.get(label, name) for label, name in pairs])
         return _frozen(plain)
 
     @property
@@ -382,9 +387,14 @@ class LabelStats:
         return found
 
     def _find(self, label: Any) -> int | None:
-        wanted = label.item() if isinstance(label, np.generic) else label
+        wanted = plain_label(label)
         try:
-            return self._places.get(wanted)
+            found = self._places.get(wanted)
+            return (
+                self._places.get(alias(wanted, widened=True))
+                if found is None and self._labels.dtype.kind == "f"
+                else found
+            )
         except TypeError:  # not hashable, so no label
             return None
 

@@ -37,7 +37,7 @@ from labeltrack._streams import WHOLE, Stream, whole_numbers
 from labeltrack._version import __version__
 from labeltrack.bounds import needed_quantiles, resolve_all
 from labeltrack.errors import LabelTrackWarning, missing_key, outside
-from labeltrack.functional import warn_multi_hot, warn_nothing_mapped
+from labeltrack.functional import warn_multi_hot, warn_never, warn_nothing_mapped
 from labeltrack.history import History, check_step
 from labeltrack.recording import Recording
 from labeltrack.stats import LabelStats, NanPolicy, check_nan_policy, merge_stats
@@ -144,6 +144,7 @@ class LabelTracker:
         self._words = {kind: Vocabulary(kind) for kind in (STRING, BYTES)}
         self._warned = False
         self._multi_hot_told = label_mapping is not None
+        self._never_told = False
         self._unmapped: dict[Any, None] = {}  # some labels of folded samples of which none was mapped
         self.record_to = record_to
         self._folding_told = False
@@ -445,9 +446,9 @@ class LabelTracker:
             self._tell(self._recorder)
 
     def close(self) -> None:
-        """Write what is still to be recorded, and end the recording; without `record_to`, do nothing.
+        """Write what is still to be recorded, and end the recording; say which labels of the mapping never occurred.
 
-        This also happens when the tracker is not needed any more, and when the process ends in an orderly way.
+        The former also happens when the tracker is not needed any more, and when the process ends in an orderly way.
         Statistics can go on; what comes afterwards is not recorded, which a warning says.
         """
         if self._recorder is not None:
@@ -455,6 +456,9 @@ class LabelTracker:
                 stream.buffer.hand_on()
             self._recorder.close()
             self._tell(self._recorder)
+        if self._mapping is not None and not self._never_told:
+            self._never_told = True
+            warn_never(self._mapping, (stats for _, stats in self.history.items()), stacklevel=outside())
 
     def __enter__(self) -> Self:
         """Return the tracker."""

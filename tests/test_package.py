@@ -46,6 +46,7 @@ LAYERS = [
         "_student",
         "_accumulate",
         "_arrays",
+        "_floats",
         "_objects",
         "_buffers",
         "_select",

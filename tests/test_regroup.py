@@ -154,8 +154,13 @@ def test_keys_of_a_file_are_labels_of_the_type_that_was_recorded(tmp_path, label
 
 
 def test_numbers_of_a_mapping_are_matched_in_the_precision_of_the_labels(tmp_path):
-    run = recorded(tmp_path / "run", np.array([0.1, 0.2], np.float32))
-    assert run.recompute(group={0.1: "a", 0.2: "b"}, progress=False).at(1).count.tolist() == [1, 1]
+    singles = np.array([0.1, 0.2], np.float32)
+    for name, labels in (
+        ("single", singles),
+        ("run", singles.astype(np.float64)),
+    ):  # which versions before made of them
+        run = recorded(tmp_path / name, labels)
+        assert run.recompute(group={0.1: "a", 0.2: "b"}, progress=False).at(1).count.tolist() == [1, 1]
     with pytest.raises(ValueError, match=r"one label twice, as 0.1 and 0.1000000001, for 'a' and 'c'"):
         run.recompute(group={0.1: "a", 0.1000000001: "c", 0.2: "b"}, progress=False)
     fine = recorded(tmp_path / "fine", np.array([0.1, 0.1000000001]))

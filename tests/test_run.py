@@ -137,7 +137,9 @@ def test_quantiles_of_groups_and_mappings(run):
     )
     found = history.at(1).median
     assert found.tolist() == [np.median(values[(labels % 2 == k) & (labels < 8)]) for k in (0, 1)]
-    mapped = opened.recompute(modes="train", bounds="median", label_mapping={"four": 4, "no": 77}, progress=False)
+    mapping = {"four": 4, "no": 77}
+    with pytest.warns(lt.LabelTrackWarning, match="labels that never occurred: 77, called 'no'"):
+        mapped = opened.recompute(modes="train", bounds="median", label_mapping=mapping, progress=False)
     assert mapped.at(1).median.tolist() == [np.median(values[labels == 4])]
     words = opened.recompute(
         modes="eval", bounds="median", group={"cat": "pet", "dog": "pet", "eel": "fish"}, progress=False

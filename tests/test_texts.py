@@ -85,6 +85,11 @@ def test_labels_that_differ_in_nuls_at_their_end_stay_apart(as_bytes, tmp_path):
         assert as_dict(stats) == right
         assert len(set(stats.names.tolist())) == len(right)
         assert [stats[label].mean for label in right] == list(right.values())
+    of_numpy = np.bytes_ if as_bytes else np.str_
+    assert [stats[of_numpy(label)].mean for label in right] == list(right.values())
+    assert as_dict(lt.label_stats(labels, values, label_mapping={"two": of_numpy(labels[2])})) == {
+        labels[2]: right[labels[2]]
+    }
     part = lt.label_stats(labels[:7], values[:7])
     assert as_dict(part.merge(lt.label_stats(labels[7:], values[7:]))) == right
     chosen = lt.label_stats(labels, values, label_mapping={"one": labels[1]}, quantiles=[0.5])
@@ -104,7 +109,7 @@ def test_labels_that_differ_in_nuls_at_their_end_stay_apart(as_bytes, tmp_path):
     run = lt.open_run(tmp_path / "run")
     assert as_dict(run.recompute(progress=False).at(1)) == right
     assert run.samples().column("label").to_pylist()[: len(labels)] == labels
-    grouped = run.recompute(group={labels[0]: "first", labels[1]: "second"}, progress=False).at(1)
+    grouped = run.recompute(group={labels[0]: "first", labels[1]: "second"}.get, progress=False).at(1)
     assert as_dict(grouped) == {"first": right[labels[0]], "second": right[labels[1]]}
 
 
