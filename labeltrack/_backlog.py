@@ -8,16 +8,16 @@ written.
 from __future__ import annotations
 
 import os
+import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from labeltrack._buffers import Array, Chunk, Dtype, SampleBuffer
+from labeltrack._buffers import Array, Chunk, Dtype, Plan, SampleBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
+
+    from labeltrack.stats import LabelStats
 
 _BUFFERS: weakref.WeakSet[HandedOnBuffer] = weakref.WeakSet()
 TOGETHER = 64  # rows: of that many, columns of any type end at a multiple of 64 bytes, and so the next one is aligned
@@ -29,76 +29,91 @@ class HandedOnBuffer(SampleBuffer):
     Args:
         label_dtype: Dtype of the label column.
         value_dtype: float32 or float64.
-        sink: Takes ``(N,)`` labels and values, which do not change until the future it returns is done.
+        sink: Called with a chunk, a row of it and the kind of its labels: has the rows from ``chunk.done`` up to that
+            one read in another thread, in the order of the calls, and ``chunk.done`` then set to it. They do not
+            change before that. After an interrupt it may be called a second time for the same rows: there is nothing
+            left to be read then.
         rows: How many rows to hand on at a time; fewer where a chunk ends, and by `hand_on`. More than 64 are handed on
             in multiples of that.
+        kind: Kind of the labels.
 
     Example:
-        >>> from concurrent.futures import ThreadPoolExecutor
-        >>> with ThreadPoolExecutor(1) as thread:
-        ...     sink = lambda labels, values: thread.submit(print, labels, values)
-        ...     buffer = HandedOnBuffer(np.dtype(np.int32), np.dtype(np.float32), sink, rows=2)
-        ...     _ = buffer.append(np.array([1, 2, 3], np.int32), np.array([0.5, 0.25, 1.0], np.float32))
-        ...     buffer.hand_on()
+        >>> def sink(chunk, stop, kind):
+        ...     print(chunk.labels[chunk.done : stop], chunk.values[chunk.done : stop])
+        ...     chunk.done = stop
+        >>> buffer = HandedOnBuffer(np.dtype(np.int32), np.dtype(np.float32), sink, rows=2)
+        >>> _ = buffer.append(np.array([1, 2, 3], np.int32), np.array([0.5, 0.25, 1.0], np.float32))
         [1 2] [0.5  0.25]
+        >>> buffer.hand_on()
         [3] [1.]
     """
 
-    __slots__ = ("__weakref__", "_at_a_time", "_busy", "_sink")
+    __slots__ = ("__weakref__", "_at_a_time", "_sink")
 
     def __init__(
-        self, label_dtype: Dtype, value_dtype: Dtype, sink: Callable[[Array, Array], Future[Any]], rows: int
+        self, label_dtype: Dtype, value_dtype: Dtype, sink: Callable[[Chunk, int, str], Any], rows: int, kind: str = ""
     ) -> None:
-        super().__init__(label_dtype, value_dtype)
+        super().__init__(label_dtype, value_dtype, kind)
         self._sink = sink
         self._at_a_time = rows
-        self._busy: list[Chunk] = []  # emptied, and not yet done with
         _BUFFERS.add(self)
 
-    def hand_on(self) -> None:
-        """Hand on every row that was not."""
-        for chunk in self._chunks:
+    def hand_on(self, *, asked: bool = False) -> None:
+        """Hand on every row that was not.
+
+        Args:
+            asked: Only those that were about to be, when an interrupt came.
+        """
+        if self.paused:
+            return
+        held = self._settled()
+        for chunk in (*held.emptied, *held.chunks):
+            if chunk.asked > chunk.handed:
+                self._ask(chunk, chunk.asked)
+        for chunk in () if asked or self.retired else held.chunks:
             self._offer(chunk)
 
-    def clear(self) -> None:
-        """Forget the rows; memory that is not done with yet comes back when it is.
-
-        Rows that were not handed on are lost to the sink: call `hand_on` before.
-        """
-        busy = [not _done(chunk) for chunk in self._chunks]
-        self._busy += [chunk for chunk, still in zip(self._chunks, busy, strict=True) if still]
-        self._chunks = [chunk for chunk, still in zip(self._chunks, busy, strict=True) if not still]
-        if not self._chunks:
-            self._chunks.append(Chunk(np.empty(0, self.label_dtype), np.empty(0, self.value_dtype)))
-        super().clear()
-        for chunk in self._chunks:
-            self._renew(chunk)
+    def fold_in(self, folded: LabelStats, labels: Array, values: Array, kind: str) -> None:
+        """Take statistics of rows that were not appended, and hand these on; see `SampleBuffer.fold_in`."""
+        self.seal()
+        rows = labels.shape[0]
+        # A copy: after an interrupt, it would be the caller's memory that is still to be read.
+        chunk = Chunk(labels.copy(), values.copy(), used=rows, asked=rows)
+        before = self._held.emptied
+        self._carry_out(Plan(kind, [], self._held._replace(folded=folded, emptied=(*before, chunk))))
+        self._wait(chunk)
+        self._held = self._held._replace(emptied=tuple(other for other in self._held.emptied if other is not chunk))
 
     def wait(self) -> None:
         """Wait until all that was handed on is done with."""
-        for chunk in (*self._chunks, *self._busy):
-            _wait(chunk)
+        for chunk in (*self._held.chunks, *self._held.emptied):
+            self._wait(chunk)
 
     def shrink(self, nbytes: int) -> None:
         """Give memory back until no more than so many bytes are allocated. The buffer must be empty."""
         self.wait()
-        self.nbytes -= sum(chunk.nbytes for chunk in self._take_back())
+        self._take_back()
         super().shrink(nbytes)
 
     def disown(self) -> None:
         """Take all that was handed on as done with: in a forked process, nobody is left to say so."""
-        for chunk in (*self._chunks, *self._busy):
-            chunk.pending = []  # nor asked whether they are done: their locks may have been held in that moment
+        for chunk in (*self._held.chunks, *self._held.emptied):
+            chunk.done = max(chunk.done, chunk.asked)
 
-    def _renew(self, chunk: Chunk) -> None:
-        chunk.used = chunk.handed = 0
-        chunk.pending.clear()
-        chunk.limit = min(chunk.labels.shape[0], self._at_a_time)
+    def _free(self) -> tuple[list[Chunk], tuple[Chunk, ...]]:
+        chunks, emptied = self._held.chunks, self._held.emptied
+        still = tuple(chunk for chunk in chunks if not _done(chunk))
+        return [chunk for chunk in chunks if _done(chunk) and chunk not in still], (*emptied, *still)
+
+    def _chunk(self, labels: Array, values: Array) -> Chunk:
+        chunk = super()._chunk(labels, values)
+        chunk.limit = min(chunk.limit, self._at_a_time)
+        return chunk
 
     def _filled(self, chunk: Chunk) -> None:
         full = chunk.used == chunk.labels.shape[0]
         if chunk.used - chunk.handed >= (1 if full else self._at_a_time):
-            for each in self._chunks:  # the ones before it may have rows left, where a batch was of another dtype
+            for each in self._held.chunks:  # those before may have rows left, where a batch was of another dtype
                 if each is chunk:
                     break
                 self._offer(each)
@@ -107,37 +122,50 @@ class HandedOnBuffer(SampleBuffer):
 
     def _offer(self, chunk: Chunk, multiple: int = 1) -> None:
         """Hand on the rows of a chunk that were not, as many as a multiple of some number allows."""
-        n = (chunk.used - chunk.handed) // multiple * multiple
-        if n:
-            chunk.pending = [future for future in chunk.pending if not future.done()]
-            rows = slice(chunk.handed, chunk.handed + n)
-            chunk.pending.append(self._sink(chunk.labels[rows], chunk.values[rows]))
-            chunk.handed += n
+        stop = max(chunk.asked, chunk.handed + (chunk.used - chunk.handed) // multiple * multiple)
+        if stop > chunk.handed and not self.paused:
+            self._ask(chunk, stop)
+
+    def _ask(self, chunk: Chunk, stop: int) -> None:
+        """Hand on the rows of a chunk up to one: an interrupt may come before that or after it, so it may be redone."""
+        if stop > chunk.asked:  # noqa: PLR1730 (a call of `max` is where a signal handler could run, and hand on, too)
+            chunk.asked = stop
+        self._sink(chunk, stop, self.kind)
+        if stop > chunk.handed:  # noqa: PLR1730 (likewise)
+            chunk.handed = stop
+
+    def _wait(self, chunk: Chunk) -> None:
+        """Wait until nobody reads a chunk any more.
+
+        It asks from time to time, because an interrupt in a lock or a condition of Python may leave it locked.
+        """
+        if chunk.asked > chunk.handed:
+            self._ask(chunk, chunk.asked)
+        while not _done(chunk):
+            time.sleep(0.0005)
 
     def _take_back(self) -> list[Chunk]:
         """Return emptied chunks that are done with."""
-        back = [chunk for chunk in self._busy if _done(chunk)]
-        self._busy = [chunk for chunk in self._busy if chunk not in back]
+        back = [chunk for chunk in self._held.emptied if _done(chunk)]
+        if back:
+            self._held = self._held._replace(emptied=tuple(chunk for chunk in self._held.emptied if chunk not in back))
         return back
 
     def _regain(self, label_dtype: Dtype, value_dtype: Dtype) -> int:
-        rows = 0
-        for chunk in self._take_back():
-            if (chunk.labels.dtype, chunk.values.dtype) == (label_dtype, value_dtype):
-                self._renew(chunk)
-                self._chunks.append(chunk)
-                rows += chunk.labels.shape[0]
-            else:
-                self.nbytes -= chunk.nbytes
-        return rows
+        fresh = [
+            self._chunk(chunk.labels, chunk.values)
+            for chunk in self._take_back()
+            if (chunk.labels.dtype, chunk.values.dtype) == (label_dtype, value_dtype)
+        ]
+        self._held = self._held._replace(chunks=[*self._held.chunks, *fresh])
+        return sum(chunk.labels.shape[0] for chunk in fresh)
 
     def _next_size(self, short: int, row: int, budget: int | None) -> int:
         size = super()._next_size(max(short, self._at_a_time), row, budget) or super()._next_size(short, row, budget)
-        while not size and self._busy:  # all the memory there may be is still to be written
-            _wait(self._busy[0])
+        while not size and self._held.emptied:  # all the memory there may be is still to be written
+            self._wait(self._held.emptied[0])
             # What comes back is freed, which makes room in the budget for a chunk of the size that is needed.
             free = sum(chunk.nbytes for chunk in self._take_back())
-            self.nbytes -= free
             budget = None if budget is None else budget + free
             size = super()._next_size(short, row, budget)
         return size
@@ -145,12 +173,7 @@ class HandedOnBuffer(SampleBuffer):
 
 def _done(chunk: Chunk) -> bool:
     """Return whether nobody reads the memory any more."""
-    return all(future.done() for future in chunk.pending)
-
-
-def _wait(chunk: Chunk) -> None:
-    for future in chunk.pending:
-        future.exception()  # waits, and does not raise: what became of the rows is the sink's business
+    return chunk.done >= chunk.asked
 
 
 def _disown() -> None:

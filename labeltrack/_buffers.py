@@ -1,14 +1,22 @@
 """Preallocated growable columns for the samples of one stream.
 
 Rows lie in chunks. A full chunk is never copied or moved: growing means one more chunk, and a batch of a wider
-dtype starts a chunk of that dtype. Emptying keeps the chunks, so that from the second epoch on nothing is
+dtype starts a chunk of that dtype. Emptying keeps the memory, so that from the second epoch on nothing is
 allocated.
+
+An exception may come between any two steps, from a signal handler for example, and another thread may run. So whatever
+changes here does so in one assignment, before which nothing has happened and after which everything has; several of
+them are written down first (`_plan`), and whoever comes next does what is left of them. Of all this, only `try_append`
+may be called by several threads at once: it marks the chunk it writes to as busy. That and the question before it take
+no step at which CPython with a GIL lets another thread or a signal handler run; a lock would take 0.2 us for it.
 """
 
 from __future__ import annotations
 
+import sys
+import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +24,16 @@ import numpy.typing as npt
 from labeltrack._arrays import cast
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from labeltrack.stats import LabelStats
 
 Array = npt.NDArray[Any]
 Dtype = np.dtype[Any]
 
 FIRST_ROWS = 1 << 12
+PATIENCE = 10.0  # seconds to wait for another thread that is copying a batch, which takes it microseconds
+_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()  # without it, every batch takes the road with a lock
+NOT_AS_IT_IS = (ValueError, TypeError, NotImplementedError, BufferError)
+"""What writing through a view raises for memory of another form."""
 # Columns below the 4 MiB from which numpy asks for huge pages: one of those that is touched for the first time, in the
 # middle of training, takes up to 5 ms in a virtual machine. The slowest append of the first epoch of a hundred million
 # samples was 11 ms with four times as many rows, and is 0.3; later epochs, and reading them, take the same time.
@@ -37,7 +49,8 @@ class Chunk:
         values: Value column.
         used: How many rows are filled.
         limit: Up to which row the short road may fill it.
-        handed: How many rows were handed on, and `pending` what still reads them; see `_backlog`.
+        busy: Whether somebody is on the short road with it.
+        asked: Up to which row somebody was to read it, `handed` was told so, and `done` has; see `_backlog`.
         label_view: The label column to write through. Writing to a slice of a memoryview compares format and
             shape and copies, all in one call: 0.09 us for 256 rows of numpy, where comparing dtypes and writing
             to a slice of the array takes 0.3; and it reads a TensorFlow tensor as it is.
@@ -48,8 +61,10 @@ class Chunk:
     values: Array
     used: int = 0
     limit: int = field(init=False)
+    busy: bool = False
+    asked: int = 0
     handed: int = 0
-    pending: list[Future[Any]] = field(default_factory=list)
+    done: int = 0
     label_view: Any = field(init=False)
     value_view: Any = field(init=False)
 
@@ -67,16 +82,47 @@ class Chunk:
         return self.labels.nbytes + self.values.nbytes
 
 
+CLOSED = Chunk(np.empty(0, np.int64), np.empty(0, np.float32))
+"""Stands for the open chunk where the short road is closed: it has no room."""
+
+
+class Held(NamedTuple):
+    """All that a buffer holds, replaced in one assignment.
+
+    Attributes:
+        chunks: Rows, and memory for more.
+        at: Number of the chunk that is appended to; the ones after it are empty.
+        emptied: Chunks that somebody still reads.
+        folded: Statistics of rows that were given up.
+    """
+
+    chunks: list[Chunk]
+    at: int = 0
+    emptied: tuple[Chunk, ...] = ()
+    folded: LabelStats | None = None
+
+
+class Plan(NamedTuple):
+    """A change that is decided: from then on it counts, and can be carried out any number of times."""
+
+    kind: str
+    used: list[tuple[Chunk, int]]
+    held: Held
+
+
 class SampleBuffer:
     """Two growable columns, labels and values, appended to together.
 
     Args:
         label_dtype: Dtype of the label column, of those that the kernels read.
         value_dtype: float32 or float64.
+        kind: Kind of the labels.
 
     Attributes:
-        open: The chunk that is appended to.
-        nbytes: Bytes allocated.
+        open: The chunk that the short road appends to.
+        kind: Kind of the labels.
+        paused: Whether nothing is to be handed on for the time being.
+        retired: Whether other columns have taken the place of these.
 
     Example:
         >>> buffer = SampleBuffer(np.dtype(np.int32), np.dtype(np.float32))
@@ -86,22 +132,34 @@ class SampleBuffer:
         (2, array([0.5 , 0.25], dtype=float32))
     """
 
-    __slots__ = ("_chunks", "_open", "_rows", "label_dtype", "nbytes", "open", "value_dtype")
+    __slots__ = ("_batch", "_held", "_plan", "kind", "label_dtype", "open", "paused", "retired", "value_dtype")
 
-    def __init__(self, label_dtype: Dtype, value_dtype: Dtype) -> None:
+    def __init__(self, label_dtype: Dtype, value_dtype: Dtype, kind: str = "") -> None:
         self.label_dtype = label_dtype
         self.value_dtype = value_dtype
-        self.nbytes = 0
-        self._open = 0  # its index; the ones after it are empty
-        self._rows = 0  # of the batch before
-        self._chunks = [Chunk(np.empty(0, label_dtype), np.empty(0, value_dtype))]
-        self.open = self._chunks[0]
+        self.kind = kind
+        self.paused = False
+        self.retired = False
+        self._batch = 0  # rows of the batch before
+        self._plan: Plan | None = None
+        self._held = Held([self._no_rows()])
+        self.open = CLOSED
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return sum(chunk.used for chunk in self._chunks)
+        return sum(chunk.used for chunk in self._settled().chunks)
 
-    def try_append(self, labels: Any, values: Any) -> bool:
+    @property
+    def nbytes(self) -> int:
+        """Bytes allocated."""
+        return sum(chunk.nbytes for chunk in (*self._held.chunks, *self._held.emptied))
+
+    @property
+    def folded(self) -> LabelStats | None:
+        """Statistics of rows that were given up."""
+        return self._settled().folded
+
+    def try_append(self, labels: Any, values: Any, kind: str = "") -> bool:
         """Append ``(N,)`` rows if they fit the open chunk as they are; the path of nearly every batch.
 
         `LabelTracker.update` has the same written out for arrays of numpy: keep both alike.
@@ -109,32 +167,45 @@ class SampleBuffer:
         Args:
             labels: Array, or other object that offers its memory (the buffer protocol).
             values: Likewise.
+            kind: Kind of the labels.
 
         Returns:
-            Whether the rows were appended. If not, nothing was changed: dtypes or shapes differ from the
-            columns', there is no room, or an object that is no array has not as many rows as the batch before.
+            Whether the rows were appended. If not, nothing was changed: kind, dtypes or shapes differ from the
+            columns', there is no room, there are no rows yet, another thread is here, or an object that is no array
+            has not as many rows as the batch before.
         """
+        # Other objects take longer to say how many rows they have than to be copied.
+        rows = labels.size if type(labels) is np.ndarray else self._batch
         chunk = self.open
         start = chunk.used
-        try:
-            # Other objects take longer to say how many rows they have than to be copied.
-            end = start + (len(labels) if type(labels) is np.ndarray else self._rows)
-            if end > chunk.limit:
-                return False
-            chunk.label_view[start:end] = labels
-            chunk.value_view[start:end] = values
-        except (ValueError, TypeError, NotImplementedError, BufferError):
+        end = start + rows
+        if not start or end > chunk.limit or self.kind != kind or chunk.busy:
             return False
-        chunk.used = end
-        return True
+        try:
+            try:  # first, as no line between it and the next is guarded by the other one
+                chunk.busy = True
+                chunk.label_view[start:end] = labels
+                chunk.value_view[start:end] = values
+                chunk.used = end
+                chunk.busy = False
+                return True  # noqa: TRY300 (an `else` would not be guarded)
+            except NOT_AS_IT_IS:
+                chunk.busy = False
+                if chunk.used != start:
+                    raise  # by a signal handler: the rows are in
+        except BaseException:
+            chunk.busy = False
+            raise
+        return False
 
-    def append(self, labels: Array, values: Array, budget: int | None = None) -> bool:
+    def append(self, labels: Array, values: Array, budget: int | None = None, kind: str | None = None) -> bool:
         """Append ``(N,)`` rows, growing and widening the columns as it takes. All or nothing.
 
         Args:
             labels: Checked labels, of a dtype that the kernels read.
             values: float32 or float64.
             budget: Bytes that may be allocated at most; None for as many as it takes.
+            kind: What kind all labels are from now on; None for the one that they are of.
 
         Returns:
             Whether the rows were appended. If not, they would have taken more than the budget, and nothing was
@@ -142,43 +213,155 @@ class SampleBuffer:
 
         Raises:
             MemoryError: There is none left; nothing was changed.
+            RuntimeError: Another thread does not come to an end with its batch.
         """
+        self.seal()
         label_dtype = np.promote_types(self.label_dtype, labels.dtype)
         value_dtype = np.promote_types(self.value_dtype, values.dtype)
         rows = labels.shape[0]
-        room = sum(
-            c.labels.shape[0] - c.used for c in self._chunks[self._open :] if _holds(c, label_dtype, value_dtype)
-        )
+        held = self._held
+        room = sum(c.labels.shape[0] - c.used for c in held.chunks[held.at :] if _holds(c, label_dtype, value_dtype))
         if rows > room:
             room += self._regain(label_dtype, value_dtype)
         if rows > room:
             size = self._next_size(rows - room, label_dtype.itemsize + value_dtype.itemsize, budget)
             if not size:
                 return False
-            chunk = Chunk(np.empty(size, label_dtype), np.empty(size, value_dtype))
-            if not self._chunks[-1].labels.shape[0]:
-                self._chunks.pop()  # the chunk of no rows that a new buffer has
-            self._chunks.append(chunk)
-            self.nbytes += chunk.nbytes
+            chunk = self._chunk(np.empty(size, label_dtype), np.empty(size, value_dtype))
+            held = self._held
+            kept = (
+                held.chunks if held.chunks[-1].labels.shape[0] else held.chunks[:-1]
+            )  # a new buffer has one of no rows
+            self._held = held._replace(chunks=[*kept, chunk])
         self.label_dtype, self.value_dtype = label_dtype, value_dtype
-        self._rows = rows
-        done = 0
+        self._batch = rows
+        held = self._held
+        at, done, used = held.at, 0, []
         while done < rows:
-            chunk = self._chunks[self._open]
+            chunk = held.chunks[at]
             n = min(rows - done, chunk.labels.shape[0] - chunk.used)
             if n == 0 or not _holds(chunk, label_dtype, value_dtype):
-                self._open += 1
+                at += 1
                 continue
-            self.open = chunk
-            chunk.labels[chunk.used : chunk.used + n] = labels[done : done + n]
-            chunk.values[chunk.used : chunk.used + n] = cast(values[done : done + n], chunk.values.dtype, copy=False)
-            chunk.used += n
+            end = chunk.used + n
+            chunk.labels[chunk.used : end] = labels[done : done + n]
+            chunk.values[chunk.used : end] = cast(values[done : done + n], chunk.values.dtype, copy=False)
+            used.append((chunk, end))
             done += n
+            at += done < rows
+        self._carry_out(Plan(self.kind if kind is None else kind, used, held._replace(at=at)))
+        for chunk, _ in used:
             self._filled(chunk)
+        self._reopen()
         return True
 
-    def hand_on(self) -> None:
+    def fold_in(self, folded: LabelStats, labels: Array, values: Array, kind: str) -> None:  # noqa: ARG002 (likewise)
+        """Take statistics of rows that were not appended, and of all that was folded before, for those so far.
+
+        Args:
+            folded: The statistics.
+            labels: The rows, for subclasses that hand them on.
+            values: Likewise.
+            kind: What kind all labels are from now on.
+        """
+        self.seal()
+        self._carry_out(Plan(kind, [], self._held._replace(folded=folded)))
+
+    def hand_on(self, *, asked: bool = False) -> None:
         """Do nothing; for subclasses that hand rows on."""
+
+    def seal(self) -> None:
+        """Close the short road, wait for who is on it, and do what an interrupt left to be done.
+
+        Raises:
+            RuntimeError: Another thread does not come to an end with its batch.
+        """
+        self.open = CLOSED
+        held = self._settled()
+        chunk = held.chunks[held.at]
+        if chunk.busy:
+            since = time.monotonic()
+            while chunk.busy:
+                if time.monotonic() - since > PATIENCE:
+                    msg = (
+                        f"a batch has been on its way into the tracker for {PATIENCE:g} s: its thread is held up, or "
+                        "this was called by a signal handler within update(); nothing was changed"
+                    )
+                    raise RuntimeError(msg)
+                time.sleep(0)
+
+    def retire(self) -> None:
+        """Close the short road for good: other columns take the place of these."""
+        self.retired = True
+        self.seal()
+
+    def left_alone(self) -> None:
+        """Go on in a forked process, without the threads of its parent."""
+        for chunk in self._held.chunks:
+            chunk.busy = False
+
+    def filled(self) -> list[tuple[Array, Array]]:
+        """Return the rows as pairs of contiguous arrays, without copying."""
+        return [(c.labels[:used], c.values[:used]) for c in self._settled().chunks if (used := c.used)]
+
+    def clear(self, folded: LabelStats | None = None) -> None:
+        """Forget the rows and keep the memory.
+
+        Chunks too narrow for the columns are replaced here, at the end of an epoch, not while training runs.
+
+        Args:
+            folded: Statistics that take the place of the rows, and of all that was folded before.
+        """
+        self.seal()
+        free, emptied = self._free()
+        chunks = [self._chunk(*self._memory(chunk)) for chunk in free if chunk.labels.shape[0]] or [self._no_rows()]
+        self._held = Held(chunks, 0, emptied, folded)
+        self._reopen()
+
+    def shrink(self, nbytes: int) -> None:
+        """Give memory back until no more than so many bytes are allocated. The buffer must be empty."""
+        self.seal()
+        chunks = list(self._held.chunks)
+        while chunks and sum(chunk.nbytes for chunk in chunks) > nbytes:
+            chunks.pop()
+        self._held = self._held._replace(chunks=chunks or [self._no_rows()], at=0)
+
+    def _settled(self) -> Held:
+        """Carry out what was decided, and return what is held."""
+        plan = self._plan
+        if plan is not None:
+            for chunk, used in plan.used:
+                chunk.used = used
+            self.kind = plan.kind
+            self._held = plan.held
+            self._plan = None
+        return self._held
+
+    def _carry_out(self, plan: Plan) -> None:
+        self._plan = plan  # from here on, the rows are in
+        self._settled()
+
+    def _reopen(self) -> None:
+        if _GIL and not self.retired:
+            self.open = self._held.chunks[self._held.at]
+
+    def _no_rows(self) -> Chunk:
+        return Chunk(np.empty(0, self.label_dtype), np.empty(0, self.value_dtype))
+
+    def _free(self) -> tuple[list[Chunk], tuple[Chunk, ...]]:
+        """Return the chunks whose memory can be filled anew, and those that are still read."""
+        return self._held.chunks, ()
+
+    def _memory(self, chunk: Chunk) -> tuple[Array, Array]:
+        """Return the memory of a chunk, or such of the dtypes of the columns."""
+        if _holds(chunk, self.label_dtype, self.value_dtype):
+            return chunk.labels, chunk.values
+        rows = chunk.labels.shape[0]
+        return np.empty(rows, self.label_dtype), np.empty(rows, self.value_dtype)
+
+    def _chunk(self, labels: Array, values: Array) -> Chunk:
+        """Return a chunk without rows."""
+        return Chunk(labels, values)
 
     def _filled(self, chunk: Chunk) -> None:
         """Do nothing; for subclasses that do something with rows that were appended.
@@ -191,37 +374,9 @@ class SampleBuffer:
         """Return how many rows of those dtypes were made room for, without allocating; none here."""
         return 0
 
-    def filled(self) -> list[tuple[Array, Array]]:
-        """Return the rows as pairs of contiguous arrays, without copying."""
-        return [(c.labels[: c.used], c.values[: c.used]) for c in self._chunks if c.used]
-
-    def clear(self) -> None:
-        """Forget the rows and keep the memory.
-
-        Chunks too narrow for the columns are replaced here, at the end of an epoch, not while training runs.
-        """
-        for chunk in self._chunks:
-            chunk.used = 0
-        self._open, self.open = 0, self._chunks[0]
-        for i, chunk in enumerate(self._chunks):
-            if not _holds(chunk, self.label_dtype, self.value_dtype):
-                rows = chunk.labels.shape[0]
-                wide = Chunk(np.empty(rows, self.label_dtype), np.empty(rows, self.value_dtype))
-                self._chunks[i] = wide
-                self.open = self._chunks[0]
-                self.nbytes += wide.nbytes - chunk.nbytes
-
-    def shrink(self, nbytes: int) -> None:
-        """Give memory back until no more than so many bytes are allocated. The buffer must be empty."""
-        while self.nbytes > nbytes:
-            self.nbytes -= self._chunks.pop().nbytes
-        if not self._chunks:
-            self._chunks.append(Chunk(np.empty(0, self.label_dtype), np.empty(0, self.value_dtype)))
-        self.open = self._chunks[self._open]
-
     def _next_size(self, short: int, row: int, budget: int | None) -> int:
         """Return the rows of the next chunk: as many as all before it, within limits; 0 if over the budget."""
-        have = sum(chunk.labels.shape[0] for chunk in self._chunks)
+        have = sum(chunk.labels.shape[0] for chunk in self._held.chunks)
         size = max(short, min(LARGEST_ROWS, max(FIRST_ROWS, have)))
         if budget is not None:
             size = min(size, budget // row)

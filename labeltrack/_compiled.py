@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from functools import cache, partial
+from importlib import import_module
+from threading import Lock, Thread, current_thread, main_thread
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from labeltrack._threads import started
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
 
 _T = TypeVar("_T", bound=np.generic)
+_Result = TypeVar("_Result")
 
 
 def read_only(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
@@ -29,105 +35,117 @@ def read_only(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
     return view
 
 
+def uninterrupted(work: Callable[..., _Result], *arguments: Any, **options: Any) -> _Result:
+    """Return what a function gives, called where no signal handler raises: in another thread than the main one.
+
+    An interrupt then ends the waiting for it, not the import or the compilation, which numba does not survive.
+    """
+    if current_thread() is not main_thread():
+        return work(*arguments, **options)
+    results: list[_Result] = []
+    errors: list[BaseException] = []
+    done = Lock()
+
+    def run() -> None:
+        try:
+            results.append(work(*arguments, **options))
+        except BaseException as error:  # noqa: BLE001 (it is raised in the thread that waits)
+            errors.append(error)
+        finally:
+            done.release()
+
+    done.acquire()
+    if not started(Thread(target=run, name="labeltrack")):
+        return work(*arguments, **options)
+    done.acquire()
+    for error in errors:
+        raise error
+    return results[0]
+
+
+def _module(name: str) -> ModuleType:
+    """Import a module of kernels, and have these compile uninterrupted, too."""
+    module = uninterrupted(import_module, f"labeltrack.{name}")
+    for kernel in vars(module).values():
+        compile_for = getattr(kernel, "_compile_for_args", None)
+        if compile_for is not None and not isinstance(compile_for, partial):
+            kernel._compile_for_args = partial(uninterrupted, compile_for)  # noqa: SLF001 (what numba calls to compile)
+    return module
+
+
 @cache
 def kernels() -> ModuleType:
     """Return the module of exact additions: numba takes a quarter of a second to import that nobody else shall pay."""
-    from labeltrack import _kernels  # noqa: PLC0415 (on first use)
-
-    return _kernels
+    return _module("_kernels")
 
 
 @cache
 def tight_kernels() -> ModuleType:
     """Return the module of the road of integers of 32 bits."""
-    from labeltrack import _tight_kernels  # noqa: PLC0415 (on first use)
-
-    return _tight_kernels
+    return _module("_tight_kernels")
 
 
 @cache
 def wide_kernels() -> ModuleType:
     """Return the module of the road of integers of 63 bits."""
-    from labeltrack import _wide_kernels  # noqa: PLC0415 (on first use)
-
-    return _wide_kernels
+    return _module("_wide_kernels")
 
 
 @cache
 def fixed_kernels() -> ModuleType:
     """Return the module of the road of integers of 40 bits."""
-    from labeltrack import _fixed_kernels  # noqa: PLC0415 (on first use)
-
-    return _fixed_kernels
+    return _module("_fixed_kernels")
 
 
 @cache
 def finalise_kernels() -> ModuleType:
     """Return the module of the kernels that round."""
-    from labeltrack import _finalise_kernels  # noqa: PLC0415 (on first use)
-
-    return _finalise_kernels
+    return _module("_finalise_kernels")
 
 
 @cache
 def hash_kernels() -> ModuleType:
     """Return the module of the kernel that gives labels codes."""
-    from labeltrack import _hash_kernels  # noqa: PLC0415 (on first use)
-
-    return _hash_kernels
+    return _module("_hash_kernels")
 
 
 @cache
 def unit_kernels() -> ModuleType:
     """Return the module of the kernels that say how samples may be summed."""
-    from labeltrack import _unit_kernels  # noqa: PLC0415 (on first use)
-
-    return _unit_kernels
+    return _module("_unit_kernels")
 
 
 @cache
 def partition_kernels() -> ModuleType:
     """Return the module of the kernels that sort samples by buckets of labels."""
-    from labeltrack import _partition_kernels  # noqa: PLC0415 (on first use)
-
-    return _partition_kernels
+    return _module("_partition_kernels")
 
 
 @cache
 def string_kernels() -> ModuleType:
     """Return the module of the kernels that read strings."""
-    from labeltrack import _string_kernels  # noqa: PLC0415 (on first use)
-
-    return _string_kernels
+    return _module("_string_kernels")
 
 
 @cache
 def dictionary_kernels() -> ModuleType:
     """Return the module of the kernels that look strings up."""
-    from labeltrack import _dictionary_kernels  # noqa: PLC0415 (on first use)
-
-    return _dictionary_kernels
+    return _module("_dictionary_kernels")
 
 
 @cache
 def packed_kernels() -> ModuleType:
     """Return the module of the kernels that look strings of Latin-1 up."""
-    from labeltrack import _packed_kernels  # noqa: PLC0415 (on first use)
-
-    return _packed_kernels
+    return _module("_packed_kernels")
 
 
 @cache
 def quantile_kernels() -> ModuleType:
     """Return the module of the kernels of quantiles, compiled for those alone who want them."""
-    from labeltrack import _quantile_kernels  # noqa: PLC0415 (on first use)
-
-    return _quantile_kernels
+    return _module("_quantile_kernels")
 
 
 @cache
 def selection_kernels() -> ModuleType:
     """Return the module of the kernels that select order statistics."""
-    from labeltrack import _selection_kernels  # noqa: PLC0415 (on first use)
-
-    return _selection_kernels
+    return _module("_selection_kernels")

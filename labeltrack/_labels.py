@@ -224,6 +224,7 @@ class Vocabulary:
         self.words: list[Any] = list(words)
         # As the four bytes of an int32: joining these is how codes of many words become an array in half the time.
         self._codes = {word: _four_bytes(code) for code, word in enumerate(self.words)}
+        self._numbered = len(self.words)
 
     def encode(self, labels: Array | list[Any] | tuple[Any, ...]) -> npt.NDArray[np.int32]:
         """Return the ``(N,)`` codes of labels, adding the words that are new.
@@ -245,6 +246,7 @@ class Vocabulary:
             return self._lookup(words)[:1]
         codes = self.known(words)
         if codes is None:
+            self._number()
             try:
                 new = [word for word in dict.fromkeys(words) if word not in self._codes]  # distinct words, not samples
             except TypeError:
@@ -254,11 +256,17 @@ class Vocabulary:
             if strange:
                 msg = f"labels mix {self._type.__name__} with {', '.join(sorted(strange))}; pass one type"
                 raise TypeError(msg) from None
-            for word in new:
-                self._codes[word] = _four_bytes(len(self.words))
-                self.words.append(word)
+            # One step, then codes by place: an interrupt in between, or a second call, changes no code.
+            self.words += new
+            self._number()
             codes = self._codes_of(words)
         return codes
+
+    def _number(self) -> None:
+        """Give codes to words that have none."""
+        for code in range(self._numbered, len(self.words)):
+            self._codes.setdefault(self.words[code], _four_bytes(code))
+            self._numbered = code + 1
 
     def known(self, words: Sequence[Any]) -> npt.NDArray[np.int32] | None:
         """Return the ``(N,)`` codes of two words or more, or None if some have none yet; adds nothing."""

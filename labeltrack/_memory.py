@@ -43,7 +43,9 @@ class _Loan:
 
     def __del__(self, keep: Callable[[Integers], None] = _KEPT.append) -> None:
         # In whatever thread, at whatever point of the interpreter's work: appending to a deque needs no lock.
-        keep(self._words)
+        words = getattr(self, "_words", None)
+        if words is not None:  # as it is where an interrupt came while this was made
+            keep(words)
 
 
 def spared_words(words: int, *, zero: bool = True) -> Integers:

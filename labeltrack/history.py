@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from bisect import bisect_left, insort
+from bisect import bisect_left
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,25 @@ if TYPE_CHECKING:
     from labeltrack.bounds import BoundName
 
 Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is added to a history at once.
+
+    Attributes:
+        step: Epoch or step.
+        mode: Mode.
+        parts: Statistics by dataset.
+        gone: Datasets of that step that the history has, and that they take the place of.
+        pooled: Statistics of all of them together, if the history is to have them.
+    """
+
+    step: int
+    mode: str
+    parts: dict[str, LabelStats]
+    gone: set[str]
+    pooled: LabelStats | None = None
 
 
 class History:
@@ -74,10 +94,10 @@ class History:
             TypeError: `step` is no integer.
             ValueError: That step of that mode and dataset is already there, and is not to be replaced.
         """
-        step = check_step(step)
-        if replace and ds_id in self.datasets(step, mode):
-            self._remove(mode, step, ds_id)
-        self.add_all(step, {ds_id: stats}, mode=mode)
+        step, mode, ds_id = check_step(step), value_of(mode), value_of(ds_id)
+        if not replace:
+            self._check_new([(mode, ds_id, step)])
+        self._enter_all(Entry(step, mode, {ds_id: stats}, {ds_id} & self.datasets(step, mode).keys()))
 
     def add_all(
         self,
@@ -103,12 +123,52 @@ class History:
             TypeError: `step` is no integer.
             ValueError: That step of that mode and one of the datasets is already there, and is not to be replaced.
         """
+        self._enter_all(self.entry(step, stats, mode=mode, replace=replace, pooled=pooled))
+
+    def entry(
+        self,
+        step: int,
+        stats: Mapping[str, LabelStats],
+        *,
+        mode: str,
+        replace: bool = False,
+        pooled: LabelStats | None = None,
+    ) -> Entry:
+        """Return what `add_all` adds, checked, for `enter`."""
         step, mode = check_step(step), value_of(mode)
         stats = {value_of(ds_id): part for ds_id, part in stats.items()}
-        if replace:
-            for ds_id in self.datasets(step, mode):
-                self._remove(mode, step, ds_id)
-        for ds_id in stats:
+        there = set(self.datasets(step, mode))
+        if not replace:
+            self._check_new((mode, ds_id, step) for ds_id in stats)
+        gone = there if replace else set()
+        return Entry(step, mode, stats, gone, pooled if there <= gone else None)
+
+    def enter(self, entry: Entry) -> None:
+        """Add what was checked; may be done again, if an interrupt came in between."""
+        mode, step = entry.mode, entry.step
+        for ds_id in entry.gone:
+            self._remove(mode, step, ds_id)
+        self._pooled.pop((mode, step), None)
+        if not entry.parts:
+            return
+        self._entries.update({(mode, ds_id, step): part for ds_id, part in entry.parts.items()})
+        steps = self._ascending.setdefault(mode, [])
+        place = bisect_left(steps, step)
+        if steps[place : place + 1] != [step]:
+            steps.insert(place, step)
+        self._found.setdefault(mode, {}).setdefault(step, {}).update(entry.parts)
+        if entry.pooled is not None:
+            self._pooled[mode, step] = entry.pooled
+
+    def _enter_all(self, entry: Entry) -> None:
+        try:
+            self.enter(entry)
+        except BaseException:
+            self.enter(entry)
+            raise
+
+    def _check_new(self, keys: Iterable[tuple[str, str, int]]) -> None:
+        for mode, ds_id, step in keys:
             if (mode, ds_id, step) in self._entries:
                 of = f" of ds_id {ds_id!r}" if ds_id else ""
                 msg = (
@@ -116,26 +176,23 @@ class History:
                     "or replace=True if it was done again"
                 )
                 raise ValueError(msg)
-        self._entries.update({(mode, ds_id, step): part for ds_id, part in stats.items()})
-        self._pooled.pop((mode, step), None)
-        if not stats:
-            return
-        if step not in self._found.setdefault(mode, {}):
-            insort(self._ascending.setdefault(mode, []), step)
-        here = self._found[mode].setdefault(step, {})
-        here.update(stats)
-        if pooled is not None and len(stats) == len(here):
-            self._pooled[mode, step] = pooled
 
     def _remove(self, mode: str, step: int, ds_id: str) -> None:
-        del self._entries[mode, ds_id, step], self._found[mode][step][ds_id]
+        """Remove one entry, if it is there."""
         self._pooled.pop((mode, step), None)
-        if not self._found[mode][step]:
-            del self._found[mode][step]
-            steps = self._ascending[mode]
-            del steps[bisect_left(steps, step)]
-        if not self._found[mode]:
-            del self._found[mode], self._ascending[mode]
+        self._entries.pop((mode, ds_id, step), None)
+        of_mode = self._found.get(mode, {})
+        of_mode.get(step, {}).pop(ds_id, None)
+        if of_mode.get(step):
+            return
+        of_mode.pop(step, None)
+        steps = self._ascending.get(mode, [])
+        place = bisect_left(steps, step)
+        if steps[place : place + 1] == [step]:
+            del steps[place]
+        if not of_mode:
+            self._found.pop(mode, None)
+            self._ascending.pop(mode, None)
 
     # -- what is there ------------------------------------------------------------------------------------
 

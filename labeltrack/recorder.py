@@ -11,7 +11,6 @@ import contextlib
 import os
 import queue
 import threading
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from labeltrack._buffers import Dtype
+    from labeltrack._buffers import Chunk, Dtype
     from labeltrack.recording import Recording
     from labeltrack.store import Description
 
@@ -47,14 +46,12 @@ class Lane:
         recorder: Where it goes.
         mode: Mode.
         ds_id: Dataset.
-        kind: Kind of the labels; whoever hands rows on sets it before.
         words: What codes stand for, if the labels are strings or bytes.
     """
 
     recorder: Recorder
     mode: str
     ds_id: str
-    kind: str
     words: Vocabulary | None
     # What follows is the business of the background thread.
     writer: PartWriter | None = None
@@ -64,14 +61,15 @@ class Lane:
     lost: int = 0  # rows that could not be written
     missing: int = 0  # rows that never came
 
-    def __call__(self, labels: Array, values: Array) -> Future[Any]:
-        """Hand rows on.
+    def __call__(self, chunk: Chunk, stop: int, kind: str) -> None:
+        """Have rows written.
 
         Args:
-            labels: ``(N,)`` keys, which must not change before the future is done.
-            values: ``(N,)`` likewise.
+            chunk: Where they are; those that are there must not change before they are done.
+            stop: Up to which row.
+            kind: Kind of the labels.
         """
-        return self.recorder.take(self, labels, values)
+        self.recorder.take(self, chunk, stop, kind)
 
     def reset(self) -> None:
         """Begin anew, with another attempt."""
@@ -80,11 +78,51 @@ class Lane:
             self.writer = None
         self.parts, self.rows, self.lost, self.missing = [], 0, 0, 0
 
-    def buffer(self, label_dtype: Dtype, value_dtype: Dtype) -> HandedOnBuffer:
+    def buffer(self, label_dtype: Dtype, value_dtype: Dtype, kind: str) -> HandedOnBuffer:
         """Return columns that hand their rows on to this lane."""
-        buffer = HandedOnBuffer(label_dtype, value_dtype, self, self.recorder.recording.flush_rows)
+        buffer = HandedOnBuffer(label_dtype, value_dtype, self, self.recorder.recording.flush_rows, kind)
         self.recorder.track(self, buffer)
         return buffer
+
+
+class Ticket:
+    """Says when a job is done. In it is nothing that an interrupt could leave locked for the other thread."""
+
+    __slots__ = ("_lock", "finished")
+
+    def __init__(self) -> None:
+        self.finished = False
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def finish(self) -> None:
+        """Say that it is done, once."""
+        self.finished = True
+        self._lock.release()
+
+    def wait(self) -> None:
+        """Wait until it is done."""
+        while not self.finished:
+            self._lock.acquire(timeout=0.1)  # whether it was taken or not, nobody waits for it to be given back
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The end of what was recorded of a mode so far: an epoch, or nothing that counts.
+
+    Attributes:
+        mode: Mode.
+        step: Epoch or step; None if it is not to count.
+        attempt: Number of what ends.
+        expected: What is probably the epoch after it.
+        lanes: Those that have samples, in the order of the history.
+    """
+
+    mode: str
+    step: int | None
+    attempt: int
+    expected: int
+    lanes: list[Lane]
 
 
 class Recorder:
@@ -120,16 +158,19 @@ class Recorder:
         self._buffers: dict[Lane, HandedOnBuffer] = {}
         self._pid = os.getpid()
         self._closed = False
+        self._ended: dict[str, int] = {}  # the last attempt that did; this and those below: of the background thread
+        self._finished = False
         self.rows_written = 0
         self._member = Membership(recording, description)
         self.notes = self._member.notes
         self.root, self._journal = self._member.root, self._member.journal
         # Not an executor: its locks are not to be taken in a garbage collection, which is where `finish` may be called.
         self._jobs: queue.SimpleQueue[Any] | _AtOnce = queue.SimpleQueue()
-        self._thread = threading.Thread(target=_work, args=(self._jobs, self._guarded), daemon=True)
+        self._over = Ticket()
+        self._thread = threading.Thread(target=_work, args=(self._jobs, self._guarded, self._over), daemon=True)
         self._thread.name = "labeltrack-recorder"
         if not started(self._thread):
-            self._jobs = _AtOnce(self._guarded)
+            self._jobs = _AtOnce(self._guarded, self._over)
 
     @property
     def _syncs(self) -> bool:
@@ -137,13 +178,12 @@ class Recorder:
 
     # -- the training thread ------------------------------------------------------------------------------
 
-    def lane(self, mode: str, ds_id: str, kind: str, words: Vocabulary | None, expected: int) -> Lane:
+    def lane(self, mode: str, ds_id: str, words: Vocabulary | None, expected: int) -> Lane:
         """Return what takes the samples of a mode and dataset.
 
         Args:
             mode: Mode.
             ds_id: Dataset.
-            kind: Kind of the labels.
             words: What codes stand for.
             expected: The epoch that this will probably be, unless one of the mode has ended before.
 
@@ -159,14 +199,11 @@ class Recorder:
                 raise ValueError(msg)
         self._attempts.setdefault(mode, 1)
         self._expected.setdefault(mode, expected)
-        lane = Lane(self, mode, ds_id, kind, words)
-        if (mode, ds_id) not in self._begun:
-            self._begun.add((mode, ds_id))
-            self._submit(self._say, "stream", mode=mode, ds_id=ds_id)
-        return lane
+        self._submit(self._begin, mode, ds_id)
+        return Lane(self, mode, ds_id, words)
 
-    def take(self, lane: Lane, labels: Array, values: Array) -> Future[Any]:
-        """Hand rows on to be written."""
+    def take(self, lane: Lane, chunk: Chunk, stop: int, kind: str) -> None:
+        """Have rows written."""
         if self._pid != os.getpid():
             self._fail(
                 f"this process was forked from the one that records to {self.root}: its samples count, and are not "
@@ -174,7 +211,8 @@ class Recorder:
             )
         words = None if lane.words is None else (self._number(lane.words), lane.words, len(lane.words.words))
         attempt, expected = self._attempts[lane.mode], self._expected[lane.mode]
-        return self._submit(self._write, lane, lane.kind, words, attempt, expected, labels, values)
+        if not self._submit(self._write, lane, kind, words, attempt, expected, chunk, stop):
+            chunk.done = max(chunk.done, stop)
 
     def _number(self, words: Vocabulary) -> int:
         """Return the number of a vocabulary, from 1 on."""
@@ -184,28 +222,34 @@ class Recorder:
         self._vocabularies.append(words)
         return len(self._vocabularies)
 
-    def end(self, mode: str, step: int, lanes: list[Lane]) -> Future[Any]:
-        """End the epoch of a mode: all of its rows were handed on.
+    def ending(self, mode: str, step: int | None, lanes: list[Lane]) -> Ending:
+        """Return what to `end`: the epoch of a mode, or what is not to count (None), so that it can be done again."""
+        expected = self._expected.get(mode, 1 if step is None else step)
+        if step is not None:
+            expected = step + max(1, step - self._last.get(mode, expected - 1))
+        return Ending(mode, step, self._attempts.get(mode, 1), expected, lanes)
 
-        Args:
-            mode: Mode.
-            step: Epoch or step.
-            lanes: Those that have samples, in the order of the history.
+    def end(self, ending: Ending) -> None:
+        """Say that an epoch ended, all of whose rows were handed on, or that they are not to count.
+
+        Of the latter, what is written stays. After an interrupt, this may be done again.
         """
-        before = self._last.get(mode, self._expected.get(mode, step) - 1)
-        self._last[mode] = step
-        done = self._submit(self._commit, mode, step, self._attempts.get(mode, 1), list(lanes))
-        self._attempts[mode] = self._attempts.get(mode, 1) + 1
-        self._expected[mode] = step + max(1, step - before)
-        if self.recording.durable == "epoch":
+        mode = ending.mode
+        if self._attempts.get(mode, 1) > ending.attempt:
+            return
+        self._submit(self._end, ending)
+        if ending.step is not None:
+            self._last[mode] = ending.step
+        self._expected[mode] = ending.expected
+        self._attempts[mode] = ending.attempt + 1
+        if ending.step is not None and self.recording.durable == "epoch":
             self.flush()
-        return done
 
     def miss(self, lane: Lane, rows: int) -> None:
         """Say that so many rows of this attempt are not there to be recorded."""
 
         def note() -> None:
-            lane.missing += rows
+            lane.missing = rows
 
         self._submit(note)
         self._fail(
@@ -213,45 +257,46 @@ class Recorder:
             f"recorded; the run at {self.root} lacks them in this epoch. A larger max_buffer_bytes keeps them"
         )
 
-    def drop(self, mode: str, lanes: list[Lane]) -> None:
-        """Say that the samples since the last end are not to count; what is written of them stays."""
-        if lanes:
-            self._submit(self._forget, mode, self._attempts.get(mode, 1), list(lanes))
-            self._attempts[mode] = self._attempts.get(mode, 1) + 1
-
-    def _submit(self, job: Callable[..., Any], *args: Any, **more: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        if self._pid != os.getpid():  # in a child that was forked there is no thread, and the files are the parent's
-            future.set_result(None)
-        elif self._closed:
+    def _submit(self, job: Callable[..., Any], *args: Any, ticket: Ticket | None = None) -> bool:
+        """Have a job done by the background thread; return whether there is one."""
+        if self._pid != os.getpid():  # in a child that was forked there is none, and the files are the parent's
+            return False
+        if self._closed:
             self._fail("samples after close() are not recorded")
-            future.set_result(None)
-        else:
-            self._jobs.put((future, job, args, more))
-        return future
+            return False
+        self._jobs.put((ticket, job, args))
+        return True
 
     def flush(self) -> None:
         """Wait until all that was handed on is written."""
-        if not self._closed:
-            self._submit(int).result()
+        ticket = Ticket()
+        if not self._closed and self._submit(int, ticket=ticket):
+            ticket.wait()
 
     def close(self) -> None:
-        """Write what is left, and leave the run; may be called again."""
-        if self._closed or self._pid != os.getpid():
+        """Write what is left, and leave the run; may be called again, after an interrupt for example."""
+        if self._pid != os.getpid() or self._over.finished:
             return
-        done = self._submit(self._finish)
         self._closed = True
+        self._jobs.put((None, self._finish, ()))
         self._jobs.put(None)
         # A tracker that nobody needs any more may be found in any thread, also in this one.
         if threading.current_thread() is not self._thread:
-            done.result()
+            self._over.wait()
             if self._thread.is_alive():
                 self._thread.join()
 
     def finish(self) -> None:
         """Hand everything on, and close; for when the tracker is gone."""
-        if not self._closed and self._pid == os.getpid():
-            for buffer in self._buffers.values():
+        try:
+            self._leave()
+        except BaseException:
+            self._leave()  # nobody would do it later
+            raise
+
+    def _leave(self) -> None:
+        if self._pid == os.getpid():
+            for buffer in () if self._closed else self._buffers.values():
                 buffer.hand_on()
             self.close()
 
@@ -260,10 +305,10 @@ class Recorder:
     def _fail(self, text: str) -> None:
         self.failure = self.failure or text
 
-    def _guarded(self, job: Callable[..., Any], *args: Any, **more: Any) -> Any:
+    def _guarded(self, job: Callable[..., Any], *args: Any) -> Any:
         """Run a job; what it raises is kept as the failure, as nobody waits for it."""
         try:
-            return job(*args, **more)
+            return job(*args)
         except Exception as error:  # noqa: BLE001 (training must go on whatever it was)
             self._fail(
                 f"recording to {self.root} failed: {error}. Training and statistics go on; the run lacks samples "
@@ -271,8 +316,11 @@ class Recorder:
             )
             return None
 
-    def _say(self, event: str, **said: Any) -> None:
-        self._journal.append(event, sync=self.recording.fsync == "flush", **said)
+    def _begin(self, mode: str, ds_id: str) -> None:
+        """Say, once, that there is such a mode and dataset."""
+        if (mode, ds_id) not in self._begun:
+            self._begun.add((mode, ds_id))
+            self._journal.append("stream", sync=self.recording.fsync == "flush", mode=mode, ds_id=ds_id)
 
     def _write_words(self, number: int, words: Vocabulary, stop: int) -> None:
         """Write the words of a vocabulary up to a code, as far as they are not written."""
@@ -291,6 +339,25 @@ class Recorder:
             self._words_written[number] = first
 
     def _write(
+        self,
+        lane: Lane,
+        kind: str,
+        words: tuple[int, Vocabulary, int] | None,
+        attempt: int,
+        expected: int,
+        chunk: Chunk,
+        stop: int,
+    ) -> None:
+        """Write the rows of a chunk up to one, unless that was asked for before."""
+        start = chunk.done
+        if stop <= start:
+            return
+        try:
+            self._write_rows(lane, kind, words, attempt, expected, chunk.labels[start:stop], chunk.values[start:stop])
+        finally:
+            chunk.done = stop
+
+    def _write_rows(
         self,
         lane: Lane,
         kind: str,
@@ -381,15 +448,30 @@ class Recorder:
         if self._syncs:
             sync_folder(writer.path.parent)
 
-    def _commit(self, mode: str, step: int, attempt: int, lanes: list[Lane]) -> None:
-        """Close the parts of an attempt, put them where they belong, and say in the journal that it is complete."""
+    def _end(self, ending: Ending) -> None:
+        """Close the parts of an attempt, and say in the journal that it is complete, and where its parts then are.
+
+        Or that it is not to count; it is asked for a second time after some interrupts.
+        """
+        mode, step, attempt = ending.mode, ending.step, ending.attempt
+        if attempt <= self._ended.get(mode, 0):
+            return
+        self._ended[mode] = attempt
+        streams = []
         try:
-            streams = [self._settle(lane, step) for lane in lanes]
+            for lane in ending.lanes:
+                if step is None:
+                    self._close_part(lane)
+                else:
+                    streams.append(self._settle(lane, step))
         finally:
             # If one failed, the rows of the others may well be there, but nothing in this epoch says so with certainty.
-            for lane in lanes:
+            for lane in ending.lanes:
                 lane.reset()
-        self._journal.append("epoch", sync=self._syncs, mode=mode, step=step, attempt=attempt, streams=streams)
+        if step is None:
+            self._journal.append("reset", sync=self._syncs, mode=mode, attempt=attempt)
+        else:
+            self._journal.append("epoch", sync=self._syncs, mode=mode, step=step, attempt=attempt, streams=streams)
 
     def _settle(self, lane: Lane, step: int) -> dict[str, Any]:
         """Close the parts of a lane, put them where they belong, and return what there is to say of them."""
@@ -415,22 +497,14 @@ class Recorder:
             path.parent.rmdir()  # if nothing else is in it
         return there
 
-    def _forget(self, mode: str, attempt: int, lanes: list[Lane]) -> None:
-        try:
-            for lane in lanes:
-                self._close_part(lane)
-        finally:
-            for lane in lanes:
-                lane.reset()
-        self._journal.append("reset", sync=self._syncs, mode=mode, attempt=attempt)
-
     def track(self, lane: Lane, buffer: HandedOnBuffer) -> None:
         """Remember columns, whose rows `close` then hands on."""
-        for other in [other for other in self._buffers if (other.mode, other.ds_id) == (lane.mode, lane.ds_id)]:
-            del self._buffers[other]
-        self._buffers[lane] = buffer
+        self._buffers = {other: held for other, held in self._buffers.items() if not held.retired} | {lane: buffer}
 
     def _finish(self) -> None:
+        if self._finished:
+            return
+        self._finished = True
         try:
             for lane in self._buffers:
                 self._close_part(lane)
@@ -439,25 +513,32 @@ class Recorder:
             self._member.leave()
 
 
-def _work(jobs: queue.SimpleQueue[Any], run: Callable[..., Any]) -> None:
+def _work(jobs: queue.SimpleQueue[Any], run: Callable[..., Any], over: Ticket) -> None:
     """Run jobs one after the other, until there is a None."""
     while (item := jobs.get()) is not None:
-        future, job, args, more = item
-        future.set_result(run(job, *args, **more))
-        del item, future, job, args  # what the job had may be freed while this waits
+        ticket, job, args = item
+        run(job, *args)
+        if ticket is not None:
+            ticket.finish()
+        del item, ticket, job, args  # what the job had may be freed while this waits
+    over.finish()
 
 
 class _AtOnce:
     """Takes jobs where the system has no thread to give: each is done, in the caller's, before `put` returns."""
 
-    def __init__(self, run: Callable[..., Any]) -> None:
-        self._run = run
+    def __init__(self, run: Callable[..., Any], over: Ticket) -> None:
+        self._run, self._over = run, over
 
-    def put(self, item: tuple[Future[Any], Callable[..., Any], Any, Any] | None) -> None:
-        """Do a job; None is no job."""
+    def put(self, item: tuple[Ticket | None, Callable[..., Any], Any] | None) -> None:
+        """Do a job; None is the end of them."""
         if item is not None:
-            future, job, args, more = item
-            future.set_result(self._run(job, *args, **more))
+            ticket, job, args = item
+            self._run(job, *args)
+            if ticket is not None:
+                ticket.finish()
+        elif not self._over.finished:
+            self._over.finish()
 
 
 def _is_large(writer: PartWriter) -> bool:

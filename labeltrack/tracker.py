@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from labeltrack._arrays import QUICK, looks_multi_hot, to_values
-from labeltrack._buffers import SampleBuffer
+from labeltrack._buffers import NOT_AS_IT_IS, SampleBuffer
 from labeltrack._cache import look_at_cache
 from labeltrack._labels import (
     BYTES,
@@ -33,7 +34,7 @@ from labeltrack._quantile import Samples
 from labeltrack._reduce import reduce_chunks
 from labeltrack._select import Selection
 from labeltrack._state import plain, with_arrays
-from labeltrack._streams import WHOLE, Stream, whole_numbers
+from labeltrack._streams import WHOLE, Owed, Stream, Turns, whole_numbers
 from labeltrack._version import __version__
 from labeltrack.bounds import needed_quantiles, resolve_all
 from labeltrack.errors import LabelTrackWarning, missing_key, outside
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from labeltrack.bounds import BoundName
-    from labeltrack.recorder import Lane, Recorder
+    from labeltrack.recorder import Ending, Recorder
 
 Array = npt.NDArray[Any]
 
@@ -64,7 +65,9 @@ class LabelTracker:
     """Track a per-sample metric by label while a model trains.
 
     Batches are copied into preallocated buffers; the statistics are computed when the epoch ends, in one compiled
-    pass, exactly.
+    pass, exactly. Several threads may call it at once: a batch belongs to the epoch that ends after it. An exception
+    from outside, such as KeyboardInterrupt, leaves all of a batch or of the end of an epoch, or nothing. Signal
+    handlers may call what reads, `flush` and `close`; other calls within a call raise RuntimeError.
 
     Args:
         label: Name of the label, such as its key in a batch.
@@ -134,13 +137,15 @@ class LabelTracker:
         self.outputs = f"{self.metric}_by_{self.label}" if outputs is None else _check_name("outputs", outputs)
         self.nan_policy: NanPolicy = check_nan_policy(nan_policy)
         self.max_buffer_bytes = _check_bytes(max_buffer_bytes)
-        self.history = History(metric=self.metric, label=self.label, bounds=self.bounds)
+        self._history = History(metric=self.metric, label=self.label, bounds=self.bounds)
         self._mapping = None if label_mapping is None else LabelMapping(label_mapping)
         self.label_mapping = None if self._mapping is None else {n: x for x, n in self._mapping.names.items()}
         self.missing: Missing = check_missing(missing, self._mapping)
         self._modes = Selection(self.mode, "mode")
         self._ds_ids = Selection(self.ds_id, "ds_id")
         self._streams: dict[tuple[str, str], Stream] = {}
+        self._owed: Owed | None = None  # what is decided, and an interrupt may have kept from being done
+        self._turns = Turns(self)
         self._words = {kind: Vocabulary(kind) for kind in (STRING, BYTES)}
         self._warned = False
         self._multi_hot_told = label_mapping is not None
@@ -172,6 +177,14 @@ class LabelTracker:
         self._tell(recorder)
         return recorder
 
+    @property
+    def history(self) -> History:
+        """The statistics of the epochs that ended."""
+        if self._owed is not None:
+            with self._turns.to_read:
+                self._settle()
+        return self._history
+
     # -- recording ----------------------------------------------------------------------------------------
 
     def update(self, labels: Any, values: Any, *, mode: str = "train", ds_id: str = "") -> None:
@@ -194,36 +207,58 @@ class LabelTracker:
         # The common batch, one-dimensional and of the dtypes of the batch before, takes two writes to memory that
         # check what they write. Everything else goes the checked road, and so does the first batch of an epoch, whose
         # kind of labels has to be that of other datasets.
-        try:
-            stream = self._streams[mode, ds_id]
-            if stream.kind == INTEGER:
-                if type(labels) is _ARRAY and type(values) is _ARRAY:
-                    # `SampleBuffer.try_append`, written out: calling it and asking `QUICK` took 0.3 of 0.75 us.
-                    chunk = stream.buffer.open
-                    start = chunk.used
-                    end = start + len(labels)
-                    if start and end <= chunk.limit:
-                        chunk.label_view[start:end] = labels
-                        chunk.value_view[start:end] = values
-                        chunk.used = end
-                        return
-                elif stream.buffer.open.used:
-                    read_labels, read_values = QUICK[type(labels)], QUICK[type(values)]
-                    if stream.buffer.try_append(
-                        labels if read_labels is None else read_labels(labels),
-                        values if read_values is None else read_values(values),
-                    ):
-                        return
-            elif type(labels) is list and stream.kind == STRING and stream.buffer.open.used:
-                read_values = QUICK[type(values)]
-                codes = self._words[STRING].known(labels)
-                if codes is not None and stream.buffer.try_append(
-                    codes, values if read_values is None else read_values(values)
-                ):
-                    return
-        except (KeyError, TypeError, ValueError, RuntimeError, BufferError):
-            pass  # the first batch, another type or shape, a mode that is no string, memory that is elsewhere
+        if type(labels) is _ARRAY and type(values) is _ARRAY:
+            # `SampleBuffer.try_append`, written out: calling it and asking `QUICK` took 0.3 of 0.75 us.
+            rows = labels.size
+            try:
+                buffer = self._streams[mode, ds_id].buffer
+            except (KeyError, TypeError):
+                pass  # the first batch, a mode that is no string
+            else:
+                chunk = buffer.open
+                start = chunk.used
+                end = start + rows
+                if start and end <= chunk.limit and buffer.kind == INTEGER and not chunk.busy:
+                    try:
+                        try:  # first, as no line between it and the next is guarded by the other one
+                            chunk.busy = True
+                            chunk.label_view[start:end] = labels
+                            chunk.value_view[start:end] = values
+                            chunk.used = end
+                            chunk.busy = False
+                            return  # noqa: TRY300 (an `else` would not be guarded)
+                        except NOT_AS_IT_IS:
+                            chunk.busy = False
+                            if chunk.used != start:
+                                raise  # by a signal handler: the rows are in
+                    except BaseException:
+                        chunk.busy = False
+                        raise
+        elif self._quickly(labels, values, mode, ds_id):
+            return
         self._update(labels, values, mode, ds_id)
+
+    def _quickly(self, labels: Any, values: Any, mode: str, ds_id: str) -> bool:
+        """Record a batch of tensors, or a list of strings, if it is like the one before; return whether it was."""
+        keys: Any = None
+        samples: Any = None
+        try:
+            buffer = self._streams[mode, ds_id].buffer
+            kind = buffer.kind
+            if not buffer.open.used:
+                return False
+            read_values = QUICK[type(values)]
+            if kind == INTEGER:
+                read_labels = QUICK[type(labels)]
+                keys = labels if read_labels is None else read_labels(labels)
+            elif kind == STRING and type(labels) is list:
+                keys = self._words[STRING].known(labels)
+            if keys is None:
+                return False
+            samples = values if read_values is None else read_values(values)
+        except (KeyError, TypeError, ValueError, RuntimeError, BufferError):
+            return False  # the first batch, another type or shape, a mode that is no string, memory that is elsewhere
+        return buffer.try_append(keys, samples, kind)
 
     def update_batch(self, batch: Mapping[str, Any], *, mode: str = "train", ds_id: str = "") -> None:
         """Record the samples of a batch that is a mapping: its label and its metric are looked up by their names.
@@ -247,6 +282,14 @@ class LabelTracker:
         mode, ds_id = _check_name("mode", mode), _check_name("ds_id", ds_id)
         if mode not in self._modes or ds_id not in self._ds_ids:
             return
+        with self._turns.of("update"):
+            self._settle()
+            self._append(labels, values, mode, ds_id)
+        if self._recorder is not None:
+            self._tell(self._recorder)
+
+    def _append(self, labels: Any, values: Any, mode: str, ds_id: str) -> None:
+        """Record a batch of whatever is allowed."""
         samples = to_values(values)
         stream = self._streams.get((mode, ds_id))
         array: Any
@@ -258,8 +301,7 @@ class LabelTracker:
                 gone is None
                 and stream is not None
                 and stream.kind == INTEGER
-                and stream.buffer.open.used
-                and stream.buffer.try_append(array, samples)
+                and stream.buffer.try_append(array, samples, INTEGER)
             ):
                 return  # tensors of the dtypes of the batch before
             if not self._multi_hot_told and looks_multi_hot(array, samples):
@@ -279,17 +321,18 @@ class LabelTracker:
                 )
                 raise TypeError(msg)
         keys = self._words[kind].encode(array) if kind in self._words else integer_keys(array, kind)
-        if stream is None or (stream.empty() and stream.kind != kind):
-            stream = self._streams[mode, ds_id] = self._stream(mode, ds_id, kind, keys.dtype, samples.dtype)
+        if stream is None or (stream.kind != kind and stream.empty()):
+            old, stream = stream, self._stream(mode, ds_id, kind, keys.dtype, samples.dtype)
+            self._streams = {**self._streams, (mode, ds_id): stream}
+            if old is not None:
+                old.buffer.retire()
         widened = kind if kind == stream.kind else UNSIGNED if UNSIGNED in (kind, stream.kind) else INTEGER
-        if stream.lane is not None:
-            stream.lane.kind = widened  # before rows are handed on
         # The short road first: strings come here with every batch, and it takes 2.4 us less.
-        if not stream.buffer.try_append(keys, samples) and not stream.buffer.append(keys, samples, self._budget()):
-            self._make_room(stream, kind, keys, samples)
-        stream.kind = widened
-        if self._recorder is not None:
-            self._tell(self._recorder)
+        buffer = stream.buffer
+        if widened == buffer.kind and buffer.try_append(keys, samples, widened):
+            return
+        if not buffer.append(keys, samples, self._budget(), widened):
+            self._make_room(stream, widened, keys, samples)
 
     def _expected(self, mode: str, array: Array) -> str | None:
         """Return the kind of labels of a mode's other datasets; for text, also of other modes or of the mapping."""
@@ -297,14 +340,23 @@ class LabelTracker:
         mapped = label_kind(label_array(self._mapping.labels[:1])) if self._mapping is not None else None
         return kinds.get(mode, next(iter(kinds.values()), mapped) if array.dtype.kind == "U" else None)
 
-    def _stream(self, mode: str, ds_id: str, kind: str, label_dtype: Any, value_dtype: Any) -> Stream:
-        """Return a stream of no samples."""
+    def _stream(
+        self,
+        mode: str,
+        ds_id: str,
+        kind: str,
+        label_dtype: Any,
+        value_dtype: Any,
+        history: History | None = None,
+        words: dict[str, Vocabulary] | None = None,
+    ) -> Stream:
+        """Return a stream of no samples, for this history and these words or for those that are to come."""
         look_at_cache()
         if self._recorder is None:
-            return Stream(kind, SampleBuffer(label_dtype, value_dtype))
-        expected = max(self.history.steps(mode), default=0) + 1
-        lane = self._recorder.lane(mode, ds_id, kind, self._words.get(kind), expected)
-        return Stream(kind, lane.buffer(label_dtype, value_dtype), lane=lane)
+            return Stream(SampleBuffer(label_dtype, value_dtype, kind))
+        expected = max((self._history if history is None else history).steps(mode), default=0) + 1
+        lane = self._recorder.lane(mode, ds_id, (words or self._words).get(kind), expected)
+        return Stream(lane.buffer(label_dtype, value_dtype, kind), lane)
 
     def _tell(self, recorder: Recorder) -> None:
         """Warn, once, that recording failed, and about whatever else it came upon."""
@@ -327,20 +379,18 @@ class LabelTracker:
                 if other.buffer.nbytes > share:
                     self._fold(other)
                     other.buffer.shrink(share)
-            if stream.buffer.append(keys, samples, self._budget()):
+            if stream.buffer.append(keys, samples, self._budget(), kind):
                 return
         self._fold(stream)
-        if stream.buffer.append(keys, samples, self._budget()):
+        if stream.buffer.append(keys, samples, self._budget(), kind):
             return
         # A batch larger than all the memory.
         chunks = [(np.ascontiguousarray(keys), np.ascontiguousarray(samples))]
-        if stream.lane is not None:
-            stream.lane(*chunks[0]).result()  # it is the caller's memory
         stats = self._reduce(chunks, kind)
         self._reduced(stream, chunks, stats)
         if stream.folded is not None:
             stats = merge_stats([stream.folded.under(self.nan_policy), stats])
-        stream.folded = self._without_quantiles(stats)
+        stream.buffer.fold_in(self._without_quantiles(stats), *chunks[0], kind)
 
     def _without_quantiles(self, stats: LabelStats) -> LabelStats:
         """Return statistics of samples that are given up; warn, once, if there should have been quantiles."""
@@ -357,13 +407,48 @@ class LabelTracker:
         return stats.without_quantiles(why)
 
     def _fold(self, stream: Stream) -> None:
+        stream.buffer.seal()
         if len(stream.buffer):
             stats = self._without_quantiles(self._stats(stream, quantiles=False))
             if not len(stats):
                 self._unmapped.update(dict.fromkeys(self._occurred([stream])))
             stream.buffer.hand_on()
-            stream.folded = stats  # nothing may come between these two lines, or samples would count twice
+            stream.buffer.clear(stats)
+
+    def _settle(self) -> None:
+        """Do what was decided and is not done, because an interrupt came in between; all of it may be done twice."""
+        owed = self._owed
+        if owed is None:
+            return
+        if owed.entry is not None:
+            self._history.enter(owed.entry)
+        for stream in owed.streams:
+            stream.buffer.hand_on(asked=owed.entry is None)
+        for ending in owed.endings:
+            if self._recorder is not None:
+                self._recorder.end(ending)
+        for stream in owed.streams:
             stream.buffer.clear()
+        if owed.entry is not None or owed.loaded is not None:
+            self._unmapped = {}
+        if owed.loaded is not None:
+            self._history, self._words, self._streams = owed.loaded
+            for stream in owed.streams:
+                stream.buffer.retire()
+            for stream in self._streams.values():
+                if stream.folded is not None and self._recorder is not None and stream.lane is not None:
+                    self._recorder.miss(stream.lane, int(stream.folded.under("propagate").count.sum()))
+                stream.buffer.paused = False
+        self._owed = None
+
+    def _decide(self, owed: Owed) -> None:
+        """Carry out a change that is whole from here on."""
+        try:
+            self._owed = owed
+            self._settle()
+        except BaseException:
+            self._settle()
+            raise
 
     # -- the end of an epoch ------------------------------------------------------------------------------
 
@@ -377,7 +462,8 @@ class LabelTracker:
                 has of it.
 
         Returns:
-            Statistics of all dataset ids pooled. Empty, and not entered in the history, if nothing was recorded.
+            Statistics of all dataset ids pooled. Empty, and not entered in the history, if nothing was recorded; with a
+            warning, if there are samples of other modes.
 
         Raises:
             TypeError: `step` is no integer.
@@ -385,33 +471,56 @@ class LabelTracker:
                 ``nan_policy="raise"``. Samples stay recorded in either case.
         """
         step, mode = check_step(step), _check_name("mode", mode)
-        streams = {ds_id: s for (of, ds_id), s in self._streams.items() if of == mode and not s.empty()}
-        stats = {ds_id: self._stats(stream) for ds_id, stream in streams.items()}
-        for part in stats.values():
-            part.check_finite()
-        if not stats:
-            return self._reduce([], INTEGER)
-        pooled = self._pooled(list(streams.values()), list(stats.values()))
-        if not len(pooled) and self._mapping is not None and not self._warned:
-            self._warned = True
-            occurred = dict.fromkeys([*self._unmapped, *self._occurred(streams.values())])
-            warn_nothing_mapped(self._mapping, list(occurred), stacklevel=2)
-        entries = {ds_id: part for ds_id, part in stats.items() if len(part)}
-        self.history.add_all(
-            step, entries, mode=mode, replace=replace, pooled=pooled if pooled.quantiles and len(entries) > 1 else None
-        )
-        recorder = self._recorder
-        if recorder is not None:
-            for stream in streams.values():
-                stream.buffer.hand_on()
-            recorder.end(mode, step, [stream.lane for stream in streams.values() if stream.lane is not None])
-        for stream in streams.values():
-            stream.folded = None
-            stream.buffer.clear()
-        self._unmapped.clear()
-        if recorder is not None:
-            self._tell(recorder)
+        with self._turns.of("end_epoch"):
+            self._settle()
+            of_mode = self._sealed(mode)
+            streams = {ds_id: stream for (_, ds_id), stream in of_mode.items() if not stream.empty()}
+            stats = {ds_id: self._stats(stream) for ds_id, stream in streams.items()}
+            for part in stats.values():
+                part.check_finite()
+            if not stats:
+                self._warn_elsewhere(mode)
+                return self._reduce([], INTEGER)
+            pooled = self._pooled(list(streams.values()), list(stats.values()))
+            if not len(pooled) and self._mapping is not None and not self._warned:
+                self._warned = True
+                occurred = dict.fromkeys([*self._unmapped, *self._occurred(streams.values())])
+                warn_nothing_mapped(self._mapping, list(occurred), stacklevel=2)
+            parts = {ds_id: part for ds_id, part in stats.items() if len(part)}
+            together = pooled if pooled.quantiles and len(parts) > 1 else None
+            entry = self._history.entry(step, parts, mode=mode, replace=replace, pooled=together)
+            ends = self._endings({mode: list(streams.values())}, step)
+            self._decide(Owed(list(of_mode.values()), entry, ends))
+        if self._recorder is not None:
+            self._tell(self._recorder)
         return pooled
+
+    def _sealed(self, mode: str | None) -> dict[tuple[str, str], Stream]:
+        """Return the streams of a mode, or of all, with no batch of another thread on its way into them."""
+        found = {key: stream for key, stream in self._streams.items() if mode is None or key[0] == mode}
+        for stream in found.values():
+            stream.buffer.seal()
+        return found
+
+    def _endings(self, streams: Mapping[str, list[Stream]], step: int | None) -> list[Ending]:
+        """Return what the recorder is to be told of samples, by mode, that are in the history now, or dropped."""
+        recorder = self._recorder
+        if recorder is None:
+            return []
+        lanes = {mode: [stream.lane for stream in some if stream.lane is not None] for mode, some in streams.items()}
+        return [recorder.ending(mode, step, some) for mode, some in lanes.items() if some]
+
+    def _warn_elsewhere(self, mode: str) -> None:
+        """Warn if nothing was recorded in the mode that ends, and something in others."""
+        counts: dict[str, int] = {}
+        for (of, _), stream in self._streams.items():
+            if not stream.empty():
+                folded = 0 if stream.folded is None else int(stream.folded.under("propagate").count.sum())
+                counts[of] = counts.get(of, 0) + len(stream.buffer) + folded
+        if counts and mode in self._modes:
+            there = ", ".join(f"mode {of!r} has {count:,}" for of, count in counts.items())
+            msg = f"no samples were recorded in mode {mode!r} since its last epoch, but {there}: end_epoch(…, mode=…)?"
+            warnings.warn(msg, LabelTrackWarning, stacklevel=outside())
 
     def reset(self, *, mode: str | None = None) -> None:
         """Forget the samples recorded since the last end of an epoch; the history stays.
@@ -426,22 +535,23 @@ class LabelTracker:
             >>> len(tracker.end_epoch(1))
             0
         """
-        dropped: dict[str, list[Lane]] = {}
-        for (of, _), stream in self._streams.items():
-            if mode is None or of == mode:
-                if stream.lane is not None and not stream.empty():
-                    dropped.setdefault(of, []).append(stream.lane)
-                stream.folded = None
-                stream.buffer.clear()
-        if self._recorder is not None:
-            for of, lanes in dropped.items():
-                self._recorder.drop(of, lanes)
+        with self._turns.of("reset"):
+            self._settle()
+            self._decide(self._dropped(mode))
+
+    def _dropped(self, mode: str | None) -> Owed:
+        """Return what it takes to forget the samples of a mode, or of all."""
+        streams = self._sealed(mode)
+        filled: dict[str, list[Stream]] = {}
+        for (of, _), stream in streams.items():
+            if not stream.empty():
+                filled.setdefault(of, []).append(stream)
+        return Owed(list(streams.values()), endings=self._endings(filled, None))
 
     def flush(self) -> None:
         """Wait until every sample so far that is to be recorded is written; without `record_to`, do nothing."""
         if self._recorder is not None:
-            for stream in self._streams.values():
-                stream.buffer.hand_on()
+            self._hand_on()
             self._recorder.flush()
             self._tell(self._recorder)
 
@@ -452,13 +562,18 @@ class LabelTracker:
         Statistics can go on; what comes afterwards is not recorded, which a warning says.
         """
         if self._recorder is not None:
-            for stream in self._streams.values():
-                stream.buffer.hand_on()
+            self._hand_on()
             self._recorder.close()
             self._tell(self._recorder)
         if self._mapping is not None and not self._never_told:
             self._never_told = True
             warn_never(self._mapping, (stats for _, stats in self.history.items()), stacklevel=outside())
+
+    def _hand_on(self) -> None:
+        with self._turns.to_read:
+            self._settle()
+            for stream in self._streams.values():
+                stream.buffer.hand_on()
 
     def __enter__(self) -> Self:
         """Return the tracker."""
@@ -537,29 +652,31 @@ class LabelTracker:
         ``torch.load`` takes them by default, with ``weights_only=True``. The arguments of the tracker are not part of
         it: load it into a tracker made with the same ones.
         """
-        streams = []
-        for (mode, ds_id), stream in self._streams.items():
-            filled = stream.buffer.filled()
-            streams.append(
+        with self._turns.to_read:
+            self._settle()
+            streams = []
+            for (mode, ds_id), stream in self._streams.items():
+                filled = stream.buffer.filled()
+                streams.append(
+                    {
+                        "mode": mode,
+                        "ds_id": ds_id,
+                        "kind": stream.kind,
+                        "labels": [keys for keys, _ in filled],
+                        "values": [values for _, values in filled],
+                        "folded": None if stream.folded is None else stream.folded.state_dict(),
+                    }
+                )
+            state: dict[str, Any] = plain(
                 {
-                    "mode": mode,
-                    "ds_id": ds_id,
-                    "kind": stream.kind,
-                    "labels": [keys for keys, _ in filled],
-                    "values": [values for _, values in filled],
-                    "folded": None if stream.folded is None else stream.folded.state_dict(),
+                    "version": STATE_VERSION,
+                    "label": self.label,
+                    "metric": self.metric,
+                    "history": self._history.state_dict(),
+                    "words": {kind: vocabulary.words for kind, vocabulary in self._words.items()},
+                    "streams": streams,
                 }
             )
-        state: dict[str, Any] = plain(
-            {
-                "version": STATE_VERSION,
-                "label": self.label,
-                "metric": self.metric,
-                "history": self.history.state_dict(),
-                "words": {kind: vocabulary.words for kind, vocabulary in self._words.items()},
-                "streams": streams,
-            }
-        )
         return state
 
     def load_state_dict(self, state: Any) -> None:
@@ -594,18 +711,19 @@ class LabelTracker:
             )
             for entry in state["streams"]
         ]
-        self.reset()
-        self.history, self._words, self._streams = history, words, {}
-        for mode, ds_id, kind, chunks, folded in entries:
-            first = chunks[0] if chunks else (np.empty(0, np.uint8), np.empty(0, np.float32))
-            dtypes = key_dtype(kind, first[0].dtype), first[1].dtype
-            stream = self._streams[mode, ds_id] = self._stream(mode, ds_id, kind, *dtypes)
-            for keys, values in chunks:
-                stream.buffer.append(keys.astype(key_dtype(kind, keys.dtype), copy=False), values)
-            stream.folded = folded
-            if folded is not None and self._recorder is not None and stream.lane is not None:
-                self._recorder.miss(stream.lane, int(folded.under("propagate").count.sum()))
-        self._unmapped = {}
+        with self._turns.of("load_state_dict"):
+            self._settle()
+            dropped = self._dropped(None)
+            streams: dict[tuple[str, str], Stream] = {}
+            for mode, ds_id, kind, chunks, folded in entries:
+                first = chunks[0] if chunks else (np.empty(0, np.uint8), np.empty(0, np.float32))
+                dtypes = key_dtype(kind, first[0].dtype), first[1].dtype
+                stream = streams[mode, ds_id] = self._stream(mode, ds_id, kind, *dtypes, history, words)
+                stream.buffer.paused = True  # none of it is recorded before all of it is there
+                stream.buffer.clear(folded)
+                for keys, values in chunks:
+                    stream.buffer.append(keys.astype(key_dtype(kind, keys.dtype), copy=False), values)
+            self._decide(replace(dropped, loaded=(history, words, streams)))
 
     def __getstate__(self) -> dict[str, Any]:
         """Return arguments and state, for pickle."""
@@ -624,7 +742,8 @@ class LabelTracker:
 
     def __repr__(self) -> str:
         """Return arguments, and what is recorded."""
-        pending = sum(len(stream.buffer) for stream in self._streams.values())
+        with self._turns.to_read:
+            pending = sum(len(stream.buffer) for stream in self._streams.values())
         return (
             f"LabelTracker(label={self.label!r}, metric={self.metric!r}, bounds={self.bounds!r}): "
             f"{len(self.history)} entries in the history, {pending} samples since"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import tracemalloc
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -23,19 +23,30 @@ class Reader:
         self.waiting = []
         self.read = []
 
-    def __call__(self, labels, values):
-        future = Future()
-        self.waiting.append((labels, values, future))
-        return future
+    def __call__(self, chunk, stop, _kind):
+        self.waiting.append((chunk, stop))
+
+    def sizes(self):
+        """Return how many rows each of those waiting adds."""
+        before, found = {}, []
+        for chunk, stop in self.waiting:
+            found.append(stop - before.get(id(chunk), chunk.done))
+            before[id(chunk)] = stop
+        return found
 
     def work(self, n=None):
         for _ in range(len(self.waiting) if n is None else min(n, len(self.waiting))):
-            labels, values, future = self.waiting.pop(0)
-            self.read.append((labels.tolist(), values.tolist()))
-            future.set_result(None)
+            read(*self.waiting.pop(0), lambda labels, values: self.read.append((labels.tolist(), values.tolist())))
 
     def rows(self):
         return [label for labels, _ in self.read for label in labels], [v for _, values in self.read for v in values]
+
+
+def read(chunk, stop, use):
+    """Do what a sink has to have done."""
+    if stop > chunk.done:
+        use(chunk.labels[chunk.done : stop], chunk.values[chunk.done : stop])
+        chunk.done = stop
 
 
 def append(buffer, start, n, label=I32, value=F32, budget=None):
@@ -81,7 +92,7 @@ def test_rows_are_handed_on_so_many_at_a_time():
     buffer = HandedOnBuffer(I32, F32, sink, 1024)
     for i in range(40):
         append(buffer, 100 * i, 100)
-    sizes = [labels.shape[0] for labels, _, _ in sink.waiting]
+    sizes = sink.sizes()
     assert len(sizes) == 3
     assert all(1024 <= size < 1024 + 100 for size in sizes)
     buffer.hand_on()
@@ -97,7 +108,7 @@ def test_what_is_handed_on_is_no_copy_and_is_not_written_over():
         append(buffer, 1000 * epoch, 500)
         column = buffer.filled()[0][0]
         buffer.hand_on()
-        assert all(np.shares_memory(labels, column) for labels, _, _ in sink.waiting[-1:])
+        assert np.shares_memory(sink.waiting[-1][0].labels, column)
         buffer.clear()
     sink.work()
     assert sink.rows()[0] == [x for epoch in range(3) for x in range(1000 * epoch, 1000 * epoch + 500)]
@@ -121,60 +132,59 @@ def test_from_the_second_epoch_on_no_memory_is_taken_if_the_sink_keeps_up():
 
     epoch()
     size = buffer.nbytes
-    columns = {chunk.labels.ctypes.data for chunk in buffer._chunks}
+    columns = {chunk.labels.ctypes.data for chunk in buffer._held.chunks}
     tracemalloc.start()
     try:
         epoch()
     finally:
         tracemalloc.stop()
     assert buffer.nbytes == size
-    assert {chunk.labels.ctypes.data for chunk in buffer._chunks} == columns
+    assert {chunk.labels.ctypes.data for chunk in buffer._held.chunks} == columns
 
 
 def test_a_sink_that_is_slow_makes_appending_wait_only_when_all_memory_is_its():
     gate, started = threading.Event(), threading.Event()
-    read = []
+    rows = []
 
     def slow(labels, values):
         started.set()
         gate.wait(10)
-        read.extend(zip(labels.tolist(), values.tolist(), strict=True))
+        rows.extend(zip(labels.tolist(), values.tolist(), strict=True))
 
     with ThreadPoolExecutor(1) as thread:
-        buffer = HandedOnBuffer(I32, F32, lambda *rows: thread.submit(slow, *rows), 100)
+        buffer = HandedOnBuffer(I32, F32, lambda chunk, stop, _kind: thread.submit(read, chunk, stop, slow), 100)
         budget = 8 * 1000
         for epoch in range(2):  # as much as there is memory for
             assert append(buffer, 500 * epoch, 500, budget=min(4000, budget - buffer.nbytes))
             buffer.hand_on()
             buffer.clear()
         assert started.wait(10)
-        assert not read
+        assert not rows
         threading.Timer(0.2, gate.set).start()
         assert append(buffer, 1000, 500, budget=budget - buffer.nbytes)  # waits for what is being read
         assert gate.is_set()
         assert buffer.nbytes <= budget
         buffer.hand_on()
-    assert read == [(i, float(i)) for i in range(1500)]
+    assert rows == [(i, float(i)) for i in range(1500)]
 
 
 def test_a_sink_that_fails_holds_no_memory():
-    def fail(*_rows):
-        future = Future()
-        future.set_exception(OSError("the disk is full"))
-        return future
+    def fail(chunk, stop, _kind):
+        chunk.done = stop
 
     buffer = HandedOnBuffer(I32, F32, fail, 100)
     for epoch in range(3):
         append(buffer, epoch, 1000)
         buffer.hand_on()
         buffer.clear()
-    assert buffer.nbytes == sum(chunk.nbytes for chunk in buffer._chunks)
+    assert buffer.nbytes == sum(chunk.nbytes for chunk in buffer._held.chunks)
     buffer.wait()
 
 
 def test_memory_is_given_back_when_it_is_done_with():
     with ThreadPoolExecutor(1) as thread:
-        buffer = HandedOnBuffer(I32, F32, lambda *rows: thread.submit(len, rows), 100)
+        nothing = lambda *_rows: None  # noqa: E731
+        buffer = HandedOnBuffer(I32, F32, lambda chunk, stop, _kind: thread.submit(read, chunk, stop, nothing), 100)
         append(buffer, 0, 10_000)
         buffer.hand_on()
         buffer.clear()

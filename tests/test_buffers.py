@@ -106,8 +106,10 @@ def test_memory_that_is_no_array_is_appended_if_it_has_as_many_rows_as_the_batch
     buffer.append(np.arange(4, dtype=I32), np.arange(4, dtype=F32))
     assert len(buffer) == FIRST_ROWS
     buffer.clear()
+    assert not buffer.try_append(*four)  # the first batch has to be looked at
+    buffer.append(np.zeros(4, I32), np.zeros(4, F32))
     assert buffer.try_append(*four)
-    assert together(buffer) == ([0, 1, 2, 3], [0.0, 1.0, 2.0, 3.0])
+    assert together(buffer) == ([0] * 4 + [0, 1, 2, 3], [0.0] * 4 + [0.0, 1.0, 2.0, 3.0])
 
 
 def test_growing_moves_no_row_that_is_there():
@@ -138,7 +140,7 @@ def test_a_wider_batch_widens_the_columns_and_keeps_the_rows():
     assert values == [float(np.float32(0.1)), 0.1, 0.5]
     assert (buffer.label_dtype, buffer.value_dtype) == (I64, F64)
     buffer.clear()
-    assert all(chunk.labels.dtype == I64 and chunk.values.dtype == F64 for chunk in buffer._chunks)
+    assert all(chunk.labels.dtype == I64 and chunk.values.dtype == F64 for chunk in buffer._held.chunks)
 
 
 def test_a_batch_over_the_budget_changes_nothing():
@@ -160,7 +162,7 @@ def test_an_empty_buffer_gives_memory_back():
     half = buffer.nbytes // 2
     buffer.shrink(half)
     assert 0 < buffer.nbytes <= half
-    assert buffer.nbytes == sum(chunk.nbytes for chunk in buffer._chunks)
+    assert buffer.nbytes == sum(chunk.nbytes for chunk in buffer._held.chunks)
     buffer.shrink(0)
     assert buffer.nbytes == 0
     assert buffer.append(np.array([1], I32), np.array([2.0], F32))
