@@ -311,6 +311,7 @@ def worst(
     group: Group = None,
     rest: Rest = None,
     absent: Absent = False,
+    incomplete: Incomplete = False,
     lower_is_worse: Annotated[bool, typer.Option("--lower-is-worse", help="For an accuracy.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -327,6 +328,7 @@ def worst(
         group=group,
         rest=rest,
         absent=absent,
+        incomplete=incomplete,
         mode=[chosen] if chosen else None,
     )
     with told(*_MISTAKES):

@@ -146,13 +146,15 @@ def _of_one_kind(items: Sequence[Any], what: str) -> Array:
 
 
 def _exact(items: Sequence[Any], what: str) -> Array:
-    """Return ``(N,)`` numbers as an array, or raise ValueError where it would not hold each of them."""
+    """Return ``(N,)`` numbers as an array, or raise ValueError where it would not hold each label."""
     try:
         array: Array = np.asarray(items)
+        if what == "values" and array.dtype.kind == "O":
+            array = array.astype(np.float64)
     except OverflowError as error:
         msg = f"{what} holds an integer beyond 64 bits ({error})"
         raise ValueError(msg) from error
-    if array.dtype.kind not in "fO" or not (whole := [x for x in items if isinstance(x, int)]):
+    if what == "values" or array.dtype.kind not in "fO" or not (whole := [x for x in items if isinstance(x, int)]):
         return array
     if len(whole) == len(items) and min(whole) >= 0 and max(whole) < 2**64:
         return np.array(whole, dtype=np.uint64)

@@ -217,6 +217,26 @@ def test_worst(recorded):
     assert rows[0]["mean"] == history.at(2)["cat"].mean
 
 
+def test_every_command_that_leaves_out_epochs_takes_them_if_it_is_told_to(tmp_path):
+    with lt.LabelTracker("y", "ce", record_to=tmp_path / "run") as tracker:
+        for count in (1, 2):
+            tracker.update([3] * count, [1.0] * count)
+            if count == 1:
+                tracker.end_epoch(1)
+    commands = {
+        "recompute": ["--json"],
+        "worst": ["--json"],
+        "plot": ["-o", tmp_path / "a.png"],
+        "export": ["-o", tmp_path / "a.csv"],
+    }
+    for name, options in commands.items():
+        assert "(--incomplete)" in invoke(name, tmp_path / "run", *options).stderr
+        result = invoke(name, tmp_path / "run", "--incomplete", *options)
+        assert (result.exit_code, result.stderr) == (0, "")
+        if name in ("recompute", "worst"):
+            assert json.loads(result.stdout)[-1]["count"] == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -163,10 +163,22 @@ INEXACT = [
 
 
 @pytest.mark.parametrize("data", INEXACT)
-def test_integers_that_would_become_other_doubles_are_refused(data):
-    for read in (lambda: lt.label_stats(data, np.zeros(np.shape(data))), lambda: to_values(data)):
-        with pytest.raises(ValueError, match=r"64.bit"):
-            read()
+def test_integers_that_would_become_other_doubles_are_refused_as_labels(data):
+    with pytest.raises(ValueError, match=r"64.bit"):
+        lt.label_stats(data, np.zeros(np.shape(data)))
+
+
+@pytest.mark.parametrize("data", INEXACT[:-1])
+def test_integers_of_any_size_are_the_nearest_doubles_as_values(data):
+    expected = np.array([float(x) for x in np.ravel(np.array(data, dtype=object))]).reshape(np.shape(data))
+    assert to_values(data).dtype == np.float64
+    assert to_values(data).tolist() == expected.tolist()
+
+
+def test_an_integer_beyond_all_doubles_is_refused_as_a_value():
+    for data in ([10**400, 0.5], [10**400, 1]):
+        with pytest.raises(ValueError, match=r"values holds an integer beyond 64 bits"):
+            to_values(data)
 
 
 def test_an_integer_that_is_no_double_maps_no_float_label():
