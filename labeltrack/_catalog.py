@@ -91,6 +91,8 @@ class Epoch:
         attempts: Those that count, one a process.
         others: Those that do not: older ones, or torn ones.
         absent: Which processes of its launch are not there, in words; empty if all are.
+        newer: The newest launch that ended it in some of its processes, where an older one counts; 0 if there is none.
+        newer_absent: Which processes of that one are not there, in words.
     """
 
     mode: str
@@ -99,6 +101,8 @@ class Epoch:
     attempts: tuple[Attempt, ...]
     others: tuple[Attempt, ...]
     absent: str = ""
+    newer: int = 0
+    newer_absent: str = ""
 
     @property
     def complete(self) -> bool:
@@ -317,8 +321,10 @@ class Catalog:
             found.sort(key=lambda a: (a.session, a.rank, a.number))
             counting, ended = self._counting(mode, step, [attempt for attempt in found if not attempt.dropped])
             others = tuple(attempt for attempt in found if attempt not in counting)
-            absent = self._absent.get(counting[0].session, "") if counting else ""
-            epochs.append(Epoch(mode, step, ended, tuple(counting), others, absent))
+            session = counting[0].session if counting else 0
+            newer = max((one.session for one in others if one.complete and one.session > session > 0), default=0)
+            absent = [self._absent.get(of, "") for of in (session, newer)]
+            epochs.append(Epoch(mode, step, ended, tuple(counting), others, absent[0], newer, absent[1]))
 
         def when(epoch: Epoch) -> tuple[Any, ...]:
             ended = [attempt for attempt in epoch.attempts if attempt.complete]
@@ -369,6 +375,15 @@ class Catalog:
         A process may leave a mode out altogether (evaluation on the first one alone), or an epoch of it.
         """
         return mode in writer.modes and not writer.closed and writer.last.get(mode, step - 1) < step
+
+
+def superseded(epoch: Epoch) -> str:
+    """Return that an older launch counts in place of one that did not end an epoch as a whole, in words."""
+    absent = f"; {epoch.newer_absent}" if epoch.newer_absent else ""
+    return (
+        f"mode {epoch.mode!r}, epoch {epoch.step} is that of session {epoch.attempts[0].session}, as not all processes "
+        f"of session {epoch.newer} ended it{absent}"
+    )
 
 
 def _missing_parts(attempt: Attempt) -> Iterator[str]:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from labeltrack._catalog import describe
+from labeltrack._catalog import describe, superseded
 from labeltrack._content import EXHAUSTED
 from labeltrack._parts import examine
 from labeltrack._scan import sources_of
@@ -126,8 +126,12 @@ def warn_damaged(
     warnings.warn(msg, LabelTrackWarning, stacklevel=3)
 
 
-def warn_passed(passed: Sequence[Epoch]) -> None:
-    """Warn about epochs that are left out for being incomplete."""
+def warn_passed(taken: Sequence[Epoch], passed: Sequence[Epoch]) -> None:
+    """Warn about epochs that are left out for being incomplete, and those of which an older launch counts."""
+    older = [superseded(epoch) for epoch in taken if epoch.newer]
+    if older:
+        more = f", and {len(older) - 3} more epochs" if len(older) > 3 else ""
+        warnings.warn(", ".join(older[:3]) + more, LabelTrackWarning, stacklevel=3)
     if passed:
         names = listing([f"{epoch.mode} {epoch.step}" for epoch in passed], 5)
         absent = "".join(f"; {text}" for text in sorted({epoch.absent for epoch in passed} - {""}))

@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from labeltrack._catalog import Catalog, describe
+from labeltrack._catalog import Catalog, describe, superseded
 from labeltrack._choice import unsaid
 from labeltrack._journal import Journal
 from labeltrack._locks import is_held
@@ -129,6 +129,8 @@ def _lacking(storage: Storage, catalog: Catalog, epoch: Epoch, rows: Mapping[str
     for attempt in epoch.attempts:
         if attempt.lost:
             yield f"{describe(attempt)}: {attempt.lost} rows could not be recorded"
+    if epoch.newer and not _is_live(storage, catalog, epoch.newer):
+        yield superseded(epoch)
     alive = any(_is_live(storage, catalog, attempt.session) for attempt in epoch.attempts)
     if epoch.ended or not epoch.attempts or alive:
         return

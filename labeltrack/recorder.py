@@ -154,6 +154,7 @@ class Recorder:
         self._vocabularies: list[Vocabulary] = []
         self._words_written: dict[int, int] = {}  # by number of the vocabulary; of the background thread
         self._begun: set[tuple[str, str]] = set()
+        self._unsaid: list[tuple[str, dict[str, Any]]] = []  # of the background thread: what the journal lacks as yet
         self._open: list[Lane] = []  # of the background thread, too: whose parts are open
         self._buffers: dict[Lane, HandedOnBuffer] = {}
         self._pid = os.getpid()
@@ -320,7 +321,15 @@ class Recorder:
         """Say, once, that there is such a mode and dataset."""
         if (mode, ds_id) not in self._begun:
             self._begun.add((mode, ds_id))
-            self._journal.append("stream", sync=self.recording.fsync == "flush", mode=mode, ds_id=ds_id)
+            self._say("stream", sync=self.recording.fsync == "flush", mode=mode, ds_id=ds_id)
+
+    def _say(self, event: str, *, sync: bool, **said: Any) -> None:
+        """Have the journal say something; what could not be written comes first, or the next line would hide it."""
+        self._unsaid.append((event, said))
+        while self._unsaid:
+            event, said = self._unsaid[0]
+            self._journal.append(event, sync=sync, **said)
+            del self._unsaid[0]
 
     def _write_words(self, number: int, words: Vocabulary, stop: int) -> None:
         """Write the words of a vocabulary up to a code, as far as they are not written."""
@@ -469,9 +478,9 @@ class Recorder:
             for lane in ending.lanes:
                 lane.reset()
         if step is None:
-            self._journal.append("reset", sync=self._syncs, mode=mode, attempt=attempt)
+            self._say("reset", sync=self._syncs, mode=mode, attempt=attempt)
         else:
-            self._journal.append("epoch", sync=self._syncs, mode=mode, step=step, attempt=attempt, streams=streams)
+            self._say("epoch", sync=self._syncs, mode=mode, step=step, attempt=attempt, streams=streams)
 
     def _settle(self, lane: Lane, step: int) -> dict[str, Any]:
         """Close the parts of a lane, put them where they belong, and return what there is to say of them."""
@@ -508,7 +517,7 @@ class Recorder:
         try:
             for lane in self._buffers:
                 self._close_part(lane)
-            self._journal.append("end", sync=self._syncs)
+            self._say("end", sync=self._syncs)
         finally:
             self._member.leave()
 

@@ -234,7 +234,7 @@ class Run:
         chosen, taken, passed = parts_of(self._catalog, mode, ds_id, epoch, **options)
         result, found = table(self._storage, chosen, tuple(columns))
         warn_damaged(self.path, found, self._damage(), self._unsaid([] if all_attempts else taken, passed))
-        warn_passed(passed)
+        warn_passed(taken, passed)
         return result
 
     def export(
@@ -281,7 +281,7 @@ class Run:
         with Progress("Writing", total, "samples", wanted=progress) as bar:
             rows, found = write(self._storage, chosen, tuple(columns), Path(path), bar.advance)
         warn_damaged(self.path, found, self._damage(), self._unsaid([] if all_attempts else taken, passed))
-        warn_passed(passed)
+        warn_passed(taken, passed)
         return rows
 
     def _unsaid(self, taken: list[Epoch], passed: list[Epoch]) -> list[tuple[Attempt, int]]:
@@ -415,7 +415,7 @@ class Run:
                 if computed:
                     history.add_all(epoch.step, computed, mode=epoch.mode, pooled=pooled)
         warn_damaged(self.path, found, self._damage(), self._unsaid(taken, passed))
-        warn_passed(passed)
+        warn_passed(taken, passed)
         if grouping is not None and (left_out := grouping.left_out()):
             warnings.warn(left_out, LabelTrackWarning, stacklevel=2)
         if mapping is not None and total and not len(history):
