@@ -565,6 +565,10 @@ class LabelTracker:
             self._hand_on()
             self._recorder.close()
             self._tell(self._recorder)
+        self._tell_never()
+
+    def _tell_never(self) -> None:
+        """Say, once, which labels of the mapping never occurred."""
         if self._mapping is not None and not self._never_told:
             self._never_told = True
             warn_never(self._mapping, (stats for _, stats in self.history.items()), stacklevel=outside())

@@ -205,8 +205,11 @@ class LabelTracker(Trace):
 
         Args:
             data: Gets a list of ``Summary``, one a label, under the key `outputs`.
+
+        Warns:
+            LabelTrackWarning: Labels of the mapping never occurred. This is told once.
         """
-        self._tracker.flush()
+        self._tracker.finish()
         summaries = list(self.label_summaries.values())
         self.system.add_graph(self.outputs[0], summaries)
         data.write_without_log(self.outputs[0], summaries)
@@ -276,6 +279,11 @@ class _Recorder(labeltrack.LabelTracker):
         super().__init__(*args, **options)
         self._known: dict[Any, None] = {}  # in the order they appeared
         self._new: dict[str, dict[Any, None]] = {}  # those of the running epoch, by dataset
+
+    def finish(self) -> None:
+        """Wait for what is to be recorded, and say which labels of the mapping never occurred."""
+        self.flush()
+        self._tell_never()
 
     def go_on(self, state: Mapping[str, Any]) -> None:
         """Take over what was recorded, from `__getstate__`, and keep the arguments."""
