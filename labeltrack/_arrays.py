@@ -116,7 +116,7 @@ def read_array(data: Any, what: str) -> Read:
         array, gone = read_items(array.ravel().tolist(), what)
         array, gone = array.reshape(shape), None if gone is None else gone.reshape(shape)
     elif array.dtype.kind == "V" and array.dtype.name == "bfloat16":
-        array = array.astype(np.float32)
+        array = _widened(array.astype(np.float32), what)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     return array, gone
@@ -138,8 +138,20 @@ def _from_torch(tensor: Any, what: str) -> Array:
         if not tensor.is_cpu:
             tensor = tensor.cpu()
         if tensor.dtype is sys.modules["torch"].bfloat16:  # which numpy does not have
-            tensor = tensor.float()
+            return _widened(tensor.float().numpy(), what)
         array: Array = tensor.numpy()
+    return array
+
+
+def _widened(array: Array, what: str) -> Array:
+    """Return what was bfloat16; labels only if they are multiples of an eighth, as it has two or three digits."""
+    some = 8 * array[np.isfinite(array)]
+    if what == "labels" and bool((some != np.rint(some)).any()):
+        msg = (
+            "labels are of bfloat16, which has no number close to most fractions (0.1 is 0.100097656 there); "
+            "make them integers, strings or float32 before they become bfloat16"
+        )
+        raise TypeError(msg)
     return array
 
 

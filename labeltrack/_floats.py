@@ -11,13 +11,14 @@ import numpy.typing as npt
 from labeltrack._objects import value_of
 
 _MOST = 22  # powers of ten up to this one are doubles
+_WHOLE = 2.0**53  # from where on doubles are no integers one by one
 
 
 def as_doubles(labels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Return ``(N,)`` float labels as doubles: those of fewer bits as the decimal that they are written as.
 
     The nearest number to 0.1 is another one in float32 than among doubles; as labels, both are 0.1. Multiples of an
-    eighth are kept as they are.
+    eighth below 2**53 are kept as they are.
 
     Args:
         labels: float16, float32 or float64.
@@ -30,7 +31,9 @@ def as_doubles(labels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     if labels.dtype.itemsize >= 8:
         return doubles
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        left = np.flatnonzero((np.rint(8 * doubles) != 8 * doubles) & np.isfinite(doubles))
+        large = np.flatnonzero((np.abs(doubles) >= _WHOLE) & np.isfinite(doubles))
+        doubles[large] = [float(str(label)) for label in labels[large]]
+        left = np.flatnonzero((np.rint(8 * doubles) != 8 * doubles) & (np.abs(doubles) < _WHOLE))
         exact = doubles[left]
         for places in range(1, _MOST + 1):
             if not left.size:
@@ -57,17 +60,21 @@ def alias(label: Any, *, widened: bool = False) -> float | None:
         >>> alias(0.10000000149011612), alias(1 / 3), alias(0.1), alias(0.1, widened=True)
         (0.1, 0.33333334, None, 0.10000000149011612)
     """
-    if not isinstance(label, float) or not math.isfinite(label) or (8 * label).is_integer():
+    if not isinstance(label, float) or not math.isfinite(label) or _is_kept(label):
         return None
     with np.errstate(over="ignore", under="ignore"):
         single = np.array([label], dtype=np.float32)
     decimal, exact = float(as_doubles(single)[0]), float(single[0])
-    if not exact or not math.isfinite(exact) or (8 * exact).is_integer():
+    if not exact or not math.isfinite(exact) or _is_kept(exact):
         return None
     if decimal == label:
         return exact if widened else None
     digits = len(repr(label).partition("e")[0].replace(".", "").strip("-0"))
     return decimal if exact == label or digits >= 15 else None
+
+
+def _is_kept(label: float) -> bool:
+    return abs(label) < _WHOLE and (8 * label).is_integer()
 
 
 def plain_label(item: Any) -> Any:

@@ -45,6 +45,22 @@ def test_multiples_of_an_eighth_are_exactly_what_they_are(label):
     assert alias(label) is None
 
 
+@pytest.mark.parametrize("label", [1e30, -3e20, 1e16])
+def test_numbers_beyond_all_integers_are_decimals_as_fractions_are(label):
+    stats = lt.label_stats(np.array([label, 2], np.float32), [1.0, 2.0], label_mapping={"large": label, "two": 2})
+    assert sorted(stats.names) == ["large", "two"]
+    assert stats[label].mean == 1.0
+    assert alias(float(np.float32(label))) in (label, None)
+
+
+def test_labels_of_bfloat16_are_taken_where_they_are_exact_and_refused_elsewhere():
+    torch = pytest.importorskip("torch")
+    exact = torch.tensor([1.0, 2.5, 1.0], dtype=torch.bfloat16)
+    assert lt.label_stats(exact, [1.0, 2.0, 3.0]).labels.tolist() == [1.0, 2.5]
+    with pytest.raises(TypeError, match="bfloat16"):
+        lt.label_stats(torch.tensor([0.1, 2.0], dtype=torch.bfloat16), [1.0, 2.0])
+
+
 @pytest.mark.parametrize(
     "label", [0.1, 170_000.1234, 0.25, 1e300, 1e-60, 2.9999999999999996, float("inf"), 3, "a", None]
 )
