@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from labeltrack._arrays import cast
 from labeltrack._compiled import finalise_kernels, kernels, read_only
-from labeltrack._fixed import FixedPoint, Narrow, Tight, Wide
+from labeltrack._fixed import FixedPoint, Tight, Wide
 from labeltrack._memory import spared_words
 from labeltrack._threads import in_slices
 
@@ -81,17 +81,17 @@ class Accumulator:
         self._new = 0
         self._left_over = _SPILL_ROOM
         self._settled = True
-        self._made: tuple[Tight, Narrow, Wide] | None = None
+        self._made: tuple[Tight, Wide] | None = None
         # Samples that no fixed-point table holds, with their slots; they are added to the rows later.
         self._aside: Integers = _NO_INTEGERS
         self._aside_samples: Floats = _NO_FLOATS
         self._set_aside = 0
 
     @property
-    def _roads(self) -> tuple[Tight, Narrow, Wide]:
+    def _roads(self) -> tuple[Tight, Wide]:
         """The fixed-point tables, the quickest first; made when needed, as most accumulators are kept as results."""
         if self._made is None:
-            self._made = Tight(self.size), Narrow(self.size), Wide(self.size)
+            self._made = Tight(self.size), Wide(self.size)
         return self._made
 
     @property
@@ -153,9 +153,6 @@ class Accumulator:
         labels, samples = read_only(labels), read_only(samples)
         position, end = start, samples.shape[0] if stop is None else stop
         most = end - start if most is None else most
-        narrow = self._roads[1]
-        if samples.dtype == np.float64 and 0.0 < narrow.scale < 1.0:
-            self._drain(narrow, keep=False)  # a unit for large float32 would let small doubles underflow to zero
         while position < end:
             self._settled = False
             last, fixed = end, None

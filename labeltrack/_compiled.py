@@ -92,12 +92,6 @@ def wide_kernels() -> ModuleType:
 
 
 @cache
-def fixed_kernels() -> ModuleType:
-    """Return the module of the road of integers of 40 bits."""
-    return _module("_fixed_kernels")
-
-
-@cache
 def finalise_kernels() -> ModuleType:
     """Return the module of the kernels that round."""
     return _module("_finalise_kernels")

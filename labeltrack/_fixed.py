@@ -1,7 +1,6 @@
 """When samples are summed in fixed point, in which form and with which unit: the policy around the compiled roads.
 
-There are three roads, from the quickest to the one that takes most; what suits none of them is added without fixed
-point.
+There are two roads, from the quickest to the one that takes most; what suits neither is added without fixed point.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._compiled import fixed_kernels, read_only, tight_kernels, unit_kernels, wide_kernels
+from labeltrack._compiled import read_only, tight_kernels, unit_kernels, wide_kernels
 from labeltrack._memory import aligned_words, spared_words
 from labeltrack._threads import in_slices
 
@@ -404,68 +403,6 @@ class Tight(FixedPoint):
         return False
 
 
-class Narrow(FixedPoint):
-    """Integers of 40 bits: a cache line a label."""
-
-    headrooms = (2,)
-
-    @property
-    def capacity(self) -> int:
-        """Samples of a label after which the table has to be drained."""
-        return int(fixed_kernels().FIXED_DRAIN)
-
-    def shift(self, exponent: int) -> int:
-        """Return the largest shift that holds samples below two to the power of `exponent`."""
-        return 39 - exponent
-
-    def _possible(self, shift: int, samples: Samples) -> bool:
-        # Scaling must be exact: no float32 is so small that it would underflow, but a double may be.
-        return 0 <= shift <= _LARGEST_SHIFT or samples.dtype != np.float64
-
-    def unfit(self, head: Samples, scale: float) -> int:
-        """Return how many samples are no such integers."""
-        words = np.empty(head.shape[0], dtype=np.int64)
-        return int(fixed_kernels().to_fixed(head, 0, head.shape[0], scale, words))
-
-    def reduce(self, where: tuple[Any, ...], aside: tuple[Any, ...], memory: Integers | None) -> tuple[int, int, bool]:
-        """See `FixedPoint.reduce`."""
-        module = fixed_kernels()
-        if self.table is None:
-            self.table = empty_table(self.size, memory)
-        if not self._scratch:
-            words = np.empty(module.FIXED_BLOCK, dtype=np.int64)
-            self._scratch = (words, np.zeros(module.FIXED_SCRATCH, dtype=np.uint64))
-        reached: tuple[int, int, bool] = module.reduce_fixed(*where, self.table, self.scale, *self._scratch, *aside)
-        return reached
-
-    def drain(
-        self, row: int, stop: int, rows: tuple[Any, ...], spills: tuple[Any, ...], *, fresh: bool
-    ) -> tuple[int, int]:
-        """See `FixedPoint.drain`."""
-        table = self.table[: stop * fixed_kernels().FIXED_ROW]  # type: ignore[index]
-        drained: tuple[int, int] = fixed_kernels().drain_fixed(table, self.scale, row, fresh, *rows, *spills)
-        return drained
-
-    def add_table(self, other: Self) -> bool:
-        """See `FixedPoint.add_table`."""
-        return self._add_rows(fixed_kernels().add_tables, other, self.size)
-
-    def empty(self, start: int, stop: int) -> None:
-        """See `FixedPoint.empty`."""
-        super().empty(start, stop)
-        if self.table is not None:
-            _empty_extremes(self.table[start * fixed_kernels().FIXED_ROW : stop * fixed_kernels().FIXED_ROW])
-
-    def counts(self) -> tuple[Counts, ...]:
-        """See `FixedPoint.counts`."""
-        return (Counts(self.table, 4, fixed_kernels().FIXED_ROW, -1),)
-
-    @property
-    def in_place(self) -> bool:
-        """Always."""
-        return True
-
-
 class Wide(FixedPoint):
     """Integers of 63 bits, of one unit or of four: a cache line for each of them."""
 
@@ -563,26 +500,3 @@ class Wide(FixedPoint):
     def counts(self) -> tuple[Counts, ...]:
         """See `FixedPoint.counts`."""
         return (Counts(self.table, 4, self._module.WIDE_ROW, self._module.WIDE_COUNTS),)
-
-
-def empty_table(size: int, memory: Integers | None = None) -> Integers:
-    """Return the ``(size * FIXED_ROW,)`` table of no samples in 40 bits, each row on a cache line of its own.
-
-    Args:
-        size: Number of slots.
-        memory: Words to use; None allocates them.
-    """
-    module = fixed_kernels()
-    if memory is None:
-        table = spared_words(size * module.FIXED_ROW)
-    else:
-        table = memory
-        table[:] = 0
-    _empty_extremes(table)
-    return table
-
-
-def _empty_extremes(table: Integers) -> None:
-    """Make the extremes of rows of 40 bits those of no samples."""
-    module = fixed_kernels()
-    table.reshape(-1, module.FIXED_ROW)[:, 5:7] = (module.FIXED_EMPTY_MIN, module.FIXED_EMPTY_MAX)

@@ -19,8 +19,8 @@ table is memory that nobody has written to yet.
 
 A sample that is no such integer goes through the loop as the word 0, which adds nothing but one to the count and is
 smaller than all extremes. The count is put right, and the sample is added to a second row, of integers of 63 bits (see
-`labeltrack._wide_kernels`) in a unit that is `TIGHT_FINER` bits finer. What is none of these either is set aside, as in
-`labeltrack._fixed_kernels.reduce_fixed`. The loops over samples are those of the other module with other rows: what a
+`labeltrack._wide_kernels`) in a unit that is `TIGHT_FINER` bits finer. What is none of these either is set aside, for
+`labeltrack._kernels.add_exactly`. The loops over samples are those of the other module with other rows: what a
 row is must be known where they are compiled.
 """
 
@@ -34,7 +34,6 @@ from numba import config
 from numba.core import types
 from numba.extending import intrinsic
 
-from labeltrack._fixed_kernels import FIXED_SCRATCH
 from labeltrack._intrinsics import (
     _STREAM,
     _apart,
@@ -55,6 +54,7 @@ from labeltrack._wide_kernels import (
     WIDE_ODD,
     WIDE_PATIENCE,
     WIDE_QUEUE,
+    WIDE_SCRATCH,
     _bounds,
     _find_odd,
     _inside,
@@ -78,7 +78,7 @@ TIGHT_SHIFT = 43
 TIGHT_BLOCK = WIDE_BLOCK
 """Samples converted at a time. At 1000 labels, rows, words and what is read do not fit the first-level cache together:
 760 at 192, 660 at 256; at 100, 860 and 905."""
-TIGHT_SCRATCH = FIXED_SCRATCH
+TIGHT_SCRATCH = WIDE_SCRATCH
 TIGHT_QUEUE = WIDE_QUEUE
 """Room for samples that do not suit."""
 TIGHT_COPIES = 4
@@ -372,7 +372,7 @@ def reduce_tight(
     """Add ``samples[start:stop]`` to the table of `TIGHT_ROW` words a label; what it cannot hold is set aside.
 
     Args:
-        labels: See `labeltrack._fixed_kernels.reduce_fixed`, as all arguments that are not named here.
+        labels: See `labeltrack._wide_kernels.reduce_wide`, as all arguments that are not named here.
         samples: ``(N,)`` float32 or float64.
         start: First sample to read.
         stop: One past the last.
@@ -392,7 +392,7 @@ def reduce_tight(
         n: Number of samples already set aside.
 
     Returns:
-        What `reduce_fixed` returns, and whether there are samples in the second rows, or set aside.
+        What `reduce_wide` returns, and whether there are samples in the second rows, or set aside.
     """
     limit = np.uint64(size)
     few = copies == TIGHT_COPIES and not skip

@@ -16,8 +16,8 @@ so that one addition and one maximum of eight lanes update all of it. As in `lab
 one core at 1000 labels, where products of pieces of 21 bits did 200.
 
 Where samples are of many magnitudes, there are four rows a label for units that are each `WIDE_FINER` bits finer than
-the one before: a double of 53 bits is an integer of 63 bits in one of them. What is none is set aside, as in
-`labeltrack._fixed_kernels.reduce_fixed`.
+the one before: a double of 53 bits is an integer of 63 bits in one of them. What is none is set aside, for
+`labeltrack._kernels.add_exactly`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from numba import config
 from numba.core import types
 from numba.extending import intrinsic
 
-from labeltrack._fixed_kernels import FIXED_SCRATCH
 from labeltrack._intrinsics import (
     _STREAM,
     _apart,
@@ -66,7 +65,8 @@ WIDE_DRAIN = WIDE_COUNTS
 """Samples of a label after which its sums have to be drained."""
 WIDE_BLOCK = 192
 """Samples converted at a time; a multiple of 64."""
-WIDE_SCRATCH = FIXED_SCRATCH
+WIDE_SCRATCH = 2 * WIDE_BLOCK
+"""Words of scratch: where rows are, and what prefetching reads beyond the end of that."""
 WIDE_QUEUE = 2 * WIDE_BLOCK + 8
 """Room for the samples of a block that do not suit, after those that wait, and four places more."""
 WIDE_BIAS = 1 << 62
@@ -487,12 +487,13 @@ def reduce_wide(
     """Add ``samples[start:stop]`` to a table of `WIDE_ROW` words a row; what it cannot hold is set aside.
 
     Args:
-        labels: See `labeltrack._fixed_kernels.reduce_fixed`, as all arguments that are not named here.
+        labels: ``(N,)`` integers; the slot of a sample is ``label - low``.
         samples: ``(N,)`` float32 or float64.
         start: First sample to read.
         stop: One past the last.
         low: The label of slot 0.
-        size: Number of slots.
+        size: Number of slots. A label outside the table never writes: the pass stops before it, or passes over it if
+            `skip`.
         skip: Whether labels outside the table are passed over.
         copies: How many tables of one unit are used in turn: 1 or `WIDE_TABLES`. They are to be added up.
         finer: Whether the tables are of four units; `copies` then is of no effect.
@@ -504,12 +505,14 @@ def reduce_wide(
         places: ``(WIDE_SCRATCH,)`` uint64 scratch.
         queue: ``(WIDE_QUEUE,)`` uint64 scratch.
         lines: ``(4 * WIDE_ROW,)`` int64 of zero, on a cache line, which it is again afterwards.
-        aside: ``(A,)`` int64.
-        aside_samples: ``(A,)`` float64.
+        aside: ``(A,)`` int64: the slots of samples that are set aside.
+        aside_samples: ``(A,)`` float64: those samples.
         n: Number of samples already set aside.
 
     Returns:
-        What `reduce_fixed` returns.
+        The position reached, the number of samples set aside, and whether it stopped because so many samples do not
+        suit that another road is faster. The position is short of `stop` in that case, before a label outside the
+        table, and where fewer than `WIDE_QUEUE` can be set aside.
     """
     limit = np.uint64(size)
     selected = skip or finer

@@ -37,7 +37,6 @@ LAYERS = [
         "_compiled",
         "_intrinsics",
         "_kernels",
-        "_fixed_kernels",
         "_finalise_kernels",
         "_hash_kernels",
         "_unit_kernels",
@@ -197,7 +196,6 @@ def test_compiled_functions_live_in_modules_of_kernels():
     assert all(name.endswith("_kernels") for name in builders)
     assert users == {
         "_intrinsics",
-        "_fixed_kernels",
         "_tight_kernels",
         "_wide_kernels",
         "_string_kernels",
