@@ -13,7 +13,7 @@ import numpy.typing as npt
 from labeltrack._arrays import cast
 from labeltrack._compiled import finalise_kernels, kernels, read_only
 from labeltrack._fixed import FixedPoint, Tight, Wide
-from labeltrack._memory import spared_words
+from labeltrack._memory import aligned_words
 from labeltrack._threads import in_slices
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Accumulator:
         """``(size * ROW,)`` state of the slots; what fixed-point tables and spills hold is not in it."""
         if self._rows is None:
             words = self._claim()
-            self._rows = _empty_rows(spared_words(self.size * ROW) if words is None else words)
+            self._rows = _empty_rows(aligned_words(self.size * ROW) if words is None else words)
         return self._rows
 
     def _claim(self) -> Integers | None:
@@ -311,9 +311,9 @@ class Accumulator:
             if road.scale:
                 return
 
-    def alike(self, memory: Integers | None = None) -> Accumulator:
+    def alike(self) -> Accumulator:
         """Return another accumulator of as many slots, with the unit that was suggested; see `absorb`."""
-        other = Accumulator(self.size, memory)
+        other = Accumulator(self.size)
         for mine, theirs in zip(self._roads, other._roads, strict=True):
             theirs.adopt(mine)
         return other
@@ -368,8 +368,8 @@ class Accumulator:
     def _room(self) -> tuple[Integers, Floats]:
         """Return the spill buffers, with room for the next samples."""
         if self._new_keys is None or self._new_values is None:
-            self._new_keys = spared_words(_SPILL_ROOM, zero=False)
-            self._new_values = spared_words(_SPILL_ROOM, zero=False).view(np.float64)
+            self._new_keys = np.empty(_SPILL_ROOM, dtype=np.int64)
+            self._new_values = np.empty(_SPILL_ROOM, dtype=np.float64)
         if self._new > _SPILL_ROOM // 2:
             self._flush()
         return self._new_keys, self._new_values
@@ -505,26 +505,10 @@ class Accumulator:
         return slots
 
     def totals(self) -> Totals:
-        """Round every statistic of every slot once; arrays that cannot be written through, as they are shared."""
-        count = np.empty(self.size, dtype=np.int64)
-        words = spared_words(5 * self.size, zero=False)
-        out = words.view(np.float64).reshape(5, self.size)
-        self.write_totals(0, count, out)
-        # The words, too: what views can be made writable again is decided by the memory they are of.
-        count.flags.writeable = words.flags.writeable = out.flags.writeable = False
-        return Totals(count.view(), *out)
-
-    def write_totals(self, place: int, count: Integers, out: Floats, *, packed: bool = False) -> None:
-        """Round every statistic of every slot once, into arrays that may be those of more slots.
+        """Round every statistic of every slot once; arrays that cannot be written through, as they are shared.
 
         A compiled pass does it with error bounds; the few slots whose rounding it cannot certify (a tie,
         extreme cancellation, samples beyond 1e132 or below 1e-144) are done in rational arithmetic.
-
-        Args:
-            place: Where the statistics of the first slot go.
-            count: ``(P,)``, written to.
-            out: ``(5, P)``: sum, mean, standard deviation, minimum and maximum, written to.
-            packed: Whether slots without finite samples are left out.
         """
         self.settle()
         module = finalise_kernels()
@@ -533,25 +517,21 @@ class Accumulator:
             kinds = self.keys % KINDS
             residue[self.keys // KINDS] = 1
             residue[(self.keys // KINDS)[kinds > kernels().KIND_SQUARES]] = 2
-        doubt = np.empty(self.size, dtype=np.bool_)
-        rows, counts = self.rows, self.counts
-        head = rows, counts, residue
+        count, doubt = np.empty(self.size, dtype=np.int64), np.empty(self.size, dtype=np.bool_)
+        words = np.empty(5 * self.size, dtype=np.float64)
+        out = words.reshape(5, self.size)
+        head = self.rows, self.counts, residue
         doubts: list[int] = []
-
-        def finalise(start: int, stop: int) -> None:
-            doubts.append(module.finalise(start, stop, *head, place + start, packed, count, out, doubt))
-
-        if packed:
-            finalise(0, self.size)
-        else:
-            in_slices(self.size, finalise)
+        in_slices(self.size, lambda start, stop: doubts.append(module.finalise(start, stop, *head, count, out, doubt)))
         if any(doubts):
             doubtful = np.flatnonzero(doubt)
-            places = place + (np.searchsorted(np.flatnonzero(counts[::ROW]), doubtful) if packed else doubtful)
-            module.finalise_carefully(doubtful, *head, places, out, doubt)
-            for slot, at in zip(doubtful.tolist(), places.tolist(), strict=True):
+            module.finalise_carefully(doubtful, *head, out, doubt)
+            for slot in doubtful.tolist():
                 if doubt[slot]:
-                    out[:3, at] = self._rational(slot)
+                    out[:3, slot] = self._rational(slot)
+        # The words, too: what views can be made writable again is decided by the memory they are of.
+        count.flags.writeable = words.flags.writeable = out.flags.writeable = False
+        return Totals(count.view(), *out)
 
     def exact(self, slot: int) -> tuple[int, Fraction, Fraction]:
         """Return count, sum and sum of squares of a slot as exact numbers."""

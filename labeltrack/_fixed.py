@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._compiled import read_only, tight_kernels, unit_kernels, wide_kernels
-from labeltrack._memory import aligned_words, spared_words
+from labeltrack._memory import aligned_words
 from labeltrack._threads import in_slices
 
 if TYPE_CHECKING:
@@ -314,12 +314,12 @@ class Tight(FixedPoint):
         module = tight_kernels()
         if self.table is None:
             # Twice as long as needed: it may become the rows.
-            self._words = spared_words(self.copies * self.size * ROW) if memory is None else memory
+            self._words = aligned_words(self.copies * self.size * ROW) if memory is None else memory
             self.table = self._words[: self.copies * self.size * module.TIGHT_ROW]
             # Where labels are many, strays would touch a line each of memory that nobody has used. Memory is given
             # where they are a part of many.
             second = self.size if self.size <= _SECOND and memory is None else 0
-            self.second = spared_words(second * ROW)
+            self.second = aligned_words(second * ROW)
         if not self._scratch:
             places, queue = (np.zeros(n, dtype=np.uint64) for n in (module.TIGHT_SCRATCH, module.TIGHT_QUEUE))
             self._scratch = (np.zeros(module.TIGHT_BLOCK, dtype=np.int64), places, queue)
@@ -448,7 +448,7 @@ class Wide(FixedPoint):
         module = self._module
         words = self.rows * module.WIDE_ROW
         if self.table is None or self.table.shape[0] != words:  # which is empty if the units are others now
-            self.table = memory if memory is not None and self.in_place else spared_words(words)
+            self.table = memory if memory is not None and self.in_place else aligned_words(words)
         if not self._scratch:
             block = module.WIDE_BLOCK
             self._scratch = (

@@ -1,21 +1,24 @@
-"""Many labels: samples are first sorted roughly by label, so that few rows are in use at a time and stay in caches."""
+"""Many labels: samples are first sorted roughly by label, so that few rows are in use at a time and stay in caches.
+
+The samples of a range of labels are the work of one thread.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from labeltrack._accumulate import ROW, Accumulator
 from labeltrack._compiled import kernels, partition_kernels, read_only
-from labeltrack._deferred import defer
-from labeltrack._ranges import Ranges, Sorted
+from labeltrack._memory import aligned_words
 from labeltrack._threads import all_at_once, shares_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from labeltrack._accumulate import Accumulator
     from labeltrack._threads import Share
 
 Array = npt.NDArray[Any]
@@ -26,7 +29,70 @@ _BUCKET = 14  # binary logarithm of the labels a bucket, at least: rows of half 
 _BUCKETS = 8  # binary logarithm of the number of buckets, at most
 _ROUND = 1 << 23  # samples sorted at a time, and more where there are more labels
 _HEAD = 1 << 12  # samples by which it is decided
-_FEW = 2  # samples a slot up to which they are kept, not sums; with four, doubles took 14 to 38 % longer
+
+
+class Sorted(NamedTuple):
+    """Samples sorted by buckets of ``2**shift`` slots.
+
+    Attributes:
+        slots: ``(N,)`` int32.
+        samples: ``(N,)`` float32 or float64.
+        starts: ``(B + 1,)`` int64: where each bucket begins, and the end.
+        shift: Binary logarithm of the slots a bucket.
+    """
+
+    slots: npt.NDArray[np.int32]
+    samples: Array
+    starts: Integers
+    shift: int
+
+
+class Ranges:
+    """Statistics of ranges of slots, in one table, of which each thread has a part.
+
+    Args:
+        edges: The bucket that each range begins with, and the number of buckets.
+        shift: Binary logarithm of the slots a bucket.
+        size: Number of slots.
+
+    Attributes:
+        parts: The statistics of each range.
+    """
+
+    def __init__(self, edges: Sequence[int], shift: int, size: int) -> None:
+        self._edges, self._shift, self._size = edges, shift, size
+        self._memory = aligned_words(size * ROW)
+        self.parts = []
+        for first, last in pairwise(edges):
+            start, stop = first << shift, min(last << shift, size)
+            self.parts.append(Accumulator(stop - start, self._memory[start * ROW : stop * ROW]))
+
+    def suggest(self, samples: Array, total: int) -> None:
+        """Choose units by some of `total` samples that are to come; see `Accumulator.suggest`."""
+        for part in self.parts:
+            part.suggest(samples, total * part.size // self._size)
+
+    def add(self, samples: Sorted) -> None:
+        """Add samples, each thread those of its range."""
+
+        def add(part: Accumulator, first: int, last: int) -> None:
+            starts = samples.starts[first : last + 1]
+            start, stop, low = int(starts[0]), int(starts[-1]), first << self._shift
+            part.add(samples.slots, samples.samples, start, stop, low=low, most=int(np.diff(starts).max()))
+
+        all_at_once(add, self.parts, self._edges[:-1], self._edges[1:])
+
+    def result(self) -> tuple[Integers, Accumulator]:
+        """Return the slots that have samples, ascending, and their statistics. The ranges are used up."""
+
+        def finish(part: Accumulator, first: int) -> Integers:
+            used = part.occupied()
+            part.release()
+            part.keep(used)
+            return used + (first << self._shift)
+
+        found = all_at_once(finish, self.parts, self._edges[:-1])
+        return np.concatenate(found), Accumulator.joined(self.parts, self._memory)
 
 
 def reduce_by_range(chunks: Sequence[Chunk], low: int, size: int, threads: int) -> tuple[Integers, Accumulator]:
@@ -53,10 +119,6 @@ def reduce_by_range(chunks: Sequence[Chunk], low: int, size: int, threads: int) 
     kinds = sorted({samples.dtype for _, samples in chunks}, key=lambda dtype: dtype.itemsize)
     some = [[chunk for chunk in chunks if chunk[1].dtype == dtype] for dtype in kinds]
     close = [threads == 1 and _close(alike, shift) for alike in some]
-    total = sum(keys.shape[0] for keys, _ in chunks)
-    # What is kept is one round, which no other overwrites.
-    if len(kinds) == 1 and not close[0] and total <= min(_FEW * size, _round(buckets << shift)):
-        return defer(next(_rounds(chunks, low, shift, buckets, threads)), low, threads)
     ranges = Ranges(_edges(chunks, low, shift, buckets, threads), shift, size)
     for alike, near in zip(some, close, strict=True):
         if near:

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from labeltrack._alphabets import STEP_UNIT
 from labeltrack._labels import Keyspace
-from labeltrack._memory import spared_words
 from labeltrack._reduce import reduce_stream
 from labeltrack._threads import default_threads
 
@@ -113,7 +112,7 @@ def _reduce_pieces(
     def load(piece: tuple[int, int]) -> Chunk | None:
         start, stop = piece
         if not hasattr(mine, "keys"):
-            mine.keys = spared_words(-(-min(rows, _LARGEST) // 2), zero=False).view(np.int32)
+            mine.keys = np.empty(min(rows, _LARGEST), dtype=np.int32)
         keys = mine.keys[: stop - start]
         return (keys, samples[start:stop]) if encode(start, stop, keys) else None
 

@@ -18,23 +18,8 @@ from labeltrack import _finalise_kernels as kernels
 def finalised(rows, counts, residue):
     size = residue.size
     number, out, doubt = np.empty(size, dtype=np.int64), np.empty((5, size)), np.empty(size, dtype=np.bool_)
-    kernels.finalise(0, size, rows, counts, residue, 0, False, number, out, doubt)
+    kernels.finalise(0, size, rows, counts, residue, number, out, doubt)
     return number, out, doubt
-
-
-def test_finalising_leaves_rows_without_samples_out_if_asked():
-    table = _accumulate.Accumulator(6)
-    table.add(np.array([1, 3, 3, 5]), np.array([2.5, 1.0, 2.0, -4.0]))
-    rows, counts, residue = table.rows, table.counts, np.zeros(6, dtype=np.uint8)
-    number, out, doubt = np.zeros(5, dtype=np.int64), np.zeros((5, 5)), np.empty(6, dtype=np.bool_)
-    kernels.finalise(0, 6, rows, counts, residue, 2, True, number, out, doubt)
-    assert number.tolist() == [0, 0, 1, 2, 1]
-    assert out[0].tolist() == [0.0, 0.0, 2.5, 3.0, -4.0]
-    assert out[1].tolist() == [0.0, 0.0, 2.5, 1.5, -4.0]
-    assert out[2].tolist() == [0.0, 0.0, 0.0, 0.5**0.5, 0.0]
-    assert out[3].tolist() == [0.0, 0.0, 2.5, 1.0, -4.0]
-    assert out[4].tolist() == [0.0, 0.0, 2.5, 2.0, -4.0]
-    assert not doubt.any()
 
 
 def test_finalising_says_what_it_cannot_certify():
@@ -50,7 +35,7 @@ def test_finalising_says_what_it_cannot_certify():
     assert number.tolist() == [1, 1, 2, 1]
     assert doubt.tolist() == [True, True, True, False]
     assert out[:3, 3].tolist() == [1.0, 1.0, 0.0]
-    kernels.finalise_carefully(np.arange(3), rows, counts, residue, np.arange(3), out, doubt)
+    kernels.finalise_carefully(np.arange(3), rows, counts, residue, out, doubt)
     assert doubt.tolist() == [True, True, False, False]
     assert out[:3, 2].tolist() == [0.0, 0.0, 0.0]
 

@@ -78,8 +78,6 @@ LAYERS = [
     {
         "_labels",
         "_missing",
-        "_ranges",
-        "_deferred",
         "_partition",
         "_quantile",
         "_quantile_few",

@@ -9,8 +9,7 @@ import pytest
 from conftest import COMPILED
 
 from labeltrack import _partition, _tight_kernels
-from labeltrack._deferred import Deferred
-from labeltrack._partition import reduce_by_range
+from labeltrack._partition import Ranges, Sorted, reduce_by_range
 
 N = 20_000 if COMPILED else 3_000
 
@@ -69,9 +68,7 @@ def test_statistics_of_few_samples_a_label_are_exact(threads, order, dtype, monk
     samples = rng.exponential(size=N).astype(dtype)
     samples[::77] *= dtype(1e-9)
     half = N // 3
-    chunks = [(labels.astype(np.int32) - 100, samples)]
-    check(chunks, -100, N, threads)
-    assert isinstance(reduce_by_range(chunks, -100, N, threads)[1], Deferred) == (threads > 1 or order == "random")
+    check([(labels.astype(np.int32) - 100, samples)], -100, N, threads)
     labels = labels - 2**40
     check([(labels[:half], samples[:half]), (labels[half:], samples[half:])], -(2**40), N, threads)
 
@@ -116,3 +113,25 @@ def test_a_range_of_a_few_labels_with_most_of_the_samples_stays_in_its_memory(dt
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_partition, "_ROUND", n)
         check([(labels, rng.random(n).astype(dtype))], 0, size, 2)
+
+
+@pytest.mark.parametrize("edges", [[0, 4], [0, 1, 4], [0, 1, 2, 3, 4]])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rounds_of_sorted_samples_add_up(edges, dtype):
+    rng = np.random.default_rng(3)
+    shift, size = 4, 60
+    ranges = Ranges(edges, shift, size)
+    groups: dict[int, list[float]] = {}
+    for _ in range(3):
+        slots = np.sort(rng.integers(0, size, 900)).astype(np.int32)
+        slots = slots[slots != 7]
+        samples = rng.normal(size=slots.size).astype(dtype)
+        ranges.suggest(samples[::10], 3 * slots.size)
+        ranges.add(Sorted(slots, samples, np.searchsorted(slots >> shift, np.arange(5)), shift))
+        for slot, sample in zip(slots.tolist(), samples.tolist(), strict=True):
+            groups.setdefault(slot, []).append(sample)
+    slots, accumulator = ranges.result()
+    assert slots.tolist() == sorted(groups)
+    for place, slot in enumerate(slots.tolist()):
+        numbers = [Fraction(x) for x in groups[slot]]
+        assert accumulator.exact(place) == (len(numbers), sum(numbers), sum(x * x for x in numbers))

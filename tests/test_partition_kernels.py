@@ -31,19 +31,3 @@ def test_samples_go_to_their_buckets_in_order(labels_dtype, dtype, shift):
     np.testing.assert_array_equal(sorted_samples[here], samples[start:stop][order])
     assert (np.delete(slots, np.r_[here]) == -1).all()
     assert (np.delete(sorted_samples, np.r_[here]) == -1).all()
-
-
-@pytest.mark.parametrize("part", [0.0, 0.02, 0.6, 1.0])
-def test_marks_are_the_slots_that_occur(part):
-    rng = np.random.default_rng(2)
-    slots = np.flatnonzero(rng.random(64 * 20) < part)
-    marks = np.zeros(25, dtype=np.uint64)
-    some = rng.permutation(np.repeat(slots, 3)).astype(np.int32)
-    padded = np.concatenate([[-1, -1], some, [-1]]).astype(np.int32)
-    kernels.mark_slots(padded, 2, 2 + some.size, 0, marks)
-    assert kernels.count_marks(marks, 0, 25) == slots.size
-    here = slots[(slots >= 64 * 3) & (slots < 64 * 17)]
-    assert kernels.count_marks(marks, 3, 17) == here.size
-    out = np.empty(here.size + 1, dtype=np.int64)
-    kernels.marked_slots(marks, 3, 17, -(2**40), out)
-    np.testing.assert_array_equal(out[:-1], here - 2**40)
