@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from labeltrack._arrays import cast
-from labeltrack._compiled import quantile_kernels, read_only
-from labeltrack._quantile_few import few_quantiles, is_few
-from labeltrack._quantile_groups import Bits, Groups, count_samples
-from labeltrack._quantile_many import are_many, many_quantiles
+from labeltrack._compiled import quantile_kernels, read_only, selection_kernels
 from labeltrack._reduce import Hash
-from labeltrack._threads import Share, default_threads, shares_of
+from labeltrack._threads import Share, Turns, all_at_once, default_threads, shares_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 _BLOCK = 1 << 15  # samples encoded at a time
-_PAIRS = 1 << 10  # neighbours by which it is decided whether samples are in the order of their labels
 _SMALL_SPAN, _LARGEST_SPAN = 1 << 16, 1 << 26  # slots of a table; 256 MiB
+_RANGES_A_THREAD = 4  # so that threads end at about the same time, however the samples lie
 
 
 class Samples(NamedTuple):
@@ -65,20 +63,16 @@ def reduce_quantiles(
     counts: Integers,
     fractions: Sequence[float],
     *,
-    extremes: tuple[Floats, Floats] | None = None,
     threads: int | None = None,
 ) -> Floats:
     """Return quantiles of the samples of each slot, NaN left out.
 
-    It takes memory for as many samples as there are, and at most once more where groups are few; where labels are many,
-    two bytes a sample more. Where labels are few, two bytes a sample and an eighth of the samples do, unless too many
-    are alike.
+    It takes memory for as many samples as there are.
 
     Args:
         parts: The samples; those of one slot may be in several parts.
         counts: ``(K,)`` int64, how many samples each slot has, without NaN.
         fractions: From `check_fractions`.
-        extremes: ``(K,)`` smallest and largest sample of each slot, if all samples are known to be finite.
         threads: How many threads share the work; None chooses by the number of samples.
 
     Returns:
@@ -107,38 +101,10 @@ def reduce_quantiles(
         # Somebody changed the samples while they were counted, and there would be no memory for so many.
         bits, size = Bits(dtype), counts.shape[0]
         counts = np.sum([count_samples(pieces(share), bits, size) for share in shares], axis=0)
-        extremes = None
-    if extremes is not None and is_few(counts, fractions):
-
-        def with_samples(share: Share) -> Iterator[tuple[Any, ...]]:
-            for keys, bits, *where in pieces(share):
-                yield keys, bits.view(dtype), bits, *where
-
-        def samples(share: Share) -> Iterator[tuple[Any, ...]]:
-            for i, start, stop in share:
-                yield from chunks[i].bits(dtype, start, stop)
-
-        found = few_quantiles(with_samples, samples, shares, counts, extremes, dtype, np.array(fractions))
-        if found is not None:
-            return found
-    in_two_steps = are_many(counts) and not _in_order(chunks)
-    if not (in_two_steps and many_quantiles(pieces, shares, counts, dtype, np.array(fractions), out)):
-        groups = Groups(counts, dtype, threads)
-        groups.fill(pieces, shares)
-        groups.select(np.array(fractions), out, threads)
+    groups = Groups(counts, dtype, threads)
+    groups.fill(pieces, shares)
+    groups.select(np.array(fractions), out, threads)
     return out
-
-
-def _in_order(chunks: Sequence[_Chunk]) -> bool:
-    """Return whether most samples have the label of the one before, or the next one: nothing has to be sorted then."""
-    near = seen = 0
-    for chunk in chunks:
-        keys = chunk.keys
-        step = max(1, keys.shape[0] * len(chunks) // _PAIRS)
-        here, following = keys[:-1:step].astype(np.float64), keys[1::step].astype(np.float64)
-        near += int(np.count_nonzero(np.abs(following - here) <= chunk.way.gap))
-        seen += here.shape[0]
-    return 4 * near > 3 * seen
 
 
 class _Way:
@@ -152,7 +118,6 @@ class _Way:
         low: Key of the first entry of `slots`.
         slots: ``(S,)`` int32, as kernels take it: the slot of each key, or none at all if each key is its slot.
         hash: From keys to places in `slots`, if they do not lie close together.
-        gap: Twice what keys that follow one another are apart, on average.
     """
 
     def __init__(self, part: Samples, size: int) -> None:
@@ -160,7 +125,6 @@ class _Way:
         keys = part.keys
         self.low = int(keys.min()) if keys.size else 0
         span = int(keys.max()) - self.low + 1 if keys.size else 0
-        self.gap = 2 * span / max(1, keys.size)
         self.hash: Hash | None = None
         if span > _SMALL_SPAN and span > min(2 * samples, _LARGEST_SPAN):
             self.hash = Hash(keys)
@@ -196,12 +160,147 @@ class _Chunk:
             samples = cast(self.samples[at : at + n], dtype, copy=False)
             yield read_only(keys), read_only(samples.view(whole)), 0, n, self.way.low
 
-    def bits(self, dtype: np.dtype[Any], start: int, stop: int) -> Iterator[tuple[Array, int, int]]:
-        """Yield the bits of some of the samples, and which of them: start, stop."""
-        whole = f"i{dtype.itemsize}"
-        if self.samples.dtype == dtype:
-            yield self.samples.view(whole), start, stop
-            return
-        for at in range(start, stop, _BLOCK):
-            samples = cast(self.samples[at : min(at + _BLOCK, stop)], dtype)
-            yield read_only(samples.view(whole)), 0, samples.shape[0]
+
+class Bits:
+    """How kernels have samples: as signed integers of the same order.
+
+    Args:
+        dtype: float32 or float64.
+
+    Attributes:
+        dtype: See there.
+        whole: Dtype of the integers.
+        infinity: Bits of positive infinity.
+        rest: All bits but the sign.
+    """
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self.dtype = dtype
+        self.whole = np.dtype(f"i{dtype.itemsize}")
+        self.infinity = int(np.array(np.inf, dtype).view(self.whole))
+        self.rest = int(np.iinfo(self.whole).max)
+
+
+def starts_of(counts: Integers) -> Integers:
+    """Return where groups of so many samples start, and where the last one ends."""
+    starts = np.zeros(counts.shape[0] + 1, dtype=np.int64)
+    np.cumsum(counts, out=starts[1:])
+    return starts
+
+
+def places_of(
+    starts: Integers, shares: Sequence[Share], count: Callable[[Share], Integers]
+) -> tuple[list[Integers], list[int]]:
+    """Return where each thread is to write its first sample of each group, and in which direction it goes on.
+
+    Args:
+        starts: From `starts_of`.
+        shares: The samples of each thread.
+        count: Counts how many of a share are of each group.
+    """
+    places, steps = [starts[:-1].copy() for _ in shares], [1] * len(shares)
+    if len(shares) == 2:
+        # Two threads need not know how many samples of a group the other has: one begins at its end.
+        places[1], steps[1] = starts[1:] - 1, -1
+    elif len(shares) > 2:
+        for before, number, place in zip(places, all_at_once(count, shares), places[1:], strict=False):
+            place[:] = before + number
+    return places, steps
+
+
+def count_samples(pieces: Iterator[tuple[Any, ...]], bits: Bits, size: int) -> Integers:
+    """Return how many of some samples each of so many slots has."""
+    counts = np.zeros(size, dtype=np.int64)
+    for piece in pieces:
+        quantile_kernels().count_groups(*piece, bits.infinity, bits.rest, counts)
+    return counts
+
+
+class Selector:
+    """Selects order statistics, with scratch memory of its own: one for each thread.
+
+    Args:
+        bits: How samples are given.
+        fractions: ``(Q,)``, ascending.
+        out: ``(Q, K)``, written to.
+    """
+
+    def __init__(self, bits: Bits, fractions: Floats, out: Floats) -> None:
+        self._module = module = selection_kernels()
+        q = fractions.shape[0]
+        line = np.empty(module.SMALL, dtype=bits.whole)
+        self._rest = (
+            fractions,
+            bits.rest,
+            np.empty(1 << module.DIGIT, dtype=np.int64),
+            np.empty(1 << module.DIGIT, dtype=np.uint8),
+            line,
+            np.empty(module.SMALL, dtype=np.uint32),
+            line.view(bits.dtype),
+            *np.empty((2, module.SMALL), dtype=np.uint16),
+            np.empty(module.SMALL + 1, dtype=np.uint8),
+            np.empty((2 * q, 6), dtype=np.int64),
+            *np.empty((2, 2 * q), dtype=np.int64),
+            out,
+        )
+
+    def select(self, groups: Array, starts: Integers, first: int, last: int, room: int) -> None:
+        """Write the quantiles of the slots from `first` to before `last`.
+
+        Args:
+            groups: Samples of slots, side by side, which are moved about; and room.
+            starts: ``(K + 1,)`` where the samples of each slot start.
+            first: First slot.
+            last: One past the last.
+            room: Where in `groups` there is room for as many as the largest of these slots has.
+        """
+        self._module.select_quantiles(groups, starts, first, last, room, *self._rest)
+
+
+class Groups:
+    """The samples of each slot, side by side.
+
+    Args:
+        counts: ``(K,)`` how many each has.
+        dtype: float32 or float64.
+        threads: How many threads will select.
+    """
+
+    def __init__(self, counts: Integers, dtype: np.dtype[Any], threads: int) -> None:
+        self._bits = Bits(dtype)
+        self._starts = starts_of(counts)
+        total = int(self._starts[-1])
+        ranges = _RANGES_A_THREAD * threads if threads > 1 else 1
+        edges = np.searchsorted(self._starts, [total * r // ranges for r in range(1, ranges)]).tolist()
+        self._edges = sorted({0, *edges, counts.shape[0]})
+        # Room for the largest group of each range, of which little is written to and takes memory.
+        largest = [int(counts[a:b].max()) for a, b in pairwise(self._edges)]
+        self._rooms = (total + np.cumsum([0, *largest[:-1]])).tolist()
+        self._groups = np.empty(total + sum(largest), dtype=self._bits.whole)
+
+    def fill(self, pieces: Callable[[Share], Iterator[tuple[Any, ...]]], shares: Sequence[Share]) -> None:
+        """Sort the samples into their groups.
+
+        Args:
+            pieces: Gives what kernels take of some samples: keys, bits, start, stop, the key of the first slot, slots.
+            shares: The samples of each thread.
+        """
+        bits, size = self._bits, self._starts.shape[0] - 1
+        places, steps = places_of(self._starts, shares, lambda share: count_samples(pieces(share), bits, size))
+
+        def fill(share: Share, place: Integers, step: int) -> None:
+            for piece in pieces(share):
+                quantile_kernels().fill_groups(*piece, bits.infinity, bits.rest, place, step, self._groups)
+
+        all_at_once(fill, shares, places, steps)
+
+    def select(self, fractions: Floats, out: Floats, threads: int) -> None:
+        """Compute the quantiles of the groups."""
+        turns = Turns(zip(self._edges[:-1], self._edges[1:], self._rooms, strict=True))
+
+        def some(_: int) -> None:
+            selector = Selector(self._bits, fractions, out)
+            for first, last, room in turns:
+                selector.select(self._groups, self._starts, first, last, room)
+
+        all_at_once(some, range(threads))

@@ -47,7 +47,6 @@ def select_quantiles(
     starts: Any,
     first: int,
     last: int,
-    base: int,
     copy: int,
     fractions: Any,
     rest: int,
@@ -75,7 +74,6 @@ def select_quantiles(
         starts: ``(K + 1,)`` int64: where each group starts, and the last ends.
         first: First group.
         last: One past the last.
-        base: Where what is in `groups` starts.
         copy: Where in `groups` there is room for as many samples as the largest of these groups has.
         fractions: ``(Q,)`` float64 from 0 to 1, ascending.
         rest: All bits of a sample but the sign.
@@ -93,7 +91,7 @@ def select_quantiles(
         out: ``(Q, K)`` float64; NaN for empty groups.
     """
     for k in range(first, last):
-        start = starts[k] - base
+        start = starts[k]
         n = starts[k + 1] - starts[k]
         if n == 0:
             for q in range(fractions.shape[0]):

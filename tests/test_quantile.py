@@ -214,6 +214,38 @@ def test_samples_that_change_meanwhile_do_no_harm():
     assert found.shape == (1, 2)
 
 
+@pytest.mark.skipif(not COMPILED, reason="it takes a hundred thousand labels")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_labels_may_be_many(threads):
+    rng = np.random.default_rng(4)
+    labels = rng.permutation(np.repeat(np.arange(100_000, dtype=np.int32), 6))
+    values = rng.normal(size=labels.size).astype(np.float32)
+    groups = values[np.argsort(labels, kind="stable")].reshape(-1, 6)
+    assert same(ours(labels, values, (0.5,), threads=threads)[0], np.median(groups.astype(np.float64), axis=1))
+
+
+def test_slots_without_samples_and_keys_that_do_not_count():
+    rng = np.random.default_rng(5)
+    keys, values = rng.integers(0, 50, N), rng.normal(size=N)
+    counted = np.arange(10, 40, 3)
+    part = Samples([(keys, values)], counted, np.arange(counted.size) * 2)
+    counts = np.zeros(2 * counted.size + 1, dtype=np.int64)
+    counts[: 2 * counted.size : 2] = [np.count_nonzero(keys == key) for key in counted]
+    found = reduce_quantiles([part], counts, (0.25, 0.75), threads=2)
+    wanted = np.full((2, counts.size), np.nan)
+    for i, key in enumerate(counted):
+        wanted[:, 2 * i] = np.quantile(values[keys == key], (0.25, 0.75))
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("counted", [12, 48])
+def test_samples_that_change_meanwhile_do_not_end_the_process(counted):
+    # More or fewer samples of a slot than were counted: what comes out is worthless.
+    keys, values = np.random.default_rng(5).permutation(np.repeat(np.arange(20), 30)), np.arange(600.0)
+    part = Samples([(keys, values)], np.arange(20), np.arange(20))
+    assert reduce_quantiles([part], np.full(20, counted), (0.5,), threads=2).shape == (1, 20)
+
+
 @pytest.mark.parametrize("bad", [["x"], 5, [None], object()])
 def test_fractions_of_a_wrong_type_are_explained(bad):
     with pytest.raises(TypeError, match="quantiles must be an iterable of numbers from 0 to 1"):

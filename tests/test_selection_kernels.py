@@ -35,7 +35,6 @@ def selected(values, starts, fractions):
         np.array(starts),
         0,
         len(starts) - 1,
-        0,
         values.shape[0],
         np.array(fractions, dtype=np.float64),
         int(np.iinfo(WHOLE[dtype]).max),
