@@ -128,12 +128,6 @@ def dictionary_kernels() -> ModuleType:
 
 
 @cache
-def packed_kernels() -> ModuleType:
-    """Return the module of the kernels that look strings of Latin-1 up."""
-    return _module("_packed_kernels")
-
-
-@cache
 def quantile_kernels() -> ModuleType:
     """Return the module of the kernels of quantiles, compiled for those alone who want them."""
     return _module("_quantile_kernels")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._compiled import dictionary_kernels, packed_kernels, read_only
+from labeltrack._compiled import dictionary_kernels, read_only
 from labeltrack._strings import encode_strings, sample_rows
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ Array = npt.NDArray[Any]
 class _State(NamedTuple):
     """What rows are looked up in; see `labeltrack._dictionary_kernels.look_rows_up`."""
 
-    packed: bool
     table: Array
     moves: Array
     known: Array
@@ -36,7 +35,6 @@ _FEWEST = 1 << 14  # rows for which it pays to look for words: 0.4 ms
 _SAMPLES = 1 << 13, 1 << 14, 1 << 16  # rows that are looked at, more if there are many words: 0.3, 0.5 or 2.5 ms
 _TIMES = 8  # that a word occurs in them, on average, or there are many: of a thousand, few are left to be learnt later
 _MOST = 1 << 14  # words, with which the tables are some megabytes
-_GROUP, _WIDEST = 8, 32  # characters that are packed into a word, and most that are packed
 _PLACES = 4  # of the table, for each word, so that nearly all of them find one for themselves
 _SHARED = 3  # binary logarithm of the places of the table for each move
 _TRIES = 4  # sets of numbers that words are multiplied with, of which the best is taken
@@ -76,8 +74,7 @@ class Dictionary:
         self._lock = Lock()
         self._known = native[:0]
         nothing = np.empty(0, dtype=np.uint64)
-        packed = labels.dtype.kind == "U" and _GROUP <= size // 4 <= _WIDEST
-        self._state = _State(packed, nothing, nothing, nothing, nothing)
+        self._state = _State(nothing, nothing, nothing, nothing)
         for wanted in sorted({max(_SAMPLES[0], min(self.rows // 64, most)) for most in _SAMPLES}):
             some = sample_rows(native, wanted)
             found = some[encode_strings(some, threads=1)[1]]
@@ -118,11 +115,9 @@ class Dictionary:
 
     def _look_up(self, rows: Array, start: int, stop: int, codes: Array) -> int:
         """Write the codes of some rows of an array, -1 for those that are not known; return how many these are."""
-        packed, *state = self._state
-        look_up = packed_kernels().look_packed_up if packed else dictionary_kernels().look_rows_up
-        word: np.dtype[Any] = np.dtype(np.uint32) if packed else self._word
-        width = rows.dtype.itemsize // word.itemsize
-        return int(look_up(read_only(rows.view(word)), width, start, stop, *state, start, codes))
+        width = rows.dtype.itemsize // self._word.itemsize
+        words = read_only(rows.view(self._word))
+        return int(dictionary_kernels().look_rows_up(words, width, start, stop, *self._state, start, codes))
 
     def _learn(self, rows: Array) -> bool:
         """Add the words of some rows, unless another thread has just done so; return whether that was possible."""
@@ -141,16 +136,15 @@ class Dictionary:
         if known.shape[0] > _MOST:
             return False
         kernels = dictionary_kernels()
-        packed = self._state.packed and bool((new.view(np.uint32) < 256).all())
-        words = read_only(_packed(known) if packed else known.view(self._word))
+        words = read_only(known.view(self._word))
         width = words.shape[0] // known.shape[0]
-        table, moves, _, numbers = self._state[1:]
-        few = self.size > 0 and 2 * table.shape[0] >= _PLACES * known.shape[0] and packed == self._state.packed
+        table, moves, _, numbers = self._state
+        few = self.size > 0 and 2 * table.shape[0] >= _PLACES * known.shape[0]
         if few:  # in the table that there is
             table = table.copy()
             entered = kernels.enter_rows(words, width, self.size, known.shape[0], table, moves, numbers)
             if entered * 2 <= new.shape[0] + 4:
-                self._known, self._state = known, _State(packed, table, moves, words, numbers)
+                self._known, self._state = known, _State(table, moves, words, numbers)
                 return True
         bits = max(8, (_PLACES * known.shape[0] - 1).bit_length())
         best: tuple[int, _State] | None = None
@@ -159,7 +153,7 @@ class Dictionary:
             moves = np.zeros(1 << min(bits - _SHARED, kernels.MOVED), dtype=np.uint16)
             elsewhere = int(kernels.arrange_rows(words, width, table, moves, numbers))
             if best is None or elsewhere < best[0]:
-                best = elsewhere, _State(packed, table, moves, words, numbers)
+                best = elsewhere, _State(table, moves, words, numbers)
             if elsewhere == 0:
                 break
         assert best is not None  # noqa: S101 (there is always a try)
@@ -191,12 +185,3 @@ def _odd_numbers(tries: int, numbers: int) -> npt.NDArray[np.uint64]:
     """Return ``(tries, numbers)`` odd numbers, always the same; made once, as that takes a fifth of a millisecond."""
     drawn = np.random.default_rng(0).integers(0, 2**63, (tries, numbers), dtype=np.uint64)
     return drawn * np.uint64(2) + np.uint64(1)
-
-
-def _packed(words: Array) -> npt.NDArray[np.uint64]:
-    """Return ``(C,)`` strings of Latin-1, of at least a group of characters, as `look_packed_up` has them."""
-    chars = words.view(np.uint32).reshape(words.shape[0], -1).astype(np.uint8)
-    width = chars.shape[1]
-    starts = [min(first, width - _GROUP) for first in range(0, width, _GROUP)]
-    groups: Array = np.concatenate([chars[:, start : start + _GROUP] for start in starts], axis=1)
-    return groups.reshape(-1).view(np.uint64)

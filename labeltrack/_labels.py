@@ -23,7 +23,6 @@ from labeltrack._texts import is_wide, text_array
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from labeltrack._alphabets import Alphabets
 
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
@@ -119,33 +118,22 @@ class Keyspace:
         kind: Kind of the labels.
         vocabulary: ``(V,)`` the label of each code, for strings and bytes: fixed-width or objects. Of objects only
             those that are asked for become fixed-width, where a single long word makes all of them long.
-        alphabets: What numbers mean, for strings and bytes that were numbered.
         narrow: Dtype of floats whose keys are those of doubles of the same value, float16 or float32: what
             `integer_keys` has for each sample is done for each label.
     """
 
-    def __init__(
-        self,
-        kind: str,
-        vocabulary: Array | None = None,
-        *,
-        alphabets: Alphabets | None = None,
-        narrow: np.dtype[Any] | None = None,
-    ) -> None:
+    def __init__(self, kind: str, vocabulary: Array | None = None, *, narrow: np.dtype[Any] | None = None) -> None:
         self.kind = kind
         self.vocabulary = vocabulary
-        self._alphabets = alphabets
         self._narrow = narrow
 
     @property
     def orderly(self) -> bool:
         """Whether labels are in the order of their keys."""
-        return self.kind in (BOOL, INTEGER) or self._alphabets is not None
+        return self.kind in (BOOL, INTEGER)
 
     def decode(self, keys: Integers) -> Array:
         """Return the labels of keys: bool, int64, uint64 (only where int64 does not hold them), float64 or text."""
-        if self._alphabets is not None:
-            return self._alphabets.decode(keys)
         if self.vocabulary is not None:
             words: Array = self.vocabulary[keys]
             if words.dtype == object:
@@ -165,8 +153,6 @@ class Keyspace:
 
     def keys(self, labels: Array) -> Integers:
         """Return the keys of ``(K,)`` labels that `decode` gave."""
-        if self._alphabets is not None:
-            return self._alphabets.encode(labels)[0]
         if self.vocabulary is not None:
             place = {word: code for code, word in enumerate(self.vocabulary.tolist())}
             return np.array([place[label] for label in labels.tolist()], dtype=np.int64)
@@ -179,12 +165,6 @@ class Keyspace:
 
     def encode(self, labels: Sequence[Any]) -> Integers:
         """Return the keys of those labels that this kind can hold; the others are left out."""
-        if self._alphabets is not None:
-            kind, end = (str, "\0") if self.kind == STRING else (bytes, b"\0")
-            # Fixed widths hold no NUL at the end, and numpy would leave it away.
-            words = [label for label in labels if isinstance(label, kind) and label[-1:] != end]
-            keys, known = self._alphabets.encode(np.array(words, dtype=np.str_ if self.kind == STRING else np.bytes_))
-            return keys[known]
         if self.vocabulary is not None:
             place = {word: code for code, word in enumerate(self.vocabulary.tolist())}
             found = [place[label] for label in labels if label in place]

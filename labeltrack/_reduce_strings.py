@@ -1,4 +1,4 @@
-"""Fixed-width strings, numbered or looked up and reduced piece by piece: the numbers stay in the cache."""
+"""Fixed-width strings, looked up in a dictionary; reduced piece by piece, so that codes stay in the cache."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._alphabets import STEP_UNIT
 from labeltrack._labels import Keyspace
 from labeltrack._reduce import reduce_stream
-from labeltrack._threads import default_threads
+from labeltrack._threads import all_at_once, default_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from labeltrack._accumulate import Accumulator
-    from labeltrack._alphabets import Numbering
     from labeltrack._dictionary import Dictionary
 
 Array = npt.NDArray[Any]
@@ -26,38 +24,8 @@ Chunk = tuple[Array, Array]
 
 # Rows of a piece. Half as many as the largest take 4 to 8 % longer.
 _SMALLEST, _LARGEST = 1 << 16, 1 << 19
-_MOST = 3 << 14  # numbers for which each thread may have a table, dense whatever is laid out around it
 _LEARNT = 8  # one more word for so many is learnt on the way, at most, as far as tables are laid out for it
 _SOME = 1 << 10  # samples by which tables are laid out; four times as many took 0.2 ms, as each is another cache line
-
-
-def reduce_strings(
-    numbering: Numbering, samples: Array, kind: str, *, threads: int | None = None
-) -> tuple[Array, Accumulator] | None:
-    """Reduce samples of strings that can be numbered, if there are not too many different ones.
-
-    Numbering all of them first takes memory for the numbers, which are written and read again: a quarter of all that is
-    moved where strings have twelve characters.
-
-    Args:
-        numbering: Of the ``(N,)`` strings. It can be gone on with if this returns None.
-        samples: ``(N,)`` float32 or float64, contiguous.
-        kind: Kind of the labels.
-        threads: How many threads share the work; None chooses by the number of samples.
-
-    Returns:
-        What `labeltrack._reduce.reduce_chunks` returns; None where the strings are to be numbered first, or hashed.
-    """
-    while numbering.possible and numbering.alphabets.size <= _MOST:
-        alphabets = numbering.alphabets
-
-        def number(start: int, stop: int, keys: Array) -> bool:
-            return numbering.number(start, stop, keys, origin=start)
-
-        found = _reduce_pieces(number, alphabets.size, samples, Keyspace(kind, alphabets=alphabets), threads)
-        if numbering.settle():
-            return found
-    return None
 
 
 class _Growing(Keyspace):
@@ -91,6 +59,19 @@ def reduce_words(
     room = dictionary.size + (dictionary.size // _LEARNT if dictionary.size > 64 else 0)
     found = _reduce_pieces(dictionary.encode, room, samples, _Growing(kind, dictionary), threads)
     return found if dictionary.possible else None
+
+
+def encode_words(dictionary: Dictionary, *, threads: int | None = None) -> npt.NDArray[np.int32] | None:
+    """Return the ``(N,)`` codes of strings that are words of a dictionary; None where there are too many words."""
+    rows = dictionary.rows
+    threads = default_threads(rows) if threads is None else threads
+    codes = np.empty(rows, dtype=np.int32)
+    edges = [rows * t // threads for t in range(threads + 1)]
+
+    def encode(start: int, stop: int) -> bool:
+        return dictionary.encode(start, stop, codes[start:stop])
+
+    return codes if all(all_at_once(encode, edges[:-1], edges[1:])) else None
 
 
 def _reduce_pieces(
@@ -129,7 +110,7 @@ def _pieces(rows: int, threads: int) -> Iterator[tuple[int, int]]:
     start = number = 0
     while start < rows:
         share = _SMALLEST if number < threads else (rows - start) // (2 * threads)
-        size = max(_SMALLEST, min(share, _LARGEST)) // STEP_UNIT * STEP_UNIT
+        size = max(_SMALLEST, min(share, _LARGEST))
         stop = min(start + size, rows)
         yield start, stop
         start, number = stop, number + 1

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._alphabets import Numbering, number_strings
 from labeltrack._arrays import looks_multi_hot, to_values
 from labeltrack._dictionary import Dictionary
 from labeltrack._floats import as_doubles
@@ -26,7 +25,7 @@ from labeltrack._labels import (
 from labeltrack._missing import Missing, check_missing, names_of, read_labels, settle, wanted_by
 from labeltrack._quantile import Samples, check_fractions
 from labeltrack._reduce import reduce_chunks
-from labeltrack._reduce_strings import reduce_strings, reduce_words
+from labeltrack._reduce_strings import encode_words, reduce_words
 from labeltrack._strings import encode_strings
 from labeltrack._threads import most_threads
 from labeltrack.errors import LabelTrackWarning, listing
@@ -96,16 +95,14 @@ def label_stats(
     flat_labels, flat_values = settle(array, numbers, gone, missing)
     flat_values = np.ascontiguousarray(flat_values)
     kind = label_kind(flat_labels)
-    numbering = Numbering(flat_labels) if flat_labels.dtype.kind in "US" else None
-    if numbering is not None and mapping is None and not fractions:
-        reduced = reduce_strings(numbering, flat_values, kind, threads=threads)
-        if reduced is None and (dictionary := Dictionary(flat_labels)).possible:
-            reduced = reduce_words(dictionary, flat_values, kind, threads=threads)
+    dictionary = Dictionary(flat_labels) if flat_labels.dtype.kind in "US" else None
+    if dictionary is not None and dictionary.possible and mapping is None and not fractions:
+        reduced = reduce_words(dictionary, flat_values, kind, threads=threads)
         if reduced is not None:
             stats = LabelStats(*reduced, names=names_of(None, missing), nan_policy=policy)
             stats.check_finite()
             return stats
-    keys, space = _to_keys(flat_labels, kind, numbering, threads)
+    keys, space = _to_keys(flat_labels, kind, dictionary, threads)
     wanted = None if mapping is None else space.encode(wanted_by(mapping, missing))
     chunk = (np.ascontiguousarray(keys), flat_values)
     found, accumulator = reduce_chunks([chunk], space, wanted=wanted, threads=threads)
@@ -121,7 +118,7 @@ def label_stats(
 
 
 def _to_keys(
-    labels: npt.NDArray[Any], kind: str, numbering: Numbering | None, threads: int | None
+    labels: npt.NDArray[Any], kind: str, dictionary: Dictionary | None, threads: int | None
 ) -> tuple[npt.NDArray[Any], Keyspace]:
     """Return ``(N,)`` labels of any kind as keys for the kernels, and the way back."""
     if kind in (STRING, BYTES) and labels.dtype.kind == "O":
@@ -129,11 +126,11 @@ def _to_keys(
         return words.encode(labels), words.keyspace(kind)
     if kind == FLOAT and labels.dtype.itemsize < 8:
         return integer_keys(labels.astype(np.float64), kind), Keyspace(kind, narrow=labels.dtype)
-    if numbering is None:
+    if dictionary is None:
         return integer_keys(labels, kind), Keyspace(kind)
-    numbered = number_strings(labels, threads=threads, numbering=numbering)
-    if numbered is not None:
-        return numbered[0], Keyspace(kind, alphabets=numbered[1])
+    codes = encode_words(dictionary, threads=threads)
+    if codes is not None:
+        return codes, Keyspace(kind, dictionary.words)
     codes, first = encode_strings(labels, threads=threads)
     return codes, Keyspace(kind, labels[first])
 

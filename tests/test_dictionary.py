@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import labeltrack as lt
-from labeltrack import _alphabets, _dictionary, _reduce_strings
+from labeltrack import _dictionary, _reduce_strings
 from labeltrack._dictionary import Dictionary
 from labeltrack._threads import all_at_once
 
@@ -109,11 +109,9 @@ def test_words_beyond_latin_turn_up_late(letter, threads, monkeypatch):
     late = np.array([letter + "ragonfly", "grasshoppe" + letter, "grasshoppe" + letter + "r"])
     labels = np.concatenate([labels, np.repeat(late, 3), labels[:50]]).astype("U14")
     dictionary = Dictionary(labels)
-    assert dictionary._state.packed
     codes = coded(dictionary, threads=threads)
     assert np.array_equal(dictionary.words[codes], labels)
     assert dictionary.size == np.unique(labels).size
-    assert dictionary._state.packed == (ord(letter) < 256)
 
 
 def test_unaligned_rows_and_every_other_row_are_words_too():
@@ -156,7 +154,6 @@ def test_it_is_given_up_where_words_differ_in_too_many_places():
 @pytest.mark.parametrize("dtype", ["U", "S"])
 @pytest.mark.parametrize("most", [1 << 14, 60])
 def test_statistics_are_those_of_hashed_rows(dtype, threads, most, monkeypatch):
-    monkeypatch.setattr(_alphabets, "_FEWEST", 1)
     monkeypatch.setattr(_reduce_strings, "_SMALLEST", 64)
     monkeypatch.setattr(_reduce_strings, "_LARGEST", 256)
     monkeypatch.setattr(_dictionary, "_SAMPLES", (64,))

@@ -69,11 +69,9 @@ LAYERS = [
         "_wide_kernels",
         "_string_kernels",
         "_dictionary_kernels",
-        "_packed_kernels",
         "_memory",
         "_strings",
         "_dictionary",
-        "_alphabets",
     },
     {
         "_labels",
@@ -193,9 +191,7 @@ def test_compiled_functions_live_in_modules_of_kernels():
         "_intrinsics",
         "_tight_kernels",
         "_wide_kernels",
-        "_string_kernels",
         "_dictionary_kernels",
-        "_packed_kernels",
         "_selection_kernels",
     }
 

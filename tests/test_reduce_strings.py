@@ -7,18 +7,17 @@ import pytest
 from exact import expected_by_label, fingerprint
 
 import labeltrack as lt
-from labeltrack import _alphabets, _dictionary, _reduce_strings
-from labeltrack._alphabets import Numbering
+from labeltrack import _dictionary, _reduce_strings
 from labeltrack._dictionary import Dictionary
 from labeltrack._reduce import KeyTable
-from labeltrack._reduce_strings import reduce_strings, reduce_words
+from labeltrack._reduce_strings import encode_words, reduce_words
 
 MANY = 3000
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(_alphabets, "_FEWEST", 1)
+    monkeypatch.setattr(_dictionary, "_FEWEST", 1)
     monkeypatch.setattr(_reduce_strings, "_SMALLEST", 64)
     monkeypatch.setattr(_reduce_strings, "_LARGEST", 256)
 
@@ -31,7 +30,7 @@ def test_pieces_give_what_the_hash_table_gives(dtype, value_dtype, threads, monk
     labels = np.array([f"class {k:03d}" for k in range(250)], dtype=dtype)[rng.integers(0, 250, MANY)]
     values = rng.normal(size=MANY).astype(value_dtype)
     values[[5, 700]] = np.nan, np.inf
-    found = reduce_strings(Numbering(labels), values, "string" if dtype == "U" else "bytes", threads=threads)
+    found = reduce_words(Dictionary(labels), values, "string" if dtype == "U" else "bytes", threads=threads)
     assert found is not None
     finite = np.isfinite(values)
     got = found[1].totals()
@@ -39,42 +38,37 @@ def test_pieces_give_what_the_hash_table_gives(dtype, value_dtype, threads, monk
     assert found[0].tolist() == sorted(expected)
     assert got.count.tolist() == [expected[label][0] for label in found[0].tolist()]
     stats = lt.label_stats(labels, values, threads=threads, nan_policy="omit")
-    monkeypatch.setattr(_alphabets, "_FEWEST", 1 << 40)
+    monkeypatch.setattr(_dictionary, "_FEWEST", 1 << 40)
     hashed = lt.label_stats(labels, values, threads=threads, nan_policy="omit")
     assert fingerprint(stats) == fingerprint(hashed)
     assert stats.labels.dtype == hashed.labels.dtype
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("place", [0, 127, 128, 1500, MANY - 1])
-def test_a_character_that_turns_up_late_begins_it_anew(place, threads):
-    labels = np.tile(np.array(["cat", "cot", "hat"]), MANY // 3)
-    labels[place] = "cXt"
-    values = np.arange(MANY, dtype=np.float64)
-    expected = {name: values[labels == name] for name in ("cat", "cot", "hat", "cXt")}
-    stats = lt.label_stats(labels, values, threads=threads)
-    assert stats.labels.tolist() == ["cXt", "cat", "cot", "hat"]
-    for name, mine in expected.items():
-        assert (stats[name].count, stats[name].sum) == (mine.size, mine.sum())
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_mapped_labels_and_quantiles_are_those_of_plain_numpy(threads):
+    rng = np.random.default_rng(1)
+    names = np.array(["cat", "dog", "eel", "a much longer name"])
+    labels, values = names[rng.integers(0, 4, MANY)], rng.normal(size=MANY)
+    stats = lt.label_stats(labels, values, threads=threads, quantiles=[0.5], label_mapping={"C": "cat", "L": names[3]})
+    assert stats.names.tolist() == ["L", "C"]
+    assert stats.median.tolist() == [np.quantile(values[labels == name], 0.5) for name in (names[3], "cat")]
 
 
-def test_many_numbers_or_none_are_left_to_others(monkeypatch):
-    labels, values = np.array(["ab", "cd"] * 100), np.ones(200)
-    monkeypatch.setattr(_reduce_strings, "_MOST", 3)
-    assert reduce_strings(Numbering(labels), values, "string") is None  # two letters at two places
-    assert lt.label_stats(labels, values).count.tolist() == [100, 100]
-    strange = np.array(["ab", "c\u0107"] * 100)
-    assert reduce_strings(Numbering(strange), values, "string") is None
-    assert lt.label_stats(strange, values).count.tolist() == [100, 100]
+def test_codes_are_those_of_the_words_or_none_where_there_are_too_many(monkeypatch):
+    labels = np.array(["cat", "dog", "cow"] * 100)
+    dictionary = Dictionary(labels)
+    assert np.array_equal(dictionary.words[encode_words(dictionary, threads=2)], labels)
+    monkeypatch.setattr(_dictionary, "_MOST", 2)
+    assert encode_words(Dictionary(labels)) is None
+    assert lt.label_stats(labels, np.ones(300), quantiles=[0.5]).count.tolist() == [100] * 3
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 @pytest.mark.parametrize("rows", [0, 1, 63, 64, 65, 255, 256, 257, 300, 5000, 12_345])
-def test_pieces_are_all_rows_in_blocks_small_ones_first_and_last(rows, threads):
+def test_pieces_are_all_rows_in_pieces_small_ones_first_and_last(rows, threads):
     pieces = list(_reduce_strings._pieces(rows, threads))
     assert [0, *(stop for _, stop in pieces)] == [*(start for start, _ in pieces), rows]
     sizes = [stop - start for start, stop in pieces]
-    assert all(size % _alphabets.STEP_UNIT == 0 for size in sizes[:-1])
     assert all(64 <= size <= 256 for size in sizes[:-1])
     assert all(0 < size <= 256 for size in sizes)
     assert sizes[threads:] == sorted(sizes[threads:], reverse=True)
