@@ -19,11 +19,6 @@ from numba.extending import intrinsic
 
 from labeltrack._cache import CHECKED, checked, checksum, tell
 
-STREAMS = 3
-"""Parts of an array of strings that are read side by side, a block of each in turn. Processors fetch by themselves what
-comes next, but stop at the end of a page of 4 KiB and when nothing is read for a while. From memory, strings that are
-looked up took 3.7 ns in one stream, 3.1 in two, 3.0 in three and four, 3.7 in six; numbered ones 2.9, 2.5, 2.4, 2.4."""
-
 STREAM = 512
 """Samples between fetching labels and samples and reading them. Processors stop at the end of a page by themselves, and
 some fall behind well before: with ten labels 1.7 and 3.0 ns a float and double without, 1.45 and 2.75 with (Intel)."""
@@ -298,13 +293,6 @@ else:
             return builder.icmp_unsigned("==", equal, bits(-1))
 
         return types.boolean(labels, types.uint64, labels.dtype), codegen
-
-
-@_inline
-def _in_turn(k: Any, each: Any) -> Any:
-    """Return which block of strings is read as the k-th: those of `STREAMS` parts of `each` in turn, then the rest."""
-    streams = np.uint64(STREAMS)
-    return k if k >= each * streams else k % streams * each + k // streams
 
 
 @_inline
