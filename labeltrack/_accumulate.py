@@ -133,7 +133,6 @@ class Accumulator:
         stop: int | None = None,
         *,
         low: int = 0,
-        skip: bool = False,
         most: int | None = None,
     ) -> int:
         """Add samples to the slots ``label - low``.
@@ -144,7 +143,6 @@ class Accumulator:
             start: First sample.
             stop: One past the last; all by default.
             low: The label of slot 0.
-            skip: Whether labels outside the table are passed over, or end the pass.
             most: How many of these samples are of one label, at most; None if not known.
 
         Returns:
@@ -161,7 +159,7 @@ class Accumulator:
                 if road.scale:
                     fixed = road
                     break
-            where = (labels, samples, position, last, low, self.size, skip)
+            where = (labels, samples, position, last, low, self.size)
             if fixed is None:
                 position = self._add_exactly(*where)
                 if position < last:
@@ -188,7 +186,6 @@ class Accumulator:
         stop: int,
         low: int,
         size: int,
-        skip: bool,
     ) -> int:
         """Add samples to the rows without fixed point; return the position reached, as `add` does."""
         while start < stop:
@@ -202,9 +199,7 @@ class Accumulator:
                 keys, values = self._room()
                 self._settled = False  # after _room(), which may settle
                 state = (self.rows, self.counts, self._nonfinite, keys, values, self._new)
-                position, self._new = kernels().add_exactly(
-                    slots, block_samples, position, end, low, size, skip, *state
-                )
+                position, self._new = kernels().add_exactly(slots, block_samples, position, end, low, size, *state)
                 if position < end and self._new <= keys.shape[0] - 4:
                     if self._nonfinite.shape[0] == size or np.isfinite(block_samples[position]):
                         return start + int(position)
@@ -227,7 +222,7 @@ class Accumulator:
     def _take_in(self) -> None:
         """Add the samples set aside to the rows."""
         n, self._set_aside = self._set_aside, 0
-        self._add_exactly(self._aside, self._aside_samples, 0, n, 0, self.size, skip=False)
+        self._add_exactly(self._aside, self._aside_samples, 0, n, 0, self.size)
 
     def _drain(self, fixed: FixedPoint, *, keep: bool) -> None:
         """Move what a fixed-point table holds to the rows."""

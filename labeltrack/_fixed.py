@@ -90,7 +90,7 @@ class FixedPoint(ABC):
         """Add samples.
 
         Args:
-            where: Labels, samples, start, stop, the label of slot 0, number of slots, whether to skip labels outside.
+            where: Labels, samples, start, stop, the label of slot 0, number of slots.
             aside: Slots and samples set aside, and how many there are.
             memory: ``(size * ROW,)`` words that may be used for the table, if it is to be made.
 
@@ -321,8 +321,8 @@ class Tight(FixedPoint):
             second = self.size if self.size <= _SECOND and memory is None else 0
             self.second = aligned_words(second * ROW)
         if not self._scratch:
-            places, queue = (np.zeros(n, dtype=np.uint64) for n in (module.TIGHT_SCRATCH, module.TIGHT_QUEUE))
-            self._scratch = (np.zeros(module.TIGHT_BLOCK, dtype=np.int64), places, queue)
+            queue = np.zeros(module.TIGHT_QUEUE, dtype=np.uint64)
+            self._scratch = (np.zeros(module.TIGHT_BLOCK, dtype=np.int64), queue)
         scale = where[1].dtype.type(self.scale)
         position, n, poor, strays = module.reduce_tight(
             *where, self.copies, self.table, self.second, scale, self.signed, *self._scratch, *aside

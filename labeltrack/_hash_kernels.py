@@ -35,7 +35,7 @@ def encode_int64(
             that a label costs one look into memory; with labels in an array of their own it took half as long again.
         found: ``(C,)`` int64: the label of each code, C at most half the places.
         n: Number of codes in use.
-        frozen: If set, unknown labels get code -1 and no new code.
+        frozen: If set, unknown labels get `n` instead of a new code.
         codes: ``(>= stop - start,)`` int32, written from index 0.
 
     Returns:
@@ -57,11 +57,11 @@ def encode_int64(
             if code >= 0 and table[place] == label:
                 break
             if code < 0:
+                code = np.int64(n)
                 if not frozen:
                     if n >= found.shape[0]:
                         reached: Any = np.int64(first + i)
                         return reached, n
-                    code = np.int64(n)
                     table[place] = label
                     table[place + _U1] = code
                     found[code] = label

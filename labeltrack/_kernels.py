@@ -135,7 +135,6 @@ def add_exactly(
     stop: int,
     low: int,
     size: int,
-    skip: bool,
     rows: Any,
     counts: Any,
     nonfinite: Any,
@@ -151,9 +150,7 @@ def add_exactly(
         start: First sample to read.
         stop: One past the last.
         low: The label of slot 0.
-        size: Number of slots. A label outside the table never writes: the pass stops before it, or
-            passes over it if `skip`.
-        skip: Whether labels outside the table are passed over.
+        size: Number of slots. A label outside the table never writes: the pass stops before it.
         rows: ``(size * ROW,)`` float64 state.
         counts: The same memory as int64.
         nonfinite: ``(size, 3)`` int64: how many NaN, +inf, -inf. It may have no rows until one is needed.
@@ -176,8 +173,6 @@ def add_exactly(
             _prefetch(rows, np.uint64(labels[i + _AHEAD] - low) << _U3)
         slot = np.uint64(labels[i] - low)
         if slot >= limit:
-            if skip:
-                continue
             return i, n
         v = samples[i]
         # Bitwise `&` on purpose: zeros are common (losses, accuracies), a branch on them would mispredict.

@@ -62,7 +62,7 @@ class KeyTable:
         self._hash: Hash | None = None
         if wanted is not None:
             self._hash = Hash(wanted)
-            self._accumulator = Accumulator(wanted.shape[0])
+            self._accumulator = Accumulator(self._hash.size + 1)  # the last slot takes what nobody wants
 
     def begin(self, keys: Array, samples: Array, total: int) -> None:
         """Lay the table out beforehand.
@@ -135,7 +135,7 @@ class KeyTable:
             hashed.encode(keys, position, stop, codes, frozen=self._frozen)
             self._make_room(hashed.size)
             n = stop - position
-            self._accumulator.add(codes[:n], samples[position:stop], skip=self._frozen)
+            self._accumulator.add(codes[:n], samples[position:stop])
             position = stop
 
     def _make_room(self, codes: int) -> None:
@@ -171,6 +171,8 @@ class KeyTable:
     def result(self) -> tuple[Integers, Accumulator]:
         """Return the keys that occurred, in no particular order unless the table is dense, and their statistics."""
         used = self._accumulator.occupied()
+        if self._hash is not None and self._frozen:
+            used = used[used < self._hash.size]
         keys = used + self._low if self._hash is None else self._hash.keys[used]
         self._accumulator.keep(used)
         self._accumulator.release()
@@ -243,7 +245,7 @@ class Hash:
         )
 
     def encode(self, keys: Array, start: int, stop: int, codes: Array, *, frozen: bool) -> None:
-        """Write the codes of ``keys[start:stop]`` to the front of `codes`; -1 for a new key if `frozen`."""
+        """Write the codes of ``keys[start:stop]`` to the front of `codes`; new keys get their number if `frozen`."""
         position = start
         while True:
             position, self.size = hash_kernels().encode_int64(

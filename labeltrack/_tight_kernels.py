@@ -54,7 +54,6 @@ from labeltrack._wide_kernels import (
     WIDE_ODD,
     WIDE_PATIENCE,
     WIDE_QUEUE,
-    WIDE_SCRATCH,
     _bounds,
     _find_odd,
     _inside,
@@ -78,7 +77,6 @@ TIGHT_SHIFT = 43
 TIGHT_BLOCK = WIDE_BLOCK
 """Samples converted at a time. At 1000 labels, rows, words and what is read do not fit the first-level cache together:
 760 at 192, 660 at 256; at 100, 860 and 905."""
-TIGHT_SCRATCH = WIDE_SCRATCH
 TIGHT_QUEUE = WIDE_QUEUE
 """Room for samples that do not suit."""
 TIGHT_COPIES = 4
@@ -299,27 +297,6 @@ def _add_far(labels: Any, first: Any, block: Any, words: Any, m: Any, low: Any, 
 
 
 @_part
-def _add_places(table: Any, places: Any, words: Any, k: Any) -> None:
-    """Add samples to the rows at `places`, which are fetched beforehand."""
-    _apart()
-    for i in range(k):
-        _prefetch(table, places[i + _ROWS_AHEAD])
-        _tight_add(table, 0, places[i], words, i)
-
-
-@_part
-def _select_places(labels: Any, first: Any, words: Any, m: Any, low: Any, limit: Any, places: Any) -> Any:
-    """Move the words of labels inside the table to the front, and write where their rows are; return how many."""
-    n = _U0
-    for i in range(m):
-        slot = np.uint64(np.int64(labels[first + i]) - low)
-        places[n] = slot << _U2
-        words[n] = words[i]
-        n += np.uint64(slot < limit)
-    return n
-
-
-@_part
 def _add_runs(labels: Any, first: Any, words: Any, m: Any, low: Any, table: Any) -> None:
     """Add samples of which many in a row have one label: the sums of a run stay in registers."""
     _apart()
@@ -356,14 +333,12 @@ def reduce_tight(
     stop: int,
     low: int,
     size: int,
-    skip: bool,
     copies: int,
     table: Any,
     second: Any,
     scale: Any,
     signed: bool,
     words: Any,
-    places: Any,
     queue: Any,
     aside: Any,
     aside_samples: Any,
@@ -378,14 +353,12 @@ def reduce_tight(
         stop: One past the last.
         low: The label of slot 0.
         size: Number of slots.
-        skip: Whether labels outside the table are passed over.
         copies: How many tables there are, one after the other: 1 or `TIGHT_COPIES`. They are to be added up.
         table: ``(copies * size * TIGHT_ROW,)`` int64, on a cache line.
         second: ``(size * WIDE_ROW,)`` int64, on a cache line, or none at all.
         scale: See `to_tight`.
         signed: See `to_tight`.
         words: ``(TIGHT_BLOCK,)`` int64 scratch.
-        places: ``(TIGHT_SCRATCH,)`` uint64 scratch.
         queue: ``(TIGHT_QUEUE,)`` uint64 scratch.
         aside: ``(A,)`` int64.
         aside_samples: ``(A,)`` float64.
@@ -395,7 +368,7 @@ def reduce_tight(
         What `reduce_wide` returns, and whether there are samples in the second rows, or set aside.
     """
     limit = np.uint64(size)
-    few = copies == TIGHT_COPIES and not skip
+    few = copies == TIGHT_COPIES
     stride = size * TIGHT_ROW if few else 0
     fine_scale = np.float64(scale) * 2.0**TIGHT_FINER
     room = aside.shape[0] - TIGHT_QUEUE
@@ -413,15 +386,13 @@ def reduce_tight(
         _fetch(labels, first + _STREAM, TIGHT_BLOCK)
         _fetch(samples, first + _STREAM, TIGHT_BLOCK)
         to_tight(samples, position, end, scale, signed, words)
-        looked = m if skip else _inside(labels, first, m, low, limit, block)
-        run = not skip and _runs(block, m)
+        looked = _inside(labels, first, m, low, limit, block)
+        run = _runs(block, m)
         before = waiting
         waiting = _find_odd(words, False, first, looked, _MARK if run else _U0, queue, waiting)
         excess = _greater(0, excess + WIDE_ODD * np.int64(waiting - before) - np.int64(m))
         poor = excess > WIDE_PATIENCE
-        if skip:
-            _add_places(table, places, words, _select_places(labels, first, words, m, low, limit, places))
-        elif run:
+        if run:
             _add_runs(block, _U0, words, looked, low, table)
         elif few:
             _add_few(block, _U0, words, looked, low, table, stride)

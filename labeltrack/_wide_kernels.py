@@ -447,16 +447,16 @@ def _add_places(table: Any, places: Any, words: Any, k: Any) -> None:
 
 
 @_part
-def _select_places(labels: Any, first: Any, words: Any, offsets: Any, m: Any, low: Any, limit: Any, places: Any) -> Any:
+def _select_places(labels: Any, words: Any, offsets: Any, m: Any, low: Any, places: Any) -> Any:
     """Move what is to be added to the front, and write where the rows are; return how many samples that are."""
     n = _U0
     for i in range(m):
-        slot = np.uint64(np.int64(labels[first + i]) - low)
+        slot = np.uint64(np.int64(labels[i]) - low)
         u, complement = words[i << _U1], words[(i << _U1) + _U1]
         places[n] = (slot << _U3) + offsets[i]
         words[n << _U1] = u
         words[(n << _U1) + _U1] = complement
-        n += np.uint64((slot < limit) & ((u | complement) != 0))
+        n += np.uint64((u | complement) != 0)
     return n
 
 
@@ -469,7 +469,6 @@ def reduce_wide(
     stop: int,
     low: int,
     size: int,
-    skip: bool,
     copies: int,
     finer: bool,
     table: Any,
@@ -492,9 +491,7 @@ def reduce_wide(
         start: First sample to read.
         stop: One past the last.
         low: The label of slot 0.
-        size: Number of slots. A label outside the table never writes: the pass stops before it, or passes over it if
-            `skip`.
-        skip: Whether labels outside the table are passed over.
+        size: Number of slots. A label outside the table never writes: the pass stops before it.
         copies: How many tables of one unit are used in turn: 1 or `WIDE_TABLES`. They are to be added up.
         finer: Whether the tables are of four units; `copies` then is of no effect.
         table: ``(T * size * WIDE_ROW,)`` int64, on a cache line; T is `WIDE_TABLES` if `finer`, else `copies`.
@@ -515,8 +512,7 @@ def reduce_wide(
         table, and where fewer than `WIDE_QUEUE` can be set aside.
     """
     limit = np.uint64(size)
-    selected = skip or finer
-    few = copies == WIDE_TABLES and not selected
+    few = copies == WIDE_TABLES and not finer
     stride = size * WIDE_ROW
     room = aside.shape[0] - WIDE_QUEUE
     origin = np.uint64(start)
@@ -532,13 +528,13 @@ def reduce_wide(
         _fetch(labels, first + _STREAM, WIDE_BLOCK)
         _fetch(samples, first + _STREAM, WIDE_BLOCK)
         to_wide(samples, position, end, scale, signed, stride if finer else 0, words, offsets)
-        looked = m if skip else _inside(labels, first, m, low, limit, block)
+        looked = _inside(labels, first, m, low, limit, block)
         before = waiting
         waiting = _find_odd(words, True, first, looked, _U0, queue, waiting)
         excess = _greater(0, excess + WIDE_ODD * np.int64(waiting - before) - np.int64(m))
         poor = excess > WIDE_PATIENCE
-        if selected:
-            k = _select_places(labels, first, words, offsets, looked, low, limit, places)
+        if finer:
+            k = _select_places(block, words, offsets, looked, low, places)
             _add_places(table, places, words, k)
         elif few:
             _add_few(block, _U0, words, looked, low, table, stride)
@@ -561,7 +557,7 @@ def reduce_wide(
                     limit,
                     table,
                     stride if few else 0,
-                    not selected,
+                    not finer,
                     aside,
                     aside_samples,
                     np.uint64(n),

@@ -16,7 +16,7 @@ def test_codes_are_given_in_order_of_appearance_and_stop_when_full():
     assert codes[:5].tolist() == [0, 1, 0, 2, 1]
     assert found.tolist() == [7, -1, 2**62]
     position, n = kernels.encode_int64(labels, 5, 6, table, found, n, True, codes)
-    assert (position, n, codes[0]) == (6, 3, -1)
+    assert (position, n, codes[0]) == (6, 3, 3)
 
 
 def test_colliding_labels_are_told_apart():

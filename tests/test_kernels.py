@@ -103,22 +103,12 @@ def test_a_label_outside_the_table_stops_the_pass_and_writes_nothing(label):
     keys, values = np.empty(8, dtype=np.int64), np.empty(8)
     nonfinite = np.zeros((3, 3), dtype=np.int64)
     position, n = kernels.add_exactly(
-        labels, samples, 0, 4, 0, 3, False, rows, rows.view(np.int64), nonfinite, keys, values, 0
+        labels, samples, 0, 4, 0, 3, rows, rows.view(np.int64), nonfinite, keys, values, 0
     )
     assert (position, n) == (2, 0)
     assert rows.view(np.int64)[:: kernels.ROW].tolist() == [1, 0, 1]
     assert (guarded[: kernels.ROW] == 7.0).all()
     assert (guarded[-kernels.ROW :] == 7.0).all()
-
-
-def test_a_label_outside_the_table_is_passed_over_when_asked():
-    rows, counts, nonfinite = _table(2)
-    labels = np.array([5, 0, -1, 1, 2], dtype=np.int64)
-    samples = np.arange(5.0)
-    spills = np.empty(8, dtype=np.int64), np.empty(8)
-    position, _ = kernels.add_exactly(labels, samples, 0, 5, 0, 2, True, rows, counts, nonfinite, *spills, 0)
-    assert position == 5
-    assert rows[1 :: kernels.ROW].tolist() == [1.0, 3.0]
 
 
 def test_the_pass_stops_when_the_spills_are_full_and_loses_nothing():
@@ -130,7 +120,7 @@ def test_the_pass_stops_when_the_spills_are_full_and_loses_nothing():
     position, calls = 0, 0
     while position < values.size:
         position, n = kernels.add_exactly(
-            labels, values, position, values.size, 0, 1, False, rows, counts, nonfinite, spill_keys, spill_values, 0
+            labels, values, position, values.size, 0, 1, rows, counts, nonfinite, spill_keys, spill_values, 0
         )
         for key, value in zip(spill_keys[:n].tolist(), spill_values[:n].tolist(), strict=True):
             spilled[key] += Fraction(value)
@@ -157,7 +147,6 @@ def test_odd_samples_stop_the_pass_when_the_spills_are_full():
                 samples.size,
                 0,
                 1,
-                False,
                 rows,
                 counts,
                 nonfinite,

@@ -38,7 +38,7 @@ def words_of(ys):
     return words
 
 
-def reduce(labels, samples, size, shift, *, skip=False, copies=1, low=0, negative=True, second=True):
+def reduce(labels, samples, size, shift, *, copies=1, low=0, negative=True, second=True):
     """Return the position reached, both tables, what is set aside, and whether too much did not suit."""
     table = aligned_words(copies * size * kernels.TIGHT_ROW)
     rows = aligned_words(size * 8 if second else 0)
@@ -50,14 +50,12 @@ def reduce(labels, samples, size, shift, *, skip=False, copies=1, low=0, negativ
         len(samples),
         low,
         size,
-        skip,
         copies,
         table,
         rows,
         samples.dtype.type(2.0**shift),
         negative,
         np.zeros(kernels.TIGHT_BLOCK, dtype=np.int64),
-        np.zeros(kernels.TIGHT_SCRATCH, dtype=np.uint64),
         np.zeros(kernels.TIGHT_QUEUE, dtype=np.uint64),
         *aside,
         0,
@@ -101,14 +99,12 @@ integers = st.one_of(st.integers(0, MOST), st.sampled_from([0, 1, 2**31, MOST]))
 @given(st.lists(integers, max_size=40))
 def test_a_row_is_the_sum_that_python_has(ys):
     labels, words, m = np.zeros(len(ys), dtype=np.int32), words_of(ys), np.uint64(len(ys))
-    places = np.zeros(kernels.TIGHT_SCRATCH, dtype=np.uint64)
-    tables = [aligned_words(4) for _ in range(4)]
+    tables = [aligned_words(4) for _ in range(3)]
     with np.errstate(over="ignore"):
         part(kernels._add_near)(labels, np.uint64(0), words, m, 0, tables[0])
         part(kernels._add_runs)(labels, np.uint64(0), words, m, 0, tables[1])
-        part(kernels._add_places)(tables[2], places, words, m)
         if ys:
-            part(kernels._add_far)(labels, np.uint64(0), labels, words, m, 0, tables[3])
+            part(kernels._add_far)(labels, np.uint64(0), labels, words, m, 0, tables[2])
     for table in tables:
         assert table.tolist() == row_of(ys)
     four = aligned_words(16)
@@ -201,7 +197,7 @@ def test_draining_stops_when_the_spills_are_full_and_goes_on():
     assert sum(map(Fraction, words[:, 3:6].ravel().tolist())) + spilled[1] == 3 * squares
 
 
-@pytest.mark.parametrize("way", ["near", "far", "few", "few, runs", "runs", "skip", "few, skip"])
+@pytest.mark.parametrize("way", ["near", "far", "few", "few, runs", "runs"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("negative", [False, True])
 @pytest.mark.parametrize("second", [False, True])
@@ -218,29 +214,22 @@ def test_every_loop_is_exact_whatever_does_not_suit(way, dtype, negative, second
     labels = np.minimum(rng.geometric(0.1, n) - 1, size - 1).astype(np.int32)
     if "runs" in way:
         labels.sort()
-    inside, low = np.ones(n, dtype=bool), 0
-    if "skip" in way:
-        low = 1
-        size -= 2
-        inside = (labels >= low) & (labels < low + size)
     shift = 20
     position, table, rows, (slots, aside), poor = reduce(
         labels,
         samples,
         size,
         shift,
-        skip="skip" in way,
         copies=4 if "few" in way else 1,
-        low=low,
         negative=negative,
         second=second,
     )
     assert (position, poor) == (n, False)
     accumulator = drained(table, size, shift, negative=negative, second=rows if second else None)
     totals = accumulator.totals()
-    occurring = np.unique(labels[inside]) - low
+    occurring = np.unique(labels)
     for slot in occurring.tolist():
-        mine = samples[inside & (labels == slot + low)]
+        mine = samples[labels == slot]
         put_aside = aside[slots == slot].tolist()
         held = mine[np.isfinite(mine)].tolist()
         assert second == (2.0**-30 not in put_aside) or 2.0**-30 not in held
@@ -251,7 +240,7 @@ def test_every_loop_is_exact_whatever_does_not_suit(way, dtype, negative, second
         assert accumulator.exact(slot) == sums(held)
         if held:
             assert (totals.min[slot], totals.max[slot]) == (min(held), max(held))
-    assert totals.count.sum() + slots.size == inside.sum()
+    assert totals.count.sum() + slots.size == n
 
 
 @pytest.mark.parametrize("copies", [1, 4])
