@@ -75,7 +75,7 @@ def workloads(sizes: Sequence[int], threads: Sequence[int | None]) -> Iterator[W
         strings = min(n, 2_000_000)
         cases |= {Case(strings, k, dtype): "stats" for k in (10, 1000) for dtype in (STRING, WORDS)}
         cases[Case(min(n, 1_000_000), 100, WORDS)] = "epoch"
-        cases |= {Case(n, k, order="zipf"): "quantiles" for k in (100, 10_000) if k <= n}
+        cases |= {Case(n, k, order="zipf"): "quantiles" for k in (10, 100, 10_000) if k <= n}
     for case, call in cases.items():
         for number in threads:
             if call != "epoch" or number is None or len(threads) == 1:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from labeltrack._arrays import cast
 from labeltrack._compiled import quantile_kernels, read_only, selection_kernels
+from labeltrack._quantile_few import few_quantiles, is_few
 from labeltrack._reduce import Hash
 from labeltrack._threads import Share, Turns, all_at_once, default_threads, shares_of
 
@@ -63,16 +64,20 @@ def reduce_quantiles(
     counts: Integers,
     fractions: Sequence[float],
     *,
+    extremes: tuple[Floats, Floats] | None = None,
     threads: int | None = None,
 ) -> Floats:
     """Return quantiles of the samples of each slot, NaN left out.
 
-    It takes memory for as many samples as there are.
+    It takes memory for as many samples as there are. Where labels are few, two bytes a sample and an eighth of the
+    samples do, unless too many are alike; by way of groups, ten million samples of ten labels take 1.3 to 1.6 times as
+    long.
 
     Args:
         parts: The samples; those of one slot may be in several parts.
         counts: ``(K,)`` int64, how many samples each slot has, without NaN.
         fractions: From `check_fractions`.
+        extremes: ``(K,)`` smallest and largest sample of each slot, if all samples are known to be finite.
         threads: How many threads share the work; None chooses by the number of samples.
 
     Returns:
@@ -101,6 +106,20 @@ def reduce_quantiles(
         # Somebody changed the samples while they were counted, and there would be no memory for so many.
         bits, size = Bits(dtype), counts.shape[0]
         counts = np.sum([count_samples(pieces(share), bits, size) for share in shares], axis=0)
+        extremes = None
+    if extremes is not None and is_few(counts, fractions):
+
+        def with_samples(share: Share) -> Iterator[tuple[Any, ...]]:
+            for keys, bits, *where in pieces(share):
+                yield keys, bits.view(dtype), bits, *where
+
+        def samples(share: Share) -> Iterator[tuple[Any, ...]]:
+            for i, start, stop in share:
+                yield from chunks[i].bits(dtype, start, stop)
+
+        found = few_quantiles(with_samples, samples, shares, counts, extremes, dtype, np.array(fractions))
+        if found is not None:
+            return found
     groups = Groups(counts, dtype, threads)
     groups.fill(pieces, shares)
     groups.select(np.array(fractions), out, threads)
@@ -159,6 +178,16 @@ class _Chunk:
                 keys = codes[:n]
             samples = cast(self.samples[at : at + n], dtype, copy=False)
             yield read_only(keys), read_only(samples.view(whole)), 0, n, self.way.low
+
+    def bits(self, dtype: np.dtype[Any], start: int, stop: int) -> Iterator[tuple[Array, int, int]]:
+        """Yield the bits of some of the samples, and which of them: start, stop."""
+        whole = f"i{dtype.itemsize}"
+        if self.samples.dtype == dtype:
+            yield self.samples.view(whole), start, stop
+            return
+        for at in range(start, stop, _BLOCK):
+            samples = cast(self.samples[at : min(at + _BLOCK, stop)], dtype)
+            yield read_only(samples.view(whole)), 0, samples.shape[0]
 
 
 class Bits:

@@ -240,15 +240,15 @@ class LabelStats:
             fractions: From 0 to 1, ascending.
             threads: How many threads share the work; None chooses by the number of samples.
         """
-        finite = self._accumulator.all_finite()
-        if finite:
-            counts = self._totals.count
+        extremes = None
+        if self._accumulator.all_finite():
+            counts, extremes = self._totals.count, (self._totals.min, self._totals.max)
         else:
             _, up, down = self._accumulator.nonfinite.T
             counts = self._accumulator.totals().count + up + down
-        found = reduce_quantiles(parts, counts, fractions, threads=threads)
+        found = reduce_quantiles(parts, counts, fractions, extremes=extremes, threads=threads)
         result = self._like(quantiles=dict(zip(fractions, found, strict=True)))
-        if finite:  # they are rounded already, for the same policy
+        if extremes is not None:  # they are rounded already, for the same policy
             result.__dict__["_totals"] = self._totals
         return result
 

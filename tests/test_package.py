@@ -78,6 +78,7 @@ LAYERS = [
         "_missing",
         "_partition",
         "_quantile",
+        "_quantile_few",
         "_reduce",
         "_reduce_strings",
         "stats",
