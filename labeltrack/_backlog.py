@@ -38,6 +38,7 @@ class HandedOnBuffer(SampleBuffer):
         kind: Kind of the labels.
 
     Example:
+        >>> import numpy as np
         >>> def sink(chunk, stop, kind):
         ...     print(chunk.labels[chunk.done : stop], chunk.values[chunk.done : stop])
         ...     chunk.done = stop
