@@ -77,10 +77,6 @@ class LabelTracker(Trace):
         max_buffer_bytes: Memory for the samples of an epoch; beyond it they are folded, which changes no bit.
         record_to: Folder to save every sample in, or a `labeltrack.Recording`; see `labeltrack.LabelTracker`.
 
-    Attributes:
-        label_summaries: A ``Summary`` for each label that occurred, by display name (or label, if there is no
-            mapping), in order of appearance. Its ``history[mode][key][step]`` is a float or a ``ValWithError``.
-
     Raises:
         TypeError: An argument of the wrong type.
         ValueError: An unknown bound or NaN policy, or two display names for one label; or `record_to` is a folder of
@@ -125,9 +121,10 @@ class LabelTracker(Trace):
             record_to=record_to,
         )
         super().__init__(inputs=[label, metric], outputs=self._tracker.outputs, mode=mode, ds_id=ds_id)
-        self.label_summaries: dict[Any, Summary] = {}
         self.split_ds = split_ds
         self._ds_ids: dict[str, None] = {}  # of the running epoch, in their order
+        self._summaries: dict[Any, Summary] = {}
+        self._ending: tuple[str, int | None] | None = None  # mode and step that may not be in the summaries yet
 
     @property
     def label_key(self) -> str:
@@ -155,6 +152,15 @@ class LabelTracker(Trace):
         """Count, sum, mean, std, min and max of every label in every mode, dataset and step."""
         return self._tracker.history
 
+    @property
+    def label_summaries(self) -> dict[Any, Summary]:
+        """A ``Summary`` for each label that occurred, by display name (or label, if there is no mapping).
+
+        They are in order of appearance. Their ``history[mode][key][step]`` is a float or a ``ValWithError``.
+        """
+        self._settle()
+        return self._summaries
+
     def on_batch_end(self, data: Data) -> None:
         """Record a batch.
 
@@ -167,6 +173,8 @@ class LabelTracker(Trace):
             ValueError: Shapes that do not belong together, such as a loss that was averaged; or missing labels under
                 ``missing="error"``.
         """
+        if self._ending is not None:
+            self._settle()
         tracker = self._tracker
         system = self.system
         try:
@@ -174,7 +182,10 @@ class LabelTracker(Trace):
         except KeyError:
             tracker.update_batch(data, mode=system.mode, ds_id=system.ds_id)  # says which is missing
             return
-        self._ds_ids[system.ds_id] = None
+        if system.ds_id not in self._ds_ids:
+            # A dataset whose first batch was refused, or interrupted, does not come before this one.
+            there = {ds_id for _, ds_id in tracker.open_streams()}
+            self._ds_ids = dict.fromkeys([*(ds_id for ds_id in self._ds_ids if ds_id in there), system.ds_id])
         tracker.update(labels, values, mode=system.mode, ds_id=system.ds_id)
 
     def on_epoch_end(self, data: Data) -> None:  # noqa: ARG002 (FastEstimator passes it)
@@ -184,21 +195,39 @@ class LabelTracker(Trace):
             data: Not used.
 
         Raises:
-            ValueError: There are NaN under ``nan_policy="raise"``.
+            ValueError: There are NaN under ``nan_policy="raise"``; or a bound takes quantiles, and samples were folded.
         """
+        self._settle()
         mode, step = self.system.mode, self.system.global_step
+        if any(of == mode for of, _ in self._tracker.open_streams()):
+            self._ending = mode, step
         # After an interruption, RestoreWizard has the last eval epoch done again. A test without training is of no
         # step; FastEstimator writes such things under step 0.
-        pooled = self._tracker.end_epoch(step or 0, mode=mode, replace=True)
+        self._tracker.end_epoch(step or 0, mode=mode, replace=True)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Write an epoch that ended into the summaries; may be done again, as an interrupt may come at any line."""
+        ending = self._ending
+        if ending is None:
+            return
+        mode, step = ending
+        history = self.history
+        if any(of == mode for of, _ in self._tracker.open_streams()):
+            return  # it has not ended
         self._tracker.learn(self._ds_ids)
         self._ds_ids.clear()
-        if not len(pooled):
-            return
-        if self.split_ds:
-            for ds_id, stats in self.history.datasets(step or 0, mode).items():
+        parts = history.datasets(step or 0, mode)
+        if parts and not self.split_ds:
+            parts = {"": history.at(step or 0, mode)}
+        try:
+            for ds_id, stats in parts.items():
                 self._write(stats, mode, step, f"|{ds_id}" if ds_id else "")
-        else:
-            self._write(pooled, mode, step)
+        except ValueError:  # there are no quantiles, which is told once
+            self._ending = None
+            raise
+        if self._ending is ending:  # and not the next one, where another thread looks at the summaries
+            self._ending = None
 
     def on_end(self, data: Data) -> None:
         """Hand the summaries to the system, for Traceability, and to the traces that follow.
@@ -209,6 +238,7 @@ class LabelTracker(Trace):
         Warns:
             LabelTrackWarning: Labels of the mapping never occurred. This is told once.
         """
+        self._settle()
         self._tracker.finish()
         summaries = list(self.label_summaries.values())
         self.system.add_graph(self.outputs[0], summaries)
@@ -225,9 +255,9 @@ class LabelTracker(Trace):
         histories = {}
         for label in self._tracker.in_order(labels):
             name = names[label] if self.label_mapping is not None or names[label] == "(missing)" else label
-            if name not in self.label_summaries:
-                self.label_summaries[name] = Summary(name)
-            histories[label] = self.label_summaries[name].history[mode]
+            if name not in self._summaries:
+                self._summaries[name] = Summary(name)
+            histories[label] = self._summaries[name].history[mode]
         for bound in sorted(self._tracker.bounds, key=_place):
             key = labeltrack.bounds.resolve(bound).graph_key(self.metric_key) + suffix
             low, centre, high = (column.tolist() for column in stats.bounds(bound))
@@ -237,8 +267,10 @@ class LabelTracker(Trace):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return all that it takes to go on, for System.save_state and pickle; samples of a running epoch included."""
-        state = {name: value for name, value in self.__dict__.items() if name not in ("system", "_tracker")}
-        return {**state, "tracker": self._tracker.__getstate__()}
+        summaries = self.label_summaries
+        others = "system", "_tracker", "_summaries", "_ending"
+        state = {name: value for name, value in self.__dict__.items() if name not in others}
+        return {**state, "label_summaries": summaries, "tracker": self._tracker.__getstate__()}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         """Go on from a state.
@@ -259,15 +291,15 @@ class LabelTracker(Trace):
             )
             raise ValueError(msg)
         state = dict(state)
-        tracker = state.pop("tracker")
-        for summary in state["label_summaries"].values():
+        tracker, summaries = state.pop("tracker"), dict(state.pop("label_summaries"))
+        for summary in summaries.values():
             # Summary leaves this out of its state, and cannot be saved a second time without it.
             summary.__dict__.setdefault("system_config", None)
         if "_tracker" in self.__dict__:
             self._tracker.go_on(tracker)
-            self.label_summaries, self._ds_ids = dict(state["label_summaries"]), dict(state["_ds_ids"])
+            self._summaries, self._ds_ids, self._ending = summaries, dict(state["_ds_ids"]), None
         else:
-            self.__dict__.update(state)
+            self.__dict__.update(state, _summaries=summaries, _ending=None)
             self._tracker = _Recorder.__new__(_Recorder)
             self._tracker.__setstate__(tracker)
 
@@ -303,6 +335,10 @@ class _Recorder(labeltrack.LabelTracker):
         """Restore from pickle."""
         super().__setstate__(state)
         self._recall(state)
+
+    def open_streams(self) -> set[tuple[str, str]]:
+        """Return modes and datasets with samples of an epoch that has not ended."""
+        return {key for key, stream in self._streams.items() if not stream.empty()}
 
     def learn(self, ds_ids: Iterable[str]) -> None:
         """Take over the labels that are new in an epoch that has ended.

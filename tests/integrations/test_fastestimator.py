@@ -6,6 +6,7 @@ import copy
 import doctest
 import importlib.util
 import inspect
+import itertools
 import os
 import pickle
 import shutil
@@ -16,6 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from exact import expected_by_label, rows
+from test_interrupts import At, stride
 
 import labeltrack as lt
 
@@ -535,6 +537,107 @@ def test_a_copied_tracker_goes_on_by_itself(again):
     assert 3 not in tracker.history.steps()
 
 
+def means(trace):
+    """The means in the history, as they have to be in the summaries."""
+    found = {}
+    for (mode, _, step), stats in trace.history.items():
+        pooled = stats if len(trace.history.datasets(step, mode)) == 1 else trace.history.at(step, mode)
+        for label, mean in zip(pooled.labels.tolist(), pooled.mean.tolist(), strict=True):
+            found.setdefault(label, {}).setdefault(mode, {})[step] = mean
+    return found
+
+
+def shown(trace):
+    return {
+        label: {mode: keys["ce"] for mode, keys in modes.items() if "ce" in keys}
+        for label, modes in by_name(trace).items()
+    }
+
+
+def recorded(trace):
+    """How many samples the running epoch has, from a copy."""
+    other = pickle.loads(pickle.dumps(trace))
+    other.system = SimpleNamespace(mode=trace.system.mode, ds_id=trace.system.ds_id, global_step=10**9)
+    other.on_epoch_end(Data())
+    return sum(int(stats.count.sum()) for stats in other.history.datasets(10**9, trace.system.mode).values())
+
+
+def new_labels(n, seed):
+    """A batch of labels of which some are new, in an order of its own."""
+    labels = np.random.default_rng(seed).permutation([*range(4), 10 + 2 * n, 11 + 2 * n])
+    return Data({"y": labels, "ce": labels / 8 + seed})
+
+
+def both_in(mode, **options):
+    both = [of(cls("y", "ce", bounds=ALL, mode=None, **options), mode=mode) for cls in (Original, LabelTracker)]
+    both[0].system = both[1].system
+    return both
+
+
+@pytest.mark.parametrize("then", ["a look", "a batch", "the end", "a copy"])
+@pytest.mark.parametrize("again", [False, True], ids=["new steps", "a step done again"])
+def test_an_interrupt_at_any_line_of_the_end_of_an_epoch_leaves_no_summary_behind_the_history(then, again):
+    original, trace = both_in("train")
+    for number, n in enumerate(itertools.count(0, stride(37, 19)), 1):
+        step = trace.system.global_step = 1 if again else number
+        for ds_id in ("b", "a"):
+            trace.system.ds_id = ds_id
+            batch = new_labels(0 if again else number, 2 * number + (ds_id == "a"))
+            original.on_batch_end(batch)
+            trace.on_batch_end(batch)
+        before = shown(trace)
+        original.on_epoch_end(Data())
+        with At(n) as at:
+            trace.on_epoch_end(Data())
+        ended = means(trace) != before
+        assert ended or at.raised
+        if then == "a look" or not ended:
+            assert shown(trace) == means(trace)
+        if not ended:
+            trace.on_epoch_end(Data())
+        if then == "a copy":
+            trace, trace.system = pickle.loads(pickle.dumps(trace)), trace.system
+        elif then == "a batch":
+            trace.system.mode, trace.system.ds_id = "eval", "c"
+            for each in (original, trace):
+                epoch(each, [samples(5, n, classes=2)], step=step, mode="eval", ds_id="c")
+            trace.system.mode = "train"
+        elif then == "the end":
+            data = Data()
+            with At(n // 8):
+                trace.on_end(data)
+            trace.on_end(data)
+            assert contents(data["ce_by_y"]) == contents(original.label_summaries.values())
+        if not at.raised:
+            break
+    assert contents(trace.label_summaries.values()) == contents(original.label_summaries.values())
+    assert n > 100
+
+
+def test_an_interrupt_at_any_line_of_a_batch_leaves_all_of_it_or_nothing():
+    original, trace = both_in("train")
+    for step, n in enumerate(itertools.count(0, stride(13, 5)), 1):
+        trace.system.global_step, raised, rows_ = step, False, 0
+        for i, ds_id in enumerate(("b", "a", "b")):
+            trace.system.ds_id = ds_id
+            batch = new_labels(2 * step + i % 2, 2 * step + i % 2)  # what is new comes one dataset after the other
+            with At(n) as at:
+                trace.on_batch_end(batch)
+            raised |= at.raised
+            if not at.raised or recorded(trace) > rows_:
+                original.on_batch_end(batch)
+                rows_ += 6
+            assert recorded(trace) == rows_
+        batch = new_labels(2 * step, 0)
+        for each in (original, trace):
+            each.on_batch_end(batch)
+            each.on_epoch_end(Data())
+        if not raised:
+            break
+    assert contents(trace.label_summaries.values()) == contents(original.label_summaries.values())
+    assert n > 10
+
+
 # -- behaviour of the original that its own tests pin down ---------------------------------------------------------
 
 
@@ -847,6 +950,20 @@ def test_nan_are_treated_as_the_policy_says():
     raising = of(LabelTracker("y", "ce", bounds=None, nan_policy="raise"))
     with pytest.raises(ValueError, match="NaN"):
         epoch(raising, [(labels, values)], step=1)
+
+
+def test_quantiles_of_samples_that_were_folded_are_an_error_once_and_training_ends_as_ever():
+    tracker = of(LabelTracker("y", "ce", bounds=[None, "range", "iqr"], max_buffer_bytes=4000))
+    parts = [samples(200, seed) for seed in range(5)]
+    with (
+        pytest.warns(lt.LabelTrackWarning, match="no quantiles"),
+        pytest.raises(ValueError, match="max_buffer_bytes=4,000 was full"),
+    ):
+        epoch(tracker, parts, step=1)
+    epoch(tracker, parts[:1], step=2)
+    data = Data()
+    tracker.on_end(data)
+    assert [list(summary.history["train"]["ce ($min, \\mu, max$)"]) for summary in data["ce_by_y"]] == [[1, 2]] * 5
 
 
 @pytest.mark.parametrize("mapping", [None, {"one": 1, "two": 2}])
