@@ -117,7 +117,7 @@ def finalise(
     """
     doubts = 0
     for k in range(np.uint64(start), np.uint64(stop)):
-        r = k << _U3
+        r = np.uint64(k) << _U3
         number[k] = n = counts[r]
         doubt[k] = False
         if n == 0:

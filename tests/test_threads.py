@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import subprocess
 import sys
+import tempfile
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -120,5 +123,9 @@ assert (lt.label_stats(labels, values, threads=3).sum == alone.sum).all()
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a limit that Linux has")
 def test_a_real_limit_of_the_system_is_no_error(tmp_path):
-    done = subprocess.run([sys.executable, "-c", NO_THREAD], capture_output=True, text=True, check=False, cwd=tmp_path)
+    with tempfile.TemporaryDirectory() as kept:
+        Path(kept).chmod(0o777)  # another user compiles what is not compiled yet
+        environment = os.environ | {"NUMBA_CACHE_DIR": kept}
+        command = [sys.executable, "-c", NO_THREAD]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
