@@ -203,6 +203,6 @@ def test_emptying_keeps_the_memory_and_filling_again_takes_none():
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 2000  # views of slices come and go; no column is allocated
+    assert peak < min(column.nbytes for column, _ in buffer.filled())  # no column is allocated; views come and go
     assert buffer.nbytes == size
     assert [k.ctypes.data for k, _ in buffer.filled()] == first

@@ -32,14 +32,15 @@ class At:
     """Raises at the n-th line, or the n-th instruction, of the package that is executed within the block."""
 
     def __init__(self, n, *, instructions=False):
-        self.left, self.instructions, self.raised = n, instructions, False
+        self.left, self.instructions, self.raised, self.before = n, instructions, False, None
 
     def __enter__(self):
+        self.before = sys.gettrace()  # of what measures coverage
         sys.settrace(self)
         return self
 
     def __exit__(self, kind, *_error):
-        sys.settrace(None)
+        sys.settrace(self.before)
         return kind is Interrupt
 
     def __call__(self, frame, event, _argument):
