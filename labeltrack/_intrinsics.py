@@ -39,7 +39,7 @@ _part = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, no_cpython_
 _inline = njit(nogil=True, error_model="numpy", forceinline=True, no_cfunc_wrapper=True, no_cpython_wrapper=True)
 
 
-class _Files(IndexDataCacheFile):  # type: ignore[misc]
+class _Files(IndexDataCacheFile):  # type: ignore[misc]  # pragma: no cover (of compiled code, like what follows)
     """Files of numba's cache that end with a checksum: numba runs whatever it finds there."""
 
     def _dump(self, obj: Any) -> bytes:
@@ -67,7 +67,7 @@ class _Files(IndexDataCacheFile):  # type: ignore[misc]
         return whole
 
 
-class _Cache(FunctionCache):  # type: ignore[misc]
+class _Cache(FunctionCache):  # type: ignore[misc]  # pragma: no cover
     """numba's cache of a kernel; without it, as where it is damaged or the disk is full, the kernel is compiled."""
 
     def __init__(self, kernel: Any) -> None:
@@ -93,7 +93,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]
 def _jit(kernel: Any) -> Any:
     """Compile a kernel when it is called first, or take it from numba's cache if there is one that can be used."""
     found = _compiled(kernel)
-    if not config.DISABLE_JIT:
+    if not config.DISABLE_JIT:  # pragma: no cover
         try:
             found._cache = _Cache(kernel)  # noqa: SLF001 (as its enable_caching() does)
         except RuntimeError as error:  # there is no folder that can be written to

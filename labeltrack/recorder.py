@@ -154,6 +154,7 @@ class Recorder:
         self._vocabularies: list[Vocabulary] = []
         self._words_written: dict[int, int] = {}  # by number of the vocabulary; of the background thread
         self._begun: set[tuple[str, str]] = set()
+        self._came: set[str] = set()  # modes of which there was something to write; of the background thread
         self._unsaid: list[tuple[str, dict[str, Any]]] = []  # of the background thread: what the journal lacks as yet
         self._open: list[Lane] = []  # of the background thread, too: whose parts are open
         self._buffers: dict[Lane, HandedOnBuffer] = {}
@@ -361,6 +362,7 @@ class Recorder:
         start = chunk.done
         if stop <= start:
             return
+        self._came.add(lane.mode)
         try:
             self._write_rows(lane, kind, words, attempt, expected, chunk.labels[start:stop], chunk.values[start:stop])
         finally:
@@ -517,6 +519,9 @@ class Recorder:
         try:
             for lane in self._buffers:
                 self._close_part(lane)
+            some = self._came | self._ended.keys() | {lane.mode for lane in self._buffers if lane.missing}
+            for mode in sorted({mode for mode, _ in self._begun} - some):  # its first batch was interrupted
+                self._say("reset", sync=self._syncs, mode=mode, attempt=1)
             self._say("end", sync=self._syncs)
         finally:
             self._member.leave()

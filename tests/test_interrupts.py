@@ -338,7 +338,21 @@ def fuzz(path, rounds, seed):
     training = Training(None if path is None else lt.Recording(path, flush_rows=1024), max_buffer_bytes=limit)
     training.path = path
     stream = batches("numbers", seed)
-    armed = [False]
+    armed, count, many, step = [False], [0], 1, 0
+
+    def act(what, labels, values, mode, ds_id):
+        armed[0] = True
+        if what == "update":
+            while count[0] < many:
+                training.tracker.update(labels, values, mode=mode, ds_id=ds_id)
+                count[0] += 1
+        elif what == "end":
+            training.tracker.end_epoch(step, mode=mode)
+        elif what == "reset":
+            training.tracker.reset(mode=mode)
+        else:
+            training.tracker.flush()
+        armed[0] = False
 
     def handler(_signal, frame):
         inner = frame
@@ -352,7 +366,7 @@ def fuzz(path, rounds, seed):
 
     lt.LabelTracker("y", "ce").update([0], [1.0])  # what the first one looks at leaves a file to the garbage collector
     before = signal.signal(signal.SIGALRM, handler)
-    seen = step = 0
+    seen = 0
     try:
         while seen < rounds:
             mode, ds_id = random_.choice(["train", "eval"]), random_.choice(["", "a"])
@@ -362,25 +376,15 @@ def fuzz(path, rounds, seed):
             what = random_.choice(["update"] * 6 + ["end", "reset", "flush"])
             came = False
             many = random_.randrange(1, 60 if n < 3000 else 3) if what == "update" else 1
-            done = 0
+            count[0] = 0
             signal.setitimer(signal.ITIMER_REAL, random_.choice([2e-5, 1e-4, 5e-4]) * random_.uniform(0.2, 1.5))
             try:
-                armed[0] = True
-                if what == "update":
-                    while done < many:
-                        training.tracker.update(labels, values, mode=mode, ds_id=ds_id)
-                        done += 1
-                elif what == "end":
-                    training.tracker.end_epoch(step, mode=mode)
-                elif what == "reset":
-                    training.tracker.reset(mode=mode)
-                else:
-                    training.tracker.flush()
-                armed[0] = False
+                act(what, labels, values, mode, ds_id)  # one call: not every jump in a `try` is guarded by it
             except Interrupt:
                 came = True
             except lt.LabelTrackWarning:  # nothing there to end
                 armed[0] = False
+            done = count[0]
             signal.setitimer(signal.ITIMER_REAL, 0)
             seen += came
             if what == "update":

@@ -20,6 +20,7 @@ import xxhash
 
 import labeltrack as lt
 from labeltrack import recorder as recorder_module
+from labeltrack._backlog import HandedOnBuffer
 from labeltrack._journal import Journal
 from labeltrack._parts import PartWriter, read_part
 
@@ -473,6 +474,25 @@ def test_rows_that_are_first_written_while_the_process_ends_are_written(tmp_path
     assert [(epoch.step, epoch.complete, epoch.rows) for epoch in lt.open_run(tmp_path / "run").epochs] == [
         (1, True, 500)
     ]
+
+
+def test_a_mode_of_which_nothing_came_leaves_nothing_to_miss(tmp_path, monkeypatch):
+    tracker = lt.LabelTracker("y", "ce", record_to=tmp_path / "run")
+    tracker.update(*batch())
+    tracker.end_epoch(1)
+    append = HandedOnBuffer.append
+
+    def interrupted(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(HandedOnBuffer, "append", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tracker.update(*batch(), mode="eval")
+    monkeypatch.setattr(HandedOnBuffer, "append", append)
+    tracker.close()
+    run = lt.open_run(tmp_path / "run")
+    assert [(epoch.mode, epoch.complete) for epoch in run.epochs] == [("train", True)]
+    assert run.verify(progress=False).ok
 
 
 def test_after_close_statistics_go_on_and_a_warning_says_that_nothing_is_recorded(tmp_path):
