@@ -177,7 +177,7 @@ def _done(chunk: Chunk) -> bool:
     return chunk.done >= chunk.asked
 
 
-def _disown() -> None:
+def _disown() -> None:  # pragma: no cover (in a forked process, where nothing is measured)
     """Let a process that was forked go on without the thread that its parent hands rows on to."""
     for buffer in _BUFFERS:
         buffer.disown()

@@ -129,7 +129,7 @@ def _read_into(fd: int, view: memoryview, position: int) -> int:
     """Read bytes of a file into memory; return how many there were."""
     if hasattr(os, "preadv"):
         return os.preadv(fd, [view], position)
-    with _SEEKING:  # the position is one for all threads
+    with _SEEKING:  # pragma: no cover (not on Linux; the position is one for all threads)
         os.lseek(fd, position, os.SEEK_SET)
         some = os.read(fd, len(view))
     view[: len(some)] = some

@@ -121,7 +121,7 @@ def _take(fd: int, *, wait: bool) -> bool | None:
     return True
 
 
-def _let_go() -> None:
+def _let_go() -> None:  # pragma: no cover (in a forked process, where nothing is measured)
     """Close locks in a process that was forked: they are its parent's, and would outlive it with the child."""
     for lock in _LOCKS:
         lock.release()

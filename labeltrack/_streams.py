@@ -111,7 +111,7 @@ class Turns:
         """The lock to hold for reading, which may be within a change."""
         return self._lock
 
-    def anew(self) -> None:
+    def anew(self) -> None:  # pragma: no cover (in a forked process, where nothing is measured)
         """Let a forked process go on without the threads of its parent, one of which may hold the lock."""
         self._lock = RLock()
         owner = self._owner()
@@ -123,7 +123,7 @@ CHANGES = {"_update", "end_epoch", "reset", "load_state_dict", "_settle"}
 _TURNS: weakref.WeakSet[Turns] = weakref.WeakSet()
 
 
-def _anew() -> None:
+def _anew() -> None:  # pragma: no cover (in a forked process, where nothing is measured)
     for turns in _TURNS:
         turns.anew()
 
