@@ -17,6 +17,9 @@ polars = pytest.importorskip("polars", reason="polars is not installed (extra 't
 duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed (extra 'test')")
 pandas = pytest.importorskip("pandas", reason="pandas is not installed (extra 'test')")
 
+# What pandas before 2.1 calls, numpy from 1.25 on deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:np.find_common_type:DeprecationWarning")
+
 DOCS = pathlib.Path(__file__).parents[1] / "docs" / "format.md"
 LATE = 1_764_378_000_123_456_789
 SAMPLES = {
