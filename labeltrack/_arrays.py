@@ -128,7 +128,7 @@ def _is_tensor(data: Any) -> bool:
     return torch is not None and isinstance(data, getattr(torch, "Tensor", ()))
 
 
-def _from_torch(tensor: Any, what: str) -> Array:
+def _from_torch(tensor: Any, what: str) -> Array:  # pragma: no cover (tested where torch is)
     if not hasattr(tensor, "detach"):
         msg = f"{what} must be a torch.Tensor, got {type(tensor).__module__}.{type(tensor).__qualname__}"
         raise TypeError(msg)
@@ -155,7 +155,7 @@ def _widened(array: Array, what: str) -> Array:
     return array
 
 
-def _memory_of_torch(tensor: Any) -> Array:
+def _memory_of_torch(tensor: Any) -> Array:  # pragma: no cover (tested where torch is)
     """Return a tensor's memory, or raise TypeError if this is not the CPU's."""
     array: Array = (tensor.detach() if tensor.requires_grad else tensor).numpy()
     return array

@@ -68,7 +68,7 @@ def _module(name: str) -> ModuleType:
     module = uninterrupted(import_module, f"labeltrack.{name}")
     for kernel in vars(module).values():
         compile_for = getattr(kernel, "_compile_for_args", None)
-        if compile_for is not None and not isinstance(compile_for, partial):
+        if compile_for is not None and not isinstance(compile_for, partial):  # pragma: no cover (where they compile)
             kernel._compile_for_args = partial(uninterrupted, compile_for)  # noqa: SLF001 (what numba calls to compile)
     return module
 

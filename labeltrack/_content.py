@@ -20,7 +20,7 @@ from labeltrack._ipc import Damaged
 resource: Any
 try:
     import resource
-except ImportError:  # of Windows
+except ImportError:  # pragma: no cover (Windows)
     resource = None
 
 if TYPE_CHECKING:

@@ -100,7 +100,7 @@ def locked(path: Path) -> Iterator[None]:
 
 def _take(fd: int, *, wait: bool) -> bool | None:
     """Lock an open file; return whether it worked, None if there are no locks."""
-    if sys.platform == "win32":
+    if sys.platform == "win32":  # pragma: no cover
         import msvcrt  # noqa: PLC0415
 
         try:
