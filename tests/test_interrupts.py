@@ -243,7 +243,7 @@ def test_an_interrupt_at_any_line_while_samples_are_folded_leaves_all_of_the_bat
     stream = batches("numbers")
     labels, values = (np.concatenate(columns) for columns in zip(*itertools.islice(stream, 4), strict=True))
     for some in (3000, 2000, 5000):  # fits, does not fit any more, does not fit at all
-        for n in itertools.count(0, stride(97, 5)):
+        for n in itertools.count(0, stride(97, 1)):
             training.update(np.arange(3), np.ones(3, np.float32))
             if not training.update(labels[:some], values[:some], at=At(n)):
                 break
@@ -305,7 +305,7 @@ def test_an_interrupt_at_any_line_of_loading_a_state_leaves_the_old_state_or_the
     source.end(1)
     source.update(*next(stream))
     state = source.tracker.state_dict()
-    for n in itertools.count(0, stride(31, 7)):
+    for n in itertools.count(0, stride(31, 1)):
         path = tmp_path / f"run{n}"
         training = Training(path)
         training.update(*next(stream))
