@@ -40,7 +40,7 @@ TARGET = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma,+bmi,+b
 
 SCRIPT = """
 import sys, numpy as np
-from labeltrack._accumulate import Accumulator
+from labeltrack._core.accumulator import Accumulator
 folder, size, samples = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 labels, values = (np.load(f"{folder}/{name}.npy", mmap_mode="r")[:samples] for name in ("labels", "values"))
 Accumulator(size).add(np.asarray(labels), np.asarray(values))

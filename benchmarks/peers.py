@@ -19,7 +19,7 @@ import numpy as np
 from cases import Answer, Array, Case
 
 import labeltrack as lt
-from labeltrack._accumulate import Accumulator, Totals
+from labeltrack._core.accumulator import Accumulator, Totals
 
 Prepared = tuple[Callable[[], Any], Callable[[Any], Answer]]
 """What is timed, and how to read its result, which is not."""

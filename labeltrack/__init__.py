@@ -12,8 +12,8 @@ from labeltrack._version import __version__
 from labeltrack.errors import LabelTrackWarning
 from labeltrack.functional import label_stats
 from labeltrack.history import History
-from labeltrack.recording import Recording
-from labeltrack.run import Run, open_run
+from labeltrack.recording.options import Recording
+from labeltrack.recording.run import Run, open_run
 from labeltrack.stats import LabelRow, LabelStats, merge_stats
 from labeltrack.tracker import LabelTracker
 

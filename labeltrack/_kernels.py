@@ -1,32 +1,24 @@
-"""The exact state of a label, compiled: samples are added whatever they are, states merged, and the rest settled.
+"""The pass that labeltrack is about: count, sum, sum of squares, minimum and maximum per label, exactly.
 
-Compiled functions take arrays and give arrays, without policy; what they are built from is in `labeltrack._intrinsics`.
-All modules of them are imported on first use, so that ``import labeltrack`` stays light. All kernels release the GIL
-and are cached on disk. They are plain Python too: with ``NUMBA_DISABLE_JIT=1`` the same source runs under the
-interpreter.
+`add_exactly` is the definition. It takes any finite double, one sample after the other, by error-free additions, and
+everything else that adds samples must give the same state to the last bit; the tests compare them. What a row of the
+state holds, and where the part goes that does not fit, is described in `labeltrack._core.kernels.rows`.
 
-The state of one label is one cache line of eight 64-bit words, ``ROW`` apart in a flat float64 array:
+The fast paths are for what training loops really have:
 
-====  =====  =======================================================================================
-word  type   meaning
-====  =====  =======================================================================================
-0     int64  number of finite samples (read through an int64 view of the same memory)
-1, 2  f8     sum of the samples, as an unevaluated sum of two doubles
-3-5   f8     sum of the squares, as an unevaluated sum of three doubles
-6, 7  f8     smallest and largest finite sample
-====  =====  =======================================================================================
+===================================  =============================================================================
+path                                 what takes it
+===================================  =============================================================================
+`_core.kernels.fixed32`              most float32 losses: sums in integers, 32 bits a sample
+`_core.kernels.fixed63`              float64 and wide float32 losses, zeros and ones: sums in integers of 63 bits
+`_core.kernels.partition`            many labels: samples are sorted by ranges of labels that fit the cache first
+`_core.kernels.hashing`              integer labels that are too far apart to be slots themselves
+`_core.kernels.dictionary`           strings
+`_core.kernels.rounding`             no path but the end of all: rows to sum, mean and standard deviation, rounded once
+===================================  =============================================================================
 
-Sums are cascades of error-free additions (Knuth's TwoSum). Whatever falls off the last word, which is
-rare, is not rounded away but *spilled*: appended to a list of (key, double) pairs with
-``key = slot * KINDS + kind`` (KINDS is ROW, so that is also the first word of the row plus the kind). State plus
-spills is therefore always the exact sum, and nothing depends on the order of the samples. ``settle`` folds
-spills back in through a wide fixed-point accumulator.
-
-References:
-    D. E. Knuth, The Art of Computer Programming, vol. 2, section 4.2.2 (TwoSum).
-    T. Ogita, S. M. Rump, S. Oishi, "Accurate sum and dot product", SIAM J. Sci. Comput. 26 (2005).
-    J. R. Shewchuk, "Adaptive precision floating-point arithmetic", Discrete Comput. Geom. 18 (1997).
-    U. W. Kulisch, "Computer Arithmetic and Validity" (the wide fixed-point accumulator).
+`_core.accumulator` chooses among them. Samples that a fast path cannot represent exactly come back to `add_exactly`.
+With ``NUMBA_DISABLE_JIT=1`` the same source runs under the interpreter.
 """
 
 from __future__ import annotations
@@ -36,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from labeltrack._intrinsics import (
+from labeltrack._core.kernels.intrinsics import (
     _U1,
     _U2,
     _U3,
@@ -44,86 +36,17 @@ from labeltrack._intrinsics import (
     _U5,
     _U6,
     _U7,
-    _inline,
     _jit,
-    _part,
     _prefetch,
     _wrapping,
     two_prod,
     two_sum,
 )
+from labeltrack._core.kernels.rows import HUGE, KIND_SQUARES, KIND_SUM, KINDS, TINY, _odd_sample, _spill
 
-ROW = 8
-"""Words a label: 64 bytes, one cache line. Five separate arrays cost up to five cache misses a sample."""
-
-KINDS = 8
-"""Stride of spill keys; the kinds in use are the ones below."""
-KIND_SUM = 0
-KIND_SQUARES = 1
-KIND_SUM_HUGE = 2  # stored times 2**-600
-KIND_SQUARES_HUGE = 3  # stored times 2**-1200
-KIND_SQUARES_TINY = 4  # stored times 2**+1200
-
-# A sample outside [TINY, HUGE] takes the slow road, scaled by a power of two: beyond HUGE the sum of 2**53
-# squares times 2**53 could overflow, below TINY the error term of the square would be cut by underflow.
-HUGE = 2.0**440
-TINY = 2.0**-480
 _TINY_SQUARE = TINY * TINY
-_DOWN = 2.0**-600
-_UP = 2.0**600
-
-DIGITS = 72
-"""Length of the wide accumulator: 32-bit digits in int64, digit 0 worth 2**-1152, top worth 2**1120."""
-_BIAS = 1152
-_MASK = (1 << 32) - 1
 _AHEAD = 16  # samples between prefetching a row and adding to it
 _FAR = 4096  # rows from which they are prefetched; 256 KB. At 4000 both ways are equal, at 30 000 370 against 270
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Samples, by error-free additions
-# ---------------------------------------------------------------------------------------------------------
-
-
-@_part
-def _spill(keys: Any, values: Any, n: Any, key: Any, value: Any) -> Any:
-    """Append one pair unless it is zero; return the new length."""
-    if value == 0.0:
-        return n
-    keys[n] = key
-    values[n] = value
-    return n + 1
-
-
-@_part
-def _odd_sample(slot: int, v: float, rows: Any, counts: Any, nonfinite: Any, keys: Any, values: Any, n: Any) -> Any:
-    """Account for a sample that is not an ordinary number; return the new number of spills (at most 3 more).
-
-    NaN and the infinities are counted apart and never summed. A finite sample beyond ``HUGE`` or below
-    ``TINY`` goes whole to the spills, scaled by a power of two so that its square is exact.
-    """
-    if math.isnan(v):
-        nonfinite[slot, 0] += 1
-        return n
-    if math.isinf(v):
-        nonfinite[slot, 1 if v > 0 else 2] += 1
-        return n
-    r = slot * ROW
-    counts[r] += 1
-    rows[r + 6] = min(rows[r + 6], v)
-    rows[r + 7] = max(rows[r + 7], v)
-    key = slot * KINDS
-    if abs(v) > HUGE:
-        w = v * _DOWN
-        n = _spill(keys, values, n, key + KIND_SUM_HUGE, w)
-        kind = KIND_SQUARES_HUGE
-    else:
-        w = v * _UP
-        n = _spill(keys, values, n, key + KIND_SUM, v)
-        kind = KIND_SQUARES_TINY
-    p, e = two_prod(w, w)
-    n = _spill(keys, values, n, key + kind, p)
-    return _spill(keys, values, n, key + kind, e)
 
 
 @_wrapping
@@ -208,213 +131,3 @@ def add_exactly(
             if n > room:
                 return i + 1, n
     return stop, n
-
-
-@_inline
-def _add_squares(r: Any, x: Any, rows: Any, keys: Any, values: Any, n: Any) -> Any:
-    """Add a double to the sum of squares of the row at word `r`; return the number of spills."""
-    for j in range(3, 6):
-        rows[r + j], x = two_sum(rows[r + j], x)
-    return _spill(keys, values, n, r + KIND_SQUARES, x)
-
-
-@_inline
-def _add_sum(r: Any, x: Any, rows: Any, keys: Any, values: Any, n: Any) -> Any:
-    """Add a double to the sum of the row at word `r`; return the number of spills."""
-    for j in range(1, 3):
-        rows[r + j], x = two_sum(rows[r + j], x)
-    return _spill(keys, values, n, r + KIND_SUM, x)
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Merging and settling
-# ---------------------------------------------------------------------------------------------------------
-
-
-@_jit
-def keep_rows(rows: Any, slots: Any) -> None:
-    """Move the rows ``slots`` to the front, in place.
-
-    Args:
-        rows: ``(K * ROW,)`` float64 state, or its words.
-        slots: ``(M,)`` int64, ascending, without repeats.
-    """
-    for i in range(slots.shape[0]):
-        r, s = np.uint64(i * ROW), np.uint64(slots[i] * ROW)
-        if r != s:
-            for j in range(np.uint64(ROW)):
-                rows[r + j] = rows[s + j]
-
-
-@_jit
-def merge_rows(
-    rows: Any,
-    counts: Any,
-    nonfinite: Any,
-    other_rows: Any,
-    other_counts: Any,
-    other_nonfinite: Any,
-    slots: Any,
-    start: int,
-    keys: Any,
-    values: Any,
-    n: int,
-) -> tuple[int, int]:
-    """Add row ``i`` of the other table to row ``slots[i]`` of this one, exactly, for ``i >= start``.
-
-    Args:
-        rows: ``(K * ROW,)`` float64 state that is added to.
-        counts: The same memory as int64.
-        nonfinite: ``(K, 3)`` int64; it may have no rows if `other_nonfinite` has none.
-        other_rows: ``(>= M * ROW,)`` float64 state that is read.
-        other_counts: The same memory as int64.
-        other_nonfinite: ``(M, 3)`` int64, or without rows.
-        slots: ``(M,)`` int64, each within ``[0, K)``.
-        start: First row of the other table to add.
-        keys: ``(S,)`` int64 spill keys.
-        values: ``(S,)`` float64 spill values.
-        n: Number of spills already there.
-
-    Returns:
-        The row reached (short of M if fewer than five spill places are left) and the number of spills.
-    """
-    room = keys.shape[0] - 5
-    for i in range(start, slots.shape[0]):
-        if n > room:
-            return i, n
-        slot = slots[i]
-        r = slot * ROW
-        o = i * ROW
-        counts[r] += other_counts[o]
-        if other_nonfinite.shape[0]:
-            for j in range(3):
-                nonfinite[slot, j] += other_nonfinite[i, j]
-        for j in range(1, 3):
-            n = _add_sum(r, other_rows[o + j], rows, keys, values, n)
-        for j in range(3, 6):
-            n = _add_squares(r, other_rows[o + j], rows, keys, values, n)
-        rows[r + 6] = min(rows[r + 6], other_rows[o + 6])
-        rows[r + 7] = max(rows[r + 7], other_rows[o + 7])
-    return slots.shape[0], n
-
-
-@_part
-def _wide_add(digits: Any, x: float) -> None:
-    """Add a finite double to the wide accumulator, exactly. At most 2**30 additions between carries."""
-    m, exponent = math.frexp(x)
-    mantissa = np.int64(m * 9007199254740992.0)  # 2**53: the 53 bits as an integer, with sign
-    position = exponent - 53 + _BIAS
-    d = position >> 5
-    shift = position & 31
-    negative = mantissa < 0
-    if negative:
-        mantissa = -mantissa
-    low = (mantissa & _MASK) << shift  # below 2**63
-    high = (mantissa >> 32) << shift  # below 2**52
-    a, b, c = low & _MASK, (low >> 32) + (high & _MASK), high >> 32
-    if negative:
-        a, b, c = -a, -b, -c
-    digits[d] += a
-    digits[d + 1] += b
-    digits[d + 2] += c
-
-
-@_part
-def _wide_carry(digits: Any) -> None:
-    """Bring every digit but the top one into ``[0, 2**32)``."""
-    for d in range(DIGITS - 1):
-        digits[d + 1] += digits[d] >> 32
-        digits[d] &= _MASK
-
-
-@_part
-def _wide_head(digits: Any) -> float:
-    """A double within one unit in its last place of the carried accumulator; 0.0 only for zero.
-
-    Built from the three topmost digits, which hold at least 65 significant bits.
-    """
-    negative = digits[DIGITS - 1] < 0
-    if negative:
-        for d in range(DIGITS):
-            digits[d] = -digits[d]
-        _wide_carry(digits)
-    d = DIGITS - 1
-    while d > 1 and digits[d] == 0:
-        d -= 1
-    head = math.ldexp(float(digits[d]), 32 * d - _BIAS)
-    if d > 0:
-        head += math.ldexp(float(digits[d - 1]), 32 * (d - 1) - _BIAS)
-    if d > 1:
-        head += math.ldexp(float(digits[d - 2]), 32 * (d - 2) - _BIAS)
-    if negative:
-        for d in range(DIGITS):
-            digits[d] = -digits[d]
-        _wide_carry(digits)
-        head = -head
-    return head
-
-
-@_jit
-def settle(
-    keys: Any, values: Any, start: int, rows: Any, digits: Any, out_keys: Any, out_values: Any
-) -> tuple[int, int]:
-    """Fold sorted spills into the rows; what does not fit a row comes out as a short expansion.
-
-    Each group of equal keys, with the words of its row, is summed exactly in the wide accumulator and
-    read back greatest part first: two words of sum or three of squares go to the row, the rest, each part
-    at most one unit in the last place of the part before, to the output. The result depends on the exact
-    sum alone.
-
-    Args:
-        keys: ``(S,)`` int64, sorted.
-        values: ``(S,)`` float64, finite.
-        start: Where to begin; the first entry of a group.
-        rows: ``(K * ROW,)`` float64 state.
-        digits: ``(DIGITS,)`` int64 scratch.
-        out_keys: ``(T,)`` int64.
-        out_values: ``(T,)`` float64.
-
-    Returns:
-        The entry reached (short of S if another group might not fit the output) and the number of
-        output pairs.
-    """
-    n = 0
-    i = start
-    end = keys.shape[0]
-    while i < end and n + DIGITS <= out_keys.shape[0]:
-        key = keys[i]
-        slot, kind = key // KINDS, key % KINDS
-        first = slot * ROW
-        words = 0
-        if kind == KIND_SUM:
-            first += 1
-            words = 2
-        elif kind == KIND_SQUARES:
-            first += 3
-            words = 3
-        digits[:] = 0
-        for j in range(first, first + words):
-            _wide_add(digits, rows[j])
-        pending = words
-        while i < end and keys[i] == key:
-            _wide_add(digits, values[i])
-            i += 1
-            pending += 1
-            if pending >= 1 << 28:  # pragma: no cover (2 GiB of spills of one label)
-                _wide_carry(digits)
-                pending = 0
-        _wide_carry(digits)
-        for j in range(first, first + words):
-            head = _wide_head(digits)
-            rows[j] = head
-            _wide_add(digits, -head)
-            _wide_carry(digits)
-        head = _wide_head(digits)
-        while head != 0.0:
-            out_keys[n] = key
-            out_values[n] = head
-            n += 1
-            _wide_add(digits, -head)
-            _wide_carry(digits)
-            head = _wide_head(digits)
-    return i, n

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._labels import BOOL, INTEGER, UNSIGNED
+from labeltrack._labels.codes import BOOL, INTEGER, UNSIGNED
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from labeltrack._buffers import SampleBuffer
-    from labeltrack._labels import Vocabulary
+    from labeltrack._labels.codes import Vocabulary
     from labeltrack.history import Entry, History
-    from labeltrack.recorder import Ending, Lane
+    from labeltrack.recording.recorder import Ending, Lane
     from labeltrack.stats import LabelStats
 
 Array = npt.NDArray[Any]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._student import t_975
+from labeltrack._core.student import t_975
 
 if TYPE_CHECKING:
     from labeltrack.stats import LabelStats

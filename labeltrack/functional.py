@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._arrays import looks_multi_hot, to_values
-from labeltrack._dictionary import Dictionary
-from labeltrack._floats import as_doubles
-from labeltrack._labels import (
+from labeltrack._convert.arrays import looks_multi_hot, to_values
+from labeltrack._convert.floats import as_doubles
+from labeltrack._core.dictionary import Dictionary
+from labeltrack._core.quantiles import Samples, check_fractions
+from labeltrack._core.reduce import reduce_chunks
+from labeltrack._core.reduce_strings import encode_words, reduce_words
+from labeltrack._core.strings import encode_strings
+from labeltrack._core.threads import most_threads
+from labeltrack._labels.codes import (
     BYTES,
     FLOAT,
     STRING,
@@ -22,12 +27,7 @@ from labeltrack._labels import (
     integer_keys,
     label_kind,
 )
-from labeltrack._missing import Missing, check_missing, names_of, read_labels, settle, wanted_by
-from labeltrack._quantile import Samples, check_fractions
-from labeltrack._reduce import reduce_chunks
-from labeltrack._reduce_strings import encode_words, reduce_words
-from labeltrack._strings import encode_strings
-from labeltrack._threads import most_threads
+from labeltrack._labels.missing import Missing, check_missing, names_of, read_labels, settle, wanted_by
 from labeltrack.errors import LabelTrackWarning, listing
 from labeltrack.stats import LabelStats, NanPolicy, check_nan_policy
 
@@ -97,7 +97,7 @@ def label_stats(
     kind = label_kind(flat_labels)
     dictionary = Dictionary(flat_labels) if flat_labels.dtype.kind in "US" else None
     if dictionary is not None and dictionary.possible and mapping is None and not fractions:
-        reduced = reduce_words(dictionary, flat_values, kind, threads=threads)
+        reduced = reduce_words(dictionary, flat_values, threads=threads)
         if reduced is not None:
             stats = LabelStats(*reduced, names=names_of(None, missing), nan_policy=policy)
             stats.check_finite()

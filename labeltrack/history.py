@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack import _tables
-from labeltrack._labels import common_type
-from labeltrack._objects import value_of
-from labeltrack._output import write_csv, write_parquet
+from labeltrack._convert.objects import value_of
+from labeltrack._convert.texts import text_array, written
+from labeltrack._labels.codes import common_type
 from labeltrack._state import plain
-from labeltrack._texts import text_array, written
+from labeltrack._tables import render as _tables
+from labeltrack._tables.files import write_csv, write_parquet
 from labeltrack.errors import missing_key
 from labeltrack.stats import STATISTICS, LabelStats, merge_stats
 

@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, get_a
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack import _tables, bounds
-from labeltrack._accumulate import Accumulator, Totals
-from labeltrack._floats import alias, plain_label
-from labeltrack._labels import MISSING_NAME, MISSING_NUMBER, sorted_unique, table_labels, union
-from labeltrack._quantile import reduce_quantiles
+from labeltrack import bounds
+from labeltrack._convert.floats import alias, plain_label
+from labeltrack._convert.texts import text_array, tight, written
+from labeltrack._core.accumulator import Accumulator, Totals
+from labeltrack._core.arrays import sorted_unique
+from labeltrack._core.quantiles import reduce_quantiles
+from labeltrack._labels.codes import MISSING_NAME, MISSING_NUMBER, table_labels, union
 from labeltrack._state import plain, with_arrays
-from labeltrack._texts import text_array, tight, written
+from labeltrack._tables import render as _tables
 from labeltrack.errors import listing, missing_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from labeltrack._quantile import Samples
+    from labeltrack._core.quantiles import Samples
 
 NanPolicy = Literal["propagate", "omit", "raise"]
 _POLICIES: tuple[str, ...] = get_args(NanPolicy)

@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._arrays import QUICK, looks_multi_hot, to_values
 from labeltrack._buffers import NOT_AS_IT_IS, SampleBuffer
-from labeltrack._cache import look_at_cache
-from labeltrack._labels import (
+from labeltrack._convert.arrays import QUICK, looks_multi_hot, to_values
+from labeltrack._convert.objects import value_of
+from labeltrack._core.kernels.cache import look_at_cache
+from labeltrack._core.quantiles import Samples
+from labeltrack._core.reduce import reduce_chunks
+from labeltrack._filters import Selection
+from labeltrack._labels.codes import (
     BYTES,
     INTEGER,
     STRING,
@@ -28,11 +32,7 @@ from labeltrack._labels import (
     label_kind,
     union,
 )
-from labeltrack._missing import Missing, check_missing, names_of, read_labels, settle, wanted_by
-from labeltrack._objects import value_of
-from labeltrack._quantile import Samples
-from labeltrack._reduce import reduce_chunks
-from labeltrack._select import Selection
+from labeltrack._labels.missing import Missing, check_missing, names_of, read_labels, settle, wanted_by
 from labeltrack._state import plain, with_arrays
 from labeltrack._streams import WHOLE, Owed, Stream, Turns, whole_numbers
 from labeltrack._version import __version__
@@ -40,16 +40,16 @@ from labeltrack.bounds import needed_quantiles, resolve_all
 from labeltrack.errors import LabelTrackWarning, missing_key, outside
 from labeltrack.functional import warn_multi_hot, warn_never, warn_nothing_mapped
 from labeltrack.history import History, check_step
-from labeltrack.recording import Recording
+from labeltrack.recording.layout import Description
+from labeltrack.recording.options import Recording
 from labeltrack.stats import LabelStats, NanPolicy, check_nan_policy, merge_stats
-from labeltrack.store import Description
 
 if TYPE_CHECKING:
     import os
     from typing import Self
 
     from labeltrack.bounds import BoundName
-    from labeltrack.recorder import Ending, Recorder
+    from labeltrack.recording.recorder import Ending, Recorder
 
 Array = npt.NDArray[Any]
 
@@ -160,7 +160,7 @@ class LabelTracker:
 
     def _record(self, record_to: str | os.PathLike[str] | Recording) -> Recorder:
         """Begin to record."""
-        from labeltrack.recorder import Recorder  # noqa: PLC0415 (only those who record pay for it)
+        from labeltrack.recording.recorder import Recorder  # noqa: PLC0415 (only those who record pay for it)
 
         recording = record_to if isinstance(record_to, Recording) else Recording(record_to)
         description = Description(

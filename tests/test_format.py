@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import labeltrack as lt
-from labeltrack._parts import read_part
+from labeltrack.recording.part import read_part
 
 FIXTURE = Path(__file__).parent / "data" / "run-v1"
 

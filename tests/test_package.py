@@ -30,79 +30,30 @@ PUBLIC = [
     "open_run",
 ]
 
-LAYERS = [
-    {"errors"},
-    {
-        "_cache",
-        "_compiled",
-        "_intrinsics",
-        "_kernels",
-        "_finalise_kernels",
-        "_hash_kernels",
-        "_unit_kernels",
-        "_fixed",
-        "_threads",
-        "_student",
-        "_accumulate",
-        "_arrays",
-        "_floats",
-        "_objects",
-        "_buffers",
-        "_select",
-        "_tables",
-        "_ipc",
-        "_content",
-        "_parts",
-        "_backlog",
-        "_journal",
-        "_locks",
-        "_output",
-        "_progress",
-        "_state",
-        "_texts",
-        "_storage",
-        "_version",
-        "_quantile_kernels",
-        "_selection_kernels",
-        "_partition_kernels",
-        "_tight_kernels",
-        "_wide_kernels",
-        "_string_kernels",
-        "_dictionary_kernels",
-        "_memory",
-        "_strings",
-        "_dictionary",
-    },
-    {
-        "_labels",
-        "_missing",
-        "_partition",
-        "_quantile",
-        "_quantile_few",
-        "_reduce",
-        "_reduce_strings",
-        "stats",
-        "bounds",
-        "functional",
-        "_regroup",
-    },
-    {
-        "history",
-        "store",
-        "recorder",
-        "recording",
-        "_streams",
-        "_membership",
-        "_catalog",
-        "_choice",
-        "_scan",
-        "_export",
-        "_verify",
-        "_dask",
-    },
-    {"tracker", "run", "plot", "_plot_data", "_plot_forms", "_plot_scales", "_plot_style", "report"},
-    {"demo", "cli", "_cli_app", "_cli_runs", "__main__", "integrations.fastestimator"},
+# From the bottom up: a module imports from its own floor and those below, wherever in the file the import stands.
+FLOORS = [
+    ["_version", "errors"],
+    ["_core.kernels"],
+    ["_kernels"],
+    ["_core"],
+    ["_convert", "_filters", "_state", "_tables"],
+    ["_labels"],
+    ["_buffers"],
+    ["bounds"],
+    ["stats"],
+    ["functional"],
+    ["history"],
+    ["recording"],
+    ["tracker", "_streams"],
+    ["plot", "report"],
+    ["cli", "integrations", "__main__"],
 ]
+KNOWN = {
+    ("_buffers", "stats"),
+    ("bounds", "stats"),
+    ("history", "plot"),
+    ("recording.arrow_ipc", "recording.content"),
+}
 
 
 def test_the_public_names_are_the_agreed_ones():
@@ -149,66 +100,57 @@ def test_the_package_is_marked_as_typed():
 
 
 def modules():
-    paths = [path for path in ROOT.rglob("*.py") if path.stem != "__init__"]
-    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in paths}
+    paths = {path: path.relative_to(ROOT).with_suffix("").parts for path in ROOT.rglob("*.py")}
+    return {
+        ".".join(part for part in parts if part != "__init__"): path
+        for path, parts in paths.items()
+        if parts != ("__init__",)
+    }
 
 
-def test_every_module_has_its_layer():
-    assert set(modules()) <= set().union(*LAYERS)
+def imports(name):
+    """Return what a module of the package imports from it, ``TYPE_CHECKING`` and functions included."""
+    found, known = set(), {*modules(), *{module.rpartition(".")[0] for module in modules()}}
+    for node in ast.walk(ast.parse(modules()[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "labeltrack":
+            _, _, module = node.module.partition(".")
+            for alias in node.names:
+                whole = f"{module}.{alias.name}".lstrip(".")
+                found.add(whole if whole in known else module)
+    return found - {name, ""}
+
+
+def floor(name):
+    fits = [
+        (len(room), number)
+        for number, rooms in enumerate(FLOORS)
+        for room in rooms
+        if f"{name}.".startswith(f"{room}.")
+    ]
+    assert fits, f"{name} is in no room"
+    return max(fits)[1]
 
 
 @pytest.mark.parametrize("name", sorted(modules()))
-def test_a_module_imports_only_from_its_own_layer_and_those_below(name):
-    level = {module: i for i, layer in enumerate(LAYERS) for module in layer}
-    tree = ast.parse(modules()[name].read_text(encoding="utf-8"))
-    typing_only = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
-    imported = set()
-    for node in ast.walk(tree):
-        if id(node) in typing_only:
-            continue
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("labeltrack"):
-            _, _, module = node.module.partition(".")
-            imported |= {module} if module else {alias.name for alias in node.names}
-    # `History.plot` draws on demand: a method for the user's convenience, not a dependency.
-    allowed = {"plot"} if name == "history" else set()
-    upwards = {other for other in imported & set(level) if level[other] > level[name]} - allowed
+def test_a_module_imports_only_from_its_own_floor_and_those_below(name):
+    upwards = {other for other in imports(name) if floor(other) > floor(name) and (name, other) not in KNOWN}
     assert not upwards
 
 
-def test_compiled_functions_live_in_modules_of_kernels():
-    users = {
-        name
-        for name, path in modules().items()
-        if "import numba" in path.read_text(encoding="utf-8") or "from numba" in path.read_text(encoding="utf-8")
-    }
-    builders = {name for name in modules() if "._intrinsics import" in modules()[name].read_text(encoding="utf-8")}
-    assert all(name.endswith("_kernels") for name in builders)
-    assert users == {
-        "_intrinsics",
-        "_tight_kernels",
-        "_wide_kernels",
-        "_dictionary_kernels",
-        "_selection_kernels",
-    }
-
-
 def test_no_module_imports_in_a_circle():
-    for name in modules():
-        framework = name.removeprefix("integrations.")
-        if (
-            name == "__main__"
-            or (name.endswith("_kernels") and name != "_tight_kernels")  # which takes most others, a second each
-            or (framework != name and importlib.util.find_spec(framework) is None)
-        ):
-            continue
-        code = f"import labeltrack.{name}"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+    below = {name: {other for other in imports(name) if (name, other) not in KNOWN} for name in modules()}
+    below = {name: {other for other in others if other in below} for name, others in below.items()}
+    while leaves := [name for name, others in below.items() if not others]:
+        for leaf in leaves:
+            del below[leaf]
+        below = {name: others - set(leaves) for name, others in below.items()}
+    assert not below
+
+
+def test_compiled_functions_live_in_modules_of_kernels():
+    users = {name for name, path in modules().items() if "numba import" in path.read_text(encoding="utf-8")}
+    users |= {name for name in modules() if "_core.kernels.intrinsics" in imports(name)}
+    assert all(name.startswith("_core.kernels.") or name == "_kernels" for name in users)
 
 
 def test_importing_the_package_loads_nothing_heavier_than_numpy():

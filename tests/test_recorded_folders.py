@@ -15,9 +15,9 @@ import pytest
 from test_recorder import batch, same, train
 
 import labeltrack as lt
-from labeltrack import recorder as recorder_module
-from labeltrack import store
-from labeltrack._journal import Journal
+from labeltrack.recording import layout as store
+from labeltrack.recording import recorder as recorder_module
+from labeltrack.recording.journal import Journal
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import labeltrack as lt
-from labeltrack._accumulate import Accumulator
+from labeltrack._core.accumulator import Accumulator
 from labeltrack.stats import LabelStats
 
 LABELS = [4, 7, 4, 9, 4, 7]

@@ -1,0 +1,1 @@
+"""Whatever a training loop holds becomes checked numpy arrays."""

@@ -1,0 +1,306 @@
+"""Tensors in: whatever a training loop holds becomes a checked one-dimensional numpy array, in at most one copy.
+
+No framework is imported here. An object is recognised by the module its type lives in, or by the protocol it
+offers (``__array__``, DLPack).
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltrack._convert.objects import columns_of, read_column, read_columns, read_items, read_list, with_gaps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from labeltrack._convert.objects import Read
+
+Array = npt.NDArray[Any]
+
+QUICK: dict[type, Callable[[Any], Any] | None] = {np.ndarray: None}
+"""Types whose memory can be read as it is (None), or after this call. Frameworks are added when first met."""
+
+FLOAT32 = np.dtype(np.float32)
+FLOAT64 = np.dtype(np.float64)
+
+_WRONG_VALUES = (
+    "The metric must be one number per sample. If it was averaged over the batch, ask for the unreduced one: "
+    'reduction="none" in PyTorch and Keras losses, average_loss=False in FastEstimator.'
+)
+
+
+def to_numpy(data: Any, what: str) -> Array:
+    """Return any array-like as a numpy array, without a copy where the memory can be shared.
+
+    Args:
+        data: See `read_array`.
+        what: Name of the argument, for error messages.
+
+    Returns:
+        An array of any shape.
+
+    Raises:
+        TypeError: See `read_array`.
+        ValueError: See `read_array`; or entries are missing.
+
+    Example:
+        >>> to_numpy([3, 1], "labels")
+        array([3, 1])
+    """
+    array, gone = read_array(data, what)
+    if gone is not None:
+        raise missing_entries(int(gone.sum()), gone.size, what)
+    return array
+
+
+def missing_entries(missing: int, samples: int, what: str = "labels") -> ValueError:
+    """Build the ValueError for entries that are missing where none may be."""
+    way = (
+        "leave those samples out"
+        if what != "labels"
+        else "leave those samples out with missing='skip', or give them a label of their own with missing='label'"
+    )
+    return ValueError(f"{missing} of {samples} {what} are missing (None, NaN, NA or null); {way}")
+
+
+def read_array(data: Any, what: str) -> Read:
+    """Return any array-like as a numpy array, without a copy where the memory can be shared, and what is missing.
+
+    Args:
+        data: numpy, list or tuple, Python or numpy scalar, torch tensor (any device, also with
+            ``requires_grad``), TensorFlow eager tensor, JAX array, columns of pandas, polars or pyarrow, or anything
+            with ``__array__`` or DLPack.
+        what: Name of the argument, for error messages.
+
+    Returns:
+        An array of any shape (text as `text_array` has it), and a mask of the same shape of the entries that are
+        missing, None if none is: None, null, NA, masked entries, NaN among other objects. NaN in an array of floats is
+        left to the caller. bfloat16 comes back as float32.
+
+    Raises:
+        TypeError: `data` is none of these, or holds objects that are not all strings or all numbers.
+        ValueError: `data` is a ragged list, or has integers that no one type holds beside the others.
+    """
+    kind = type(data)
+    gone = None
+    if kind is np.ndarray:
+        array: Array = data
+    elif (framework := kind.__module__.partition(".")[0]) == "torch" or _is_tensor(data):
+        array = _from_torch(data, what)
+        if kind is sys.modules["torch"].Tensor:
+            QUICK[kind] = _memory_of_torch
+    elif framework == "tensorflow" and kind.__name__ == "EagerTensor":
+        array = data.numpy()
+        QUICK[kind] = None
+    elif framework == "jaxlib" and hasattr(data, "__array__"):
+        array = np.asarray(data)
+        QUICK[kind] = np.asarray  # its memory is as good, but names its format in a way that memoryviews do not compare
+    elif isinstance(data, np.ma.MaskedArray):
+        mask = np.ma.getmaskarray(data)
+        array, gone = with_gaps(np.asarray(data)[~mask], mask, what)
+    elif isinstance(data, (list, tuple, range)):
+        array, gone = read_list(data, what, read_array)
+    elif isinstance(data, (bool, int, float, str, bytes, np.generic)):
+        array, gone = read_items([data], what)
+        array = array.reshape(())
+    else:
+        array, gone = _from_protocol(data, what)
+    if array.dtype.kind in "OT" and gone is None and not isinstance(data, (list, tuple, str, bytes)):
+        # Objects that nobody looked at yet, or numpy's variable-width StringDType.
+        shape = array.shape
+        array, gone = read_items(array.ravel().tolist(), what)
+        array, gone = array.reshape(shape), None if gone is None else gone.reshape(shape)
+    elif array.dtype.kind == "V" and array.dtype.name == "bfloat16":
+        array = _widened(array.astype(np.float32), what)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    return array, gone
+
+
+def _is_tensor(data: Any) -> bool:
+    """Return whether this is a torch tensor, of whatever subclass, without importing torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(data, getattr(torch, "Tensor", ()))
+
+
+def _from_torch(tensor: Any, what: str) -> Array:  # pragma: no cover (tested where torch is)
+    if not hasattr(tensor, "detach"):
+        msg = f"{what} must be a torch.Tensor, got {type(tensor).__module__}.{type(tensor).__qualname__}"
+        raise TypeError(msg)
+    with _read_by_others(tensor, what):
+        if tensor.requires_grad:
+            tensor = tensor.detach()
+        if not tensor.is_cpu:
+            tensor = tensor.cpu()
+        if tensor.dtype is sys.modules["torch"].bfloat16:  # which numpy does not have
+            return _widened(tensor.float().numpy(), what)
+        array: Array = tensor.numpy()
+    return array
+
+
+def _widened(array: Array, what: str) -> Array:
+    """Return what was bfloat16; labels only if they are multiples of an eighth, as it has two or three digits."""
+    some = 8 * array[np.isfinite(array)]
+    if what == "labels" and bool((some != np.rint(some)).any()):
+        msg = (
+            "labels are of bfloat16, which has no number close to most fractions (0.1 is 0.100097656 there); "
+            "make them integers, strings or float32 before they become bfloat16"
+        )
+        raise TypeError(msg)
+    return array
+
+
+def _memory_of_torch(tensor: Any) -> Array:  # pragma: no cover (tested where torch is)
+    """Return a tensor's memory, or raise TypeError if this is not the CPU's."""
+    array: Array = (tensor.detach() if tensor.requires_grad else tensor).numpy()
+    return array
+
+
+@contextmanager
+def _read_by_others(data: Any, what: str) -> Iterator[None]:
+    """Name what another library cannot make an array of, whatever it raises."""
+    try:
+        yield
+    except Exception as error:
+        kind = f"{type(data).__module__}.{type(data).__qualname__}"
+        msg = f"{what}: {kind} does not become a numpy array ({error}); convert it first"
+        raise TypeError(msg) from error
+
+
+def _from_protocol(data: Any, what: str) -> Read:
+    with _read_by_others(data, what):
+        columns, column = columns_of(data), read_column(data)
+        array = _by_protocol(data) if not columns and column is None else None
+    if columns:
+        return read_columns(columns, what, read_array)
+    if column is not None:
+        return with_gaps(*column, what) if column[1].any() else (column[0], None)
+    if array is not None:
+        return array, None
+    msg = (
+        f"{what} must be an array (numpy, torch, TensorFlow eager, JAX, pandas, polars, pyarrow, or anything with "
+        f"__array__ or DLPack) or a list, got {type(data).__module__}.{type(data).__qualname__}"
+    )
+    raise TypeError(msg)
+
+
+def _by_protocol(data: Any) -> Array | None:
+    for name in ("to_numpy", "numpy"):  # plain columns of pandas; TensorFlow
+        convert = getattr(data, name, None)
+        if callable(convert):
+            return np.asarray(convert())
+    if hasattr(data, "__array__") or _has_buffer(data):
+        return np.asarray(data)
+    return np.from_dlpack(data) if hasattr(data, "__dlpack__") else None
+
+
+def _has_buffer(data: Any) -> bool:
+    try:
+        memoryview(data)
+    except TypeError:
+        return False
+    return True
+
+
+def to_values(data: Any) -> Array:
+    """Return a metric as float32 or float64, of whatever shape it came in.
+
+    float32 and float64 are kept; float16 and bfloat16 become float32; bool, integers and longer floats become
+    float64. Entries that are missing (None, NA, null) become NaN.
+
+    Args:
+        data: Any array-like of real numbers.
+
+    Returns:
+        A float32 or float64 array.
+
+    Raises:
+        TypeError: `data` is not of real numbers.
+        ValueError: It is a masked array with masked entries, or see `read_array`.
+
+    Example:
+        >>> to_values([True, False]).dtype
+        dtype('float64')
+    """
+    array, gone = read_array(data, "values")
+    if gone is not None:
+        if isinstance(data, np.ma.MaskedArray):
+            msg = "values is a masked array with masked entries; drop them first, for example with .compressed()"
+            raise ValueError(msg)
+        if gone.all():
+            return np.full(gone.shape, np.nan)
+        if array.dtype.kind in "biuf":
+            array = np.where(gone, np.nan, array)
+    dtype = array.dtype
+    if dtype in (FLOAT32, FLOAT64):
+        return array
+    if dtype.kind == "f":
+        return array.astype(FLOAT32 if dtype.itemsize == 2 else FLOAT64)
+    if dtype.kind in "biu":
+        return array.astype(FLOAT64)
+    msg = f"values must be real numbers, got dtype {dtype}"
+    raise TypeError(msg)
+
+
+def flat_pair(labels: Array, values: Array) -> tuple[Array, Array]:
+    """Check that labels and values belong together and flatten both.
+
+    Args:
+        labels: ``(N,)``, ``(N, 1)`` or the very shape of `values`.
+        values: ``(N,)``, ``(N, 1)`` or the very shape of `labels`.
+
+    Returns:
+        Labels and values, each ``(N,)``.
+
+    Raises:
+        ValueError: The shapes do not belong together; the message says which common mistake it looks like.
+
+    Example:
+        >>> flat_pair(np.zeros((2, 1)), np.zeros(2))[0].shape
+        (2,)
+    """
+    if labels.shape == values.shape:
+        return labels.reshape(-1), values.reshape(-1)
+    n, m = labels.size, values.size
+    label_column = labels.ndim <= 1 or n == labels.shape[0]
+    value_column = values.ndim <= 1 or m == values.shape[0]
+    if label_column and value_column and n == m:
+        return labels.reshape(-1), values.reshape(-1)
+    if m == 1 and n > 1:
+        msg = (
+            f"got a single metric value for {n} labels (labels {labels.shape}, values {values.shape}). {_WRONG_VALUES}"
+        )
+    elif labels.ndim == 2 and labels.shape[0] == m and value_column:
+        msg = (
+            f"labels of shape {labels.shape} with values of shape {values.shape} look one-hot encoded; "
+            "pass class indices, for example labels.argmax(axis=1)"
+        )
+    elif value_column and label_column:
+        msg = f"labels and values differ in length: {n} labels, {m} values. {_WRONG_VALUES}"
+    else:
+        msg = (
+            f"labels of shape {labels.shape} do not fit values of shape {values.shape}; expected (N,) or (N, 1) for "
+            "both, or one and the same shape for both (per-pixel maps)"
+        )
+    raise ValueError(msg)
+
+
+def looks_multi_hot(labels: Array, values: Array) -> bool:
+    """Return whether labels are a table of zeros and ones, with a value for each.
+
+    Tables of one column are no classes, and maps of pixels have a dimension more.
+
+    Example:
+        >>> looks_multi_hot(np.eye(3), np.zeros((3, 3))), looks_multi_hot(np.eye(3) * 2, np.zeros((3, 3)))
+        (True, False)
+    """
+    if labels.ndim != 2 or labels.shape != values.shape or min(labels.shape) < 2 or labels.dtype.kind not in "biuf":
+        return False
+    some = labels[:: -(-labels.shape[0] // 8)]  # in which most others have another label
+    both = all(np.all((part == 0) | (part == 1)) for part in (some, labels))
+    return bool(both and labels.any() and not labels.all())

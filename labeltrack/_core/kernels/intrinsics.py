@@ -1,0 +1,314 @@
+"""What all kernels are built from: how they are compiled, instructions that numba does not offer, exact additions.
+
+``fastmath`` and any other licence to reassociate would destroy the error-free transforms and must never be used here.
+"""
+
+from __future__ import annotations
+
+import functools
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import config, njit
+from numba.core import types
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.extending import intrinsic
+
+from labeltrack._core.kernels import uninterrupted
+from labeltrack._core.kernels.cache import CHECKED, checked, checksum, tell
+
+STREAM = 512
+"""Samples between fetching labels and samples and reading them. Processors stop at the end of a page by themselves, and
+some fall behind well before: with ten labels 1.7 and 3.0 ns a float and double without, 1.45 and 2.75 with (Intel)."""
+
+SAME = 16
+"""Labels in a row that are compared at a time."""
+
+# Unsigned constants, ready made: numba takes a while over each cast that it has to work out the type of.
+_U0, _U1, _U2, _U3, _U4, _U5, _U6, _U7, _U8 = (np.uint64(number) for number in range(9))
+_SAME = np.uint64(SAME)
+_STREAM = np.uint64(STREAM)
+
+_compiled = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True)
+# Parts of kernels are not cached on their own, which would take another 20 ms each to write: they are in their callers.
+# Nor is there a way in from Python, which would take half a second to compile for all of them: calling one crashes.
+_part = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, no_cpython_wrapper=True)
+# For parts of a loop's body that LLVM, left to itself, would call.
+_inline = njit(nogil=True, error_model="numpy", forceinline=True, no_cfunc_wrapper=True, no_cpython_wrapper=True)
+
+
+class _Files(IndexDataCacheFile):  # type: ignore[misc]  # pragma: no cover (of compiled code, like what follows)
+    """Files of numba's cache that end with a checksum: numba runs whatever it finds there."""
+
+    def _dump(self, obj: Any) -> bytes:
+        data: bytes = super()._dump(obj)
+        return data + checksum(data)
+
+    def _save_index(self, overloads: dict[Any, Any]) -> None:
+        data = pickle.dumps(self._version) + super()._dump((self._source_stamp, overloads))
+        with self._open_for_write(self._index_path) as file:
+            file.write(data + checksum(data))
+
+    def _load_index(self) -> dict[Any, Any]:
+        return super()._load_index() if self._is_whole(self._index_path) else {}
+
+    def _load_data(self, name: str) -> Any:
+        return super()._load_data(name) if self._is_whole(self._data_path(name)) else None
+
+    def _is_whole(self, path: str) -> bool:
+        try:
+            whole = checked(Path(path).read_bytes()) is not None
+        except FileNotFoundError:
+            return False
+        if not whole:
+            tell(f"{path} is damaged")
+        return whole
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]  # pragma: no cover
+    """numba's cache of a kernel; without it, as where it is damaged or the disk is full, the kernel is compiled."""
+
+    def __init__(self, kernel: Any) -> None:
+        super().__init__(kernel)
+        stamp = self._impl.locator.get_source_stamp()
+        self._cache_file = _Files(self._cache_path, self._impl.filename_base + CHECKED, stamp)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:  # noqa: BLE001 (whatever is in the files, there is source code to compile)
+            tell(f"{self._cache_path}: {error!r}")
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except Exception as error:  # noqa: BLE001
+            self.disable()
+            tell(f"{self._cache_path}: {error!r}")
+
+
+def _jit(kernel: Any) -> Any:
+    """Compile a kernel when it is called first, or take it from numba's cache if there is one that can be used."""
+    found = _compiled(kernel)
+    if not config.DISABLE_JIT:  # pragma: no cover
+        # What numba calls to compile: an interrupt in the middle would leave it unusable.
+        found._compile_for_args = functools.partial(uninterrupted, found._compile_for_args)  # noqa: SLF001
+        try:
+            found._cache = _Cache(kernel)  # noqa: SLF001 (as its enable_caching() does)
+        except RuntimeError as error:  # there is no folder that can be written to
+            tell(error)
+    return found
+
+
+def _wrapping(kernel: Any) -> Any:
+    """Let 64-bit arithmetic wrap, and infinities cancel, silently under the interpreter too, as in compiled code."""
+    if not config.DISABLE_JIT:
+        return kernel
+
+    @functools.wraps(kernel)
+    def quiet(*args: Any) -> Any:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return kernel(*args)
+
+    return quiet
+
+
+def _memory(context: Any, builder: Any, signature: Any, args: Any, which: int) -> Any:  # pragma: no cover
+    """Return the address of the memory of an array among the arguments of what is built."""
+    return context.make_array(signature.args[which])(context, builder, args[which]).data
+
+
+def _emit_prefetch(builder: Any, place: Any, *, write: bool) -> None:  # pragma: no cover (runs while kernels compile)
+    """Emit that the cache line of a place is fetched, to be written to or only to be read.
+
+    Some processors do not care; others take a tenth longer for strings, and a seventh for a hundred thousand labels, if
+    labels and samples are fetched as if they were to be written to.
+    """
+    pointer, lane = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [pointer, lane, lane, lane])
+    fetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+    builder.call(fetch, [builder.bitcast(place, pointer), lane(int(write)), lane(3), lane(1)])
+
+
+if config.DISABLE_JIT:
+
+    def fma(a: float, b: float, c: float) -> float:
+        """``a * b + c`` with one rounding, by exact integer arithmetic (plain Python mode only)."""
+        if a == 0.0 or b == 0.0:
+            return a * b + c
+        from fractions import Fraction  # noqa: PLC0415 (never loaded in compiled mode)
+
+        return float(Fraction(a) * Fraction(b) + Fraction(c))
+
+else:
+
+    @intrinsic
+    def fma(_typing_context: Any, _a: Any, _b: Any, _c: Any) -> Any:  # pragma: no cover (built by the compiler)
+        """``a * b + c`` with one rounding. numba offers none before Python 3.13's ``math.fma``."""
+
+        def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+            return builder.fma(*args)
+
+        return types.float64(types.float64, types.float64, types.float64), codegen
+
+
+if config.DISABLE_JIT:
+    _lesser, _greater = min, max
+
+else:
+
+    def _chosen(sign: str) -> Any:
+        """Return what builds the choice of one of two numbers.
+
+        numba compiles `min` and `max` anew for each pair of types and each place: 20 to 40 ms, a third of a second in
+        all for a reduction.
+        """
+
+        def build(typing_context: Any, a: Any, b: Any) -> Any:  # pragma: no cover (built by the compiler)
+            kind = typing_context.unify_types(a, b)
+
+            def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                x, y = (context.cast(builder, arg, of, kind) for arg, of in zip(args, signature.args, strict=True))
+                if isinstance(kind, types.Float):
+                    other = builder.fcmp_ordered(sign, y, x)
+                else:
+                    other = (builder.icmp_signed if kind.signed else builder.icmp_unsigned)(sign, y, x)
+                return builder.select(other, y, x)
+
+            return kind(a, b), codegen
+
+        return intrinsic(build)
+
+    _lesser, _greater = _chosen("<"), _chosen(">")
+
+
+@_inline
+def two_sum(a: Any, b: Any) -> tuple[Any, Any]:
+    """Return ``s, e`` with ``s = fl(a + b)`` and ``s + e == a + b`` exactly (Knuth; no branch)."""
+    s = a + b
+    t = s - a
+    return s, (a - (s - t)) + (b - t)
+
+
+@_inline
+def two_prod(a: Any, b: Any) -> tuple[Any, Any]:
+    """Return ``p, e`` with ``p = fl(a * b)`` and ``p + e == a * b`` exactly, barring underflow."""
+    p = a * b
+    return p, fma(a, b, -p)
+
+
+if config.DISABLE_JIT:
+
+    def _prefetch(table: Any, r: Any) -> None:
+        """Do nothing (plain Python mode)."""
+
+    _prefetch_read = _prefetch
+
+    def _apart() -> None:
+        """Do nothing (plain Python mode)."""
+
+    def _fetch(array: Any, start: Any, block: Any) -> None:
+        """Do nothing (plain Python mode)."""
+
+    def _same(labels: Any, i: Any, label: Any) -> bool:
+        """Return whether the `SAME` labels from `i` on are all this one (plain Python mode)."""
+        return bool((labels[int(i) : int(i) + SAME] == label).all())
+
+    def _lowest_bit(mask: Any) -> Any:
+        """Return the number of zeros below the lowest bit that is set, 64 if none is (plain Python mode)."""
+        return np.uint64((int(mask) & -int(mask)).bit_length() - 1 if mask else 64)
+
+else:
+    _WORD = ir.IntType(64)
+
+    @intrinsic
+    def _apart(_context: Any) -> Any:  # pragma: no cover (built by the compiler)
+        """Tell LLVM not to inline the function that calls this, for which numba has no option."""
+
+        def codegen(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
+            builder.function.attributes.add("noinline")
+            return context.get_dummy_value()
+
+        return types.void(), codegen
+
+    @intrinsic
+    def _lowest_bit(_context: Any, _mask: Any) -> Any:  # pragma: no cover (built by the compiler)
+        """Return the number of zeros below the lowest bit that is set, 64 if none is."""
+
+        def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+            flag = ir.IntType(1)
+            kind = ir.FunctionType(_WORD, [_WORD, flag])
+            return builder.call(builder.module.declare_intrinsic("llvm.cttz", [_WORD], kind), [args[0], flag(0)])
+
+        return types.uint64(types.uint64), codegen
+
+    def _fetching(*, write: bool) -> Any:
+        """Return what fetches a cache line."""
+
+        @intrinsic
+        def prefetch(_context: Any, table: Any, _r: Any) -> Any:  # pragma: no cover (built by the compiler)
+            """Fetch the cache line of the word at `r`; any `r` will do, it need not exist."""
+
+            def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                place = builder.gep(_memory(context, builder, signature, args, 0), [args[1]])
+                _emit_prefetch(builder, place, write=write)
+                return context.get_dummy_value()
+
+            return types.void(table, types.uint64), codegen
+
+        return prefetch
+
+    _prefetch, _prefetch_read = _fetching(write=True), _fetching(write=False)
+
+    @intrinsic(prefer_literal=True)
+    def _fetch(_context: Any, array: Any, _start: Any, block: Any) -> Any:  # pragma: no cover (built by the compiler)
+        """Fetch a block of an array that is read some blocks later. It need not exist.
+
+        A loop compiles to the same, in twice 35 ms more.
+        """
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            place = builder.gep(_memory(context, builder, signature, args, 0), [args[1]])
+            line = 64 * 8 // array.dtype.bitwidth
+            for offset in range(0, block.literal_value, line):
+                _emit_prefetch(builder, builder.gep(place, [_WORD(offset)]), write=False)
+            return context.get_dummy_value()
+
+        return types.void(array, types.uint64, block), codegen
+
+    @intrinsic
+    def _same(_context: Any, labels: Any, _i: Any, _label: Any) -> Any:  # pragma: no cover (built by the compiler)
+        """Return whether the `SAME` labels from `i` on are all this one: one comparison of vectors."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            size = labels.dtype.bitwidth
+            many, bits = ir.VectorType(ir.IntType(size), SAME), ir.IntType(SAME)
+            place = builder.gep(_memory(context, builder, signature, args, 0), [args[1]])
+            row = builder.load(builder.bitcast(place, many.as_pointer()), align=size // 8)
+            nothing, lane = ir.Constant(many, ir.Undefined), ir.IntType(32)
+            one = builder.insert_element(nothing, args[2], lane(0))
+            spread = builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(lane, SAME), [0] * SAME))
+            equal = builder.bitcast(builder.icmp_unsigned("==", row, spread), bits)
+            return builder.icmp_unsigned("==", equal, bits(-1))
+
+        return types.boolean(labels, types.uint64, labels.dtype), codegen
+
+
+@_inline
+def _one_label(labels: Any, start: Any, stop: Any) -> Any:
+    """Return how many of the labels from `start` on are the same one; 1 unless at least four are."""
+    first = labels[start]
+    if start + _U4 > stop:
+        return _U1
+    if labels[start + _U1] != first or labels[start + _U2] != first or labels[start + _U3] != first:
+        return _U1
+    end = start + _U4
+    while end + _SAME <= stop and _same(labels, end, first):  # instead of sixteen branches
+        end += _SAME
+    while end < stop and labels[end] == first:
+        end += _U1
+    return end - start

@@ -1,0 +1,1 @@
+"""Label values become integer codes."""

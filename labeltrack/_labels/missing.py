@@ -1,0 +1,107 @@
+"""Samples whose label is missing: one rule for every type of labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltrack._convert.arrays import flat_pair, missing_entries, read_array
+from labeltrack._convert.floats import as_doubles
+from labeltrack._labels.codes import BYTES, FLOAT, MISSING_NAME, MISSING_NUMBER, label_kind
+from labeltrack.errors import listing
+
+if TYPE_CHECKING:
+    from labeltrack._labels.codes import LabelMapping
+
+Array = npt.NDArray[Any]
+Missing = Literal["error", "skip", "label"]
+
+_LABELS = (MISSING_NUMBER, MISSING_NAME, MISSING_NAME.encode())
+_DTYPES: dict[str, Any] = {"string": "U1", "bytes": "S1", FLOAT: np.float64}
+
+
+def check_missing(missing: Any, mapping: LabelMapping | None = None) -> Missing:
+    """Return what missing labels do, or say what there is to choose from.
+
+    Raises:
+        ValueError: Not one of the three, or the mapping gives another label the name of the missing ones.
+    """
+    if not isinstance(missing, str) or missing not in get_args(Missing):
+        msg = f"missing: unknown option {missing!r}; allowed are {listing(get_args(Missing))}"
+        raise ValueError(msg)
+    if missing == "label" and mapping is not None and mapping.names.get(MISSING_NUMBER) != MISSING_NAME:
+        taken = [label for label, name in mapping.names.items() if name == MISSING_NAME and label not in _LABELS]
+        if taken:
+            msg = f"label_mapping calls label {taken[0]!r} {MISSING_NAME!r}, as missing='label' calls the missing ones"
+            raise ValueError(msg)
+    return cast("Missing", missing)
+
+
+def read_labels(labels: Any) -> tuple[Array, Array | None]:
+    """Return labels of any array-like as numpy, their kind checked, and which are missing; None where none is."""
+    array, gone = read_array(labels, "labels")
+    if label_kind(array) == FLOAT:
+        bad = np.isnan(array)
+        if bad.any():
+            gone = bad if gone is None else bad | gone
+    return array, gone
+
+
+def settle(
+    labels: Array, values: Array, gone: Array | None, missing: Missing, kind: str | None = None
+) -> tuple[Array, Array]:
+    """Return labels and values, each ``(N,)``, after missing labels were dealt with.
+
+    Args:
+        labels: See `flat_pair`.
+        values: See `flat_pair`.
+        gone: Which labels are missing, in the shape of `labels`; None where none is.
+        missing: What these do.
+        kind: Kind of the labels before, which labels that are all missing take on.
+
+    Raises:
+        ValueError: Shapes that do not belong together, missing labels under ``"error"``, or under ``"label"`` beside
+            labels that leave no number for them.
+    """
+    flat_labels, flat_values = flat_pair(labels, values)
+    if gone is None:
+        return flat_labels, flat_values
+    if missing == "error":
+        raise missing_entries(int(gone.sum()), gone.size)
+    gone = gone.reshape(-1)
+    if missing == "skip":
+        return flat_labels[~gone], flat_values[~gone]
+    if kind is not None and gone.all():
+        flat_labels = np.zeros(gone.shape, _DTYPES.get(kind, np.int64))
+    return _labelled(flat_labels, gone), flat_values
+
+
+def _labelled(labels: Array, gone: Array) -> Array:
+    """Return ``(N,)`` labels in which those that are missing have a label of their own."""
+    name: Any = MISSING_NAME.encode() if label_kind(labels) == BYTES else MISSING_NAME
+    if labels.dtype.kind == "O":
+        labels = labels.copy()
+    elif labels.dtype.kind in "US":
+        labels = labels.astype(np.promote_types(labels.dtype, np.array(name).dtype))
+    elif labels.dtype.kind == "f":
+        name, labels = float(MISSING_NUMBER), as_doubles(labels)
+    else:
+        if labels.dtype == np.uint64 and int(labels.max(where=~gone, initial=0)) >= 2**63:
+            msg = "labels above 2**63 - 1 leave no number for missing ones; use missing='skip', or pass strings"
+            raise ValueError(msg)
+        name, labels = MISSING_NUMBER, labels.astype(np.int64)
+    labels[gone] = name
+    return labels
+
+
+def names_of(mapping: LabelMapping | None, missing: str) -> dict[Any, str] | None:
+    """Return the display names of labels, of those that are missing, too."""
+    names = None if mapping is None else mapping.names
+    return names if missing != "label" else {MISSING_NUMBER: MISSING_NAME, **(names or {})}
+
+
+def wanted_by(mapping: LabelMapping, missing: str) -> list[Any]:
+    """Return the labels to keep: those that a mapping has, and the one of samples that have none."""
+    return [*mapping.labels, *(label for label in _LABELS if missing == "label" and label not in mapping.names)]

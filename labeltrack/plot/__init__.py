@@ -1,0 +1,117 @@
+"""Pictures of a history: lines, small multiples or a heatmap, by the number of labels.
+
+Figures are built without pyplot: nothing is registered or shown, a display is not needed, and the caller's
+matplotlib settings are neither changed nor followed (but for the font family, which may be what makes names in
+other scripts readable).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from labeltrack.errors import listing
+from labeltrack.plot import forms
+from labeltrack.plot.data import collect
+from labeltrack.plot.style import MOST_MODES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from matplotlib.figure import Figure
+
+    from labeltrack.bounds import BoundName
+    from labeltrack.history import History
+
+FORMS = ("lines", "multiples", "heatmap")
+"""The forms there are."""
+
+_MULTIPLES_FROM = 7  # more bands than this in one panel hide each other
+_HEATMAP_FROM = 40  # more panels than this are smaller than a stamp
+_MOST_PANELS = 200  # a panel takes about 20 ms to lay out
+
+
+def plot_history(
+    history: History,
+    *,
+    bounds: BoundName | Iterable[BoundName] = ("std",),
+    modes: str | Iterable[str] | None = None,
+    labels: Any = None,
+    title: str | None = None,
+    x_label: str = "epoch",
+    units: str | None = None,
+    higher_is_worse: bool = True,
+    form: str | None = None,
+) -> Figure:
+    """Draw a metric of every label over the steps.
+
+    Up to 6 labels are **lines**: a line for each with its band, named where it ends, a panel for each bound.
+    7 to 39 are **multiples**: a small panel for each label, worst first, the worst few coloured, the course of the
+    other labels in light grey behind. From 40 on it is a **heatmap**: a row for each label, worst at the top, a
+    column for each step, the mean as colour. A heatmap cannot show a band, so for each bound a second heatmap
+    shows half the width of the band. Beyond 110 labels the worst 25 are also shown enlarged, with their names.
+
+    Where most labels would be flat, as others are at 20 times their magnitude or more, the axis is logarithmic.
+
+    Modes are told apart by line style, beyond 4 of them also by markers, or, in a heatmap, by panel. Worst is judged by
+    the mean at the last step of the last of `modes`; by each label's own last step, if it no longer occurs at that one.
+    Means that are NaN or infinite are marked. Several dataset ids are pooled. Lines break where a label does not occur.
+
+    Args:
+        history: What to draw.
+        bounds: ``"std"``, ``"range"``, ``"sem"``, ``"ci95"`` or None (no band); around the median, ``"iqr"``,
+            ``("quantile", low, high)`` or ``"median"``, if they were computed; or several of them.
+        modes: Modes to draw, one or several; None for all.
+        labels: Label values or display names to draw, one or several; None for all.
+        title: Title; None for "metric by label".
+        x_label: What a step is, "epoch" or "step".
+        units: Unit of the metric, such as "nats".
+        higher_is_worse: True for a loss, False for an accuracy.
+        form: ``"lines"``, ``"multiples"`` or ``"heatmap"``; None chooses by the number of labels. Lines of more than
+            6 labels show the worst 6 in colour and the others in grey.
+
+    Returns:
+        A matplotlib Figure that belongs to no pyplot state. ``figure.savefig(path)`` writes PNG, SVG or PDF.
+
+    Raises:
+        ValueError: An empty history, an unknown bound or form, too many labels for ``"multiples"``, or too many modes.
+        KeyError: There is no such mode or label; the message names the nearest.
+
+    Example:
+        >>> import labeltrack as lt
+        >>> history = lt.History(metric="ce", label="y")
+        >>> history.add(1, lt.label_stats([0, 1, 1], [0.5, 2.0, 3.0]), mode="train")
+        >>> history.add(2, lt.label_stats([0, 1, 1], [0.25, 2.0, 1.0]), mode="train")
+        >>> figure = plot_history(history, bounds=["std", "range"], units="nats")
+        >>> [axes.get_title(loc="left") for axes in figure.axes]
+        ['mean ± one standard deviation', 'mean, from the smallest to the largest sample']
+    """
+    if form is not None and form not in FORMS:
+        msg = f"form: unknown option {form!r}; allowed are {listing(FORMS)}, or None to choose by the number of labels"
+        raise ValueError(msg)
+    scene = collect(
+        history,
+        bounds=bounds,
+        modes=modes,
+        labels=labels,
+        x_label=x_label,
+        units=units,
+        higher_is_worse=higher_is_worse,
+    )
+    n = len(scene.names)
+    if form is None:
+        form = "lines" if n < _MULTIPLES_FROM else "multiples" if n < _HEATMAP_FROM else "heatmap"
+    panels = n * len(scene.bounds)
+    if form == "multiples" and panels > _MOST_PANELS:
+        msg = (
+            f"form='multiples' draws a panel for each label and bound, and {panels} are too many (at most "
+            f"{_MOST_PANELS}); choose labels with labels=, for example history.worst(20), or use form='heatmap'"
+        )
+        raise ValueError(msg)
+    if form != "heatmap" and len(scene.tracks) > MOST_MODES:
+        msg = (
+            f"{len(scene.tracks)} modes in one panel look alike (at most {MOST_MODES} do not); choose some with modes="
+        )
+        raise ValueError(msg)
+    heading = f"{scene.metric} by {scene.label}" if title is None else title
+    draw = {"lines": forms.lines, "multiples": forms.multiples, "heatmap": forms.heatmap}[form]
+    return draw(scene, heading)

@@ -1,0 +1,178 @@
+"""The journal of a recording: what happened, a line each, appended and never changed.
+
+A line is the checksum of its text, a blank, its text, a line feed. The text is a JSON object with a number (`seq`, from
+0 on), an `event`, and what belongs to it. Whatever is said here was true when it was written; a crash can only cut the
+last line off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any
+
+from labeltrack.recording.part import as_json, need
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LARGEST_LINE = 16 * 2**20  # bytes; ours have some hundred, those with words up to a megabyte
+MOST_DAMAGE = 100  # damaged lines after which the rest is not looked at
+
+
+class Journal:
+    """A journal that is written.
+
+    Args:
+        path: The file; must not exist.
+
+    Raises:
+        OSError: The file cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._xxhash = need("xxhash")
+        self.path = path
+        self._seq = 0
+        self._size = 0
+        self._fd = _create(path)
+        self._folder = path.parent.stat()
+
+    def append(self, event: str, *, sync: bool, **said: Any) -> None:
+        """Append a line.
+
+        Args:
+            event: What happened.
+            sync: Whether to wait until it is on disk.
+            **said: What belongs to it, as JSON has it.
+
+        Raises:
+            OSError: The line could not be written, and is not there; or the file is gone.
+        """
+        if not os.fstat(self._fd).st_nlink:
+            self.stay()
+        text = as_json({"seq": self._seq, "event": event, **said})
+        line = memoryview(f"{self._xxhash.xxh3_64_hexdigest(text)} ".encode() + text + b"\n")
+        rest = line
+        try:
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+            if sync:
+                os.fsync(self._fd)
+        except OSError:
+            os.ftruncate(self._fd, self._size)  # what follows must not hang on half a line
+            os.lseek(self._fd, self._size, os.SEEK_SET)
+            raise
+        self._size += len(line)
+        self._seq += 1
+
+    def stay(self) -> bool:
+        """See that the file is where it was; if it alone was deleted, write it anew.
+
+        Returns:
+            Whether it had to be.
+
+        Raises:
+            FileNotFoundError: Its folder was deleted, moved or replaced, or another file is in its place.
+        """
+        mine = os.fstat(self._fd)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if os.path.samestat(self.path.stat(), mine):
+                return False
+        with contextlib.suppress(OSError):
+            if not mine.st_nlink and os.path.samestat(self.path.parent.stat(), self._folder):
+                self._restore()
+                return True
+        msg = f"{self.path} was deleted, moved or replaced, or the folder that it is in was"
+        raise FileNotFoundError(msg)
+
+    def _restore(self) -> None:
+        """Write a file that was deleted anew: its content is there as long as it is open."""
+        fd = _create(self.path)
+        try:
+            copied = 0
+            while copied < self._size:
+                copied += os.write(fd, os.pread(self._fd, min(2**24, self._size - copied), copied))
+            os.fsync(fd)
+        except BaseException:
+            os.close(fd)
+            self.path.unlink()
+            raise
+        os.close(self._fd)
+        self._fd = fd
+
+    def close(self, *, sync: bool) -> None:
+        """Close the file; may be called again."""
+        if self._fd >= 0:
+            if sync:
+                os.fsync(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+
+
+@dataclass
+class Lines:
+    """What is intact of a journal.
+
+    Attributes:
+        lines: The texts of the lines, decoded; each has `seq` and `event`.
+        torn: Whether the file ends within a line.
+        damage: What is wrong beyond that, in words.
+    """
+
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    torn: bool = False
+    damage: list[str] = field(default_factory=list)
+
+
+def read_journal(file: IO[bytes]) -> Lines:
+    """Read a journal.
+
+    Args:
+        file: Its bytes.
+
+    Returns:
+        Every line whose checksum agrees, and what was lost.
+    """
+    found = Lines()
+    expected = 0
+    while raw := file.readline(LARGEST_LINE):
+        if not raw.endswith(b"\n"):
+            if len(raw) < LARGEST_LINE:
+                found.torn = True
+            else:
+                found.damage.append(f"a line of more than {LARGEST_LINE} bytes after {expected} lines")
+            break
+        line = _line(raw)
+        if line is None:
+            found.damage.append(f"the checksum of a line after {expected} lines does not agree")
+        elif line["seq"] < expected:
+            found.damage.append(f"line {line['seq']} is there a second time")
+        else:
+            if line["seq"] > expected and not found.damage:
+                found.damage.append(f"lines {expected} to {line['seq'] - 1} are missing")
+            expected = line["seq"] + 1
+            found.lines.append(line)
+        if len(found.damage) >= MOST_DAMAGE:
+            found.damage.append("and so on")
+            break
+    return found
+
+
+def _line(raw: bytes) -> dict[str, Any] | None:
+    """Return what a line says; None if its checksum does not agree."""
+    said, text = raw[:17], raw[17:-1]
+    if said != f"{need('xxhash').xxh3_64_hexdigest(text)} ".encode():
+        return None
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    good = isinstance(line, dict) and isinstance(line.get("seq"), int) and isinstance(line.get("event"), str)
+    return line if good else None

@@ -1,0 +1,411 @@
+"""The folder of a recorded run: its description, and how its files are called.
+
+::
+
+    run.json                                       what was tracked, and in which version of the format
+    journal-0001-0000.log                          what happened (see `_journal`), a file a launch and process
+    mode=train/ds_id=/epoch=3/part-….arrow         samples (see `_parts`)
+
+Names are percent-encoded, so that a mode or dataset may be called anything and stays within the folder; other programs
+read them as Hive partitions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+from dataclasses import dataclass, field
+from itertools import accumulate, takewhile
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+from labeltrack._labels.codes import LabelMapping
+from labeltrack._labels.missing import check_missing
+from labeltrack._tables.files import whole_file
+from labeltrack.bounds import resolve_all
+from labeltrack.recording.content import EXHAUSTED
+from labeltrack.recording.part import OPEN, Part, as_json, begin, need
+from labeltrack.stats import check_nan_policy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from labeltrack.bounds import BoundName
+    from labeltrack.recording.storage import Storage
+
+FORMAT, VERSION = "labeltrack run", 1
+DESCRIPTION = "run.json"
+LARGEST_DESCRIPTION = 16 * 2**20  # bytes; a mapping of 100 000 labels takes 3 MB
+LAST_STEP = 2**63 - 1
+LONGEST_NAME = 255  # bytes; what file systems allow
+SHORTENED_NAME = 120  # without its hash
+SHORTENED = "+"  # in no name that is merely percent-encoded
+LOCK = ".lock"  # held while a process joins the run
+
+_PART = re.compile(r"part-([0-9]{4,9})-([0-9]{4,9})-([0-9]{5,9})-([0-9]{4,9})\.arrow(\.open)?")
+_JOURNAL = re.compile(r"journal-([0-9]{4,9})-([0-9]{4,9})\.log")
+_EPOCH = re.compile(r"-?[0-9]{1,19}")
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `run.json` says.
+
+    Attributes:
+        metric: Name of the metric.
+        label: Name of the label.
+        label_mapping: ``{display name: label value}``, or None.
+        bounds: Names of the bounds.
+        nan_policy: What NaN samples do.
+        dtypes: Names of the dtypes of labels and values that were recorded.
+        labeltrack: Version of labeltrack that began the run.
+        created: When it began, UTC, ISO 8601.
+        missing: What samples without a label do.
+        id: Random, the same in all files of the run; empty in runs of early versions.
+    """
+
+    metric: str
+    label: str
+    label_mapping: Mapping[str, Any] | None = None
+    bounds: tuple[BoundName, ...] = ("std",)
+    nan_policy: str = "propagate"
+    dtypes: tuple[tuple[str, str], ...] = ()
+    labeltrack: str = ""
+    created: str = field(default_factory=lambda: dt.datetime.now(dt.UTC).isoformat(timespec="seconds"))
+    missing: str = "error"
+    id: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        mapping = None if self.label_mapping is None else [[n, _to_json(v)] for n, v in self.label_mapping.items()]
+        said = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            **said,
+            "label_mapping": mapping,
+            "bounds": list(self.bounds),
+            "dtypes": [list(pair) for pair in self.dtypes],
+        }
+
+    @classmethod
+    def from_plain(cls, plain: Any) -> Description:
+        """Return what `plain` made.
+
+        Raises:
+            ValueError: It is no description, or damaged, or of a later version.
+        """
+        if not isinstance(plain, dict) or plain.get("format") != FORMAT:
+            msg = "it is no description of a recorded run"
+            raise ValueError(msg)
+        version = plain.get("version")
+        if not isinstance(version, int) or version > VERSION:
+            msg = (
+                f"it is of version {version!r} of the format, this labeltrack reads up to {VERSION}; update labeltrack"
+            )
+            raise ValueError(msg)
+        try:
+            return cls._checked(plain)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            msg = f"it is damaged: {error}"
+            raise ValueError(msg) from None
+
+    @classmethod
+    def _checked(cls, plain: dict[str, Any]) -> Description:
+        texts = {name: plain[name] for name in ("metric", "label", "labeltrack", "created")}
+        texts["id"] = plain.get("id", "")
+        for name, text in texts.items():
+            if not isinstance(text, str):
+                msg = f"{name} must be a string, not {type(text).__name__}"
+                raise TypeError(msg)
+        mapping = plain["label_mapping"]
+        if mapping is not None:
+            pairs = [(name, _from_json(value)) for name, value in mapping]
+            mapping = dict(pairs)
+            LabelMapping(mapping)
+            if len(mapping) < len(pairs):
+                msg = "label_mapping has a name twice"
+                raise ValueError(msg)
+        bounds = tuple(bound.name for bound in resolve_all(plain["bounds"]))
+        dtypes = tuple((str(label), str(value)) for label, value in plain["dtypes"])
+        policy = check_nan_policy(plain["nan_policy"])
+        missing = check_missing(plain.get("missing", "error"))  # which earlier versions did not write
+        return cls(label_mapping=mapping, bounds=bounds, dtypes=dtypes, nan_policy=policy, missing=missing, **texts)
+
+    def write(self, folder: Path, *, replace: bool = True) -> None:
+        """Write it into a folder, in place of what is there, at once or not at all.
+
+        Raises:
+            FileExistsError: One is there that was not to be replaced.
+            OSError: It cannot be written; what was there stays.
+        """
+        plain = self.plain()
+        content = as_json({**plain, "xxh3": _checksum(plain)}, indent=1) + b"\n"
+        write_at_once(folder / DESCRIPTION, content, replace=replace)
+
+    @classmethod
+    def read(cls, storage: Storage) -> Description:
+        """Read it.
+
+        Raises:
+            FileNotFoundError: There is no run in that folder.
+            OSError: The file cannot be read, or is no plain file.
+            ValueError: It is not what labeltrack wrote, or of a later version.
+        """
+        where = f"{storage.root}/{DESCRIPTION}"
+        try:
+            with storage.open(DESCRIPTION) as file:
+                raw = file.read(LARGEST_DESCRIPTION + 1)
+        except FileNotFoundError:
+            msg = f"no recorded run in {storage.root}: it has no {DESCRIPTION}"
+            raise FileNotFoundError(msg) from None
+        if len(raw) > LARGEST_DESCRIPTION:
+            msg = f"{where} has more than the {LARGEST_DESCRIPTION} bytes there may be"
+            raise ValueError(msg)
+        try:
+            plain = json.loads(raw.decode("utf-8", "surrogatepass"))
+        except (ValueError, RecursionError):
+            msg = f"{where} is damaged: it is not JSON"
+            raise ValueError(msg) from None
+        said = plain.pop("xxh3", None) if isinstance(plain, dict) else None
+        try:
+            description = cls.from_plain(plain)
+        except ValueError as error:
+            msg = f"{where}: {error}"
+            raise ValueError(msg) from None
+        if said != _checksum(plain):
+            msg = f"{where} is damaged: its checksum does not agree"
+            raise ValueError(msg)
+        return description
+
+
+def _checksum(plain: Mapping[str, Any]) -> str:
+    text: str = need("xxhash").xxh3_64_hexdigest(as_json(plain, sort_keys=True))
+    return text
+
+
+def _to_json(label: Any) -> Any:
+    plain = label.item() if hasattr(label, "item") else label
+    return {"bytes": plain.hex()} if isinstance(plain, bytes) else plain
+
+
+def _from_json(value: Any) -> Any:
+    return bytes.fromhex(value["bytes"]) if isinstance(value, dict) else value
+
+
+def write_at_once(path: Path, content: bytes, *, replace: bool = True) -> None:
+    """Write a file so that at any moment, also after a crash, the old or the new content is there.
+
+    Raises:
+        FileExistsError: There is one that was not to be replaced.
+        OSError: It cannot be written; what was there stays.
+    """
+    fresh = path if replace else path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+    with whole_file(fresh) as half:
+        half.write_bytes(content)
+    if not replace:
+        try:
+            rename(fresh, path)
+        except OSError:
+            fresh.unlink()
+            raise
+    sync_folder(path.parent)
+
+
+def rename(path: Path, target: Path) -> None:
+    """Give a file another name, which no other file may have.
+
+    Raises:
+        FileExistsError: One has it.
+        OSError: It does not work.
+    """
+    try:
+        os.link(path, target)
+    except FileExistsError:
+        raise
+    except (OSError, NotImplementedError):  # where a file has one name only
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        path.rename(target)
+    else:
+        path.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names of files that were made or renamed written to disk."""
+    if os.name != "posix":
+        return
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def folder_of(mode: str, ds_id: str, epoch: int) -> PurePosixPath:
+    """Return where the parts of an epoch lie, relative to the run.
+
+    Example:
+        >>> str(folder_of("train", "a/b", 3))
+        'mode=train/ds_id=a%2Fb/epoch=3'
+    """
+    return PurePosixPath(_folder("mode", mode), _folder("ds_id", ds_id), f"epoch={epoch}")
+
+
+def _folder(key: str, name: str) -> str:
+    """Return the name of a folder: percent-encoded, and too long a one shortened, with a plus sign and a hash."""
+    whole = f"{key}={quote(name, safe='', errors='surrogatepass')}"
+    if len(whole) <= LONGEST_NAME:
+        return whole
+    room = SHORTENED_NAME - len(key) - len("=")
+    lengths = accumulate(len(quote(char, safe="", errors="surrogatepass")) for char in name)
+    kept = sum(1 for _ in takewhile(lambda length: length <= room, lengths))
+    hashed = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return f"{key}={quote(name[:kept], safe='', errors='surrogatepass')}+{hashed}"
+
+
+def part_name(session: int, rank: int, attempt: int, index: int) -> str:
+    """Return what a part is called: by launch, process, attempt at the epoch, and number within that."""
+    return f"part-{session:04d}-{rank:04d}-{attempt:05d}-{index:04d}.arrow"
+
+
+def journal_name(session: int, rank: int) -> str:
+    """Return what the journal of a process is called."""
+    return f"journal-{session:04d}-{rank:04d}.log"
+
+
+def writer_lock(rank: int) -> str:
+    """Return the name of the file that a process holds a lock on while it records."""
+    return f".writer-{rank:04d}.lock"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a part lies, and what that says of it.
+
+    Attributes:
+        name: Of the file, relative to the run.
+        mode: Mode.
+        ds_id: Dataset.
+        epoch: Epoch or step.
+        session: Number of the launch that wrote it.
+        rank: Number of the process within the launch.
+        attempt: Which one at an epoch of that mode.
+        index: Number within the attempt and dataset.
+        is_open: Whether its name says that it was not closed.
+    """
+
+    name: str
+    mode: str
+    ds_id: str
+    epoch: int
+    session: int
+    rank: int
+    attempt: int
+    index: int
+    is_open: bool
+
+    @property
+    def closed_name(self) -> str:
+        """Name of the file once it is closed."""
+        return self.name.removesuffix(OPEN)
+
+
+@dataclass
+class Contents:
+    """The files of a run.
+
+    Attributes:
+        places: Parts, by mode, dataset, epoch and name.
+        journals: Names of journals by session and rank.
+        strange: What else lies where only parts belong, or is no plain file or folder, in words.
+    """
+
+    places: list[Place] = field(default_factory=list)
+    journals: dict[tuple[int, int], str] = field(default_factory=dict)
+    strange: list[str] = field(default_factory=list)
+
+
+def contents_of(storage: Storage) -> Contents:
+    """Find the files of a run.
+
+    Raises:
+        ValueError: A folder has more than a million entries.
+        OSError: A folder cannot be read.
+    """
+    names, strange = storage.names()
+    found = Contents(strange=strange)
+    whole: dict[str, str] = {}  # names of modes and datasets, by the folders for which they were shortened
+    for name in names:
+        if SHORTENED in name and _PART.fullmatch(name.rpartition("/")[2]):
+            _learn(storage, name, whole)
+    for name in names:
+        if "/" not in name:
+            journal = _JOURNAL.fullmatch(name)
+            if journal is not None:
+                found.journals[int(journal[1]), int(journal[2])] = name
+            continue  # at the top, anybody may put a file
+        place = _place(name, whole)
+        if place is None:
+            found.strange.append(f"{name} is no part")
+        else:
+            found.places.append(place)
+    found.places.sort(key=lambda p: (p.mode, p.ds_id, p.epoch, p.name))
+    return found
+
+
+def begin_part(storage: Storage, name: str) -> tuple[Part, bool]:
+    """Read the beginning of a part; return it, and whether it has all the bytes of the file.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    head, whole = storage.head(name)
+    part = begin(name, head)
+    if part.schema is None and not whole:  # names may be longer than the first bytes
+        part, whole = begin(name, storage.content(name)), True
+    return part, whole
+
+
+def _learn(storage: Storage, name: str, whole: dict[str, str]) -> None:
+    """Find out what the shortened names of a part's folders stand for: its metadata has them whole."""
+    shortened = [folder for folder in name.split("/")[:-1] if SHORTENED in folder and folder not in whole]
+    if shortened:
+        try:
+            said = begin_part(storage, name)[0].metadata
+        except OSError as error:
+            if error.errno in EXHAUSTED:
+                raise
+            return
+        whole.update({_folder(key, said[key]): said[key] for key in ("mode", "ds_id") if key in said})
+
+
+def _place(name: str, whole: Mapping[str, str]) -> Place | None:
+    """Return what the name of a part says; None if it is no name that labeltrack gives."""
+    folders = name.split("/")
+    part = _PART.fullmatch(folders[-1])
+    if len(folders) != 4 or part is None:
+        return None
+    said = dict(folder.partition("=")[::2] for folder in folders[:3])
+    if list(said) != ["mode", "ds_id", "epoch"] or _EPOCH.fullmatch(said["epoch"]) is None:
+        return None
+    try:
+        mode, ds_id = (
+            whole[folder] if SHORTENED in folder else unquote(folder.partition("=")[2], errors="surrogatepass")
+            for folder in folders[:2]
+        )
+    except (KeyError, UnicodeDecodeError):
+        return None  # nothing says what it stands for
+    epoch = int(said["epoch"])
+    if not -LAST_STEP - 1 <= epoch <= LAST_STEP or str(folder_of(mode, ds_id, epoch)) != "/".join(folders[:3]):
+        return None  # not as labeltrack encodes it
+    session, rank, attempt, index = (int(part[i]) for i in (1, 2, 3, 4))
+    return Place(name, mode, ds_id, epoch, session, rank, attempt, index, part[5] is not None)

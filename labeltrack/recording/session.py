@@ -1,0 +1,248 @@
+"""Taking part in a recorded run: which launch this is, as which process, and that no other process is the same."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import platform
+import secrets
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labeltrack.recording.journal import Journal, read_journal
+from labeltrack.recording.layout import (
+    DESCRIPTION,
+    LOCK,
+    Contents,
+    Description,
+    contents_of,
+    journal_name,
+    sync_folder,
+    writer_lock,
+)
+from labeltrack.recording.locks import Lock, is_held, locked
+from labeltrack.recording.storage import LocalFolder
+
+if TYPE_CHECKING:
+    from labeltrack.recording.options import Recording
+
+PATIENCE = 2.0  # seconds
+
+
+class Membership:
+    """The part that a process takes in a run, from now on until it leaves or ends.
+
+    Args:
+        recording: Where.
+        description: What is tracked.
+
+    Attributes:
+        root: The folder.
+        rank: Number of this process.
+        session: Number of this launch.
+        journal: Its journal.
+        description: Of the run.
+        writer: Random, the same in the journal and all parts of this process.
+        notes: What there is to warn about, and does not keep it from recording.
+
+    Raises:
+        OSError: The folder cannot be made or written to.
+        RuntimeError: Another process records this run.
+        ValueError: There is something else in the folder, or a run of something else.
+    """
+
+    def __init__(self, recording: Recording, description: Description) -> None:
+        self.root = Path(recording.path).absolute()
+        self.rank, self._size = recording.rank or 0, recording.world_size or 1
+        self.writer = secrets.token_hex(8)
+        self.notes: list[str] = []
+        self._lock = Lock(self.root / writer_lock(self.rank))
+        sync = recording.fsync != "never"
+        self.root.mkdir(parents=True, exist_ok=True)
+        with locked(self.root / LOCK):
+            try:
+                self.description = self._agree(description)
+                self._own()
+                said = {
+                    "rank": self.rank,
+                    "world_size": self._size,
+                    "launch": _hashed(self.description, recording.launch or ""),
+                    "host": _hashed(self.description, _boot()),
+                    "writer": self.writer,
+                    "run": self.description.plain(),
+                }
+                self.session, self.journal = self._begin(said, sync=sync)
+            except BaseException:
+                self._lock.release()
+                raise
+        if sync:
+            sync_folder(self.root)
+
+    def note_dtypes(self, label: str, value: str) -> None:
+        """Have `run.json` say that labels and values of such types were recorded."""
+        if (label, value) in self.description.dtypes:
+            return
+        # It is for information, and not worth a single row.
+        with contextlib.suppress(OSError, ValueError), locked(self.root / LOCK):
+            self.stay()
+            before = Description.read(LocalFolder(self.root))
+            self.description = replace(before, dtypes=tuple(dict.fromkeys((*before.dtypes, (label, value)))))
+            if self.description != before:
+                self.description.write(self.root)
+
+    def stay(self) -> None:
+        """See that the folder is the one that this process began to record in; what was deleted of it is written anew.
+
+        Raises:
+            FileNotFoundError: It was deleted, moved or replaced.
+        """
+        if self.journal.stay():
+            self.notes.append(f"{self.journal.path} was deleted while it was written; it was written anew, as it was")
+        if not (self.root / DESCRIPTION).exists():
+            with contextlib.suppress(FileExistsError):
+                self.description.write(self.root, replace=False)
+                self.notes.append(f"{self.root / DESCRIPTION} was deleted; it was written anew")
+
+    def identity(self) -> dict[str, str]:
+        """Return what the parts of this process say of it."""
+        process = {"session": str(self.session), "rank": str(self.rank)}
+        return {**process, "run": self.description.id, "writer": self.writer}
+
+    def leave(self) -> None:
+        """Close the journal, and let others record as this process."""
+        with contextlib.suppress(OSError):  # the folder may have been moved when all was recorded
+            self.stay()
+        self.journal.close(sync=False)
+        self._lock.release()
+
+    def _own(self) -> None:
+        """See to it that no other process records as the same rank."""
+        if not self._lock.acquire(wait=False):
+            raise self._busy(self.rank)
+        if not self._lock.works and self._size > 1:
+            self.notes.append(
+                f"the file system of {self.root} has no locks, so that nothing keeps two processes from recording as "
+                f"the same number of {self._size}, and a launch is only recognised by what labeltrack.Recording(launch="
+                "...) says, or what launchers set (see there); give each launch its own, or record to another disk"
+            )
+
+    def _agree(self, description: Description) -> Description:
+        """Write `run.json`, or see that the one that is there is of the same thing."""
+        if not (self.root / DESCRIPTION).exists():
+            others = [path.name for path in self.root.iterdir() if not path.name.startswith(".")]
+            fresh = replace(description, id=secrets.token_hex(16)) if not others else self._remembered()
+            if fresh is None:
+                msg = (
+                    f"{self.root} is not empty, and there is no recorded run in it (no {DESCRIPTION}); "
+                    "record to a folder of its own"
+                )
+                raise ValueError(msg)
+            # Another process may write it in this moment, where there are no locks; the first one's counts.
+            with contextlib.suppress(FileExistsError):
+                fresh.write(self.root, replace=False)
+                if others:
+                    self.notes.append(f"{self.root / DESCRIPTION} was missing; it was written anew, from a journal")
+        before = Description.read(LocalFolder(self.root))
+        for name in ("metric", "label", "label_mapping", "nan_policy", "missing"):
+            old, new = getattr(before, name), getattr(description, name)
+            if old != new:
+                msg = (
+                    f"{self.root} is a run of {name} {old!r}, and this is {name} {new!r}; "
+                    "go on with the same, or record to another folder"
+                )
+                raise ValueError(msg)
+        after = replace(before, bounds=description.bounds)
+        if after != before:
+            after.write(self.root)
+        return after
+
+    def _remembered(self) -> Description | None:
+        """Return the description of a run that lacks `run.json`, of which every journal has a copy."""
+        storage = LocalFolder(self.root)
+        for name in sorted(contents_of(storage).journals.values(), reverse=True):
+            with contextlib.suppress(OSError, ValueError), storage.open(name) as file:
+                lines = read_journal(file).lines
+                return Description.from_plain(lines[0].get("run") if lines else None)
+        return Description.read(storage) if (self.root / DESCRIPTION).exists() else None
+
+    def _begin(self, said: dict[str, Any], *, sync: bool) -> tuple[int, Journal]:
+        """Begin the journal of this process; return it, and the number of its launch."""
+        least = 1
+        while True:
+            session = max(least, self._launch(contents_of(LocalFolder(self.root)), said))
+            try:
+                journal = Journal(self.root / journal_name(session, self.rank))
+            except FileExistsError:
+                if self._lock.works:
+                    raise
+                least = session + 1  # a process of the same number began in this moment: this is another launch
+                continue
+            journal.append("begin", sync=sync, session=session, **said)
+            return session, journal
+
+    def _launch(self, contents: Contents, said: dict[str, Any]) -> int:
+        """Return the number of this launch: that of the processes of it that came before, or a new one.
+
+        Processes of a launch need not overlap in time. One that recorded already, or that died, tells that this is
+        another launch with the same name.
+        """
+        known = {*contents.journals, *((place.session, place.rank) for place in contents.places)}
+        newest = max((session for session, _ in known), default=0)
+        joins = newest > 0 and (newest, self.rank) not in known
+        for session, rank in sorted(known):
+            if session == newest and rank != self.rank:
+                other = self._look_at(contents.journals.get((session, rank)), rank, said["host"])
+                alike = all(other.said.get(key, said[key]) == said[key] for key in ("world_size", "launch"))
+                if other.alive and not alike:
+                    raise self._busy(rank, other.said.get("world_size"))
+                joins = joins and (other.alive or (alike and not other.died and "launch" in other.said))
+        return newest if joins else newest + 1
+
+    def _look_at(self, journal: str | None, rank: int, host: str) -> _Other:
+        """Return what there is to know of another process of the newest launch."""
+        alive = is_held(self.root / writer_lock(rank))
+        lines: list[dict[str, Any]] = []
+        patience = time.monotonic() + (0 if self._lock.works else PATIENCE)
+        while journal is not None and not lines:  # it may be about to write its first line, where there are no locks
+            with LocalFolder(self.root).open(journal) as file:
+                lines = read_journal(file).lines
+            if time.monotonic() > patience:
+                break
+            time.sleep(0.01)
+        said = lines[0] if lines else {}
+        ended = bool(lines) and lines[-1]["event"] == "end"
+        seen = self._lock.works and said.get("host", host) == host  # a lock may hold on one machine only
+        return _Other(said, alive, died=not alive and not ended and (seen or not said))
+
+    def _busy(self, rank: int, size: Any = None) -> RuntimeError:
+        of = f" of {size}" if size is not None else ""
+        msg = (
+            f"another process is recording to {self.root} as number {rank}{of}, and this is number {self.rank} of "
+            f"{self._size}. Record to another folder; or, if both belong to one training, give each a rank of its own "
+            "(RANK and WORLD_SIZE, or labeltrack.Recording) and all the same launch (labeltrack.Recording)"
+        )
+        return RuntimeError(msg)
+
+
+@dataclass(frozen=True)
+class _Other:
+    """What there is to know of another process: how it began, and whether it is alive, or died without an end."""
+
+    said: dict[str, Any]
+    alive: bool
+    died: bool
+
+
+def _hashed(description: Description, text: str) -> str:
+    """Return a text so that it can be compared within a run, and says nothing of the machine; empty if it is."""
+    return hashlib.sha256(f"{description.id} {text}".encode("utf-8", "surrogatepass")).hexdigest()[:16] if text else ""
+
+
+def _boot() -> str:
+    """Return what is the same for all processes of a machine, those in containers included."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return platform.node()

@@ -1,0 +1,320 @@
+"""The demo: it learns, what it records is what it computed, and what it writes is what it recorded."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import struct
+import sys
+import tempfile
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+import labeltrack as lt
+from labeltrack.cli import demo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class SpyTracker(lt.LabelTracker):
+    """A tracker that keeps every sample, by mode, epoch and label."""
+
+    samples: dict[tuple[str, int, int], list[float]]
+    epoch = 1
+
+    def update(self, labels: Any, values: Any, *, mode: str = "train", ds_id: str = "") -> None:
+        """Keep the samples, and record them."""
+        assert values.dtype == np.float32
+        for label, value in zip(labels.tolist(), values.tolist(), strict=True):
+            self.samples.setdefault((mode, self.epoch, label), []).append(value)
+        super().update(labels, values, mode=mode, ds_id=ds_id)
+
+    def end_epoch(self, step: int, *, mode: str = "train") -> lt.LabelStats:
+        """End the epoch, and with the last mode start the next."""
+        self.epoch = step + (mode == "eval")
+        return super().end_epoch(step, mode=mode)
+
+
+@pytest.fixture(scope="module")
+def data() -> demo.Data:
+    return demo.load_data(seed=1)
+
+
+@pytest.fixture(scope="module")
+def spied(data: demo.Data) -> SpyTracker:
+    """Return a tracker that has seen three epochs."""
+    tracker = SpyTracker(label="digit", metric="cross-entropy", label_mapping=demo.DIGITS, bounds=["std", "range"])
+    tracker.samples = {}
+    assert demo.train(data, demo.Settings(epochs=3), tracker=tracker) is tracker.history
+    return tracker
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[lt.History, demo.Written]:
+    return demo.run_demo(tmp_path_factory.mktemp("demo") / "new" / "directory", demo.Settings(epochs=2))
+
+
+def test_the_split_leaves_every_sample_in_one_of_the_two_sets(data: demo.Data) -> None:
+    assert (len(data.train_y), len(data.eval_y)) == (1198, 599)
+    assert data.train_x.shape == (1198, 64)
+    assert data.eval_x.shape == (599, 64)
+    assert set(data.train_y.tolist()) == set(data.eval_y.tolist()) == set(range(10))
+    both = np.concatenate([data.train_x, data.eval_x])
+    assert len(np.unique(both, axis=0)) == 1797
+
+
+def test_standardising_does_not_look_at_the_evaluation_set(data: demo.Data) -> None:
+    inked = data.train_x.any(axis=0)
+    assert inked.sum() > 50
+    np.testing.assert_allclose(data.train_x.mean(axis=0, dtype=np.float64), 0, atol=1e-6)
+    np.testing.assert_allclose(data.train_x[:, inked].std(axis=0, dtype=np.float64), 1, atol=1e-6)
+    assert np.abs(data.eval_x.mean(axis=0)).max() > 0.01
+
+
+def test_the_seed_decides_the_split_and_the_training(data: demo.Data) -> None:
+    assert not np.array_equal(demo.load_data(2).train_y, data.train_y)
+    one, same, other = (demo.train(data, demo.Settings(epochs=1, seed=seed)).columns() for seed in (1, 1, 2))
+    assert all(np.array_equal(one[name], same[name]) for name in one)
+    assert not np.array_equal(one["mean"], other["mean"])
+
+
+def test_training_learns(data: demo.Data) -> None:
+    history = demo.train(data, demo.Settings())
+    assert history.modes == ["train", "eval"]
+    assert history.steps("train") == history.steps("eval") == list(range(1, 21))
+    for mode, factor in (("train", 20), ("eval", 2)):
+        first, last = (history.at(step, mode).total().mean for step in (1, 20))
+        assert last < first / factor
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 5000])
+def test_any_batch_size_learns_and_leaves_no_sample_out(data: demo.Data, batch_size: int) -> None:
+    history = demo.train(data, demo.Settings(epochs=3, batch_size=batch_size))
+    assert [int(history.at(3, mode).count.sum()) for mode in history.modes] == [1198, 599]
+    first, last = (history.at(step, "train").total().mean for step in (1, 3))
+    assert last < first
+
+
+def test_losses_are_the_cross_entropy_of_each_sample(data: demo.Data) -> None:
+    network = demo.Network(64, 10, np.random.default_rng(0), 0.1)
+    first, first_bias, second, second_bias = (part.astype(np.float64) for part in network.parameters)
+    scores = np.maximum(data.eval_x.astype(np.float64) @ first + first_bias, 0) @ second + second_bias
+    probabilities = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    expected = -np.log(probabilities[np.arange(599), data.eval_y])
+    losses = network.losses(data.eval_x, data.eval_y)
+    assert losses.dtype == np.float32
+    np.testing.assert_allclose(losses, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_losses_of_very_sure_networks_neither_overflow_nor_are_negative() -> None:
+    network = demo.Network(2, 3, np.random.default_rng(0), 0.1)
+    network.parameters[2] *= 1e6
+    losses = network.losses(np.full((3, 2), 100, dtype=np.float32), np.arange(3))
+    assert np.isfinite(losses).all()
+    assert losses.min() == 0
+    assert not np.signbit(losses).any()
+
+
+def test_a_step_goes_down_the_gradient_of_the_mean_loss(data: demo.Data) -> None:
+    x, y = data.train_x[:200], data.train_y[:200]
+    network = demo.Network(64, 10, np.random.default_rng(3), 1.0)
+    before = [part.astype(np.float64) for part in network.parameters]
+
+    def mean_loss() -> float:
+        return float(network.losses(x, y).mean(dtype=np.float64))
+
+    slopes, places = [], [(0, (20, 5)), (1, (3,)), (2, (4, 7)), (3, (2,))]
+    for part, place in places:
+        ends = []
+        for move in (-1e-2, 1e-2):
+            network.parameters = [array.astype(np.float32) for array in before]
+            network.parameters[part][place] += move
+            ends.append(mean_loss())
+        slopes.append((ends[1] - ends[0]) / 2e-2)
+    network.parameters = [array.astype(np.float32) for array in before]
+    network.step(x, y)  # the first step has no momentum yet, and a step size of one
+    moved = [before[part][place] - network.parameters[part][place] for part, place in places]
+    np.testing.assert_allclose(moved, slopes, rtol=0.05, atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("digit", range(10))
+def test_what_is_recorded_is_what_rational_arithmetic_gives(spied: SpyTracker, mode: str, digit: int) -> None:
+    samples = spied.samples[mode, 3, digit]
+    name = list(demo.DIGITS)[digit]
+    exact = sum(map(Fraction, samples), Fraction(0))
+    assert spied.history.at(3, mode)[name] == (
+        digit,
+        name,
+        len(samples),
+        float(exact),
+        float(exact / len(samples)),
+        statistics.stdev(samples),
+        min(samples),
+        max(samples),
+    )
+
+
+def test_the_callback_is_called_after_each_epoch_with_the_history_so_far(data: demo.Data) -> None:
+    seen: list[tuple[int, int]] = []
+    demo.train(data, demo.Settings(epochs=3), on_epoch=lambda epoch, history: seen.append((epoch, len(history))))
+    assert seen == [(1, 2), (2, 4), (3, 6)]
+
+
+def test_the_tracker_of_the_demo_has_both_bounds_and_named_digits() -> None:
+    tracker = demo.make_tracker()
+    assert tracker.bounds == ("std", "range") == tuple(demo.FIGURES)
+    assert list(demo.DIGITS.values()) == list(range(10))
+    assert tracker.label_mapping == demo.DIGITS
+
+
+def test_the_files_that_are_listed_are_there(finished: tuple[lt.History, demo.Written]) -> None:
+    _, written = finished
+    names = ["history.csv", "history.parquet", "loss_std.png", "loss_range.png", "run"]
+    assert [file.name for file in written.files] == names
+    (directory,) = {file.parent for file in written.files}
+    assert sorted(directory.iterdir()) == sorted(written.files)
+    assert written.notes == []
+
+
+def assert_same(table: pl.DataFrame, history: lt.History) -> None:
+    """See that a table has the columns of a history: names, types, and every bit of the values."""
+    columns = history.columns()
+    assert table.columns == list(columns)
+    for name, column in columns.items():
+        assert table[name].dtype == {"i": pl.Int64, "f": pl.Float64, "U": pl.String}[column.dtype.kind]
+        assert table[name].to_list() == column.tolist()
+
+
+def test_the_csv_reads_back_as_the_history_to_the_last_bit(finished: tuple[lt.History, demo.Written]) -> None:
+    history, written = finished
+    (file,) = (file for file in written.files if file.suffix == ".csv")
+    table = pl.read_csv(file, schema_overrides={"ds_id": pl.String})
+    assert len(table) == 2 * 2 * 10
+    assert_same(table.with_columns(pl.col("ds_id").fill_null("")), history)  # CSV knows no empty strings
+
+
+def test_the_parquet_file_reads_back_as_the_history_to_the_last_bit(finished: tuple[lt.History, demo.Written]) -> None:
+    history, written = finished
+    (file,) = (file for file in written.files if file.suffix == ".parquet")
+    assert_same(pl.read_parquet(file), history)
+
+
+def test_the_figures_are_png_files_of_a_readable_size(finished: tuple[lt.History, demo.Written]) -> None:
+    _, written = finished
+    figures = [file.read_bytes() for file in written.files if file.suffix == ".png"]
+    assert len(figures) == 2
+    assert figures[0] != figures[1]
+    for content in figures:
+        assert content.startswith(b"\x89PNG\r\n\x1a\n")
+        width, height = struct.unpack(">II", content[16:24])
+        assert 600 <= width <= 4000
+        assert 400 <= height <= 4000
+
+
+def test_without_pyarrow_there_is_no_parquet_file_but_a_note(
+    finished: tuple[lt.History, demo.Written], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    written = demo.write_results(finished[0], tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["history.csv", "loss_range.png", "loss_std.png"]
+    assert sorted(written.files) == sorted(tmp_path.iterdir())
+    (note,) = written.notes
+    assert "labeltrack[arrow]" in note
+
+
+def test_files_of_a_run_before_are_replaced(finished: tuple[lt.History, demo.Written], tmp_path: Path) -> None:
+    (tmp_path / "history.csv").write_text("old " * 10_000)
+    demo.write_results(finished[0], tmp_path)
+    assert (tmp_path / "history.csv").read_text().startswith("step,mode")
+    assert "old" not in (tmp_path / "history.csv").read_text()
+
+
+def test_without_scikit_learn_the_error_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "sklearn"] + ["sklearn"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match=re.escape('pip install "labeltrack[demo]"')):
+        demo.run_demo(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"batch_size": -3}, "batch-size must be at least 1, got -3"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+    ],
+)
+def test_numbers_that_are_too_small_are_refused(wrong: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        demo.Settings(**wrong)
+
+
+@pytest.mark.parametrize("beneath", ["", "a", "a/b"])
+def test_a_directory_that_is_a_file_or_beneath_one_is_refused_naming_the_file(tmp_path: Path, beneath: str) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(NotADirectoryError, match=f"{re.escape(str(file))} is a file.*choose another directory"):
+        demo.prepare_directory(file / beneath)
+
+
+def test_a_directory_that_cannot_be_written_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(OSError, match=re.escape(f"cannot write to {tmp_path} (Permission denied); choose another")):
+        demo.prepare_directory(tmp_path)
+
+
+def test_a_directory_is_made_with_its_parents_and_left_empty(tmp_path: Path) -> None:
+    path = demo.prepare_directory(str(tmp_path / "a" / "b"))
+    assert path == demo.prepare_directory(path)
+    assert list(path.iterdir()) == []
+
+
+def test_the_run_that_is_recorded_gives_the_same_history(finished: tuple[lt.History, demo.Written]) -> None:
+    history, written = finished
+    (run,) = (file for file in written.files if file.name == "run")
+    recomputed = lt.open_run(run).recompute(progress=False)
+    assert recomputed.bounds == ("std", "range")
+    for (key, stats), (other_key, other) in zip(history.items(), recomputed.items(), strict=True):
+        assert key == other_key
+        assert stats.names.tolist() == other.names.tolist()
+        for name in ("count", "sum", "mean", "std", "min", "max"):
+            assert stats.column(name).tobytes() == other.column(name).tobytes()
+
+
+def test_a_demo_replaces_the_run_of_an_earlier_one(tmp_path: Path) -> None:
+    for epochs in (2, 1):
+        tracker, _ = demo.recording_tracker(tmp_path)
+        with tracker:
+            demo.train(demo.load_data(1), demo.Settings(epochs=epochs), tracker=tracker)
+    assert lt.open_run(tmp_path / "run").recompute(progress=False).steps() == [1]
+
+
+def test_something_else_in_the_place_of_the_run_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(ValueError, match="no recorded run in it"):
+        demo.recording_tracker(tmp_path)
+    with lt.LabelTracker("site", "accuracy", record_to=tmp_path / "other" / "run"):
+        pass
+    with pytest.raises(ValueError, match="a run of metric 'accuracy'"):
+        demo.recording_tracker(tmp_path / "other")
+
+
+def test_without_pyarrow_nothing_is_recorded_and_a_note_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    tracker, recorded = demo.recording_tracker(tmp_path)
+    assert tracker.record_to is None
+    assert recorded.files == {}
+    assert recorded.notes[0].startswith('no recorded run: recorded runs need pyarrow: pip install "labeltrack[record]"')

@@ -1,0 +1,120 @@
+"""Compiled code works where it cannot be kept, and where what was kept is damaged; there is one warning, in time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import COMPILED
+
+import labeltrack
+
+EPOCHS = """
+import sys, warnings
+import numpy as np
+exec(sys.argv[1])
+import labeltrack as lt
+tracker = lt.LabelTracker("y", "ce")
+for epoch in (1, 2):
+    for batch in range(2):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            tracker.update(np.array([0, 1, 1]), np.array([0.5, 1.0, 3.0]))
+        print("update", [str(each.message) for each in told if each.category is lt.LabelTrackWarning])
+        assert all(each.filename == "<string>" for each in told)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert tracker.end_epoch(epoch).mean.tolist() == [0.5, 2.0]
+    print("end", [str(each.message) for each in told])
+"""
+QUIET = "update []\nupdate []\nend []\n"
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory):
+    """Return a folder with a copy of the package, in which nothing is kept."""
+    folder = tmp_path_factory.mktemp("site-packages")
+    unwanted = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(Path(labeltrack.__file__).parent, folder / "labeltrack", ignore=unwanted)
+    for place in (".", "_core", "_core/kernels"):
+        (folder / "labeltrack" / place / "__pycache__").touch()  # a file: no folder can be made here, not even by root
+    return folder
+
+
+def epochs(copied, before="", **environment):
+    """Return what is said while two epochs are tracked in a process of its own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA", "PYTHON", "XDG"))}
+    given = {"PYTHONPATH": str(copied), "HOME": str(copied / "labeltrack" / "__pycache__"), **environment}
+    command = [sys.executable, "-c", EPOCHS, before]
+    done = subprocess.run(command, env=kept | given, capture_output=True, text=True, check=False, cwd=copied)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+needs_compiler = pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
+
+
+@needs_compiler
+@pytest.mark.parametrize("given", [None, "below a file"])
+def test_without_a_folder_that_can_be_written_to_the_first_update_says_so(copied, given):
+    more = {} if given is None else {"NUMBA_CACHE_DIR": str(copied / "labeltrack" / "__init__.py" / "cache")}
+    first, *others = epochs(copied, **more).splitlines()
+    assert "can be written to" in first
+    assert "NUMBA_CACHE_DIR" in first
+    assert others == (2 * QUIET).splitlines()[1:]
+
+
+@needs_compiler
+def test_a_full_disk_is_told_by_the_first_update(copied, tmp_path):
+    pytest.importorskip("resource")
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))"  # no file may be longer
+    first, *others = epochs(copied, full, NUMBA_CACHE_DIR=str(tmp_path)).splitlines()
+    assert "numba's cache of compiled code cannot be used" in first
+    assert others == (2 * QUIET).splitlines()[1:]
+
+
+@needs_compiler
+def test_damaged_files_are_found_by_the_first_update_and_made_anew(copied, tmp_path):
+    kept = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    assert epochs(copied, **kept) == 2 * QUIET
+    files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    assert {path.suffix for path in files} == {".nbi", ".nbc"}
+    for number, path in enumerate(files):
+        data = bytearray(path.read_bytes())
+        if number % 3 == 0:
+            path.write_bytes(data[: len(data) * number // len(files)])  # cut short, or empty
+        elif number % 3 == 1:
+            data[len(data) * number // len(files)] ^= 4
+            path.write_bytes(data)
+        else:
+            path.write_bytes(b"something else")
+    first, *others = epochs(copied, **kept).splitlines()
+    assert "was damaged" in first
+    assert others == (2 * QUIET).splitlines()[1:]
+    assert epochs(copied, **kept) == 2 * QUIET  # and all is well again
+
+
+@needs_compiler
+def test_files_that_are_damaged_while_a_process_runs_are_not_run(copied, tmp_path):
+    kept = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    epochs(copied, **kept)
+    files = [path for path in tmp_path.rglob("*.nbc") if path.is_file()]
+    before = """
+import labeltrack._core.kernels.cache
+labeltrack._core.kernels.cache.look_at_cache = lambda: None
+"""
+    for path in files:
+        data = bytearray(path.read_bytes())
+        for at in range(0, len(data), 100):
+            data[at] ^= 255
+        path.write_bytes(data)
+    said = epochs(copied, before + "import labeltrack.tracker as t; t.look_at_cache = lambda: None", **kept)
+    assert said.count("is damaged") == 1
+
+
+def test_nothing_is_said_where_nothing_is_compiled(copied):
+    assert epochs(copied, NUMBA_DISABLE_JIT="1") == 2 * QUIET

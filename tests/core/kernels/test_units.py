@@ -1,0 +1,66 @@
+"""How large samples are, and how many a label has, against sorting. Runs compiled and as plain Python."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labeltrack._core.arrays import read_only
+from labeltrack._core.kernels import units as kernels
+
+
+def extent(values, dtype=np.float64):
+    counts = np.zeros(kernels.EXPONENTS, dtype=np.int32)
+    found = kernels.extent(read_only(np.array(values, dtype=dtype)), counts)
+    assert counts.sum() == len(values)
+    return found
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.floats(width=32),
+            st.floats(-8.0, 8.0, width=32),
+            st.sampled_from([0.0, -0.0, 1.0, math.inf, -math.inf, math.nan, 2.0**-149]),
+        ),
+        max_size=200,
+    ),
+    st.integers(1, 70),
+    st.sampled_from([np.float32, np.float64]),
+)
+def test_the_extent_is_that_of_sorted_magnitudes(values, times, dtype):
+    values = [x for x in values for _ in range(times)][:300]  # so that one in 64 is one of several alike
+    exponent, negative, finite = extent(values, dtype)
+    numbers = [x for x in values if math.isfinite(x)]
+    assert finite == len(numbers)
+    if numbers:
+        sizes = sorted(map(abs, numbers), reverse=True)
+        assert exponent == math.frexp(sizes[len(sizes) // 64])[1]
+    assert bool(negative) == any(x < 0 for x in numbers)
+
+
+def test_the_extent_of_doubles_goes_to_both_ends():
+    for values, expected in [
+        ([1.7976931348623157e308, -1.0], (1024, True, 2)),
+        ([2.0**-1022], (-1021, False, 1)),
+        ([5e-324, 0.0], (-1022, False, 2)),
+        ([0.0] * 127 + [5e-324], (0, False, 128)),
+        ([0.0] * 125 + [5e-324] * 3, (-1022, False, 128)),
+        ([0.0] * 125 + [5e-324, 1.0, 2.0], (-1022, False, 128)),
+        ([0.0, -0.0], (0, False, 2)),
+        ([math.nan, -math.inf], (0, False, 0)),
+        ([], (0, False, 0)),
+    ]:
+        assert extent(values) == expected
+
+
+def test_the_largest_count_is_that_of_one_word_of_a_row_without_its_other_bits():
+    table = np.arange(60, dtype=np.int64) << 8 | 7
+    table[4 * 3 + 1] = 9 << 20 | 200
+    assert kernels.largest_count(table, 1, 4, 255) == 200
+    assert kernels.largest_count(table, 2, 4, 255) == 7
+    assert kernels.largest_count(table, 2, 4, -1) == 58 << 8 | 7
+    assert kernels.largest_count(table[:0], 2, 4, -1) == 0

@@ -1,0 +1,454 @@
+"""The fixed-point road: exact like the other one, and taken only where it pays."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from conftest import COMPILED
+from exact import expected, hard_cases, read, sums
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labeltrack._core import accumulator as _accumulate
+from labeltrack._core import fixed_point as _fixed
+from labeltrack._core import threads as _threads
+from labeltrack._core.accumulator import Accumulator
+from labeltrack._core.fixed_point import Tight, Wide
+from labeltrack._core.kernels import fixed32 as _tight_kernels
+from labeltrack._core.kernels import fixed63 as _wide_kernels
+
+CASES = {name: x for name, x in hard_cases().items() if x.dtype in (np.float32, np.float64)}
+
+
+@pytest.fixture(name="_eager")
+def _eager_fixture(monkeypatch):
+    """Try fixed point on any number of samples."""
+    monkeypatch.setattr(_fixed, "LEAST", 1)
+
+
+@pytest.fixture(name="only")
+def _only_fixture(monkeypatch):
+    """Return a function that keeps all samples from roads but one."""
+
+    def only(road):
+        for other in {Tight, Wide} - {road}:
+            monkeypatch.setattr(other, "_worth_it", lambda _road, _samples: False)
+
+    return only
+
+
+def held(accumulator):
+    """Return how many samples each road holds, at most."""
+    return tuple(road.held for road in accumulator._roads)
+
+
+@pytest.mark.usefixtures("_eager")
+@pytest.mark.parametrize("road", [None, Wide])
+@pytest.mark.parametrize("name", CASES)
+def test_every_hard_case_is_exact_on_this_road_too(name, road, only):
+    if road is not None:
+        only(road)
+    values = CASES[name]
+    accumulator = Accumulator(3)
+    slots = (np.arange(values.size) % 3).astype(np.int32)
+    for some in np.array_split(np.arange(values.size), 5):
+        assert accumulator.add(slots[some], values[some]) == some.size
+    for slot in range(min(3, values.size)):
+        assert accumulator.exact(slot) == sums(values[slots == slot])
+        assert read(accumulator, slot) == expected(values[slots == slot])
+
+
+@pytest.mark.usefixtures("_eager")
+@pytest.mark.parametrize("road", range(2))
+@settings(suppress_health_check=list(__import__("hypothesis").HealthCheck))
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 2),
+            st.one_of(
+                st.integers(-64, 64).map(lambda k: k / 16),
+                st.floats(width=32),
+            ),
+        ),
+        min_size=1,
+        max_size=60,
+    )
+)
+def test_samples_that_fit_and_samples_that_do_not_may_come_in_any_mixture(road, pairs):
+    slots = np.array([slot for slot, _ in pairs], dtype=np.int32)
+    values = np.array([value for _, value in pairs], dtype=np.float32)
+    accumulator = Accumulator(3)
+    accumulator._roads[road].scale = 2.0**20  # as chosen by earlier samples
+    accumulator.add(slots, values)
+    for slot in range(3):
+        mine = values[slots == slot]
+        assert accumulator.exact(slot) == sums(mine[np.isfinite(mine)])
+        assert accumulator.nonfinite[slot].sum() == (~np.isfinite(mine)).sum()
+
+
+def long_run(rng, n):
+    values = rng.exponential(1, n).astype(np.float32)
+    values[rng.integers(0, n, n // 200)] *= np.float32(1e-6)  # too fine
+    values[rng.integers(0, n, n // 300)] = 1e9  # too large
+    values[rng.integers(0, n, 5)] = np.nan
+    return values
+
+
+@pytest.mark.parametrize("road", [Tight, Wide])
+def test_a_long_run_with_strays_is_exact_and_took_this_road(road, only):
+    only(road)
+    rng = np.random.default_rng(1)
+    n = 30_000 if COMPILED else 6_000
+    values, slots = long_run(rng, n), rng.integers(0, 5, n).astype(np.int32)
+    accumulator = Accumulator(5)
+    accumulator.add(slots, values)
+    assert held(accumulator)[[Tight, Wide].index(road)] > n * 0.9
+    for slot in range(5):
+        mine = values[slots == slot]
+        assert accumulator.exact(slot) == sums(mine[np.isfinite(mine)])
+        assert read(accumulator, slot) == expected(mine[np.isfinite(mine)])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
+@pytest.mark.parametrize("stray", [0.25, 1e-7])
+@pytest.mark.parametrize("road", [Tight, Wide])
+def test_a_label_outside_the_table_stops_this_road(dtype, stray, road, only):
+    only(road)
+    n = 5000
+    slots = np.zeros(n, dtype=dtype)
+    slots[4100] = 9
+    values = np.full(n, 0.25, dtype=np.float32)
+    values[4100] = stray  # whether it fits or not
+    accumulator = Accumulator(2)
+    assert accumulator.add(slots, values) == 4100
+    assert accumulator.exact(0)[0] == 4100
+
+
+LIMITS = {
+    Tight: (_tight_kernels, "TIGHT_DRAIN"),
+    Wide: (_wide_kernels, "WIDE_DRAIN"),
+}
+ROADS = [Tight, Wide]
+
+
+@pytest.mark.parametrize("road", [Tight, Wide])
+def test_the_table_is_drained_before_it_can_overflow(monkeypatch, road, only):
+    only(road)
+    monkeypatch.setattr(*LIMITS[road], 3000)
+    values = np.full(10_000, 0.75, dtype=np.float32)
+    accumulator = Accumulator(1)
+    accumulator.add(np.zeros(10_000, dtype=np.int32), values)
+    assert 0 < max(held(accumulator)) <= 3000
+    assert accumulator.exact(0) == sums(values)
+
+
+@pytest.mark.parametrize("road", [Tight, Wide])
+def test_the_table_is_not_looked_at_where_no_label_can_have_many_samples(monkeypatch, road, only):
+    only(road)
+    monkeypatch.setattr(*LIMITS[road], 3000)
+    monkeypatch.setattr(road, "largest_count", None)  # calling it would fail
+    slots = np.arange(10_000, dtype=np.int32) % 100
+    values = np.full(10_000, 0.75, dtype=np.float32)
+    accumulator = Accumulator(100)
+    for _ in range(20):
+        accumulator.add(slots, values, most=100)
+    assert max(held(accumulator)) == 2000
+    assert accumulator.exact(7) == sums(np.full(2000, 0.75))
+
+
+@pytest.mark.parametrize("strays", [False, True])
+@pytest.mark.parametrize("crowded", [0, 13, 19, None])
+@pytest.mark.parametrize("road", [Tight, Wide])
+def test_where_a_label_would_get_too_many_samples_the_rest_stays_in_the_other_table(
+    monkeypatch, road, crowded, strays, only
+):
+    only(road)
+    rng = np.random.default_rng(4)
+    slots = [rng.integers(0, 20, 8000).astype(np.int32) for _ in range(2)]
+    if crowded is not None:
+        for part in slots:
+            part[:1500] = crowded
+    values = [rng.random(8000).astype(np.float32 if road is not Wide else np.float64) for _ in range(2)]
+    if strays:
+        values[1][::100] = 2.0**-24 + 2.0**-40  # in second rows, or set aside
+    whole, other = Accumulator(20), Accumulator(20)
+    for accumulator, where, what in zip((whole, other), slots, values, strict=True):
+        accumulator.suggest(np.concatenate(values)[::10], 8000)
+        assert accumulator.add(where, what) == 8000
+    number = [Tight, Wide].index(road)
+    monkeypatch.setattr(*LIMITS[road], 2500)
+    added = []
+    add_table = road.add_table
+    monkeypatch.setattr(road, "add_table", lambda *tables: added.append(add_table(*tables)) or added[-1])
+    whole.absorb(other)
+    assert added == [crowded is None]
+    assert whole._roads[number].held < 2500
+    where, what = np.concatenate(slots), np.concatenate(values)
+    for slot in range(20):
+        assert whole.exact(slot) == sums(what[where == slot])
+        low, high = whole.rows[8 * slot + 6 : 8 * slot + 8]
+        assert (low, high) == (what[where == slot].min(), what[where == slot].max())
+
+
+@pytest.mark.parametrize("crowded", [3, 19_000])
+@pytest.mark.parametrize("road", [Tight, Wide])
+def test_a_label_of_too_many_samples_in_one_of_two_slices(monkeypatch, road, crowded, only):
+    only(road)
+    monkeypatch.setattr(_threads, "available", lambda: 2)
+    size = 20_000
+    slots = np.concatenate([np.arange(size), np.full(2000, crowded)] * 4).astype(np.int32)
+    values = np.random.default_rng(4).random(slots.size).astype(np.float32 if road is not Wide else np.float64)
+    whole, other = Accumulator(size), Accumulator(size)
+    for accumulator in (whole, other):
+        accumulator.suggest(values[::10], slots.size)
+        assert accumulator.add(slots, values) == slots.size
+        assert accumulator._roads[[Tight, Wide].index(road)].held
+    monkeypatch.setattr(*LIMITS[road], 9000)
+    whole.absorb(other)
+    for slot in (0, 1, 3, 4, 9_999, 10_000, 15_000, 18_999, 19_000, 19_001, 19_999):
+        mine = np.tile(values[slots == slot], 2)
+        assert whole.exact(slot) == sums(mine)
+        assert whole.rows[8 * slot + 6 : 8 * slot + 8].tolist() == [mine.min(), mine.max()]
+    assert int(whole.counts[::8].sum()) == 2 * slots.size
+
+
+def test_where_a_label_would_get_too_many_strays_all_stays_in_the_other_table(monkeypatch, only):
+    only(Tight)
+    slots = (np.arange(5000) % 60).astype(np.int32)
+    values = np.random.default_rng(5).random(5000).astype(np.float32)
+    slots[slots == 7] = 8
+    slots[::42], values[::42] = 7, np.float32(2.0**-24 + 2.0**-40)  # 120 that suit the second rows alone
+    whole, other = Accumulator(60), Accumulator(60)
+    for accumulator in (whole, other):
+        accumulator.suggest(values, 5000)
+        assert accumulator.add(slots, values) == 5000
+        assert accumulator._roads[0].strays
+    before = other._roads[0].table.copy()
+    monkeypatch.setattr(_tight_kernels, "TIGHT_DRAIN", 200)
+    theirs, seen = other._roads[0], []
+    add_table = Tight.add_table
+    monkeypatch.setattr(Tight, "add_table", lambda *tables: (add_table(*tables), seen.append(theirs.table.copy()))[0])
+    whole.absorb(other)
+    assert np.array_equal(seen[0], before)
+    for slot in range(60):
+        assert whole.exact(slot) == sums(np.tile(values[slots == slot], 2))
+
+
+@pytest.mark.parametrize("road", [Tight, Wide])
+def test_samples_of_another_magnitude_lead_to_another_unit(road, only):
+    only(road)
+    accumulator = Accumulator(1)
+    slots = np.zeros(60_000 if COMPILED else 21_000, dtype=np.int32)
+    large = np.full(5000, 1e6, dtype=np.float32)
+    small = np.random.default_rng(2).random(slots.size).astype(np.float32) * np.float32(1e-9)
+    accumulator.add(slots[:5000], large)
+    first = accumulator._roads[ROADS.index(road)].scale
+    accumulator.add(slots, small)
+    assert accumulator._roads[ROADS.index(road)].scale > first
+    assert accumulator.exact(0) == sums([*large, *small])
+
+
+@pytest.mark.parametrize(
+    ("values", "road"),
+    [
+        (np.full(5000, np.nan, dtype=np.float32), None),
+        (np.random.default_rng(3).normal(size=5000).astype(np.float32), 0),
+        (np.random.default_rng(3).normal(size=5000), 1),  # 53 bits each
+        (np.random.default_rng(3).lognormal(0, 2, 5000).astype(np.float32), 1),
+        (np.random.default_rng(3).lognormal(0, 5, 5000).astype(np.float32), 1),
+        (np.exp(np.random.default_rng(3).uniform(-15, 0, 5000)), 1),
+        (np.full(5000, 1e300), None),
+        (np.full(5000, 1e-300), None),
+        (10.0 ** np.random.default_rng(4).uniform(-40, 38, 5000).astype(np.float32), None),
+    ],
+    ids=[
+        "only NaN",
+        "floats",
+        "doubles",
+        "some magnitudes",
+        "more",
+        "doubles of some",
+        "huge",
+        "tiny",
+        "every magnitude",
+    ],
+)
+def test_samples_take_the_first_road_that_suits(values, road):
+    accumulator = Accumulator(1)
+    accumulator.add(np.zeros(values.size, dtype=np.int32), values)
+    assert [i for i, samples in enumerate(held(accumulator)) if samples] == ([] if road is None else [road])
+    assert accumulator.exact(0) == sums(values[np.isfinite(values)])
+
+
+def test_a_unit_that_was_good_is_left_when_samples_become_small():
+    rng = np.random.default_rng(12)
+    n = 60_000 if COMPILED else 9_000
+    values = rng.random(n).astype(np.float32)
+    values[n // 2 :] *= np.exp(rng.uniform(-20, 0, n - n // 2)).astype(np.float32)
+    slots = rng.integers(0, 30, n).astype(np.int32)
+    accumulator = Accumulator(30)
+    assert accumulator.add(slots, values) == n
+    assert 0 < accumulator._roads[0].held < n or accumulator._roads[0].scale == 0.0
+    exact_by_slot(accumulator, values, slots)
+
+
+def test_zeros_and_ones_suit_in_either_precision():
+    for dtype in (np.float32, np.float64):
+        values = (np.arange(5000) % 3 == 0).astype(dtype)
+        accumulator = Accumulator(1)
+        accumulator.add(np.zeros(5000, dtype=np.int32), values)
+        assert held(accumulator) == (5000, 0)
+        assert read(accumulator) == expected(values)
+
+
+def test_few_samples_or_many_labels_do_not_try():
+    samples = np.ones(5000, dtype=np.float32)
+    for road in (Tight, Wide):
+        few = road(1)
+        assert (few.plan(samples, 0, 100, 100), few.scale) == (100, 0.0)
+        many = road(20_000)
+        assert (many.plan(samples, 0, 5000, 5000), many.scale) == (5000, 0.0)
+    huge = Wide(1 << 23)
+    assert (huge.plan(np.ones(1 << 23), 0, 1 << 23, 1 << 23), huge.scale) == (1 << 23, 0.0)
+
+
+def test_detours_grow_while_nothing_suits_and_shrink_after_success():
+    road = Tight(1)
+    samples = np.random.default_rng(5).normal(size=200_000)
+    position, reaches = 0, []
+    while position < samples.size:
+        reach = road.plan(samples, position, samples.size, samples.size)
+        reaches.append(reach - position)
+        position = reach
+    assert reaches[:3] == [1 << 14, 1 << 15, 1 << 16]
+    assert road._patience > 1 << 14
+    road.note(1 << 20, 1 << 20, poor=False)
+    assert road._patience == 1 << 14
+
+
+def exact_by_slot(accumulator, values, slots):
+    assert accumulator.occupied().tolist() == np.unique(slots).tolist()
+    for slot in np.unique(slots).tolist():
+        mine = values[slots == slot]
+        assert accumulator.exact(slot) == sums(mine[np.isfinite(mine)])
+        assert accumulator.nonfinite[slot].sum() == (~np.isfinite(mine)).sum()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("order", ["random", "sorted", "one label", "runs"])
+@pytest.mark.parametrize("size", [2, 40, 9000])
+@pytest.mark.parametrize("road", [None, Wide])
+def test_tables_of_every_size_and_orders_of_every_kind_are_exact(dtype, order, size, road, only):
+    if road is not None:
+        only(road)
+    rng = np.random.default_rng(6)
+    n = 30_000
+    values = long_run(rng, n).astype(dtype) * dtype(1.0 if dtype == np.float32 else 1.1)
+    slots = rng.integers(0, size, n).astype(np.int32)
+    if order == "sorted":
+        slots.sort()
+    elif order == "one label":
+        slots[:] = size - 1
+    elif order == "runs":
+        slots = np.repeat(slots[: n // 25], 25)[:n]
+    n = slots.size
+    values = values[:n]
+    accumulator = Accumulator(size)
+    for fixed in accumulator._roads:
+        fixed._seen = 1 << 20  # as if enough had come to look for a unit
+    assert accumulator.add(slots[: n // 2], values[: n // 2]) == n // 2
+    assert accumulator.add(slots, values, n // 2) == n
+    if road is None:
+        assert (accumulator._roads[0].held > 0) == (dtype == np.float32)
+    elif dtype == np.float32 or road is Wide:
+        assert accumulator._roads[ROADS.index(road)].held > 0
+    exact_by_slot(accumulator, values, slots)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("at", [4100, 4101, 4999])
+@pytest.mark.parametrize("road", [None, Wide])
+def test_a_label_outside_a_table_beyond_the_cache_stops_the_pass(dtype, at, road, only):
+    if road is not None:
+        only(road)
+    labels = np.arange(5000) % 9000
+    labels[at] = 9000
+    values = np.random.default_rng(8).random(5000).astype(dtype)
+    accumulator = Accumulator(9000)
+    for fixed in accumulator._roads:
+        fixed._seen = 1 << 20  # as if enough had come to look for a unit
+    assert accumulator.add(labels, values) == at
+    assert sum(held(accumulator)) == at
+    exact_by_slot(accumulator, values[:at], labels[:at])
+
+
+@pytest.mark.parametrize("road", [Tight, Wide])
+def test_what_must_not_be_too_many_are_the_samples_of_one_label(monkeypatch, road, only):
+    only(road)
+    monkeypatch.setattr(*LIMITS[road], 1000)
+    values = np.random.default_rng(9).random(8000)
+    if road is not Wide:
+        values = values.astype(np.float32)
+    accumulator = Accumulator(100)
+    slots = np.arange(8000, dtype=np.int32) % 100
+    accumulator.add(slots, values)
+    fixed = accumulator._roads[ROADS.index(road)]
+    assert accumulator._rows is None  # not drained: no label has more than 80
+    assert 80 <= fixed.held <= 1000
+    accumulator.add(np.zeros(3000, dtype=np.int32), values[:3000])
+    assert accumulator._rows is not None
+    exact_by_slot(accumulator, np.concatenate([values, values[:3000]]), np.append(slots, [0] * 3000))
+
+
+@pytest.mark.parametrize("size", [1, 20_000])
+@pytest.mark.parametrize("road", [Tight, Wide])
+def test_many_samples_set_aside_lose_nothing(monkeypatch, size, road, only):
+    only(road)
+    monkeypatch.setattr(_accumulate, "_BLOCK", 1 << 12)
+    monkeypatch.setattr(_accumulate, "_LARGEST_ASIDE", 1 << 14)
+    rng = np.random.default_rng(10)
+    n = 1_000_000 if COMPILED else 20_000
+    if not COMPILED:
+        monkeypatch.setattr(_accumulate, "_ASIDE", 1 << 10)
+        monkeypatch.setattr(_accumulate, "_LARGEST_ASIDE", 1 << 10)
+    values = rng.random(n).astype(np.float32)
+    values[::40] *= np.float32(2.0**-30)
+    slots = rng.integers(0, size, n).astype(np.int32)
+    accumulator = Accumulator(size)
+    accumulator.add(slots, values)
+    totals = accumulator.totals()
+    wide = [Fraction(float(v)) for v in values]
+    assert sum(accumulator.exact(slot)[1] for slot in range(size)) == sum(wide)
+    assert totals.count.tolist() == np.bincount(slots, minlength=size).tolist()
+    assert np.nanmin(totals.min) == values.min()
+
+
+def test_small_doubles_after_large_floats_do_not_underflow():
+    accumulator = Accumulator(1)
+    slots = np.zeros(5000, dtype=np.int32)
+    large, small = np.full(5000, 2.0**100, dtype=np.float32), np.full(5000, 2.0**-1060)
+    accumulator.add(slots, large)
+    accumulator.add(slots, small)
+    assert accumulator.exact(0) == sums([*large, *small])
+    assert read(accumulator) == expected([*large, *small])
+
+
+def test_a_unit_is_suggested_by_samples_from_all_over_those_that_are_given():
+    rng = np.random.default_rng(0)
+    small, large = np.full(1024, 2.0**-30), rng.integers(1 << 20, 1 << 21, 3072) / 2.0**21
+    samples = np.concatenate([small, large]).astype(np.float32)
+    table = Tight(100)
+    table.suggest(samples, 10**6)
+    assert table.unfit(samples, table.scale) == 0
+
+
+@pytest.mark.usefixtures("_eager")
+def test_signalling_nans_are_counted_without_a_warning():
+    values = np.full(64, 1.5, dtype=np.float32)
+    values.view(np.uint32)[::8] = 0x7F800001
+    accumulator = Accumulator(1)
+    accumulator.add(np.zeros(64, dtype=np.int32), values)
+    assert accumulator.nonfinite[0].tolist() == [8, 0, 0]
+    assert accumulator.exact(0) == sums(values[~np.isnan(values)])

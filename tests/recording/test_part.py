@@ -1,0 +1,263 @@
+"""A part: written, closed, torn, damaged, and read by others."""
+
+from __future__ import annotations
+
+import os
+import resource
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labeltrack.recording import arrow_ipc as _ipc
+from labeltrack.recording.part import ALIGNMENT, OPEN, PartWriter, read_part
+
+pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
+xxhash = pytest.importorskip("xxhash", reason="xxhash is not installed (extra 'record')")
+
+METADATA = {"mode": "train", "kind": "integer"}
+
+
+def batches(lengths, label="int32", value="float32", seed=0):
+    rng = np.random.default_rng(seed)
+    return [(rng.integers(0, 50, n).astype(label), rng.normal(size=n).astype(value)) for n in lengths]
+
+
+def written(path, data, *, closed=True, **options):
+    """Write a part; return where it lies."""
+    labels, values = data[0]
+    writer = PartWriter(path, labels.dtype, values.dtype, METADATA)
+    for i, (labels, values) in enumerate(data):
+        writer.write(labels, values, options if i == len(data) - 1 else None)
+    if not closed:
+        writer.abandon()
+        return writer.open_path
+    writer.close(sync=False)
+    writer.open_path.rename(path)
+    return path
+
+
+def rows(part):
+    return [(labels.tolist(), values.tolist()) for labels, values in part.columns()]
+
+
+def plain(data):
+    return [(labels.tolist(), values.tolist()) for labels, values in data if len(labels)]
+
+
+@pytest.mark.parametrize("closed", [True, False])
+@pytest.mark.parametrize("label", ["uint8", "int32", "int64", "uint64", "float64"])
+@pytest.mark.parametrize("value", ["float32", "float64"])
+def test_every_row_that_was_written_is_read(tmp_path, label, value, closed):
+    data = batches([64, 5, 0, 1000], label, value)
+    path = written(tmp_path / "part.arrow", data, closed=closed)
+    assert path.name == ("part.arrow" if closed else "part.arrow" + OPEN)
+    part = read_part(path)
+    assert rows(part) == plain(data)
+    assert (part.rows, part.closed, part.lost_rows) == (1069, closed, 0)
+    assert part.torn is not closed
+    assert METADATA.items() <= part.metadata.items()
+    if closed:
+        assert not part.damage
+
+
+def test_the_columns_of_every_batch_begin_at_multiples_of_64_bytes(tmp_path):
+    part = read_part(written(tmp_path / "part.arrow", batches([64, 1024, 65_536, 100, 3, 65_536])))
+    assert [batch.columns[0] % ALIGNMENT for batch in part.batches] == [0] * 6
+    assert [batch.columns[1] % ALIGNMENT for batch in part.batches if not batch.rows % 16] == [0] * 4
+
+
+def test_a_checksum_is_xxh3_of_both_columns_seeded_with_the_number_of_the_batch(tmp_path):
+    data = batches([64, 30])
+    path = written(tmp_path / "part.arrow", data)
+    with pa.ipc.open_file(path) as reader:
+        for seq, (labels, values) in enumerate(data):
+            _, said = reader.get_batch_with_custom_metadata(seq)
+            assert said[b"seq"] == str(seq).encode()
+            assert said[b"xxh3"].decode() == xxhash.xxh3_64_hexdigest(labels.tobytes() + values.tobytes(), seed=seq)
+        assert reader.schema.metadata[b"hash"] == b"xxh3_64"
+
+
+def test_other_libraries_open_a_closed_part(tmp_path):
+    data = batches([64, 1000])
+    path = written(tmp_path / "part.arrow", data)
+    labels, values = (np.concatenate([batch[i] for batch in data]) for i in (0, 1))
+    import pyarrow.dataset as ds
+    import pyarrow.feather
+
+    tables = [ds.dataset(path, format="ipc").to_table(), pyarrow.feather.read_table(path)]
+    polars = pytest.importorskip("polars", reason="polars is not installed (extra 'test')")
+    tables += [polars.read_ipc(path).to_arrow(), polars.scan_ipc(path).collect().to_arrow()]
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed (extra 'test')")
+    tables.append(pa.Table.from_pandas(pandas.read_feather(path)))
+    for table in tables:
+        np.testing.assert_array_equal(table["label"].to_numpy(), labels)
+        np.testing.assert_array_equal(table["value"].to_numpy(), values)
+
+
+@pytest.fixture(scope="module", name="whole")
+def _whole(tmp_path_factory):
+    data = batches([40, 33, 0, 64])
+    path = written(tmp_path_factory.mktemp("part") / "part.arrow", data, step="3")
+    return path.read_bytes(), data
+
+
+def test_a_truncated_part_has_every_complete_batch_and_no_other(tmp_path, whole):
+    content, data = whole
+    path = tmp_path / "part.arrow"
+    path.write_bytes(content)
+    ends = [batch.end for batch in read_part(path).batches]
+    for size in [*range(0, len(content), 7), *(end + more for end in ends for more in (-1, 0, 1))]:
+        path.write_bytes(content[:size])
+        part = read_part(path)
+        complete = sum(end <= size for end in ends)
+        assert rows(part) == plain(data[:complete])
+        assert len(part.batches) == complete
+        if size < ends[-1] + 8:  # what comes after is the footer, which is not needed
+            assert part.damage
+            assert part.torn
+            assert not part.closed
+        else:
+            assert part.closed
+
+
+def test_no_flipped_bit_is_read_as_a_sample(tmp_path, whole):
+    content, data = whole
+    path = tmp_path / "part.arrow"
+    path.write_bytes(content)
+    end = read_part(path).batches[-1].end + 8
+    right = plain(data)
+    rng = np.random.default_rng(0)
+    noticed = 0
+    for place in rng.integers(0, end, 3000).tolist():
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << rng.integers(0, 8)
+        path.write_bytes(damaged)
+        part = read_part(path)
+        assert all(row in right for row in rows(part))  # batches may be missing; none is wrong
+        noticed += bool(part.damage)
+        assert part.damage or rows(part) == right
+        if part.damage and part.metadata and not part.torn:
+            assert part.rows + part.lost_rows <= sum(len(labels) for labels, _ in data)
+    # Bytes between messages' parts, and names that nothing depends on, may change unnoticed; few do.
+    assert noticed > 2000
+
+
+def test_batches_behind_a_damaged_one_are_read(tmp_path, whole):
+    content, data = whole
+    path = tmp_path / "part.arrow"
+    path.write_bytes(content)
+    second = read_part(path).batches[1]
+    damaged = bytearray(content)
+    damaged[second.columns[1] + 5] ^= 16
+    path.write_bytes(damaged)
+    part = read_part(path)
+    assert rows(part) == plain([data[0], *data[2:]])
+    assert (part.lost_rows, part.torn, part.closed) == (33, False, False)
+    assert "batch 1" in part.damage
+
+
+@pytest.mark.parametrize("key", ["seq", "rows", "step"])
+def test_what_a_batch_says_of_itself_is_guarded_too(tmp_path, whole, key):
+    content, _ = whole
+    path = tmp_path / "part.arrow"
+    path.write_bytes(content)
+    last = read_part(path).batches[-1]
+    value = last.metadata[key].encode()
+    start = content.rindex(key.encode() + b"\0", 0, last.end)
+    place = min(i for i in range(max(0, start - 64), start + 64) if content[i : i + len(value) + 1] == value + b"\0")
+    damaged = bytearray(content)
+    damaged[place] ^= 1
+    path.write_bytes(damaged)
+    part = read_part(path)
+    assert len(part.batches) == 3
+    assert part.damage
+
+
+def test_batches_of_another_part_or_in_another_order_are_not_taken(tmp_path):
+    data = batches([64, 64, 64])
+    path = written(tmp_path / "part.arrow", data)
+    content = path.read_bytes()
+    ends = [batch.end for batch in read_part(path).batches]
+    first, second = content[ends[0] : ends[1]], content[ends[1] : ends[2]]
+    path.write_bytes(content[: ends[0]] + second + first + content[ends[2] :])
+    part = read_part(path)
+    assert rows(part) == plain(data[:1])
+    assert part.lost_rows == 128
+
+
+@pytest.mark.parametrize("rows_said", [2**62, 10 * 2**30])
+def test_a_small_file_that_declares_gigabytes_is_refused(tmp_path, whole, rows_said):
+    content, _ = whole
+    path = tmp_path / "part.arrow"
+    path.write_bytes(content.replace(struct.pack("<q", 40), struct.pack("<q", rows_said)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (int(Path("/proc/self/statm").read_text().split()[0]) * 4096 + 2**26, hard))
+    try:
+        part = read_part(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert part.damage
+    assert rows(part) == []
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path):
+    path = written(tmp_path / "part.arrow", batches([5]))
+    os.mkfifo(tmp_path / "pipe.arrow")
+    (tmp_path / "link.arrow").symlink_to(path)
+    (tmp_path / "folder.arrow").mkdir()
+    for name in ("pipe", "link", "folder"):
+        with pytest.raises(OSError, match=r"regular file|symbolic links|directory"):
+            read_part(tmp_path / f"{name}.arrow")
+
+
+def test_a_part_is_never_written_over(tmp_path):
+    writer = PartWriter(tmp_path / "part.arrow", np.int32, np.float32, METADATA)
+    with pytest.raises(FileExistsError):
+        PartWriter(tmp_path / "part.arrow", np.int32, np.float32, METADATA)
+    writer.abandon()
+
+
+def test_a_full_disk_tears_the_part_behind_the_last_whole_batch(tmp_path):
+    code = (
+        "import resource, signal, sys, numpy as np; from pathlib import Path\n"
+        "from labeltrack.recording.part import PartWriter\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "writer = PartWriter(Path(sys.argv[1]), np.int32, np.float32, {})\n"
+        "try:\n"
+        "    for i in range(100):\n"
+        "        writer.write(np.full(200, i, np.int32), np.full(200, i, np.float32))\n"
+        "except OSError as error:\n"
+        "    print(writer.seq, error.errno)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "part.arrow"], capture_output=True, text=True, check=True
+    )
+    whole, errno = (int(word) for word in done.stdout.split())
+    part = read_part(tmp_path / f"part.arrow{OPEN}")
+    assert errno == 27  # EFBIG
+    assert 3 <= whole == len(part.batches)
+    assert rows(part) == [([i] * 200, [float(i)] * 200) for i in range(whole)]
+    assert part.torn
+
+
+def test_what_is_missing_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "xxhash", None)
+    with pytest.raises(ImportError, match=r'xxhash: pip install "labeltrack\[record\]"'):
+        PartWriter(tmp_path / "part.arrow", np.int32, np.float32, METADATA)
+
+
+def test_the_messages_are_those_of_an_arrow_stream_from_byte_eight(tmp_path):
+    data = batches([64, 30])
+    path = written(tmp_path / "part.arrow", data, closed=False)
+    content = path.read_bytes()
+    assert content[:8] == _ipc.MAGIC
+    stream = pa.ipc.open_stream(pa.py_buffer(content[8:]))
+    for labels, values in data:
+        batch = stream.read_next_batch()
+        assert batch["label"].to_pylist() == labels.tolist()
+        assert batch["value"].to_pylist() == values.tolist()

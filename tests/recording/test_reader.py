@@ -1,0 +1,211 @@
+"""Input that means harm is refused or counted as damage, within a second and little memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+
+import pytest
+import xxhash
+from test_run import _run  # noqa: F401 (a fixture)
+
+from labeltrack.recording import journal as _journal
+from labeltrack.recording.part import read_part
+
+pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
+
+
+LIMITED = """
+import resource, sys, time, warnings
+import labeltrack as lt, labeltrack.recording.run, labeltrack.recording.export, pyarrow, xxhash
+warnings.simplefilter("ignore")
+lt.label_stats([1], [1.0])
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + 100 * 2**20, resource.RLIM_INFINITY))
+start = time.process_time()
+try:
+    run = lt.open_run(sys.argv[1])
+    for epoch in run.epochs:
+        run.samples(epoch.mode, epoch=epoch.step)
+    run.recompute(progress=False, incomplete=True, threads=1)
+    verification = run.verify(progress=False)
+    print("bad" if not verification.ok else "good", verification.rows)
+    print(str(verification)[:2000])
+except (ValueError, OSError, KeyError, TypeError) as error:
+    print("refused", type(error).__name__, str(error)[:500])
+print(time.process_time() - start)
+"""
+
+
+def examined(path):
+    """Open a run with little memory; return what became of it."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, path], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    *text, seconds = done.stdout.strip().split("\n")
+    assert float(seconds) < 1
+    return "\n".join(text)
+
+
+def signed(description):
+    plain = json.dumps(description, sort_keys=True).encode()
+    return json.dumps(description | {"xxh3": xxhash.xxh3_64_hexdigest(plain)})
+
+
+def line(**said):
+    text = json.dumps(said).encode()
+    return f"{xxhash.xxh3_64_hexdigest(text)} ".encode() + text + b"\n"
+
+
+@pytest.fixture(name="copy")
+def _copy(run, tmp_path):
+    shutil.copytree(run[0], tmp_path / "run")
+    return tmp_path / "run"
+
+
+def described(path):
+    plain = json.loads((path / "run.json").read_text())
+    plain.pop("xxh3")
+    return plain
+
+
+def test_the_limits_of_these_tests_let_an_honest_run_pass(copy):
+    assert examined(copy).startswith("good 3210")
+
+
+def test_a_description_of_absurd_size_is_refused(copy):
+    (copy / "journal-0001-0000.log").unlink()
+    with (copy / "run.json").open("r+b") as file:
+        file.truncate(10 * 2**30)
+    assert "refused ValueError" in examined(copy)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"metric": ["x"] * 1000},
+        {"label_mapping": [["a", {"bytes": "0" * 10**6}]] * 3},
+        {"dtypes": [[1, 2, 3]]},
+        {"version": 10**400},
+        {"bounds": [["std"]]},
+    ],
+)
+def test_a_description_that_makes_no_sense_is_refused(copy, changes):
+    (copy / "journal-0001-0000.log").unlink()
+    (copy / "run.json").write_text(signed(described(copy) | changes), encoding="utf-8")
+    assert "refused ValueError" in examined(copy)
+
+
+def test_deep_nesting_is_refused(copy):
+    (copy / "run.json").write_text("[" * 10**6, encoding="utf-8")
+    journal = copy / "journal-0001-0000.log"
+    text = b'{"seq": 0, "event": ' + b"[" * 10**6 + b"]" * 10**6 + b"}"
+    journal.write_bytes(f"{xxhash.xxh3_64_hexdigest(text)} ".encode() + text + b"\n")
+    assert "refused ValueError" in examined(copy)
+
+
+def test_a_journal_cannot_lead_out_of_the_folder(copy, tmp_path):
+    outside = tmp_path / "mode=train" / "ds_id=" / "epoch=1"
+    outside.mkdir(parents=True)
+    inside = next(copy.glob("mode=train/ds_id=/epoch=1/*.arrow"))
+    shutil.move(inside, outside / inside.name)
+    journal = copy / "journal-0001-0000.log"
+    for name in (f"../../../../mode=train/ds_id=/epoch=1/{inside.name}", str(outside / inside.name)):
+        begin = json.loads(journal.read_bytes().splitlines()[0][17:])
+        part = {"name": name, "rows": 1600, "xxh3": ""}
+        stream = {"ds_id": "", "rows": 1600, "lost": 0, "parts": [part]}
+        journal.write_bytes(
+            line(**begin) + line(seq=1, event="epoch", mode="train", step=1, attempt=1, streams=[stream])
+        )
+        said = examined(copy)
+        assert said.startswith("bad")
+        assert "missing" in said
+
+
+@pytest.mark.parametrize(
+    "streams",
+    [
+        3,
+        [3],
+        [{}],
+        [{"ds_id": 3, "rows": 1, "lost": 0, "parts": []}],
+        [{"ds_id": "", "rows": -1, "lost": 0, "parts": []}],
+    ],
+)
+def test_a_journal_that_makes_no_sense_is_damage(copy, streams):
+    journal = copy / "journal-0001-0000.log"
+    before = journal.read_bytes()
+    seq = len(before.splitlines())
+    journal.write_bytes(before + line(seq=seq, event="epoch", mode="train", step=9, attempt=9, streams=streams))
+    said = examined(copy)
+    assert said.startswith("bad")
+    assert "cannot be understood" in said
+
+
+def test_a_journal_of_nothing_but_noise_is_damage(copy):
+    with (copy / "journal-0002-0000.log").open("wb") as file:
+        file.truncate(10 * 2**30)  # takes no room
+    (copy / "journal-0003-0000.log").write_bytes(b"\n" * 10**6)
+    said = examined(copy)
+    assert said.startswith("bad")
+    assert f"more than {_journal.LARGEST_LINE} bytes" in said
+
+
+def test_pipes_and_links_are_not_opened(copy, tmp_path):
+    first, second = sorted(copy.glob("mode=train/**/*.arrow"))
+    shutil.move(first, tmp_path / "secret")
+    first.symlink_to(tmp_path / "secret")
+    second.unlink()
+    os.mkfifo(second)
+    said = examined(copy)
+    assert said.startswith("bad")
+    assert said.count("missing") >= 2
+    for name in ("run.json", "journal-0001-0000.log"):
+        (copy / name).unlink()
+        os.mkfifo(copy / name)
+    assert "refused" in examined(copy)
+
+
+@pytest.mark.parametrize("rows", [2**62, 10 * 2**30 // 8, -5])
+def test_a_small_file_that_declares_gigabytes_is_damage(copy, rows):
+    name = next(copy.glob("mode=train/**/*.arrow"))
+    content = name.read_bytes()
+    first = read_part(name).batches[0].rows
+    changed = content.replace(struct.pack("<q", first), struct.pack("<q", rows))
+    assert changed != content
+    name.write_bytes(changed)
+    said = examined(copy)
+    assert said.startswith("bad")
+    assert "1600 lost" in said
+
+
+def test_a_file_of_nested_columns_is_damage(copy):
+    name = next(copy.glob("mode=train/**/*.arrow"))
+    nested = pa.int32()
+    for _ in range(60):
+        nested = pa.struct([("x", nested)])
+    table = pa.table({"label": pa.array([None], nested), "value": pa.array([1.0], pa.float32())})
+    with pa.OSFile(str(name), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    said = examined(copy)
+    assert said.startswith("bad")
+    assert "is not one of plain numbers" in said
+
+
+def test_codes_without_words_are_damage(copy):
+    journal = copy / "journal-0001-0000.log"
+    changed = []
+    for raw in journal.read_bytes().splitlines():
+        said = json.loads(raw[17:])
+        if said["event"] == "words":
+            said["words"] = said["words"][:1]
+        changed.append(line(**said))
+    journal.write_bytes(b"".join(changed))
+    said = examined(copy)
+    assert said.startswith("bad")
+    assert "codes for which the journal has no words" in said

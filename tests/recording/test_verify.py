@@ -1,0 +1,383 @@
+"""Damage of every kind: no wrong row, what is lost is counted, what is torn is repaired."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_cli import invoke
+from test_recorder import QUICK, batch, same
+from test_run import _run, recorded  # noqa: F401 (a fixture)
+
+import labeltrack as lt
+from labeltrack.recording.part import PartWriter
+
+pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
+
+
+def rows_of(opened):
+    """Return all the rows that can be read, by mode, dataset and epoch, and what had to be said about them."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = {}
+        for epoch in opened.epochs:
+            for ds_id in epoch.ds_ids:
+                table = opened.samples([epoch.mode], [ds_id], epoch.step)
+                found[epoch.mode, ds_id, epoch.step] = list(zip(*table.to_pydict().values(), strict=True))
+    return found, [str(one.message) for one in caught]
+
+
+def is_subsequence(some, all_of_them):
+    rest = iter(all_of_them)
+    return all(any(one == other for other in rest) for one in some)
+
+
+DAMAGE = """
+import faulthandler, json, shutil, sys, warnings
+from pathlib import Path
+import numpy as np
+faulthandler.enable()
+sys.path.insert(0, sys.argv[4])
+from test_verify import is_subsequence, rows_of
+import labeltrack as lt
+
+original, copy, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+truncations, flips = json.loads(sys.argv[5])
+right, said = rows_of(lt.open_run(original))
+assert not said
+total = sum(map(len, right.values()))
+names = sorted(str(p.relative_to(original)) for p in original.rglob("*") if p.is_file() and p.stat().st_size)
+shutil.copytree(original, copy)
+rng = np.random.default_rng(seed)
+counts = {"noticed": 0, "unreadable": 0, "unnoticed": 0}
+
+def one(name, content):
+    path = copy / name
+    path.write_bytes(content)
+    try:
+        opened = lt.open_run(copy)
+    except (ValueError, OSError) as error:
+        assert "run.json" in str(error) or "damaged" in str(error), error
+        counts["unreadable"] += 1
+    else:
+        found, said = rows_of(opened)
+        for key, rows in found.items():
+            assert key in right, (name, key)
+            assert is_subsequence(rows, right[key]), (name, key)
+        verification = opened.verify(progress=False)
+        lost = total - sum(map(len, found.values()))
+        # A journal that ends with a whole line is that of a process that was killed, which is no damage; neither is
+        # white space in the description.
+        whole = name.startswith("journal") and content[-1:] in (b"", b"\\n") and not lost
+        blank = name == "run.json" and content.split() == (original / name).read_bytes().split()
+        told = not verification.ok or whole or blank
+        counts["noticed" if told else "unnoticed"] += 1
+        if not told:
+            print("unnoticed:", name, len(content), (original / name).stat().st_size, file=sys.stderr)
+        assert not lost or not verification.ok, name
+        bad = [s for s in verification.segments if s.state not in ("intact", "writing")]
+        assert lost <= verification.lost or verification.other or not lost, (name, lost, verification)
+        assert not lost or said or not all(e.complete for e in opened.epochs), (name, said)
+        assert all(s.message for s in bad)
+        verification.to_dict(), str(verification)
+    path.write_bytes((original / name).read_bytes())
+
+sizes = np.array([(original / name).stat().st_size for name in names])
+for i in range(truncations):
+    name = names[rng.integers(len(names))]
+    content = (original / name).read_bytes()
+    one(name, content[: rng.integers(len(content))])
+for i in range(flips):
+    name = names[rng.integers(len(names))]
+    content = bytearray((original / name).read_bytes())
+    place = int(rng.integers(len(content)))
+    if rng.random() < 0.5:
+        content[place] ^= 1 << int(rng.integers(8))
+    else:
+        content[place] = int(rng.integers(256))
+    if bytes(content) == (original / name).read_bytes():
+        content[place] ^= 1
+    one(name, bytes(content))
+print(json.dumps(counts))
+"""
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_truncation_and_no_flipped_byte_gives_a_wrong_row(tmp_path, seed):
+    recorded(tmp_path / "run", n=3)
+    rounds = [40, 100] if QUICK else [400, 1000]
+    command = [
+        *(sys.executable, "-c", DAMAGE, str(tmp_path / "run"), str(tmp_path / "copy"), str(seed)),
+        *(str(Path(__file__).parent), json.dumps(rounds)),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    counts = json.loads(done.stdout)
+    assert sum(counts.values()) == sum(rounds)
+    assert counts["unnoticed"] == 0, done.stderr
+
+
+def test_a_bad_batch_costs_its_rows_alone_and_is_counted(tmp_path):
+    recorded(tmp_path / "run", steps=[1], n=12)
+    (name,) = (tmp_path / "run").glob("mode=train/**/*.arrow")
+    content = bytearray(name.read_bytes())
+    content[len(content) // 2] ^= 4
+    name.write_bytes(content)
+    opened = lt.open_run(tmp_path / "run")
+    match = r"1216 rows are left out: .*checksum of batch 2 does not agree \(1216 rows lost, 3584 intact\)"
+    with pytest.warns(lt.LabelTrackWarning, match=match):
+        history = opened.recompute(modes="train", progress=False)
+    assert history.at(1).count.sum() == 3584
+    verification = opened.verify(progress=False)
+    bad = [segment for segment in verification.segments if segment.state != "intact"]
+    assert [(s.state, s.rows, s.lost) for s in bad] == [("corrupt", 3584, 1216)]
+    assert (verification.ok, verification.lost, verification.rows) == (False, 1216, 3589)
+    assert "corrupt: mode=train" in str(verification)
+    assert opened.repair() == []
+
+
+def test_a_damaged_footer_is_found_though_every_row_is_there(run, tmp_path):
+    shutil.copytree(run[0], tmp_path / "run")
+    name = next((tmp_path / "run").glob("mode=train/**/*.arrow"))
+    content = bytearray(name.read_bytes())
+    content[-100] ^= 1
+    name.write_bytes(content)
+    opened = lt.open_run(tmp_path / "run")
+    assert same(opened.recompute(progress=False), run[1].history)
+    (bad,) = [s for s in opened.verify(progress=False).segments if s.state != "intact"]
+    assert (bad.state, bad.lost) == ("corrupt", 0)
+    assert "other programs may not" in bad.message
+
+
+def test_files_that_are_missing_or_somewhere_else_are_found(run, tmp_path):
+    shutil.copytree(run[0], tmp_path / "run")
+    first, second = sorted((tmp_path / "run").glob("mode=train/**/*.arrow"))
+    second.unlink()
+    opened = lt.open_run(tmp_path / "run")
+    with pytest.warns(lt.LabelTrackWarning, match=r"the file is missing \(1600 rows lost"):
+        assert opened.recompute(modes="train", progress=False).steps() == [1]
+    states = [segment.state for segment in opened.verify(progress=False).segments]
+    assert states.count("missing") == 1
+    shutil.copy(first, second)  # as if it were of the other epoch
+    with pytest.warns(lt.LabelTrackWarning, match="it says it has attempt '1', and lies where '2' belongs"):
+        assert lt.open_run(tmp_path / "run").recompute(modes="train", progress=False).steps() == [1]
+
+
+def test_without_its_description_or_journal_a_run_still_has_its_rows(run, tmp_path):
+    shutil.copytree(run[0], tmp_path / "run")
+    (tmp_path / "run" / "run.json").write_text("{", encoding="utf-8")
+    opened = lt.open_run(tmp_path / "run")
+    with pytest.warns(lt.LabelTrackWarning, match=r"run\.json is damaged"):
+        assert same(opened.recompute(progress=False), run[1].history)
+    assert not opened.verify(progress=False).ok
+    shutil.copy(run[0] / "run.json", tmp_path / "run" / "run.json")
+    (tmp_path / "run" / "journal-0001-0000.log").unlink()
+    opened = lt.open_run(tmp_path / "run")
+    assert not any(epoch.complete for epoch in opened.epochs)
+    with pytest.warns(lt.LabelTrackWarning) as caught:
+        assert opened.samples("train").num_rows == 0
+    said = " ".join(str(one.message) for one in caught)
+    assert "3200 rows are left out" in said
+    assert "'train 1', 'train 2'; with incomplete=True" in said
+    assert opened.samples("train", incomplete=True).num_rows == 3200
+    with pytest.warns(lt.LabelTrackWarning, match="the journal does not say what they stand for"):
+        assert opened.samples("eval", incomplete=True).num_rows == 0
+
+
+# -- what is known beyond the files -----------------------------------------------------------------------
+
+
+def done_again(path, steps, *, unfinished=0):
+    """Record epochs in a session of their own."""
+    with lt.LabelTracker("y", "ce", record_to=path) as tracker:
+        for step in steps:
+            tracker.update(*batch(400, seed=step))
+            tracker.end_epoch(step, replace=True)
+        if unfinished:
+            tracker.update(*batch(unfinished))
+
+
+def verified(path):
+    """Return what the library and the command say, which must agree."""
+    found = lt.open_run(path).verify(progress=False)
+    result = invoke("verify", path, "--json")
+    assert json.loads(result.stdout) == json.loads(json.dumps(found.to_dict() | {"repaired": []}))
+    assert result.exit_code == (0 if found.ok else 1)
+    return found
+
+
+def test_what_is_done_again_or_being_written_leaves_nothing_to_tell(tmp_path):
+    done_again(tmp_path / "run", [1, 2], unfinished=300)
+    done_again(tmp_path / "run", [2, 3])
+    assert verified(tmp_path / "run").ok
+    with lt.LabelTracker("y", "ce", record_to=tmp_path / "run") as tracker:
+        tracker.update(*batch(300))
+        tracker.flush()
+        assert verified(tmp_path / "run").ok  # at work
+        tracker.reset()
+    assert verified(tmp_path / "run").ok  # and given up
+
+
+def test_rows_that_the_journal_says_are_lost_are_counted(tmp_path, monkeypatch):
+    write = PartWriter.write
+
+    def failing(self, labels, values, more=None):
+        if self.seq == 1 and labels.size:
+            raise OSError(28, "No space left on device")
+        write(self, labels, values, more)
+
+    monkeypatch.setattr(PartWriter, "write", failing)
+    recording = lt.Recording(tmp_path / "run", flush_rows=1024, fsync="never")
+    tracker = lt.LabelTracker("y", "ce", record_to=recording)
+    with pytest.warns(lt.LabelTrackWarning, match="No space left"):
+        tracker.update(*batch(2500))
+        tracker.end_epoch(1)
+        tracker.flush()
+        tracker.close()
+    (epoch,) = lt.open_run(tmp_path / "run").epochs
+    found = verified(tmp_path / "run")
+    assert 0 < epoch.lost == found.lost == 2500 - found.rows
+    assert f"mode 'train', epoch 1, session 1, process 0: {epoch.lost} rows could not be recorded" in str(found)
+    assert f"{found.rows} rows intact, {epoch.lost} lost" in str(found)
+
+
+def test_an_epoch_that_never_ended_is_told_with_its_rows(tmp_path):
+    done_again(tmp_path / "run", [1], unfinished=300)
+    found = verified(tmp_path / "run")
+    assert found.other == ("mode 'train', epoch 2 did not end; 300 rows of it are intact",)
+
+
+def test_a_journal_that_is_deleted_is_told(run, tmp_path):
+    shutil.copytree(run[0], tmp_path / "run")
+    (tmp_path / "run" / "journal-0001-0000.log").unlink()
+    found = verified(tmp_path / "run")
+    assert "journal-0001-0000.log is missing" in str(found)
+    assert "mode 'train', epoch 2 did not end; 1600 rows of it are intact" in found.other
+    assert (
+        "mode 'train', epoch 2, session 1, process 0: it ended, with 1600 rows, and no journal says so" in found.other
+    )
+
+
+@pytest.mark.parametrize("kept", range(20))
+def test_a_journal_that_is_cut_at_any_line_is_told_if_that_loses_an_epoch(run, tmp_path, kept):
+    shutil.copytree(run[0], tmp_path / "run")
+    journal = tmp_path / "run" / "journal-0001-0000.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:kept]))
+    if kept < len(lines) - 1:  # the last one says that the process ended, which one that was killed does not say
+        assert not verified(tmp_path / "run").ok
+    ended = sum(b'"event": "epoch"' in line for line in lines[:kept])
+    assert sum(epoch.complete for epoch in lt.open_run(tmp_path / "run").epochs) == ended
+
+
+def test_whatever_file_is_deleted_verify_tells_of_it(tmp_path):
+    done_again(tmp_path / "original", [1, 2])
+    done_again(tmp_path / "original", [2, 3], unfinished=40)
+    done_again(tmp_path / "original", [4, 3])
+    assert verified(tmp_path / "original").ok
+    names = [path.relative_to(tmp_path / "original") for path in (tmp_path / "original").rglob("*") if path.is_file()]
+    names = [name for name in names if name.name[0] != "." and name.name != "run.json"]
+    assert len(names) == 3 + 7
+    for i, name in enumerate(names):
+        shutil.copytree(tmp_path / "original", tmp_path / str(i))
+        (tmp_path / str(i) / name).unlink()
+        unfinished = name.name == "part-0002-0000-00003-0000.arrow"  # of which nothing else says that it was there
+        assert verified(tmp_path / str(i)).ok == unfinished, name
+
+
+def test_a_session_and_attempts_of_which_nothing_is_left_are_told(tmp_path):
+    done_again(tmp_path / "run", [1, 2])
+    done_again(tmp_path / "run", [2, 3])
+    done_again(tmp_path / "run", [4])
+    for path in [*(tmp_path / "run").glob("**/*-0002-0000*")]:
+        path.unlink()
+    found = verified(tmp_path / "run")
+    assert found.other == ("nothing is left of session 2",)
+    done_again(tmp_path / "other", [1, 2, 3])
+    journal = tmp_path / "other" / "journal-0001-0000.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(line for line in lines if b'"step": 2' not in line))
+    next((tmp_path / "other").glob("**/epoch=2/*.arrow")).unlink()
+    assert "nothing is left of attempt 2 of session 1, process 0 at mode 'train'" in verified(tmp_path / "other").other
+
+
+def test_a_description_alone_is_no_whole_run(tmp_path):
+    done_again(tmp_path / "run", [1])
+    shutil.rmtree(tmp_path / "run" / "mode=train")
+    (tmp_path / "run" / "journal-0001-0000.log").unlink()
+    assert verified(tmp_path / "run").other == ("there is neither a journal nor a part",)
+
+
+def test_samples_that_were_never_written_are_known_to_have_been_there(tmp_path):
+    code = (
+        "import os, sys, labeltrack as lt\n"
+        "tracker = lt.LabelTracker('y', 'ce', record_to=sys.argv[1])\n"
+        "tracker.update([1, 2], [1.0, 2.0])\n"
+        "tracker.flush() if sys.argv[2] == 'flush' else tracker._recorder.flush()\n"
+        "os._exit(0)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "run", "keep"], check=True)
+    found = verified(tmp_path / "run")
+    assert found.other == ("nothing is left of the samples that session 1, process 0 had of mode 'train'",)
+    done_again(tmp_path / "run", [1])
+    assert verified(tmp_path / "run").ok
+
+
+def test_numbers_that_are_far_apart_are_told_in_a_line(tmp_path):
+    done_again(tmp_path / "run", [1])
+    part = next((tmp_path / "run").glob("**/*.arrow"))
+    shutil.copy(part, part.with_name("part-999999999-0000-999999999-999999999.arrow"))
+    said = str(verified(tmp_path / "run"))
+    assert "nothing is left of session 2 to 999999998" in said
+    assert "nothing is left of attempt 1 to 999999998 of session 999999999" in said
+    assert "part 0 to 999999998 of ds_id '' is missing" in said
+
+
+def complete_rows(opened):
+    """Return the values of every epoch that counts."""
+    return {
+        (epoch.mode, epoch.step, ds_id): opened.samples([epoch.mode], [ds_id], epoch.step)["value"].to_pylist()
+        for epoch in opened.epochs
+        if epoch.complete
+        for ds_id in epoch.ds_ids
+    }
+
+
+@pytest.mark.filterwarnings("ignore::labeltrack.LabelTrackWarning")
+@pytest.mark.parametrize("seed", range(3 if QUICK else 20))
+def test_rows_that_count_never_go_or_change_without_verify_telling(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    for session in range(int(rng.integers(1, 4))):
+        with lt.LabelTracker("y", "ce", record_to=lt.Recording(tmp_path / "run", fsync="never")) as tracker:
+            for step in range(1, int(rng.integers(2, 5))):
+                for mode, labels in (("train", [1, 2]), ("eval", ["cat", "dog"])):
+                    for ds_id in ("", "b")[: int(rng.integers(3))]:
+                        tracker.update(labels * 50, np.full(100, 10.0 * session + step), mode=mode, ds_id=ds_id)
+                    tracker.end_epoch(step, mode=mode, replace=True)
+    right = complete_rows(lt.open_run(tmp_path / "run"))
+    assert lt.open_run(tmp_path / "run").verify(progress=False).ok
+    files = [path.relative_to(tmp_path / "run") for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    files = [path for path in files if path.name[0] != "." and path.name != "run.json"]
+    for i in range(20):
+        copy = tmp_path / f"copy{i}"
+        shutil.copytree(tmp_path / "run", copy)
+        # Not journals and parts at once: the end of a journal and all that only it has told of may go without a trace.
+        kind = ".log" if rng.random() < 0.5 else ".arrow"
+        some = [path for path in files if path.suffix == kind]
+        for path in some and rng.choice(some, min(len(some), int(rng.integers(1, 3))), replace=False):
+            content = (copy / path).read_bytes()
+            lines = content.splitlines(keepends=True)
+            if rng.random() < 0.5:
+                (copy / path).unlink()
+            elif path.suffix == ".log":
+                (copy / path).write_bytes(b"".join(lines[: rng.integers(len(lines))]))
+            else:
+                (copy / path).write_bytes(content[: rng.integers(len(content))])
+        opened = lt.open_run(copy)
+        assert complete_rows(opened) == right or not opened.verify(progress=False).ok, (seed, i)
