@@ -458,7 +458,7 @@ def test_what_is_left_is_written_when_the_process_ends(tmp_path):
 def test_rows_that_are_first_written_while_the_process_ends_are_written(tmp_path):
     code = (
         "import sys, threading, time, numpy as np, labeltrack as lt\n"
-        "from labeltrack.recording.options import recorder as recorder\n"
+        "from labeltrack.recording import recorder\n"
         "class Late(recorder.PartWriter):\n"
         "    def __init__(self, *args):\n"
         "        while threading.main_thread().is_alive(): time.sleep(0.01)\n"
