@@ -50,7 +50,7 @@ class Chunk:
         used: How many rows are filled.
         limit: Up to which row the short road may fill it.
         busy: Whether somebody is on the short road with it.
-        asked: Up to which row somebody was to read it, `handed` was told so, and `done` has; see `recording.write_behind`.
+        asked: Up to which row somebody was to read it, `handed` was told so, and `done` has; see `write_behind`.
         label_view: The label column to write through. Writing to a slice of a memoryview compares format and
             shape and copies, all in one call: 0.09 us for 256 rows of numpy, where comparing dtypes and writing
             to a slice of the array takes 0.3; and it reads a TensorFlow tensor as it is.
