@@ -10,10 +10,11 @@ the end of an epoch, and what was merged has none.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,18 @@ Band = tuple[Floats, Floats, Floats]
 """``(low, centre, high)``, each ``(K,)`` float64."""
 BoundName = str | tuple[str, float, float] | None
 """What a bound is called: None, a string, or ``("quantile", low, high)``."""
+
+
+class _Default(enum.Enum):
+    TRACKER_BOUNDS = "the tracker's"
+
+    def __repr__(self) -> str:
+        return f"<{self.value}>"
+
+
+TRACKER_BOUNDS: Final = _Default.TRACKER_BOUNDS
+"""Default of figures: the bounds of the tracker, as None means no band."""
+TrackerBounds = Literal[_Default.TRACKER_BOUNDS]
 
 
 @dataclass(frozen=True)

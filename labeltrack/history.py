@@ -17,6 +17,7 @@ from labeltrack._labels.codes import common_type
 from labeltrack._state import plain
 from labeltrack._tables import render as _tables
 from labeltrack._tables.files import write_csv, write_parquet
+from labeltrack.bounds import TRACKER_BOUNDS
 from labeltrack.errors import missing_key
 from labeltrack.stats import STATISTICS, LabelStats, merge_stats
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from labeltrack.bounds import BoundName
+    from labeltrack.bounds import BoundName, TrackerBounds
 
 Array = npt.NDArray[Any]
 
@@ -441,19 +442,19 @@ class History:
 
     def plot(
         self,
-        bounds: BoundName | Iterable[BoundName] = None,
-        modes: Iterable[str] | None = None,
-        labels: Iterable[Any] | None = None,
+        bounds: BoundName | Iterable[BoundName] | TrackerBounds = TRACKER_BOUNDS,
+        modes: str | Iterable[str] | None = None,
+        labels: Any = None,
     ) -> Figure:
         """Draw the history; see `labeltrack.plot.plot_history`, which has more options.
 
         Args:
-            bounds: Bounds to show, one row of panels for each; None for those of the tracker, ``[None]`` for no band.
-            modes: Modes to show; None for all.
-            labels: Labels or display names to show; None for all.
+            bounds: Bounds to show, one row of panels for each; None for no band; by default those of the tracker.
+            modes: Modes to show, one or several; None for all.
+            labels: Label values or display names to show, one or several; None for all.
 
         Returns:
-            A matplotlib Figure that belongs to no pyplot state; save it with ``figure.savefig(path)``.
+            A matplotlib Figure that is not registered with pyplot; save it with ``figure.savefig(path)``.
 
         Raises:
             ValueError: The history is empty, or a bound is unknown.
@@ -461,7 +462,7 @@ class History:
         """
         from labeltrack.plot import plot_history  # noqa: PLC0415 (matplotlib is loaded only to draw)
 
-        return plot_history(self, bounds=self.bounds if bounds is None else bounds, modes=modes, labels=labels)
+        return plot_history(self, bounds=bounds, modes=modes, labels=labels)
 
     def __repr__(self) -> str:
         """Return a table of the modes: how many steps, labels and samples."""

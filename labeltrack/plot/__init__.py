@@ -1,39 +1,39 @@
-"""Pictures of a history: lines, small multiples or a heatmap, by the number of labels.
+"""Figures of a history: lines, small multiples or a heatmap, by the number of labels.
 
-Figures are built without pyplot: nothing is registered or shown, a display is not needed, and the caller's
-matplotlib settings are neither changed nor followed (but for the font family, which may be what makes names in
-other scripts readable).
+Figures are built without pyplot: nothing is registered or shown, no display is needed, and the caller's matplotlib
+settings are neither changed nor followed, except the font family, which may be what makes names readable.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from labeltrack.bounds import TRACKER_BOUNDS, resolve_all
 from labeltrack.errors import listing
-from labeltrack.plot import forms
 from labeltrack.plot.data import collect
-from labeltrack.plot.style import MOST_MODES
+from labeltrack.plot.heatmap import heatmap
+from labeltrack.plot.lines import lines
+from labeltrack.plot.multiples import multiples
+from labeltrack.plot.style import MAX_MODES, styled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from matplotlib.figure import Figure
 
-    from labeltrack.bounds import BoundName
-    from labeltrack.history import History
+    from labeltrack.bounds import BoundName, TrackerBounds
+    from labeltrack.plot.data import Plottable
 
-FORMS = ("lines", "multiples", "heatmap")
-"""The forms there are."""
-
+_FORMS = {"lines": lines, "multiples": multiples, "heatmap": heatmap}
 _MULTIPLES_FROM = 7  # more bands than this in one panel hide each other
 _HEATMAP_FROM = 40  # more panels than this are smaller than a stamp
-_MOST_PANELS = 200  # a panel takes about 20 ms to lay out
+_MAX_PANELS = 200  # a panel takes about 20 ms to lay out
 
 
 def plot_history(
-    history: History,
+    history: Plottable,
     *,
-    bounds: BoundName | Iterable[BoundName] = ("std",),
+    bounds: BoundName | Iterable[BoundName] | TrackerBounds = TRACKER_BOUNDS,
     modes: str | Iterable[str] | None = None,
     labels: Any = None,
     title: str | None = None,
@@ -44,22 +44,23 @@ def plot_history(
 ) -> Figure:
     """Draw a metric of every label over the steps.
 
-    Up to 6 labels are **lines**: a line for each with its band, named where it ends, a panel for each bound.
-    7 to 39 are **multiples**: a small panel for each label, worst first, the worst few coloured, the course of the
-    other labels in light grey behind. From 40 on it is a **heatmap**: a row for each label, worst at the top, a
-    column for each step, the mean as colour. A heatmap cannot show a band, so for each bound a second heatmap
-    shows half the width of the band. Beyond 110 labels the worst 25 are also shown enlarged, with their names.
+    Up to 6 labels are **lines**: one line per label with its band, named where it ends, and one panel per bound.
+    7 to 39 are **multiples**: one small panel per label, worst first, the worst few in colour, the other labels in
+    light grey behind. From 40 on it is a **heatmap**: one row per label, worst at the top, one column per step, the
+    mean as colour. A heatmap cannot show a band, so for each bound a second heatmap shows half the width of the band.
+    Beyond 110 labels the worst 25 are also shown enlarged, with their names.
 
-    Where most labels would be flat, as others are at 20 times their magnitude or more, the axis is logarithmic.
+    The axis is logarithmic where most labels would look flat because others are at least 20 times as large.
 
-    Modes are told apart by line style, beyond 4 of them also by markers, or, in a heatmap, by panel. Worst is judged by
-    the mean at the last step of the last of `modes`; by each label's own last step, if it no longer occurs at that one.
-    Means that are NaN or infinite are marked. Several dataset ids are pooled. Lines break where a label does not occur.
+    Modes differ in line style, beyond 4 of them also in markers; in a heatmap each has a panel. Worst is judged by the
+    mean at the last step of the last of `modes`, or at the label's own last step if it does not occur at that one.
+    Means that are NaN or infinite are marked. Datasets are pooled. Lines break where a label does not occur.
 
     Args:
-        history: What to draw.
+        history: A `labeltrack.History`.
         bounds: ``"std"``, ``"range"``, ``"sem"``, ``"ci95"`` or None (no band); around the median, ``"iqr"``,
-            ``("quantile", low, high)`` or ``"median"``, if they were computed; or several of them.
+            ``("quantile", low, high)`` or ``"median"``, if the quantiles were computed; or several of them. By default
+            the bounds of the tracker that made the history.
         modes: Modes to draw, one or several; None for all.
         labels: Label values or display names to draw, one or several; None for all.
         title: Title; None for "metric by label".
@@ -70,7 +71,7 @@ def plot_history(
             6 labels show the worst 6 in colour and the others in grey.
 
     Returns:
-        A matplotlib Figure that belongs to no pyplot state. ``figure.savefig(path)`` writes PNG, SVG or PDF.
+        A matplotlib Figure that is not registered with pyplot. ``figure.savefig(path)`` writes PNG, SVG or PDF.
 
     Raises:
         ValueError: An empty history, an unknown bound or form, too many labels for ``"multiples"``, or too many modes.
@@ -85,12 +86,12 @@ def plot_history(
         >>> [axes.get_title(loc="left") for axes in figure.axes]
         ['mean ± one standard deviation', 'mean, from the smallest to the largest sample']
     """
-    if form is not None and form not in FORMS:
-        msg = f"form: unknown option {form!r}; allowed are {listing(FORMS)}, or None to choose by the number of labels"
+    if form not in (None, *_FORMS):
+        msg = f"form: unknown option {form!r}; allowed are {listing(_FORMS)}, or None to choose by the number of labels"
         raise ValueError(msg)
     scene = collect(
         history,
-        bounds=bounds,
+        resolve_all(history.bounds if bounds is TRACKER_BOUNDS else bounds),
         modes=modes,
         labels=labels,
         x_label=x_label,
@@ -98,20 +99,19 @@ def plot_history(
         higher_is_worse=higher_is_worse,
     )
     n = len(scene.names)
-    if form is None:
-        form = "lines" if n < _MULTIPLES_FROM else "multiples" if n < _HEATMAP_FROM else "heatmap"
+    form = form or ("lines" if n < _MULTIPLES_FROM else "multiples" if n < _HEATMAP_FROM else "heatmap")
     panels = n * len(scene.bounds)
-    if form == "multiples" and panels > _MOST_PANELS:
+    if form == "multiples" and panels > _MAX_PANELS:
         msg = (
             f"form='multiples' draws a panel for each label and bound, and {panels} are too many (at most "
-            f"{_MOST_PANELS}); choose labels with labels=, for example history.worst(20), or use form='heatmap'"
+            f"{_MAX_PANELS}); choose labels with labels=, for example history.worst(20), or use form='heatmap'"
         )
         raise ValueError(msg)
-    if form != "heatmap" and len(scene.tracks) > MOST_MODES:
+    if form != "heatmap" and len(scene.tracks) > MAX_MODES:
         msg = (
-            f"{len(scene.tracks)} modes in one panel look alike (at most {MOST_MODES} do not); choose some with modes="
+            f"{len(scene.tracks)} modes in one panel cannot be told apart (at most {MAX_MODES} can); "
+            "choose some with modes="
         )
         raise ValueError(msg)
-    heading = f"{scene.metric} by {scene.label}" if title is None else title
-    draw = {"lines": forms.lines, "multiples": forms.multiples, "heatmap": forms.heatmap}[form]
-    return draw(scene, heading)
+    with styled():
+        return _FORMS[form](scene, f"{scene.metric} by {scene.label}" if title is None else title)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter
-
-from labeltrack.plot.style import single_step
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,63 +14,59 @@ if TYPE_CHECKING:
     from labeltrack.bounds import Bound
     from labeltrack.plot.data import Floats, Scene
 
-LOG_FROM = 20.0
-"""A log scale of a smaller ratio changes little."""
-
-_NARROW_SHARE = 0.08  # a typical label that fills less of a common axis than this cannot be read there
+LOG_FROM = 20.0  # a log scale of a smaller ratio changes little
 NOTES = {"linear": "", "log": ", log scale", "symlog": ", log scale, linear at 0"}
-_EXTREME = 1e290  # matplotlib's logarithmic axes do not go to the ends of what doubles hold
-_DECADES = 1e12  # what is smaller than the largest by more than this is as good as zero
+_NARROW_SHARE = 0.08  # a typical label that fills less of a common axis than this cannot be read there
+_EXTREME = 1e290  # matplotlib's logarithmic axes do not reach the ends of the range of doubles
+_DECADES = 1e12  # values smaller than the largest by more than this are treated as zero
 
 
-@dataclass(frozen=True)
-class Magnitudes:
-    """What a logarithmic axis must hold: means or medians that are zero or of both signs have none that is plain."""
+class LogAxis(NamedTuple):
+    """What a logarithmic axis must hold; one of zeros or of both signs is linear around zero."""
 
-    plain: bool
+    positive: bool
     smallest: float
     least: float
     largest: float
 
 
-def magnitudes_of(scene: Scene, bound: Bound) -> Magnitudes | None:
-    """Return what a logarithmic axis must hold; None where most labels can be read on a linear one."""
+def log_axis(scene: Scene, bound: Bound) -> LogAxis | None:
+    """Return the logarithmic axis that a bound needs; None where most labels can be read on a linear one."""
     bands = [track.bands[bound.name] for track in scene.tracks]
-    centres = np.concatenate([centre for _, centre, _ in bands], axis=1)
+    low, centres, high = (np.concatenate(edges, axis=1) for edges in zip(*bands, strict=True))
     sizes = np.abs(np.where(np.isfinite(centres) & (centres != 0), centres, np.nan))
     tops = np.sort(_extreme(sizes, np.fmax, 0.0))
     tops = tops[tops > 0]
     if tops.size < 2 or tops[tops.size // 3] > tops[-1] / LOG_FROM or not 1 / _EXTREME < tops[-1] < _EXTREME:
         return None
     sizes = sizes[np.isfinite(sizes)]
-    plain = bool(np.nanmin(np.where(np.isfinite(centres), centres, np.nan)) > 0) and sizes.min() >= tops[-1] / _DECADES
-    smallest = float(sizes.min() if plain else max(np.percentile(sizes, 5), tops[-1] / _DECADES))
-    low, high = (np.concatenate([band[i] for band in bands], axis=1) for i in (0, 2))
+    positive = bool(centres[np.isfinite(centres)].min() > 0) and sizes.min() >= tops[-1] / _DECADES
+    smallest = float(sizes.min() if positive else max(np.percentile(sizes, 5), tops[-1] / _DECADES))
     edges = low[np.isfinite(low) & (low > 0)]
     least = max(smallest / 5, float(edges.min(initial=smallest)))  # a band that reaches zero ends where the panel does
-    return Magnitudes(plain, smallest, least, float(np.max(high[np.isfinite(high)], initial=tops[-1])))
+    return LogAxis(positive, smallest, least, float(np.max(high[np.isfinite(high)], initial=tops[-1])))
 
 
-def use(axes: Axes, magnitudes: Magnitudes | None) -> None:
-    """Give a panel a logarithmic axis, if it must have one."""
-    if magnitudes is None:
+def use(axes: Axes, needed: LogAxis | None) -> None:
+    """Give a panel the logarithmic axis that it needs, if any."""
+    if needed is None:
         return
-    if magnitudes.plain:
+    if needed.positive:
         axes.set_yscale("log", nonpositive="clip")
-        ratio = (magnitudes.largest / magnitudes.least) ** 0.06
-        axes.set_ylim(magnitudes.least / ratio, magnitudes.largest * ratio)
-        subs = (1.0, 2.0, 5.0) if magnitudes.largest < 200 * magnitudes.least else (1.0,)
+        ratio = (needed.largest / needed.least) ** 0.06
+        axes.set_ylim(needed.least / ratio, needed.largest * ratio)
+        subs = (1.0, 2.0, 5.0) if needed.largest < 200 * needed.least else (1.0,)
         axes.yaxis.set_major_locator(LogLocator(subs=subs))
     else:
-        axes.set_yscale("symlog", linthresh=10.0 ** math.floor(math.log10(magnitudes.smallest)))
+        axes.set_yscale("symlog", linthresh=10.0 ** math.floor(math.log10(needed.smallest)))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def fits_one_axis(scene: Scene, bound: Bound, *, logarithmic: bool = False) -> bool:
     """Return whether the typical label is still readable on an axis that holds all of them."""
-    if logarithmic and single_step(scene):
-        return True  # where a dot is says it all
+    if logarithmic and scene.is_single_step:
+        return True  # the height of a dot says it all
     lows, highs = [], []
     for track in scene.tracks:
         low, centre, high = track.bands[bound.name]

@@ -1,4 +1,4 @@
-"""The look of the pictures: a figure that ignores the caller's settings, colours, and pieces that every form uses."""
+"""The look of the figures: settings that ignore the caller's, colours, and the pieces that several forms draw."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -24,20 +25,21 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.backend_bases import RendererBase
 
-    from labeltrack.plot.data import Floats, Scene, Track
+    from labeltrack.bounds import Band
+    from labeltrack.plot.data import Booleans, Floats, Integers, Scene, Track
 
-# Okabe and Ito's colours, told apart under every kind of colour blindness, without the yellow (pale on white).
+# Okabe and Ito's colours, distinct under every kind of colour blindness, without the yellow (pale on white).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 WORST, OTHERS, BEHIND = "#D55E00", "#4D6A80", "#D3D3D3"
 INK, SOFT_INK, NOT_FINITE = "#222222", "#555555", "#D55E00"
 STYLES: tuple[Any, ...] = ("-", (0, (3.2, 1.4)), (0, (1, 1.1)), (0, (4.5, 1.2, 1, 1.2)))
-_FEW_MODES = len(STYLES)  # with more of them lines have markers, too
-_MARKERS = tuple((shape, filled) for shape in "os^DvP<>*" for filled in (True, False))  # of each mode
-MOST_MODES = len(STYLES) * len(_MARKERS)
+_MARKERS = tuple((shape, filled) for shape in "os^DvP<>*" for filled in (True, False))  # one per mode
+MAX_MODES = len(STYLES) * len(_MARKERS)
 TITLE_SIZE, SIZE, SMALL = 12.0, 9.0, 8.0
-_CHARACTER = 0.078  # inches, of the normal size, on average
+_CHARACTER = 0.078  # average width in inches at the normal size
+_CROSS: dict[str, Any] = {"linestyle": "none", "marker": "x", "markersize": 5, "markeredgewidth": 1.4}
 
-# Whatever decides the look. "font." is left out: the family may be what the user's names need.
+# All that decides the look, except "font.": the family may be what the user's names need.
 _LOOKS = {
     *("axes", "figure", "grid", "hatch", "image", "legend", "lines", "mathtext", "patch", "path", "text"),
     *("xaxis", "xtick", "yaxis", "ytick"),
@@ -64,7 +66,7 @@ _STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "legend.handlelength": 2.6,
     "text.color": INK,
-    "text.hinting": "none",  # letters are as wide as they are at any resolution, so the layout is the same at each
+    "text.hinting": "none",  # makes letters equally wide at every resolution, so the layout is the same
     "xtick.color": SOFT_INK,
     "xtick.labelsize": SMALL,
     "ytick.color": SOFT_INK,
@@ -73,29 +75,26 @@ _STYLE: dict[str, Any] = {
 
 
 def styled() -> Any:
-    """Return a context in which matplotlib's settings are those of these pictures."""
+    """Return a context with the matplotlib settings of these figures."""
     settings: Any = _STYLE
     return mpl.rc_context(settings)
 
 
-class Picture(Figure):
-    """A figure that looks the same whatever the caller's matplotlib settings are.
-
-    Ticks, and with them some settings, are made only when a figure is drawn; hence the style is needed there too.
-    """
+class StyledFigure(Figure):
+    """A figure that looks the same under any matplotlib settings of the caller."""
 
     def draw(self, renderer: RendererBase) -> None:
-        """Draw in the style."""
+        """Draw in the style: ticks are made only now, and read the settings then."""
         with styled():
             super().draw(renderer)
 
     def savefig(self, fname: Any, *, transparent: bool | None = None, **kwargs: Any) -> None:
-        """Save as PNG, SVG or PDF; a file that is there is replaced when all is written, and stays if that fails.
+        """Save as PNG, SVG or PDF; an existing file is replaced once the new one is complete.
 
         Raises:
             OSError: The file cannot be written.
         """
-        if not transparent:  # a dark savefig.facecolor of the caller would hide the writing
+        if not transparent:  # the caller's savefig.facecolor may be dark
             kwargs.setdefault("facecolor", self.get_facecolor())
         if not isinstance(fname, (str, os.PathLike)):
             super().savefig(fname, transparent=transparent, **kwargs)
@@ -105,178 +104,62 @@ class Picture(Figure):
         if not ending:  # as matplotlib does
             ending = mpl.rcParams["savefig.format"]
             path = path.with_name(f"{path.name.rstrip('.')}.{ending}")
-        if ending.lower() == "pgf":  # puts images beside the file, by its name
-            super().savefig(path, format=ending, transparent=transparent, **kwargs)
-            return
         drawn = io.BytesIO()
         super().savefig(drawn, format=ending, transparent=transparent, **kwargs)
         with whole_file(path) as half:
             half.write_bytes(drawn.getbuffer())
 
 
-def new_figure(width: float, height: float, heading: str) -> Picture:
+def new_figure(width: float, height: float, heading: str) -> StyledFigure:
     """Return an empty figure of a size in inches with its title at the left."""
-    figure = Picture(figsize=(width, height), layout="constrained")
-    lines = heading.split("\n")
-    text = "\n".join(shorten(line, max(20, int(width * 9.5))) for line in lines)
+    figure = StyledFigure(figsize=(width, height), layout="constrained")
+    text = "\n".join(shorten(line, max(20, int(width * 9.5))) for line in heading.split("\n"))
     figure.suptitle(text, x=0.012, ha="left", fontsize=TITLE_SIZE, fontweight="bold", parse_math=False)
     return figure
 
 
-def integer_steps(axes: Axes, scene: Scene, bins: int, room: float) -> None:
-    """Let the step axis, so many inches wide, show whole steps only, and all the steps of every mode."""
+# -- axes and words -----------------------------------------------------------------------------------------
+
+
+def integer_steps(axes: Axes, scene: Scene, bins: int, width: float) -> None:
+    """Let the step axis, `width` inches wide, show whole steps only, and those of every mode."""
     first = min(int(track.steps[0]) for track in scene.tracks)
     last = max(int(track.steps[-1]) for track in scene.tracks)
     margin = 0.5 if first == last else 0.02 * (last - first)
     axes.set_xlim(first - margin, last + margin)
-    digits = max(len(_step(first)), len(_step(last)))
-    bins = max(1, min(bins, int(room / (0.075 * (digits + 2)))))
+    digits = max(len(_step_text(first)), len(_step_text(last)))
+    bins = max(1, min(bins, int(width / (0.075 * (digits + 2)))))
     axes.xaxis.set_major_locator(MaxNLocator(bins, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(lambda step, _: _step(step))
+    axes.xaxis.set_major_formatter(lambda step, _: _step_text(step))
 
 
-def _step(step: float) -> str:
-    """Return a step as it is written below an axis."""
+def _step_text(step: float) -> str:
     return f"{step:.0f}" if abs(step) < 1e10 else f"{step:.6g}"
 
 
-def single_step(scene: Scene) -> bool:
-    """Return whether all the modes together have one step only."""
-    return len({step for track in scene.tracks for step in track.steps.tolist()}) == 1
-
-
-def draw_course(
-    axes: Axes,
-    steps: Floats,
-    band: tuple[Floats, Floats, Floats],
-    *,
-    colour: str,
-    mode: int,
-    width: float,
-    alpha: float,
-    markers: int,
-    edges: bool = False,
-) -> bool:
-    """Draw one line with its band; `steps` and the three of `band` are ``(S,)``, NaN where there is nothing.
-
-    Args:
-        axes: Panel.
-        steps: Where.
-        band: ``(low, centre, high)``.
-        colour: Of everything.
-        mode: Place of the mode, which decides line style and marker.
-        width: Of the line, in points.
-        alpha: Of the band.
-        markers: Every which step is marked, 0 for none; steps without neighbours always are.
-        edges: Whether the edges of the band are drawn in the style of the mode.
-
-    Returns:
-        Whether there is any finite value.
-    """
-    low, centre, high = band
-    style = line_style(mode)
-    with np.errstate(invalid="ignore"):  # infinite minus infinite
-        inside = np.isfinite(low) & np.isfinite(high) & np.isfinite(centre) & (high != low)
-    finite = np.isfinite(centre)
-    alone = _alone(finite)
-    if inside.any():
-        axes.fill_between(
-            steps,
-            np.where(inside, low, np.nan),
-            np.where(inside, high, np.nan),
-            where=inside.tolist(),
-            color=colour,
-            alpha=alpha,
-            linewidth=0,
-        )
-        # A band of one step has no area.
-        at = inside & _alone(inside)
-        if at.any():
-            axes.vlines(steps[at], low[at], high[at], color=colour, alpha=min(1.0, 3 * alpha), linewidth=2.2 * width)
-        if edges:
-            for edge in (low, high):
-                axes.plot(
-                    steps, np.where(inside, edge, np.nan), color=colour, linestyle=style, linewidth=0.7, alpha=0.45
-                )
-    axes.plot(steps, np.where(finite, centre, np.nan), color=colour, linestyle=style, linewidth=width)
-    marked = finite & alone
-    if markers:
-        marked |= finite & (np.arange(finite.size) % markers == mode * 7 % markers)  # not all modes at the same steps
-    if marked.any():
-        axes.plot(steps[marked], centre[marked], color=colour, linestyle="none", **marker(mode, 2.5 * width))
-    return bool(finite.any())
-
-
-def line_style(mode: int) -> Any:
-    """Return how the line of a mode is broken; together with its marker there are no two alike."""
-    return STYLES[(mode + mode // len(_MARKERS)) % len(STYLES)]
-
-
-def marked_steps(scene: Scene, track: Track, few: int, some: int) -> int:
-    """Return every which step is marked: each of up to a few, some if modes are not told apart by lines alone."""
-    if track.steps.size <= few:
-        return 1
-    return -(-track.steps.size // some) if many_modes(scene) else 0
-
-
-def many_modes(scene: Scene) -> bool:
-    """Return whether there are more modes than styles of lines."""
-    return len(scene.tracks) > _FEW_MODES
-
-
-def marker(mode: int, size: float) -> dict[str, Any]:
-    """Return how the steps of a mode are marked, as properties of a line."""
-    shape, filled = _MARKERS[mode % len(_MARKERS)]
-    return {"marker": shape, "markersize": size, "markeredgewidth": 1.0} | (
-        {} if filled else {"markerfacecolor": "white"}
-    )
-
-
-def draw_not_finite(axes: Axes, steps: Floats, centre: Floats, present: Any, colour: str) -> bool:
-    """Mark at the upper edge the steps with samples but without a finite mean; return whether there are any."""
-    at = np.asarray(present) & ~np.isfinite(centre)
-    if at.any():
-        top = np.ones(int(at.sum()))
-        axes.plot(
-            steps[at],
-            top,
-            transform=axes.get_xaxis_transform(),
-            color=colour,
-            linestyle="none",
-            marker="x",
-            markersize=5,
-            markeredgewidth=1.4,
-            clip_on=False,
-            zorder=5,
-        )
-    return bool(at.any())
-
-
-def _alone(there: Any) -> Any:
-    """Return where neither neighbour is there."""
-    before = np.concatenate([[False], there[:-1]])
-    after = np.concatenate([there[1:], [False]])
-    return ~before & ~after
-
-
 def subtitle(block: Any, text: str) -> None:
-    """Write a smaller line above a block of panels, broken where the figure ends."""
+    """Write a smaller line above a block of panels, wrapped at the width of the figure."""
     width = block.figure.get_figwidth()
     lines = textwrap.wrap(shorten(text, 400), max(20, int(width / _CHARACTER)))
     block.suptitle("\n".join(lines), x=0.012, ha="left", fontsize=SIZE, color=SOFT_INK, parse_math=False)
 
 
+def darker(colour: str) -> tuple[float, ...]:
+    """Return the colour dark enough for text on white."""
+    return tuple(int(colour[i : i + 2], 16) / 255 * 0.72 for i in (1, 3, 5))
+
+
 def legend(figure: Figure, entries: Sequence[tuple[Artist, str]]) -> None:
-    """Put a legend below everything else of the figure; its words are taken literally."""
+    """Put a legend below everything else of the figure."""
     words = [shorten(text, 40) for _, text in entries]
-    room = figure.get_figwidth()
+    width = figure.get_figwidth()
     needed = [0.6 + _CHARACTER * len(text) for text in words]
-    # Names that begin with an underscore would be left out, and dollar signs would start a formula.
+    # The texts are set afterwards: matplotlib leaves out those that begin with "_" and reads "$" as a formula.
     made = figure.legend(
         [handle for handle, _ in entries],
         ["x"] * len(entries),
         loc="outside lower left",
-        ncols=len(entries) if sum(needed) <= room else max(1, int(room / max(needed))),
+        ncols=len(entries) if sum(needed) <= width else max(1, int(width / max(needed))),
         columnspacing=2.0,
         borderaxespad=0.3,
     )
@@ -286,7 +169,7 @@ def legend(figure: Figure, entries: Sequence[tuple[Artist, str]]) -> None:
 
 
 def mode_entries(scene: Scene, *, markers: bool) -> list[tuple[Artist, str]]:
-    """Return a legend entry for the line style of each mode, with its marker if steps are marked."""
+    """Return a legend entry for each mode: its line style, and its marker if steps are marked."""
     found: list[tuple[Artist, str]] = []
     for i, track in enumerate(scene.tracks):
         looks = marker(i, 4.0) if markers else {}
@@ -295,6 +178,118 @@ def mode_entries(scene: Scene, *, markers: bool) -> list[tuple[Artist, str]]:
 
 
 def not_finite_entry() -> tuple[Artist, str]:
-    """Return the legend entry of the marks at the upper edge."""
-    handle = Line2D([], [], color=SOFT_INK, linestyle="none", marker="x", markersize=5, markeredgewidth=1.4)
-    return handle, "mean is NaN or infinite"
+    """Return the legend entry of `draw_not_finite`."""
+    return Line2D([], [], color=SOFT_INK, **_CROSS), "mean is NaN or infinite"
+
+
+# -- how modes are told apart -------------------------------------------------------------------------------
+
+
+def has_many_modes(scene: Scene) -> bool:
+    """Return whether there are more modes than line styles, so that lines need markers, too."""
+    return len(scene.tracks) > len(STYLES)
+
+
+def line_style(mode: int) -> Any:
+    """Return the dashes of the mode of an index; no two of `MAX_MODES` share both dashes and marker."""
+    return STYLES[(mode + mode // len(_MARKERS)) % len(STYLES)]
+
+
+def marker(mode: int, size: float) -> dict[str, Any]:
+    """Return the marker of the mode of an index, as properties of a line."""
+    shape, filled = _MARKERS[mode % len(_MARKERS)]
+    hollow = {} if filled else {"markerfacecolor": "white"}
+    return {"marker": shape, "markersize": size, "markeredgewidth": 1.0, **hollow}
+
+
+def marker_interval(scene: Scene, track: Track, few: int, some: int) -> int:
+    """Return n to mark every nth step: all of up to `few`, else about `some` if there are many modes, else none (0)."""
+    if track.steps.size <= few:
+        return 1
+    return -(-track.steps.size // some) if has_many_modes(scene) else 0
+
+
+def dodge(scene: Scene, n: int) -> Floats:
+    """Return ``(modes, n)`` offsets along the step axis: at a single step, labels and modes stand side by side."""
+    shape = (len(scene.tracks), n)
+    if not scene.is_single_step or shape == (1, 1):
+        return np.zeros(shape)
+    places = np.arange(n)[None, :] + np.linspace(-0.15, 0.15, shape[0])[:, None] * (shape[0] > 1)
+    return np.asarray(0.7 * ((places + 0.5) / n - 0.5), dtype=np.float64)
+
+
+# -- courses ------------------------------------------------------------------------------------------------
+
+
+def draw_course(
+    axes: Axes,
+    steps: Floats,
+    band: Band,
+    *,
+    colour: str,
+    mode: int,
+    width: float,
+    alpha: float,
+    every: int,
+    edges: bool = False,
+) -> bool:
+    """Draw one line with its band; return whether it has any finite value.
+
+    Args:
+        axes: Panel.
+        steps: ``(S,)`` positions.
+        band: ``(low, centre, high)``, each ``(S,)``, NaN where there is nothing.
+        colour: Of everything.
+        mode: Index of the mode, which decides line style and marker.
+        width: Of the line, in points.
+        alpha: Of the band.
+        every: Every which step is marked, 0 for none; steps without neighbours always are.
+        edges: Whether to draw the edges of the band in the style of the mode.
+    """
+    low, centre, high = band
+    style = line_style(mode)
+    with np.errstate(invalid="ignore"):  # infinite minus infinite
+        inside = np.isfinite(low) & np.isfinite(high) & np.isfinite(centre) & (high != low)
+    finite = np.isfinite(centre)
+    if inside.any():
+        drawn_low, drawn_high = (np.where(inside, edge, np.nan) for edge in (low, high))
+        axes.fill_between(steps, drawn_low, drawn_high, where=inside.tolist(), color=colour, alpha=alpha, linewidth=0)
+        at = _isolated(inside)  # a band of one step has no area
+        if at.any():
+            axes.vlines(steps[at], low[at], high[at], color=colour, alpha=min(1.0, 3 * alpha), linewidth=2.2 * width)
+        for edge in (drawn_low, drawn_high) if edges else ():
+            axes.plot(steps, edge, color=colour, linestyle=style, linewidth=0.7, alpha=0.45)
+    axes.plot(steps, np.where(finite, centre, np.nan), color=colour, linestyle=style, linewidth=width)
+    marked = _isolated(finite)
+    if every:
+        marked |= finite & (np.arange(finite.size) % every == mode * 7 % every)  # modes at different steps
+    if marked.any():
+        axes.plot(steps[marked], centre[marked], color=colour, linestyle="none", **marker(mode, 2.5 * width))
+    return bool(finite.any())
+
+
+def draw_behind(axes: Axes, at: Integers, centres: Floats, style: Any = "-") -> None:
+    """Draw ``(K, S)`` means or medians as thin grey lines, all in one artist."""
+    if centres.shape[0] == 0:
+        return
+    centres = np.where(np.isfinite(centres), centres, np.nan)
+    lines = list(np.stack([np.broadcast_to(at.astype(np.float64), centres.shape), centres], axis=2))
+    axes.add_collection(LineCollection(lines, colors=BEHIND, linewidths=0.7, linestyles=style, zorder=0.5))
+    axes.autoscale_view()
+
+
+def draw_not_finite(axes: Axes, steps: Floats, centre: Floats, present: Booleans, colour: str) -> bool:
+    """Mark at the upper edge the steps with samples but without a finite mean; return whether there are any."""
+    at = present & ~np.isfinite(centre)
+    if at.any():
+        top = np.ones(int(at.sum()))
+        transform = axes.get_xaxis_transform()
+        axes.plot(steps[at], top, transform=transform, color=colour, clip_on=False, zorder=5, **_CROSS)
+    return bool(at.any())
+
+
+def _isolated(there: Booleans) -> Booleans:
+    """Return where something is there, but not at either neighbour."""
+    padded = np.concatenate([[False], there, [False]])
+    alone: Booleans = there & ~(padded[:-2] | padded[2:])
+    return alone

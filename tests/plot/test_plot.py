@@ -582,6 +582,15 @@ def test_names_at_the_ends_of_lines_do_not_overlap(mean):
     assert heights == sorted(heights)
 
 
+def test_a_name_stands_at_the_line_that_reaches_furthest():
+    samples = {"train": {step: ([0, 1], [1.0, 4.0]) for step in range(9)}, "eval": {3: ([0, 1], [2.0, 3.0])}}
+    figure = plot_history(history_of(samples))
+    pixels(figure)
+    (axes,) = figure.axes
+    ends = [text.xy for text in axes.texts if not text.get_text()]
+    assert ends == [(8.0, 1.0), (8.0, 4.0)]
+
+
 def test_long_names_of_modes_break_the_legend_into_rows():
     samples = {f"a rather long name of mode {i}": {1: ([0], [1.0]), 2: ([0], [1.0])} for i in range(5)}
     figure = plot_history(history_of(samples), form="multiples")
@@ -705,7 +714,8 @@ def test_labels_that_are_numbers_in_one_epoch_and_strings_in_another_are_drawn()
 def test_history_plot_draws_the_bounds_of_the_history():
     history = history_of(SAMPLES, bounds=("range", "std"))
     assert titles(history.plot())[0] == "mean, from the smallest to the largest sample"
-    assert len(history.plot().axes) == 2
+    assert [len(figure.axes) for figure in (history.plot(), plot_history(history))] == [2, 2]
+    assert titles(history.plot(bounds=None)) == titles(plot_history(history, bounds=None)) == ["mean"]
     assert titles(history.plot(bounds="std", modes=["train"], labels=[0])) == ["mean ± one standard deviation"]
 
 
@@ -917,7 +927,7 @@ def test_four_modes_of_many_steps_are_told_apart_by_lines_alone():
 
 def test_more_modes_than_can_be_told_apart_are_refused():
     samples = {f"m{i}": {1: ([0], [1.0])} for i in range(100)}
-    with pytest.raises(ValueError, match=r"100 modes in one panel look alike .*choose some with modes="):
+    with pytest.raises(ValueError, match=r"100 modes in one panel cannot be told apart .*choose some with modes="):
         plot_history(history_of(samples))
     assert plot_history(history_of(samples), modes=["m1", "m99"]).axes
 
@@ -950,7 +960,10 @@ def test_long_steps_are_counted_from_the_first(form, n, first, every):
 
 
 @pytest.mark.parametrize("form", ["lines", "multiples", "heatmap"])
-@pytest.mark.parametrize("steps", [(-(2**62), 2**62), (0, 2**62, 2**63 - 1), (-(2**63), 2**63 - 1), (5, 10**12)])
+@pytest.mark.parametrize(
+    "steps",
+    [(-(2**62), 2**62), (0, 2**62, 2**63 - 1), (-(2**63), 2**63 - 1), (5, 10**12), (-5 * 10**18, 0, 5 * 10**18)],
+)
 def test_steps_that_are_far_apart_are_drawn_where_they_are(form, steps):
     history = history_of({"train": {step: ([0, 1], [1.0, 2.0]) for step in steps}})
     figure = plot_history(history, form=form)

@@ -33,6 +33,7 @@ assert_type(tracker.state_dict(), dict[str, Any])
 assert_type(tracker.history.at(1), lt.LabelStats)
 assert_type(tracker.history.worst(5), list[Any])
 assert_type(tracker.history.plot(), Figure)
+assert_type(tracker.history.plot(bounds=None, modes="train", labels=[0]), Figure)
 
 recording = lt.Recording("runs/exp1", flush_rows=2**20, fsync="flush", rank=0, world_size=2)
 with lt.LabelTracker("y", "ce", record_to=recording) as recorded:

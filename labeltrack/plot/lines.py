@@ -1,0 +1,175 @@
+"""Lines: all labels in one panel for each bound, each named where its line ends."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.lines import Line2D
+
+from labeltrack.plot import scales
+from labeltrack.plot import style as look
+from labeltrack.plot.data import shorten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from labeltrack.bounds import Bound
+    from labeltrack.plot.data import Floats, Integers, Scene, Track
+
+_COLOURED = len(look.PALETTE)
+_MARKED_STEPS = 20  # each step is marked by a dot where there are no more than this
+_EDGED_LABELS = 4  # the edges of more bands than this are clutter
+_NAME_LENGTH = 30
+_PANEL_HEIGHT = 3.3
+
+
+def lines(scene: Scene, heading: str) -> Figure:
+    """Draw the worst labels in colour and the others in grey; a panel for each bound."""
+    bounds = scene.bounds
+    figure = look.new_figure(8.0, _PANEL_HEIGHT * len(bounds) + 0.9, heading)
+    panels = figure.subplots(len(bounds), 1, sharex=True, squeeze=False)[:, 0]
+    # Colours go by label, not by rank, so that a label keeps its colour from one figure to the next.
+    coloured = np.sort(scene.order[:_COLOURED])
+    rest = np.sort(scene.order[_COLOURED:])
+    odd = False
+    for axes, bound in zip(panels, bounds, strict=True):
+        odd |= _panel(axes, scene, bound, coloured, rest)
+        axes.set_title(bound.description)
+        axes.set_ylabel(f"{scene.value_label}{scales.NOTES[axes.get_yscale()]}", parse_math=False)
+    panels[-1].set_xlabel(scene.step_label, parse_math=False)
+    entries = look.mode_entries(scene, markers=any(_marker_interval(scene, track) for track in scene.tracks))
+    if rest.size:
+        entries.append((Line2D([], [], color=look.BEHIND), f"{rest.size} other labels, without band"))
+    if odd:
+        entries.append(look.not_finite_entry())
+    look.legend(figure, entries)
+    return figure
+
+
+def _panel(axes: Axes, scene: Scene, bound: Bound, coloured: Integers, rest: Integers) -> bool:
+    """Draw one panel; return whether any mean is not finite."""
+    odd = False
+    ends = np.full((coloured.size, 2), np.nan)
+    peaks = np.full(coloured.size, -np.inf)
+    dodge = look.dodge(scene, coloured.size)
+    many = look.has_many_modes(scene)
+    for i, track in enumerate(scene.tracks):
+        low, centre, high = track.bands[bound.name]
+        look.draw_behind(axes, track.steps, centre[rest], style=look.line_style(i))
+        for j, k in enumerate(coloured.tolist()):
+            steps = track.steps + dodge[i, j]
+            drawn = look.draw_course(
+                axes,
+                steps,
+                (low[k], centre[k], high[k]),
+                colour=look.PALETTE[j],
+                mode=i,
+                width=1.7,
+                alpha=0.16 if len(scene.tracks) == 1 else 0.04 if many else 0.1,
+                every=_marker_interval(scene, track),
+                edges=len(scene.tracks) > 1 and not many and coloured.size <= _EDGED_LABELS,
+            )
+            odd |= look.draw_not_finite(axes, steps, centre[k], track.present[k], look.PALETTE[j])
+            if drawn:
+                last = np.flatnonzero(np.isfinite(centre[k]))[-1]
+                if not steps[last] < ends[j, 0]:  # the name goes to the line that reaches furthest
+                    ends[j] = steps[last], centre[k, last]
+                peaks[j] = np.fmax(peaks[j], high[k, last] if np.isfinite(high[k, last]) else centre[k, last])
+    look.integer_steps(axes, scene, 10, 5.5)
+    axes.grid(visible=True)
+    axes.margins(y=0.06)
+    scales.use(axes, scales.log_axis(scene, bound))
+    names = [scene.names[k] for k in coloured.tolist()]
+    has_samples = np.any([track.present.any(axis=1) for track in scene.tracks], axis=0)[coloured]
+    notes = ["(no finite mean)" if there else "(no samples)" for there in has_samples.tolist()]
+    if scene.is_single_step:
+        _name_columns(axes, int(scene.tracks[0].steps[0]) + dodge.mean(axis=0), peaks, names, notes)
+    else:
+        _name_ends(axes, ends, names, notes)
+    return odd
+
+
+def _marker_interval(scene: Scene, track: Track) -> int:
+    return look.marker_interval(scene, track, _MARKED_STEPS, 8)
+
+
+def _heights(axes: Axes) -> Any:
+    """Return the transformation from data to fractions of the panel, which exists before the panel has a size."""
+    return axes.transScale + axes.transLimits
+
+
+def _name_ends(axes: Axes, ends: Floats, names: list[str], notes: list[str]) -> None:
+    """Write each name at the right of the panel, as near to the ``(n, 2)`` end of its line as the others allow.
+
+    The end of a line without any finite value is NaN: its name goes to the top, with its note.
+    """
+    axes.set_ylim(axes.get_ylim())  # names stand at fixed heights, so the limits must stay
+    there = np.isfinite(ends[:, 1])
+    wanted = np.ones(len(names))
+    wanted[there] = _heights(axes).transform(ends[there])[:, 1]
+    heights = _spread(wanted, 1.45 * look.SIZE / 72 / (_PANEL_HEIGHT - 0.6))
+    for (x, y), height, name, note, colour in zip(
+        ends.tolist(), heights.tolist(), names, notes, look.PALETTE, strict=False
+    ):
+        if math.isfinite(y):
+            arrow = {"arrowstyle": "-", "color": colour, "alpha": 0.6, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 4}
+            axes.annotate(
+                "", (x, y), (1.022, height), textcoords="axes fraction", arrowprops=arrow, annotation_clip=False
+            )
+        axes.text(
+            1.03,
+            height,
+            shorten(name, _NAME_LENGTH) + ("" if math.isfinite(y) else f" {note}"),
+            transform=axes.transAxes,
+            color=look.darker(colour),
+            fontsize=look.SIZE,
+            va="center",
+            parse_math=False,
+        )
+
+
+def _name_columns(axes: Axes, x: Floats, peaks: Floats, names: list[str], notes: list[str]) -> None:
+    """Write each name above the peak of its label at x: at a single step the labels stand side by side.
+
+    The peak of a label without any finite value is -inf: its name goes to the middle, with its note.
+    """
+    middle, top = _heights(axes).inverted().transform([[0.0, 0.5], [0.0, 1.08]])[:, 1]
+    axes.set_ylim(top=top)
+    for at, peak, name, note, colour in zip(x.tolist(), peaks.tolist(), names, notes, look.PALETTE, strict=False):
+        finite = math.isfinite(peak)
+        text = axes.annotate(
+            shorten(name, 72 // len(names)) + ("" if finite else f"\n{note}"),
+            (at, peak if finite else middle),
+            (0, 5),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            color=look.darker(colour),
+            fontsize=look.SIZE,
+        )
+        text.set_parse_math(False)
+
+
+def _spread(wanted: Floats, gap: float) -> Floats:
+    """Return heights at least `gap` apart, in the same order, near the wanted ones.
+
+    Runs of names that collide are centred on where they wanted to be, as in isotonic regression.
+
+    Example:
+        >>> _spread(np.array([0.5, 0.5, 0.9]), 0.1).round(2).tolist()
+        [0.45, 0.55, 0.9]
+    """
+    order = np.argsort(wanted, kind="stable")
+    runs: list[tuple[float, int]] = []  # where the middle of each run wants to be, and its length
+    for y in wanted[order].tolist():
+        middle, n = y, 1
+        while runs and runs[-1][0] + gap * (runs[-1][1] + n) / 2 > middle:
+            before, m = runs.pop()
+            middle, n = (before * m + middle * n) / (m + n), m + n
+        runs.append((middle, n))
+    heights = np.empty_like(wanted)
+    heights[order] = np.concatenate([middle + gap * (np.arange(n) - (n - 1) / 2) for middle, n in runs])
+    return heights

@@ -1,0 +1,124 @@
+"""Small multiples: a panel for each label, worst first."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from labeltrack.plot import scales
+from labeltrack.plot import style as look
+from labeltrack.plot.data import shorten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from labeltrack.bounds import Bound
+    from labeltrack.plot.data import Scene
+
+
+def multiples(scene: Scene, heading: str) -> Figure:
+    """Draw a small panel for each label, the worst in colour; a block of panels for each bound."""
+    n = len(scene.names)
+    columns = _columns(n)
+    rows = math.ceil(n / columns)
+    height = (1.25 * rows + 0.6) * len(scene.bounds) + 0.8
+    figure = look.new_figure(max(6.0, 1.75 * columns + 0.6), height, heading)
+    blocks = figure.subfigures(len(scene.bounds), 1, squeeze=False)[:, 0]
+    drawn = [_block(block, scene, bound, rows, columns) for block, bound in zip(blocks, scene.bounds, strict=True)]
+    odd, behind = (any(found) for found in zip(*drawn, strict=True))
+    entries = look.mode_entries(scene, markers=scene.is_single_step or look.has_many_modes(scene))
+    if behind:
+        of = f" in {scene.tracks[-1].mode}" if len(scene.tracks) > 1 else ""
+        entries.append((Line2D([], [], color=look.BEHIND), f"the other labels{of}"))
+    entries.append((Patch(color=look.WORST), "the worst" if _emphasised(n) == 1 else f"the {_emphasised(n)} worst"))
+    if odd:
+        entries.append(look.not_finite_entry())
+    look.legend(figure, entries)
+    return figure
+
+
+def _columns(n: int) -> int:
+    """Return how many columns n panels take: about square, with few places left empty.
+
+    Example:
+        >>> [_columns(n) for n in (1, 7, 9, 10, 12, 30, 39)]
+        [1, 4, 3, 5, 4, 6, 5]
+    """
+    if n <= 3:
+        return n
+    around = range(3, 7) if n <= 42 else range(7, 11)
+    shape = 4 / 3  # panels are wider than tall, pages are not much
+    return min(around, key=lambda columns: (-n % columns) + abs(math.log(columns * columns / n / shape)) * 1.5)
+
+
+def _emphasised(n: int) -> int:
+    return min(n, max(1, round(n / 6) + 1))
+
+
+def _block(block: Any, scene: Scene, bound: Bound, rows: int, columns: int) -> tuple[bool, bool]:
+    """Draw the panels of one bound; return whether any mean is not finite, and whether other labels are behind."""
+    n = len(scene.names)
+    log_axis = scales.log_axis(scene, bound)
+    if log_axis is not None and not scales.fits_one_axis(scene, bound, logarithmic=True):
+        log_axis = None
+    shared = log_axis is not None or scales.fits_one_axis(scene, bound)
+    # Other labels are drawn behind where they can be compared, and are lines at all.
+    behind = shared and n > 1 and scene.tracks[-1].steps.size > 1
+    grid = block.subplots(rows, columns, sharex=True, sharey=shared, squeeze=False)
+    odd = False
+    for place, axes in enumerate(grid.flat):
+        if place >= n:
+            axes.remove()
+            continue
+        if behind:
+            look.draw_behind(axes, scene.tracks[-1].steps, scene.tracks[-1].bands[bound.name][1])
+        odd |= _panel(axes, scene, bound, int(scene.order[place]), worst=place < _emphasised(n))
+        if log_axis is None:
+            axes.yaxis.set_major_locator(MaxNLocator(4))
+        scales.use(axes, log_axis)
+        if place + columns >= n:  # nothing below it
+            axes.tick_params(labelbottom=True)
+    scale = "" if shared else "; each panel has its own scale"
+    look.subtitle(block, f"{bound.description}; {scene.ranking}{scale}")
+    block.supxlabel(scene.step_label, fontsize=look.SIZE, parse_math=False)
+    block.supylabel(f"{scene.value_label}{scales.NOTES[grid[0, 0].get_yscale()]}", fontsize=look.SIZE, parse_math=False)
+    return odd, behind
+
+
+def _panel(axes: Axes, scene: Scene, bound: Bound, k: int, *, worst: bool) -> bool:
+    """Draw the panel of label `k`; return whether any of its means is not finite."""
+    colour = look.WORST if worst else look.OTHERS
+    odd = False
+    for track, mode, offset in zip(scene.tracks, range(len(scene.tracks)), look.dodge(scene, 1)[:, 0], strict=True):
+        steps = track.steps + offset
+        low, centre, high = (edge[k] for edge in track.bands[bound.name])
+        look.draw_course(
+            axes,
+            steps,
+            (low, centre, high),
+            colour=colour,
+            mode=mode,
+            width=1.3,
+            alpha=0.2 if len(scene.tracks) == 1 else 0.05 if look.has_many_modes(scene) else 0.15,
+            every=look.marker_interval(scene, track, 0, 4),
+        )
+        odd |= look.draw_not_finite(axes, steps, centre, track.present[k], colour)
+    if not any(track.present[k].any() for track in scene.tracks):
+        axes.text(0.5, 0.5, "no samples", transform=axes.transAxes, ha="center", va="center", color=look.SOFT_INK)
+    look.integer_steps(axes, scene, 4, 1.4)
+    axes.tick_params(length=2, pad=2)
+    axes.grid(visible=True)
+    axes.set_title(
+        shorten(scene.names[k], 24),
+        fontsize=look.SMALL,
+        color=look.darker(colour) if worst else look.INK,
+        fontweight="bold" if worst else "normal",
+        pad=3,
+        parse_math=False,
+    )
+    return odd
