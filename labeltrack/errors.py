@@ -1,24 +1,59 @@
-"""Warnings of the package, and the wording that several errors share."""
+"""Exceptions and warnings that callers may want to catch, and the wording that several errors share."""
 
 from __future__ import annotations
 
 import difflib
+import importlib
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-
 _LONGEST = 200  # characters of an item in a list
 _SEARCHED = 5000  # names compared with a misspelt one; a hundred thousand would take over a second
-
-
 _INSIDE = "labeltrack.", "numba.", "importlib.", "contextlib"
 
 
 class LabelTrackWarning(UserWarning):
-    """Something was recorded or asked for that is probably not what was meant."""
+    """Something was recorded or requested that is probably not what was meant."""
+
+
+class NaNError(ValueError):
+    """There are NaN samples under ``nan_policy="raise"``."""
+
+
+class RunInUseError(RuntimeError):
+    """Another process is recording to the same folder."""
+
+
+class DamagedRunError(ValueError):
+    """A file of a recorded run does not contain what labeltrack wrote."""
+
+
+class TruncatedRunError(DamagedRunError):
+    """A file of a recorded run was cut short, or became unreadable, after it was opened."""
+
+
+def need(module: str) -> Any:
+    """Import a module that recorded runs need.
+
+    Raises:
+        ImportError: It is not installed, or pyarrow does not work with this numpy.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        if module == "pyarrow" and "numpy" in str(error).lower():
+            msg = (
+                f"this pyarrow does not import with numpy {np.__version__}: pip install 'pyarrow<26', or a newer numpy "
+                f"({error})"
+            )
+        else:
+            msg = f'recorded runs need {module}: pip install "labeltrack[record]" ({error})'
+        raise ImportError(msg, name=module) from error
 
 
 def outside() -> int:

@@ -21,7 +21,7 @@ from labeltrack._labels.codes import (
     BYTES,
     FLOAT,
     STRING,
-    Keyspace,
+    LabelDecoder,
     LabelMapping,
     Vocabulary,
     integer_keys,
@@ -119,20 +119,20 @@ def label_stats(
 
 def _to_keys(
     labels: npt.NDArray[Any], kind: str, dictionary: Dictionary | None, threads: int | None
-) -> tuple[npt.NDArray[Any], Keyspace]:
-    """Return ``(N,)`` labels of any kind as keys for the kernels, and the way back."""
+) -> tuple[npt.NDArray[Any], LabelDecoder]:
+    """Return ``(N,)`` labels of any kind as keys for the kernels, and their decoder."""
     if kind in (STRING, BYTES) and labels.dtype.kind == "O":
         words = Vocabulary(kind)
-        return words.encode(labels), words.keyspace(kind)
+        return words.encode(labels), words.decoder(kind)
     if kind == FLOAT and labels.dtype.itemsize < 8:
-        return integer_keys(labels.astype(np.float64), kind), Keyspace(kind, narrow=labels.dtype)
+        return integer_keys(labels.astype(np.float64), kind), LabelDecoder(kind, narrow=labels.dtype)
     if dictionary is None:
-        return integer_keys(labels, kind), Keyspace(kind)
+        return integer_keys(labels, kind), LabelDecoder(kind)
     codes = encode_words(dictionary, threads=threads)
     if codes is not None:
-        return codes, Keyspace(kind, dictionary.words)
+        return codes, LabelDecoder(kind, dictionary.words)
     codes, first = encode_strings(labels, threads=threads)
-    return codes, Keyspace(kind, labels[first])
+    return codes, LabelDecoder(kind, labels[first])
 
 
 def warn_nothing_mapped(mapping: LabelMapping, occurred: list[Any], *, stacklevel: int) -> None:

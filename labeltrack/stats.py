@@ -18,7 +18,7 @@ from labeltrack._core.quantiles import reduce_quantiles
 from labeltrack._labels.codes import MISSING_NAME, MISSING_NUMBER, table_labels, union
 from labeltrack._state import plain, with_arrays
 from labeltrack._tables import render as _tables
-from labeltrack.errors import listing, missing_key
+from labeltrack.errors import NaNError, listing, missing_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -298,7 +298,7 @@ class LabelStats:
         """Raise if there are NaN samples and the policy is ``"raise"``.
 
         Raises:
-            ValueError: Names the labels and how many NaN each has.
+            NaNError: Names the labels and how many NaN each has.
         """
         if self._nan_policy != "raise":
             return
@@ -311,7 +311,7 @@ class LabelStats:
                 f"{int(nan.sum())} NaN samples under nan_policy='raise', by label (how many): {found}{more}. "
                 "Use nan_policy='omit' to leave them out or 'propagate' to let them show"
             )
-            raise ValueError(msg)
+            raise NaNError(msg)
 
     def with_nan_policy(self, nan_policy: NanPolicy) -> LabelStats:
         """Return the same statistics read under another policy; nothing is recomputed.

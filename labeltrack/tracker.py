@@ -23,7 +23,7 @@ from labeltrack._labels.codes import (
     INTEGER,
     STRING,
     UNSIGNED,
-    Keyspace,
+    LabelDecoder,
     LabelMapping,
     Vocabulary,
     integer_keys,
@@ -617,9 +617,9 @@ class LabelTracker:
         keys = self._space(stream.kind).keys(fresh.labels)
         return fresh.with_quantiles([Samples(chunks, keys, np.arange(len(fresh)))], self._fractions)
 
-    def _space(self, kind: str) -> Keyspace:
-        """Return the way back from keys of a kind to labels."""
-        return self._words[kind].keyspace(kind) if kind in self._words else Keyspace(kind)
+    def _space(self, kind: str) -> LabelDecoder:
+        """Return the decoder of the keys of a kind of labels."""
+        return self._words[kind].decoder(kind) if kind in self._words else LabelDecoder(kind)
 
     def _reduce(self, chunks: list[tuple[Array, Array]], kind: str) -> LabelStats:
         """Return the statistics of samples."""

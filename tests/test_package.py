@@ -51,7 +51,6 @@ FLOORS = [
 KNOWN = {
     ("_buffers", "stats"),
     ("bounds", "stats"),
-    ("recording.arrow_ipc", "recording.content"),
 }
 
 

@@ -1,7 +1,7 @@
 """Label values to integer keys and back: kinds of labels, encoding, vocabularies, mappings, unions.
 
 The kernels group by integers. Every kind of label becomes an integer *key* here: integers are their own key,
-floats their bit pattern, strings a code. `Keyspace` knows the way back.
+floats their bit pattern, strings a code. `LabelDecoder` turns keys back into labels.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ def as_stored(keys: Array, kind: str) -> Array:
     return keys
 
 
-class Keyspace:
-    """The way back from keys to labels of one kind.
+class LabelDecoder:
+    """Turns the keys of one kind of labels back into labels, and labels into keys.
 
     Args:
         kind: Kind of the labels.
@@ -260,9 +260,9 @@ class Vocabulary:
         # One C loop, where a comprehension takes a third longer. Of one key it gives no tuple.
         return np.frombuffer(b"".join(itemgetter(*words)(self._codes)), dtype=np.int32)
 
-    def keyspace(self, kind: str) -> Keyspace:
-        """Return the way back from today's codes to words."""
-        return Keyspace(kind, np.array(self.words, dtype=object))
+    def decoder(self, kind: str) -> LabelDecoder:
+        """Return the decoder of the codes so far."""
+        return LabelDecoder(kind, np.array(self.words, dtype=object))
 
 
 def _four_bytes(code: int) -> bytes:
@@ -335,7 +335,7 @@ def union(parts: Sequence[Array]) -> tuple[Array, list[Integers]]:
     """Merge sorted label arrays.
 
     Args:
-        parts: Sorted arrays without repeats, as `Keyspace.decode` makes them; at least one.
+        parts: Sorted arrays without repeats, as `LabelDecoder.decode` makes them; at least one.
 
     Returns:
         The sorted union, and for each part the place of each of its labels in it.

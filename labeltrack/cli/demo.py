@@ -210,7 +210,7 @@ def recording_tracker(out: Path) -> tuple[LabelTracker, Written]:
     Raises:
         OSError: The folder cannot be written to.
         ValueError: There is something else in it.
-        RuntimeError: Another demo is recording to it.
+        RunInUseError: Another demo is recording to it.
     """
     run = out / "run"
     try:

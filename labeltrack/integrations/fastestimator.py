@@ -83,7 +83,7 @@ class LabelTracker(Trace):
             something else.
         ImportError: To record takes pyarrow and xxhash: the extra ``record``.
         OSError: The folder of `record_to` cannot be written to.
-        RuntimeError: Another process records to it.
+        RunInUseError: Another process records to it.
         AssertionError: A mode or dataset id that FastEstimator does not take.
 
     Example:

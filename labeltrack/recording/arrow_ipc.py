@@ -2,7 +2,7 @@
 
 Files of samples may be torn or damaged. Arrow libraries read damaged ones wrongly or crash on them, and allocate what
 a file tells them to. Here every offset is checked before it is used, nothing is allocated, and whatever is not as
-labeltrack writes it raises `Damaged`. The layout is that of the Arrow columnar format, version 1.5, and of the
+labeltrack writes it raises `DamagedRunError`. The layout is that of the Arrow columnar format, version 1.5, and of the
 internals of FlatBuffers.
 """
 
@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from labeltrack.errors import DamagedRunError
 
 if TYPE_CHECKING:
     from labeltrack.recording.content import Content
@@ -34,10 +36,6 @@ _DTYPES = {
 }
 _UNPACK = {form: struct.Struct(form).unpack_from for form in ("<B", "<H", "<h", "<I", "<i", "<q")}
 _HEAD = struct.Struct("<Ii")
-
-
-class Damaged(Exception):  # noqa: N818 (it is what the bytes are)
-    """The bytes are not what labeltrack wrote."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,7 @@ class _Table:
         target = self._target(field)
         if not target:
             msg = f"field {field} of a table is missing"
-            raise Damaged(msg)
+            raise DamagedRunError(msg)
         return _Table(self.data, target)
 
     def text(self, field: int) -> str:
@@ -132,7 +130,7 @@ class _Table:
         end = target + 4 + _number("<I", self.data, target)
         if end > len(self.data):
             msg = "a string ends behind its message"
-            raise Damaged(msg)
+            raise DamagedRunError(msg)
         return target + 4, end
 
     def vector(self, field: int) -> tuple[int, int]:
@@ -143,7 +141,7 @@ class _Table:
         n = _number("<I", self.data, target)
         if n > MOST_ENTRIES:
             msg = f"a vector of {n} entries"
-            raise Damaged(msg)
+            raise DamagedRunError(msg)
         return target + 4, n
 
     def tables(self, field: int) -> list[_Table]:
@@ -170,19 +168,19 @@ def _decoded(raw: bytes) -> str:
         return raw.decode()
     except UnicodeDecodeError:
         msg = "a string is not UTF-8"
-        raise Damaged(msg) from None
+        raise DamagedRunError(msg) from None
 
 
 def _number(form: str, data: bytes, position: int) -> int:
     """Return a number at a position."""
     if position < 0:
         msg = "an offset before the message"
-        raise Damaged(msg)
+        raise DamagedRunError(msg)
     try:
         value: int = _UNPACK[form](data, position)[0]
     except struct.error:
         msg = "an offset behind the message"
-        raise Damaged(msg) from None
+        raise DamagedRunError(msg) from None
     return value
 
 
@@ -191,20 +189,20 @@ def _message(data: Content, position: int) -> tuple[_Table, int] | None:
     head = bytes(data[position : position + 8])
     if len(head) < 8:
         msg = "the file ends within the head of a message"
-        raise Damaged(msg)
+        raise DamagedRunError(msg)
     mark, size = struct.unpack("<Ii", head)
     if mark != CONTINUATION:
         msg = "no message begins here"
-        raise Damaged(msg)
+        raise DamagedRunError(msg)
     if size == 0:
         return None
     if not 0 < size <= MOST_METADATA or size % 8:
         msg = f"metadata of {size} bytes"
-        raise Damaged(msg)
+        raise DamagedRunError(msg)
     raw = bytes(data[position + 8 : position + 8 + size])
     if len(raw) < size:
         msg = "the file ends within a message"
-        raise Damaged(msg)
+        raise DamagedRunError(msg)
     return _Table(raw, _number("<I", raw, 0)), position + 8 + size
 
 
@@ -218,32 +216,32 @@ def read_schema(data: Content) -> tuple[Schema, int]:
         The schema, and the byte offset of the next message.
 
     Raises:
-        Damaged: It is not the beginning of a part.
+        DamagedRunError: It is not the beginning of a part.
     """
     if bytes(data[:8]) != MAGIC:
         msg = "not an Arrow file"
-        raise Damaged(msg)
+        raise DamagedRunError(msg)
     found = _message(data, 8)
     if found is None or found[0].number(1, "<B") != SCHEMA or found[0].number(3, "<q"):
         msg = "the first message is no schema"
-        raise Damaged(msg)
+        raise DamagedRunError(msg)
     schema, end = found[0].table(2), found[1]
     if schema.number(0, "<h"):
         msg = "columns of the other byte order"
-        raise Damaged(msg)
+        raise DamagedRunError(msg)
     dtypes = {}
     for entry in schema.tables(1):
         name = entry.text(0)
         kind = entry.number(2, "<B")
         if entry.has(4) or entry.vector(5)[1] or kind not in (_INTEGER, _FLOAT) or name in dtypes:
             msg = f"column {name!r} is not one of plain numbers"
-            raise Damaged(msg)
+            raise DamagedRunError(msg)
         of = entry.table(3)
         width = of.number(0, "<i") if kind == _INTEGER else of.number(0, "<h")
         code = _DTYPES.get((kind, width, kind == _INTEGER and bool(of.number(1, "<B"))))
         if code is None:
             msg = f"column {name!r} has a type that labeltrack does not write"
-            raise Damaged(msg)
+            raise DamagedRunError(msg)
         dtypes[name] = np.dtype(code)
     return Schema(dtypes, schema.pairs(2)), end
 
@@ -260,7 +258,7 @@ def read_batch(data: Content, position: int, schema: Schema) -> Batch | None:
         The batch, whose columns lie within the file; None for the mark of the end.
 
     Raises:
-        Damaged: There is no whole batch of that schema.
+        DamagedRunError: There is no whole batch of that schema.
     """
     found = _message(data, position)
     if found is None:
@@ -269,34 +267,34 @@ def read_batch(data: Content, position: int, schema: Schema) -> Batch | None:
     length = message.number(3, "<q")
     if message.number(1, "<B") != RECORD_BATCH or length < 0 or length % 8:
         msg = "no record batch"
-        raise Damaged(msg)
+        raise DamagedRunError(msg)
     if body + length > len(data):
         msg = "the file ends within a batch"
-        raise Damaged(msg)
+        raise DamagedRunError(msg)
     batch = message.table(2)
     rows = batch.number(0, "<q")
     raw = message.data
     if batch.has(3) or rows < 0:
         msg = "a compressed batch, or one of less than no rows"
-        raise Damaged(msg)
+        raise DamagedRunError(msg)
     nodes, n = batch.vector(1)
     buffers, m = batch.vector(2)
     if n != len(schema.dtypes) or m != 2 * n:
         msg = f"a batch of {n} columns and {m} buffers"
-        raise Damaged(msg)
+        raise DamagedRunError(msg)
     columns = []
     for i, dtype in enumerate(schema.dtypes.values()):
         if (_number("<q", raw, nodes + 16 * i), _number("<q", raw, nodes + 16 * i + 8)) != (rows, 0):
             msg = "a column of another length, or with nulls"
-            raise Damaged(msg)
+            raise DamagedRunError(msg)
         if _number("<q", raw, buffers + 32 * i + 8):
             msg = "a column with a bitmap of nulls"
-            raise Damaged(msg)
+            raise DamagedRunError(msg)
         start = _number("<q", raw, buffers + 32 * i + 16)
         size = _number("<q", raw, buffers + 32 * i + 24)
         if start < 0 or start % 8 or size < rows * dtype.itemsize or start + size > length:
             msg = "a column that lies outside its batch"
-            raise Damaged(msg)
+            raise DamagedRunError(msg)
         columns.append(body + start)
     spans = message.spans(4)
     metadata = {key: _decoded(raw[begin:end]) for key, (begin, end) in spans.items()}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from labeltrack.recording.arrow_ipc import Damaged
+from labeltrack.errors import TruncatedRunError
 
 resource: Any
 try:
@@ -50,10 +50,6 @@ class Content(Protocol):
 
     def __getitem__(self, part: slice, /) -> Any:
         """Return some of them."""
-
-
-class Gone(Damaged):
-    """The file has become shorter since it was opened, or cannot be read any more."""
 
 
 def open_file(path: Path) -> int:
@@ -100,7 +96,7 @@ class FileContent:
         """Read some bytes.
 
         Raises:
-            Gone: They are not there any more.
+            TruncatedRunError: They are not there any more.
         """
         start, stop, _ = part.indices(self._size)
         size = max(0, stop - start)
@@ -111,10 +107,10 @@ class FileContent:
                 read = _read_into(self._fd, view[done:], start + done)
             except OSError as error:
                 msg = f"it cannot be read: {error}"
-                raise Gone(msg) from error
+                raise TruncatedRunError(msg) from error
             if not read:
                 msg = f"the file was cut to {start + done} bytes or less while it was read"
-                raise Gone(msg)
+                raise TruncatedRunError(msg)
             done += read
         return view
 

@@ -13,7 +13,8 @@ import os
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
-from labeltrack.recording.part import as_json, need
+from labeltrack.errors import need
+from labeltrack.recording.part import as_json
 
 if TYPE_CHECKING:
     from pathlib import Path

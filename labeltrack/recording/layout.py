@@ -30,8 +30,9 @@ from labeltrack._labels.codes import LabelMapping
 from labeltrack._labels.missing import check_missing
 from labeltrack._tables.files import whole_file
 from labeltrack.bounds import resolve_all
+from labeltrack.errors import DamagedRunError, need
 from labeltrack.recording.content import EXHAUSTED
-from labeltrack.recording.part import OPEN, Part, as_json, begin, need
+from labeltrack.recording.part import OPEN, Part, as_json, begin
 from labeltrack.stats import check_nan_policy
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ class Description:
         """Return what `plain` made.
 
         Raises:
-            ValueError: It is no description, or damaged, or of a later version.
+            DamagedRunError: It is damaged.
+            ValueError: It is not a description, or of a later version.
         """
         if not isinstance(plain, dict) or plain.get("format") != FORMAT:
             msg = "it is no description of a recorded run"
@@ -116,7 +118,7 @@ class Description:
             return cls._checked(plain)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             msg = f"it is damaged: {error}"
-            raise ValueError(msg) from None
+            raise DamagedRunError(msg) from None
 
     @classmethod
     def _checked(cls, plain: dict[str, Any]) -> Description:
@@ -158,6 +160,7 @@ class Description:
         Raises:
             FileNotFoundError: There is no run in that folder.
             OSError: The file cannot be read, or is no plain file.
+            DamagedRunError: It is damaged.
             ValueError: It is not what labeltrack wrote, or of a later version.
         """
         where = f"{storage.root}/{DESCRIPTION}"
@@ -169,21 +172,21 @@ class Description:
             raise FileNotFoundError(msg) from None
         if len(raw) > LARGEST_DESCRIPTION:
             msg = f"{where} has more than the {LARGEST_DESCRIPTION} bytes there may be"
-            raise ValueError(msg)
+            raise DamagedRunError(msg)
         try:
             plain = json.loads(raw.decode("utf-8", "surrogatepass"))
         except (ValueError, RecursionError):
             msg = f"{where} is damaged: it is not JSON"
-            raise ValueError(msg) from None
+            raise DamagedRunError(msg) from None
         said = plain.pop("xxh3", None) if isinstance(plain, dict) else None
         try:
             description = cls.from_plain(plain)
         except ValueError as error:
             msg = f"{where}: {error}"
-            raise ValueError(msg) from None
+            raise type(error)(msg) from None
         if said != _checksum(plain):
             msg = f"{where} is damaged: its checksum does not agree"
-            raise ValueError(msg)
+            raise DamagedRunError(msg)
         return description
 
 

@@ -19,8 +19,9 @@ from urllib.parse import quote, unquote
 import numpy as np
 import numpy.typing as npt
 
+from labeltrack.errors import DamagedRunError, TruncatedRunError, need
 from labeltrack.recording import arrow_ipc as _ipc
-from labeltrack.recording.content import ALIGNMENT, FileContent, Gone
+from labeltrack.recording.content import ALIGNMENT, FileContent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -84,7 +85,7 @@ def _as_given(metadata: Mapping[str, str]) -> dict[str, str]:
         return {key: unquote(text, errors="surrogatepass") if key in odd else text for key, text in plain.items()}
     except UnicodeDecodeError:
         msg = "a percent-encoded text that stands for none"
-        raise _ipc.Damaged(msg) from None
+        raise DamagedRunError(msg) from None
 
 
 def about_file(dtypes: Mapping[str, Any], metadata: Mapping[str, str]) -> str:
@@ -107,27 +108,6 @@ def about(seq: int, file: str, batch: Mapping[str, str]) -> str:
 @functools.cache
 def _xxhash() -> Any:
     return need("xxhash")
-
-
-def need(module: str) -> Any:
-    """Import what recording takes.
-
-    Raises:
-        ImportError: It is not installed, or pyarrow does not work with this numpy.
-    """
-    import importlib  # noqa: PLC0415
-
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        if module == "pyarrow" and "numpy" in str(error).lower():
-            msg = (
-                f"this pyarrow does not import with numpy {np.__version__}: pip install 'pyarrow<26', or a newer numpy "
-                f"({error})"
-            )
-        else:
-            msg = f'recorded runs need {module}: pip install "labeltrack[record]" ({error})'
-        raise ImportError(msg, name=module) from error
 
 
 class PartWriter:
@@ -260,7 +240,7 @@ def file_checksum(data: Content) -> str:
     try:
         for start in range(0, len(data), BLOCK):
             sums.update(data[start : start + BLOCK])
-    except Gone:
+    except TruncatedRunError:
         return ""
     text: str = sums.hexdigest()
     return text
@@ -312,7 +292,7 @@ class Part:
         """Return the ``(N,)`` labels and values of a batch, and whether their checksum agrees.
 
         Raises:
-            Gone: They cannot be read any more.
+            TruncatedRunError: They cannot be read any more.
         """
         if self.schema is None:
             msg = "a part without a beginning has no batches"
@@ -374,7 +354,7 @@ def begin(name: str, data: Content) -> Part:
         schema, position = _ipc.read_schema(data)
         _check_schema(schema)
         part.metadata = _as_given(schema.metadata)
-    except _ipc.Damaged as damage:
+    except DamagedRunError as damage:
         part.damage = str(damage)
         part.torn = part.size < SMALLEST
         return part
@@ -388,10 +368,10 @@ SMALLEST = 1024  # bytes; the beginning of a part is shorter
 def _check_schema(schema: _ipc.Schema) -> None:
     if tuple(schema.dtypes) != COLUMNS or schema.dtypes["value"].kind != "f":
         msg = f"columns {', '.join(schema.dtypes)}"
-        raise _ipc.Damaged(msg)
+        raise DamagedRunError(msg)
     if schema.metadata.get("hash") != HASH:
         msg = f"checksums of an unknown kind, {schema.metadata.get('hash')!r}"
-        raise _ipc.Damaged(msg)
+        raise DamagedRunError(msg)
 
 
 def walk(part: Part, *, check: bool) -> Iterator[_ipc.Batch]:
@@ -413,9 +393,9 @@ def walk(part: Part, *, check: bool) -> Iterator[_ipc.Batch]:
             batch = None if before is None else _ipc.read_alike(part.data, position, before, VARYING)
             if batch is None:
                 batch = before = _ipc.read_batch(part.data, position, part.schema)
-        except _ipc.Damaged as damage:
+        except DamagedRunError as damage:
             part.damage = part.damage or str(damage)
-            part.torn = intact and not isinstance(damage, Gone)
+            part.torn = intact and not isinstance(damage, TruncatedRunError)
             return
         if batch is None:
             part.closed = intact

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._core.reduce import reduce_stream
-from labeltrack._labels.codes import BOOL, BYTES, FLOAT, INTEGER, STRING, UNSIGNED, Keyspace, LabelMapping
+from labeltrack._labels.codes import BOOL, BYTES, FLOAT, INTEGER, STRING, UNSIGNED, LabelDecoder, LabelMapping
 from labeltrack._labels.missing import names_of, wanted_by
+from labeltrack.errors import TruncatedRunError
 from labeltrack.recording import part as _parts
-from labeltrack.recording.content import EXHAUSTED, FileContent, Gone
+from labeltrack.recording.content import EXHAUSTED, FileContent
 from labeltrack.recording.layout import begin_part, journal_name
 from labeltrack.stats import LabelStats, merge_stats
 
@@ -107,7 +108,7 @@ class Kept:
     """
 
     chunks: list[tuple[Array, Array]]
-    space: Keyspace
+    space: LabelDecoder
     labels: Array
 
 
@@ -193,9 +194,9 @@ class Opened:
         """The dtype that labels of its kind have."""
         return np.dtype(_COLUMN.get(self.kind, self.stored_dtype))
 
-    def space(self) -> Keyspace:
+    def space(self) -> LabelDecoder:
         """Return the way from its keys to labels."""
-        return Keyspace(self.kind, self._words)
+        return LabelDecoder(self.kind, self._words)
 
     def batches(self) -> Iterator[Batch]:
         """Yield the batches; each has to be asked for its columns."""
@@ -234,7 +235,7 @@ class Opened:
         agrees, message = False, ""
         try:
             labels, values, agrees = self._part.read(batch)
-        except Gone as damage:
+        except TruncatedRunError as damage:
             message = str(damage)
         if not agrees:
             message = message or f"the checksum of batch {batch.metadata['seq']} does not agree"
@@ -358,13 +359,13 @@ def _batches(members: Sequence[Opened]) -> Iterator[tuple[Opened, Batch]]:
 
 def empty_stats(nan_policy: NanPolicy) -> LabelStats:
     """Return the statistics of no samples."""
-    labels, accumulator = reduce_stream(iter(()), lambda _: None, 0, Keyspace(INTEGER))
+    labels, accumulator = reduce_stream(iter(()), lambda _: None, 0, LabelDecoder(INTEGER))
     return LabelStats(labels, accumulator, nan_policy=nan_policy)
 
 
-def _common_space(members: Sequence[Opened]) -> Keyspace:
+def _common_space(members: Sequence[Opened]) -> LabelDecoder:
     """Return the way from keys to labels that holds for several parts."""
     kinds = {one.kind for one in members}
     if len(kinds) == 1:
         return members[0].space()
-    return Keyspace(UNSIGNED if UNSIGNED in kinds else INTEGER)
+    return LabelDecoder(UNSIGNED if UNSIGNED in kinds else INTEGER)

@@ -18,9 +18,10 @@ import numpy as np
 
 from labeltrack._core.threads import started
 from labeltrack._labels.codes import BOOL, BYTES, STRING, Array, Vocabulary, as_stored
+from labeltrack.errors import need
 from labeltrack.recording.content import EXHAUSTED, most_open
 from labeltrack.recording.layout import LAST_STEP, folder_of, part_name, rename, sync_folder
-from labeltrack.recording.part import OPEN, PartWriter, need
+from labeltrack.recording.part import OPEN, PartWriter
 from labeltrack.recording.session import Membership
 from labeltrack.recording.write_behind import HandedOnBuffer
 
@@ -139,7 +140,7 @@ class Recorder:
     Raises:
         ImportError: pyarrow or xxhash is not installed, or does not work.
         OSError: The folder cannot be made or written to.
-        RuntimeError: Another process records this run.
+        RunInUseError: Another process records this run.
         ValueError: There is something else in the folder, or a run of something else.
     """
 

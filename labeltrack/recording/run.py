@@ -12,7 +12,7 @@ import numpy as np
 from labeltrack._core.quantiles import Samples
 from labeltrack._labels.codes import LabelMapping, common_type
 from labeltrack.bounds import needed_quantiles, resolve_all
-from labeltrack.errors import LabelTrackWarning, listing
+from labeltrack.errors import LabelTrackWarning, NaNError, listing
 from labeltrack.functional import check_threads, warn_never
 from labeltrack.history import History
 from labeltrack.recording import verify as _verify
@@ -71,7 +71,8 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     Raises:
         FileNotFoundError: There is no recorded run.
         OSError: It cannot be read.
-        ValueError: It is damaged beyond reading, or of a later version of the format.
+        DamagedRunError: Its description and all journals are damaged.
+        ValueError: It is of a later version of the format.
         ImportError: xxhash is not installed (extra ``record``), or fsspec for paths with a protocol (extra ``dask``).
 
     Example:
@@ -480,7 +481,7 @@ def _samples(
 def _check(stats: LabelStats, epoch: Epoch, ds_id: str) -> None:
     try:
         stats.check_finite()
-    except ValueError as error:
+    except NaNError as error:
         of = f" of ds_id {ds_id!r}" if ds_id else ""
         msg = f"mode {epoch.mode!r}, step {epoch.step}{of}: {error}"
-        raise ValueError(msg) from None
+        raise NaNError(msg) from None

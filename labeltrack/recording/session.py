@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labeltrack.errors import RunInUseError
 from labeltrack.recording.journal import Journal, read_journal
 from labeltrack.recording.layout import (
     DESCRIPTION,
@@ -49,7 +50,7 @@ class Membership:
 
     Raises:
         OSError: The folder cannot be made or written to.
-        RuntimeError: Another process records this run.
+        RunInUseError: Another process records this run.
         ValueError: There is something else in the folder, or a run of something else.
     """
 
@@ -216,14 +217,14 @@ class Membership:
         seen = self._lock.works and said.get("host", host) == host  # a lock may hold on one machine only
         return _Other(said, alive, died=not alive and not ended and (seen or not said))
 
-    def _busy(self, rank: int, size: Any = None) -> RuntimeError:
+    def _busy(self, rank: int, size: Any = None) -> RunInUseError:
         of = f" of {size}" if size is not None else ""
         msg = (
             f"another process is recording to {self.root} as number {rank}{of}, and this is number {self.rank} of "
             f"{self._size}. Record to another folder; or, if both belong to one training, give each a rank of its own "
             "(RANK and WORLD_SIZE, or labeltrack.Recording) and all the same launch (labeltrack.Recording)"
         )
-        return RuntimeError(msg)
+        return RunInUseError(msg)
 
 
 @dataclass(frozen=True)

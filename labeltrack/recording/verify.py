@@ -6,12 +6,13 @@ import contextlib
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from labeltrack.errors import need
 from labeltrack.recording.choice import unsaid
 from labeltrack.recording.index import Catalog, describe, superseded
 from labeltrack.recording.journal import Journal
 from labeltrack.recording.layout import DESCRIPTION, journal_name, sync_folder, writer_lock
 from labeltrack.recording.locks import is_held
-from labeltrack.recording.part import OPEN, PartWriter, examine, file_checksum, need
+from labeltrack.recording.part import OPEN, PartWriter, examine, file_checksum
 from labeltrack.recording.progress import Progress
 from labeltrack.recording.reader import Opened, source_of
 from labeltrack.recording.storage import LocalFolder

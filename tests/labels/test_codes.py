@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from labeltrack._convert.texts import text_array
 from labeltrack._labels.codes import (
-    Keyspace,
+    LabelDecoder,
     LabelMapping,
     Vocabulary,
     integer_keys,
@@ -49,7 +49,7 @@ def test_keys_of_every_numeric_dtype_lead_back_to_the_labels(dtype):
     kind = label_kind(labels)
     keys = integer_keys(labels, kind)
     assert keys.dtype in (np.uint8, np.int32, np.int64)
-    assert np.array_equal(Keyspace(kind).decode(keys.astype(np.int64)), labels)
+    assert np.array_equal(LabelDecoder(kind).decode(keys.astype(np.int64)), labels)
 
 
 def test_the_common_dtypes_are_read_as_they_are():
@@ -60,10 +60,10 @@ def test_the_common_dtypes_are_read_as_they_are():
 
 def test_the_largest_unsigned_labels_survive():
     labels = np.array([0, 2**63, 2**64 - 1], dtype=np.uint64)
-    back = Keyspace("unsigned").decode(integer_keys(labels, "unsigned").astype(np.int64))
+    back = LabelDecoder("unsigned").decode(integer_keys(labels, "unsigned").astype(np.int64))
     assert back.dtype == np.uint64
     assert back.tolist() == labels.tolist()
-    assert Keyspace("unsigned").decode(np.array([3, 5])).dtype == np.int64  # no need of uint64
+    assert LabelDecoder("unsigned").decode(np.array([3, 5])).dtype == np.int64  # no need of uint64
 
 
 def test_negative_zero_is_the_label_zero():
@@ -80,7 +80,7 @@ def test_a_vocabulary_grows_from_lists_and_arrays_alike():
     assert vocabulary.encode(np.array(["c", "a"])).tolist() == [2, 1]
     assert vocabulary.encode(("c",)).tolist() == [2]
     assert vocabulary.encode([]).size == 0
-    assert vocabulary.keyspace("string").decode(np.array([2, 0])).tolist() == ["c", "b"]
+    assert vocabulary.decoder("string").decode(np.array([2, 0])).tolist() == ["c", "b"]
     large = np.array(["a", "d"]).repeat(3000)
     assert vocabulary.encode(large).tolist() == [1] * 3000 + [3] * 3000
 
@@ -88,7 +88,7 @@ def test_a_vocabulary_grows_from_lists_and_arrays_alike():
 def test_nuls_at_the_end_tell_words_apart():
     vocabulary = Vocabulary("string")
     assert vocabulary.encode(["a\0", "a", "a\0\0", "a"]).tolist() == [0, 1, 2, 1]
-    assert vocabulary.keyspace("string").decode(np.array([2, 1, 0])).tolist() == ["a\0\0", "a", "a\0"]
+    assert vocabulary.decoder("string").decode(np.array([2, 1, 0])).tolist() == ["a\0\0", "a", "a\0"]
 
 
 def test_objects_are_labels_if_they_are_text():
@@ -125,8 +125,8 @@ def test_a_vocabulary_refuses_what_is_no_string_and_keeps_its_words(labels):
 
 
 def test_an_empty_vocabulary_decodes_nothing():
-    assert Vocabulary("string").keyspace("string").decode(np.empty(0, dtype=np.int64)).dtype.kind == "U"
-    assert Vocabulary("bytes").keyspace("bytes").decode(np.empty(0, dtype=np.int64)).dtype.kind == "S"
+    assert Vocabulary("string").decoder("string").decode(np.empty(0, dtype=np.int64)).dtype.kind == "U"
+    assert Vocabulary("bytes").decoder("bytes").decode(np.empty(0, dtype=np.int64)).dtype.kind == "S"
 
 
 @pytest.mark.parametrize(
@@ -139,11 +139,11 @@ def test_an_empty_vocabulary_decodes_nothing():
     ],
 )
 def test_a_mapping_keeps_the_labels_that_its_kind_can_hold(kind, labels, found):
-    assert Keyspace(kind).encode(labels).tolist() == found
+    assert LabelDecoder(kind).encode(labels).tolist() == found
 
 
 def test_a_mapping_of_strings_keeps_the_words_that_occurred():
-    space = Vocabulary("string", ["cat", "dog"]).keyspace("string")
+    space = Vocabulary("string", ["cat", "dog"]).decoder("string")
     assert space.encode(["dog", "cow", 3]).tolist() == [1]
 
 

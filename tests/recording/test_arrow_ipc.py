@@ -8,6 +8,7 @@ import struct
 import numpy as np
 import pytest
 
+from labeltrack.errors import DamagedRunError
 from labeltrack.recording import arrow_ipc as _ipc
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
@@ -86,7 +87,7 @@ def nested(depth):
     ],
 )
 def test_what_labeltrack_does_not_write_is_refused(make, message):
-    with pytest.raises(_ipc.Damaged, match=message):
+    with pytest.raises(DamagedRunError, match=message):
         read_all(make())
 
 
@@ -101,7 +102,7 @@ def test_every_truncation_is_found(whole):
     schema, batches = read_all(whole)
     body_end = batches[-1].end + 8
     for size in range(body_end):
-        with pytest.raises(_ipc.Damaged):
+        with pytest.raises(DamagedRunError):
             read_all(whole[:size])
     assert [b.rows for b in read_all(whole[:body_end])[1]] == [300] * 3
     assert len(schema.dtypes) == 2
@@ -119,7 +120,7 @@ def test_no_damage_leads_out_of_the_file(whole):
         view = memoryview(data)
         try:
             schema, batches = read_all(view)
-        except _ipc.Damaged:
+        except DamagedRunError:
             refused += 1
             continue
         for batch in batches:
@@ -137,5 +138,5 @@ def test_a_batch_that_says_it_is_longer_than_the_file_is_refused_and_nothing_is_
     while 0 <= place < first + 400:
         data[place : place + 8] = struct.pack("<q", rows)
         place = data.find(plain, place + 8)
-    with pytest.raises(_ipc.Damaged):
+    with pytest.raises(DamagedRunError):
         read_all(memoryview(data))

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import labeltrack as lt
+from labeltrack.errors import TruncatedRunError
 from labeltrack.recording import recorder as recorder_module
-from labeltrack.recording.content import FileContent, Gone
+from labeltrack.recording.content import FileContent
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
 pytest.importorskip("xxhash", reason="xxhash is not installed (extra 'record')")
@@ -32,9 +33,9 @@ def test_bytes_are_those_of_the_file_and_what_is_gone_is_told(tmp_path):
         assert content[part] == data[part]
     os.truncate(tmp_path / "file", 50_000)
     assert content[:50_000] == data[:50_000]
-    with pytest.raises(Gone, match="cut to 50000 bytes or less"):
+    with pytest.raises(TruncatedRunError, match="cut to 50000 bytes or less"):
         content[49_990:50_001]
-    with pytest.raises(Gone, match="cut to 60000 bytes or less"):
+    with pytest.raises(TruncatedRunError, match="cut to 60000 bytes or less"):
         content[60_000:]
 
 

@@ -47,7 +47,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
 
 def test_a_second_writer_by_mistake_is_detected(tmp_path):
     tracker = train(tmp_path / "run", [1])
-    with pytest.raises(RuntimeError, match=r"another process is recording to .*run as number 0"):
+    with pytest.raises(lt.errors.RunInUseError, match=r"another process is recording to .*run as number 0"):
         lt.LabelTracker("y", "ce", record_to=tmp_path / "run")
     with pytest.raises(RuntimeError, match="RANK and WORLD_SIZE"):
         lt.LabelTracker("y", "ce", record_to=lt.Recording(tmp_path / "run", rank=1, world_size=2))
@@ -202,7 +202,7 @@ def test_a_run_goes_on_with_fewer_and_with_more_processes(tmp_path):
 
 def test_launches_of_different_names_do_not_mix(tmp_path):
     first = rank_of(tmp_path / "run", 0, 2, launch="a")
-    with pytest.raises(RuntimeError, match=r"another process is recording.*the same launch"):
+    with pytest.raises(lt.errors.RunInUseError, match=r"another process is recording.*the same launch"):
         rank_of(tmp_path / "run", 1, 2, launch="b")
     record(first, 1.0)
     record(rank_of(tmp_path / "run", 1, 2, launch="b"), 2.0)
