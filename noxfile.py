@@ -113,7 +113,7 @@ def fastestimator(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def benchmarks(session: nox.Session) -> None:
-    """Measure against the peers, and write results and the README's table."""
+    """Measure against the peers, and write results and the tables of README and docs."""
     session.install("-e", ".[bench]", "torch==2.13.0", "torchmetrics>=1.4")
     session.run("python", "benchmarks/run.py", "--render", *session.posargs)
     session.run("python", "benchmarks/recorded_runs.py", "--render")

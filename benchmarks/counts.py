@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description="Count instructions and cache misses a sample.")
     parser.add_argument("--samples", type=int, default=4_000_000)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    add_output(parser, "counts")
+    add_output(parser, "counts", "dev/experiments.md")
     options = parser.parse_args(arguments)
     if shutil.which("valgrind") is None:
         parser.error("valgrind is not installed")

@@ -157,7 +157,7 @@ def run_trace(number: int, rounds: int) -> dict[str, Any]:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """Return the table of the README."""
+    """Return the table of docs/fastestimator.md."""
     samples = results["batches"] * results["batch"]
     lines = [
         "| batches | `on_batch_end`: original | labeltrack | ratio | `on_epoch_end`: original | labeltrack | ratio |",
@@ -192,8 +192,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--batches", type=int, default=3907, help="of 256 samples, in an epoch")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "fastestimator.json")
-    parser.add_argument("--render", action="store_true", help="also rewrite the table in the README")
-    parser.add_argument("--readme", type=Path, default=HERE.parent / "README.md", help=argparse.SUPPRESS)
+    parser.add_argument("--render", action="store_true", help="also write the table in docs/fastestimator.md")
+    parser.add_argument("--page", type=Path, default=HERE.parent / "docs" / "fastestimator.md", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.batches < 1 or options.rounds < 1:
         parser.error("batches and rounds must be positive")
@@ -202,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     Console(width=200).print(markdown(results))
     if options.render:
-        rewrite(options.readme, markdown(results), TITLE)
+        rewrite(options.page, markdown(results), TITLE)
     return results
 
 

@@ -208,7 +208,7 @@ def _threads(n: int) -> str:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """Return the results as the README has them."""
+    """Return the results as docs/performance.md has them."""
     speeds, ratios = results["recompute"]["million_rows_per_s"], results["recompute"]["ratios"]
     cost, versions = results["cost"], results["facts"]["versions"]
     lines = ["| | million rows/s | of the kernel | times the best peer |", "| --- | ---: | ---: | ---: |"]
@@ -247,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--flush-rows", type=int, default=lt.Recording("").flush_rows)
     parser.add_argument("--folder", type=Path, default=None, help="where to record; a temporary folder by default")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "recorded_runs.json")
-    parser.add_argument("--render", action="store_true", help="write the README's table")
+    parser.add_argument("--render", action="store_true", help="also write the table in docs/performance.md")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
         folder = Path(temporary)
@@ -268,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         console.print(f"{name}: {ratio['ratio']:.2f} to {ratio['to']} (best rounds {ratio['ratio_best']:.2f})")
     console.print(results["cost"], results["sustained"])
     if options.render:
-        rewrite(HERE.parent / "README.md", markdown(results), "recorded")
+        rewrite(HERE.parent / "docs" / "performance.md", markdown(results), "recorded")
     return results
 
 

@@ -1,4 +1,4 @@
-"""How results are shown: a table in the terminal, and one in the README or on the page about performance."""
+"""How results are shown: in the terminal, and as tables in the README and on pages of the documentation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ RATIOS = {
     "default_to_best_peer": "labeltrack / best peer",
 }
 SHOWN = ("one_thread_to_best_peer", "default_to_best_peer")
-"""The ratios in the README."""
+"""The ratios among all results."""
+PEERS_SHOWN = ("polars", "duckdb", "pandas")
+"""The peers that have a column in the README."""
 
 
 def _words(case: dict[str, Any]) -> str:
@@ -75,19 +77,46 @@ def markdown(results: dict[str, Any]) -> str:
             cells += [_ratio(case["ratios"].get(key)) for key in SHOWN]
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
-    about = results["facts"]
+    return "\n".join([*lines, *_about(results)])
+
+
+def summary(results: dict[str, Any]) -> str:
+    """Return the README's table: one row per number of labels, the peers that most people use, and the best of all."""
+    peers = {row["name"] for case in results["cases"] for row in case["contestants"] if row["role"] == "peer"}
+    peers -= {name for name in peers if name.endswith("1 thread")}
+    columns = ("labeltrack", ONE_THREAD, *PEERS_SHOWN)
+    head = ["labels", "labeltrack", "1 thread", *PEERS_SHOWN, f"best of {len(peers)} peers"]
+    lines = ["| " + " | ".join(head) + " |", "|" + " ---: |" * len(head)]
+    for case in results["cases"]:
+        speed = {row["name"]: _speed(row["million_samples_per_s"]) for row in case["contestants"]}
+        speed |= {name: f"{speed[name]} ~" for name in case["disturbed"]}
+        best = case["ratios"].get("default_to_best_peer")
+        cells = [f"{case['labels']:,}", *(speed.get(name, "–") for name in columns)]
+        cells.append(f"{best['to']} {speed[best['to']]} ({best['ratio']:.1f}×)" if best else "–")
+        lines.append("| " + " | ".join(cells) + " |")
+    first = results["cases"][0]
+    lines += [
+        "",
+        f"{first['samples']:,} samples, {_words(first)}; (n×): labeltrack is n times as fast.",
+    ]
+    return "\n".join([*lines, *_about(results)])
+
+
+def _about(results: dict[str, Any]) -> list[str]:
+    """Return what figures mean, and which machine and versions they are of."""
+    about, cases = results["facts"], results["cases"]
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items() if version)
     rounds = sorted({case["rounds"] for case in cases})
     some = f"{rounds[0]}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
-    lines += [
-        f"Million samples a second, median of {some} interleaved rounds, each with the threads it takes by default;",
+    lines = [
+        f"Million samples a second, median of {some} interleaved rounds, each library with its default threads;",
         f"{about['cpus']} CPUs ({about['cpu']}), Python {about['python']}; {versions}.",
     ]
     if any(case["disturbed"] for case in cases):
         lines.append("~: the median round took half as long again as the best one; other programs were running.")
     if results["missing"]:
         lines.append(f"Not installed, so not measured: {', '.join(results['missing'])}.")
-    return "\n".join(lines)
+    return lines
 
 
 def _speed(million: float) -> str:
@@ -148,11 +177,11 @@ def rewrite(readme: Path, block: str, title: str = "benchmark") -> None:
     readme.write_text(f"{text[: begin + len(first)]}\n\n{block}\n\n{after}", encoding="utf-8")
 
 
-def add_output(parser: argparse.ArgumentParser, name: str) -> None:
-    """Add the options of a benchmark that writes ``results/{name}.json``, and a table of docs/performance.md."""
+def add_output(parser: argparse.ArgumentParser, name: str, page: str = "performance.md") -> None:
+    """Add the options of a benchmark that writes ``results/{name}.json``, and a table on a page in docs/."""
     parser.add_argument("--out", type=Path, default=HERE / "results" / f"{name}.json")
-    parser.add_argument("--render", action="store_true", help="write the table of docs/performance.md")
-    parser.add_argument("--page", type=Path, default=HERE.parent / "docs" / "performance.md", help=argparse.SUPPRESS)
+    parser.add_argument("--render", action="store_true", help=f"also write the table in docs/{page}")
+    parser.add_argument("--page", type=Path, default=HERE.parent / "docs" / page, help=argparse.SUPPRESS)
     parser.set_defaults(name=name)
 
 

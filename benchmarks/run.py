@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from group_by import axes, present, run_case
 from harness import facts
-from report import figure, markdown, rewrite, table
+from report import figure, markdown, rewrite, summary, table
 from rich.console import Console
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         options.out.with_suffix(".md").write_text(markdown(results) + "\n", encoding="utf-8")
         figure(results, options.out.with_suffix(".png"))
         shown = [case for case in results["cases"] if case["axis"] == "labels"] or results["cases"]
-        rewrite(options.readme, markdown(results | {"cases": shown}))
+        rewrite(options.readme, summary(results | {"cases": shown}))
     return results
 
 

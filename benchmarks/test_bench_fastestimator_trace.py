@@ -41,13 +41,13 @@ def test_on_epoch_end(benchmark: BenchmarkFixture, name: str) -> None:
 
 
 def test_the_command_writes_results_and_the_table(tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- fastestimator:begin -->\n<!-- fastestimator:end -->\nafter\n", encoding="utf-8")
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- fastestimator:begin -->\n<!-- fastestimator:end -->\nafter\n", encoding="utf-8")
     out = tmp_path / "results.json"
-    main(["--batches", "8", "--rounds", "2", "--out", str(out), "--render", "--readme", str(readme)])
+    main(["--batches", "8", "--rounds", "2", "--out", str(out), "--render", "--page", str(page)])
     results = json.loads(out.read_text(encoding="utf-8"))
     assert set(results["kinds"]) == set(KINDS)
-    text = readme.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert all(f"| {kind} |" in text for kind in KINDS)

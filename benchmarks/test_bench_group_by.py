@@ -186,7 +186,7 @@ def test_the_command_writes_results_and_the_table(tmp_path: Path, monkeypatch: p
     main(["--again", "--out", str(out), "--render", "--readme", str(readme)])
     assert out.with_suffix(".md").read_text(encoding="utf-8") == tables
     text = readme.read_text(encoding="utf-8")
-    assert text.startswith(f"before\n\n{BEGIN}\n\n| samples | labels |")
+    assert text.startswith(f"before\n\n{BEGIN}\n\n| labels | labeltrack | 1 thread |")
     assert text.endswith(f"{END}\n\nafter\n")
     assert "old" not in text
     assert "Not installed, so not measured: pandas, torchmetrics." in text
