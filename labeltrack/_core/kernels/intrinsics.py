@@ -15,6 +15,7 @@ from llvmlite import ir
 from numba import config, njit
 from numba.core import types
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.runtime import rtsys
 from numba.extending import intrinsic
 
 from labeltrack._core.kernels import uninterrupted
@@ -78,7 +79,9 @@ class _Cache(FunctionCache):  # type: ignore[misc]  # pragma: no cover
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
-            return super().load_overload(sig, target_context)
+            # Not numba's own, which imports all that only compiling needs, SciPy included: 0.2 s of a first call.
+            rtsys.initialize(target_context)
+            return self._load_overload(sig, target_context)
         except Exception as error:  # noqa: BLE001 (whatever is in the files, there is source code to compile)
             tell(f"{self._cache_path}: {error!r}")
             return None

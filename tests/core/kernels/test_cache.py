@@ -116,5 +116,18 @@ labeltrack._core.kernels.cache.look_at_cache = lambda: None
     assert said.count("is damaged") == 1
 
 
+@needs_compiler
+def test_cached_kernels_run_without_what_only_compiling_needs(tmp_path):
+    code = (
+        "import sys, numpy as np, labeltrack as lt; labels = np.arange(100_000) % 7; "
+        "print(lt.label_stats(labels, labels * 0.5).mean.tolist(), 'numba.np.arraymath' in sys.modules)"
+    )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    runs = [subprocess.run(command, env=environment, capture_output=True, text=True, check=True) for _ in range(2)]
+    means = [0.5 * label for label in range(7)]
+    assert [run.stdout.strip() for run in runs] == [f"{means} True", f"{means} False"]
+
+
 def test_nothing_is_said_where_nothing_is_compiled(copied):
     assert epochs(copied, NUMBA_DISABLE_JIT="1") == 2 * QUIET
