@@ -94,15 +94,15 @@ def test_the_run_that_is_kept_still_opens():
         stats = history.at(step, mode, ds_id)
         rows = {row.label: (row.count, row.sum, row.min, row.max) for row in stats}
         assert rows == expected(labels, values)
-        table = run.samples([mode], [ds_id], step)
+        table = run.samples([mode], step, [ds_id])
         assert table["value"].to_pylist() == values.tolist()
         assert table["label"].to_pylist() == (labels if isinstance(labels, list) else labels.tolist())
-    assert run.samples("train", epoch=2, all_attempts=True).num_rows == 6
+    assert run.samples("train", step=2, all_attempts=True).num_rows == 6
     assert run.info()["sessions"] == 2
     verification = run.verify(progress=False)
     assert verification.other == ("mode 'train', epoch 3 did not end; 2 rows of it are intact",)
-    assert {segment.state for segment in verification.segments} == {"intact"}
-    assert len(verification.segments) == len(SAMPLES) + 2
+    assert {part.state for part in verification.parts} == {"intact"}
+    assert len(verification.parts) == len(SAMPLES) + 2
 
 
 RESUMED = {

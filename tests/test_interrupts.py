@@ -146,7 +146,7 @@ class Training:
         assert run.verify().ok
         for mode, step in {(mode, step) for mode, step, _ in self.epochs}:
             for ds_id in {d for m, s, d in self.epochs if (m, s) == (mode, step)}:
-                table = run.samples(mode, ds_id, step)
+                table = run.samples(mode, step, ds_id)
                 rows = zip(table["label"].to_pylist(), table["value"].to_pylist(), strict=True)
                 assert Counter(rows) == Counter(self.epochs[mode, step, ds_id]), (mode, step, ds_id)
         counted = {(epoch.mode, epoch.step): epoch.rows for epoch in run.epochs if epoch.complete}

@@ -189,7 +189,7 @@ def test_a_part_of_another_run_or_of_a_copy_that_went_on_is_not_read(tmp_path, w
         assert f"{name}: it is a part of another run, or of another recording of this one (2000 rows lost" in message
         assert told(lambda opened=opened: opened.samples())
         verification = opened.verify(progress=False)
-        assert [(s.name, s.state, s.rows, s.lost) for s in verification.segments if s.state != "intact"] == [
+        assert [(s.name, s.state, s.rows, s.lost) for s in verification.parts if s.state != "intact"] == [
             (name, "corrupt", 0, 2000)
         ]
         (run / name).write_bytes(content)
@@ -349,7 +349,7 @@ def test_journals_that_are_missing_are_written_anew_by_a_repair(tmp_path, size):
         with pytest.warns(lt.LabelTrackWarning, match="did not end"):
             assert same(opened.recompute(progress=False), before)
         assert opened.repair() == []
-        assert f"journal-0001-{rank:04d}.log was written anew from the parts" in str(opened.verify(progress=False))
+        assert f"journal-0001-{rank:04d}.log was rebuilt from the parts" in str(opened.verify(progress=False))
     (run / "run.json").unlink()
     opened = lt.open_run(run)
     assert opened.repair() == ["run.json"]

@@ -194,7 +194,7 @@ class Training:
             return
         recomputed = run.recompute(progress=False, threads=int(self.rng.integers(1, 3)), incomplete=True)
         for (mode, step), rows in self.recorded.items():
-            samples = run.samples(mode, epoch=step, columns=["ds_id", "label", "value"])
+            samples = run.samples(mode, step=step, columns=["ds_id", "label", "value"])
             by_ds_id = defaultdict(list)
             for ds_id, label, value in zip(*(samples[name].to_pylist() for name in samples.column_names), strict=True):
                 by_ds_id[ds_id].append((label, value))
@@ -205,7 +205,7 @@ class Training:
                 said = read(recomputed.at(step, mode=mode, ds_id=ds_id))
                 assert_same(said, reference(wanted, self.policy), f"recomputed, {mode} {step}, {ds_id!r}")
         verification = run.verify(progress=False)
-        assert not [part for part in verification.segments if part.state not in ("intact", "torn", "writing")]
+        assert not [part for part in verification.parts if part.state not in ("intact", "torn", "writing")]
 
 
 @pytest.mark.parametrize("share", range(SHARES))

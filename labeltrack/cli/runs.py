@@ -268,7 +268,7 @@ def export(
     """Write samples to a file, batch by batch."""
     opened = _open(run)
     with told(*_MISTAKES), warned():
-        choice = (output, mode or None, ds_id or None, epoch or None)
+        choice = (output, mode or None, epoch or None, ds_id or None)
         rows = opened.export(*choice, incomplete=incomplete, all_attempts=all_attempts)
     typer.echo(f"{rows:,} samples written to {output}")
 
@@ -386,7 +386,7 @@ def _recomputed(
     threads: int | None = None,
 ) -> History:
     """Recompute a run by what options say."""
-    from labeltrack.recording.relabel import TextKeys  # noqa: PLC0415
+    from labeltrack.recording.regroup import TextKeys  # noqa: PLC0415
 
     options: dict[str, Any] = {}
     if bounds:

@@ -1,4 +1,4 @@
-"""Recorded samples as Arrow tables, sharing the memory of the files."""
+"""Recorded samples as Arrow tables that share the memory of the files, and as Parquet and CSV files."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import numpy as np
 from labeltrack._labels.codes import BOOL, BYTES, STRING
 from labeltrack._tables.files import check_ending, whole_file
 from labeltrack._tables.render import portable
-from labeltrack.errors import listing, need
-from labeltrack.recording.reader import Found, Opened
+from labeltrack.errors import listing
+from labeltrack.recording.part import need
+from labeltrack.recording.reader import PartReader, PartResult
 from labeltrack.recording.storage import LocalFolder
 
 if TYPE_CHECKING:
@@ -20,171 +21,136 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from labeltrack.recording.arrow_ipc import Batch
-    from labeltrack.recording.index import Attempt
-    from labeltrack.recording.reader import Source
+    from labeltrack.recording.epochs import Attempt
+    from labeltrack.recording.reader import PartSource
     from labeltrack.recording.storage import Storage
 
+    Parts = Sequence[tuple[Attempt, PartSource]]
+
 SAMPLE = ("label", "value")
-ABOUT = ("mode", "ds_id", "epoch", "session", "rank", "attempt")
-
-Choice = tuple["Attempt", str, "Source"]
+ABOUT = ("mode", "ds_id", "step", "session", "rank", "attempt")
 
 
-def check_columns(columns: tuple[str, ...]) -> None:
-    """See that columns exist.
-
-    Raises:
-        ValueError: There is one that does not, or none at all.
-    """
+def _check_columns(columns: tuple[str, ...]) -> None:
     unknown = [name for name in columns if name not in (*SAMPLE, *ABOUT)]
     if unknown or not columns:
-        msg = f"columns: unknown {listing(unknown)}; there are {listing((*SAMPLE, *ABOUT))}"
+        msg = f"columns: unknown {listing(unknown)}; allowed are {listing((*SAMPLE, *ABOUT))}"
         raise ValueError(msg)
 
 
-def table(storage: Storage, chosen: Sequence[Choice], columns: tuple[str, ...]) -> tuple[Any, list[Found]]:
-    """Return samples as a table, with a chunk for each batch.
-
-    Args:
-        storage: Where they are.
-        chosen: Parts, each with its attempt and dataset.
-        columns: Which columns.
-
-    Returns:
-        A pyarrow Table, and what was found in each part.
+def table(storage: Storage, parts: Parts, columns: tuple[str, ...]) -> tuple[Any, list[PartResult]]:
+    """Return samples as a pyarrow Table with one chunk per batch, and what was read from each part.
 
     Raises:
         ImportError: pyarrow is not installed.
-        ValueError: No such column, or labels of kinds that do not go together.
+        ValueError: There is no such column, or labels have types that do not fit one column.
     """
     pa = need("pyarrow")
-    check_columns(columns)
-    found: list[Found] = []
-    batches = list(record_batches(storage, chosen, columns, found, mapped=True))
-    if len({tuple(batch.schema.types) for batch in batches}) > 1:  # what is cast is read here
+    _check_columns(columns)
+    found: list[PartResult] = []
+    batches = list(_record_batches(storage, parts, columns, found, mapped=True))
+    if len({tuple(batch.schema.types) for batch in batches}) > 1:  # casting would read the maps
         found.clear()
-        batches = list(record_batches(storage, chosen, columns, found))
+        batches = list(_record_batches(storage, parts, columns, found))
     if not batches:
         types = {"label": pa.int64(), "value": pa.float32()}
         return pa.table({name: pa.array([], types.get(name, _type_of(name, pa))) for name in columns}), found
     arrays = {}
     for name in columns:
         chunks = [batch.column(name) for batch in batches]
-        of = _common([chunk.type for chunk in chunks], name, pa)
-        arrays[name] = pa.chunked_array([chunk if chunk.type == of else chunk.cast(of) for chunk in chunks], of)
+        common = _common([chunk.type for chunk in chunks], name, pa)
+        arrays[name] = pa.chunked_array([c if c.type == common else c.cast(common) for c in chunks], common)
     return pa.table(arrays), found
 
 
-def record_batches(
-    storage: Storage,
-    chosen: Sequence[Choice],
-    columns: tuple[str, ...],
-    found: list[Found],
-    *,
-    mapped: bool = False,
-    text: bool = False,
-) -> Iterator[Any]:
-    """Yield samples as record batches, one by one.
-
-    Args:
-        storage: Where they are.
-        chosen: Parts, each with its attempt and dataset.
-        columns: Which columns.
-        found: Gets what was found in each part.
-        mapped: Whether batches may be maps of the files, which nothing here reads, instead of copies in memory.
-        text: Whether labels of bytes become text.
-    """
-    pa = need("pyarrow")
-    for attempt, ds_id, source in chosen:
-        opened = Opened(storage, source)
-        about = {
-            "mode": attempt.mode,
-            "ds_id": ds_id,
-            "epoch": attempt.step,
-            "session": attempt.session,
-            "rank": attempt.rank,
-            "attempt": attempt.number,
-        }
-        vocabulary = opened.space().vocabulary
-        words = None if vocabulary is None else _words(vocabulary.tolist(), opened.kind, pa, text=text)
-        file = _map(storage, source, pa) if mapped and opened.kind not in ("", BOOL) else None
-        for batch in opened.batches():
-            arrays = opened.columns(batch)
-            if arrays is not None and batch.rows:
-                if file is not None and batch.end <= file.size and arrays[0].dtype == opened.stored_dtype:
-                    first, second = (file.slice(at, x.nbytes) for at, x in zip(batch.columns, arrays, strict=True))
-                    arrays = np.frombuffer(first, arrays[0].dtype), np.frombuffer(second, arrays[1].dtype)
-                sample = dict(zip(SAMPLE, _arrow(opened.kind, words, batch, arrays, pa), strict=True))
-                row = [
-                    sample[name] if name in sample else _constant(about[name], batch.rows, _type_of(name, pa), pa)
-                    for name in columns
-                ]
-                yield pa.record_batch(row, names=list(columns))
-        found.append(opened.finish())
-
-
 def write(
-    storage: Storage,
-    chosen: Sequence[Choice],
-    columns: tuple[str, ...],
-    path: Path,
-    on_rows: Callable[[int], object],
-) -> tuple[int, list[Found]]:
-    """Write samples to a file, batch by batch.
-
-    Args:
-        storage: Where they are.
-        chosen: Parts, each with its attempt and dataset.
-        columns: Which columns.
-        path: Ends in .parquet or .csv.
-        on_rows: Is told how many more rows were written.
+    storage: Storage, parts: Parts, columns: tuple[str, ...], path: Path, on_rows: Callable[[int], object]
+) -> tuple[int, list[PartResult]]:
+    """Write samples to a .parquet or .csv file, batch by batch; `on_rows` is called with the rows of each batch.
 
     Returns:
-        How many samples were written, and what was found in each part.
+        The number of samples written, and what was read from each part.
+
+    Raises:
+        ImportError: pyarrow is not installed.
+        OSError: The file cannot be written.
+        ValueError: The name has another ending, there is no such column, or labels have types that do not fit one.
     """
     pa = need("pyarrow")
-    check_columns(columns)
-    ending = check_ending(path, (".parquet", ".csv"))
-    text = ending == ".csv"
-    schema = _schema(storage, chosen, columns, pa, text=text)
-    found: list[Found] = []
+    _check_columns(columns)
+    text = check_ending(path, (".parquet", ".csv")) == ".csv"
+    schema = _schema(storage, parts, columns, pa, text=text)
+    found: list[PartResult] = []
     rows = 0
     with whole_file(path) as half:
-        if ending == ".parquet":
-            writer = need("pyarrow.parquet").ParquetWriter(half, schema)
-        else:
+        if text:
             writer = need("pyarrow.csv").CSVWriter(str(half), schema)
+        else:
+            writer = need("pyarrow.parquet").ParquetWriter(half, schema)
         with writer:
-            for batch in record_batches(storage, chosen, columns, found, text=text):
-                plain = [batch.column(one.name).cast(one.type) for one in schema]
-                writer.write_batch(pa.record_batch(plain, schema=schema))
+            for batch in _record_batches(storage, parts, columns, found, text=text):
+                cast = [batch.column(one.name).cast(one.type) for one in schema]
+                writer.write_batch(pa.record_batch(cast, schema=schema))
                 rows += batch.num_rows
                 on_rows(batch.num_rows)
     return rows, found
 
 
-def _schema(storage: Storage, chosen: Sequence[Choice], columns: tuple[str, ...], pa: Any, *, text: bool) -> Any:
-    """Return the schema that holds all the parts, strings as they are."""
+def _record_batches(
+    storage: Storage,
+    parts: Parts,
+    columns: tuple[str, ...],
+    found: list[PartResult],
+    *,
+    mapped: bool = False,
+    text: bool = False,
+) -> Iterator[Any]:
+    """Yield samples as record batches, and append what was read from each part to `found`.
+
+    With `mapped`, columns are memory maps of the files where possible, instead of copies; with `text`, bytes are text.
+    """
+    pa = need("pyarrow")
+    for attempt, source in parts:
+        reader = PartReader(storage, source)
+        ds_id = dict(source.metadata)["ds_id"]
+        values = (attempt.mode, ds_id, attempt.step, attempt.session, attempt.rank, attempt.number)
+        about = dict(zip(ABOUT, values, strict=True))
+        vocabulary = reader.space().vocabulary
+        words = None if vocabulary is None else _words(vocabulary.tolist(), reader.kind, pa, text=text)
+        file = _map(storage, source, pa) if mapped and reader.kind not in ("", BOOL) else None
+        for batch in reader.batches():
+            arrays = reader.columns(batch)
+            if arrays is None or not batch.rows:
+                continue
+            if file is not None and batch.end <= file.size and arrays[0].dtype == reader.stored_dtype:
+                first, second = (file.slice(at, x.nbytes) for at, x in zip(batch.columns, arrays, strict=True))
+                arrays = np.frombuffer(first, arrays[0].dtype), np.frombuffer(second, arrays[1].dtype)
+            sample = dict(zip(SAMPLE, _arrow(reader.kind, words, batch, arrays, pa), strict=True))
+            row = [
+                sample[name] if name in sample else _constant(about[name], batch.rows, _type_of(name, pa), pa)
+                for name in columns
+            ]
+            yield pa.record_batch(row, names=list(columns))
+        found.append(reader.finish())
+
+
+def _schema(storage: Storage, parts: Parts, columns: tuple[str, ...], pa: Any, *, text: bool) -> Any:
+    """Return the schema that fits all parts, without dictionaries."""
     types: dict[str, list[Any]] = {name: [] for name in SAMPLE}
-    for _, _, source in chosen:
-        opened = Opened(storage, source)
-        schema = opened.part.schema
-        if opened.kind and schema is not None:
-            bytes_are = pa.string() if text else pa.binary()
-            special = {STRING: pa.string(), BYTES: bytes_are, BOOL: pa.bool_()}.get(opened.kind)
-            types["label"].append(special or pa.from_numpy_dtype(schema.dtypes["label"]))
+    special = {STRING: pa.string(), BYTES: pa.string() if text else pa.binary(), BOOL: pa.bool_()}
+    for _, source in parts:
+        reader = PartReader(storage, source)
+        schema = reader.part.schema
+        if reader.kind and schema is not None:
+            types["label"].append(special.get(reader.kind) or pa.from_numpy_dtype(schema.dtypes["label"]))
             types["value"].append(pa.from_numpy_dtype(schema.dtypes["value"]))
-    defaults = {"label": pa.int64(), "value": pa.float32(), "mode": pa.string(), "ds_id": pa.string()}
-    return pa.schema(
-        [
-            (name, _common(types[name], name, pa) if types.get(name) else defaults.get(name, _type_of(name, pa)))
-            for name in columns
-        ]
-    )
+    empty = {"label": pa.int64(), "value": pa.float32(), "mode": pa.string(), "ds_id": pa.string()}
+    common = {name: _common(types[name], name, pa) for name in columns if types.get(name)}
+    return pa.schema([(name, common.get(name) or empty.get(name) or _type_of(name, pa)) for name in columns])
 
 
-def _map(storage: Storage, source: Source, pa: Any) -> Any:
-    """Return a map of a file, which no descriptor is held for; None if there can be none."""
+def _map(storage: Storage, source: PartSource, pa: Any) -> Any:
+    """Return a memory map of a file, without a descriptor; None if there can be none."""
     if isinstance(storage, LocalFolder):
         with contextlib.suppress(OSError), pa.memory_map(os.fsencode(storage.path / source.name)) as file:
             return file.read_buffer()
@@ -192,7 +158,7 @@ def _map(storage: Storage, source: Source, pa: Any) -> Any:
 
 
 def _arrow(kind: str, words: Any, batch: Batch, arrays: tuple[Any, Any], pa: Any) -> tuple[Any, Any]:
-    """Return labels and values as Arrow arrays of the same memory."""
+    """Return labels and values as Arrow arrays that share their memory."""
     labels, values = (
         pa.Array.from_buffers(pa.from_numpy_dtype(array.dtype), batch.rows, [None, pa.py_buffer(array)])
         for array in arrays
@@ -200,19 +166,18 @@ def _arrow(kind: str, words: Any, batch: Batch, arrays: tuple[Any, Any], pa: Any
     if kind in (STRING, BYTES):
         labels = pa.DictionaryArray.from_arrays(labels, words)
     elif kind == BOOL:
-        labels = labels.cast(pa.bool_())  # a bit each, in Arrow
+        labels = labels.cast(pa.bool_())  # one bit each in Arrow
     return labels, values
 
 
 def _words(words: list[Any], kind: str, pa: Any, *, text: bool) -> Any:
-    """Return words as an Arrow array, which holds texts as UTF-8 has them."""
     if kind == BYTES and not text:
         return pa.array(words, pa.binary())
     return pa.array([_as_text(word) for word in words] if kind == BYTES else portable(words), pa.string())
 
 
 def _as_text(word: bytes) -> str:
-    """Return bytes as a text that no others become: what is not UTF-8 is written as Python writes it."""
+    """Return bytes as text, different bytes as different text: what is not UTF-8 is escaped as Python does it."""
     with contextlib.suppress(UnicodeDecodeError):
         if b"\\x" not in word:
             return word.decode()
@@ -222,7 +187,7 @@ def _as_text(word: bytes) -> str:
 def _type_of(name: str, pa: Any) -> Any:
     if name in ("mode", "ds_id"):
         return pa.dictionary(pa.int32(), pa.string())
-    return pa.int64() if name == "epoch" else pa.int32()
+    return pa.int64() if name == "step" else pa.int32()
 
 
 def _constant(value: Any, rows: int, of: Any, pa: Any) -> Any:
@@ -232,14 +197,14 @@ def _constant(value: Any, rows: int, of: Any, pa: Any) -> Any:
 
 
 def _common(types: list[Any], name: str, pa: Any) -> Any:
-    """Return the type that holds columns of several."""
+    """Return the type that fits columns of several types."""
     distinct = list(dict.fromkeys(types))
     if len(distinct) == 1:
         return distinct[0]
-    if all(pa.types.is_integer(of) or pa.types.is_boolean(of) for of in distinct):
-        unsigned = any(of == pa.uint64() for of in distinct)
-        return pa.uint64() if unsigned else pa.int64() if pa.int64() in distinct else pa.int32()
-    if all(pa.types.is_floating(of) for of in distinct):
+    if all(pa.types.is_integer(one) or pa.types.is_boolean(one) for one in distinct):
+        return next((one for one in (pa.uint64(), pa.int64()) if one in distinct), pa.int32())
+    if all(pa.types.is_floating(one) for one in distinct):
         return pa.float64()
-    msg = f"{name}s of several kinds ({', '.join(map(str, distinct))}) do not fit one column; choose epochs of one kind"
+    kinds = ", ".join(map(str, distinct))
+    msg = f"{name}s have types that do not fit one column ({kinds}); select steps with labels of one type"
     raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""A progress bar for what may take long: on a terminal only, and only once it has taken a second."""
+"""A progress bar for slow operations, shown on a terminal only and after a second."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ PATIENCE = 1.0  # seconds
 
 
 class Progress:
-    """Counts, and shows a bar on stderr if that is a terminal and it has taken longer than a second.
+    """Counts, and shows a bar on stderr if that is a terminal and more than a second has passed.
 
     Args:
-        what: What is being done.
+        task: What is being done.
         total: How much there is to do.
         unit: Of what.
         wanted: Whether to show anything at all.
@@ -27,47 +27,46 @@ class Progress:
         ...     bar.advance(10)
     """
 
-    def __init__(self, what: str, total: int, unit: str, *, wanted: bool = True) -> None:
-        self._what, self._total, self._unit = what, total, unit
+    def __init__(self, task: str, total: int, unit: str, *, wanted: bool = True) -> None:
+        self._task, self._total, self._unit = task, total, unit
         self._wanted = wanted and sys.stderr.isatty()
         self._start = time.monotonic()
         self._done = 0
         self._lock = Lock()
         self._bar: Any = None
-        self._task: Any = None
 
     def __enter__(self) -> Self:
-        """Begin to count."""
+        """Start counting."""
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.stop()
 
     def advance(self, n: int) -> None:
-        """Count on; may be called in any thread."""
+        """Count `n` more; may be called in any thread."""
         if not self._wanted:
             return
         with self._lock:
             self._done += n
             if self._bar is None and time.monotonic() - self._start > PATIENCE:
-                self._show()
+                self._bar = self._shown()
             if self._bar is not None:
-                self._bar.update(self._task, completed=self._done)
+                self._bar.update(self._bar.task_ids[0], completed=self._done)
 
-    def _show(self) -> None:
+    def _shown(self) -> Any:
         from rich import progress  # noqa: PLC0415 (takes 0.1 s, which most calls need not spend)
         from rich.console import Console  # noqa: PLC0415
 
-        self._bar = progress.Progress(
+        columns = [
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),
             progress.TaskProgressColumn(),
             progress.TextColumn(f"of {self._total:,} {self._unit}"),
             progress.TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._task = self._bar.add_task(self._what, total=self._total or None)
-        self._bar.start()
+        ]
+        bar = progress.Progress(*columns, console=Console(stderr=True), transient=True)
+        bar.add_task(self._task, total=self._total or None)
+        bar.start()
+        return bar

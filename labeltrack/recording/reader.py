@@ -1,11 +1,11 @@
-"""From recorded parts to exact statistics a label: every checksum is compared, what is damaged is counted."""
+"""Reading recorded parts, with all checksums compared and torn and damaged rows counted, into exact statistics."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,161 +13,146 @@ import numpy.typing as npt
 from labeltrack._core.reduce import reduce_stream
 from labeltrack._labels.codes import BOOL, BYTES, FLOAT, INTEGER, STRING, UNSIGNED, LabelDecoder, LabelMapping
 from labeltrack._labels.missing import names_of, wanted_by
-from labeltrack.errors import TruncatedRunError
-from labeltrack.recording import part as _parts
-from labeltrack.recording.content import EXHAUSTED, FileContent
+from labeltrack.recording.content import EXHAUSTED, FileContent, Gone
 from labeltrack.recording.layout import begin_part, journal_name
+from labeltrack.recording.part import Part, walk
 from labeltrack.stats import LabelStats, merge_stats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from labeltrack.recording.arrow_ipc import Batch
-    from labeltrack.recording.index import Attempt, Catalog, Segment
+    from labeltrack.recording.epochs import Attempt, PartEntry, RunIndex
     from labeltrack.recording.storage import Storage
     from labeltrack.stats import NanPolicy
 
 Array = npt.NDArray[Any]
 
-_COLUMN = {STRING: "i4", BYTES: "i4", FLOAT: "f8", UNSIGNED: "u8", BOOL: "u1"}  # of labels of a kind; integers may vary
-KEPT_OPEN = 16  # parts of an epoch that has not ended, to be read whatever they are called when their turn comes
-_WIDENED = {STRING, BYTES, BOOL}
-"""Kinds that were also written as int64 once, after a checkpoint had been loaded."""
+_COLUMN = {STRING: "i4", BYTES: "i4", FLOAT: "f8", UNSIGNED: "u8", BOOL: "u1"}  # label dtypes by kind; integers vary
+_WIDENED = {STRING, BYTES, BOOL}  # kinds that early versions wrote as int64 after a checkpoint had been loaded
+KEPT_OPEN = 16  # parts of an unfinished epoch that stay open, so that they can be read after they were renamed
 
 
 @dataclass(frozen=True)
-class Source:
-    """A part to read, with all that takes, so that it can be sent to another machine.
+class PartSource:
+    """A part to read, with everything that reading it takes, so that it can be sent to another machine."""
 
-    Attributes:
-        name: Of the file, relative to the run.
-        metadata: What the file must say of itself.
-        rows: How many rows there should be, None if nobody knows.
-        words: By number of the vocabulary: what codes stand for.
-        missing: Whether the file is not there.
-        journal: Name of the journal that has the words.
-    """
-
-    name: str
-    metadata: tuple[tuple[str, str], ...]
-    rows: int | None
-    words: dict[str, Array] = field(default_factory=dict)
-    missing: bool = False
-    journal: str = ""
+    name: str  # relative to the run
+    metadata: tuple[tuple[str, str], ...]  # that the file must have
+    rows: int | None  # expected; None: unknown
+    words: dict[str, Array] = field(default_factory=dict)  # that codes stand for, by number of the vocabulary
+    missing: bool = False  # the file does not exist
+    journal: str = ""  # name of the journal that has the words
 
 
 @dataclass
-class Found:
-    """What was found in a part.
+class PartResult:
+    """What was read from a part."""
 
-    Attributes:
-        name: Of the file, relative to the run.
-        rows: Intact rows.
-        lost: Rows that should be there and are not, or are damaged.
-        torn: Whether the file ends too early, and nothing else is wrong with it.
-        message: What is wrong, in words; empty if nothing is.
-    """
-
-    name: str
-    rows: int = 0
-    lost: int = 0
-    torn: bool = False
-    message: str = ""
+    name: str  # relative to the run
+    rows: int = 0  # intact ones
+    lost: int = 0  # missing or damaged ones
+    torn: bool = False  # the file ends too early, and nothing else is wrong with it
+    message: str = ""  # what is wrong; empty: nothing
 
 
-def sources_of(catalog: Catalog, attempt: Attempt, ds_id: str | None = None) -> list[Source]:
-    """Return the parts of an attempt, all of them or those of a dataset."""
-    chosen = [segment for segment in attempt.segments if ds_id is None or segment.ds_id == ds_id]
-    return [source_of(catalog, attempt, segment) for segment in chosen]
+class Samples(NamedTuple):
+    """The samples that statistics were computed from."""
+
+    chunks: list[tuple[Array, Array]]  # ``(N,)`` keys and ``(N,)`` values
+    space: Keyspace  # what the keys stand for
+    labels: Array  # ``(K,)`` labels that occurred
 
 
-def source_of(catalog: Catalog, attempt: Attempt, segment: Segment) -> Source:
-    """Return a part of an attempt."""
-    said = {
+class Reduced(NamedTuple):
+    """Statistics of some parts."""
+
+    stats: LabelStats
+    found: list[PartResult]
+    samples: list[Samples]  # empty unless they were to be kept
+
+
+class Rules(NamedTuple):
+    """How samples become statistics."""
+
+    mapping: LabelMapping | None  # labels to keep, and their names; None keeps every label
+    nan_policy: NanPolicy
+    missing: str = "error"  # what samples without a label did when they were recorded
+
+
+def part_source(index: RunIndex, attempt: Attempt, part: PartEntry) -> PartSource:
+    """Return how to read a part of an attempt."""
+    metadata = {
         "mode": attempt.mode,
-        "ds_id": segment.ds_id,
+        "ds_id": part.ds_id,
         "session": str(attempt.session),
         "rank": str(attempt.rank),
         "attempt": str(attempt.number),
-        **({} if segment.place is None else {"index": str(segment.place.index)}),
-        **catalog.identity_of(attempt.session, attempt.rank),
+        **({} if part.place is None else {"index": str(part.place.index)}),
+        **index.identity(attempt.session, attempt.rank),
     }
-    words = catalog.words_of(attempt.session, attempt.rank)
+    words = index.vocabularies(attempt.session, attempt.rank)
     journal = journal_name(attempt.session, attempt.rank)
-    return Source(segment.name, tuple(said.items()), segment.rows, words, segment.place is None, journal)
+    return PartSource(part.name, tuple(metadata.items()), part.rows, words, part.place is None, journal)
 
 
-@dataclass
-class Kept:
-    """Samples, and what their statistics were of.
-
-    Attributes:
-        chunks: Pairs of ``(N,)`` keys and ``(N,)`` values.
-        space: What the keys stand for.
-        labels: ``(K,)`` labels that occurred.
-    """
-
-    chunks: list[tuple[Array, Array]]
-    space: LabelDecoder
-    labels: Array
-
-
-class Opened:
-    """A part that is being read.
+class PartReader:
+    """Reads a part, batch by batch; the methods for batches may be called in any thread.
 
     Args:
-        storage: Where it is.
-        source: Which one.
+        storage: Where the run is.
+        source: The part.
 
     Attributes:
-        kind: Kind of its labels; empty if nothing of it can be read.
+        part: What the file says.
+        kind: Kind of its labels; empty if nothing can be read.
         number: Number of the vocabulary of its labels, if they have one.
-        found: What was found so far.
+        found: What was read so far.
     """
 
-    def __init__(self, storage: Storage, source: Source) -> None:
+    def __init__(self, storage: Storage, source: PartSource) -> None:
         self.source = source
+        self.part = Part(source.name)
         self.kind = ""
         self.number = ""
-        self.found = Found(source.name, lost=source.rows or 0)
+        self.found = PartResult(source.name, lost=source.rows or 0)
         self._lock = Lock()
         self._words: Array | None = None
-        self._part = _parts.Part(source.name)
         self._storage = storage
-        self._whole = True  # whether the bytes of the file are there, not its first ones alone
+        self._whole = True  # all bytes of the file are at hand, not just the first ones
         if source.missing:
             self.found.message = "the file is missing"
             return
         try:
-            self._part, self._whole = begin_part(storage, source.name)
+            self.part, self._whole = begin_part(storage, source.name)
             if not self._whole:
-                self._part.size = storage.size(source.name)
+                self.part.size = storage.size(source.name)
         except OSError as error:
-            if error.errno in EXHAUSTED:
-                raise
-            self.found.message = f"it cannot be read: {error}"
+            self._unreadable(error)
             return
-        self.found.message = self._part.damage
-        self.found.torn = self._part.torn
-        if self._part.schema is not None:
-            self.found.message = self._refused()
+        self.found.torn = self.part.torn
+        self.found.message = self.part.damage if self.part.schema is None else self._refusal()
 
-    def _refused(self) -> str:
-        """Return why no row can be used, if so; see what kind of labels these are otherwise."""
-        said = self._part.metadata
+    def _unreadable(self, error: OSError) -> None:
+        if error.errno in EXHAUSTED:
+            raise error
+        self.found.message = f"it cannot be read: {error}"
+
+    def _refusal(self) -> str:
+        """Return why no row can be used; empty if rows can be, after `kind` and `number` were set."""
+        there = self.part.metadata
         for key, value in self.source.metadata:
-            if key == "run" and not said.get(key):
-                continue  # of a version that wrote none; what such a version did not write is not awaited either
-            if said.get(key, "") != value:
+            if key == "run" and not there.get(key):
+                continue  # early versions wrote none
+            if there.get(key, "") != value:
                 if key in ("run", "writer"):
-                    return "it is a part of another run, or of another recording of this one"
-                return f"it says it has {key} {said.get(key)!r}, and lies where {value!r} belongs"
-        kind, number = said.get("kind", ""), said.get("words", "")
-        schema = self._part.schema
-        dtype = "" if schema is None else schema.dtypes["label"].str[1:]
+                    return "it is a part of another run, or of another recording of this run"
+                return f"its metadata says {key} {there.get(key)!r}, and its name {value!r}"
+        kind, number = there.get("kind", ""), there.get("words", "")
+        dtype = self.stored_dtype.str[1:]
         allowed = dtype[0] != "f" if kind == INTEGER else dtype == _COLUMN.get(kind)
         if not allowed and not (kind in _WIDENED and dtype == "i8"):
-            return f"{kind!r} labels in a column of type {dtype}"
+            return f"it has {kind!r} labels in a column of type {dtype}"
         if kind in (STRING, BYTES):
             words = self.source.words.get(number)
             if words is None or (len(words) and isinstance(words[0], str) != (kind == STRING)):
@@ -178,183 +163,162 @@ class Opened:
 
     @property
     def expected(self) -> int:
-        """How many rows there are, about."""
-        if self.source.rows is not None or self._part.schema is None:
+        """The approximate number of rows."""
+        if self.source.rows is not None or self.part.schema is None:
             return self.source.rows or 0
-        return self._part.size // sum(dtype.itemsize for dtype in self._part.schema.dtypes.values())
+        return self.part.size // sum(dtype.itemsize for dtype in self.part.schema.dtypes.values())
 
     @property
-    def stored_dtype(self) -> Any:
-        """The dtype of the labels in the file."""
-        schema = self._part.schema
-        return np.dtype("i4") if schema is None else schema.dtypes["label"]
+    def stored_dtype(self) -> np.dtype[Any]:
+        """Dtype of the labels in the file."""
+        return np.dtype("i4") if self.part.schema is None else self.part.schema.dtypes["label"]
 
     @property
-    def label_dtype(self) -> Any:
-        """The dtype that labels of its kind have."""
+    def label_dtype(self) -> np.dtype[Any]:
+        """Dtype of the labels as they are read."""
         return np.dtype(_COLUMN.get(self.kind, self.stored_dtype))
 
-    def space(self) -> LabelDecoder:
-        """Return the way from its keys to labels."""
-        return LabelDecoder(self.kind, self._words)
+    def space(self) -> Keyspace:
+        """Return what its keys stand for."""
+        return Keyspace(self.kind, self._words)
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the batches; each has to be asked for its columns."""
-        if not self.kind or not self._complete():
+        """Yield the batches; each has to be passed to `columns` or `keys`."""
+        if not self.kind or not self._load():
             return
-        yield from _parts.walk(self._part, check=False)
+        yield from walk(self.part, check=False)
         with self._lock:
-            self.found.torn = self.found.torn or (self._part.torn and not self.found.message)
-            self.found.message = self.found.message or self._part.damage
+            self.found.torn = self.found.torn or (self.part.torn and not self.found.message)
+            self.found.message = self.found.message or self.part.damage
 
-    def _complete(self) -> bool:
-        """Have all the bytes of the file; return whether that worked."""
+    def _load(self) -> bool:
+        """Get all bytes of the file; return whether that worked."""
         if not self._whole:
             try:
-                self._part.data = self._storage.content(self.source.name)
+                self.part.data = self._storage.content(self.source.name)
             except OSError as error:
-                if error.errno in EXHAUSTED:
-                    raise
-                self.found.message = f"it cannot be read: {error}"
+                self._unreadable(error)
                 return False
-            self._part.size, self._whole = len(self._part.data), True
+            self.part.size, self._whole = len(self.part.data), True
         return True
 
-    def let_go(self) -> None:
-        """Let go of the file, until its batches are asked for; batches that were handed out keep it open."""
-        self._part.data, self._whole = b"", False
+    def release(self) -> None:
+        """Release the file until its batches are asked for; batches that were handed out keep it open."""
+        self.part.data, self._whole = b"", False
 
-    def close(self) -> None:
-        """Let go of a file of this machine, and its descriptor."""
-        if isinstance(self._part.data, FileContent):
-            self.let_go()
+    def release_descriptor(self) -> None:
+        """Release the file if it holds a descriptor."""
+        if isinstance(self.part.data, FileContent):
+            self.release()
 
     def columns(self, batch: Batch) -> tuple[Array, Array] | None:
         """Return the ``(N,)`` labels, of `label_dtype`, and values of a batch; None if they are damaged."""
         labels = values = np.empty(0)
-        agrees, message = False, ""
+        message = f"the checksum of batch {batch.metadata['seq']} does not agree"
         try:
-            labels, values, agrees = self._part.read(batch)
-        except TruncatedRunError as damage:
+            labels, values, agrees = self.part.read(batch)
+        except Gone as damage:
             message = str(damage)
-        if not agrees:
-            message = message or f"the checksum of batch {batch.metadata['seq']} does not agree"
-        elif self._words is not None and batch.rows and not _within(labels, len(self._words)):
-            message = "there are codes for which the journal has no words"
         else:
-            labels = labels.astype(self.label_dtype, copy=False)
+            if agrees:
+                message = ""
+                if self._words is not None and batch.rows and not _within(labels, len(self._words)):
+                    message = "it has codes for which the journal has no words"
         with self._lock:
             if message:
-                self.found.message = message
-                self.found.torn = False
-                self._part.lost_rows += batch.rows
+                self.found.message, self.found.torn = message, False
+                self.part.lost_rows += batch.rows
                 return None
             self.found.rows += batch.rows
-        return labels, values
+        return labels.astype(self.label_dtype, copy=False), values
 
     def keys(self, batch: Batch) -> tuple[Array, Array] | None:
-        """Return the ``(N,)`` keys and values of a batch None if there are none or they are damaged."""
+        """Return the ``(N,)`` keys and values of a batch; None if there are none or they are damaged."""
         found = self.columns(batch)
         if found is None or not batch.rows:
             return None
         labels, values = found
         return (labels.view(np.int64) if self.kind in (FLOAT, UNSIGNED) else labels), values
 
-    def finish(self) -> Found:
-        """Return what was found, when all the batches were asked for."""
-        if self.source.rows is None:
-            self.found.lost = self._part.lost_rows
-        else:
-            self.found.lost = max(0, self.source.rows - self.found.rows)
-            if self.found.rows != self.source.rows and not self.found.message:
-                self.found.message = f"it has {self.found.rows} rows, and {self.source.rows} were written"
-        return self.found
-
-    @property
-    def part(self) -> _parts.Part:
-        """The part."""
-        return self._part
+    def finish(self) -> PartResult:
+        """Return what was read, after all batches."""
+        found, rows = self.found, self.source.rows
+        found.lost = self.part.lost_rows if rows is None else max(0, rows - found.rows)
+        if rows not in (None, found.rows) and not found.message:
+            found.message = f"it has {found.rows} rows, and {rows} were written"
+        return found
 
 
 def _within(codes: Array, words: int) -> bool:
     return int(codes.min()) >= 0 and int(codes.max()) < words
 
 
-def reduce_sources(
+def reduce_parts(
     storage: Storage,
-    sources: Sequence[Source],
+    sources: Sequence[PartSource],
+    rules: Rules,
     *,
-    mapping: LabelMapping | None,
-    nan_policy: NanPolicy,
-    missing: str = "error",
     threads: int | None = None,
-    on_rows: Callable[[int], object] | None = None,
-    keep: list[Kept] | None = None,
-) -> tuple[LabelStats, list[Found]]:
-    """Reduce parts to statistics a label.
+    on_rows: Callable[[int], object] = lambda _: None,
+    keep: bool = False,
+) -> Reduced:
+    """Reduce parts to statistics per label.
 
     Args:
-        storage: Where they are.
-        sources: Which ones.
-        mapping: Labels to keep, and their names; None keeps every one.
-        nan_policy: What NaN samples do when statistics are read.
-        missing: What samples without a label did when they were recorded.
+        storage: Where the run is.
+        sources: The parts.
+        rules: How samples become statistics.
         threads: How many threads share the work; None chooses by the number of samples.
-        on_rows: Is told how many more rows were read, in any thread.
-        keep: Gets the samples, which take their memory.
-
-    Returns:
-        The statistics, and what was found in each part.
+        on_rows: Called with the number of rows of each batch, in any thread.
+        keep: Whether to return the samples, too.
 
     Raises:
-        TypeError: Labels of types that cannot be ordered among each other.
+        TypeError: The labels cannot be ordered.
     """
-    opened = []
+    readers = []
     for source in sources:
-        opened.append(Opened(storage, source))
-        if source.rows is not None or len(opened) > KEPT_OPEN:
-            opened[-1].close()
-    together: dict[Any, list[Opened]] = defaultdict(list)
-    for one in opened:
-        if one.kind:
-            whole = one.kind in (BOOL, INTEGER, UNSIGNED)
-            # Codes belong to one process and vocabulary.
-            together["whole" if whole else (one.kind, one.number, one.source.metadata)].append(one)
-    names = names_of(mapping, missing)
-    parts = []
-    for members in together.values():
+        readers.append(PartReader(storage, source))
+        if source.rows is not None or len(readers) > KEPT_OPEN:
+            readers[-1].release_descriptor()
+    groups: dict[Any, list[PartReader]] = defaultdict(list)
+    for reader in readers:
+        if reader.kind:
+            whole = reader.kind in (BOOL, INTEGER, UNSIGNED)
+            # Codes mean something in one process and vocabulary only.
+            groups["whole" if whole else (reader.kind, reader.number, reader.source.metadata)].append(reader)
+    names = names_of(rules.mapping, rules.missing)
+    parts, samples = [], []
+    for members in groups.values():
         space = _common_space(members)
-        wanted = None if mapping is None else space.encode(wanted_by(mapping, missing))
-        samples = sum(one.expected for one in members)
-
+        wanted = None if rules.mapping is None else space.encode(wanted_by(rules.mapping, rules.missing))
+        expected = sum(reader.expected for reader in members)
         chunks: list[tuple[Array, Array]] = []
 
-        def load(item: tuple[Opened, Batch], chunks: list[tuple[Array, Array]] = chunks) -> tuple[Array, Array] | None:
-            one, batch = item
-            chunk = one.keys(batch)
-            if on_rows is not None:
-                on_rows(batch.rows)
-            if chunk is not None and keep is not None:
+        def load(
+            item: tuple[PartReader, Batch], chunks: list[tuple[Array, Array]] = chunks
+        ) -> tuple[Array, Array] | None:
+            reader, batch = item
+            chunk = reader.keys(batch)
+            on_rows(batch.rows)
+            if chunk is not None and keep:
                 chunks.append(chunk)
             return chunk
 
-        labels, accumulator = reduce_stream(_batches(members), load, samples, space, wanted=wanted, threads=threads)
-        parts.append(LabelStats(labels, accumulator, names=names, nan_policy=nan_policy))
-        if keep is not None:
-            keep.append(Kept(chunks, space, labels))
-    found = [one.finish() for one in opened]
-    if not parts:
-        return empty_stats(nan_policy), found
-    return merge_stats(parts) if len(parts) > 1 else parts[0], found
+        labels, accumulator = reduce_stream(_batches(members), load, expected, space, wanted=wanted, threads=threads)
+        parts.append(LabelStats(labels, accumulator, names=names, nan_policy=rules.nan_policy))
+        if keep:
+            samples.append(Samples(chunks, space, labels))
+    found = [reader.finish() for reader in readers]
+    stats = merge_stats(parts) if len(parts) > 1 else parts[0] if parts else empty_stats(rules.nan_policy)
+    return Reduced(stats, found, samples)
 
 
-def _batches(members: Sequence[Opened]) -> Iterator[tuple[Opened, Batch]]:
-    """Yield the batches of several parts, letting go of each part behind its last."""
-    for one in members:
-        yield from ((one, batch) for batch in one.batches())
-        # The memory goes with the last of its columns, instead of all files' at the end: unmapping takes 9 ms a
-        # gigabyte, which other threads can use, and remote files of any number fit.
-        one.let_go()
+def _batches(members: Sequence[PartReader]) -> Iterator[tuple[PartReader, Batch]]:
+    """Yield the batches of several parts, and release each part after its last one."""
+    for reader in members:
+        yield from ((reader, batch) for batch in reader.batches())
+        # Not all files at the end: unmapping takes 9 ms/GB, which other threads can use, and any number of files fits.
+        reader.release()
 
 
 def empty_stats(nan_policy: NanPolicy) -> LabelStats:
@@ -363,9 +327,9 @@ def empty_stats(nan_policy: NanPolicy) -> LabelStats:
     return LabelStats(labels, accumulator, nan_policy=nan_policy)
 
 
-def _common_space(members: Sequence[Opened]) -> LabelDecoder:
-    """Return the way from keys to labels that holds for several parts."""
-    kinds = {one.kind for one in members}
+def _common_space(members: Sequence[PartReader]) -> Keyspace:
+    """Return what the keys of several parts stand for."""
+    kinds = {reader.kind for reader in members}
     if len(kinds) == 1:
         return members[0].space()
     return LabelDecoder(UNSIGNED if UNSIGNED in kinds else INTEGER)

@@ -1,44 +1,44 @@
-"""What of a run is intact, file by file; closing what a crash left open, and writing anew what was deleted."""
+"""Verifying a recorded run file by file, and repairing it: closing torn parts, rebuilding deleted journals."""
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from labeltrack.errors import need
-from labeltrack.recording.choice import unsaid
-from labeltrack.recording.index import Catalog, describe, superseded
+from labeltrack.recording.content import EXHAUSTED
+from labeltrack.recording.epochs import RunIndex
 from labeltrack.recording.journal import Journal
 from labeltrack.recording.layout import DESCRIPTION, journal_name, sync_folder, writer_lock
 from labeltrack.recording.locks import is_held
 from labeltrack.recording.part import OPEN, PartWriter, examine, file_checksum
 from labeltrack.recording.progress import Progress
-from labeltrack.recording.reader import Opened, source_of
+from labeltrack.recording.reader import PartReader, part_source
 from labeltrack.recording.storage import LocalFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from labeltrack.recording.index import Attempt, Epoch, Segment
+    from labeltrack.recording.epochs import Attempt, Epoch, PartEntry
     from labeltrack.recording.layout import Description
     from labeltrack.recording.storage import Storage
 
 State = Literal["intact", "writing", "torn", "corrupt", "missing"]
+_GOOD = ("intact", "writing")
 
 
 @dataclass(frozen=True)
-class SegmentReport:
-    """What is intact of one file.
+class PartReport:
+    """What is intact of one part.
 
     Attributes:
-        name: Of the file, relative to the run.
-        state: ``"intact"``; ``"writing"``, by a process that lives; ``"torn"``: it ends too early, as after a crash;
-            ``"corrupt"``: bytes have changed; ``"missing"``.
+        name: File name, relative to the run.
+        state: ``"intact"``; ``"writing"``: a running process is writing it; ``"torn"``: it ends too early, as after a
+            crash; ``"corrupt"``: bytes have changed; ``"missing"``.
         rows: Intact rows.
-        lost: Rows that are damaged or gone, as far as anybody knows how many there were.
-        message: What is wrong, in words; empty if nothing is.
+        lost: Damaged or missing rows, as far as their number is known.
+        message: What is wrong; empty if nothing is.
     """
 
     name: str
@@ -50,33 +50,33 @@ class SegmentReport:
 
 @dataclass(frozen=True)
 class Verification:
-    """What is intact of a run: the sum of all that is known.
+    """What is intact of a run.
 
     Attributes:
-        segments: Every file of samples.
-        other: What else is wrong, in words: description and journals that are damaged, cut or missing, epochs that did
-            not end or lack rows, and what does not belong in the folder.
-        unrecorded: Rows of the epochs that could not be written, by the journals.
+        parts: Every file of samples.
+        other: Other problems, one message each: a damaged, cut or missing description or journal, epochs that did not
+            end or lack rows, and files that do not belong in the folder.
+        unrecorded: Rows of the epochs that could not be written, according to the journals.
     """
 
-    segments: tuple[SegmentReport, ...]
-    other: tuple[str, ...] = field(default=())
+    parts: tuple[PartReport, ...]
+    other: tuple[str, ...] = ()
     unrecorded: int = 0
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is torn, corrupt, missing, lost or unfinished, but for what a living process is at."""
-        return not self.other and all(segment.state in ("intact", "writing") for segment in self.segments)
+        """Whether nothing is torn, corrupt, missing, lost or unfinished, except what a running process is writing."""
+        return not self.other and all(part.state in _GOOD for part in self.parts)
 
     @property
     def rows(self) -> int:
-        """Intact rows, those of all attempts."""
-        return sum(segment.rows for segment in self.segments)
+        """Intact rows, in all attempts."""
+        return sum(part.rows for part in self.parts)
 
     @property
     def lost(self) -> int:
-        """Rows that are damaged or gone, or could not be recorded."""
-        return sum(segment.lost for segment in self.segments) + self.unrecorded
+        """Rows that are damaged or missing, or could not be recorded."""
+        return sum(part.lost for part in self.parts) + self.unrecorded
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -84,157 +84,180 @@ class Verification:
             "ok": self.ok,
             "rows": self.rows,
             "lost": self.lost,
-            "segments": [asdict(segment) for segment in self.segments],
+            "parts": [asdict(part) for part in self.parts],
             "other": list(self.other),
         }
 
     def __str__(self) -> str:
-        """Return a line for everything that is wrong, and one for the whole."""
-        bad = [segment for segment in self.segments if segment.state not in ("intact", "writing")]
-        lines = [f"{s.state}: {s.name}: {s.message} ({s.rows} rows intact, {s.lost} lost)" for s in bad]
-        lines += [f"wrong: {text}" for text in self.other]
-        whole = f"{len(self.segments)} files, {self.rows} rows intact, {self.lost} lost"
-        return "\n".join([*lines, whole])
+        """Return one line per problem, and a summary."""
+        bad = [part for part in self.parts if part.state not in _GOOD]
+        lines = [f"{p.state}: {p.name}: {p.message} ({p.rows} rows intact, {p.lost} lost)" for p in bad]
+        lines += [f"problem: {text}" for text in self.other]
+        return "\n".join([*lines, f"{len(self.parts)} files, {self.rows} rows intact, {self.lost} lost"])
 
 
-def verify(storage: Storage, catalog: Catalog, trouble: str = "", *, progress: bool = True) -> Verification:
-    """Compare every checksum of a run.
+def verify(storage: Storage, index: RunIndex, trouble: str = "", *, progress: bool = True) -> Verification:
+    """Compare every checksum of a run; see `Run.verify`.
 
     Args:
-        storage: Where it is.
-        catalog: What its files say of each other.
-        trouble: What is wrong with its description.
-        progress: Whether to show a bar.
+        storage: Where the run is.
+        index: Its epochs.
+        trouble: What is wrong with its description; empty if nothing is.
+        progress: Whether to show a progress bar.
     """
-    every = list(_segments(catalog))
-    sizes = {s.name: storage.size(s.name) for _, s in every if s.place is not None}
+    every = list(_parts(index))
+    sizes = {part.name: storage.size(part.name) for _, part in every if part.place is not None}
     reports = []
     with Progress("Verifying", sum(sizes.values()), "bytes", wanted=progress) as bar:
-        for attempt, segment in every:
-            reports.append(_report(storage, catalog, attempt, segment))
-            bar.advance(sizes.get(segment.name, 0))
+        for attempt, part in every:
+            reports.append(_report(storage, index, attempt, part))
+            bar.advance(sizes.get(part.name, 0))
     other = [trouble] if trouble else []
-    other += [f"{name}: {text}" for name, texts in catalog.damage.items() for text in texts]
-    other += [f"{name} ends within a line, as after a crash" for name in catalog.torn if not _is_written(storage, name)]
+    other += [f"{name}: {text}" for name, texts in index.damage.items() for text in texts]
+    for (session, rank), name in index.contents.journals.items():
+        if name in index.torn and not _is_live(storage, index, session, rank):
+            other.append(f"{name} ends within a line, as after a crash")
     rows = {report.name: report.rows for report in reports}
-    other += [text for epoch in catalog.epochs for text in _lacking(storage, catalog, epoch, rows)]
-    other += [text for (session, rank), text in catalog.gaps() if not _is_live(storage, catalog, session, rank)]
-    lost = sum(attempt.lost for epoch in catalog.epochs for attempt in epoch.attempts)
-    return Verification(tuple(reports), tuple(other + catalog.contents.strange), lost)
+    other += [text for epoch in index.epochs for text in _problems(storage, index, epoch, rows)]
+    other += [text for (session, rank), text in index.gaps() if not _is_live(storage, index, session, rank)]
+    lost = sum(attempt.lost for epoch in index.epochs for attempt in epoch.attempts)
+    return Verification(tuple(reports), tuple(other + index.contents.strange), lost)
 
 
-def _lacking(storage: Storage, catalog: Catalog, epoch: Epoch, rows: Mapping[str, int]) -> Iterator[str]:
-    """Yield what an epoch lacks, beyond the files that belong to it."""
-    for attempt, n in unsaid(storage, epoch, (*epoch.attempts, *epoch.others)):
-        yield f"{describe(attempt)}: it ended, with {n} rows, and no journal says so"
+def _problems(storage: Storage, index: RunIndex, epoch: Epoch, rows: Mapping[str, int]) -> Iterator[str]:
+    """Yield the problems of an epoch other than damaged parts."""
+    for attempt, n in ended_without_journal(storage, epoch, epoch.every_attempt):
+        yield f"{attempt}: it ended, with {n} rows, but no journal says so"
     for attempt in epoch.attempts:
         if attempt.lost:
-            yield f"{describe(attempt)}: {attempt.lost} rows could not be recorded"
-    if epoch.newer and not _is_live(storage, catalog, epoch.newer):
-        yield superseded(epoch)
-    alive = any(_is_live(storage, catalog, attempt.session) for attempt in epoch.attempts)
-    if epoch.ended or not epoch.attempts or alive:
+            yield f"{attempt}: {attempt.lost} rows could not be recorded"
+    if epoch.newer and not _is_live(storage, index, epoch.newer):
+        yield epoch.superseded_by_part()
+    live = any(_is_live(storage, index, attempt.session) for attempt in epoch.attempts)
+    if epoch.ended or not epoch.attempts or live:
         return
-    intact = sum(rows[segment.name] for attempt in epoch.attempts for segment in attempt.segments)
+    intact = sum(rows[part.name] for attempt in epoch.attempts for part in attempt.parts)
     absent = f"; {epoch.absent}" if epoch.absent else ""
-    yield f"mode {epoch.mode!r}, epoch {epoch.step} did not end; {intact} rows of it are intact{absent}"
+    yield f"mode {epoch.mode!r}, step {epoch.step} did not end; {intact} of its rows are intact{absent}"
 
 
-def _segments(catalog: Catalog) -> Iterator[tuple[Attempt, Segment]]:
-    for epoch in catalog.epochs:
-        for attempt in (*epoch.attempts, *epoch.others):
-            for segment in attempt.segments:
-                yield attempt, segment
+def ended_without_journal(storage: Storage, epoch: Epoch, attempts: Iterable[Attempt]) -> list[tuple[Attempt, int]]:
+    """Return the attempts at an epoch that ended according to their parts but not to a journal, each with its rows.
+
+    The last batch of an attempt says that the epoch has ended, and then the journal does. If the journal does not, it
+    was damaged or cut, and an older attempt counts in place of this one, or none does.
+    """
+    counting = {(one.session, one.rank): one.number for one in epoch.attempts if one.complete}
+    since = max((session for session, _ in counting), default=0)
+    found = []
+    for attempt in attempts:
+        older = attempt.session < since or attempt.number < counting.get((attempt.session, attempt.rank), 0)
+        if attempt.complete or attempt.dropped or older:
+            continue
+        batches = []
+        for part in attempt.parts:
+            try:
+                if part.place is not None:
+                    batches += examine(part.name, storage.content(part.name), check=False).batches
+            except OSError as error:  # which reading the part reports
+                if error.errno in EXHAUSTED:
+                    raise
+        if any("step" in batch.metadata for batch in batches):
+            found.append((attempt, sum(batch.rows for batch in batches)))
+    return found
 
 
-def _report(storage: Storage, catalog: Catalog, attempt: Attempt, segment: Segment) -> SegmentReport:
-    opened = Opened(storage, source_of(catalog, attempt, segment))
-    for batch in opened.batches():
-        opened.columns(batch)
-    found = opened.finish()
+def _parts(index: RunIndex) -> Iterator[tuple[Attempt, PartEntry]]:
+    for epoch in index.epochs:
+        for attempt in epoch.every_attempt:
+            for part in attempt.parts:
+                yield attempt, part
+
+
+def _report(storage: Storage, index: RunIndex, attempt: Attempt, part: PartEntry) -> PartReport:
+    reader = PartReader(storage, part_source(index, attempt, part))
+    for batch in reader.batches():
+        reader.columns(batch)
+    found = reader.finish()
     state: State = "intact"
     message = found.message
-    if segment.place is None:
+    if part.place is None:
         state = "missing"
-    elif not message and segment.xxh3 and file_checksum(opened.part.data) != segment.xxh3:
+    elif not message and part.xxh3 and file_checksum(reader.part.data) != part.xxh3:
         state = "corrupt"
-        message = "bytes beside the samples have changed; labeltrack reads every row, other programs may not"
+        message = "bytes outside the samples have changed; labeltrack reads every row, other programs may not"
     elif message and not found.torn:
         state = "corrupt"
-    elif message or not opened.part.closed:
-        state = "writing" if _is_written_by(storage, catalog, attempt) else "torn"
+    elif message or not reader.part.closed:
+        state = "writing" if _is_being_written(storage, index, attempt) else "torn"
         message = message or "it was not closed"
-    elif segment.place.is_open:
-        state, message = "torn", "it was closed and not renamed"
-    return SegmentReport(segment.name, state, found.rows, found.lost, message)
+    elif part.place.is_open:
+        state, message = "torn", "it was closed but not renamed"
+    return PartReport(part.name, state, found.rows, found.lost, message)
 
 
-def _is_written_by(storage: Storage, catalog: Catalog, attempt: Attempt) -> bool:
-    """Return whether a process is at work on an attempt at this moment."""
-    return not attempt.complete and _is_live(storage, catalog, attempt.session, attempt.rank)
+def _is_being_written(storage: Storage, index: RunIndex, attempt: Attempt) -> bool:
+    return not attempt.complete and _is_live(storage, index, attempt.session, attempt.rank)
 
 
-def _is_live(storage: Storage, catalog: Catalog, session: int, rank: int | None = None) -> bool:
-    """Return whether a process of a launch is recording at this moment."""
-    journals = catalog.contents.journals
+def _is_live(storage: Storage, index: RunIndex, session: int, rank: int | None = None) -> bool:
+    """Return whether a process of a session, or any of them, is recording at this moment."""
+    journals = index.contents.journals
     if session != max((of for of, _ in journals), default=0) or not isinstance(storage, LocalFolder):
         return False
     ranks = [of for newest, of in journals if newest == session] if rank is None else [rank]
     return any(is_held(storage.path / writer_lock(one)) for one in ranks)
 
 
-def _is_written(storage: Storage, journal: str) -> bool:
-    rank = int(journal.removesuffix(".log").rpartition("-")[2])
-    return isinstance(storage, LocalFolder) and is_held(storage.path / writer_lock(rank))
+# -- repairing --------------------------------------------------------------------------------------------
 
 
-def repair(storage: Storage, catalog: Catalog, description: Description) -> list[str]:
-    """Close parts that a crash left open, and write anew what was deleted; see `Run.repair`."""
+def repair(storage: Storage, index: RunIndex, description: Description) -> list[str]:
+    """Close torn parts and rebuild deleted files; see `Run.repair`."""
     need("pyarrow")
     if not isinstance(storage, LocalFolder):
-        msg = f"only a run in a folder of this machine can be repaired, and this is {storage.root}"
+        msg = f"only a run in a local folder can be repaired, got {storage.root}"
         raise ValueError(msg)  # noqa: TRY004 (it is the place that is wrong)
-    closed = []
-    for attempt, segment in _segments(catalog):
-        if segment.place is None or not segment.place.is_open or _is_written_by(storage, catalog, attempt):
+    repaired = []
+    for attempt, part in _parts(index):
+        if part.place is None or not part.place.is_open or _is_being_written(storage, index, attempt):
             continue
-        if _report(storage, catalog, attempt, segment).state == "torn":
-            _close(storage.path, Opened(storage, source_of(catalog, attempt, segment)))
-            closed.append(segment.name)
+        if _report(storage, index, attempt, part).state == "torn":
+            _close(storage.path, PartReader(storage, part_source(index, attempt, part)))
+            repaired.append(part.name)
     with contextlib.suppress(FileExistsError):
         description.write(storage.path, replace=False)
-        closed.append(DESCRIPTION)
-    return closed + _write_journals(storage, Catalog(storage, description.id), description)
+        repaired.append(DESCRIPTION)
+    return repaired + _rebuild_journals(storage, RunIndex(storage, description.id), description)
 
 
-def _write_journals(storage: LocalFolder, catalog: Catalog, description: Description) -> list[str]:
-    """Write journals that are missing anew, as far as parts say what was in them."""
+def _rebuild_journals(storage: LocalFolder, index: RunIndex, description: Description) -> list[str]:
+    """Write missing journals, as far as parts have what was in them; return their names."""
     lost: dict[tuple[int, int], list[Attempt]] = {}
-    for epoch in catalog.epochs:
-        for attempt in (*epoch.attempts, *epoch.others):
-            key = attempt.session, attempt.rank
-            if key not in catalog.contents.journals and not _is_live(storage, catalog, *key):
-                lost.setdefault(key, []).append(attempt)
+    for attempt in dict.fromkeys(attempt for attempt, _ in _parts(index)):
+        key = attempt.session, attempt.rank
+        if key not in index.contents.journals and not _is_live(storage, index, *key):
+            lost.setdefault(key, []).append(attempt)
     written = []
     for (session, rank), attempts in sorted(lost.items()):
         attempts.sort(key=lambda one: (one.number, one.mode))
         keys = [(one.mode, one.number) for one in attempts]
-        said: dict[str, str] = {}
+        identity: dict[str, str] = {}
         lines = []
         for attempt in attempts:
-            streams = _streams_of(storage, attempt, description, said)
-            if keys.count((attempt.mode, attempt.number)) > 1:
-                continue  # it broke off while its parts were moved
-            if streams:
-                of_epoch = {"mode": attempt.mode, "step": attempt.step, "attempt": attempt.number}
-                lines.append({**of_epoch, "streams": streams})
+            streams = _streams(storage, attempt, description, identity)
+            # Twice the same attempt: a crash while its parts were being moved to the step that it ended with.
+            if streams and keys.count((attempt.mode, attempt.number)) == 1:
+                of = {"mode": attempt.mode, "step": attempt.step, "attempt": attempt.number}
+                lines.append({**of, "streams": streams})
         if not lines:
             continue
-        known = {"world_size": catalog.size_of(session), "launch": "", "host": "", "writer": said.get("writer", "")}
+        begin: dict[str, Any] = {"session": session, "rank": rank, "world_size": 1, "rebuilt": True}
+        if identity["writer"]:
+            size = index.world_size(session)
+            begin |= {"world_size": size, "launch": "", "host": "", "writer": identity["writer"]}
         journal = Journal(storage.path / journal_name(session, rank))
-        run = replace(description, id=said.get("run", "")).plain()
-        of = {"session": session, "rank": rank, "world_size": 1, "rebuilt": True}
-        journal.append("begin", sync=False, **of | (known if known["writer"] else {}), run=run)
+        journal.append("begin", sync=False, **begin, run=replace(description, id=identity["run"]).plain())
         for line in lines:
             journal.append("epoch", sync=False, **line)
         journal.close(sync=True)
@@ -242,36 +265,30 @@ def _write_journals(storage: LocalFolder, catalog: Catalog, description: Descrip
     return written
 
 
-def _streams_of(
-    storage: LocalFolder, attempt: Attempt, description: Description, said: dict[str, str]
+def _streams(
+    storage: LocalFolder, attempt: Attempt, description: Description, identity: dict[str, str]
 ) -> list[dict[str, Any]]:
-    """Return what the journal would say of an attempt that ended, by its parts; nothing if these do not say so.
+    """Return the streams that the journal had for an attempt, by its parts; empty unless they say that it ended.
 
-    Args:
-        storage: Where they are.
-        attempt: Which one.
-        description: Of the run.
-        said: What the parts of the process say of it; the first one decides.
+    All parts of a process must have the same `identity`; the first one fills it in.
     """
     streams: dict[str, list[dict[str, Any]]] = {}
     ended: dict[str, bool] = {}
-    for segment in sorted(attempt.segments, key=lambda one: one.name):
-        if segment.place is None:
+    for entry in sorted(attempt.parts, key=lambda one: one.name):
+        place = entry.place
+        if place is None:
             return []
-        content = storage.content(segment.name)
-        part = examine(segment.name, content)
-        who = {key: part.metadata.get(key, "") for key in ("run", "writer")}
-        parts = streams.setdefault(segment.ds_id, [])
-        place = segment.place
-        whole = part.closed and not part.damage and not place.is_open
-        if not whole or place.index != len(parts) or who["run"] not in ("", description.id):
+        content = storage.content(entry.name)
+        part = examine(entry.name, content)
+        found = {key: part.metadata.get(key, "") for key in ("run", "writer")}
+        parts = streams.setdefault(entry.ds_id, [])
+        whole = part.closed and not part.damage and not place.is_open and place.index == len(parts)
+        if not whole or found["run"] not in ("", description.id) or (identity or found) != found:
             return []
-        if (said or who) != who:
-            return []
-        said.update(who)
+        identity.update(found)
         name = place.name.rpartition("/")[2]
         parts.append({"name": name, "rows": part.rows, "xxh3": file_checksum(content)})
-        ended[segment.ds_id] = part.batches[-1:] != [] and part.batches[-1].metadata.get("step") == str(attempt.step)
+        ended[entry.ds_id] = part.batches[-1:] != [] and part.batches[-1].metadata.get("step") == str(attempt.step)
     if not all(ended.values()):
         return []
     return [
@@ -280,21 +297,21 @@ def _streams_of(
     ]
 
 
-def _close(root: Path, opened: Opened) -> None:
-    """Write the whole rows of a torn part into a closed one, and put that in its place."""
-    torn = root / opened.source.name
-    schema = opened.part.schema
-    if schema is None or not opened.kind:  # there is not a single row in it
+def _close(root: Path, reader: PartReader) -> None:
+    """Replace a torn part by a closed one with its whole rows."""
+    torn = root / reader.source.name
+    schema = reader.part.schema
+    if schema is None or not reader.kind:  # it has not a single row
         torn.unlink()
         return
     target = torn.with_name(torn.name.removesuffix(OPEN))
     half = target.with_name(f".{target.name}")
-    half.with_name(half.name + OPEN).unlink(missing_ok=True)  # of a repair that was interrupted
-    metadata = {key: text for key, text in opened.part.metadata.items() if key != "hash"}
-    writer = PartWriter(half, opened.label_dtype, schema.dtypes["value"], metadata)
+    half.with_name(half.name + OPEN).unlink(missing_ok=True)  # of an interrupted repair
+    metadata = {key: text for key, text in reader.part.metadata.items() if key != "hash"}
+    writer = PartWriter(half, reader.label_dtype, schema.dtypes["value"], metadata)
     try:
-        for batch in opened.batches():
-            columns = opened.columns(batch)
+        for batch in reader.batches():
+            columns = reader.columns(batch)
             if columns is not None:
                 known = ("seq", "rows", "xxh3", "about", "pad")
                 writer.write(*columns, {k: text for k, text in batch.metadata.items() if k not in known})

@@ -166,11 +166,11 @@ def test_export(recorded, tmp_path, ending):
     assert done("export", path, "-o", out, "--mode", "train", "--epoch", 2, "--epoch", 3) == (
         f"8,000 samples written to {out}\n"
     )
-    samples = lt.open_run(path).samples("train", epoch=[2, 3])
+    samples = lt.open_run(path).samples("train", step=[2, 3])
     if ending == "parquet":
         found = pq.read_table(out).to_pydict()
         values, labels = found["value"], found["label"]
-        assert found["epoch"] == [2] * 4000 + [3] * 4000
+        assert found["step"] == [2] * 4000 + [3] * 4000
     else:
         with out.open(newline="") as file:
             rows = list(csv.DictReader(file))
@@ -199,7 +199,7 @@ def test_verify_and_repair(recorded, tmp_path):
     assert (said["ok"], said["rows"] + said["lost"]) == (False, 13_500)
     pq_table = lt.open_run(tmp_path / "run")
     with pytest.warns(lt.LabelTrackWarning, match="rows are left out"):
-        assert pq_table.samples("train", epoch=3).num_rows == 4000 - said["lost"]
+        assert pq_table.samples("train", step=3).num_rows == 4000 - said["lost"]
     result = invoke("recompute", tmp_path / "run", "--json")
     assert result.exit_code == 0
     assert result.stderr.startswith("labeltrack: warning: ")

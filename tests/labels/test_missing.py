@@ -337,7 +337,7 @@ def test_recorded_live_and_restored_statistics_are_those_of_a_plain_loop(tmp_pat
     mapped = run.recompute("std", label_mapping=mapping[kind], progress=False).at(2, mode="train")
     assert fingerprint(mapped) == fingerprint(named.history.at(2, mode="train"))
     assert run.verify(progress=False).ok
-    assert run.samples(epoch=1).num_rows == sum(row[0] for row in wanted[1].values())
+    assert run.samples(step=1).num_rows == sum(row[0] for row in wanted[1].values())
 
 
 def test_a_run_goes_on_with_the_same_rule_alone(tmp_path):

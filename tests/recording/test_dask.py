@@ -132,8 +132,8 @@ def test_a_run_is_read_from_where_fsspec_leads(run, tmp_path, protocol):
     assert same(opened.recompute(progress=False), run[1])
     assert opened.verify(progress=False).ok
     assert opened.info()["bytes"] == lt.open_run(run[0]).info()["bytes"]
-    assert opened.samples("eval", "a", ROUNDS - 1)["label"].to_pylist() == (
-        lt.open_run(run[0]).samples("eval", "a", ROUNDS - 1)["label"].to_pylist()
+    assert opened.samples("eval", ROUNDS - 1, "a")["label"].to_pylist() == (
+        lt.open_run(run[0]).samples("eval", ROUNDS - 1, "a")["label"].to_pylist()
     )
     with pytest.raises(ValueError, match="only a run in a folder of this machine can be repaired"):
         opened.repair()

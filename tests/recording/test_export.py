@@ -20,16 +20,16 @@ pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed (ex
 def test_samples_are_those_that_were_recorded(run):
     path, _ = run
     opened = lt.open_run(path)
-    table = opened.samples("train", epoch=2)
+    table = opened.samples("train", step=2)
     labels, values = (np.concatenate([batch(400, seed=20 + i)[k] for i in range(4)]) for k in (0, 1))
     np.testing.assert_array_equal(table["label"].to_numpy(), labels)
     np.testing.assert_array_equal(table["value"].to_numpy(), values)
     assert table.schema.names == ["label", "value"]
     assert opened.samples("eval", ds_id="b").to_pydict() == {"label": ["dog", "eel"] * 2, "value": [4.0, 5.0] * 2}
-    assert opened.samples("!train", "!b", [1]).to_pydict() == {"label": ["cat", "dog", "cat"], "value": [1.0, 2.0, 3.0]}
-    every = opened.samples("eval", columns=["epoch", "ds_id", "mode", "session", "rank", "attempt"]).to_pydict()
+    assert opened.samples("!train", [1], "!b").to_pydict() == {"label": ["cat", "dog", "cat"], "value": [1.0, 2.0, 3.0]}
+    every = opened.samples("eval", columns=["step", "ds_id", "mode", "session", "rank", "attempt"]).to_pydict()
     assert every == {
-        "epoch": [1] * 5 + [2] * 5,
+        "step": [1] * 5 + [2] * 5,
         "ds_id": ["a", "a", "a", "b", "b"] * 2,
         "mode": ["eval"] * 10,
         "session": [1] * 10,
@@ -97,11 +97,11 @@ def test_columns_of_several_types_become_the_wider_one(tmp_path):
             tracker.update(labels, values)
             tracker.end_epoch(step)
     opened = lt.open_run(tmp_path / "run")
-    assert opened.samples(epoch=1).to_pydict() == {"label": [True, False], "value": [1.0, 2.0]}
-    assert opened.samples(epoch=[1, 2]).to_pydict() == {"label": [1, 0, 3], "value": [1.0, 2.0, 0.1]}
-    assert opened.samples(epoch=[2, 3])["label"].to_pylist() == [3, 2**40]
-    assert opened.samples(epoch=[1, 3, 4])["label"].to_pylist() == [1, 0, 2**40, 2**63 + 5]
-    with pytest.raises(ValueError, match=r"labels of several kinds.*choose epochs of one kind"):
+    assert opened.samples(step=1).to_pydict() == {"label": [True, False], "value": [1.0, 2.0]}
+    assert opened.samples(step=[1, 2]).to_pydict() == {"label": [1, 0, 3], "value": [1.0, 2.0, 0.1]}
+    assert opened.samples(step=[2, 3])["label"].to_pylist() == [3, 2**40]
+    assert opened.samples(step=[1, 3, 4])["label"].to_pylist() == [1, 0, 2**40, 2**63 + 5]
+    with pytest.raises(ValueError, match=r"labels have types that do not fit one column.*labels of one type"):
         opened.samples()
 
 
@@ -109,10 +109,10 @@ def test_columns_of_several_types_become_the_wider_one(tmp_path):
     ("arguments", "error", "message"),
     [
         ({"mode": "trian"}, KeyError, "no recorded mode 'trian'. Did you mean 'train'"),
-        ({"epoch": 7}, KeyError, "no recorded epoch 7"),
-        ({"epoch": "1"}, TypeError, "step must be an integer"),
-        ({"columns": ["label", "labels"]}, ValueError, "unknown 'labels'; there are 'label', 'value'"),
-        ({"columns": []}, ValueError, "there are 'label'"),
+        ({"step": 7}, KeyError, "no recorded step 7"),
+        ({"step": "1"}, TypeError, "step must be an integer"),
+        ({"columns": ["label", "labels"]}, ValueError, "unknown 'labels'; allowed are 'label', 'value'"),
+        ({"columns": []}, ValueError, "allowed are 'label'"),
     ],
 )
 def test_a_wrong_choice_of_samples_is_explained(run, arguments, error, message):
@@ -135,7 +135,7 @@ def test_texts_that_utf8_does_not_hold_are_exported_and_kept_apart(tmp_path):
     labels = [r"caf\udce9", r"caf\\udce9", "caf\u00e9", "plain"]
     expected = {"label": labels, "value": [0.0, 1.0, 2.0, 3.0], "mode": [r"tr\udcff"] * 4, "ds_id": [r"d\udce9"] * 4}
     assert run.samples(columns=list(expected)).to_pydict() == expected
-    assert run.samples(mode, ds_id).num_rows == 4  # asked for as they were recorded
+    assert run.samples(mode, ds_id=ds_id).num_rows == 4  # asked for as they were recorded
     for ending in ("csv", "parquet"):
         assert run.export(tmp_path / f"x.{ending}", columns=list(expected), progress=False) == 4
     assert pq.read_table(tmp_path / "x.parquet").to_pydict() == expected

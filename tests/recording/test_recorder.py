@@ -286,7 +286,7 @@ def test_the_history_comes_out_bit_for_bit(tmp_path, seed):
     assert same(history, tracker.history)
     assert (history.bounds, history.metric, history.label) == (("std", "range"), "ce", "y")
     verification = lt.open_run(run).verify(progress=False)
-    assert {segment.state for segment in verification.segments} == {"intact"}, verification
+    assert {part.state for part in verification.parts} == {"intact"}, verification
     assert all("did not end" in text for text in verification.other), verification
 
 
@@ -357,11 +357,11 @@ def test_a_run_goes_on_and_what_is_done_again_replaces(tmp_path):
     assert sorted(epochs) == [1, 2, 3, 4]
     assert all(epoch.complete for epoch in epochs.values())
     assert (epochs[2].other_attempts, epochs[4].other_attempts, opened.info()["sessions"]) == (1, 1, 2)
-    np.testing.assert_array_equal(opened.samples(epoch=2)["value"].to_numpy(), batch(seed=500)[1])
-    every = opened.samples(epoch=2, all_attempts=True, columns=["value", "session", "attempt"])
+    np.testing.assert_array_equal(opened.samples(step=2)["value"].to_numpy(), batch(seed=500)[1])
+    every = opened.samples(step=2, all_attempts=True, columns=["value", "session", "attempt"])
     assert every.num_rows == 512
     assert set(every["session"].to_pylist()) == {1, 2}
-    assert opened.samples(epoch=4, all_attempts=True).num_rows == 256 * 2
+    assert opened.samples(step=4, all_attempts=True).num_rows == 256 * 2
 
 
 @pytest.mark.parametrize("kind", [kind for family in KINDS.values() for kind in family])
@@ -390,7 +390,7 @@ def test_what_is_recorded_after_a_checkpoint_was_loaded_is_what_would_be_without
     assert run.verify(progress=False).ok
     assert same(run.recompute(progress=False), second.history)
     labels = labels.tolist() if isinstance(labels, np.ndarray) else labels
-    assert run.samples(epoch=3)["label"].to_pylist() == labels
+    assert run.samples(step=3)["label"].to_pylist() == labels
     # Programs that know nothing of runs see the same types before and after.
     types = {path: pa.ipc.open_file(path).schema.field("label").type for path in (tmp_path / "run").rglob("*.arrow")}
     assert len(set(types.values())) == 1, types
@@ -437,7 +437,7 @@ def test_an_unfinished_epoch_is_written_when_the_tracker_goes(tmp_path):
     opened = lt.open_run(tmp_path / "run")
     assert not opened.epochs[0].complete
     assert opened.samples(incomplete=True).num_rows == 256
-    with pytest.warns(lt.LabelTrackWarning, match=r"left out, because.*'train 1'.*incomplete=True"):
+    with pytest.warns(lt.LabelTrackWarning, match=r"did not end.*are left out: 'train 1'; incomplete=True"):
         assert len(opened.recompute(progress=False)) == 0
     assert opened.recompute(progress=False, incomplete=True).at(1).count.sum() == 256
 
@@ -452,7 +452,7 @@ def test_what_is_left_is_written_when_the_process_ends(tmp_path):
     subprocess.run([sys.executable, "-W", "error", "-c", code, tmp_path / "run"], check=True)
     opened = lt.open_run(tmp_path / "run")
     assert [(epoch.step, epoch.complete) for epoch in opened.epochs] == [(1, True), (2, False)]
-    assert opened.samples(epoch=2, incomplete=True).num_rows == 300
+    assert opened.samples(step=2, incomplete=True).num_rows == 300
 
 
 def test_rows_that_are_first_written_while_the_process_ends_are_written(tmp_path):
@@ -617,7 +617,7 @@ def test_a_mode_or_dataset_may_have_any_name(tmp_path, name):
     assert run.info()["modes"] == [name]
     assert run.info()["ds_ids"] == others
     for i, ds_id in enumerate(others):
-        table = run.samples(name, [ds_id], 2, columns=["value"])
+        table = run.samples(name, 2, [ds_id], columns=["value"])
         assert table["value"].to_pylist() == [i, 0.5]
     assert max(len(part) for path in (tmp_path / "run").rglob("*") for part in path.parts) <= 255
 
@@ -632,11 +632,11 @@ def test_parts_with_such_names_that_a_crash_left_are_found_and_repaired(tmp_path
     run = lt.open_run(tmp_path / "crashed")
     assert [(epoch.mode, epoch.ds_ids) for epoch in run.epochs] == [(mode, (ds_id,))]
     assert len(run.repair()) == 1
-    assert run.samples(mode, ds_id, incomplete=True).num_rows == 1024
+    assert run.samples(mode, ds_id=ds_id, incomplete=True).num_rows == 1024
     with lt.LabelTracker("y", "ce", record_to=tmp_path / "crashed") as again:
         again.update([1], [2.0], mode=mode, ds_id=ds_id)
         again.end_epoch(1, mode=mode)
-    assert lt.open_run(tmp_path / "crashed").samples(mode, ds_id).num_rows == 1
+    assert lt.open_run(tmp_path / "crashed").samples(mode, ds_id=ds_id).num_rows == 1
 
 
 def test_a_part_in_a_folder_whose_shortened_name_it_does_not_have_is_told(tmp_path):
@@ -648,7 +648,7 @@ def test_a_part_in_a_folder_whose_shortened_name_it_does_not_have_is_told(tmp_pa
     folder.rename(folder.with_name(folder.name[:-1] + ("0" if folder.name[-1] != "0" else "1")))
     verification = lt.open_run(tmp_path / "run").verify(progress=False)
     assert not verification.ok
-    assert [(segment.state, segment.lost) for segment in verification.segments] == [("missing", 1)]
+    assert [(part.state, part.lost) for part in verification.parts] == [("missing", 1)]
 
 
 def test_a_name_without_end_is_refused_at_once_and_leaves_no_trace(tmp_path):
@@ -870,7 +870,7 @@ def test_an_epoch_that_one_rank_did_not_end_is_not_mixed_with_an_older_launch(tm
     for step, values in expected.items():
         older = pytest.warns(lt.LabelTrackWarning, match="as not all processes of session 2 ended it")
         with older if step == 2 else contextlib.nullcontext():
-            samples = opened.samples(epoch=step)
+            samples = opened.samples(step=step)
         np.testing.assert_array_equal(samples["value"].to_numpy(), np.concatenate(values))
 
 
@@ -978,8 +978,8 @@ def test_one_dataset_that_fails_at_the_end_leaves_no_trace_in_the_next_epoch(tmp
     tracker.close()
     opened = lt.open_run(tmp_path / "run")
     assert [(epoch.step, epoch.complete, epoch.rows) for epoch in opened.epochs] == [(2, True, 512), (1, False, 0)]
-    assert opened.samples(epoch=2, ds_id="b").num_rows == 256
-    assert opened.samples(epoch=1, incomplete=True).num_rows == 512  # written and not closed
+    assert opened.samples(step=2, ds_id="b").num_rows == 256
+    assert opened.samples(step=1, incomplete=True).num_rows == 512  # written and not closed
     assert tracker.history.steps() == [1, 2]
 
 
@@ -1028,10 +1028,10 @@ def test_a_journal_that_cannot_be_written_leaves_the_epoch_incomplete(tmp_path, 
     tracker.close()
     opened = lt.open_run(tmp_path / "run")
     assert [(epoch.step, epoch.complete) for epoch in opened.epochs] == [(1, False)]
-    left_out = pytest.warns(lt.LabelTrackWarning, match="did not end or samples could not be recorded: 'train 1'")
+    left_out = pytest.warns(lt.LabelTrackWarning, match="did not end, or of which .*, are left out: 'train 1'")
     with left_out, pytest.warns(lt.LabelTrackWarning, match=r"256 rows are left out: .*no journal says that it ended"):
-        assert opened.samples(epoch=1).num_rows == 0
-    assert opened.samples(epoch=1, incomplete=True).num_rows == 256
+        assert opened.samples(step=1).num_rows == 0
+    assert opened.samples(step=1, incomplete=True).num_rows == 256
 
 
 def test_words_that_could_not_be_written_are_written_with_the_next_epoch(tmp_path, monkeypatch):
@@ -1054,7 +1054,7 @@ def test_words_that_could_not_be_written_are_written_with_the_next_epoch(tmp_pat
     tracker.close()
     opened = lt.open_run(tmp_path / "run")
     assert [(epoch.step, epoch.complete) for epoch in opened.epochs] == [(1, False), (2, True)]
-    assert opened.samples(epoch=2)["label"].to_pylist() == ["a", "b", "c"]
+    assert opened.samples(step=2)["label"].to_pylist() == ["a", "b", "c"]
 
 
 def test_a_folder_that_vanishes_is_not_made_anew(tmp_path):
@@ -1115,7 +1115,7 @@ def check_full(run, limit):
         (2, False, 25_600),
         (3, True, 2560),
     ]
-    found = opened.samples(epoch=2, incomplete=True)
+    found = opened.samples(step=2, incomplete=True)
     rows = found.num_rows
     assert 0.8 * limit - 15_000 < 8 * rows < limit
     assert rows == opened.epochs[1].rows
@@ -1123,7 +1123,7 @@ def check_full(run, limit):
     assert set(found["value"].to_pylist()) == {2.0}
     np.testing.assert_array_equal(found["label"].to_numpy(), np.repeat(np.arange(100), 256)[:rows])
     verification = opened.verify(progress=False)
-    assert [segment.state for segment in verification.segments] == ["intact", "torn", "intact"]
+    assert [part.state for part in verification.parts] == ["intact", "torn", "intact"]
     with pytest.warns(lt.LabelTrackWarning, match="'train 2'"):
         assert opened.recompute(progress=False).steps() == [1, 3]
     with lt.LabelTracker("y", "ce", record_to=run) as tracker:
@@ -1186,7 +1186,7 @@ def check_killed(run, flushed):
     opened = lt.open_run(run)
     total = 0
     for epoch in sorted(opened.epochs, key=lambda epoch: epoch.step):
-        table = opened.samples(epoch=epoch.step, incomplete=True)
+        table = opened.samples(step=epoch.step, incomplete=True)
         n = table.num_rows
         assert n == 40 * 256 if epoch.complete else n % 256 == 0
         expected = np.arange(total, total + n)
@@ -1195,13 +1195,13 @@ def check_killed(run, flushed):
         total += n
     assert total >= flushed
     verification = opened.verify(progress=False)
-    assert {segment.state for segment in verification.segments} <= {"intact", "torn"}
+    assert {part.state for part in verification.parts} <= {"intact", "torn"}
     assert verification.lost == 0
 
 
 def check_resumed(run):
     opened = lt.open_run(run)
-    rows = {epoch.step: opened.samples(epoch=epoch.step, incomplete=True).num_rows for epoch in opened.epochs}
+    rows = {epoch.step: opened.samples(step=epoch.step, incomplete=True).num_rows for epoch in opened.epochs}
     complete = [epoch.step for epoch in opened.epochs if epoch.complete]
     last = max(complete, default=0) + 1
     with lt.LabelTracker("y", "ce", record_to=run) as tracker:
@@ -1209,13 +1209,13 @@ def check_resumed(run):
         tracker.end_epoch(last)
     opened = lt.open_run(run)
     assert [epoch.step for epoch in opened.epochs if epoch.complete] == [*complete, last]
-    torn = [segment.name for segment in opened.verify(progress=False).segments if segment.state == "torn"]
+    torn = [part.name for part in opened.verify(progress=False).parts if part.state == "torn"]
     assert opened.repair() == torn
-    assert not [segment for segment in opened.verify(progress=False).segments if segment.state == "torn"]
+    assert not [part for part in opened.verify(progress=False).parts if part.state == "torn"]
     for step, n in rows.items():
         if step != last:
-            assert opened.samples(epoch=step, incomplete=True).num_rows == n
-    both = opened.samples(epoch=last, all_attempts=True)
+            assert opened.samples(step=step, incomplete=True).num_rows == n
+    both = opened.samples(step=last, all_attempts=True)
     assert both.num_rows == 2 + rows.get(last, 0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", lt.LabelTrackWarning)  # a torn epoch behind the last

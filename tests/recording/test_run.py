@@ -64,6 +64,12 @@ def test_a_run_says_what_it_is(run):
         "ds_ids": ["", "a", "b"],
         "epochs": 4,
         "incomplete": [],
+        "by_epoch": [
+            {"mode": mode, "step": step, "ds_ids": ds_ids, "rows": rows, "complete": True, "lost": 0}
+            | {"other_attempts": 0}
+            for step in (1, 2)
+            for mode, ds_ids, rows in (("train", [""], 1600), ("eval", ["a", "b"], 5))
+        ],
         "rows": 3210,
         "bytes": 0,
         "damage": [],
@@ -106,7 +112,7 @@ def test_another_mapping_other_bounds_and_modes(run):
     assert history.at(1)[3].std == tracker.history.at(1)[3].std
     assert history.at(2, "eval")["CAT"].mean == 2.5
     assert opened.recompute(modes="!train", progress=False).modes == ["eval"]
-    with pytest.warns(lt.LabelTrackWarning, match="no recorded sample has a label of label_mapping: it maps 77"):
+    with pytest.warns(lt.LabelTrackWarning, match="no recorded sample has a label of label_mapping, which maps 77"):
         opened.recompute(label_mapping={"x": 77}, progress=False)
 
 
@@ -184,11 +190,11 @@ def test_groups_are_of_labels(run):
         coarse = opened.recompute(modes="train", group=few, label_mapping={"low": 0}, progress=False)
     assert coarse.at(1).names.tolist() == ["low"]
     assert coarse.at(1)["low"].count == tracker.history.at(1)[3].count + tracker.history.at(1)[4].count
-    with pytest.warns(lt.LabelTrackWarning, match="group gives None for every one of 13 labels"):
+    with pytest.warns(lt.LabelTrackWarning, match="group returned None for all 13 labels"):
         assert opened.recompute(group=lambda _: None, progress=False).modes == []
-    with pytest.raises(TypeError, match="of one kind; it gives"):
+    with pytest.raises(TypeError, match="only numbers or only strings, got float, str"):
         opened.recompute(modes="train", group=lambda label: "a" if label else 1, progress=False)
-    with pytest.raises(TypeError, match="numbers or strings, of one kind; it gives list"):
+    with pytest.raises(TypeError, match="only numbers or only strings, got list"):
         opened.recompute(modes="train", group=lambda label: [label], progress=False)
     with pytest.raises(TypeError, match="a mapping from labels to new labels, or a function, got int"):
         opened.recompute(group=3)

@@ -159,7 +159,7 @@ def test_a_launch_that_lacks_processes_is_incomplete_and_says_so(tmp_path):
         record(rank_of(tmp_path / "run", rank, 4), float(rank))
     run = lt.open_run(tmp_path / "run")
     assert not run.epochs[0].complete
-    said = r"session 1 is of 4 processes, and there is no journal of number 1, 3 \(.*rank=0, world_size=1\)"
+    said = r"session 1 has 4 processes, and there is no journal of process 1, 3 \(.*rank=0, world_size=1\)"
     with pytest.warns(lt.LabelTrackWarning, match=said):
         assert len(run.recompute(progress=False)) == 0
     verification = run.verify(progress=False)
@@ -173,7 +173,7 @@ def test_an_older_launch_that_counts_as_a_newer_one_lacks_processes_is_told(tmp_
         record(rank_of(tmp_path / "run", rank, 2), 1.0)
     record(rank_of(tmp_path / "run", 1, 2), 2.0)
     run = lt.open_run(tmp_path / "run")
-    said = r"epoch 1 is that of session 1, as not all processes of session 2 ended it; .*no journal of number 0 \("
+    said = r"step 1 is taken from session 1, because not all processes of session 2.*no journal of process 0 \("
     for read in (run.recompute, run.samples, lambda: run.export(tmp_path / "samples.csv")):
         with pytest.warns(lt.LabelTrackWarning, match=said):
             read()
@@ -262,7 +262,7 @@ def test_whatever_the_order_the_newest_whole_launch_is_read_and_nothing_beside_i
     assert epoch.complete == (expected is not None)
     if expected:
         launch, size = expected
-        told = pytest.warns(lt.LabelTrackWarning, match="as not all processes of session")
+        told = pytest.warns(lt.LabelTrackWarning, match="because not all processes of session")
         with told if partly else nullcontext():
             table = run.samples(columns=["label", "value"])
         assert not (partly and run.verify(progress=False).ok)

@@ -28,7 +28,7 @@ def rows_of(opened):
         found = {}
         for epoch in opened.epochs:
             for ds_id in epoch.ds_ids:
-                table = opened.samples([epoch.mode], [ds_id], epoch.step)
+                table = opened.samples([epoch.mode], epoch.step, [ds_id])
                 found[epoch.mode, ds_id, epoch.step] = list(zip(*table.to_pydict().values(), strict=True))
     return found, [str(one.message) for one in caught]
 
@@ -81,7 +81,7 @@ def one(name, content):
         if not told:
             print("unnoticed:", name, len(content), (original / name).stat().st_size, file=sys.stderr)
         assert not lost or not verification.ok, name
-        bad = [s for s in verification.segments if s.state not in ("intact", "writing")]
+        bad = [s for s in verification.parts if s.state not in ("intact", "writing")]
         assert lost <= verification.lost or verification.other or not lost, (name, lost, verification)
         assert not lost or said or not all(e.complete for e in opened.epochs), (name, said)
         assert all(s.message for s in bad)
@@ -135,7 +135,7 @@ def test_a_bad_batch_costs_its_rows_alone_and_is_counted(tmp_path):
         history = opened.recompute(modes="train", progress=False)
     assert history.at(1).count.sum() == 3584
     verification = opened.verify(progress=False)
-    bad = [segment for segment in verification.segments if segment.state != "intact"]
+    bad = [part for part in verification.parts if part.state != "intact"]
     assert [(s.state, s.rows, s.lost) for s in bad] == [("corrupt", 3584, 1216)]
     assert (verification.ok, verification.lost, verification.rows) == (False, 1216, 3589)
     assert "corrupt: mode=train" in str(verification)
@@ -150,7 +150,7 @@ def test_a_damaged_footer_is_found_though_every_row_is_there(run, tmp_path):
     name.write_bytes(content)
     opened = lt.open_run(tmp_path / "run")
     assert same(opened.recompute(progress=False), run[1].history)
-    (bad,) = [s for s in opened.verify(progress=False).segments if s.state != "intact"]
+    (bad,) = [s for s in opened.verify(progress=False).parts if s.state != "intact"]
     assert (bad.state, bad.lost) == ("corrupt", 0)
     assert "other programs may not" in bad.message
 
@@ -162,10 +162,10 @@ def test_files_that_are_missing_or_somewhere_else_are_found(run, tmp_path):
     opened = lt.open_run(tmp_path / "run")
     with pytest.warns(lt.LabelTrackWarning, match=r"the file is missing \(1600 rows lost"):
         assert opened.recompute(modes="train", progress=False).steps() == [1]
-    states = [segment.state for segment in opened.verify(progress=False).segments]
+    states = [part.state for part in opened.verify(progress=False).parts]
     assert states.count("missing") == 1
     shutil.copy(first, second)  # as if it were of the other epoch
-    with pytest.warns(lt.LabelTrackWarning, match="it says it has attempt '1', and lies where '2' belongs"):
+    with pytest.warns(lt.LabelTrackWarning, match="its metadata says attempt '1', and its name '2'"):
         assert lt.open_run(tmp_path / "run").recompute(modes="train", progress=False).steps() == [1]
 
 
@@ -184,7 +184,7 @@ def test_without_its_description_or_journal_a_run_still_has_its_rows(run, tmp_pa
         assert opened.samples("train").num_rows == 0
     said = " ".join(str(one.message) for one in caught)
     assert "3200 rows are left out" in said
-    assert "'train 1', 'train 2'; with incomplete=True" in said
+    assert "'train 1', 'train 2'; incomplete=True" in said
     assert opened.samples("train", incomplete=True).num_rows == 3200
     with pytest.warns(lt.LabelTrackWarning, match="the journal does not say what they stand for"):
         assert opened.samples("eval", incomplete=True).num_rows == 0
@@ -243,14 +243,14 @@ def test_rows_that_the_journal_says_are_lost_are_counted(tmp_path, monkeypatch):
     (epoch,) = lt.open_run(tmp_path / "run").epochs
     found = verified(tmp_path / "run")
     assert 0 < epoch.lost == found.lost == 2500 - found.rows
-    assert f"mode 'train', epoch 1, session 1, process 0: {epoch.lost} rows could not be recorded" in str(found)
+    assert f"mode 'train', step 1, session 1, process 0: {epoch.lost} rows could not be recorded" in str(found)
     assert f"{found.rows} rows intact, {epoch.lost} lost" in str(found)
 
 
 def test_an_epoch_that_never_ended_is_told_with_its_rows(tmp_path):
     done_again(tmp_path / "run", [1], unfinished=300)
     found = verified(tmp_path / "run")
-    assert found.other == ("mode 'train', epoch 2 did not end; 300 rows of it are intact",)
+    assert found.other == ("mode 'train', step 2 did not end; 300 of its rows are intact",)
 
 
 def test_a_journal_that_is_deleted_is_told(run, tmp_path):
@@ -258,10 +258,8 @@ def test_a_journal_that_is_deleted_is_told(run, tmp_path):
     (tmp_path / "run" / "journal-0001-0000.log").unlink()
     found = verified(tmp_path / "run")
     assert "journal-0001-0000.log is missing" in str(found)
-    assert "mode 'train', epoch 2 did not end; 1600 rows of it are intact" in found.other
-    assert (
-        "mode 'train', epoch 2, session 1, process 0: it ended, with 1600 rows, and no journal says so" in found.other
-    )
+    assert "mode 'train', step 2 did not end; 1600 of its rows are intact" in found.other
+    assert "mode 'train', step 2, session 1, process 0: it ended, with 1600 rows, but no journal says so" in found.other
 
 
 @pytest.mark.parametrize("kept", range(20))
@@ -304,7 +302,7 @@ def test_a_session_and_attempts_of_which_nothing_is_left_are_told(tmp_path):
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(line for line in lines if b'"step": 2' not in line))
     next((tmp_path / "other").glob("**/epoch=2/*.arrow")).unlink()
-    assert "nothing is left of attempt 2 of session 1, process 0 at mode 'train'" in verified(tmp_path / "other").other
+    assert "nothing is left of attempt 2 of session 1, process 0 in mode 'train'" in verified(tmp_path / "other").other
 
 
 def test_a_description_alone_is_no_whole_run(tmp_path):
@@ -324,7 +322,7 @@ def test_samples_that_were_never_written_are_known_to_have_been_there(tmp_path):
     )
     subprocess.run([sys.executable, "-c", code, tmp_path / "run", "keep"], check=True)
     found = verified(tmp_path / "run")
-    assert found.other == ("nothing is left of the samples that session 1, process 0 had of mode 'train'",)
+    assert found.other == ("nothing is left of the samples of session 1, process 0 in mode 'train'",)
     done_again(tmp_path / "run", [1])
     assert verified(tmp_path / "run").ok
 
@@ -342,7 +340,7 @@ def test_numbers_that_are_far_apart_are_told_in_a_line(tmp_path):
 def complete_rows(opened):
     """Return the values of every epoch that counts."""
     return {
-        (epoch.mode, epoch.step, ds_id): opened.samples([epoch.mode], [ds_id], epoch.step)["value"].to_pylist()
+        (epoch.mode, epoch.step, ds_id): opened.samples([epoch.mode], epoch.step, [ds_id])["value"].to_pylist()
         for epoch in opened.epochs
         if epoch.complete
         for ds_id in epoch.ds_ids

@@ -47,9 +47,9 @@ assert_type(run.recompute(), lt.History)
 assert_type(run.recompute(["std"], {"cat": 3}, modes="!eval", engine="dask", threads=2, progress=False), lt.History)
 assert_type(run.recompute(label_mapping=None, group={1: "a"}, nan_policy="omit", incomplete=True), lt.History)
 assert_type(run.recompute(group=lambda label: label // 10), lt.History)
-assert_type(run.export("samples.parquet", "train", epoch=[1, 2]), int)
+assert_type(run.export("samples.parquet", "train", step=[1, 2]), int)
 assert_type(run.verify().ok, bool)
-assert_type(run.verify().segments[0].lost, int)
+assert_type(run.verify().parts[0].lost, int)
 assert_type(run.repair(), list[str])
 
 run.recompute(engine="spark")  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from test_cli import invoke, refusal
 
 import labeltrack as lt
 from labeltrack._labels.codes import LabelMapping
-from labeltrack.recording.relabel import Grouping, TextKeys
+from labeltrack.recording.regroup import Grouping, TextKeys
 
 SAMPLES = st.lists(st.tuples(st.integers(-5, 5), st.floats(width=32)), min_size=1, max_size=60)
 
@@ -44,10 +44,10 @@ def test_a_new_label_that_is_missing_passes_the_old_one_over(gone):
         assert [(row.label, row.sum) for row in Grouping(group).apply(stats)] == [(7.5, 5.0)]
 
 
-@pytest.mark.parametrize("labels", [[1, None, 3], ["1", None, "3"], [1.0, None, 3.0]])
-def test_the_label_of_missing_ones_has_its_name_in_a_mapping(labels):
+@pytest.mark.parametrize("labels", [[1, None, 3], ["1", None, "3"], [1.0, None, 3.0], [b"1", None, b"3"]])
+def test_the_key_none_of_a_mapping_stands_for_samples_without_a_label(labels):
     stats = lt.label_stats(labels, [1.0, 2.0, 4.0], missing="label")
-    group = {labels[0]: "some", "(missing)": "none", labels[2]: "some"}
+    group = {labels[0]: "some", None: "none", labels[2]: "some"}
     assert [(row.name, row.sum) for row in Grouping(group).apply(stats)] == [("none", 2.0), ("some", 5.0)]
 
 
@@ -59,9 +59,9 @@ def test_new_labels_that_no_one_type_holds_are_refused():
 @pytest.mark.parametrize(
     ("group", "message"),
     [
-        (lambda label: (label,), "it gives tuple"),
-        (lambda label: "a" if label == 1 else 2, "it gives float, str"),
-        (lambda label: b"a" if label == 1 else "a", "it gives bytes, str"),
+        (lambda label: (label,), "got tuple"),
+        (lambda label: "a" if label == 1 else 2, "got float, str"),
+        (lambda label: b"a" if label == 1 else "a", "got bytes, str"),
     ],
 )
 def test_new_labels_must_be_of_one_kind(group, message):
@@ -85,15 +85,15 @@ def test_labels_without_a_group_are_counted_with_their_samples(tmp_path):
         history = run.recompute(group={1: "one", 7: "seven"}, progress=False)
     assert history.at(2).count.tolist() == [3]
     (said,) = [str(one.message) for one in caught]
-    assert "group has no key for 2 of 3 labels, with 6 of 12 samples, which are left out: 2, 3" in said
+    assert "group has no key for 2 of 3 labels, so 6 of 12 samples are left out: 2, 3" in said
     assert "rest=NAME (--rest NAME)" in said
-    assert "There is no label 7" in said
+    assert "These keys match no label: 7" in said
 
 
 @pytest.mark.parametrize("group", [{"1": "a", "2": "b"}, {}, {7: "x"}])
 def test_a_group_that_fits_no_label_is_told(tmp_path, group):
     run = recorded(tmp_path / "run", np.array([1, 2, 3]))
-    with pytest.warns(lt.LabelTrackWarning, match="no key for 3 of 3 labels, with 6 of 6 samples.*left out: 1, 2, 3;"):
+    with pytest.warns(lt.LabelTrackWarning, match="no key for 3 of 3 labels, so 6 of 6 samples are left out: 1, 2, 3;"):
         assert run.recompute(group=group, progress=False).modes == []
 
 
@@ -116,9 +116,9 @@ def test_what_a_group_leaves_out_on_purpose_is_no_mistake(tmp_path):
 
 def test_a_rest_that_does_not_fit_is_explained(tmp_path):
     run = recorded(tmp_path / "run", [1, 2])
-    with pytest.raises(TypeError, match="group and rest='other' must give numbers or strings, of one kind"):
+    with pytest.raises(TypeError, match="group and rest='other' must give only numbers or only strings"):
         run.recompute(group={1: 10}, rest="other", progress=False)
-    with pytest.raises(ValueError, match="rest='x' is the new label of what group leaves out; give group, too"):
+    with pytest.raises(ValueError, match="pass group, too"):
         run.recompute(rest="x", progress=False)
 
 
@@ -179,7 +179,7 @@ def test_the_command_tells_what_is_left_out_and_has_a_group_for_the_rest(tmp_pat
     base = ("recompute", tmp_path / "run", "--json", "--group")
     result = invoke(*base, tmp_path / "few.json")
     assert [(row["label"], row["count"]) for row in json.loads(result.stdout)] == [(10, 1)] * 2
-    assert "warning: group has no key for 2 of 3 labels, with 4 of 6 samples" in result.stderr
+    assert "warning: group has no key for 2 of 3 labels, so 4 of 6 samples" in result.stderr
     result = invoke(*base, tmp_path / "few.json", "--rest", "-1")
     assert [(row["label"], row["count"]) for row in json.loads(result.stdout)] == [(-1, 2), (10, 1)] * 2
     assert result.stderr == ""
@@ -190,5 +190,11 @@ def test_the_command_tells_what_is_left_out_and_has_a_group_for_the_rest(tmp_pat
     result = invoke(*base, tmp_path / "none.json", "--rest", "all")
     assert [(row["label"], row["count"]) for row in json.loads(result.stdout)] == [("all", 3)] * 2
     assert "as '1' and '1.0', for 10 and 20" in refusal(invoke(*base, tmp_path / "twice.json"))
-    assert "give group, too" in refusal(invoke("recompute", tmp_path / "run", "--rest", "x"))
+    assert "pass group, too" in refusal(invoke("recompute", tmp_path / "run", "--rest", "x"))
     assert invoke("worst", tmp_path / "run", "--group", tmp_path / "few.json", "--rest", "-1").stderr == ""
+
+
+def test_the_key_none_is_refused_where_no_sample_can_be_without_a_label(tmp_path):
+    run = recorded(tmp_path / "run", [1, 2])
+    with pytest.raises(ValueError, match="with missing='error' the run has no samples without a label"):
+        run.recompute(group={1: "one", None: "none"}, progress=False)

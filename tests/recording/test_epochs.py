@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from labeltrack.recording.index import Catalog, words_in
+from labeltrack.recording.epochs import RunIndex, read_vocabularies
 from labeltrack.recording.layout import folder_of, journal_name, part_name
 from labeltrack.recording.storage import LocalFolder
 
@@ -47,11 +47,11 @@ class Folder:
                 [(one.session, one.rank, one.number) for one in epoch.attempts],
                 [(one.session, one.rank, one.number) for one in epoch.others],
             )
-            for epoch in self.catalog().epochs
+            for epoch in self.index().epochs
         }
 
-    def catalog(self):
-        return Catalog(LocalFolder(self.path))
+    def index(self):
+        return RunIndex(LocalFolder(self.path))
 
 
 @pytest.fixture(name="folder")
@@ -73,8 +73,8 @@ def test_the_newest_complete_attempt_counts(folder):
         ("train", 2): (True, [(2, 0, 1)], [(1, 0, 2), (1, 0, 4)]),
         ("train", 3): (False, [(2, 0, 2)], []),
     }
-    assert [epoch.step for epoch in folder.catalog().epochs] == [1, 2, 3]
-    assert folder.catalog().sessions == 2
+    assert [epoch.step for epoch in folder.index().epochs] == [1, 2, 3]
+    assert folder.index().sessions == 2
 
 
 def test_an_epoch_with_lost_rows_is_not_complete_and_counts_still(folder):
@@ -135,9 +135,9 @@ def test_files_that_the_journal_names_may_be_missing(folder):
     folder.begin(1)
     folder.end(1, 0, 1, 1)
     next(folder.path.glob("mode=train/**/*.arrow")).unlink()
-    ((segment,),) = [one.segments for epoch in folder.catalog().epochs for one in epoch.attempts]
-    assert segment.place is None
-    assert segment.name == "mode=train/ds_id=/epoch=1/part-0001-0000-00001-0000.arrow"
+    ((part,),) = [one.parts for epoch in folder.index().epochs for one in epoch.attempts]
+    assert part.place is None
+    assert part.name == "mode=train/ds_id=/epoch=1/part-0001-0000-00001-0000.arrow"
 
 
 def test_words_must_follow_each_other(folder):
@@ -148,11 +148,11 @@ def test_words_must_follow_each_other(folder):
     folder.say(1, 0, "words", vocabulary=1, kind="string", first=3, words=["d"])
     folder.say(1, 0, "words", vocabulary=1, kind="string", first=2, words=[3])
     folder.say(1, 0, "begin", session=2, rank=0, world_size=1, run={})
-    catalog = folder.catalog()
-    words = catalog.words_of(1, 0)
+    index = folder.index()
+    words = index.vocabularies(1, 0)
     assert {number: known.tolist() for number, known in words.items()} == {"1": ["a", "b"], "2": [b"\xff\x00"]}
-    assert catalog.words_of(9, 0) == {}
-    (damage,) = catalog.damage.values()
-    assert [text.partition(":")[0] for text in damage] == [f"line {i} cannot be understood" for i in (4, 5, 6)]
-    again = words_in(LocalFolder(folder.path), journal_name(1, 0))
+    assert index.vocabularies(9, 0) == {}
+    (damage,) = index.damage.values()
+    assert [text.partition(":")[0] for text in damage] == [f"line {i} makes no sense" for i in (4, 5, 6)]
+    again = read_vocabularies(LocalFolder(folder.path), journal_name(1, 0))
     assert {number: known.tolist() for number, known in again.items()} == {"1": ["a", "b"], "2": [b"\xff\x00"]}

@@ -50,12 +50,12 @@ def test_samples_of_an_epoch_that_did_not_end_are_left_out_with_a_warning_unless
     assert table.num_rows == 200
     assert len(said) == 1
     assert "did not end" in said[0]
-    assert "'train 3'; with incomplete=True" in said[0]
-    assert run.samples(epoch=[1, 2]).num_rows == 200  # nothing is left out, and nothing is said
-    table, said = said_by(lambda: run.samples(epoch=3))
+    assert "'train 3'; incomplete=True" in said[0]
+    assert run.samples(step=[1, 2]).num_rows == 200  # nothing is left out, and nothing is said
+    table, said = said_by(lambda: run.samples(step=3))
     assert (table.num_rows, len(said)) == (0, 1)
     assert run.samples(incomplete=True).num_rows == 240
-    assert run.samples(epoch=3, incomplete=True).num_rows == 40
+    assert run.samples(step=3, incomplete=True).num_rows == 40
     assert run.samples(all_attempts=True).num_rows == 240
 
 
@@ -63,7 +63,7 @@ def test_samples_of_an_epoch_that_did_not_end_are_left_out_with_a_warning_unless
 def test_an_export_has_the_epochs_that_a_recomputation_has(unfinished, tmp_path, ending):
     run = lt.open_run(unfinished)
     out = tmp_path / f"samples.{ending}"
-    with pytest.warns(lt.LabelTrackWarning, match="'train 3'; with incomplete=True"):
+    with pytest.warns(lt.LabelTrackWarning, match="'train 3'; incomplete=True"):
         assert run.export(out, progress=False) == 200
     assert run.export(out, incomplete=True, progress=False) == 240
     with pytest.warns(lt.LabelTrackWarning, match="'train 3'"):
@@ -74,10 +74,10 @@ def test_the_command_exports_unfinished_epochs_when_asked(unfinished, tmp_path):
     out = tmp_path / "samples.parquet"
     result = invoke("export", unfinished, "-o", out)
     assert result.stdout == f"200 samples written to {out}\n"
-    assert "'train 3'; with incomplete=True (--incomplete)" in result.stderr
+    assert "'train 3'; incomplete=True (--incomplete)" in result.stderr
     result = invoke("export", unfinished, "-o", out, "--incomplete")
     assert (result.stdout, result.stderr) == (f"240 samples written to {out}\n", "")
-    assert pq.read_table(out)["epoch"].to_pylist()[-40:] == [3] * 40
+    assert pq.read_table(out)["step"].to_pylist()[-40:] == [3] * 40
 
 
 def test_epochs_of_which_samples_were_lost_are_left_out_of_samples_as_of_recomputations(tmp_path):
@@ -95,7 +95,7 @@ def test_epochs_of_which_samples_were_lost_are_left_out_of_samples_as_of_recompu
     for read in (run.samples, lambda: run.recompute(progress=False)):
         result, said = said_by(read)
         assert len(result) == 0
-        assert "samples could not be recorded: 'train 1'" in said[0]
+        assert "samples could not be recorded, are left out: 'train 1'" in said[0]
 
 
 @pytest.mark.parametrize("how", ["cut", "flipped", "deleted"])
@@ -113,13 +113,13 @@ def test_an_older_attempt_that_is_used_for_lack_of_a_journal_is_told_with_the_ro
     else:
         journal.unlink()
     run = lt.open_run(path)
-    for read in (lambda: run.samples(epoch=2)["value"], lambda: run.recompute(progress=False).at(2).mean):
+    for read in (lambda: run.samples(step=2)["value"], lambda: run.recompute(progress=False).at(2).mean):
         values, said = said_by(read)
         assert {float(value) for value in np.asarray(values)} == {2.0}  # those of the older attempt
         assert len(said) == 1
         assert "100 rows are left out" in said[0]
-        assert "mode 'train', epoch 2, session 2, process 0: no journal says that it ended (100 rows)" in said[0]
-    everything, said = said_by(lambda: run.samples(epoch=2, all_attempts=True))
+        assert "mode 'train', step 2, session 2, process 0: no journal says that it ended (100 rows)" in said[0]
+    everything, said = said_by(lambda: run.samples(step=2, all_attempts=True))
     assert everything["value"].to_pylist() == [2.0] * 100 + [102.0] * 100
     assert "no journal says" not in "".join(said)
 
@@ -152,10 +152,10 @@ def test_every_step_that_a_tracker_accepts_is_recorded_and_read(tmp_path, steps)
     run = lt.open_run(path)
     assert run.recompute(progress=False, incomplete=True).steps()[: len(steps)] == tracker.history.steps()
     for step in steps:
-        table = run.samples(epoch=step, columns=["epoch", "value"])
-        assert table.to_pydict() == {"epoch": [step] * 2, "value": [1.0, 2.0]}
+        table = run.samples(step=step, columns=["step", "value"])
+        assert table.to_pydict() == {"step": [step] * 2, "value": [1.0, 2.0]}
     verification = run.verify(progress=False)
-    assert all(segment.state == "intact" for segment in verification.segments)
+    assert all(part.state == "intact" for part in verification.parts)
 
 
 @pytest.mark.parametrize("step", [2**63, -(2**63) - 1, 10**30])

@@ -1,4 +1,4 @@
-"""New labels for old ones, over a table of statistics."""
+"""Regrouping a run: statistics by old label become statistics by new label, exactly."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
 
 _NO_KEY: Any = object()
+_MISSING = {STRING: MISSING_NAME, BYTES: MISSING_NAME.encode()}  # labels of samples without one; MISSING_NUMBER else
 
 
-class TextKeys(dict[str, Any]):
-    """New labels by old ones that are written as text, as in JSON; each is read as a label of the kind it meets."""
+class TextKeys(dict[Any, Any]):
+    """New labels by old labels written as text, as in JSON; a text means a label of the type that was recorded."""
 
 
 class Grouping:
-    """From labels to new labels.
+    """New labels by old label.
 
     Args:
-        group: A mapping, or a function of a label (a plain Python value). Labels that the mapping does not have, or for
-            which either has None or NaN, are left out. A mapping may call the label of missing ones ``"(missing)"``
-            among numbers, too.
-        rest: New label of all those that would be left out; None leaves them out.
+        group: A mapping, or a function of a label (a plain Python value). Labels that are not in the mapping, or whose
+            new label is None or NaN, are left out. In a mapping, the key None stands for samples without a label.
+        rest: New label of everything that would be left out; None leaves it out.
 
     Raises:
-        TypeError: Neither mapping nor function.
+        TypeError: `group` is neither a mapping nor a function.
 
     Example:
         >>> import labeltrack as lt
@@ -66,24 +66,24 @@ class Grouping:
             msg = f"group must be a mapping from labels to new labels, or a function, got {type(group).__name__}"
             raise TypeError(msg)
         self._group, self._rest = group, rest
-        self._places: dict[str, _Keys] = {}
+        self._keys: dict[str, _Keys] = {}
         self._used: set[Any] = set()
         self._seen: set[Any] = set()
         self._left: dict[Any, int] = {}
         self._samples = self._grouped = 0
 
     def apply(self, stats: LabelStats, mapping: LabelMapping | None = None) -> LabelStats:
-        """Return the statistics by new label, exactly.
+        """Return the statistics by new label.
 
         Args:
             stats: By old label.
             mapping: New labels to keep, and their names.
 
         Raises:
-            TypeError: A new label is no number or string, or they are of kinds that cannot be ordered.
-            ValueError: Two keys of the group are the same label, and have different new ones.
+            TypeError: A new label is neither number nor string, or the new labels cannot be ordered.
+            ValueError: Two keys of `group` mean the same label and have different new labels.
         """
-        old, found = stats.labels.tolist(), self._new(stats.labels)
+        old, found = stats.labels.tolist(), self._look_up(stats.labels)
         for label, one, count in zip(old, found, stats.count.tolist(), strict=True):
             self._samples += count
             self._grouped += one is not _NO_KEY and not is_missing(one)
@@ -95,108 +95,90 @@ class Grouping:
         names = None if mapping is None else mapping.names
         return stats.regrouped(labels, rows, slots.reshape(-1).astype(np.int64), names=names)
 
-    def renamed(self, labels: Array, mapping: LabelMapping | None = None) -> tuple[Integers, Array]:
-        """Return which labels are kept, and the new label of each of these.
-
-        Args:
-            labels: ``(K,)`` old labels.
-            mapping: New labels to keep.
-
-        Returns:
-            ``(R,)`` places in `labels`, and ``(R,)`` new labels.
-
-        Raises:
-            TypeError: See `apply`.
-            ValueError: See `apply`.
-        """
-        return self._kept(self._new(labels), mapping)
+    def new_labels(self, labels: Array, mapping: LabelMapping | None = None) -> tuple[Integers, Array]:
+        """Return the ``(R,)`` places of the ``(K,)`` labels to keep, and their ``(R,)`` new labels; see `apply`."""
+        return self._kept(self._look_up(labels), mapping)
 
     def left_out(self) -> str:
-        """Return what is to be said of labels that `apply` left out, in words; nothing if that was asked for."""
+        """Return a warning about labels that `apply` left out unintentionally; empty if there are none."""
         if self._rest is not None or not self._seen or (self._grouped and not self._left):
             return ""
         if not self._left:
-            return f"group gives None for every one of {len(self._seen)} labels, so nothing is left"
-        said = (
-            f"group has no key for {len(self._left)} of {len(self._seen)} labels, with {sum(self._left.values())} of "
-            f"{self._samples} samples, which are left out: {listing(self._left, 5)}; rest=NAME (--rest NAME) puts them "
-            "into one group"
+            return f"group returned None for all {len(self._seen)} labels, so nothing is left"
+        text = (
+            f"group has no key for {len(self._left)} of {len(self._seen)} labels, so {sum(self._left.values())} of "
+            f"{self._samples} samples are left out: {listing(self._left, 5)}; rest=NAME (--rest NAME) puts them into "
+            "one group"
         )
         unused = [key for key in self._group if key not in self._used]
-        return f"{said}. There is no label {listing(unused, 5)}" if unused else said
+        return f"{text}. These keys match no label: {listing(unused, 5)}" if unused else text
 
     def _kept(self, found: list[Any], mapping: LabelMapping | None) -> tuple[Integers, Array]:
         new = [self._rest if one is _NO_KEY or is_missing(one) else one for one in found]
         kept = [i for i, label in enumerate(new) if label is not None and (mapping is None or label in mapping.names)]
         chosen = [plain_label(new[i]) for i in kept]
-        strange = {type(label).__name__ for label in chosen if not isinstance(label, (bool, int, float, str, bytes))}
+        odd = {type(label).__name__ for label in chosen if not isinstance(label, (bool, int, float, str, bytes))}
         kinds = {str if isinstance(label, str) else bytes if isinstance(label, bytes) else float for label in chosen}
-        if strange or len(kinds) > 1:
-            said = ", ".join(sorted(strange or {kind.__name__ for kind in kinds}))
+        if odd or len(kinds) > 1:
+            got = ", ".join(sorted(odd or {kind.__name__ for kind in kinds}))
             what = "group" if self._rest is None else f"group and rest={self._rest!r}"
-            msg = f"{what} must give numbers or strings, of one kind; it gives {said}"
+            msg = f"{what} must give only numbers or only strings, got {got}"
             raise TypeError(msg)
         return np.array(kept, np.int64), table_labels(chosen)
 
-    def _new(self, labels: Array) -> list[Any]:
-        """Return the new label of each; None where the group says so, and `_NO_KEY` where it has none."""
+    def _look_up(self, labels: Array) -> list[Any]:
+        """Return what the group has for each label; `_NO_KEY` where it has no key."""
         if not isinstance(self._group, Mapping):
             return [self._group(label) for label in labels.tolist()]
         kind = label_kind(labels)
-        if kind not in self._places:
-            self._places[kind] = _Keys(self._group, kind)
-        keys = [self._places[kind].of(label) for label in labels.tolist()]
+        if kind not in self._keys:
+            self._keys[kind] = _Keys(self._group, kind)
+        keys = [self._keys[kind].of(label) for label in labels.tolist()]
         self._used.update(keys)
         return [_NO_KEY if key is _NO_KEY else self._group[key] for key in keys]
 
 
 class _Keys:
-    """Which key of a group a label of some kind has."""
+    """The keys of a group for labels of one kind."""
 
     def __init__(self, group: Mapping[Any, Any], kind: str) -> None:
         self._group = group
         self._exact: dict[Any, Any] = {}
-        self._others: dict[float | None, Any] = {}  # likewise, by what else they may be among the labels
-        self._single: dict[float, list[Any]] = defaultdict(list)  # floats, by what they are in single precision
+        self._doubles: dict[float | None, Any] = {}  # float keys by their values as doubles, and by their aliases
+        self._singles: dict[float, list[Any]] = defaultdict(list)  # float keys by their values in single precision
         for key in group:
-            label = key
-            if isinstance(group, TextKeys):
-                try:
-                    label = _read(key, kind)
-                except (ValueError, OverflowError):
-                    continue  # no label of this kind
+            try:
+                label = _MISSING.get(kind, MISSING_NUMBER) if key is None else key
+                if isinstance(key, str) and isinstance(group, TextKeys):
+                    label = _parse(key, kind)
+            except (ValueError, OverflowError):
+                continue  # not a label of this kind
             self._same([self._exact.setdefault(label, key), key])
             if kind == FLOAT and isinstance(label, (float, np.floating)):
                 for other in (plain_label(label), alias(plain_label(label))):
-                    self._others.setdefault(other, key)
+                    self._doubles.setdefault(other, key)
                 with np.errstate(over="ignore", under="ignore"):
                     single = float(np.float32(label))
                 if single and math.isfinite(single):
-                    self._single[single].append(key)
-        if kind not in (STRING, BYTES) and MISSING_NAME in group:
-            self._exact.setdefault(MISSING_NUMBER, MISSING_NAME)
+                    self._singles[single].append(key)
 
     def of(self, label: Any) -> Any:
-        """Return the key of a label.
+        """Return the key of a label, or `_NO_KEY`.
 
-        Labels are recorded as doubles: where they were floats of fewer bits, a key matches them in these.
+        Labels are recorded as doubles; where they were floats of lower precision, keys match in that precision.
         """
-        if label in self._exact or not self._single:
+        if label in self._exact or not self._singles:
             return self._exact.get(label, _NO_KEY)
-        if label in self._others:
-            return self._others[label]
-        if label in self._single:
-            return self._same(self._single[label])
+        if label in self._doubles:
+            return self._doubles[label]
+        if label in self._singles:
+            return self._same(self._singles[label])
         with np.errstate(over="ignore"):
             half = np.float16(label)
         return self._exact.get(float(str(half)), _NO_KEY) if float(half) == label else _NO_KEY
 
     def _same(self, keys: list[Any]) -> Any:
-        """Return one of several keys of a label.
-
-        Raises:
-            ValueError: They have different new labels.
-        """
+        """Return the first of several keys of a label; ValueError if they have different new labels."""
         new = {key: None if is_missing(self._group[key]) else self._group[key] for key in keys}
         for key, label in new.items():
             if label != new[keys[0]]:
@@ -205,13 +187,8 @@ class _Keys:
         return keys[0]
 
 
-def _read(text: str, kind: str) -> Any:
-    """Return the label of a kind that a text means.
-
-    Raises:
-        ValueError: It means none.
-        OverflowError: Likewise.
-    """
+def _parse(text: str, kind: str) -> Any:
+    """Return the label of a kind that a text means; ValueError or OverflowError if there is none."""
     if kind == STRING:
         return text
     if kind == BYTES:

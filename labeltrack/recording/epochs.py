@@ -1,0 +1,436 @@
+"""The epochs of a recorded run, put together from its journals and file names, and selected by mode and step.
+
+An *attempt* is what one process recorded of one mode from one end of an epoch to the next. It is complete if the
+journal says so, which happens after all its parts were closed. A *session* is one launch of the training, with one
+process or several. An epoch is complete in a session when every process that takes part in its mode has a complete
+attempt at it. The newest session in which an epoch is complete counts; sessions are never mixed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltrack._filters import Selection
+from labeltrack._labels.codes import BYTES, STRING
+from labeltrack.errors import listing, missing_key
+from labeltrack.history import check_step
+from labeltrack.recording.journal import read_journal
+from labeltrack.recording.layout import Contents, Place, contents_of, folder_of, journal_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from labeltrack.recording.storage import Storage
+
+Words = npt.NDArray[Any]
+MOST_PROCESSES = 10**6
+_NO_LINE = 2**62  # sorts attempts without a journal line last
+
+
+@dataclass(frozen=True)
+class PartEntry:
+    """A part of an attempt: its file, and what the journal says about it."""
+
+    name: str  # relative to the run
+    place: Place | None  # None: the file is missing
+    ds_id: str
+    rows: int | None = None  # None: the journal does not say
+    xxh3: str = ""  # of the whole file; empty: the journal does not say
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one process recorded of one mode from one end of an epoch to the next."""
+
+    mode: str
+    step: int  # the expected one if the epoch did not end
+    session: int
+    rank: int
+    number: int  # counts the attempts of this process in this mode
+    parts: tuple[PartEntry, ...]  # by dataset in the order of the history
+    complete: bool = False  # the journal says that the epoch ended
+    dropped: bool = False  # the samples were discarded by `LabelTracker.reset`
+    lost: int = 0  # rows that could not be written
+    line: int = _NO_LINE  # of the journal, where the epoch ended
+
+    def __str__(self) -> str:
+        """Return a description for messages."""
+        return f"mode {self.mode!r}, step {self.step}, session {self.session}, process {self.rank}"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch of one mode."""
+
+    mode: str
+    step: int
+    ended: bool  # in all its processes
+    attempts: tuple[Attempt, ...]  # those that count, one per process
+    others: tuple[Attempt, ...]  # superseded and interrupted ones
+    absent: str = ""  # message about processes of its session without a journal
+    newer: int = 0  # the newest session in which only some processes ended it; 0: there is none
+    newer_absent: str = ""  # likewise, of that session
+
+    @property
+    def complete(self) -> bool:
+        """Whether it ended and every row was recorded."""
+        return self.ended and not any(attempt.lost for attempt in self.attempts)
+
+    @property
+    def every_attempt(self) -> tuple[Attempt, ...]:
+        """The attempts that count, then the others."""
+        return *self.attempts, *self.others
+
+    @property
+    def ds_ids(self) -> list[str]:
+        """Datasets, in the order of the history."""
+        return list(dict.fromkeys(part.ds_id for attempt in self.attempts for part in attempt.parts))
+
+    def superseded_by_part(self) -> str:
+        """Return the message that an older session counts, as the newer one did not end the epoch everywhere."""
+        absent = f"; {self.newer_absent}" if self.newer_absent else ""
+        return (
+            f"mode {self.mode!r}, step {self.step} is taken from session {self.attempts[0].session}, because not all "
+            f"processes of session {self.newer} ended it{absent}"
+        )
+
+
+@dataclass
+class _Process:
+    """What the journal of one process says."""
+
+    world_size: int = 0  # 0: unknown
+    run: str | None = None  # random identifiers that its parts repeat; None: unknown
+    writer: str | None = None
+    rebuilt: bool = False
+    closed: bool = False
+    modes: set[str] = field(default_factory=set)
+    last: dict[str, int] = field(default_factory=dict)  # highest step that ended, by mode
+    vocabularies: dict[str, Words] = field(default_factory=dict)
+
+    def is_awaited(self, mode: str, step: int) -> bool:
+        """Return whether it should have an attempt at an epoch: it crashed before that, or is still at work.
+
+        A process may leave out a mode altogether (evaluation on the first process alone), or an epoch of it.
+        """
+        return mode in self.modes and not self.closed and self.last.get(mode, step - 1) < step
+
+
+class _ForeignError(ValueError):
+    """A journal belongs to another run."""
+
+
+class RunIndex:
+    """The epochs of a run, by its journals and the names of its files.
+
+    Args:
+        storage: Where the run is.
+        run: Its random identifier, from the description; empty if unknown.
+
+    Attributes:
+        contents: The files.
+        epochs: Every epoch, complete ones first, in the order in which they ended.
+        damage: Damage to journals, by name.
+        torn: Names of journals that end within a line.
+        sessions: Number of launches.
+        description: The copy of the description in the last journal, unchecked.
+
+    Raises:
+        OSError: The folder cannot be read.
+        ValueError: It has more files than a run can have.
+    """
+
+    def __init__(self, storage: Storage, run: str = "") -> None:
+        self.contents: Contents = contents_of(storage)
+        self.damage: dict[str, list[str]] = {}
+        self.torn: list[str] = []
+        self.description: Any = None
+        self._run = run
+        self._processes: dict[tuple[int, int], _Process] = {}
+        self._ended: dict[tuple[int, int, str, int], dict[str, Any]] = {}
+        self._dropped: set[tuple[int, int, str, int]] = set()
+        for key, name in sorted(self.contents.journals.items()):
+            self._read(storage, key, name)
+        sessions = {session for session, _ in self._processes}
+        self.sessions = len(sessions)
+        self._absent = {session: self._absence(session) for session in sessions}
+        self.epochs = self._epochs(self._attempts())
+
+    def vocabularies(self, session: int, rank: int) -> dict[str, Words]:
+        """Return the ``(V,)`` words that the codes of a process stand for, by the number of the vocabulary as text."""
+        process = self._processes.get((session, rank))
+        return {} if process is None else process.vocabularies
+
+    def world_size(self, session: int) -> int:
+        """Return the number of processes of a session; 0 if unknown."""
+        return max((process.world_size for (of, _), process in self._processes.items() if of == session), default=0)
+
+    def identity(self, session: int, rank: int) -> dict[str, str]:
+        """Return the identifiers of run and process that the parts of a process must repeat.
+
+        Without a journal, the run's alone, which only parts that have one are compared with.
+        """
+        process = self._processes.get((session, rank))
+        if process is None or process.run is None:
+            return {"run": self._run} if self._run else {}
+        return {"run": process.run, "writer": process.writer or ""}
+
+    def select(self, modes: Any, steps: Any, what: str, *, incomplete: bool) -> tuple[list[Epoch], list[Epoch]]:
+        """Return the selected epochs, and those that are left out because they are incomplete.
+
+        Args:
+            modes: A name, several, ``"!name"``, or None for all.
+            steps: An integer, several, or None for all.
+            what: Name of the argument for modes, for error messages.
+            incomplete: Whether to select incomplete epochs, too.
+
+        Raises:
+            KeyError: There is no such mode or step.
+            TypeError: A mode is not a string, or a step not an integer.
+        """
+        modes = modes if modes is None or isinstance(modes, str) or not isinstance(modes, Iterable) else list(modes)
+        selection = Selection(modes, what)
+        known = {epoch.mode for epoch in self.epochs}
+        for mode in [] if modes is None else [modes] if isinstance(modes, str) else modes:
+            if not mode.startswith("!") and mode not in known:
+                raise missing_key(mode, sorted(known), "recorded mode")
+        chosen = [epoch for epoch in self.epochs if epoch.mode in selection and (epoch.attempts or incomplete)]
+        if steps is not None:
+            wanted = {check_step(step) for step in (steps if isinstance(steps, Iterable) else [steps])}
+            there = {epoch.step for epoch in chosen}
+            if wanted - there:
+                raise missing_key(min(wanted - there), sorted(there), "recorded step")
+            chosen = [epoch for epoch in chosen if epoch.step in wanted]
+        complete = [epoch.complete or incomplete for epoch in chosen]
+        return (
+            [epoch for epoch, taken in zip(chosen, complete, strict=True) if taken],
+            [epoch for epoch, taken in zip(chosen, complete, strict=True) if not taken],
+        )
+
+    # -- journals -----------------------------------------------------------------------------------------
+
+    def _read(self, storage: Storage, key: tuple[int, int], name: str) -> None:
+        with storage.open(name) as file:
+            lines = read_journal(file)
+        process = self._processes[key] = _Process()
+        damage = list(lines.damage)
+        words = _Vocabularies()
+        for line in lines.lines:
+            try:
+                self._apply(key, process, line, words)
+            except _ForeignError as error:
+                del self._processes[key]
+                damage = [str(error)]
+                break
+            except (KeyError, TypeError, ValueError) as error:
+                damage.append(f"line {line['seq']} makes no sense: {type(error).__name__} {error}")
+        process.vocabularies = words.arrays()
+        if damage:
+            self.damage[name] = damage
+        if lines.torn:
+            self.torn.append(name)
+
+    def _apply(self, key: tuple[int, int], process: _Process, line: dict[str, Any], words: _Vocabularies) -> None:
+        """Apply one line of a journal."""
+        event = line["event"]
+        if event == "begin":
+            if (line["session"], line["rank"]) != key:
+                msg = f"it belongs to session {line['session']}, process {line['rank']}"
+                raise ValueError(msg)
+            run = str(line["run"].get("id", ""))
+            if run and self._run and run != self._run:
+                msg = "the journal belongs to another run and is ignored"
+                raise _ForeignError(msg)
+            self._run = self._run or run
+            if "writer" in line:
+                process.world_size = min(int(line["world_size"]), MOST_PROCESSES)
+            process.rebuilt = bool(line.get("rebuilt"))
+            process.run, process.writer = run, str(line.get("writer", ""))
+            self.description = line["run"]
+        elif event == "stream":
+            process.modes.add(str(line["mode"]))
+        elif event == "words":
+            words.add(line)
+        elif event == "epoch":
+            mode, step = str(line["mode"]), int(line["step"])
+            _check_streams(line["streams"])
+            self._ended[*key, mode, int(line["attempt"])] = {**line, "mode": mode, "step": step}
+            process.modes.add(mode)
+            process.last[mode] = max(step, process.last.get(mode, step))
+        elif event == "reset":
+            self._dropped.add((*key, str(line["mode"]), int(line["attempt"])))
+        elif event == "end":
+            process.closed = True
+
+    # -- attempts -----------------------------------------------------------------------------------------
+
+    def _attempts(self) -> list[Attempt]:
+        places = {(p.mode, p.ds_id, p.epoch, p.closed_name.rpartition("/")[2]): p for p in self.contents.places}
+        attempts = []
+        for (session, rank, mode, number), line in self._ended.items():
+            parts = []
+            for stream in line["streams"]:
+                folder = folder_of(mode, stream["ds_id"], line["step"])
+                for part in stream["parts"]:
+                    place = places.pop((mode, stream["ds_id"], line["step"], part["name"]), None)
+                    name = f"{folder}/{part['name']}" if place is None else place.name
+                    parts.append(PartEntry(name, place, stream["ds_id"], part["rows"], part["xxh3"]))
+            lost = sum(stream["lost"] for stream in line["streams"])
+            head = (mode, line["step"], session, rank, number)
+            attempts.append(Attempt(*head, tuple(parts), complete=True, lost=lost, line=line["seq"]))
+        unlisted: dict[tuple[str, int, int, int, int], list[PartEntry]] = defaultdict(list)
+        for place in places.values():
+            key = (place.mode, place.epoch, place.session, place.rank, place.attempt)
+            unlisted[key].append(PartEntry(place.name, place, place.ds_id))
+        for (mode, step, session, rank, number), found in unlisted.items():
+            dropped = (session, rank, mode, number) in self._dropped
+            attempts.append(Attempt(mode, step, session, rank, number, tuple(found), dropped=dropped))
+        return attempts
+
+    def gaps(self) -> list[tuple[tuple[int, int], str]]:
+        """Return messages about what must have existed and is missing, each with its session and rank."""
+        attempts = [attempt for epoch in self.epochs for attempt in epoch.every_attempt]
+        numbers: dict[tuple[int, int, str], set[int]] = defaultdict(set)
+        for session, rank, mode, number in [(a.session, a.rank, a.mode, a.number) for a in attempts] + [*self._dropped]:
+            numbers[session, rank, mode].add(number)
+        found = [] if self.contents.journals or attempts else [((0, 0), "there is neither a journal nor a part")]
+        for session, rank in sorted({(a.session, a.rank) for a in attempts} - self._processes.keys()):
+            text = f"{journal_name(session, rank)} is missing, so which of its epochs ended is unknown"
+            found.append(((session, rank), text))
+        sessions = {session for session, _ in self._processes} | {attempt.session for attempt in attempts}
+        found += [((0, 0), f"nothing is left of session {missing}") for missing in _between(sessions, 1)]
+        for (session, rank, mode), have in sorted(numbers.items()):
+            of = f"session {session}, process {rank} in mode {mode!r}"
+            found += [((session, rank), f"nothing is left of attempt {number} of {of}") for number in _between(have, 1)]
+        done = {(attempt.session, attempt.mode) for attempt in attempts if attempt.complete}
+        for (session, rank), process in sorted(self._processes.items()):
+            if process.rebuilt:
+                text = "was rebuilt from the parts that were left; anything else it had recorded is unknown"
+                found.append(((session, rank), f"{journal_name(session, rank)} {text}"))
+            for mode in sorted(process.modes):
+                if (session, rank, mode) not in numbers and not any(m == mode and s > session for s, m in done):
+                    text = f"nothing is left of the samples of session {session}, process {rank} in mode {mode!r}"
+                    found.append(((session, rank), text))
+        for attempt in attempts:
+            if not attempt.complete:
+                found += [((attempt.session, attempt.rank), text) for text in _missing_parts(attempt)]
+        return found
+
+    # -- epochs -------------------------------------------------------------------------------------------
+
+    def _epochs(self, attempts: list[Attempt]) -> list[Epoch]:
+        by_epoch: dict[tuple[str, int], list[Attempt]] = defaultdict(list)
+        for attempt in attempts:
+            by_epoch[attempt.mode, attempt.step].append(attempt)
+        epochs = []
+        for (mode, step), found in by_epoch.items():
+            found.sort(key=lambda a: (a.session, a.rank, a.number))
+            counting, ended = self._counting(mode, step, [attempt for attempt in found if not attempt.dropped])
+            others = tuple(attempt for attempt in found if attempt not in counting)
+            session = counting[0].session if counting else 0
+            newer = max((one.session for one in others if one.complete and one.session > session > 0), default=0)
+            absent, newer_absent = (self._absent.get(of, "") for of in (session, newer))
+            epochs.append(Epoch(mode, step, ended, tuple(counting), others, absent, newer, newer_absent))
+
+        def when(epoch: Epoch) -> tuple[Any, ...]:
+            first = next((attempt for attempt in epoch.attempts if attempt.complete), None)
+            order = (1, 0, 0) if first is None else (0, first.session, first.line)
+            return (*order, epoch.mode, epoch.step)
+
+        return sorted(epochs, key=when)
+
+    def _counting(self, mode: str, step: int, attempts: list[Attempt]) -> tuple[list[Attempt], bool]:
+        """Return the attempts that count, and whether the epoch ended in all processes."""
+        newest: list[Attempt] = []
+        for session in sorted({attempt.session for attempt in attempts}, reverse=True):
+            of_session = [attempt for attempt in attempts if attempt.session == session]
+            best = {a.rank: a for a in sorted(of_session, key=lambda a: (a.complete, a.number))}
+            counting = [best[rank] for rank in sorted(best)]
+            awaited = any(
+                of == session and rank not in best and process.is_awaited(mode, step)
+                for (of, rank), process in self._processes.items()
+            )
+            if not self._absent.get(session) and not awaited and all(attempt.complete for attempt in counting):
+                return counting, True
+            newest = newest or counting
+        return newest, False
+
+    def _absence(self, session: int) -> str:
+        """Return a message about the processes of a session that have no journal."""
+        there = {rank for of, rank in self._processes if of == session}
+        size = self.world_size(session)
+        missing = [rank for rank in range(size) if rank not in there]
+        if not missing:
+            return ""
+        return (
+            f"session {session} has {size} processes, and there is no journal of process {listing(missing, 5)} (to "
+            "record in only one of several processes, use Recording(path, rank=0, world_size=1))"
+        )
+
+
+def _missing_parts(attempt: Attempt) -> Iterator[str]:
+    """Yield messages about gaps between the parts of an attempt that no journal lists."""
+    have: dict[str, set[int]] = defaultdict(set)
+    for part in attempt.parts:
+        if part.place is not None:
+            have[part.ds_id].add(part.place.index)
+    for ds_id, known in have.items():
+        for index in _between(known, 0):
+            yield f"{attempt}: part {index} of ds_id {ds_id!r} is missing"
+
+
+def _between(numbers: set[int], first: int) -> list[str]:
+    """Return the gaps in some numbers, from the first number on, written as ``"2"`` or ``"2 to 5"``."""
+    ordered = [first - 1, *sorted(numbers)]
+    pairs = [(low + 1, high - 1) for low, high in itertools.pairwise(ordered) if high > low + 1]
+    return [str(low) if low == high else f"{low} to {high}" for low, high in pairs]
+
+
+class _Vocabularies:
+    """The words of a journal, line by line."""
+
+    def __init__(self) -> None:
+        self._words: dict[int, tuple[str, list[Any]]] = {}
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Add the words of a line; ValueError if they do not continue the known ones."""
+        kind, known = self._words.setdefault(line["vocabulary"], (str(line["kind"]), []))
+        if line["first"] != len(known) or kind not in (STRING, BYTES) or kind != line["kind"]:
+            msg = f"it has words from code {line['first']} on, and {len(known)} are known"
+            raise ValueError(msg)
+        if kind == STRING and not all(isinstance(word, str) for word in line["words"]):
+            msg = "words must be strings"
+            raise TypeError(msg)
+        known += [bytes.fromhex(word) for word in line["words"]] if kind == BYTES else line["words"]
+
+    def arrays(self) -> dict[str, Words]:
+        return {str(number): np.array(known, dtype=object) for number, (_, known) in self._words.items()}
+
+
+def read_vocabularies(storage: Storage, journal: str) -> dict[str, Words]:
+    """Return the vocabularies in a journal, as `RunIndex.vocabularies` does."""
+    words = _Vocabularies()
+    with storage.open(journal) as file:
+        for line in read_journal(file).lines:
+            if line["event"] == "words":
+                with contextlib.suppress(KeyError, TypeError, ValueError):  # `RunIndex` reports it
+                    words.add(line)
+    return words.arrays()
+
+
+def _check_streams(streams: Any) -> None:
+    """Raise a KeyError or TypeError unless the streams of an epoch have what they should."""
+    for stream in streams:
+        numbers = [stream["rows"], stream["lost"], *(part["rows"] for part in stream["parts"])]
+        texts = [stream["ds_id"], *(part[key] for part in stream["parts"] for key in ("name", "xxh3"))]
+        if not all(type(n) is int and n >= 0 for n in numbers) or not all(isinstance(text, str) for text in texts):
+            msg = "rows must be counts, and names strings"
+            raise TypeError(msg)
