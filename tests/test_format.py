@@ -100,7 +100,7 @@ def test_the_run_that_is_kept_still_opens():
     assert run.samples("train", step=2, all_attempts=True).num_rows == 6
     assert run.info()["sessions"] == 2
     verification = run.verify(progress=False)
-    assert verification.other == ("mode 'train', epoch 3 did not end; 2 rows of it are intact",)
+    assert verification.other == ("mode 'train', step 3 did not end; 2 of its rows are intact",)
     assert {part.state for part in verification.parts} == {"intact"}
     assert len(verification.parts) == len(SAMPLES) + 2
 

@@ -186,7 +186,7 @@ def test_a_part_of_another_run_or_of_a_copy_that_went_on_is_not_read(tmp_path, w
         shutil.copyfile(other / name, run / name)
         opened = lt.open_run(run)
         message = told(lambda opened=opened: opened.recompute(progress=False))
-        assert f"{name}: it is a part of another run, or of another recording of this one (2000 rows lost" in message
+        assert f"{name}: it is a part of another run, or of another recording of this run (2000 rows lost" in message
         assert told(lambda opened=opened: opened.samples())
         verification = opened.verify(progress=False)
         assert [(s.name, s.state, s.rows, s.lost) for s in verification.parts if s.state != "intact"] == [
@@ -206,7 +206,7 @@ def test_parts_of_one_attempt_that_change_places_are_not_read(tmp_path, monkeypa
     first, second, *_ = sorted(run.rglob("part-*"))
     shutil.copyfile(first, second)
     message = told(lambda: lt.open_run(run).recompute(progress=False))
-    assert "it says it has index '0', and lies where '1' belongs" in message
+    assert "its metadata says index '0', and its name '1'" in message
     assert not lt.open_run(run).verify(progress=False).ok
 
 
@@ -216,9 +216,9 @@ def test_a_journal_of_another_run_is_not_read(tmp_path):
         recorded(folder, 100 * seed)
     shutil.copyfile(other / "journal-0001-0000.log", run / "journal-0001-0000.log")
     opened = lt.open_run(run)
-    assert "the journal of another run" in str(opened.verify(progress=False))
+    assert "the journal belongs to another run" in str(opened.verify(progress=False))
     assert [epoch.complete for epoch in opened.epochs] == [False] * 3
-    assert "the journal of another run" in told(lambda: opened.recompute(progress=False))
+    assert "the journal belongs to another run" in told(lambda: opened.recompute(progress=False))
 
 
 def test_a_description_of_another_run_is_told(tmp_path):
@@ -227,8 +227,8 @@ def test_a_description_of_another_run_is_told(tmp_path):
         recorded(folder, 100 * seed)
     shutil.copyfile(other / "run.json", run / "run.json")
     opened = lt.open_run(run)
-    assert "the journal of another run" in str(opened.verify(progress=False))
-    assert "the journal of another run" in told(lambda: opened.recompute(progress=False))
+    assert "the journal belongs to another run" in str(opened.verify(progress=False))
+    assert "the journal belongs to another run" in told(lambda: opened.recompute(progress=False))
 
 
 # -- what is deleted --------------------------------------------------------------------------------------
@@ -257,7 +257,7 @@ def test_a_run_without_its_description_is_read_from_a_journal_and_told(tmp_path)
     opened = lt.open_run(run)
     assert opened.metric == "ce"
     message = told(lambda: opened.recompute(progress=False))
-    assert "run.json is missing; what a journal says is taken in its place" in message
+    assert "run.json is missing; the copy in a journal is used instead" in message
     assert not opened.verify(progress=False).ok
     with pytest.warns(
         lt.LabelTrackWarning, match=r"run\.json was missing; it was written anew, from a journal"

@@ -2,94 +2,170 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from dataclasses import dataclass, fields
+from pathlib import Path  # noqa: TC003 (typer reads the annotations when it runs)
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from labeltrack.cli.application import app, fail, told, warned
+from labeltrack.errors import listing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from labeltrack.history import History
     from labeltrack.recording.run import Run
 
-RunPath = Annotated[str, typer.Argument(metavar="RUN", help="Folder of a recorded run, or any path fsspec knows.")]
+RunPath = Annotated[
+    str, typer.Argument(metavar="RUN", help="Folder of a recorded run, or any path that fsspec supports.")
+]
 Bounds = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="NAME", help="std, range, sem, ci95, iqr, median, quantile:0.05:0.95 or none; may be repeated."
+        metavar="NAME",
+        help="std, range, sem, ci95, iqr, median, quantile:0.05:0.95 or none; by default those of the run. Repeatable.",
     ),
 ]
-Mode = Annotated[
-    list[str] | None, typer.Option(metavar="NAME", help="Only this mode, or '!NAME': all but it. Repeats.")
+Modes = Annotated[
+    list[str] | None,
+    typer.Option("--mode", metavar="NAME", help="Only this mode, or '!NAME': all others. Repeatable."),
 ]
-Mapping = Annotated[
-    Path | None, typer.Option(metavar="FILE", help='JSON: {"display name": label, ...}; other labels are left out.')
+Incomplete = Annotated[bool, typer.Option("--incomplete", help="Include epochs that did not end.")]
+HigherIsWorse = Annotated[
+    bool,
+    typer.Option("--higher-is-worse/--lower-is-worse", help="Whether high values are bad, as for a loss."),
 ]
-Group = Annotated[Path | None, typer.Option(metavar="FILE", help='JSON: {"label": "new label", ...}, coarse classes.')]
-Rest = Annotated[str | None, typer.Option(metavar="NAME", help="One group of all labels that --group leaves out.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Threads = Annotated[int | None, typer.Option(metavar="N", help="Threads that share the work; by default, as it pays.")]
-Absent = Annotated[bool, typer.Option("--absent", help="Show labels, too, that have no samples in an epoch.")]
-Incomplete = Annotated[bool, typer.Option("--incomplete", help="Take epochs, too, that did not end.")]
 
 _MISTAKES = (ValueError, OSError, KeyError, TypeError, ImportError)
 
 
+@dataclass(frozen=True)
+class Query:
+    """The options of all commands that compute statistics."""
+
+    label_mapping: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help='JSON: {"display name": label, ...}; other labels are ignored.'),
+    ] = None
+    group: Annotated[
+        Path | None, typer.Option(metavar="FILE", help='JSON: {"label": "new label", ...}, such as coarse classes.')
+    ] = None
+    rest: Annotated[
+        str | None, typer.Option(metavar="NAME", help="New label of everything that --group leaves out.")
+    ] = None
+    missing: Annotated[
+        str | None, typer.Option(metavar="NAME", help="New label of samples without a label, with --group.")
+    ] = None
+    nan_policy: Annotated[
+        str | None, typer.Option(metavar="NAME", help="propagate, omit or raise; by default that of the run.")
+    ] = None
+    absent: Annotated[bool, typer.Option("--absent", help="Show labels that have no samples in an epoch, too.")] = False
+    incomplete: Incomplete = False
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="Number of threads; by default chosen by the number of samples.")
+    ] = None
+
+    def history(
+        self, run: Run, *, modes: list[str] | None, bounds: list[str] | None = None, engine: str = "local"
+    ) -> History:
+        """Recompute a run."""
+        from labeltrack.recording.regroup import TextKeys  # noqa: PLC0415
+
+        options: dict[str, Any] = {}
+        if bounds:
+            options["bounds"] = [_bound(name) for name in bounds]
+        if self.label_mapping is not None:
+            options["label_mapping"] = _json_object(self.label_mapping, "--label-mapping")
+        if self.group is not None:
+            options["group"] = TextKeys(_json_object(self.group, "--group"))
+            others = list(options["group"].values())
+            if self.missing is not None:
+                options["group"][None] = _like(self.missing, others)
+        elif self.missing is not None:
+            fail("--missing is for --group")
+        if self.rest is not None:
+            options["rest"] = _like(self.rest, others if self.group is not None else ())
+        with told(*_MISTAKES), warned():
+            given: dict[str, Any] = {"nan_policy": self.nan_policy, "engine": engine}  # which recompute() checks
+            history = run.recompute(
+                **options, **given, modes=modes or None, incomplete=self.incomplete, threads=self.threads
+            )
+        if not history.modes and options.keys() & {"group", "label_mapping"}:
+            fail(f"nothing of {run.path} is left to show")
+        return history.with_absent() if self.absent else history
+
+
 def register() -> None:
     """Add the commands to the app."""
-    app.command(help="Say what a recorded run is, and which epochs it has.")(info)
-    app.command(help="Compute the statistics of every epoch from the samples, and show or write them.")(recompute)
-    app.command(help="Draw the course of every label.")(plot)
-    app.command(help="Write samples to one file.")(export)
-    app.command(help="Compare every checksum. Exit code 1 if anything is damaged, missing, lost or unfinished.")(verify)
-    app.command(help="Rank the labels of the last epoch, worst first.")(worst)
+    _add(info, "Show what a recorded run is, and which epochs it has.")
+    _add(recompute, "Compute the statistics of every epoch from the samples, and show or write them.")
+    _add(plot, "Plot every label over the epochs.")
+    _add(export, "Write samples to one file.")
+    _add(verify, "Compare every checksum. Exit code 1 if anything is damaged, missing, lost or unfinished.")
+    _add(worst, "Rank the labels of an epoch, worst first.")
+
+
+def _add(command: Callable[..., None], text: str) -> None:
+    """Add a command; if it takes a `Query`, each field of that is an option."""
+    hints = get_type_hints(command, include_extras=True)
+    shared = get_type_hints(Query, include_extras=True)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = []
+    for parameter in inspect.signature(command).parameters.values():
+        if hints[parameter.name] is Query:
+            defaults = {field.name: field.default for field in fields(Query)}
+            parameters += [
+                inspect.Parameter(name, keyword, default=defaults[name], annotation=hint)
+                for name, hint in shared.items()
+            ]
+        else:
+            parameters.append(parameter.replace(kind=keyword, annotation=hints[parameter.name]))
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        if "query" in hints:
+            given["query"] = Query(**{name: given.pop(name) for name in shared})
+        command(**given)
+
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    app.command(help=text)(run)
 
 
 def info(run: RunPath, *, as_json: Json = False) -> None:
-    """Print what the run is, and a line for each epoch."""
+    """Print what the run is, and a line for each mode."""
     opened = _open(run)
     with told(*_MISTAKES):
-        said = opened.info()
-    epochs = opened.epochs
+        found = opened.info()
     if as_json:
-        said["epochs"] = [
-            {
-                "mode": epoch.mode,
-                "step": epoch.step,
-                "ds_ids": list(epoch.ds_ids),
-                "rows": epoch.rows,
-                "complete": epoch.complete,
-                "lost": epoch.lost,
-                "other_attempts": epoch.other_attempts,
-            }
-            for epoch in epochs
-        ]
-        typer.echo(json.dumps(said, default=str))
+        typer.echo(json.dumps(found, default=_bytes))
         return
-    mapping = said["label_mapping"]
+    mapping = found["label_mapping"]
     lines = {
-        "run": said["path"],
-        "metric": f"{said['metric']} by {said['label']}",
+        "run": found["path"],
+        "metric": f"{found['metric']} by {found['label']}",
         "labels": "all" if mapping is None else ", ".join(f"{name} = {label!r}" for name, label in mapping.items()),
-        "bounds": ", ".join(map(str, said["bounds"])),
-        "samples": f"{said['rows']:,} of type {', '.join('/'.join(pair) for pair in said['dtypes'])}, "
-        f"{said['bytes'] / 1e6:,.1f} MB",
-        "recorded": f"{said['created']}, labeltrack {said['labeltrack']}, {_count(said['sessions'], 'session')}",
+        "bounds": ", ".join("none" if bound is None else _text_of(bound) for bound in found["bounds"]),
+        "samples": f"{found['rows']:,} of type {', '.join('/'.join(pair) for pair in found['dtypes'])}, "
+        f"{found['bytes'] / 1e6:,.1f} MB",
+        "recorded": f"{found['created']}, labeltrack {found['labeltrack']}, {_count(found['sessions'], 'session')}",
     }
     for name, text in lines.items():
         typer.echo(f"{name:<9} {_short(text)}")
-    for text in said["damage"]:
+    for text in found["damage"]:
         typer.echo(f"{'damaged':<9} {text}")
-    _show_epochs(epochs)
+    _show_epochs(opened.epochs)
 
 
 def _show_epochs(epochs: list[Any]) -> None:
     from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
     from labeltrack.report import show  # noqa: PLC0415
 
@@ -103,7 +179,7 @@ def _show_epochs(epochs: list[Any]) -> None:
         unfinished = [str(epoch.step) for epoch in of_mode if not epoch.complete]
         numbers = (len(steps), min(steps), max(steps), f"{sum(epoch.rows for epoch in of_mode):,}")
         names = ", ".join(ds_id or "-" for ds_id in ds_ids)
-        table.add_row(_literal(mode), _literal(names), *map(str, numbers), _short(", ".join(unfinished) or "-", 30))
+        table.add_row(Text(mode), Text(names), *map(str, numbers), _short(", ".join(unfinished) or "-", 30))
     typer.echo("")
     show(table)
 
@@ -112,17 +188,12 @@ def recompute(
     run: RunPath,
     *,
     bounds: Bounds = None,
-    label_mapping: Mapping = None,
-    group: Group = None,
-    rest: Rest = None,
-    absent: Absent = False,
-    mode: Mode = None,
-    incomplete: Incomplete = False,
+    modes: Modes = None,
+    query: Query,
     engine: Annotated[str, typer.Option(metavar="NAME", help="local, or dask: a cluster.")] = "local",
     scheduler: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Of a running Dask scheduler, such as tcp://host:8786.")
     ] = None,
-    threads: Threads = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write to .parquet, .csv or .json.")
     ] = None,
@@ -137,18 +208,7 @@ def recompute(
     if scheduler is not None and engine != "dask":
         fail("--scheduler is for --engine dask")
     with _cluster(scheduler):
-        history = _recomputed(
-            _open(run),
-            bounds=bounds,
-            label_mapping=label_mapping,
-            group=group,
-            rest=rest,
-            absent=absent,
-            mode=mode,
-            incomplete=incomplete,
-            engine=engine,
-            threads=threads,
-        )
+        history = query.history(_open(run), modes=modes, bounds=bounds, engine=engine)
     columns = history.columns()
     if bounds:
         columns |= _band_columns(history)
@@ -157,10 +217,10 @@ def recompute(
             write_columns(columns, output)
     if as_json:
         typer.echo(json.dumps(rows_of(columns)))
-    elif output is None:
-        _show_history(history)
-    else:
+    elif output is not None:
         typer.echo(f"{len(columns['step']):,} rows written to {output}")
+    else:
+        _show_history(history)
 
 
 @contextmanager
@@ -180,7 +240,7 @@ def _cluster(address: str | None) -> Iterator[None]:
 
 
 def _band_columns(history: History) -> dict[str, Any]:
-    """Return low and high of every bound, in the order of the rows of the history."""
+    """Return the low and high end of every bound, in the order of the rows of the history."""
     import numpy as np  # noqa: PLC0415
 
     from labeltrack.bounds import resolve  # noqa: PLC0415
@@ -203,7 +263,7 @@ def _show_history(history: History) -> None:
     if not history.modes:
         typer.echo("No epoch to show.")
     for mode in history.modes:
-        show(history_table(history, mode=mode, limit=20, step_name="epoch"))
+        show(history_table(history, mode=mode, limit=20))
         typer.echo("")
 
 
@@ -212,45 +272,24 @@ def plot(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Figure: .png, .svg or .pdf.")],
     *,
     bounds: Bounds = None,
-    label_mapping: Mapping = None,
-    group: Group = None,
-    rest: Rest = None,
-    absent: Absent = False,
-    mode: Mode = None,
-    label: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this label. Repeats.")] = None,
-    incomplete: Incomplete = False,
-    threads: Threads = None,
+    modes: Modes = None,
+    label: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this label. Repeatable.")] = None,
+    query: Query,
+    higher_is_worse: HigherIsWorse = True,
     title: Annotated[str | None, typer.Option(metavar="TEXT", help="Title.")] = None,
     units: Annotated[str | None, typer.Option(metavar="TEXT", help="Unit of the metric.")] = None,
-    lower_is_worse: Annotated[bool, typer.Option("--lower-is-worse", help="For an accuracy.")] = False,
 ) -> None:
-    """Compute the history and draw it."""
+    """Compute the history and plot it."""
     from labeltrack._tables.files import check_ending  # noqa: PLC0415
     from labeltrack.plot import plot_history  # noqa: PLC0415
 
     with told(*_MISTAKES):
         check_ending(output, (".png", ".svg", ".pdf"))
-    history = _recomputed(
-        _open(run),
-        bounds=bounds,
-        label_mapping=label_mapping,
-        group=group,
-        rest=rest,
-        absent=absent,
-        mode=mode,
-        incomplete=incomplete,
-        threads=threads,
-    )
+    history = query.history(_open(run), modes=modes, bounds=bounds)
     with told(*_MISTAKES):
         names = {str(value): value for value in history.names()}
-        figure = plot_history(
-            history,
-            bounds=history.bounds,
-            labels=None if not label else [names.get(name, name) for name in label],
-            title=title,
-            units=units,
-            higher_is_worse=not lower_is_worse,
-        )
+        labels = [names.get(name, name) for name in label] if label else None
+        figure = plot_history(history, labels=labels, title=title, units=units, higher_is_worse=higher_is_worse)
         figure.savefig(output, dpi=150)
     typer.echo(f"Written: {output}")
 
@@ -259,17 +298,19 @@ def export(
     run: RunPath,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Samples: .parquet or .csv.")],
     *,
-    mode: Mode = None,
-    ds_id: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this dataset. Repeats.")] = None,
-    epoch: Annotated[list[int] | None, typer.Option(metavar="N", help="Only this epoch. Repeats.")] = None,
+    modes: Modes = None,
+    step: Annotated[list[int] | None, typer.Option(metavar="N", help="Only this step. Repeatable.")] = None,
+    ds_id: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this dataset. Repeatable.")] = None,
     incomplete: Incomplete = False,
-    all_attempts: Annotated[bool, typer.Option("--all-attempts", help="Interrupted and repeated epochs, too.")] = False,
+    all_attempts: Annotated[
+        bool, typer.Option("--all-attempts", help="Include interrupted and repeated epochs.")
+    ] = False,
 ) -> None:
     """Write samples to a file, batch by batch."""
     opened = _open(run)
     with told(*_MISTAKES), warned():
-        choice = (output, mode or None, epoch or None, ds_id or None)
-        rows = opened.export(*choice, incomplete=incomplete, all_attempts=all_attempts)
+        selection = (modes or None, step or None, ds_id or None)
+        rows = opened.export(output, *selection, incomplete=incomplete, all_attempts=all_attempts)
     typer.echo(f"{rows:,} samples written to {output}")
 
 
@@ -281,19 +322,19 @@ def verify(
         bool,
         typer.Option(
             "--repair",
-            help="First close what a crash left open, and write missing journals anew; damaged files are left alone.",
+            help="First close what a crash left open and rebuild missing journals; damaged files are left alone.",
         ),
     ] = False,
 ) -> None:
-    """Print what is not intact, and how many rows are."""
+    """Print what is not intact, and the numbers of rows."""
     opened = _open(run)
     with told(*_MISTAKES):
-        closed = opened.repair() if repair else []
+        repaired = opened.repair() if repair else []
         found = opened.verify()
     if as_json:
-        typer.echo(json.dumps(found.to_dict() | {"repaired": closed}))
+        typer.echo(json.dumps(found.to_dict() | {"repaired": repaired}))
     else:
-        for name in closed:
+        for name in repaired:
             typer.echo(f"repaired: {name}")
         typer.echo(str(found))
     if not found.ok:
@@ -304,56 +345,32 @@ def worst(
     run: RunPath,
     *,
     by: Annotated[str, typer.Option(metavar="NAME", help="count, sum, mean, std, min, max or median.")] = "mean",
-    k: Annotated[int, typer.Option("-k", metavar="N", help="How many labels.")] = 10,
-    mode: Annotated[str | None, typer.Option(metavar="NAME", help="Which mode; eval if there is one.")] = None,
-    epoch: Annotated[int | None, typer.Option(metavar="N", help="Which epoch; the last by default.")] = None,
-    label_mapping: Mapping = None,
-    group: Group = None,
-    rest: Rest = None,
-    absent: Absent = False,
-    incomplete: Incomplete = False,
-    lower_is_worse: Annotated[bool, typer.Option("--lower-is-worse", help="For an accuracy.")] = False,
+    k: Annotated[int, typer.Option("-k", metavar="N", help="Number of labels.")] = 10,
+    mode: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Mode; by default eval, or the only one that there is.")
+    ] = None,
+    step: Annotated[int | None, typer.Option(metavar="N", help="Step; by default the last one.")] = None,
+    query: Query,
+    higher_is_worse: HigherIsWorse = True,
     as_json: Json = False,
 ) -> None:
     """Print a table of the worst labels."""
+    from labeltrack._tables.files import plain  # noqa: PLC0415
     from labeltrack.report import history_table, show  # noqa: PLC0415
 
     opened = _open(run)
-    known = {one.mode for one in opened.epochs}
-    chosen = mode or ("eval" if "eval" in known else None)
-    history = _recomputed(
-        opened,
-        bounds=["median"] if by == "median" else None,
-        label_mapping=label_mapping,
-        group=group,
-        rest=rest,
-        absent=absent,
-        incomplete=incomplete,
-        mode=[chosen] if chosen else None,
-    )
     with told(*_MISTAKES):
-        chosen = chosen or (history.modes[-1] if history.modes else "train")
-        labels = history.worst(k, by, chosen, step=epoch, higher_is_worse=not lower_is_worse)
-        if as_json:
-            from labeltrack._tables.files import plain  # noqa: PLC0415
-
-            step = max(history.steps(chosen)) if epoch is None else epoch
-            stats = history.at(step, chosen)
-            column = stats.column(by)
-            rows = [stats[label]._asdict() | {by: column[stats.index(label)].item()} for label in labels]
-            typer.echo(json.dumps([{name: plain(value) for name, value in row.items()} for row in rows]))
+        chosen = _single_mode(opened) if mode is None else mode
+    history = query.history(opened, modes=[chosen], bounds=["median"] if by == "median" else None)
+    with told(*_MISTAKES):
+        labels = history.worst(k, by, chosen, step=step, higher_is_worse=higher_is_worse)
+        if not as_json:
+            show(history_table(history, mode=chosen, step=step, by=by, limit=k, higher_is_worse=higher_is_worse))
             return
-        show(
-            history_table(
-                history,
-                mode=chosen,
-                step=epoch,
-                by=by,
-                limit=k,
-                higher_is_worse=not lower_is_worse,
-                step_name="epoch",
-            )
-        )
+        stats = history.at(max(history.steps(chosen)) if step is None else step, chosen)
+        column = stats.column(by)
+        rows = [stats[label]._asdict() | {by: column[stats.index(label)].item()} for label in labels]
+        typer.echo(json.dumps([{name: plain(value) for name, value in row.items()} for row in rows]))
 
 
 # -- what the commands share ------------------------------------------------------------------------------
@@ -366,52 +383,32 @@ def _open(path: str) -> Run:
         return open_run(path)
 
 
+def _single_mode(run: Run) -> str:
+    """Return the mode to show if none is given."""
+    modes = list(dict.fromkeys(epoch.mode for epoch in run.epochs))
+    if "eval" in modes or len(modes) == 1:
+        return "eval" if "eval" in modes else modes[0]
+    msg = f"which mode? There are: {listing(modes)}; use --mode"
+    raise ValueError(msg)
+
+
 def _bound(name: str) -> Any:
-    """Return a bound by what it is called on the command line."""
+    """Return the bound that a name means on the command line."""
     parts = name.split(":")
     return None if name == "none" else name if len(parts) == 1 else tuple(parts)
 
 
-def _recomputed(
-    opened: Run,
-    *,
-    bounds: list[str] | None = None,
-    label_mapping: Path | None = None,
-    group: Path | None = None,
-    rest: str | None = None,
-    absent: bool = False,
-    mode: list[str] | None = None,
-    incomplete: bool = False,
-    engine: str = "local",
-    threads: int | None = None,
-) -> History:
-    """Recompute a run by what options say."""
-    from labeltrack.recording.regroup import TextKeys  # noqa: PLC0415
+def _text_of(bound: Any) -> str:
+    return bound if isinstance(bound, str) else ":".join(map(str, bound))
 
-    options: dict[str, Any] = {}
-    if bounds:
-        options["bounds"] = [_bound(name) for name in bounds]
-    if label_mapping is not None:
-        options["label_mapping"] = _json_object(label_mapping, "--label-mapping")
-    if group is not None:
-        options["group"] = TextKeys(_json_object(group, "--group"))
-    if rest is not None:
-        options["rest"] = _like(rest, options.get("group", {}).values())
-    with told(*_MISTAKES), warned():
-        history = opened.recompute(
-            **options,
-            modes=mode or None,
-            incomplete=incomplete,
-            engine=cast("Literal['local', 'dask']", engine),  # recompute says which there are
-            threads=threads,
-        )
-    if not history.modes and options.keys() & {"group", "label_mapping"}:
-        fail(f"nothing of {opened.path} is left to show")
-    return history.with_absent() if absent else history
+
+def _bytes(label: Any) -> Any:
+    """Return a label of bytes as JSON, as in ``run.json``."""
+    return {"bytes": label.hex()}
 
 
 def _like(text: str, others: Iterable[Any]) -> Any:
-    """Return what a text means as a label among others: a number among numbers."""
+    """Return the label that a text means beside others: a number among numbers."""
     if any(isinstance(other, str) for other in others):
         return text
     try:
@@ -422,7 +419,7 @@ def _like(text: str, others: Iterable[Any]) -> Any:
 
 
 def _json_object(path: Path, option: str) -> dict[str, Any]:
-    """Return the object in a JSON file; anything else is a mistake of the user."""
+    """Return the object in a JSON file."""
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -440,9 +437,3 @@ def _count(n: int, what: str) -> str:
 
 def _short(text: str, most: int = 300) -> str:
     return text if len(text) <= most else f"{text[:most]}…"
-
-
-def _literal(text: str) -> Any:
-    from rich.text import Text  # noqa: PLC0415
-
-    return Text(text)

@@ -11,8 +11,7 @@ import numpy as np
 from labeltrack._labels.codes import BOOL, BYTES, STRING
 from labeltrack._tables.files import check_ending, whole_file
 from labeltrack._tables.render import portable
-from labeltrack.errors import listing
-from labeltrack.recording.part import need
+from labeltrack.errors import listing, need
 from labeltrack.recording.reader import PartReader, PartResult
 from labeltrack.recording.storage import LocalFolder
 

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from labeltrack._core.reduce import reduce_stream
 from labeltrack._labels.codes import BOOL, BYTES, FLOAT, INTEGER, STRING, UNSIGNED, LabelDecoder, LabelMapping
 from labeltrack._labels.missing import names_of, wanted_by
-from labeltrack.recording.content import EXHAUSTED, FileContent, Gone
+from labeltrack.errors import TruncatedRunError
+from labeltrack.recording.content import EXHAUSTED, FileContent
 from labeltrack.recording.layout import begin_part, journal_name
 from labeltrack.recording.part import Part, walk
 from labeltrack.stats import LabelStats, merge_stats
@@ -60,7 +61,7 @@ class Samples(NamedTuple):
     """The samples that statistics were computed from."""
 
     chunks: list[tuple[Array, Array]]  # ``(N,)`` keys and ``(N,)`` values
-    space: Keyspace  # what the keys stand for
+    space: LabelDecoder  # what the keys stand for
     labels: Array  # ``(K,)`` labels that occurred
 
 
@@ -178,9 +179,9 @@ class PartReader:
         """Dtype of the labels as they are read."""
         return np.dtype(_COLUMN.get(self.kind, self.stored_dtype))
 
-    def space(self) -> Keyspace:
+    def space(self) -> LabelDecoder:
         """Return what its keys stand for."""
-        return Keyspace(self.kind, self._words)
+        return LabelDecoder(self.kind, self._words)
 
     def batches(self) -> Iterator[Batch]:
         """Yield the batches; each has to be passed to `columns` or `keys`."""
@@ -217,7 +218,7 @@ class PartReader:
         message = f"the checksum of batch {batch.metadata['seq']} does not agree"
         try:
             labels, values, agrees = self.part.read(batch)
-        except Gone as damage:
+        except TruncatedRunError as damage:
             message = str(damage)
         else:
             if agrees:
@@ -327,7 +328,7 @@ def empty_stats(nan_policy: NanPolicy) -> LabelStats:
     return LabelStats(labels, accumulator, nan_policy=nan_policy)
 
 
-def _common_space(members: Sequence[PartReader]) -> Keyspace:
+def _common_space(members: Sequence[PartReader]) -> LabelDecoder:
     """Return what the keys of several parts stand for."""
     kinds = {reader.kind for reader in members}
     if len(kinds) == 1:

@@ -10,6 +10,7 @@ import numpy as np
 
 from labeltrack._core import quantiles
 from labeltrack._labels.codes import common_type
+from labeltrack.errors import NaNError
 from labeltrack.recording.progress import Progress
 from labeltrack.recording.reader import part_source, reduce_parts
 from labeltrack.stats import merge_stats
@@ -116,10 +117,10 @@ class Recomputation:
         stats = reduced.stats if self.grouping is None else self.grouping.apply(reduced.stats, self.new_mapping)
         try:
             stats.check_finite()
-        except ValueError as error:
+        except NaNError as error:
             of = f" of ds_id {ds_id!r}" if ds_id else ""
             msg = f"{where}{of}: {error}"
-            raise ValueError(msg) from None
+            raise NaNError(msg) from None
         return self._with_quantiles(stats, reduced.samples)
 
     def _with_quantiles(self, stats: LabelStats, samples: Sequence[Samples]) -> LabelStats:

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from labeltrack._filters import Selection
 from labeltrack._labels.codes import LabelMapping
-from labeltrack.bounds import needed_quantiles, resolve_all
-from labeltrack.errors import LabelTrackWarning, NaNError, listing
+from labeltrack.bounds import TRACKER_BOUNDS, needed_quantiles, resolve_all
+from labeltrack.errors import LabelTrackWarning, listing
 from labeltrack.functional import check_threads, warn_never
 from labeltrack.history import History
 from labeltrack.recording import verify as _verify
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Hashable, Sequence
 
-    from labeltrack.bounds import BoundName
+    from labeltrack.bounds import BoundName, TrackerBounds
     from labeltrack.recording.epochs import Attempt, Epoch
     from labeltrack.recording.reader import PartResult, PartSource
 
@@ -37,8 +37,11 @@ if TYPE_CHECKING:
 class _Default(Enum):
     RECORDED = "as recorded"
 
+    def __repr__(self) -> str:
+        return f"<{self.value}>"
 
-RECORDED: Literal[_Default.RECORDED] = _Default.RECORDED
+
+RECORDED: Final = _Default.RECORDED
 _Names = str | Iterable[str] | None
 
 
@@ -74,7 +77,8 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     Raises:
         FileNotFoundError: There is no recorded run.
         OSError: It cannot be read.
-        ValueError: It is damaged beyond reading, or in a later version of the format.
+        DamagedRunError: Its description and all journals are damaged.
+        ValueError: It is in a later version of the format.
         ImportError: xxhash is not installed (extra ``record``), or fsspec for paths with a protocol (extra ``dask``).
 
     Example:
@@ -329,7 +333,7 @@ class Run:
 
     def recompute(
         self,
-        bounds: BoundName | Iterable[BoundName] | Literal[_Default.RECORDED] = RECORDED,
+        bounds: BoundName | Iterable[BoundName] | TrackerBounds = TRACKER_BOUNDS,
         label_mapping: Mapping[str, Any] | Literal[_Default.RECORDED] | None = RECORDED,
         *,
         modes: _Names = None,
@@ -375,7 +379,7 @@ class Run:
             LabelTrackWarning: Damaged rows or incomplete epochs are left out, a label of the mapping does not occur, or
                 labels have no key in `group`.
         """
-        resolved = resolve_all(self.bounds if bounds is RECORDED else bounds)
+        resolved = resolve_all(self.bounds if bounds is TRACKER_BOUNDS else bounds)
         grouping = None if group is None else Grouping(group, rest)
         if rest is not None and grouping is None:
             msg = f"rest={rest!r} is the new label of everything that group leaves out; pass group, too"

@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from labeltrack.errors import need
 from labeltrack.recording.content import EXHAUSTED
 from labeltrack.recording.epochs import RunIndex
 from labeltrack.recording.journal import Journal

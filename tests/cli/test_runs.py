@@ -58,13 +58,13 @@ def test_info(recorded):
         ["eval", "-", "3", "1", "3", "1,500", "-"],
     ]
     said = json.loads(done("info", path, "--json"))
-    assert (said["metric"], said["rows"], said["epochs"][0]["mode"]) == ("ce", 13_500, "train")
+    assert said == lt.open_run(path).info()
 
 
 def test_recompute_shows_what_the_history_has(recorded):
     path, history = recorded
     text = done("recompute", path)
-    assert "train, epoch 3, worst mean first" in text
+    assert "train, step 3, worst mean first" in text
     assert f"{history.at(3, 'eval')['eel'].mean:.3f}" in text
     rows = json.loads(done("recompute", path, "--json"))
     columns = history.columns()
@@ -142,8 +142,8 @@ def test_missing_labels_are_shown_and_grouped_by_their_name(tmp_path):
         tracker.end_epoch(1)
     rows = json.loads(done("recompute", path, "--json"))
     assert [(row["name"], row["sum"]) for row in rows] == [("(missing)", 2.0), ("one", 1.0)]
-    (tmp_path / "groups.json").write_text('{"1": "some", "2": "some", "(missing)": "none"}')
-    rows = json.loads(done("recompute", path, "--group", tmp_path / "groups.json", "--json"))
+    (tmp_path / "groups.json").write_text('{"1": "some", "2": "some"}')
+    rows = json.loads(done("recompute", path, "--group", tmp_path / "groups.json", "--missing", "none", "--json"))
     assert [(row["name"], row["sum"]) for row in rows] == [("none", 2.0), ("some", 5.0)]
     assert "(missing)" in done("worst", path)
 
@@ -163,7 +163,7 @@ def test_plot(recorded, tmp_path):
 def test_export(recorded, tmp_path, ending):
     path, _ = recorded
     out = tmp_path / f"samples.{ending}"
-    assert done("export", path, "-o", out, "--mode", "train", "--epoch", 2, "--epoch", 3) == (
+    assert done("export", path, "-o", out, "--mode", "train", "--step", 2, "--step", 3) == (
         f"8,000 samples written to {out}\n"
     )
     samples = lt.open_run(path).samples("train", step=[2, 3])
@@ -210,9 +210,9 @@ def test_verify_and_repair(recorded, tmp_path):
 def test_worst(recorded):
     path, history = recorded
     text = done("worst", path, "--by", "max", "-k", 2)
-    assert "eval, epoch 3, worst max first" in text
+    assert "eval, step 3, worst max first" in text
     assert "and 1 more label" in text
-    rows = json.loads(done("worst", path, "-k", 2, "--mode", "train", "--epoch", 2, "--lower-is-worse", "--json"))
+    rows = json.loads(done("worst", path, "-k", 2, "--mode", "train", "--step", 2, "--lower-is-worse", "--json"))
     assert [row["name"] for row in rows] == ["cat", "dog"]
     assert rows[0]["mean"] == history.at(2)["cat"].mean
 
@@ -261,10 +261,10 @@ def test_every_command_that_leaves_out_epochs_takes_them_if_it_is_told_to(tmp_pa
         (["plot", "{run}"], "Missing option '-o'"),
         (["plot", "{run}", "-o", "{tmp}/x.png", "--label", "cow"], "no label in modes .*: 'cow'. There are"),
         (["export", "{run}", "-o", "{tmp}/x.json"], r"must end in \.parquet, \.csv"),
-        (["export", "{run}", "-o", "{tmp}/x.csv", "--epoch", "9"], "no recorded epoch 9"),
+        (["export", "{run}", "-o", "{tmp}/x.csv", "--step", "9"], "no recorded step 9"),
         (["worst", "{run}", "--by", "variance"], "unknown statistic 'variance'"),
         (["worst", "{run}", "-k", "0"], "k must be at least 1"),
-        (["worst", "{run}", "--epoch", "9"], "no step in mode 'eval': 9"),
+        (["worst", "{run}", "--step", "9"], "no step in mode 'eval': 9"),
         (["verify", "nonsense://x"], "Protocol not known"),
     ],
 )

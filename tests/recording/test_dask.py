@@ -135,7 +135,7 @@ def test_a_run_is_read_from_where_fsspec_leads(run, tmp_path, protocol):
     assert opened.samples("eval", ROUNDS - 1, "a")["label"].to_pylist() == (
         lt.open_run(run[0]).samples("eval", ROUNDS - 1, "a")["label"].to_pylist()
     )
-    with pytest.raises(ValueError, match="only a run in a folder of this machine can be repaired"):
+    with pytest.raises(ValueError, match="only a run in a local folder can be repaired"):
         opened.repair()
     with (
         distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster,

@@ -82,7 +82,7 @@ def test_a_description_of_absurd_size_is_refused(copy):
     (copy / "journal-0001-0000.log").unlink()
     with (copy / "run.json").open("r+b") as file:
         file.truncate(10 * 2**30)
-    assert "refused ValueError" in examined(copy)
+    assert "refused DamagedRunError" in examined(copy)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,9 @@ def test_a_description_of_absurd_size_is_refused(copy):
 def test_a_description_that_makes_no_sense_is_refused(copy, changes):
     (copy / "journal-0001-0000.log").unlink()
     (copy / "run.json").write_text(signed(described(copy) | changes), encoding="utf-8")
-    assert "refused ValueError" in examined(copy)
+    assert (
+        "refused ValueError" in examined(copy) if "version" in changes else "refused DamagedRunError" in examined(copy)
+    )
 
 
 def test_deep_nesting_is_refused(copy):
@@ -106,7 +108,7 @@ def test_deep_nesting_is_refused(copy):
     journal = copy / "journal-0001-0000.log"
     text = b'{"seq": 0, "event": ' + b"[" * 10**6 + b"]" * 10**6 + b"}"
     journal.write_bytes(f"{xxhash.xxh3_64_hexdigest(text)} ".encode() + text + b"\n")
-    assert "refused ValueError" in examined(copy)
+    assert "refused DamagedRunError" in examined(copy)
 
 
 def test_a_journal_cannot_lead_out_of_the_folder(copy, tmp_path):

@@ -868,7 +868,7 @@ def test_an_epoch_that_one_rank_did_not_end_is_not_mixed_with_an_older_launch(tm
         2: [batch(seed=20 + rank)[1] for rank in (0, 1)],  # the old one: the new one lacks a rank
     }
     for step, values in expected.items():
-        older = pytest.warns(lt.LabelTrackWarning, match="as not all processes of session 2 ended it")
+        older = pytest.warns(lt.LabelTrackWarning, match="not all processes of session 2 ended it")
         with older if step == 2 else contextlib.nullcontext():
             samples = opened.samples(step=step)
         np.testing.assert_array_equal(samples["value"].to_numpy(), np.concatenate(values))
@@ -954,7 +954,7 @@ def test_what_the_journal_could_not_take_it_says_later(tmp_path, monkeypatch, fa
     assert [(one.step, one.complete, one.lost) for one in run.epochs] == [
         (step, step != failing, 100 * (step == failing)) for step in (1, 2)
     ]
-    assert f"epoch {failing}, session 1, process 1: 100 rows could not be recorded" in str(run.verify(progress=False))
+    assert f"step {failing}, session 1, process 1: 100 rows could not be recorded" in str(run.verify(progress=False))
     with pytest.warns(lt.LabelTrackWarning, match=f"left out, .*'train {failing}'"):
         assert run.recompute(progress=False).steps("train") == [3 - failing]
 

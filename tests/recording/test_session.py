@@ -164,7 +164,7 @@ def test_a_launch_that_lacks_processes_is_incomplete_and_says_so(tmp_path):
         assert len(run.recompute(progress=False)) == 0
     verification = run.verify(progress=False)
     assert not verification.ok
-    assert "no journal of number 1, 3" in str(verification)
+    assert "no journal of process 1, 3" in str(verification)
     assert run.recompute(progress=False, incomplete=True).at(1)[0].count == 200
 
 
