@@ -1,24 +1,25 @@
 """The pass that labeltrack is about: count, sum, sum of squares, minimum and maximum per label, exactly.
 
-`add_exactly` is the definition. It takes any finite double, one sample after the other, by error-free additions, and
-everything else that adds samples must give the same state to the last bit; the tests compare them. What a row of the
-state holds, and where the part goes that does not fit, is described in `labeltrack._core.kernels.rows`.
+`add_exactly` is the definition. It takes any doubles, one after the other, by error-free additions; every fast path
+must give the same statistics to the last bit, and the tests compare them. `labeltrack._core.kernels.rows` describes
+the state: a row of eight words per label, and overflow terms for what the words cannot hold.
 
-The fast paths are for what training loops really have:
+The fast paths are for what training loops produce. `_core.accumulator` chooses the format of the sums, `_core.reduce`
+the table:
 
-===================================  =============================================================================
-path                                 what takes it
-===================================  =============================================================================
-`_core.kernels.fixed32`              most float32 losses: sums in integers, 32 bits a sample
-`_core.kernels.fixed63`              float64 and wide float32 losses, zeros and ones: sums in integers of 63 bits
-`_core.kernels.partition`            many labels: samples are sorted by ranges of labels that fit the cache first
-`_core.kernels.hashing`              integer labels that are too far apart to be slots themselves
-`_core.kernels.dictionary`           strings
-`_core.kernels.rounding`             no path but the end of all: rows to sum, mean and standard deviation, rounded once
-===================================  =============================================================================
+==============================  ======================================================================================
+module of `_core.kernels`       used for
+==============================  ======================================================================================
+`fixed32`                       most float32 losses, zeros and ones: sums of integers of 32 bits
+`fixed63`                       float64 losses, float32 losses of many magnitudes: sums of integers of 63 bits
+`partition`                     many labels: samples are first sorted by ranges of labels whose rows fit the cache
+`hashing`                       integer labels too far apart for a slot each
+`dictionary`, `strings`         strings: they become integer codes
+`rounding`                      no pass over samples: rows become sum, mean and standard deviation, each rounded once
+==============================  ======================================================================================
 
-`_core.accumulator` chooses among them. Samples that a fast path cannot represent exactly come back to `add_exactly`.
-With ``NUMBA_DISABLE_JIT=1`` the same source runs under the interpreter.
+Samples that a fixed-point format cannot represent come back to `add_exactly`. With ``NUMBA_DISABLE_JIT=1`` the same
+source runs under the interpreter.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from labeltrack._core.kernels import DONE, FULL, KINDS, NONFINITE, OUTSIDE
 from labeltrack._core.kernels.intrinsics import (
     _U1,
     _U2,
@@ -42,11 +44,11 @@ from labeltrack._core.kernels.intrinsics import (
     two_prod,
     two_sum,
 )
-from labeltrack._core.kernels.rows import HUGE, KIND_SQUARES, KIND_SUM, KINDS, TINY, _odd_sample, _spill
+from labeltrack._core.kernels.rows import HUGE, KIND_SQUARES, KIND_SUM, TINY, _add_unusual, _append
 
 _TINY_SQUARE = TINY * TINY
 _AHEAD = 16  # samples between prefetching a row and adding to it
-_FAR = 4096  # rows from which they are prefetched; 256 KB. At 4000 both ways are equal, at 30 000 370 against 270
+_FAR = 4096  # rows (256 KiB) from which they are prefetched; at 30 000 rows, 370 instead of 270 million samples/s
 
 
 @_wrapping
@@ -64,8 +66,8 @@ def add_exactly(
     keys: Any,
     values: Any,
     n: int,
-) -> tuple[int, int]:
-    """Add ``samples[start:stop]`` to the rows of their labels by error-free additions, whatever they are.
+) -> tuple[int, int, int]:
+    """Add ``samples[start:stop]`` to the rows of their labels by error-free additions.
 
     Args:
         labels: ``(N,)`` int64; the slot of a sample is ``label - low``.
@@ -73,20 +75,20 @@ def add_exactly(
         start: First sample to read.
         stop: One past the last.
         low: The label of slot 0.
-        size: Number of slots. A label outside the table never writes: the pass stops before it.
+        size: Number of slots.
         rows: ``(size * ROW,)`` float64 state.
         counts: The same memory as int64.
-        nonfinite: ``(size, 3)`` int64: how many NaN, +inf, -inf. It may have no rows until one is needed.
-        keys: ``(S,)`` int64 spill keys.
-        values: ``(S,)`` float64 spill values.
-        n: Number of spills already there.
+        nonfinite: ``(size, 3)`` int64: how many NaN, +inf, -inf; or ``(0, 3)`` until one is needed.
+        keys: ``(S,)`` int64 keys of overflow terms.
+        values: ``(S,)`` float64 overflow terms.
+        n: Number of terms already there, at least four fewer than S.
 
     Returns:
-        The position reached and the number of spills. The position is short of `stop` before a label outside the
-        table, before a sample that is not finite if `nonfinite` has no rows, and where fewer than four spill places
-        are left (so it takes at least four to start).
+        The position reached, the number of terms, and why the pass stopped: `DONE`; before a label that is `OUTSIDE`
+        the table, and is not added; before a `NONFINITE` sample, if `nonfinite` has no rows; or `FULL` if there is no
+        room for four more terms.
     """
-    # Unsigned arithmetic spares the branch that numba emits for negative indices.
+    # Unsigned indices spare the branch that numba emits for negative ones.
     limit = np.uint64(size)
     room = keys.shape[0] - 4
     far = size > _FAR
@@ -96,20 +98,22 @@ def add_exactly(
             _prefetch(rows, np.uint64(labels[i + _AHEAD] - low) << _U3)
         slot = np.uint64(labels[i] - low)
         if slot >= limit:
-            return i, n
+            return i, n, OUTSIDE
         v = samples[i]
-        # Bitwise `&` on purpose: zeros are common (losses, accuracies), a branch on them would mispredict.
+        # Bitwise `&`: a branch on zeros, which are common among losses and accuracies, would mispredict.
         if not (abs(v) <= HUGE) or ((v * v < _TINY_SQUARE) & (v != 0.0)):
             if nonfinite.shape[0] == 0 and not math.isfinite(v):
-                return i, n
-            n = _odd_sample(np.int64(slot), v, rows, counts, nonfinite, keys, values, n)
+                return i, n, NONFINITE
+            n = _add_unusual(np.int64(slot), v, rows, counts, nonfinite, keys, values, n)
             if n > room:
-                return i + 1, n
+                return i + 1, n, FULL
             continue
         r = slot << _U3
         counts[r] += 1
+        # The sum is two words: what the first addition rounds off goes to the second word, and so on.
         s0, e = two_sum(rows[r + _U1], v)
         s1, es = two_sum(rows[r + _U2], e)
+        # The sum of squares is three, and the square itself two.
         p, pe = two_prod(v, v)
         q0, e = two_sum(rows[r + _U3], p)
         e, e2 = two_sum(e, pe)
@@ -121,13 +125,14 @@ def add_exactly(
         rows[r + _U3] = q0
         rows[r + _U4] = q1
         rows[r + _U5] = q2
-        # min() and max() compile to one instruction each; compare-and-branch was slower.
+        # One instruction each; compare-and-branch was slower.
         rows[r + _U6] = min(rows[r + _U6], v)
         rows[r + _U7] = max(rows[r + _U7], v)
-        if (es != 0.0) | (eq != 0.0) | (ed != 0.0):
-            n = _spill(keys, values, n, np.int64(slot) * KINDS + KIND_SUM, es)
-            n = _spill(keys, values, n, np.int64(slot) * KINDS + KIND_SQUARES, eq)
-            n = _spill(keys, values, n, np.int64(slot) * KINDS + KIND_SQUARES, ed)
+        if (es != 0.0) | (eq != 0.0) | (ed != 0.0):  # rare: what the last words round off
+            key = np.int64(slot) * KINDS
+            n = _append(keys, values, n, key + KIND_SUM, es)
+            n = _append(keys, values, n, key + KIND_SQUARES, eq)
+            n = _append(keys, values, n, key + KIND_SQUARES, ed)
             if n > room:
-                return i + 1, n
-    return stop, n
+                return i + 1, n, FULL
+    return stop, n, DONE

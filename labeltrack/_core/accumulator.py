@@ -1,4 +1,4 @@
-"""Exact running statistics of a table of slots: memory and policy around the compiled kernels."""
+"""Exact running statistics of a table of slots: memory and policy around the kernels."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ import numpy.typing as npt
 
 from labeltrack._core import kernels
 from labeltrack._core.arrays import aligned_words, cast, read_only
-from labeltrack._core.fixed_point import FixedPoint, Tight, Wide
+from labeltrack._core.fixed_point import Fixed32, Fixed63, FixedPoint
+from labeltrack._core.kernels import KINDS, NONFINITE, OUTSIDE, ROW, UNSUITABLE
 from labeltrack._core.threads import in_slices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ROW = 8
-KINDS = 8
-_BLOCK = 1 << 15  # samples cast at a time, so that one kernel does for all dtypes
-_ASIDE = 1 << 12  # samples set aside at first
-_LARGEST_ASIDE = 1 << 22
-_SPILL_ROOM = 1 << 15  # pairs; 512 KiB. One batch of spills is sorted and settled in about 2 ms.
-_SPILLS = 1 << 10  # of a thread that drains a table
-_SCALES = (0, 0, 600, 1200, -1200)  # the power of two that a spill of each kind is to be multiplied with
+_BLOCK = 1 << 15  # samples cast at a time, so that one kernel serves all dtypes
+_QUEUE = 1 << 12  # room in the queue at first
+_LARGEST_QUEUE = 1 << 22
+_TERMS = 1 << 15  # room for overflow terms, 512 KiB; sorting and folding them takes 2 ms
+_FLUSH_TERMS = 1 << 10  # likewise, of a thread that flushes a table
+_SCALES = (0, 0, 600, 1200, -1200)  # powers of two that overflow terms of each kind are to be multiplied by
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -33,13 +32,13 @@ Integers = npt.NDArray[np.int64]
 # Shared, as there is nothing in them to be written to.
 _NO_INTEGERS: Integers = np.empty(0, dtype=np.int64)
 _NO_FLOATS: Floats = np.empty(0, dtype=np.float64)
-_NONE_NONFINITE: Integers = np.empty((0, 3), dtype=np.int64)
+_NO_NONFINITE: Integers = np.empty((0, 3), dtype=np.int64)
 
 
 class Totals(NamedTuple):
-    """Finite samples of every slot, finalised: each entry is the exact value rounded once."""
+    """Statistics of the finite samples of every slot, each the exact value rounded once."""
 
-    count: Integers  # type: ignore[assignment]  # hides tuple.count, which nobody misses
+    count: Integers  # type: ignore[assignment]  # hides tuple.count
     sum: Floats
     mean: Floats
     std: Floats
@@ -47,61 +46,52 @@ class Totals(NamedTuple):
     max: Floats
 
 
-def _empty_rows(words: Integers) -> Floats:
-    """Make words of zero the state of no samples."""
-    rows = words.view(np.float64)
-    rows.reshape(-1, ROW)[:, 6:] = (np.inf, -np.inf)
-    return rows
-
-
 class Accumulator:
     """Count, exact sum, exact sum of squares, minimum and maximum of the samples of each slot.
 
-    The state of a slot is the sum of the words in its row plus the spills with its key: always the exact
-    value, whatever order the samples came in (see `labeltrack._kernels`).
+    The state of a slot is the sum of the words in its row and its overflow terms: always the exact value, in whatever
+    order the samples came (see `labeltrack._kernels`). Samples that are still in fixed-point tables or in the queue are
+    added to it when the state is read.
+
+    Args:
+        size: Number of slots.
+        memory: ``(size * ROW,)`` words of zero on a cache line to be used for the rows.
     """
 
     def __init__(self, size: int, memory: Integers | None = None) -> None:
-        """Begin with no samples.
-
-        Args:
-            size: Number of slots.
-            memory: ``(size * ROW,)`` words of zero on a cache line, to be used instead of others of its own.
-        """
         self.size = size
         self._memory = memory
-        self._rows: Floats | None = None  # allocated when needed, as the fixed-point table may become it
-        self._nonfinite: Integers = _NONE_NONFINITE  # likewise: few samples are not finite
-        # What earlier settling left beside the rows, sorted by key; and the spills since then.
+        self._rows: Floats | None = None  # allocated when needed, as a fixed-point table may become the rows
+        self._nonfinite: Integers = _NO_NONFINITE  # likewise: most samples are finite
+        # Overflow terms: those that folding left, sorted by key, and later ones; the last are in a buffer.
         self.keys: Integers = _NO_INTEGERS
         self.values: Floats = _NO_FLOATS
-        self._new_keys: Integers | None = None
-        self._new_values: Floats | None = None
-        self._new = 0
-        self._left_over = _SPILL_ROOM
-        self._settled = True
-        self._made: tuple[Tight, Wide] | None = None
-        # Samples that no fixed-point table holds, with their slots; they are added to the rows later.
-        self._aside: Integers = _NO_INTEGERS
-        self._aside_samples: Floats = _NO_FLOATS
-        self._set_aside = 0
+        self._buffer: tuple[Integers, Floats] | None = None
+        self._buffered = 0
+        self._unfoldable = _TERMS
+        self._folded = True
+        self._tables: tuple[Fixed32, Fixed63] | None = None
+        # Samples that no fixed-point table can hold, with their slots.
+        self._queue: tuple[Integers, Floats] = _NO_INTEGERS, _NO_FLOATS
+        self._queued = 0
 
     @property
-    def _roads(self) -> tuple[Tight, Wide]:
-        """The fixed-point tables, the quickest first; made when needed, as most accumulators are kept as results."""
-        if self._made is None:
-            self._made = Tight(self.size), Wide(self.size)
-        return self._made
+    def _formats(self) -> tuple[Fixed32, Fixed63]:
+        """The fixed-point tables, the fastest first; made when needed, as most accumulators are kept as results."""
+        if self._tables is None:
+            self._tables = Fixed32(self.size), Fixed63(self.size)
+        return self._tables
 
     @property
     def rows(self) -> Floats:
-        """``(size * ROW,)`` state of the slots; what fixed-point tables and spills hold is not in it."""
+        """``(size * ROW,)`` state of the slots, without overflow terms and what is in fixed-point tables."""
         if self._rows is None:
-            words = self._claim()
-            self._rows = _empty_rows(aligned_words(self.size * ROW) if words is None else words)
+            memory = self._claim_memory()
+            self._rows = (aligned_words(self.size * ROW) if memory is None else memory).view(np.float64)
+            self._rows.reshape(-1, ROW)[:, 6:] = (np.inf, -np.inf)
         return self._rows
 
-    def _claim(self) -> Integers | None:
+    def _claim_memory(self) -> Integers | None:
         """Return the memory that was given, once."""
         memory, self._memory = self._memory, None
         return memory
@@ -119,7 +109,7 @@ class Accumulator:
         return self._nonfinite
 
     def all_finite(self) -> bool:
-        """Return whether no sample was NaN or infinite. Only samples that were drained are known of."""
+        """Return whether all samples are finite; queued samples are not looked at."""
         return not (self._nonfinite.size and self._nonfinite.any())
 
     # -- adding -------------------------------------------------------------------------------------------
@@ -142,7 +132,7 @@ class Accumulator:
             start: First sample.
             stop: One past the last; all by default.
             low: The label of slot 0.
-            most: How many of these samples are of one label, at most; None if not known.
+            most: How many of these samples have one label, at most; None if not known.
 
         Returns:
             The position reached: `stop`, or that of the first label outside the table.
@@ -151,296 +141,262 @@ class Accumulator:
         position, end = start, samples.shape[0] if stop is None else stop
         most = end - start if most is None else most
         while position < end:
-            self._settled = False
+            self._folded = False
             last, fixed = end, None
-            for road in self._roads:
-                last = road.plan(samples, position, last, most)
-                if road.scale:
-                    fixed = road
+            for table in self._formats:
+                last = table.plan(samples, position, last, most)
+                if table.scale:
+                    fixed = table
                     break
             where = (labels, samples, position, last, low, self.size)
             if fixed is None:
                 position = self._add_exactly(*where)
                 if position < last:
-                    return position  # a label outside the table
+                    return position
                 continue
-            if self._set_aside + _ASIDE // 2 > self._aside.shape[0]:
-                self._aside_room()
+            self._make_room_in_queue()
             claims = fixed.becomes_rows and fixed.table is None and self._rows is None
-            memory = self._claim() if claims else None
-            aside = (self._aside, self._aside_samples, self._set_aside)
-            reached, self._set_aside, poor = fixed.reduce(where, aside, memory)
-            if fixed.note(reached - position, most, poor=poor):
-                self._drain(fixed, keep=not poor)
+            memory = self._claim_memory() if claims else None
+            reached, self._queued, status, _ = fixed.reduce(where, (*self._queue, self._queued), memory)
+            if fixed.record(reached - position, most, status):
+                self._flush(fixed, keep=status != UNSUITABLE)
             position = int(reached)
-            if position < last and not poor and self._set_aside + _ASIDE // 4 <= self._aside.shape[0]:
-                return position  # a label outside the table, not a lack of room
+            if status == OUTSIDE:
+                return position
         return end
 
     def _add_exactly(
-        self,
-        labels: npt.NDArray[Any],
-        samples: npt.NDArray[Any],
-        start: int,
-        stop: int,
-        low: int,
-        size: int,
+        self, labels: npt.NDArray[Any], samples: npt.NDArray[Any], start: int, stop: int, low: int, size: int
     ) -> int:
         """Add samples to the rows without fixed point; return the position reached, as `add` does."""
         while start < stop:
-            block = slice(start, min(start + _BLOCK, stop))
             # One kernel for all dtypes, a second of compilation each. The cast costs a tenth of what it feeds.
+            block = slice(start, min(start + _BLOCK, stop))
             slots = read_only(labels[block].astype(np.int64, copy=False))
-            # A copy, as what is found to be no number must not be one when it is looked at again.
+            # A copy: another thread must not change a sample between checking and counting.
             block_samples = read_only(cast(samples[block], np.float64))
             position, end = 0, slots.shape[0]
             while position < end:
-                keys, values = self._room()
-                self._settled = False  # after _room(), which may settle
-                state = (self.rows, self.counts, self._nonfinite, keys, values, self._new)
-                position, self._new = kernels.exact_pass().add_exactly(
+                self._folded = False
+                state = (self.rows, self.counts, self._nonfinite, *self._room_for_terms(), self._buffered)
+                position, self._buffered, status = kernels.exact_pass().add_exactly(
                     slots, block_samples, position, end, low, size, *state
                 )
-                if position < end and self._new <= keys.shape[0] - 4:
-                    if self._nonfinite.shape[0] == size or np.isfinite(block_samples[position]):
-                        return start + int(position)
+                if status == OUTSIDE:
+                    return start + int(position)
+                if status == NONFINITE:
                     self._nonfinite = self.nonfinite
             start += end
         return stop
 
-    def _aside_room(self) -> None:
-        """Make room for samples set aside; add to the rows those that are there once they are many."""
-        have = self._aside.shape[0]
-        if have >= _BLOCK and (self._rows is not None or have >= _LARGEST_ASIDE):
-            self._take_in()
+    def _make_room_in_queue(self) -> None:
+        """Make the queue longer where it is nearly full, or add what is in it to the rows once it is long."""
+        room = self._queue[0].shape[0]
+        if self._queued + _QUEUE // 2 <= room:
             return
-        grown = max(_ASIDE, 4 * have)
-        self._aside, old = np.empty(grown, dtype=np.int64), self._aside
-        self._aside_samples, old_samples = np.empty(grown, dtype=np.float64), self._aside_samples
-        self._aside[: self._set_aside] = old[: self._set_aside]
-        self._aside_samples[: self._set_aside] = old_samples[: self._set_aside]
+        if room >= _BLOCK and (self._rows is not None or room >= _LARGEST_QUEUE):
+            self._add_queued()
+            return
+        self._lengthen_queue()
 
-    def _take_in(self) -> None:
-        """Add the samples set aside to the rows."""
-        n, self._set_aside = self._set_aside, 0
-        self._add_exactly(self._aside, self._aside_samples, 0, n, 0, self.size)
+    def _lengthen_queue(self) -> None:
+        room = max(_QUEUE, 4 * self._queue[0].shape[0])
+        longer = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.float64)
+        for new, old in zip(longer, self._queue, strict=True):
+            new[: self._queued] = old[: self._queued]
+        self._queue = longer
 
-    def _drain(self, fixed: FixedPoint, *, keep: bool) -> None:
+    def _add_queued(self) -> None:
+        """Add the queued samples to the rows."""
+        n, self._queued = self._queued, 0
+        self._add_exactly(*self._queue, 0, n, 0, self.size)
+
+    def _flush(self, fixed: FixedPoint, *, keep: bool) -> None:
         """Move what a fixed-point table holds to the rows."""
         if fixed.held and fixed.table is not None:
-            # With many labels, the memory of the table itself becomes the rows: it has as many words.
-            fresh = self._rows is None and fixed.words is not None
-            if fresh and fixed.words is not None:
-                self._rows = fixed.words.view(np.float64)
-            rows = self.rows, self.counts
-            self._settled = False
-            self._drain_rows(fixed, rows, fresh=fresh)
-            if fresh:
+            # With many labels, the memory of the table becomes the rows: it has as many words.
+            memory = fixed.memory if self._rows is None and fixed.becomes_rows else None
+            if memory is not None:
+                self._rows = memory.view(np.float64)
+            self._folded = False
+            self._flush_rows(fixed, (self.rows, self.counts), fresh=memory is not None)
+            if memory is not None:
                 fixed.table = None
-        fixed.drained(keep=keep)
-        if self.keys.size > 2 * self._left_over:
-            self.settle()
+        fixed.flushed(keep=keep)
 
-    def _drain_rows(self, fixed: FixedPoint, rows: tuple[Floats, Integers], *, fresh: bool) -> None:
-        """Move what a table holds to the rows, in threads if it has many that each belong to one row alone."""
-        spills: list[tuple[Integers, Floats]] = [(self.keys, self.values)]
+    def _flush_rows(self, fixed: FixedPoint, rows: tuple[Floats, Integers], *, fresh: bool) -> None:
+        """Move what a table holds to the rows, in threads if there are many."""
+        found: list[tuple[Integers, Floats]] = []
 
-        def drain(row: int, stop: int) -> None:
-            """Move the rows of a slice, with room for spills of its own."""
-            keys, values = np.empty(_SPILLS, dtype=np.int64), np.empty(_SPILLS, dtype=np.float64)
+        def flush(row: int, stop: int) -> None:
+            terms = np.empty(_FLUSH_TERMS, dtype=np.int64), np.empty(_FLUSH_TERMS, dtype=np.float64)
             while row < stop:
-                row, n = fixed.drain(row, stop, rows, (keys, values, 0), fresh=fresh)
+                row, n = fixed.flush(row, stop, rows, terms, fresh=fresh)
                 if n:
-                    spills.append((keys[:n].copy(), values[:n].copy()))
+                    found.append((terms[0][:n].copy(), terms[1][:n].copy()))
 
         if fixed.in_place:
-            in_slices(self.size, drain)
+            in_slices(self.size, flush)
         else:
-            drain(0, fixed.rows)
-        if len(spills) > 1:
-            self.keys, self.values = (np.concatenate(column) for column in zip(*spills, strict=True))
+            flush(0, fixed.rows)
+        if found:
+            keys, values = (np.concatenate(column) for column in zip(*found, strict=True))
+            self._append_terms(keys, values)
 
     def _collect(self) -> None:
-        """Move to the rows all that is elsewhere but spills."""
-        for fixed in self._made or ():
+        """Move to rows and overflow terms all that is in fixed-point tables and in the queue."""
+        for fixed in self._tables or ():
             if fixed.held:
-                self._drain(fixed, keep=True)
-        if self._set_aside:
-            self._take_in()
+                self._flush(fixed, keep=True)
+        if self._queued:
+            self._add_queued()
+        self._append_buffered()
+
+    # -- overflow terms -----------------------------------------------------------------------------------
+
+    def _room_for_terms(self) -> tuple[Integers, Floats]:
+        """Return the buffer for overflow terms, with room for more than are in it."""
+        if self._buffer is None:
+            self._buffer = np.empty(_TERMS, dtype=np.int64), np.empty(_TERMS, dtype=np.float64)
+        if self._buffered > _TERMS // 2:
+            self._append_buffered()
+        return self._buffer
+
+    def _append_buffered(self) -> None:
+        """Empty the buffer."""
+        n, self._buffered = self._buffered, 0
+        if n and self._buffer is not None:
+            self._append_terms(self._buffer[0][:n], self._buffer[1][:n])
+
+    def _append_terms(self, keys: Integers, values: Floats) -> None:
+        """Append overflow terms; fold them back once they outnumber what folding left the last time."""
+        self.keys, self.values = np.concatenate([self.keys, keys]), np.concatenate([self.values, values])
+        if self.keys.size > 2 * self._unfoldable:
+            self._fold_terms()
+
+    def fold_back(self) -> None:
+        """Fold the overflow terms into the rows; what is left of them is as short as possible."""
+        self._collect()
+        if not self._folded:
+            self._fold_terms()
+            self._folded = True
+
+    def _fold_terms(self) -> None:
+        """Do as `fold_back` for the terms that are there."""
+        if self.keys.size:
+            module = kernels.rows
+            order = np.argsort(self.keys)  # order within a key does not matter: the sum is exact
+            keys, values = self.keys[order], self.values[order]
+            digits = np.zeros(module.DIGITS, dtype=np.int64)
+            room = max(4 * module.DIGITS, min(2 * keys.size, 1 << 16))
+            left: list[tuple[Integers, Floats]] = []
+            position = 0
+            while position < keys.size:
+                out_keys, out_values = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.float64)
+                position, n = module.fold_back(keys, values, position, self.rows, digits, out_keys, out_values)
+                left.append((out_keys[:n].copy(), out_values[:n].copy()))
+            self.keys, self.values = (np.concatenate(column) for column in zip(*left, strict=True))
+        self._unfoldable = max(_TERMS, self.keys.size)
+
+    # -- merging ------------------------------------------------------------------------------------------
 
     def merge(self, other: Accumulator, slots: Integers) -> None:
         """Add slot ``i`` of another accumulator to slot ``slots[i]`` of this one.
 
         Args:
             other: Only read.
-            slots: ``(<= other.size,)``; slots of the other beyond have no samples.
+            slots: ``(<= other.size,)``; further slots of the other have no samples.
         """
-        module = kernels.rows
         other._collect()
         nonfinite = self._nonfinite if other._nonfinite.shape[0] == 0 else self.nonfinite
+        theirs = other.rows, other.counts, other._nonfinite
         position = 0
         while position < slots.shape[0]:
-            keys, values = self._room()
-            self._settled = False
-            position, self._new = module.merge_rows(
-                self.rows,
-                self.counts,
-                nonfinite,
-                other.rows,
-                other.counts,
-                other._nonfinite,
-                slots,
-                position,
-                keys,
-                values,
-                self._new,
-            )
-        for keys, values in other.spills():
-            self._settled = False
-            self.keys = np.concatenate([self.keys, slots[keys // KINDS] * KINDS + keys % KINDS])
-            self.values = np.concatenate([self.values, values])
+            self._folded = False
+            state = self.rows, self.counts, nonfinite, *theirs, slots, position, *self._room_for_terms()
+            position, self._buffered = kernels.rows.merge_rows(*state, self._buffered)
+        if other.keys.size:
+            self._folded = False
+            self._append_terms(slots[other.keys // KINDS] * KINDS + other.keys % KINDS, other.values)
 
     def suggest(self, samples: npt.NDArray[Any], total: int) -> None:
-        """Look for a unit of fixed point by some of `total` samples that are to come; see `absorb`."""
-        for road in self._roads:
-            road.suggest(samples, total)
-            if road.scale:
+        """Choose a fixed-point unit by some of `total` samples to come; see `absorb`."""
+        for table in self._formats:
+            table.suggest(samples, total)
+            if table.scale:
                 return
 
     def alike(self) -> Accumulator:
         """Return another accumulator of as many slots, with the unit that was suggested; see `absorb`."""
         other = Accumulator(self.size)
-        for mine, theirs in zip(self._roads, other._roads, strict=True):
+        for mine, theirs in zip(self._formats, other._formats, strict=True):
             theirs.adopt(mine)
         return other
 
     def absorb(self, other: Accumulator) -> None:
-        """Add the slots of another accumulator of the same size, which is not to be used any more.
+        """Add the slots of another accumulator of the same size, which must not be used afterwards.
 
-        Where all is still in tables of integers of one unit, those are added, which takes a tenth of the time.
+        While all is still in fixed-point tables of one unit, those are added, which takes a tenth of the time.
         """
-        for mine, theirs in zip(self._roads, other._roads, strict=True):
-            if not self._alike(other, mine, theirs):
-                continue
-            if not mine.add_table(theirs):
-                break
-            # What is not in the tables. The other is left without samples in its table, so that merging adds the rest.
-            theirs.table, theirs.held = None, 0
-            rest = other._set_aside
-            if any(road.held for road in other._roads):
-                self._merge_all(other)
-            elif rest:
-                while self._aside.shape[0] < self._set_aside + rest:
-                    self._aside_room()
-                here = slice(self._set_aside, self._set_aside + rest)
-                self._aside[here], self._aside_samples[here] = other._aside[:rest], other._aside_samples[:rest]
-                self._set_aside += rest
-            self._settled = False
-            return
-        self._merge_all(other)
-
-    def _merge_all(self, other: Accumulator) -> None:
-        """Add all slots of another accumulator of the same size."""
+        if self._rows is None and other._rows is None:
+            for mine, theirs in zip(self._formats, other._formats, strict=True):
+                if mine.same_unit(theirs):
+                    if mine.add_table(theirs):
+                        theirs.table, theirs.held = None, 0
+                        self._folded = False
+                        if not any(table.held for table in other._formats):
+                            self._extend_queue(other)
+                            return
+                    break
         self.merge(other, np.arange(self.size, dtype=np.int64))
 
-    def _alike(self, other: Accumulator, mine: FixedPoint, theirs: FixedPoint) -> bool:
-        """Return whether two tables can be added: of integers of one unit, with rows that are in no other place."""
-        return (
-            (self._rows is None and other._rows is None)
-            and (mine.table is not None and theirs.table is not None and mine.table.shape == theirs.table.shape)
-            and mine.same_unit(theirs)
-        )
+    def _extend_queue(self, other: Accumulator) -> None:
+        stop = self._queued + other._queued
+        while self._queue[0].shape[0] < stop:
+            self._lengthen_queue()
+        for mine, theirs in zip(self._queue, other._queue, strict=True):
+            mine[self._queued : stop] = theirs[: other._queued]
+        self._queued = stop
 
-    def spills(self) -> list[tuple[Integers, Floats]]:
-        """Return what has to be added to the rows to have the exact sums, as (keys, values) pairs.
-
-        Samples in fixed point and those set aside are not among them; see `_collect`.
-        """
-        pairs = [(self.keys, self.values)] if self.keys.size else []
-        if self._new and self._new_keys is not None and self._new_values is not None:
-            pairs.append((self._new_keys[: self._new], self._new_values[: self._new]))
-        return pairs
-
-    def _room(self) -> tuple[Integers, Floats]:
-        """Return the spill buffers, with room for the next samples."""
-        if self._new_keys is None or self._new_values is None:
-            self._new_keys = np.empty(_SPILL_ROOM, dtype=np.int64)
-            self._new_values = np.empty(_SPILL_ROOM, dtype=np.float64)
-        if self._new > _SPILL_ROOM // 2:
-            self._flush()
-        return self._new_keys, self._new_values
-
-    def _flush(self) -> None:
-        """Move new spills over; settle them once they outnumber what settling left the last time."""
-        pairs = self.spills()
-        self.keys = np.concatenate([keys for keys, _ in pairs])
-        self.values = np.concatenate([values for _, values in pairs])
-        self._new = 0
-        if self.keys.size > 2 * self._left_over:
-            self.settle()
-
-    def settle(self) -> None:
-        """Fold the spills into the rows; what remains beside them is as short as it can be."""
-        self._collect()
-        if self._settled:
-            return
-        pairs = self.spills()
-        if pairs:
-            module = kernels.rows
-            keys = np.concatenate([keys for keys, _ in pairs])
-            values = np.concatenate([values for _, values in pairs])
-            order = np.argsort(keys)  # order within a key does not matter: the sum is exact
-            keys, values = keys[order], values[order]
-            digits = np.zeros(module.DIGITS, dtype=np.int64)
-            room = max(4 * module.DIGITS, min(2 * keys.size, 1 << 16))
-            left: list[tuple[Integers, Floats]] = []
-            position = 0
-            while position < keys.size:
-                out_keys = np.empty(room, dtype=np.int64)
-                out_values = np.empty(room, dtype=np.float64)
-                position, n = module.settle(keys, values, position, self.rows, digits, out_keys, out_values)
-                left.append((out_keys[:n].copy(), out_values[:n].copy()))
-            self.keys = np.concatenate([k for k, _ in left])
-            self.values = np.concatenate([v for _, v in left])
-            self._new = 0
-        self._left_over = max(_SPILL_ROOM, self.keys.size)
-        self._settled = True
+    # -- slots --------------------------------------------------------------------------------------------
 
     def take(self, slots: Integers) -> Accumulator:
-        """Return a new accumulator with the given slots of this one, in that order, no slot twice."""
-        self.settle()
+        """Return a new accumulator with the given slots of this one, in that order, without duplicates."""
+        self.fold_back()
         taken = Accumulator(slots.shape[0])
         taken.rows.reshape(-1, ROW)[...] = self.rows.reshape(-1, ROW)[slots]
         if self._nonfinite.shape[0] == self.size:
             taken._nonfinite = self._nonfinite[slots]
-        taken.keys, taken.values = self._moved(slots)
+        taken.keys, taken.values = self._terms_of(slots)
         return taken
 
     def keep(self, slots: Integers) -> None:
-        """Keep the given slots alone, in place.
+        """Keep only the given slots, in place.
 
         Args:
-            slots: ``(M,)`` ascending, without repeats.
+            slots: ``(M,)`` ascending, without duplicates.
         """
         if slots.shape[0] == self.size:
             return
+        self.fold_back()
+        first = int(slots[0]) if slots.size else 0
         if 2 * slots.shape[0] < self.size:  # give the memory back
-            self.__dict__.update(self.take(slots).__dict__)
-            return
-        self.settle()
-        first = int(slots[0])
-        if int(slots[-1]) - first + 1 != slots.shape[0]:  # else nothing has to be moved
-            kernels.rows.keep_rows(self.rows, slots)
-            first = 0
-        self._rows = self.rows[first * ROW : (first + slots.shape[0]) * ROW]
+            rows, first = aligned_words(slots.shape[0] * ROW).view(np.float64), 0
+            rows.reshape(-1, ROW)[...] = self.rows.reshape(-1, ROW)[slots]
+        else:
+            rows = self.rows
+            if int(slots[-1]) - first + 1 != slots.shape[0]:  # else nothing has to be moved
+                kernels.rows.keep_rows(rows, slots)
+                first = 0
+        self._rows = rows[first * ROW : (first + slots.shape[0]) * ROW]
         if self._nonfinite.shape[0] == self.size:
             self._nonfinite = self._nonfinite[slots]
-        self.keys, self.values = self._moved(slots)
+        self.keys, self.values = self._terms_of(slots)
         self.size = slots.shape[0]
-        self._made = None
+        self._tables = None
 
-    def _moved(self, slots: Integers) -> tuple[Integers, Floats]:
-        """Return the spills of the given slots under their new numbers, sorted."""
+    def _terms_of(self, slots: Integers) -> tuple[Integers, Floats]:
+        """Return the overflow terms of the given slots under their new numbers, sorted."""
         if not self.keys.size:
             return self.keys.copy(), self.values.copy()
         new_slot = np.full(self.size, -1, dtype=np.int64)
@@ -453,10 +409,10 @@ class Accumulator:
 
     @classmethod
     def joined(cls, parts: Sequence[Accumulator], memory: Integers) -> Accumulator:
-        """Return the slots of several accumulators, one after the other. The parts are not to be used any more.
+        """Return the slots of several accumulators, one after the other. The parts must not be used afterwards.
 
         Args:
-            parts: Settled ones. Where their rows lie in `memory`, they do so in this order.
+            parts: Folded ones. Where their rows lie in `memory`, they do so in this order.
             memory: ``(>= K * ROW,)`` words, K being the number of all slots.
         """
         size = sum(part.size for part in parts)
@@ -483,16 +439,15 @@ class Accumulator:
         return self.take(np.arange(self.size))
 
     def release(self) -> None:
-        """Settle and give all buffers back; for accumulators that are kept as results."""
-        self.settle()
-        self._made = None
-        self._new_keys = self._new_values = None
-        self._aside, self._aside_samples = _NO_INTEGERS, _NO_FLOATS
+        """Fold back and free all buffers, for accumulators that are kept as results."""
+        self.fold_back()
+        self._tables = self._buffer = None
+        self._queue = _NO_INTEGERS, _NO_FLOATS
 
     # -- reading ------------------------------------------------------------------------------------------
 
     def occupied(self) -> Integers:
-        """Return the slots that got at least one sample, finite or not."""
+        """Return the slots that have at least one sample, finite or not."""
         self._collect()
         some: npt.NDArray[Any] = self.counts[::ROW]
         if not self.all_finite():
@@ -501,12 +456,12 @@ class Accumulator:
         return slots
 
     def totals(self) -> Totals:
-        """Round every statistic of every slot once; arrays that cannot be written through, as they are shared.
+        """Round every statistic of every slot once; the arrays are read-only, as they are shared.
 
-        A compiled pass does it with error bounds; the few slots whose rounding it cannot certify (a tie,
-        extreme cancellation, samples beyond 1e132 or below 1e-144) are done in rational arithmetic.
+        A compiled pass does so with error bounds; the few slots whose rounding it cannot certify (a tie, extreme
+        cancellation, samples beyond 1e132 or below 1e-144) are rounded in rational arithmetic.
         """
-        self.settle()
+        self.fold_back()
         module = kernels.rounding
         residue = np.zeros(self.size, dtype=np.uint8)
         if self.keys.size:
@@ -525,16 +480,16 @@ class Accumulator:
             for slot in doubtful.tolist():
                 if doubt[slot]:
                     out[:3, slot] = self._rational(slot)
-        # The words, too: what views can be made writable again is decided by the memory they are of.
+        # The words, too: whether a view can be made writable again depends on the memory it is of.
         count.flags.writeable = words.flags.writeable = out.flags.writeable = False
         return Totals(count.view(), *out)
 
     def exact(self, slot: int) -> tuple[int, Fraction, Fraction]:
         """Return count, sum and sum of squares of a slot as exact numbers."""
-        self.settle()  # which leaves the spills sorted
+        self.fold_back()  # which leaves the overflow terms sorted
         row = self.rows[slot * ROW : (slot + 1) * ROW].tolist()
-        total = Fraction(row[1]) + Fraction(row[2])
-        squares = Fraction(row[3]) + Fraction(row[4]) + Fraction(row[5])
+        total = sum(map(Fraction, row[1:3]), Fraction(0))
+        squares = sum(map(Fraction, row[3:6]), Fraction(0))
         mine = slice(*np.searchsorted(self.keys, [slot * KINDS, (slot + 1) * KINDS]))
         for key, value in zip(self.keys[mine].tolist(), self.values[mine].tolist(), strict=True):
             kind = key % KINDS
@@ -554,8 +509,8 @@ class Accumulator:
     # -- state --------------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return plain arrays: rows with counts as ``(K, 8)`` int64 words, non-finite counts, spills."""
-        self.settle()
+        """Return plain arrays: rows with counts as ``(K, 8)`` int64 words, non-finite counts, overflow terms."""
+        self.fold_back()
         return {
             "rows": self.counts.reshape(-1, ROW).copy(),
             "nonfinite": self.nonfinite.copy(),
@@ -564,7 +519,7 @@ class Accumulator:
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore what `__getstate__` gave."""
+        """Restore what `__getstate__` returned."""
         rows = np.asarray(state["rows"], dtype=np.int64)
         self.__init__(rows.shape[0])  # type: ignore[misc]
         self.counts[...] = rows.reshape(-1)
@@ -574,7 +529,7 @@ class Accumulator:
 
 
 def _rounded(number: Fraction) -> float:
-    """Round a fraction to the nearest double; beyond the largest, infinity of its sign."""
+    """Round a fraction to the nearest double; beyond the largest, to infinity of its sign."""
     try:
         return float(number)
     except OverflowError:

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._core import kernels
-from labeltrack._core.accumulator import ROW, Accumulator
+from labeltrack._core.accumulator import Accumulator
 from labeltrack._core.arrays import aligned_words, read_only
+from labeltrack._core.kernels import ROW
 from labeltrack._core.threads import all_at_once, shares_of
 
 if TYPE_CHECKING:

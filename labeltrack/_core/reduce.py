@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._core import kernels
-from labeltrack._core.accumulator import ROW, Accumulator
+from labeltrack._core.accumulator import Accumulator
 from labeltrack._core.arrays import read_only, sorted_unique
+from labeltrack._core.kernels import ROW
 from labeltrack._core.partition import reduce_by_range
 from labeltrack._core.threads import Turns, all_at_once, default_threads, shares_of
 

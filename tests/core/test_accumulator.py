@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from labeltrack._core import fixed_point as _fixed
 from labeltrack._core.accumulator import ROW, Accumulator, _root, _rounded
-from labeltrack._core.kernels import fixed32 as _tight_kernels
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 CASES = {name: x.astype(np.float32) if x.dtype == np.float16 else x for name, x in hard_cases().items()}
@@ -58,7 +57,7 @@ def test_values_a_few_units_in_the_last_place_apart_cancel_exactly(steps, centre
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), finite), min_size=1, max_size=40), st.randoms())
-def test_merging_equals_adding_whatever_the_order_and_the_cut(pairs, random):
+def test_merging_equals_adding_regardless_of_order_and_cut(pairs, random):
     whole = filled([v for _, v in pairs], [s for s, _ in pairs], size=4)
     random.shuffle(pairs)
     cut = random.randint(0, len(pairs))
@@ -93,7 +92,7 @@ def test_merging_empty_accumulators_gives_an_empty_one():
     assert math.isnan(both.totals().mean[0])
 
 
-def test_heavy_spilling_is_settled_on_the_way():
+def test_many_overflow_terms_are_folded_back_on_the_way():
     rng = np.random.default_rng(5)
     n = 60_000 if COMPILED else 24_000
     values = 10.0 ** rng.uniform(-140, 130, n)
@@ -104,10 +103,10 @@ def test_heavy_spilling_is_settled_on_the_way():
         numbers = [Fraction(x) for x in values[slots == slot].tolist()]
         assert accumulator.exact(slot) == (len(numbers), sum(numbers), sum(x * x for x in numbers))
         assert read(accumulator, slot) == expected(values[slots == slot])
-    assert accumulator.keys.size < 200  # settled, what is left is short
+    assert accumulator.keys.size < 200  # folded back, what is left is short
 
 
-def test_many_spilling_merges_are_settled_on_the_way():
+def test_overflow_terms_of_many_merges_are_folded_back_on_the_way():
     rng = np.random.default_rng(6)
     size = 2000
     total = Accumulator(size)
@@ -139,12 +138,12 @@ def test_adding_reports_where_a_label_lies_outside():
     assert accumulator.totals().sum.tolist() == [1.0, 0.0]
 
 
-def test_a_slot_is_read_by_its_own_spills_alone(monkeypatch):
-    # Tiny samples leave every slot in doubt; reading them all must not look at all spills for each.
+def test_a_slot_is_read_by_its_own_overflow_terms_alone(monkeypatch):
+    # Tiny samples leave every slot in doubt; reading them all must not look at all terms for each.
     size = 300
     values = np.repeat(10.0 ** np.random.default_rng(11).uniform(-300, -200, size), 3) * np.tile([1.0, 1.5, 1.1], size)
     accumulator = filled(values, np.repeat(np.arange(size), 3), size)
-    accumulator.settle()
+    accumulator.fold_back()
     touched = []
     convert = Fraction.__new__
     monkeypatch.setattr("labeltrack._core.accumulator.Fraction", lambda *a: touched.append(1) or convert(Fraction, *a))
@@ -155,7 +154,7 @@ def test_a_slot_is_read_by_its_own_spills_alone(monkeypatch):
         assert tuple(c[slot].item() for c in totals) == expected(values[3 * slot : 3 * slot + 3])
 
 
-def test_taking_slots_keeps_what_was_spilled():
+def test_taking_slots_keeps_their_overflow_terms():
     values = 10.0 ** np.random.default_rng(8).uniform(-140, 150, 300)
     accumulator = filled(values, np.arange(300) % 3, size=3)
     taken = accumulator.take(np.array([2, 0]))
@@ -166,7 +165,7 @@ def test_taking_slots_keeps_what_was_spilled():
     assert copy.exact(0) != accumulator.exact(0)
 
 
-def test_adding_after_reading_goes_on_exactly():
+def test_adding_after_reading_is_exact():
     values = CASES["1e-140 to 1e150"]
     accumulator = filled(values[:200])
     read(accumulator)
@@ -218,24 +217,24 @@ def test_a_sum_beyond_the_largest_double_is_infinite_while_the_mean_is_exact():
     assert std == expected(values)[3]
 
 
-_FORMS = ["alike", "second rows", "few labels", "many magnitudes", "doubles", "doubles of four units"]
+_FORMS = ["alike", "fine rows", "few labels", "many magnitudes", "doubles", "doubles of four units"]
 
 
 @pytest.mark.parametrize("case", [*_FORMS, "other unit", "too many", "one has doubles", "nothing"])
-def test_absorbing_equals_adding_whatever_form_the_sums_have(case, monkeypatch):
+def test_absorbing_equals_adding_regardless_of_the_format(case, monkeypatch):
     rng = np.random.default_rng(11)
     size, n = 4 if case == "few labels" else 20, 9000
-    if case not in ("second rows", "few labels"):
-        monkeypatch.setattr(_fixed, "_SECOND", 0)  # samples that do not suit are set aside, as where labels are many
+    if case not in ("fine rows", "few labels"):
+        monkeypatch.setattr(_fixed, "_FINE", 0)  # samples that do not suit are queued, as where labels are many
     values = [rng.random(n).astype(np.float32) for _ in range(2)]
-    values[1][::300] = 1e-20  # set aside
+    values[1][::300] = 1e-20  # queued
     values[0][7] = np.nan
     if case == "many magnitudes":  # too many for 32 bits
         values = [v * np.exp(rng.uniform(-6, 0, n)).astype(np.float32) for v in values]
     elif case == "other unit":
         values[1] *= np.float32(2.0**20)
     elif case == "too many":
-        monkeypatch.setattr(_tight_kernels, "TIGHT_DRAIN", 700)
+        monkeypatch.setattr(_fixed.Fixed32, "capacity", 700)
     elif case.startswith("doubles"):
         values = [v * 1.1 + rng.random(n) for v in values]
         if case == "doubles of four units":
@@ -250,15 +249,15 @@ def test_absorbing_equals_adding_whatever_form_the_sums_have(case, monkeypatch):
         if case in _FORMS:
             part.suggest(np.concatenate(values)[::10], n)
         assert part.add(where, what) == what.size
-    road = {"alike": 0, "second rows": 0, "few labels": 0, "many magnitudes": 1}.get(case)
-    road = 1 if case.startswith("doubles") else road
-    if road is not None:
-        tables = [part._roads[road] for part in parts]
+    form = {"alike": 0, "fine rows": 0, "few labels": 0, "many magnitudes": 1}.get(case)
+    form = 1 if case.startswith("doubles") else form
+    if form is not None:
+        tables = [part._formats[form] for part in parts]
         assert tables[0].scale == tables[1].scale > 0
         assert [table.held > 0 for table in tables] == [True, True]
     whole, parts = parts[0], parts[1:]
     whole.absorb(parts[0])
-    assert (whole._rows is None) == (road is not None)
+    assert (whole._rows is None) == (form is not None)
     together, places = np.concatenate(values), np.concatenate(slots)
     finite = np.isfinite(together)
     for slot in range(size):
@@ -268,8 +267,8 @@ def test_absorbing_equals_adding_whatever_form_the_sums_have(case, monkeypatch):
 
 
 @pytest.mark.skipif(not COMPILED, reason="it takes eighty million samples")
-def test_a_label_of_strays_alone_is_counted_beyond_the_room_of_a_count():
-    # Second rows count strays: one label has nothing else, more of them than fit a count, while others are far from it.
+def test_a_label_in_fine_rows_alone_is_flushed_before_its_count_overflows():
+    # One label has samples in fine rows alone, more than fit a count, while others are far from it.
     rng = np.random.default_rng(0)
     n, labels, repeats = 1 << 22, 1000, 24
     slots = rng.integers(1, labels, n).astype(np.int32)
@@ -279,7 +278,7 @@ def test_a_label_of_strays_alone_is_counted_beyond_the_room_of_a_count():
     accumulator = Accumulator(labels)
     for _ in range(repeats):
         accumulator.add(slots, values)
-    assert accumulator._roads[0].held > 0
+    assert accumulator._formats[0].held > 0
     count = repeats * len(slots[::40])
-    assert count > _tight_kernels.TIGHT_COUNTS
+    assert count > _fixed.Fixed32.capacity
     assert accumulator.exact(0) == (count, count * Fraction(stray), count * Fraction(stray) ** 2)

@@ -1,4 +1,4 @@
-"""The fixed-point road: exact like the other one, and taken only where it pays."""
+"""Fixed-point formats: exact like the readable pass, and used only where they pay."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from labeltrack._core import accumulator as _accumulate
 from labeltrack._core import fixed_point as _fixed
 from labeltrack._core import threads as _threads
 from labeltrack._core.accumulator import Accumulator
-from labeltrack._core.fixed_point import Tight, Wide
-from labeltrack._core.kernels import fixed32 as _tight_kernels
-from labeltrack._core.kernels import fixed63 as _wide_kernels
+from labeltrack._core.fixed_point import Fixed32, Fixed63
+from labeltrack._core.kernels import DONE
 
 CASES = {name: x for name, x in hard_cases().items() if x.dtype in (np.float32, np.float64)}
 
@@ -30,26 +29,26 @@ def _eager_fixture(monkeypatch):
 
 @pytest.fixture(name="only")
 def _only_fixture(monkeypatch):
-    """Return a function that keeps all samples from roads but one."""
+    """Return a function that allows one format alone."""
 
-    def only(road):
-        for other in {Tight, Wide} - {road}:
+    def only(form):
+        for other in {Fixed32, Fixed63} - {form}:
             monkeypatch.setattr(other, "_worth_it", lambda _road, _samples: False)
 
     return only
 
 
 def held(accumulator):
-    """Return how many samples each road holds, at most."""
-    return tuple(road.held for road in accumulator._roads)
+    """Return an upper bound of the samples that a label has in each table."""
+    return tuple(form.held for form in accumulator._formats)
 
 
 @pytest.mark.usefixtures("_eager")
-@pytest.mark.parametrize("road", [None, Wide])
+@pytest.mark.parametrize("form", [None, Fixed63])
 @pytest.mark.parametrize("name", CASES)
-def test_every_hard_case_is_exact_on_this_road_too(name, road, only):
-    if road is not None:
-        only(road)
+def test_every_hard_case_is_exact_in_fixed_point_too(name, form, only):
+    if form is not None:
+        only(form)
     values = CASES[name]
     accumulator = Accumulator(3)
     slots = (np.arange(values.size) % 3).astype(np.int32)
@@ -61,7 +60,7 @@ def test_every_hard_case_is_exact_on_this_road_too(name, road, only):
 
 
 @pytest.mark.usefixtures("_eager")
-@pytest.mark.parametrize("road", range(2))
+@pytest.mark.parametrize("form", range(2))
 @settings(suppress_health_check=list(__import__("hypothesis").HealthCheck))
 @given(
     st.lists(
@@ -76,11 +75,11 @@ def test_every_hard_case_is_exact_on_this_road_too(name, road, only):
         max_size=60,
     )
 )
-def test_samples_that_fit_and_samples_that_do_not_may_come_in_any_mixture(road, pairs):
+def test_samples_that_fit_and_samples_that_do_not_may_come_in_any_mixture(form, pairs):
     slots = np.array([slot for slot, _ in pairs], dtype=np.int32)
     values = np.array([value for _, value in pairs], dtype=np.float32)
     accumulator = Accumulator(3)
-    accumulator._roads[road].scale = 2.0**20  # as chosen by earlier samples
+    accumulator._formats[form].scale = 2.0**20  # as chosen by earlier samples
     accumulator.add(slots, values)
     for slot in range(3):
         mine = values[slots == slot]
@@ -96,15 +95,15 @@ def long_run(rng, n):
     return values
 
 
-@pytest.mark.parametrize("road", [Tight, Wide])
-def test_a_long_run_with_strays_is_exact_and_took_this_road(road, only):
-    only(road)
+@pytest.mark.parametrize("form", [Fixed32, Fixed63])
+def test_a_long_run_with_strays_is_exact_and_uses_this_format(form, only):
+    only(form)
     rng = np.random.default_rng(1)
     n = 30_000 if COMPILED else 6_000
     values, slots = long_run(rng, n), rng.integers(0, 5, n).astype(np.int32)
     accumulator = Accumulator(5)
     accumulator.add(slots, values)
-    assert held(accumulator)[[Tight, Wide].index(road)] > n * 0.9
+    assert held(accumulator)[[Fixed32, Fixed63].index(form)] > n * 0.9
     for slot in range(5):
         mine = values[slots == slot]
         assert accumulator.exact(slot) == sums(mine[np.isfinite(mine)])
@@ -113,9 +112,9 @@ def test_a_long_run_with_strays_is_exact_and_took_this_road(road, only):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
 @pytest.mark.parametrize("stray", [0.25, 1e-7])
-@pytest.mark.parametrize("road", [Tight, Wide])
-def test_a_label_outside_the_table_stops_this_road(dtype, stray, road, only):
-    only(road)
+@pytest.mark.parametrize("form", [Fixed32, Fixed63])
+def test_a_label_outside_the_table_stops_this_format(dtype, stray, form, only):
+    only(form)
     n = 5000
     slots = np.zeros(n, dtype=dtype)
     slots[4100] = 9
@@ -126,17 +125,13 @@ def test_a_label_outside_the_table_stops_this_road(dtype, stray, road, only):
     assert accumulator.exact(0)[0] == 4100
 
 
-LIMITS = {
-    Tight: (_tight_kernels, "TIGHT_DRAIN"),
-    Wide: (_wide_kernels, "WIDE_DRAIN"),
-}
-ROADS = [Tight, Wide]
+FORMATS = [Fixed32, Fixed63]
 
 
-@pytest.mark.parametrize("road", [Tight, Wide])
-def test_the_table_is_drained_before_it_can_overflow(monkeypatch, road, only):
-    only(road)
-    monkeypatch.setattr(*LIMITS[road], 3000)
+@pytest.mark.parametrize("form", [Fixed32, Fixed63])
+def test_the_table_is_flushed_before_it_can_overflow(monkeypatch, form, only):
+    only(form)
+    monkeypatch.setattr(form, "capacity", 3000)
     values = np.full(10_000, 0.75, dtype=np.float32)
     accumulator = Accumulator(1)
     accumulator.add(np.zeros(10_000, dtype=np.int32), values)
@@ -144,11 +139,11 @@ def test_the_table_is_drained_before_it_can_overflow(monkeypatch, road, only):
     assert accumulator.exact(0) == sums(values)
 
 
-@pytest.mark.parametrize("road", [Tight, Wide])
-def test_the_table_is_not_looked_at_where_no_label_can_have_many_samples(monkeypatch, road, only):
-    only(road)
-    monkeypatch.setattr(*LIMITS[road], 3000)
-    monkeypatch.setattr(road, "largest_count", None)  # calling it would fail
+@pytest.mark.parametrize("form", [Fixed32, Fixed63])
+def test_the_table_is_not_looked_at_where_no_label_can_have_many_samples(monkeypatch, form, only):
+    only(form)
+    monkeypatch.setattr(form, "capacity", 3000)
+    monkeypatch.setattr(form, "_largest_count", None)  # calling it would fail
     slots = np.arange(10_000, dtype=np.int32) % 100
     values = np.full(10_000, 0.75, dtype=np.float32)
     accumulator = Accumulator(100)
@@ -158,33 +153,33 @@ def test_the_table_is_not_looked_at_where_no_label_can_have_many_samples(monkeyp
     assert accumulator.exact(7) == sums(np.full(2000, 0.75))
 
 
-@pytest.mark.parametrize("strays", [False, True])
+@pytest.mark.parametrize("outliers", [False, True])
 @pytest.mark.parametrize("crowded", [0, 13, 19, None])
-@pytest.mark.parametrize("road", [Tight, Wide])
+@pytest.mark.parametrize("form", [Fixed32, Fixed63])
 def test_where_a_label_would_get_too_many_samples_the_rest_stays_in_the_other_table(
-    monkeypatch, road, crowded, strays, only
+    monkeypatch, form, crowded, outliers, only
 ):
-    only(road)
+    only(form)
     rng = np.random.default_rng(4)
     slots = [rng.integers(0, 20, 8000).astype(np.int32) for _ in range(2)]
     if crowded is not None:
         for part in slots:
             part[:1500] = crowded
-    values = [rng.random(8000).astype(np.float32 if road is not Wide else np.float64) for _ in range(2)]
-    if strays:
-        values[1][::100] = 2.0**-24 + 2.0**-40  # in second rows, or set aside
+    values = [rng.random(8000).astype(np.float32 if form is not Fixed63 else np.float64) for _ in range(2)]
+    if outliers:
+        values[1][::100] = 2.0**-24 + 2.0**-40  # in fine rows, or queued
     whole, other = Accumulator(20), Accumulator(20)
     for accumulator, where, what in zip((whole, other), slots, values, strict=True):
         accumulator.suggest(np.concatenate(values)[::10], 8000)
         assert accumulator.add(where, what) == 8000
-    number = [Tight, Wide].index(road)
-    monkeypatch.setattr(*LIMITS[road], 2500)
+    number = [Fixed32, Fixed63].index(form)
+    monkeypatch.setattr(form, "capacity", 2500)
     added = []
-    add_table = road.add_table
-    monkeypatch.setattr(road, "add_table", lambda *tables: added.append(add_table(*tables)) or added[-1])
+    add_table = form.add_table
+    monkeypatch.setattr(form, "add_table", lambda *tables: added.append(add_table(*tables)) or added[-1])
     whole.absorb(other)
     assert added == [crowded is None]
-    assert whole._roads[number].held < 2500
+    assert whole._formats[number].held < 2500
     where, what = np.concatenate(slots), np.concatenate(values)
     for slot in range(20):
         assert whole.exact(slot) == sums(what[where == slot])
@@ -193,19 +188,19 @@ def test_where_a_label_would_get_too_many_samples_the_rest_stays_in_the_other_ta
 
 
 @pytest.mark.parametrize("crowded", [3, 19_000])
-@pytest.mark.parametrize("road", [Tight, Wide])
-def test_a_label_of_too_many_samples_in_one_of_two_slices(monkeypatch, road, crowded, only):
-    only(road)
+@pytest.mark.parametrize("form", [Fixed32, Fixed63])
+def test_a_label_of_too_many_samples_in_one_of_two_slices(monkeypatch, form, crowded, only):
+    only(form)
     monkeypatch.setattr(_threads, "available", lambda: 2)
     size = 20_000
     slots = np.concatenate([np.arange(size), np.full(2000, crowded)] * 4).astype(np.int32)
-    values = np.random.default_rng(4).random(slots.size).astype(np.float32 if road is not Wide else np.float64)
+    values = np.random.default_rng(4).random(slots.size).astype(np.float32 if form is not Fixed63 else np.float64)
     whole, other = Accumulator(size), Accumulator(size)
     for accumulator in (whole, other):
         accumulator.suggest(values[::10], slots.size)
         assert accumulator.add(slots, values) == slots.size
-        assert accumulator._roads[[Tight, Wide].index(road)].held
-    monkeypatch.setattr(*LIMITS[road], 9000)
+        assert accumulator._formats[[Fixed32, Fixed63].index(form)].held
+    monkeypatch.setattr(form, "capacity", 9000)
     whole.absorb(other)
     for slot in (0, 1, 3, 4, 9_999, 10_000, 15_000, 18_999, 19_000, 19_001, 19_999):
         mine = np.tile(values[slots == slot], 2)
@@ -214,44 +209,44 @@ def test_a_label_of_too_many_samples_in_one_of_two_slices(monkeypatch, road, cro
     assert int(whole.counts[::8].sum()) == 2 * slots.size
 
 
-def test_where_a_label_would_get_too_many_strays_all_stays_in_the_other_table(monkeypatch, only):
-    only(Tight)
+def test_where_a_label_would_get_too_many_fine_samples_all_stay_in_the_other_table(monkeypatch, only):
+    only(Fixed32)
     slots = (np.arange(5000) % 60).astype(np.int32)
     values = np.random.default_rng(5).random(5000).astype(np.float32)
     slots[slots == 7] = 8
-    slots[::42], values[::42] = 7, np.float32(2.0**-24 + 2.0**-40)  # 120 that suit the second rows alone
+    slots[::42], values[::42] = 7, np.float32(2.0**-24 + 2.0**-40)  # 120 that suit the fine rows alone
     whole, other = Accumulator(60), Accumulator(60)
     for accumulator in (whole, other):
         accumulator.suggest(values, 5000)
         assert accumulator.add(slots, values) == 5000
-        assert accumulator._roads[0].strays
-    before = other._roads[0].table.copy()
-    monkeypatch.setattr(_tight_kernels, "TIGHT_DRAIN", 200)
-    theirs, seen = other._roads[0], []
-    add_table = Tight.add_table
-    monkeypatch.setattr(Tight, "add_table", lambda *tables: (add_table(*tables), seen.append(theirs.table.copy()))[0])
+        assert accumulator._formats[0].fine_used
+    before = other._formats[0].table.copy()
+    monkeypatch.setattr(Fixed32, "capacity", 200)
+    theirs, seen = other._formats[0], []
+    add_table = Fixed32.add_table
+    monkeypatch.setattr(Fixed32, "add_table", lambda *tables: (add_table(*tables), seen.append(theirs.table.copy()))[0])
     whole.absorb(other)
     assert np.array_equal(seen[0], before)
     for slot in range(60):
         assert whole.exact(slot) == sums(np.tile(values[slots == slot], 2))
 
 
-@pytest.mark.parametrize("road", [Tight, Wide])
-def test_samples_of_another_magnitude_lead_to_another_unit(road, only):
-    only(road)
+@pytest.mark.parametrize("form", [Fixed32, Fixed63])
+def test_samples_of_another_magnitude_lead_to_another_unit(form, only):
+    only(form)
     accumulator = Accumulator(1)
     slots = np.zeros(60_000 if COMPILED else 21_000, dtype=np.int32)
     large = np.full(5000, 1e6, dtype=np.float32)
     small = np.random.default_rng(2).random(slots.size).astype(np.float32) * np.float32(1e-9)
     accumulator.add(slots[:5000], large)
-    first = accumulator._roads[ROADS.index(road)].scale
+    first = accumulator._formats[FORMATS.index(form)].scale
     accumulator.add(slots, small)
-    assert accumulator._roads[ROADS.index(road)].scale > first
+    assert accumulator._formats[FORMATS.index(form)].scale > first
     assert accumulator.exact(0) == sums([*large, *small])
 
 
 @pytest.mark.parametrize(
-    ("values", "road"),
+    ("values", "form"),
     [
         (np.full(5000, np.nan, dtype=np.float32), None),
         (np.random.default_rng(3).normal(size=5000).astype(np.float32), 0),
@@ -275,14 +270,14 @@ def test_samples_of_another_magnitude_lead_to_another_unit(road, only):
         "every magnitude",
     ],
 )
-def test_samples_take_the_first_road_that_suits(values, road):
+def test_samples_use_the_first_format_that_suits(values, form):
     accumulator = Accumulator(1)
     accumulator.add(np.zeros(values.size, dtype=np.int32), values)
-    assert [i for i, samples in enumerate(held(accumulator)) if samples] == ([] if road is None else [road])
+    assert [i for i, samples in enumerate(held(accumulator)) if samples] == ([] if form is None else [form])
     assert accumulator.exact(0) == sums(values[np.isfinite(values)])
 
 
-def test_a_unit_that_was_good_is_left_when_samples_become_small():
+def test_a_unit_is_dropped_when_samples_become_small():
     rng = np.random.default_rng(12)
     n = 60_000 if COMPILED else 9_000
     values = rng.random(n).astype(np.float32)
@@ -290,7 +285,7 @@ def test_a_unit_that_was_good_is_left_when_samples_become_small():
     slots = rng.integers(0, 30, n).astype(np.int32)
     accumulator = Accumulator(30)
     assert accumulator.add(slots, values) == n
-    assert 0 < accumulator._roads[0].held < n or accumulator._roads[0].scale == 0.0
+    assert 0 < accumulator._formats[0].held < n or accumulator._formats[0].scale == 0.0
     exact_by_slot(accumulator, values, slots)
 
 
@@ -305,27 +300,27 @@ def test_zeros_and_ones_suit_in_either_precision():
 
 def test_few_samples_or_many_labels_do_not_try():
     samples = np.ones(5000, dtype=np.float32)
-    for road in (Tight, Wide):
-        few = road(1)
+    for form in (Fixed32, Fixed63):
+        few = form(1)
         assert (few.plan(samples, 0, 100, 100), few.scale) == (100, 0.0)
-        many = road(20_000)
+        many = form(20_000)
         assert (many.plan(samples, 0, 5000, 5000), many.scale) == (5000, 0.0)
-    huge = Wide(1 << 23)
+    huge = Fixed63(1 << 23)
     assert (huge.plan(np.ones(1 << 23), 0, 1 << 23, 1 << 23), huge.scale) == (1 << 23, 0.0)
 
 
-def test_detours_grow_while_nothing_suits_and_shrink_after_success():
-    road = Tight(1)
+def test_retries_become_rarer_while_nothing_suits_and_frequent_again_after_success():
+    form = Fixed32(1)
     samples = np.random.default_rng(5).normal(size=200_000)
     position, reaches = 0, []
     while position < samples.size:
-        reach = road.plan(samples, position, samples.size, samples.size)
+        reach = form.plan(samples, position, samples.size, samples.size)
         reaches.append(reach - position)
         position = reach
     assert reaches[:3] == [1 << 14, 1 << 15, 1 << 16]
-    assert road._patience > 1 << 14
-    road.note(1 << 20, 1 << 20, poor=False)
-    assert road._patience == 1 << 14
+    assert form._patience > 1 << 14
+    form.record(1 << 20, 1 << 20, DONE)
+    assert form._patience == 1 << 14
 
 
 def exact_by_slot(accumulator, values, slots):
@@ -339,10 +334,10 @@ def exact_by_slot(accumulator, values, slots):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("order", ["random", "sorted", "one label", "runs"])
 @pytest.mark.parametrize("size", [2, 40, 9000])
-@pytest.mark.parametrize("road", [None, Wide])
-def test_tables_of_every_size_and_orders_of_every_kind_are_exact(dtype, order, size, road, only):
-    if road is not None:
-        only(road)
+@pytest.mark.parametrize("form", [None, Fixed63])
+def test_tables_of_every_size_and_orders_of_every_kind_are_exact(dtype, order, size, form, only):
+    if form is not None:
+        only(form)
     rng = np.random.default_rng(6)
     n = 30_000
     values = long_run(rng, n).astype(dtype) * dtype(1.0 if dtype == np.float32 else 1.1)
@@ -356,46 +351,46 @@ def test_tables_of_every_size_and_orders_of_every_kind_are_exact(dtype, order, s
     n = slots.size
     values = values[:n]
     accumulator = Accumulator(size)
-    for fixed in accumulator._roads:
+    for fixed in accumulator._formats:
         fixed._seen = 1 << 20  # as if enough had come to look for a unit
     assert accumulator.add(slots[: n // 2], values[: n // 2]) == n // 2
     assert accumulator.add(slots, values, n // 2) == n
-    if road is None:
-        assert (accumulator._roads[0].held > 0) == (dtype == np.float32)
-    elif dtype == np.float32 or road is Wide:
-        assert accumulator._roads[ROADS.index(road)].held > 0
+    if form is None:
+        assert (accumulator._formats[0].held > 0) == (dtype == np.float32)
+    elif dtype == np.float32 or form is Fixed63:
+        assert accumulator._formats[FORMATS.index(form)].held > 0
     exact_by_slot(accumulator, values, slots)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("at", [4100, 4101, 4999])
-@pytest.mark.parametrize("road", [None, Wide])
-def test_a_label_outside_a_table_beyond_the_cache_stops_the_pass(dtype, at, road, only):
-    if road is not None:
-        only(road)
+@pytest.mark.parametrize("form", [None, Fixed63])
+def test_a_label_outside_a_table_beyond_the_cache_stops_the_pass(dtype, at, form, only):
+    if form is not None:
+        only(form)
     labels = np.arange(5000) % 9000
     labels[at] = 9000
     values = np.random.default_rng(8).random(5000).astype(dtype)
     accumulator = Accumulator(9000)
-    for fixed in accumulator._roads:
+    for fixed in accumulator._formats:
         fixed._seen = 1 << 20  # as if enough had come to look for a unit
     assert accumulator.add(labels, values) == at
     assert sum(held(accumulator)) == at
     exact_by_slot(accumulator, values[:at], labels[:at])
 
 
-@pytest.mark.parametrize("road", [Tight, Wide])
-def test_what_must_not_be_too_many_are_the_samples_of_one_label(monkeypatch, road, only):
-    only(road)
-    monkeypatch.setattr(*LIMITS[road], 1000)
+@pytest.mark.parametrize("form", [Fixed32, Fixed63])
+def test_what_must_not_be_too_many_are_the_samples_of_one_label(monkeypatch, form, only):
+    only(form)
+    monkeypatch.setattr(form, "capacity", 1000)
     values = np.random.default_rng(9).random(8000)
-    if road is not Wide:
+    if form is not Fixed63:
         values = values.astype(np.float32)
     accumulator = Accumulator(100)
     slots = np.arange(8000, dtype=np.int32) % 100
     accumulator.add(slots, values)
-    fixed = accumulator._roads[ROADS.index(road)]
-    assert accumulator._rows is None  # not drained: no label has more than 80
+    fixed = accumulator._formats[FORMATS.index(form)]
+    assert accumulator._rows is None  # not flushed: no label has more than 80
     assert 80 <= fixed.held <= 1000
     accumulator.add(np.zeros(3000, dtype=np.int32), values[:3000])
     assert accumulator._rows is not None
@@ -403,16 +398,16 @@ def test_what_must_not_be_too_many_are_the_samples_of_one_label(monkeypatch, roa
 
 
 @pytest.mark.parametrize("size", [1, 20_000])
-@pytest.mark.parametrize("road", [Tight, Wide])
-def test_many_samples_set_aside_lose_nothing(monkeypatch, size, road, only):
-    only(road)
+@pytest.mark.parametrize("form", [Fixed32, Fixed63])
+def test_nothing_is_lost_where_many_samples_are_queued(monkeypatch, size, form, only):
+    only(form)
     monkeypatch.setattr(_accumulate, "_BLOCK", 1 << 12)
-    monkeypatch.setattr(_accumulate, "_LARGEST_ASIDE", 1 << 14)
+    monkeypatch.setattr(_accumulate, "_LARGEST_QUEUE", 1 << 14)
     rng = np.random.default_rng(10)
     n = 1_000_000 if COMPILED else 20_000
     if not COMPILED:
-        monkeypatch.setattr(_accumulate, "_ASIDE", 1 << 10)
-        monkeypatch.setattr(_accumulate, "_LARGEST_ASIDE", 1 << 10)
+        monkeypatch.setattr(_accumulate, "_QUEUE", 1 << 10)
+        monkeypatch.setattr(_accumulate, "_LARGEST_QUEUE", 1 << 10)
     values = rng.random(n).astype(np.float32)
     values[::40] *= np.float32(2.0**-30)
     slots = rng.integers(0, size, n).astype(np.int32)
@@ -439,7 +434,7 @@ def test_a_unit_is_suggested_by_samples_from_all_over_those_that_are_given():
     rng = np.random.default_rng(0)
     small, large = np.full(1024, 2.0**-30), rng.integers(1 << 20, 1 << 21, 3072) / 2.0**21
     samples = np.concatenate([small, large]).astype(np.float32)
-    table = Tight(100)
+    table = Fixed32(100)
     table.suggest(samples, 10**6)
     assert table.unfit(samples, table.scale) == 0
 

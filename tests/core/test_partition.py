@@ -9,7 +9,7 @@ import pytest
 from conftest import COMPILED
 
 from labeltrack._core import partition as _partition
-from labeltrack._core.kernels import fixed32 as _tight_kernels
+from labeltrack._core.fixed_point import Fixed32
 from labeltrack._core.partition import Ranges, Sorted, reduce_by_range
 
 N = 20_000 if COMPILED else 3_000
@@ -98,7 +98,7 @@ def test_samples_that_are_not_finite_are_counted_where_they_belong():
 @pytest.mark.parametrize("threads", [1, 2])
 def test_no_label_gets_more_samples_than_a_count_holds(threads, monkeypatch):
     # The number of samples in a bucket bounds that of a label: it takes far fewer looks at the counts.
-    monkeypatch.setattr(_tight_kernels, "TIGHT_DRAIN", 300)
+    monkeypatch.setattr(Fixed32, "capacity", 300)
     rng = np.random.default_rng(7)
     labels = np.where(rng.random(N) < 0.5, 5, rng.integers(0, 300, N)).astype(np.int32)
     check([(labels, rng.random(N, dtype=np.float32))], 0, 300, threads)

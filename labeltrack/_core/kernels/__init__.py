@@ -1,4 +1,4 @@
-"""Everything that is compiled; each module is imported when it is used first, as numba takes 0.25 s to import."""
+"""Everything that is compiled; each module is imported on first use, as importing numba takes 0.25 s."""
 
 from __future__ import annotations
 
@@ -14,11 +14,19 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
+ROW = 8
+"""Words per label: 64 bytes, one cache line. Five separate arrays cost up to five cache misses per sample."""
+KINDS = 8
+"""Stride of the keys of overflow terms; see `rows`."""
+DONE, OUTSIDE, FULL, NONFINITE, UNSUITABLE = range(5)
+"""Why a pass over samples stopped: all were added; the next label is outside the table; there is no room for what has
+to be queued; the next sample is not finite, and there is nowhere to count it; too few samples fit the unit."""
+
 
 def uninterrupted(work: Callable[..., _Result], *arguments: Any, **options: Any) -> _Result:
-    """Return what a function gives, called where no signal handler raises: in another thread than the main one.
+    """Return what a function returns, called outside the main thread, where no signal handler raises.
 
-    An interrupt then ends the waiting for it, not the import or the compilation, which numba does not survive.
+    An interrupt then ends the wait, not the import or compilation, which numba would not survive.
     """
     if current_thread() is not main_thread():
         return work(*arguments, **options)
@@ -29,7 +37,7 @@ def uninterrupted(work: Callable[..., _Result], *arguments: Any, **options: Any)
     def run() -> None:
         try:
             results.append(work(*arguments, **options))
-        except BaseException as error:  # noqa: BLE001 (it is raised in the thread that waits)
+        except BaseException as error:  # noqa: BLE001 (raised in the thread that waits)
             errors.append(error)
         finally:
             done.release()
@@ -37,7 +45,7 @@ def uninterrupted(work: Callable[..., _Result], *arguments: Any, **options: Any)
     done.acquire()
     try:
         Thread(target=run, name="labeltrack").start()
-    except RuntimeError:  # there are no more threads to be had
+    except RuntimeError:  # the system has no more threads
         return work(*arguments, **options)
     done.acquire()
     for error in errors:

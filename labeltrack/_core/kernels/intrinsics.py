@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import pickle
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from numba.extending import intrinsic
 
 from labeltrack._core.kernels import uninterrupted
 from labeltrack._core.kernels.cache import CHECKED, checked, checksum, tell
+from labeltrack._version import __version__
 
 STREAM = 512
 """Samples between fetching labels and samples and reading them. Processors stop at the end of a page by themselves, and
@@ -76,6 +78,11 @@ class _Cache(FunctionCache):  # type: ignore[misc]  # pragma: no cover
         super().__init__(kernel)
         stamp = self._impl.locator.get_source_stamp()
         self._cache_file = _Files(self._cache_path, self._impl.filename_base + CHECKED, stamp)
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        # Not what a closure holds, which differs between processes: names tell the kernels of a factory apart.
+        code = hashlib.sha256(self._py_func.__code__.co_code).hexdigest()
+        return sig, codegen.magic_tuple(), code, __version__
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:

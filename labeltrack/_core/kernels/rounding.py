@@ -1,4 +1,4 @@
-"""Compiled: exact states become statistics, each rounded once."""
+"""Compiled: from exact rows to statistics, each rounded once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from labeltrack._core.kernels import ROW
 from labeltrack._core.kernels.intrinsics import (
     _U1,
     _U2,
@@ -22,7 +23,6 @@ from labeltrack._core.kernels.intrinsics import (
     two_prod,
     two_sum,
 )
-from labeltrack._core.kernels.rows import ROW
 
 _SLACK = 2.0**-96
 """Relative error allowed to the double-double operations below, whose own is a few units of 2**-104."""
@@ -118,8 +118,8 @@ def finalise(
         stop: One past the last.
         rows: ``(K * ROW,)`` float64 state.
         counts: The same memory as int64.
-        residue: ``(K,)`` uint8: 0 if the row is the exact sum, 1 if settled spills remain beside it, 2 if
-            scaled spills do.
+        residue: ``(K,)`` uint8: 0 if the row is the exact sum, 1 if there are overflow terms beside it, 2 if
+            scaled ones.
         number: ``(K,)`` int64: the number of samples is written here.
         out: ``(5, K)`` float64: sum, mean, sample standard deviation (ddof=1; 0.0 for one sample, NaN for none),
             minimum and maximum (NaN for none) are written here; the first three are correctly rounded wherever `doubt`

@@ -1,4 +1,4 @@
-"""The exact state of a label: its words, what cannot be held in them, states merged, and the rest folded back.
+"""The exact state of labels: the words of a row, overflow terms, merging rows, and folding terms back.
 
 The state of one label is one cache line of eight 64-bit words, ``ROW`` apart in a flat float64 array:
 
@@ -11,17 +11,17 @@ word  type   meaning
 6, 7  f8     smallest and largest finite sample
 ====  =====  =======================================================================================
 
-Sums are cascades of error-free additions (Knuth's TwoSum). Whatever falls off the last word, which is
-rare, is not rounded away but *spilled*: appended to a list of (key, double) pairs with
-``key = slot * KINDS + kind`` (KINDS is ROW, so that is also the first word of the row plus the kind). State plus
-spills is therefore always the exact sum, and nothing depends on the order of the samples. ``settle`` folds
-spills back in through a wide fixed-point accumulator.
+Sums are cascades of error-free additions (Knuth's TwoSum). What the last word cannot hold, which is rare, is not
+rounded away but appended to a list of *overflow terms*: pairs of a key and a double with ``key = slot * KINDS + kind``
+(KINDS is ROW, so that is also the first word of the row plus the kind). Rows plus overflow terms are therefore always
+the exact sums, regardless of the order of the samples. `fold_back` adds the terms to the rows through a
+superaccumulator.
 
 References:
     D. E. Knuth, The Art of Computer Programming, vol. 2, section 4.2.2 (TwoSum).
     T. Ogita, S. M. Rump, S. Oishi, "Accurate sum and dot product", SIAM J. Sci. Comput. 26 (2005).
     J. R. Shewchuk, "Adaptive precision floating-point arithmetic", Discrete Comput. Geom. 18 (1997).
-    U. W. Kulisch, "Computer Arithmetic and Validity" (the wide fixed-point accumulator).
+    U. W. Kulisch, "Computer Arithmetic and Validity" (the superaccumulator: fixed point over the range of doubles).
 """
 
 from __future__ import annotations
@@ -31,35 +31,32 @@ from typing import Any
 
 import numpy as np
 
-from labeltrack._core.kernels.intrinsics import _inline, _jit, _part, two_prod, two_sum
+from labeltrack._core.kernels import KINDS, ROW
+from labeltrack._core.kernels.intrinsics import _U6, _U7, _inline, _jit, _part, two_prod, two_sum
 
-ROW = 8
-"""Words a label: 64 bytes, one cache line. Five separate arrays cost up to five cache misses a sample."""
-
-KINDS = 8
-"""Stride of spill keys; the kinds in use are the ones below."""
+# The kinds of overflow terms.
 KIND_SUM = 0
 KIND_SQUARES = 1
 KIND_SUM_HUGE = 2  # stored times 2**-600
 KIND_SQUARES_HUGE = 3  # stored times 2**-1200
 KIND_SQUARES_TINY = 4  # stored times 2**+1200
 
-# A sample outside [TINY, HUGE] takes the slow road, scaled by a power of two: beyond HUGE the sum of 2**53
-# squares times 2**53 could overflow, below TINY the error term of the square would be cut by underflow.
+# Samples outside [TINY, HUGE] are scaled by a power of two: beyond HUGE the sum of 2**53 squares times 2**53 could
+# overflow, below TINY the error term of the square would underflow.
 HUGE = 2.0**440
 TINY = 2.0**-480
 _DOWN = 2.0**-600
 _UP = 2.0**600
 
 DIGITS = 72
-"""Length of the wide accumulator: 32-bit digits in int64, digit 0 worth 2**-1152, top worth 2**1120."""
+"""Length of the superaccumulator: 32-bit digits in int64, digit 0 worth 2**-1152, the top one 2**1120."""
 _BIAS = 1152
 _MASK = (1 << 32) - 1
 
 
 @_part
-def _spill(keys: Any, values: Any, n: Any, key: Any, value: Any) -> Any:
-    """Append one pair unless it is zero; return the new length."""
+def _append(keys: Any, values: Any, n: Any, key: Any, value: Any) -> Any:
+    """Append an overflow term unless it is zero; return the new number of terms."""
     if value == 0.0:
         return n
     keys[n] = key
@@ -68,11 +65,11 @@ def _spill(keys: Any, values: Any, n: Any, key: Any, value: Any) -> Any:
 
 
 @_part
-def _odd_sample(slot: int, v: float, rows: Any, counts: Any, nonfinite: Any, keys: Any, values: Any, n: Any) -> Any:
-    """Account for a sample that is not an ordinary number; return the new number of spills (at most 3 more).
+def _add_unusual(slot: int, v: float, rows: Any, counts: Any, nonfinite: Any, keys: Any, values: Any, n: Any) -> Any:
+    """Add a sample that is not finite, or outside [TINY, HUGE]; return the new number of terms (at most three more).
 
-    NaN and the infinities are counted apart and never summed. A finite sample beyond ``HUGE`` or below
-    ``TINY`` goes whole to the spills, scaled by a power of two so that its square is exact.
+    NaN and infinities are counted separately and never summed. Others become overflow terms, scaled by a power of two
+    so that the square is exact.
     """
     if math.isnan(v):
         nonfinite[slot, 0] += 1
@@ -87,45 +84,49 @@ def _odd_sample(slot: int, v: float, rows: Any, counts: Any, nonfinite: Any, key
     key = slot * KINDS
     if abs(v) > HUGE:
         w = v * _DOWN
-        n = _spill(keys, values, n, key + KIND_SUM_HUGE, w)
+        n = _append(keys, values, n, key + KIND_SUM_HUGE, w)
         kind = KIND_SQUARES_HUGE
     else:
         w = v * _UP
-        n = _spill(keys, values, n, key + KIND_SUM, v)
+        n = _append(keys, values, n, key + KIND_SUM, v)
         kind = KIND_SQUARES_TINY
     p, e = two_prod(w, w)
-    n = _spill(keys, values, n, key + kind, p)
-    return _spill(keys, values, n, key + kind, e)
+    n = _append(keys, values, n, key + kind, p)
+    return _append(keys, values, n, key + kind, e)
 
 
 @_inline
 def _add_squares(r: Any, x: Any, rows: Any, keys: Any, values: Any, n: Any) -> Any:
-    """Add a double to the sum of squares of the row at word `r`; return the number of spills."""
+    """Add a double to the sum of squares of the row at word `r`; return the new number of terms."""
     for j in range(3, 6):
         rows[r + j], x = two_sum(rows[r + j], x)
-    return _spill(keys, values, n, r + KIND_SQUARES, x)
+    return _append(keys, values, n, r + KIND_SQUARES, x)
 
 
 @_inline
 def _add_sum(r: Any, x: Any, rows: Any, keys: Any, values: Any, n: Any) -> Any:
-    """Add a double to the sum of the row at word `r`; return the number of spills."""
+    """Add a double to the sum of the row at word `r`; return the new number of terms."""
     for j in range(1, 3):
         rows[r + j], x = two_sum(rows[r + j], x)
-    return _spill(keys, values, n, r + KIND_SUM, x)
+    return _append(keys, values, n, r + KIND_SUM, x)
 
 
-# ---------------------------------------------------------------------------------------------------------
-# Merging and settling
-# ---------------------------------------------------------------------------------------------------------
+@_inline
+def empty_row(r: Any, rows: Any) -> None:
+    """Make the row at word `r` that of no samples."""
+    for j in range(_U6):
+        rows[r + j] = 0.0
+    rows[r + _U6] = np.inf
+    rows[r + _U7] = -np.inf
 
 
 @_jit
 def keep_rows(rows: Any, slots: Any) -> None:
-    """Move the rows ``slots`` to the front, in place.
+    """Move the rows of some slots to the front, in place.
 
     Args:
         rows: ``(K * ROW,)`` float64 state, or its words.
-        slots: ``(M,)`` int64, ascending, without repeats.
+        slots: ``(M,)`` int64, ascending, without duplicates.
     """
     for i in range(slots.shape[0]):
         r, s = np.uint64(i * ROW), np.uint64(slots[i] * ROW)
@@ -159,12 +160,12 @@ def merge_rows(
         other_nonfinite: ``(M, 3)`` int64, or without rows.
         slots: ``(M,)`` int64, each within ``[0, K)``.
         start: First row of the other table to add.
-        keys: ``(S,)`` int64 spill keys.
-        values: ``(S,)`` float64 spill values.
-        n: Number of spills already there.
+        keys: ``(S,)`` int64 keys of overflow terms.
+        values: ``(S,)`` float64 overflow terms.
+        n: Number of terms already there.
 
     Returns:
-        The row reached (short of M if fewer than five spill places are left) and the number of spills.
+        The row reached (short of M if there is no room for five more terms) and the number of terms.
     """
     room = keys.shape[0] - 5
     for i in range(start, slots.shape[0]):
@@ -187,8 +188,8 @@ def merge_rows(
 
 
 @_part
-def _wide_add(digits: Any, x: float) -> None:
-    """Add a finite double to the wide accumulator, exactly. At most 2**30 additions between carries."""
+def _super_add(digits: Any, x: float) -> None:
+    """Add a finite double to the superaccumulator, exactly. At most 2**30 additions between carries."""
     m, exponent = math.frexp(x)
     mantissa = np.int64(m * 9007199254740992.0)  # 2**53: the 53 bits as an integer, with sign
     position = exponent - 53 + _BIAS
@@ -208,7 +209,7 @@ def _wide_add(digits: Any, x: float) -> None:
 
 
 @_part
-def _wide_carry(digits: Any) -> None:
+def _super_carry(digits: Any) -> None:
     """Bring every digit but the top one into ``[0, 2**32)``."""
     for d in range(DIGITS - 1):
         digits[d + 1] += digits[d] >> 32
@@ -216,8 +217,8 @@ def _wide_carry(digits: Any) -> None:
 
 
 @_part
-def _wide_head(digits: Any) -> float:
-    """A double within one unit in its last place of the carried accumulator; 0.0 only for zero.
+def _super_head(digits: Any) -> float:
+    """A double within one unit in its last place of the superaccumulator after carrying; 0.0 only for zero.
 
     Built from the three topmost digits, which hold at least 65 significant bits.
     """
@@ -225,7 +226,7 @@ def _wide_head(digits: Any) -> float:
     if negative:
         for d in range(DIGITS):
             digits[d] = -digits[d]
-        _wide_carry(digits)
+        _super_carry(digits)
     d = DIGITS - 1
     while d > 1 and digits[d] == 0:
         d -= 1
@@ -237,34 +238,32 @@ def _wide_head(digits: Any) -> float:
     if negative:
         for d in range(DIGITS):
             digits[d] = -digits[d]
-        _wide_carry(digits)
+        _super_carry(digits)
         head = -head
     return head
 
 
 @_jit
-def settle(
+def fold_back(
     keys: Any, values: Any, start: int, rows: Any, digits: Any, out_keys: Any, out_values: Any
 ) -> tuple[int, int]:
-    """Fold sorted spills into the rows; what does not fit a row comes out as a short expansion.
+    """Fold overflow terms into the rows; what does not fit a row is left as a short expansion.
 
-    Each group of equal keys, with the words of its row, is summed exactly in the wide accumulator and
-    read back greatest part first: two words of sum or three of squares go to the row, the rest, each part
-    at most one unit in the last place of the part before, to the output. The result depends on the exact
-    sum alone.
+    The terms of a key and the words of its row are summed exactly in the superaccumulator and read back greatest part
+    first: two words of sum or three of squares go to the row, the rest, each part at most one unit in the last place of
+    the part before, to the output. The result depends on the exact sum alone.
 
     Args:
         keys: ``(S,)`` int64, sorted.
         values: ``(S,)`` float64, finite.
-        start: Where to begin; the first entry of a group.
+        start: First term; the first of its key.
         rows: ``(K * ROW,)`` float64 state.
         digits: ``(DIGITS,)`` int64 scratch.
         out_keys: ``(T,)`` int64.
         out_values: ``(T,)`` float64.
 
     Returns:
-        The entry reached (short of S if another group might not fit the output) and the number of
-        output pairs.
+        The term reached (short of S if those of another key might not fit the output) and the number of output terms.
     """
     n = 0
     i = start
@@ -282,27 +281,27 @@ def settle(
             words = 3
         digits[:] = 0
         for j in range(first, first + words):
-            _wide_add(digits, rows[j])
+            _super_add(digits, rows[j])
         pending = words
         while i < end and keys[i] == key:
-            _wide_add(digits, values[i])
+            _super_add(digits, values[i])
             i += 1
             pending += 1
-            if pending >= 1 << 28:  # pragma: no cover (2 GiB of spills of one label)
-                _wide_carry(digits)
+            if pending >= 1 << 28:  # pragma: no cover (4 GiB of terms of one label)
+                _super_carry(digits)
                 pending = 0
-        _wide_carry(digits)
+        _super_carry(digits)
         for j in range(first, first + words):
-            head = _wide_head(digits)
+            head = _super_head(digits)
             rows[j] = head
-            _wide_add(digits, -head)
-            _wide_carry(digits)
-        head = _wide_head(digits)
+            _super_add(digits, -head)
+            _super_carry(digits)
+        head = _super_head(digits)
         while head != 0.0:
             out_keys[n] = key
             out_values[n] = head
             n += 1
-            _wide_add(digits, -head)
-            _wide_carry(digits)
-            head = _wide_head(digits)
+            _super_add(digits, -head)
+            _super_carry(digits)
+            head = _super_head(digits)
     return i, n

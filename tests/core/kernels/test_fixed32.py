@@ -7,15 +7,16 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from conftest import COMPILED, part
+from conftest import COMPILED
 from exact import sums
 from hypothesis import given
 from hypothesis import strategies as st
 
 from labeltrack._core.accumulator import Accumulator
 from labeltrack._core.arrays import aligned_words
+from labeltrack._core.kernels import DONE, OUTSIDE, UNSUITABLE, fixed
 from labeltrack._core.kernels import fixed32 as kernels
-from labeltrack._core.kernels import fixed63 as _wide_kernels
+from labeltrack._core.kernels import fixed63 as _fixed63
 
 MOST = 2**32 - 1
 WORD = 2**64 - 1
@@ -32,65 +33,56 @@ def row_of(ys, times=1):
     return [signed(word & WORD) for word in (sum(ys) * times, sum(y * y for y in ys) * times, packed, extremes)]
 
 
-def words_of(ys):
-    words = np.zeros(kernels.TIGHT_BLOCK, dtype=np.int64)
-    words[: len(ys)] = [signed(y | (MOST - y) << 32) for y in ys]
-    return words
+def unit_of(shift, *, negative, copies=1):
+    return fixed.Unit(2.0**shift, negative, copies, False)
 
 
-def reduce(labels, samples, size, shift, *, copies=1, low=0, negative=True, second=True):
-    """Return the position reached, both tables, what is set aside, and whether too much did not suit."""
-    table = aligned_words(copies * size * kernels.TIGHT_ROW)
-    rows = aligned_words(size * 8 if second else 0)
-    aside = np.zeros(8192, dtype=np.int64), np.zeros(8192)
-    position, n, poor, strays = kernels.reduce_tight(
+def reduce(labels, samples, size, shift, *, copies=1, low=0, negative=True, fine=True):
+    """Return the position reached, both tables, what is queued, and why the pass stopped."""
+    table = aligned_words(copies * size * kernels.WORDS)
+    rows = aligned_words(size * 8 if fine else 0)
+    queue = np.zeros(8192, dtype=np.int64), np.zeros(8192)
+    position, n, status, rejected = kernels.reduce(
         labels,
         samples,
         0,
         len(samples),
         low,
         size,
-        copies,
         table,
         rows,
-        samples.dtype.type(2.0**shift),
-        negative,
-        np.zeros(kernels.TIGHT_BLOCK, dtype=np.int64),
-        np.zeros(kernels.TIGHT_QUEUE, dtype=np.uint64),
-        *aside,
+        unit_of(shift, negative=negative, copies=copies),
+        kernels.new_scratch(fixed.BLOCK),
+        *queue,
         0,
     )
-    assert strays or not (n or rows.any())
-    return position, table, rows, (aside[0][:n], aside[1][:n]), poor
+    assert rejected or not (n or rows.any())
+    return position, table, rows, (queue[0][:n], queue[1][:n]), status
 
 
-def drained(table, size, shift, *, negative, fresh=False, second=None):
-    """Return an accumulator with the sums of a table, and of second rows if there are any."""
+def flushed(table, size, shift, *, negative, fresh=False, fine=None):
+    """Return an accumulator with the sums of a table, and of fine rows if there are any."""
     accumulator = Accumulator(size)
     keys, values = np.empty(64 * size, dtype=np.int64), np.empty(64 * size)
     if fresh:
         accumulator._rows = np.append(table, np.full(table.shape[0], -1)).view(np.float64)
         table = accumulator._rows.view(np.int64)[: table.shape[0]]
-    state = (accumulator.rows, accumulator.counts, keys, values)
-    row, n = kernels.drain_tight(table, 2.0**shift, negative, 0, fresh, *state, 0)
-    assert row == table.shape[0] // kernels.TIGHT_ROW
-    if second is not None:
-        fine = 2.0 ** (shift + kernels.TIGHT_FINER)
-        row, n = _wide_kernels.drain_wide(second, fine, negative, False, 0, False, *state, n)
+    state, number = (accumulator.rows, accumulator.counts), table.shape[0] // kernels.WORDS
+    row, n = kernels.flush(table, unit_of(shift, negative=negative), 0, number, fresh, *state, keys, values)
+    assert row == number
+    if fine is not None:
+        unit = unit_of(shift + kernels.FINER_BITS, negative=negative)
+        row, more = _fixed63.flush(fine, unit, 0, size, False, *state, keys[n:], values[n:])
         assert row == size
-    accumulator.keys, accumulator.values, accumulator._settled = keys[:n], values[:n], False
+        n += more
+    accumulator.keys, accumulator.values, accumulator._folded = keys[:n], values[:n], False
     return accumulator
 
 
-def test_no_word_of_a_row_overflows_and_the_squares_are_determined():
-    n, square = kernels.TIGHT_DRAIN, MOST**2
+def test_no_word_of_a_row_overflows():
+    n, square = fixed.MAX_COUNT, MOST**2
     assert n * MOST < 2**63
-    assert n * (square >> kernels.TIGHT_SHIFT) < 2 ** (64 - kernels.TIGHT_COUNT)
-    assert n < 2**kernels.TIGHT_COUNT
-    # What the shifts leave away is known modulo 2**64.
-    assert n * (2**kernels.TIGHT_SHIFT - 1) < 2**64
-    # The second row holds whatever is put there.
-    assert n <= _wide_kernels.WIDE_DRAIN
+    assert n * (square >> fixed.SHIFT) < 2 ** (64 - fixed.COUNT_BITS)
 
 
 integers = st.one_of(st.integers(0, MOST), st.sampled_from([0, 1, 2**31, MOST]))
@@ -98,26 +90,23 @@ integers = st.one_of(st.integers(0, MOST), st.sampled_from([0, 1, 2**31, MOST]))
 
 @given(st.lists(integers, max_size=40))
 def test_a_row_is_the_sum_that_python_has(ys):
-    labels, words, m = np.zeros(len(ys), dtype=np.int32), words_of(ys), np.uint64(len(ys))
-    tables = [aligned_words(4) for _ in range(3)]
-    with np.errstate(over="ignore"):
-        part(kernels._add_near)(labels, np.uint64(0), words, m, 0, tables[0])
-        part(kernels._add_runs)(labels, np.uint64(0), words, m, 0, tables[1])
-        if ys:
-            part(kernels._add_far)(labels, np.uint64(0), labels, words, m, 0, tables[2])
-    for table in tables:
-        assert table.tolist() == row_of(ys)
-    four = aligned_words(16)
-    with np.errstate(over="ignore"):
-        part(kernels._add_few)(labels, np.uint64(0), words, m, 0, four, 4)
-    assert four.reshape(4, 4).tolist() == [row_of(ys[turn::4]) for turn in range(4)]
+    if not ys:
+        return
+    # Multiples of 1 / 8 as the samples of one label, in turn and in runs.
+    samples, labels = np.array(ys, dtype=np.float64) / 8, np.zeros(len(ys), dtype=np.int32)
+    for copies in (1, 4):
+        _, table, *_ = reduce(labels, samples, 1, 3, copies=copies, negative=False)
+        assert table.reshape(copies, 4).tolist() == [row_of(ys[turn::copies]) for turn in range(copies)]
+    ones = np.repeat(labels, 80)
+    _, table, *_ = reduce(ones, np.repeat(samples, 80), 1, 3, negative=False)
+    assert table.tolist() == row_of(ys, 80)
 
 
 @given(st.lists(integers, max_size=20), st.lists(integers, max_size=20))
 def test_tables_are_added(mine, other):
     table, added = aligned_words(8), aligned_words(8)
     table[4:], added[4:] = row_of(mine), row_of(other)
-    assert kernels.add_tight_tables(table, added, 0, 2, kernels.TIGHT_DRAIN) == 2
+    assert kernels.add_tables(table, added, 0, 2, fixed.MAX_COUNT) == 2
     assert table.tolist() == [0] * 4 + row_of(mine + other)
     assert added[4:].tolist() == row_of(other)
 
@@ -130,11 +119,11 @@ def test_conversion_keeps_integers_and_nothing_else(dtype, data):
     values = data.draw(st.lists(st.one_of(st.floats(width=width), numbers), min_size=1, max_size=70))
     shift, negative = data.draw(st.sampled_from([0, 20, 31, 100])), data.draw(st.booleans())
     samples, m = np.array(values, dtype=dtype), len(values)
-    words = np.full(m, 7, dtype=np.int64)
-    with np.errstate(over="ignore"):
-        kernels.to_tight(samples, 0, m, dtype(2.0**shift), negative, words)
+    scratch = kernels.new_scratch(m)
+    scratch.words[:] = 7
+    kernels.convert(samples, 0, m, unit_of(shift, negative=negative), 0, scratch)
     low, high = (-(2**31), 2**31) if negative else (0, 2**32)
-    for v, word in zip(values, words.tolist(), strict=True):
+    for v, word in zip(values, scratch.words.tolist(), strict=True):
         scaled = Fraction(v) * 2**shift if math.isfinite(v) else None
         if scaled is None or scaled.denominator != 1 or not low <= scaled < high:
             assert word == 0
@@ -145,15 +134,15 @@ def test_conversion_keeps_integers_and_nothing_else(dtype, data):
 
 @given(
     st.lists(integers, min_size=1, max_size=20),
-    st.integers(1, kernels.TIGHT_DRAIN // 20),
+    st.integers(1, fixed.MAX_COUNT // 20),
     st.booleans(),
     st.booleans(),
     st.integers(0, 100),
 )
-def test_draining_is_exact_up_to_the_largest_count(ys, times, negative, fresh, shift):
+def test_flushing_is_exact_up_to_the_largest_count(ys, times, negative, fresh, shift):
     table = aligned_words(8)
     table[4:] = row_of(ys, times)
-    accumulator = drained(table, 2, shift, negative=negative, fresh=fresh)
+    accumulator = flushed(table, 2, shift, negative=negative, fresh=fresh)
     numbers = [Fraction(y - (2**31 if negative else 0), 2**shift) for y in ys]
     assert accumulator.exact(1) == (len(ys) * times, times * sum(numbers), times * sum(x * x for x in numbers))
     assert accumulator.exact(0) == (0, 0, 0)
@@ -164,49 +153,50 @@ def test_draining_is_exact_up_to_the_largest_count(ys, times, negative, fresh, s
 
 
 @pytest.mark.parametrize("negative", [False, True])
-def test_the_most_samples_of_the_most_are_drained_exactly(negative):
+def test_the_most_samples_of_the_most_are_flushed_exactly(negative):
     for y in (0, 1, 2**31 - 1, 2**31, MOST):
         table = aligned_words(4)
-        table[:] = row_of([y], kernels.TIGHT_DRAIN)
+        table[:] = row_of([y], fixed.MAX_COUNT)
         x = Fraction(y - (2**31 if negative else 0))
-        n = kernels.TIGHT_DRAIN
-        assert drained(table, 1, 0, negative=negative).exact(0) == (n, n * x, n * x * x)
+        n = fixed.MAX_COUNT
+        assert flushed(table, 1, 0, negative=negative).exact(0) == (n, n * x, n * x * x)
 
 
-def test_draining_stops_when_the_spills_are_full_and_goes_on():
+def test_flushing_stops_when_the_terms_are_full_and_resumes():
     table = aligned_words(12)
     table[:] = row_of([2**31 + 12345]) * 3
     accumulator = Accumulator(3)
     for slot in range(3):
         accumulator.rows[slot * 8 + 1 : slot * 8 + 6] = [1e100, 1e60, 1e100, 1e60, 1e20]
         accumulator.counts[slot * 8] = 5
-    spilled, row, calls = [Fraction(0)] * 2, 0, 0
+    overflow, row, calls = [Fraction(0)] * 2, 0, 0
     keys, values = np.empty(5, dtype=np.int64), np.empty(5)
     while row < 3:
-        row, n = kernels.drain_tight(
-            table, 2.0**90, False, row, False, accumulator.rows, accumulator.counts, keys, values, 0
-        )
+        state = accumulator.rows, accumulator.counts, keys, values
+        row, n = kernels.flush(table, unit_of(90, negative=False), row, 3, False, *state)
         for key, value in zip(keys[:n].tolist(), values[:n].tolist(), strict=True):
-            spilled[key % 8] += Fraction(value)
+            overflow[key % 8] += Fraction(value)
         calls += 1
     assert calls > 1
     x = Fraction(2**31 + 12345, 2**90)
     words = accumulator.rows.reshape(3, 8)
-    assert sum(map(Fraction, words[:, 1:3].ravel().tolist())) + spilled[0] == 3 * (Fraction(1e100) + Fraction(1e60) + x)
+    assert sum(map(Fraction, words[:, 1:3].ravel().tolist())) + overflow[0] == 3 * (
+        Fraction(1e100) + Fraction(1e60) + x
+    )
     squares = Fraction(1e100) + Fraction(1e60) + Fraction(1e20) + x * x
-    assert sum(map(Fraction, words[:, 3:6].ravel().tolist())) + spilled[1] == 3 * squares
+    assert sum(map(Fraction, words[:, 3:6].ravel().tolist())) + overflow[1] == 3 * squares
 
 
 @pytest.mark.parametrize("way", ["near", "far", "few", "few, runs", "runs"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("negative", [False, True])
-@pytest.mark.parametrize("second", [False, True])
-def test_every_loop_is_exact_whatever_does_not_suit(way, dtype, negative, second):
+@pytest.mark.parametrize("fine", [False, True])
+def test_every_loop_is_exact_regardless_of_rejected_samples(way, dtype, negative, fine):
     rng = np.random.default_rng(2)
     n = 9000 if COMPILED else 900
     size = 3 if "few" in way else kernels._FAR + 1 if way == "far" else 40
     samples = rng.integers(-2000 if negative else 0, 2000, n).astype(dtype) / dtype(1024)
-    samples[::97] = 2.0**-30  # an integer of the second rows
+    samples[::97] = 2.0**-30  # an integer of the fine rows
     samples[5::131] = 2.0**40
     samples[7::211] = 2.0**-90
     samples[::333] = np.nan
@@ -215,28 +205,28 @@ def test_every_loop_is_exact_whatever_does_not_suit(way, dtype, negative, second
     if "runs" in way:
         labels.sort()
     shift = 20
-    position, table, rows, (slots, aside), poor = reduce(
+    position, table, rows, (slots, queued_samples), status = reduce(
         labels,
         samples,
         size,
         shift,
         copies=4 if "few" in way else 1,
         negative=negative,
-        second=second,
+        fine=fine,
     )
-    assert (position, poor) == (n, False)
-    accumulator = drained(table, size, shift, negative=negative, second=rows if second else None)
+    assert (position, status) == (n, DONE)
+    accumulator = flushed(table, size, shift, negative=negative, fine=rows if fine else None)
     totals = accumulator.totals()
     occurring = np.unique(labels)
     for slot in occurring.tolist():
         mine = samples[labels == slot]
-        put_aside = aside[slots == slot].tolist()
+        queued = queued_samples[slots == slot].tolist()
         held = mine[np.isfinite(mine)].tolist()
-        assert second == (2.0**-30 not in put_aside) or 2.0**-30 not in held
-        for value in put_aside:
+        assert fine == (2.0**-30 not in queued) or 2.0**-30 not in held
+        for value in queued:
             if math.isfinite(value):
                 held.remove(value)
-        assert sum(not math.isfinite(value) for value in put_aside) == (~np.isfinite(mine)).sum()
+        assert sum(not math.isfinite(value) for value in queued) == (~np.isfinite(mine)).sum()
         assert accumulator.exact(slot) == sums(held)
         if held:
             assert (totals.min[slot], totals.max[slot]) == (min(held), max(held))
@@ -244,7 +234,7 @@ def test_every_loop_is_exact_whatever_does_not_suit(way, dtype, negative, second
 
 
 @pytest.mark.parametrize("copies", [1, 4])
-def test_a_sample_that_does_not_suit_as_the_first_of_its_label_leaves_nothing(copies):
+def test_a_rejected_sample_that_is_the_first_of_its_label_leaves_nothing(copies):
     samples = np.zeros(8, dtype=np.float32)
     samples[3] = np.nan
     labels = np.array([0, 0, 0, 1, 2, 2, 2, 2], dtype=np.int32)
@@ -264,17 +254,17 @@ def test_a_label_outside_the_table_ends_the_pass_before_it(at, copies, stray):
     if stray:
         samples[at] = np.nan
     samples[at + 1] = np.nan
-    position, table, *_, (slots, _), _ = reduce(labels, samples, 2, 1, negative=False, copies=copies)
-    assert (position, slots.size) == (at, 0)
-    assert drained(table, 2, 1, negative=False).exact(0) == sums(samples[:at])
+    position, table, *_, (slots, _), status = reduce(labels, samples, 2, 1, negative=False, copies=copies)
+    assert (position, slots.size, status) == (at, 0, OUTSIDE)
+    assert flushed(table, 2, 1, negative=False).exact(0) == sums(samples[:at])
 
 
-@pytest.mark.parametrize("second", [False, True])
-def test_samples_that_do_not_suit_are_too_many_at_some_time(second):
+@pytest.mark.parametrize("fine", [False, True])
+def test_the_pass_stops_where_too_many_samples_are_rejected(fine):
     samples = np.full(20_000, 0.5, dtype=np.float32)
     samples[::5] = 2.0**-30
-    position, _, rows, (slots, _), poor = reduce(np.zeros(20_000, dtype=np.int32), samples, 1, 20, second=second)
-    assert poor
+    position, _, rows, (slots, _), status = reduce(np.zeros(20_000, dtype=np.int32), samples, 1, 20, fine=fine)
+    assert status == UNSUITABLE
     assert position < 2000
-    assert slots.size == (0 if second else len(range(0, position, 5)))
-    assert rows.any() == second
+    assert slots.size == (0 if fine else len(range(0, position, 5)))
+    assert rows.any() == fine

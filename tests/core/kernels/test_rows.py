@@ -1,4 +1,4 @@
-"""Rows of exact state, merged and settled, against rational arithmetic. Runs compiled and as plain Python."""
+"""Rows of exact state, merged and folded, against rational arithmetic. Runs compiled and as plain Python."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def _table(size):
 
 
 @given(st.lists(finite, max_size=30))
-def test_the_wide_accumulator_is_exact_over_the_whole_range(numbers):
+def test_the_superaccumulator_is_exact_over_the_whole_range(numbers):
     digits = np.zeros(kernels.DIGITS, dtype=np.int64)
     for x in numbers:
-        part(kernels._wide_add)(digits, x)
-    part(kernels._wide_carry)(digits)
+        part(kernels._super_add)(digits, x)
+    part(kernels._super_carry)(digits)
     assert sum(int(d) << (32 * i) for i, d in enumerate(digits)) == sum(map(Fraction, numbers)) * 2**1152
 
 
 @given(st.lists(st.floats(min_value=-1e300, max_value=1e300), min_size=1, max_size=30))
-def test_the_head_of_the_wide_accumulator_is_within_a_unit_in_the_last_place(numbers):
+def test_the_head_of_the_superaccumulator_is_within_a_unit_in_the_last_place(numbers):
     digits = np.zeros(kernels.DIGITS, dtype=np.int64)
     for x in numbers:
-        part(kernels._wide_add)(digits, x)
-    part(kernels._wide_carry)(digits)
+        part(kernels._super_add)(digits, x)
+    part(kernels._super_carry)(digits)
     before = digits.copy()
-    head = part(kernels._wide_head)(digits)
+    head = part(kernels._super_head)(digits)
     total = sum(map(Fraction, numbers))
     assert np.array_equal(digits, before)
     assert abs(Fraction(head) - total) <= Fraction(math.ulp(head))
@@ -46,14 +46,14 @@ def test_the_head_of_the_wide_accumulator_is_within_a_unit_in_the_last_place(num
 
 
 @given(st.lists(st.tuples(st.sampled_from([0, 1, 8, 10, 16]), st.floats(-1e300, 1e300)), min_size=1, max_size=40))
-def test_settling_keeps_every_sum_and_leaves_ever_smaller_parts(spills):
-    spills.sort(key=lambda pair: pair[0])
-    keys = np.array([key for key, _ in spills], dtype=np.int64)
-    values = np.array([value for _, value in spills])
+def test_folding_keeps_every_sum_and_leaves_ever_smaller_parts(terms):
+    terms.sort(key=lambda pair: pair[0])
+    keys = np.array([key for key, _ in terms], dtype=np.int64)
+    values = np.array([value for _, value in terms])
     rows = np.zeros(3 * kernels.ROW)
     rows[1], rows[2], rows[3] = 1.0, 2.0**-60, 7.5
     exact = {}
-    for key, value in spills:
+    for key, value in terms:
         exact[key] = exact.get(key, Fraction(0)) + Fraction(value)
     if 0 in exact:
         exact[0] += 1 + Fraction(2) ** -60
@@ -61,7 +61,7 @@ def test_settling_keeps_every_sum_and_leaves_ever_smaller_parts(spills):
         exact[1] += Fraction(7.5)
     out_keys, out_values = np.empty(400, dtype=np.int64), np.empty(400)
     digits = np.zeros(kernels.DIGITS, dtype=np.int64)
-    position, n = kernels.settle(keys, values, 0, rows, digits, out_keys, out_values)
+    position, n = kernels.fold_back(keys, values, 0, rows, digits, out_keys, out_values)
     assert position == keys.size
     for key, total in exact.items():
         row = rows[key // 8 * 8 :]
@@ -72,7 +72,7 @@ def test_settling_keeps_every_sum_and_leaves_ever_smaller_parts(spills):
             assert abs(smaller) <= math.ulp(greater) or greater == 0.0 == smaller
 
 
-def test_settling_stops_at_a_group_that_might_not_fit_and_goes_on():
+def test_folding_stops_before_a_key_that_might_not_fit_and_resumes():
     keys = np.repeat(np.arange(0, 80, 8, dtype=np.int64), 2)
     values = np.tile([1.0, 2.0**-70], 10)
     rows = np.zeros(10 * kernels.ROW)
@@ -80,14 +80,14 @@ def test_settling_stops_at_a_group_that_might_not_fit_and_goes_on():
     out = np.empty(kernels.DIGITS, dtype=np.int64), np.empty(kernels.DIGITS)
     position, calls = 0, 0
     while position < keys.size:
-        position, _ = kernels.settle(keys, values, position, rows, digits, *out)
+        position, _ = kernels.fold_back(keys, values, position, rows, digits, *out)
         calls += 1
     assert calls == 1
     assert rows[1 :: kernels.ROW].tolist() == [1.0] * 10
     assert rows[2 :: kernels.ROW].tolist() == [2.0**-70] * 10
 
 
-def test_merging_stops_when_the_spills_are_full_and_goes_on():
+def test_merging_stops_when_the_terms_are_full_and_resumes():
     size = 6
     rows, counts, nonfinite = _table(size)
     other, other_counts, other_nonfinite = _table(size)
@@ -96,14 +96,14 @@ def test_merging_stops_when_the_spills_are_full_and_goes_on():
         other[r + 1 : r + 6] = [2.0**-120, 2.0**-200, 2.0**-180, 2.0**-240, 2.0**-300]
     keys, values = np.empty(6, dtype=np.int64), np.empty(6)
     slots = np.arange(size)
-    spilled = np.zeros(2, dtype=object)
+    overflow = np.zeros(2, dtype=object)
     position, calls = 0, 0
     while position < size:
         position, n = kernels.merge_rows(
             rows, counts, nonfinite, other, other_counts, other_nonfinite, slots, position, keys, values, 0
         )
         for key, value in zip(keys[:n].tolist(), values[:n].tolist(), strict=True):
-            spilled[key % 8] += Fraction(value)
+            overflow[key % 8] += Fraction(value)
         calls += 1
     assert calls > 1
     exact = [
@@ -111,7 +111,7 @@ def test_merging_stops_when_the_spills_are_full_and_goes_on():
     ]
     for kind, (first, last) in enumerate([(1, 3), (3, 6)]):
         words = [x for k in range(size) for x in rows[k * 8 + first : k * 8 + last].tolist()]
-        assert sum(map(Fraction, words)) + spilled[kind] == size * exact[kind]
+        assert sum(map(Fraction, words)) + overflow[kind] == size * exact[kind]
 
 
 def test_rows_are_moved_to_the_front():

@@ -1,4 +1,4 @@
-"""How large samples are, and how many a label has, against sorting. Runs compiled and as plain Python."""
+"""The extent of samples and the largest count of a table, against sorting. Runs compiled and as plain Python."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labeltrack._core.arrays import read_only
-from labeltrack._core.kernels import units as kernels
+from labeltrack._core.fixed_point import FixedPoint
+from labeltrack._core.kernels import fixed as kernels
 
 
 def extent(values, dtype=np.float64):
@@ -58,9 +59,16 @@ def test_the_extent_of_doubles_goes_to_both_ends():
 
 
 def test_the_largest_count_is_that_of_one_word_of_a_row_without_its_other_bits():
-    table = np.arange(60, dtype=np.int64) << 8 | 7
-    table[4 * 3 + 1] = 9 << 20 | 200
-    assert kernels.largest_count(table, 1, 4, 255) == 200
-    assert kernels.largest_count(table, 2, 4, 255) == 7
-    assert kernels.largest_count(table, 2, 4, -1) == 58 << 8 | 7
-    assert kernels.largest_count(table[:0], 2, 4, -1) == 0
+    table = np.arange(60, dtype=np.int64) << kernels.COUNT_BITS | 7
+    table[4 * 3 + 1] = 9 << kernels.COUNT_BITS | 200
+    assert kernels.largest_count(table, 1, 4) == 200
+    assert kernels.largest_count(table, 2, 4) == 7
+    assert kernels.largest_count(table[:0], 2, 4) == 0
+
+
+def test_no_sum_of_a_row_is_ambiguous():
+    n = kernels.MAX_COUNT
+    assert n < 2**kernels.COUNT_BITS
+    # What the shifts drop is known modulo 2**64.
+    assert n * (2**kernels.SHIFT - 1) < 2**64
+    assert FixedPoint.capacity == n
