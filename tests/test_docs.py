@@ -1,0 +1,148 @@
+"""README and docs: their code runs, their links lead somewhere, and what they say of the repository is so."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib.util
+import io
+import itertools
+import os
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_cli import invoke
+
+import labeltrack as lt
+from labeltrack.bounds import BOUNDS, resolve
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md"))]
+REQUIRED = os.environ.get("LABELTRACK_REQUIRE_FRAMEWORKS") == "1"
+RNG = np.random.default_rng(0)
+LABELS, LOSSES = RNG.integers(0, 30, 500), RNG.exponential(size=500).astype(np.float32)
+
+
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def printed(code, names):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(code, names)  # noqa: S102 (it is our own page)
+    return out.getvalue()
+
+
+def tables(page):
+    """Return the tables of a page, each as rows of cells."""
+    found = re.findall(r"(?:^\|.*\|\n)+", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return [[re.split(r"(?<!\\)\|", line)[1:-1] for line in table.splitlines()] for table in found]
+
+
+def anchors(page):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.fixture(name="run")
+def _run(tmp_path, monkeypatch):
+    """Record what the pages say is there, where they say that it is."""
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
+    monkeypatch.chdir(tmp_path)
+    for folder in ("runs/exp1", "demo-out/run"):
+        with lt.LabelTracker("y", "ce", record_to=folder) as tracker:
+            for step, mode in itertools.product((1, 2, 3), ("train", "eval")):
+                tracker.update(LABELS, LOSSES, mode=mode)
+                tracker.end_epoch(step, mode=mode)
+
+
+# -- the README ---------------------------------------------------------------------------------------------
+
+
+def test_the_first_example_prints_what_the_readme_says():
+    (code, *_), (shown, *_) = blocks(README, "python"), blocks(README, "text")
+    assert [line.rstrip() for line in printed(code, {}).splitlines()] == shown.splitlines()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None and not REQUIRED, reason="torch is not installed")
+def test_the_training_loop_of_the_readme_runs(tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    model = torch.nn.Linear(4, 3)
+    batches = [(torch.randn(8, 4), torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])) for _ in range(3)]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    names = {"lt": lt, "F": torch.nn.functional, "model": model, "optimizer": optimizer, "train_loader": batches}
+    text = printed(blocks(README, "python")[1], names | {"epochs": 2})
+    assert re.fullmatch(r"1 worst: \[.*\] mean of label 0: \S+\n2 worst: \[.*\] mean of label 0: \S+\n", text)
+    assert (tmp_path / "loss_by_class.png").stat().st_size > 1000
+
+
+@pytest.mark.usefixtures("run")
+def test_the_recorded_run_of_the_readme_can_be_asked():
+    names = {"lt": lt}
+    printed(blocks(README, "python")[2], names)
+    names["tracker"].close()
+    assert names["run"].samples("train").num_rows == len(LABELS)
+    assert len(blocks(README, "python")) == 3
+
+
+@pytest.mark.usefixtures("run")
+@pytest.mark.parametrize("page", ["README.md", "docs/recorded-runs.md"])
+def test_the_commands_of_a_page_run(page):
+    commands = [line for block in blocks(ROOT / page, "sh") for line in block.splitlines() if " runs/exp1" in line]
+    commands += [line for block in blocks(ROOT / page, "sh") for line in block.splitlines() if " demo-out/run" in line]
+    assert {command.split()[1] for command in commands} == {"info", "recompute", "worst", "plot", "export", "verify"}
+    for command in commands:
+        result = invoke(*shlex.split(command)[1:])
+        assert result.exit_code == 0, (command, result.output)
+        if " -o " in command:
+            assert Path(command.split()[-1]).stat().st_size > 100
+
+
+def test_the_readme_can_be_read_in_three_minutes():
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
+    assert all(len(row) <= 7 for table in tables(README) for row in table)
+
+
+def test_the_readme_lists_every_bound():
+    (listed,) = [table for table in tables(README) if "bounds" in table[0][0]]
+    names = [ast.literal_eval(row[0].strip().strip("`")) for row in listed[2:]]
+    assert {name for name in names if not isinstance(name, tuple)} == set(BOUNDS)
+    assert all(resolve(name).name == name for name in names)
+
+
+# -- other pages --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("run")
+def test_the_page_about_recorded_runs_runs_from_top_to_bottom():
+    names = {"lt": lt, "labels": LABELS, "losses": LOSSES}
+    for code in blocks(ROOT / "docs" / "recorded-runs.md", "python"):
+        printed(code, names)
+    names["tracker"].close()
+    assert names["report"].ok
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        path, _, anchor = target.partition("#")
+        if not path.startswith("https:"):
+            there = (page.parent / path).resolve() if path else page
+            assert there.exists(), target
+            assert not anchor or anchor in anchors(there), target
+
+
+def test_every_file_that_the_page_on_architecture_names_is_there():
+    page = ROOT / "docs" / "dev" / "architecture.md"
+    (listed,) = [table for table in tables(page) if "question" in table[0][0]]
+    files = [name for _, cell in listed[2:] for name in re.findall(r"`([\w/]+\.py)`", cell)]
+    assert len(files) > 40
+    assert not [name for name in files if not (ROOT / "labeltrack" / name).exists()]
