@@ -89,7 +89,7 @@ def test_the_recorded_run_of_the_readme_can_be_asked():
     names = {"lt": lt}
     printed(blocks(README, "python")[2], names)
     names["tracker"].close()
-    assert names["run"].samples("train").num_rows == len(LABELS)
+    assert names["run"].samples("train", step=3).num_rows == len(LABELS)
     assert len(blocks(README, "python")) == 3
 
 
