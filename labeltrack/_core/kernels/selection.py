@@ -1,19 +1,17 @@
-"""The compiled half of quantiles that selects order statistics of groups of samples.
+"""Compiled: order statistics of groups of samples, by counting digits or comparing all with all.
 
-Samples are signed integers of the order of the floats, see `labeltrack._core.kernels.grouping`.
+Samples are signed integers in the order of the floats, see `labeltrack._core.kernels.grouping`.
 
-Selection counts the samples of a group by a digit, of eleven bits where the group is large, and copies those alone
-whose digit is that of a wanted order statistic; then it does the same with these. A round is three passes without a
-branch that depends on the samples, and each leaves a digit less: quickselect mispredicts every other comparison, and
-takes quadratic time for samples that are made for it. Up to 128 samples are compared all with all, many at a time: up
-to 32 as they are, more by keys of sixteen bits, of which a vector instruction compares four times as many as of doubles
-(0.4 instead of 0.8 µs for a group of a hundred doubles). Samples of one key are searched again where one of them is
-wanted.
+A large group is counted by a digit of up to eleven bits; only samples that share the digit of a wanted order statistic
+are copied, and searched likewise. Each round is three passes without a data-dependent branch: quickselect mispredicts
+every other comparison, and takes quadratic time for adversarial input. Up to 128 samples are compared all with all: up
+to 32 directly, more by keys of sixteen bits, of which a vector holds four times as many as of doubles (0.4 instead of
+0.8 us for a group of a hundred doubles); samples that share a key are searched again if one of them is wanted.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -23,73 +21,75 @@ from numba.extending import intrinsic
 
 from labeltrack._core.kernels.intrinsics import _inline, _jit, _memory, _wrapping
 
-DIGIT = 11
-"""Bits of a digit: 2048 counters stay in the first-level cache."""
-SMALL = 128
-"""Samples that are compared all with all."""
-_FEW = 32  # samples that are compared as they are: keys take 60 ns to make and to sort out
-_VECTORS = 16  # samples that vectorised loops do at a time
+DIGIT = 11  # bits of a digit: 2048 counters stay in the first-level cache
+SMALL = 128  # samples that are compared all with all
+_FEW = 32  # samples compared directly: keys take 60 ns to make and to sort out
+_VECTORS = 16  # samples per iteration of a vectorised loop
 _KEYS = 32  # keys of a vector
 _LAST_KEY = np.uint16(0xFFFF)  # of no sample
 _LARGEST_KEY = np.uint64(0xFFFE)
-_NOBODY = np.uint8(255)  # no place of one of SMALL samples
-_BINADES = np.uint64(64)  # of which keys by bits tell 1000 samples or more apart each
-_A_DIGIT = 4  # samples: with more digits, clearing and walking them takes longest
+_NOBODY = np.uint8(255)  # not an index of one of SMALL samples
+_BINADES = np.uint64(64)  # above this many, keys by bits distinguish less than 1000 samples per binade
+_A_DIGIT = 4  # samples per digit: with more digits, clearing and walking them dominates
 _LARGEST = float(np.finfo(np.float64).max)
 _U1 = np.uint64(1)
 _U32 = np.uint64(32)
 
 
+class Scratch(NamedTuple):
+    """Memory that one thread selects with; Q is the number of quantiles."""
+
+    places: Any  # (2**DIGIT,) int64
+    moves: Any  # (2**DIGIT,) uint8
+    line: Any  # (SMALL,) of the dtype of the groups
+    values: Any  # the memory of `line` as float32 or float64
+    less: Any  # (SMALL,) uint32
+    short: Any  # (SMALL,) uint16
+    counts: Any  # (SMALL,) uint16
+    order: Any  # (SMALL + 1,) uint8
+    segments: Any  # (2 * Q, 6) int64: what is still to be searched, see `_push`
+    ranks: Any  # (2 * Q,) int64: the wanted order statistics, ascending
+    found: Any  # (2 * Q,) int64: their values
+
+
+def scratch(dtype: Any, quantiles: int) -> Scratch:
+    """Return memory to select quantiles of samples of a dtype."""
+    line = np.empty(SMALL, dtype=f"i{dtype.itemsize}")
+    return Scratch(
+        np.empty(1 << DIGIT, dtype=np.int64),
+        np.empty(1 << DIGIT, dtype=np.uint8),
+        line,
+        line.view(dtype),
+        np.empty(SMALL, dtype=np.uint32),
+        np.empty(SMALL, dtype=np.uint16),
+        np.empty(SMALL, dtype=np.uint16),
+        np.empty(SMALL + 1, dtype=np.uint8),
+        np.empty((2 * quantiles, 6), dtype=np.int64),
+        np.empty(2 * quantiles, dtype=np.int64),
+        np.empty(2 * quantiles, dtype=np.int64),
+    )
+
+
 @_wrapping
 @_jit
 def select_quantiles(
-    groups: Any,
-    starts: Any,
-    first: int,
-    last: int,
-    copy: int,
-    fractions: Any,
-    rest: int,
-    places: Any,
-    moves: Any,
-    line: Any,
-    less: Any,
-    values: Any,
-    short: Any,
-    counts: Any,
-    order: Any,
-    segments: Any,
-    ranks: Any,
-    found: Any,
-    out: Any,
+    groups: Any, starts: Any, first: int, last: int, copy: int, fractions: Any, rest: int, s: Any, out: Any
 ) -> None:
     """Compute quantiles of groups, as `numpy.quantile` does with its default method, bit for bit.
 
-    Between the two nearest order statistics is interpolated linearly (R. J. Hyndman and Y. Fan, "Sample quantiles in
-    statistical packages", Amer. Statist. 50, 1996, definition 7), in the steps of numpy. Beside infinities, and where
-    the difference of two samples overflows, see `_between`.
-
     Args:
-        groups: Integers from `fill_groups`, which are moved about within their groups; and room.
+        groups: Integers from `fill_groups`, which are moved within their groups; and room.
         starts: ``(K + 1,)`` int64: where each group starts, and the last ends.
         first: First group.
         last: One past the last.
         copy: Where in `groups` there is room for as many samples as the largest of these groups has.
         fractions: ``(Q,)`` float64 from 0 to 1, ascending.
         rest: All bits of a sample but the sign.
-        places: ``(2**DIGIT,)`` int64, scratch.
-        moves: ``(2**DIGIT,)`` uint8, scratch.
-        line: ``(SMALL,)`` scratch of the dtype of `groups`.
-        less: ``(SMALL,)`` uint32, scratch.
-        values: The memory of `line` as float32 or float64.
-        short: ``(SMALL,)`` uint16, scratch.
-        counts: ``(SMALL,)`` uint16, scratch.
-        order: ``(SMALL + 1,)`` uint8, scratch.
-        segments: ``(2 * Q, 6)`` int64, scratch: what is still to be searched; each has a rank that no other has.
-        ranks: ``(2 * Q,)`` int64, scratch.
-        found: ``(2 * Q,)`` int64, scratch.
+        s: `Scratch`.
         out: ``(Q, K)`` float64; NaN for empty groups.
     """
+    # Unpacked once, as each access counts references: 25 ns per group if the functions below did it.
+    places, moves, line, values, less, short, counts, order, segments, ranks, found = s
     for k in range(first, last):
         start = starts[k]
         n = starts[k + 1] - starts[k]
@@ -130,7 +130,7 @@ def select_quantiles(
 
 @_inline
 def _between(a: Any, b: Any, weight: Any) -> Any:
-    """Interpolate between ``a <= b`` in the steps of numpy, where that takes more than one of them."""
+    """Interpolate between ``a <= b`` in the steps of numpy, except at infinities and where the gap overflows."""
     if weight == 0.0 or a == b:
         return a + 0.0  # infinity times zero, and infinity minus infinity, would be NaN
     # The difference of two finite numbers may overflow; that of their halves, which are exact then, does not.
@@ -141,12 +141,32 @@ def _between(a: Any, b: Any, weight: Any) -> Any:
 
 @_inline
 def _neighbours(n: Any, fraction: Any) -> tuple[Any, Any, Any]:
-    """Return the ranks of the order statistics on both sides of a quantile, and the weight of the higher one."""
+    """Return the ranks on both sides of a quantile of `n` samples, and the weight of the higher one.
+
+    R. J. Hyndman and Y. Fan, "Sample quantiles in statistical packages", Amer. Statist. 50, 1996, definition 7.
+    """
     virtual = np.float64(n - 1) * fraction
     if virtual >= n - 1:
         return n - 1, n - 1, virtual + 1.0  # as numpy has it, which takes rank -1
     below = np.int64(np.floor(virtual))
     return below, below + 1, virtual - below
+
+
+@_jit
+def neighbours(counts: Any, fractions: Any, ranks: Any, weights: Any) -> None:
+    """Write the ranks beside each quantile of each group, ``(2, Q, K)``, and the weights ``(Q, K)`` of the higher."""
+    for q in range(fractions.shape[0]):
+        for k in range(counts.shape[0]):
+            ranks[0, q, k], ranks[1, q, k], weights[q, k] = _neighbours(max(counts[k], 1), fractions[q])
+
+
+@_wrapping
+@_jit
+def between(statistics: Any, weights: Any, out: Any) -> None:
+    """Interpolate between the ``(2, Q, K)`` order statistics beside each quantile."""
+    for q in range(out.shape[0]):
+        for k in range(out.shape[1]):
+            out[q, k] = _between(np.float64(statistics[0, q, k]), np.float64(statistics[1, q, k]), weights[q, k])
 
 
 @_inline
@@ -158,23 +178,10 @@ def _push(segments: Any, top: int, start: int, other: int, n: int, first: int, m
 
 @_inline
 def _round(groups: Any, segments: Any, top: int, ranks: Any, found: Any, places: Any, moves: Any) -> int:
-    """Find the order statistics of a segment, or copy what is to be searched for them next.
-
-    Args:
-        groups: See `select_quantiles`, like all others.
-        segments: See there.
-        top: The segment; is taken from the list.
-        ranks: See there.
-        found: See there.
-        places: See there.
-        moves: See there.
-
-    Returns:
-        Number of segments then.
-    """
+    """Search segment `top` by a digit; return how many segments are left."""
     start, other, n = segments[top, 0], segments[top, 1], segments[top, 2]
     first, end, before = segments[top, 3], segments[top, 3] + segments[top, 4], segments[top, 5]
-    # A view: indices that might be negative count from the end, which would keep LLVM from doing several at a time.
+    # A view, as indices that might be negative keep LLVM from vectorising.
     samples = groups[start : start + n]
     smallest = largest = samples[0]
     for i in range(n):
@@ -339,26 +346,10 @@ def _compare_keys(
     counts: Any,
     order: Any,
 ) -> int:
-    """Find the order statistics of a segment by keys of its samples, or copy those of one key to be searched next.
+    """Search segment `top` by keys of its samples; return how many segments are left.
 
-    Keys ascend with samples: by their leading bits where the segment covers few binades, else by value, as from
-    negative to positive ones, or from zero on, most bits would tell magnitudes apart that do not occur.
-
-    Args:
-        groups: See `select_quantiles`, like all others.
-        segments: See there.
-        top: The segment; is taken from the list.
-        ranks: See there.
-        found: See there.
-        rest: See there.
-        line: See there.
-        values: See there.
-        short: See there.
-        counts: See there.
-        order: See there.
-
-    Returns:
-        Number of segments then.
+    Keys ascend with samples: by their leading bits where the segment covers few binades, else by value, as most bits
+    would distinguish magnitudes that do not occur.
     """
     start, other, n = segments[top, 0], segments[top, 1], segments[top, 2]
     first, end, before = segments[top, 3], segments[top, 3] + segments[top, 4], segments[top, 5]
@@ -394,7 +385,7 @@ def _compare_keys(
     for i in range(m):
         order[i] = _NOBODY
     for i in range(n):
-        order[counts[i]] = i  # samples of one key have one count, and nobody has the next one
+        order[counts[i]] = i  # samples that share a key share a count, and the next count is free
     order[n] = 0
     r, kept = first, 0
     while r < end:
@@ -426,19 +417,9 @@ def _compare_keys(
 
 @_inline
 def _compare_all(groups: Any, segments: Any, top: int, ranks: Any, rest: int, line: Any, less: Any, found: Any) -> None:
-    """Find the order statistics of a segment of few samples, by how many others each is above.
+    """Find the order statistics of segment `top`, of few samples, by how many others each is above.
 
-    They are filled up to whole vectors: what remains of a vectorised loop is done one by one, and took half the time.
-
-    Args:
-        groups: See `select_quantiles`, like all others.
-        segments: See there.
-        top: The segment.
-        ranks: See there.
-        rest: See there.
-        line: See there.
-        less: See there.
-        found: See there.
+    They are filled up to whole vectors: the scalar remainder of a vectorised loop took half the time.
     """
     start, n = segments[top, 0], segments[top, 2]
     first, end, before = segments[top, 3], segments[top, 3] + segments[top, 4], segments[top, 5]
@@ -453,8 +434,7 @@ def _compare_all(groups: Any, segments: Any, top: int, ranks: Any, rest: int, li
     for i in range(m):
         smallest = min(smallest, line[i])
     for r in range(first, end):
-        # The largest of those that no more than `rank` others are below. No more than n are, and those added last are
-        # above all of them.
+        # The largest of those that at most `rank` others are below; the padding is above them all.
         rank = np.uint32(ranks[r] - before)
         largest = smallest
         for i in range(m):

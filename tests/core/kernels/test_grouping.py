@@ -34,14 +34,15 @@ def test_groups_are_filled_from_both_ends_and_nan_and_other_keys_are_left_out(dt
     infinity, rest = limits(dtype)
     wanted = [np.sort(ordered(values[(keys == key) & ~np.isnan(values)])) for key in (3, 4, 1)]
     counts = np.zeros(3, dtype=np.int64)
-    kernels.count_groups(keys, bits, 0, N, 1, slots, infinity, rest, counts)
+    piece = kernels.Piece(keys, bits, 0, N, 1, slots, infinity, rest)
+    kernels.count_groups(piece, counts)
     assert counts.tolist() == [group.size for group in wanted]
     starts = np.concatenate([[0], np.cumsum(counts)])
     groups = np.zeros(int(starts[-1]), WHOLE[dtype])
     half = N // 3
     front, back = starts[:-1].copy(), starts[1:] - 1
-    kernels.fill_groups(keys, bits, 0, half, 1, slots, infinity, rest, front, 1, groups)
-    kernels.fill_groups(keys, bits, half, N, 1, slots, infinity, rest, back, -1, groups)
+    kernels.fill_groups(piece._replace(stop=half), front, 1, groups)
+    kernels.fill_groups(piece._replace(start=half), back, -1, groups)
     assert (front == back + 1).all()
     for k, group in enumerate(wanted):
         assert np.sort(groups[starts[k] : starts[k + 1]]).tolist() == group.tolist()

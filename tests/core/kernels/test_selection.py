@@ -29,27 +29,10 @@ def selected(values, starts, fractions):
     dtype = values.dtype.type
     q, largest = len(fractions), int(np.diff(starts).max())
     groups = np.concatenate([ordered(values), np.zeros(largest, WHOLE[dtype])])
-    line, out = np.empty(kernels.SMALL, WHOLE[dtype]), np.empty((q, len(starts) - 1))
-    kernels.select_quantiles(
-        groups,
-        np.array(starts),
-        0,
-        len(starts) - 1,
-        values.shape[0],
-        np.array(fractions, dtype=np.float64),
-        int(np.iinfo(WHOLE[dtype]).max),
-        np.empty(1 << kernels.DIGIT, dtype=np.int64),
-        np.empty(1 << kernels.DIGIT, dtype=np.uint8),
-        line,
-        np.empty(kernels.SMALL, dtype=np.uint32),
-        line.view(dtype),
-        *np.empty((2, kernels.SMALL), dtype=np.uint16),
-        np.empty(kernels.SMALL + 1, dtype=np.uint8),
-        np.empty((2 * q, 6), dtype=np.int64),
-        np.empty(2 * q, dtype=np.int64),
-        np.empty(2 * q, dtype=np.int64),
-        out,
-    )
+    out = np.empty((q, len(starts) - 1))
+    scratch, rest = kernels.scratch(values.dtype, q), int(np.iinfo(WHOLE[dtype]).max)
+    wanted = np.array(fractions, dtype=np.float64)
+    kernels.select_quantiles(groups, np.array(starts), 0, len(starts) - 1, values.shape[0], wanted, rest, scratch, out)
     return out
 
 
