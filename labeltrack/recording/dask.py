@@ -12,20 +12,21 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from labeltrack.recording.epochs import read_vocabularies
-from labeltrack.recording.reader import PartSource, Reduced, Rules, empty_stats, reduce_parts
+from labeltrack.recording.reader import Reduced, Rules, reduce_parts
 from labeltrack.recording.storage import LocalFolder, storage_of
 from labeltrack.stats import merge_stats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from labeltrack.recording.epochs import PartEntry
     from labeltrack.recording.storage import Storage
 
 FAN_IN = 8  # partial statistics that a task merges
 
 
 def reduce_on_cluster(
-    storage: Storage, jobs: Sequence[Sequence[PartSource]], rules: Rules, *, on_rows: Callable[[int], object]
+    storage: Storage, jobs: Sequence[Sequence[PartEntry]], rules: Rules, *, on_rows: Callable[[int], object]
 ) -> Iterator[Reduced]:
     """Reduce parts to statistics per label, on the cluster of the current client or else on a local one.
 
@@ -44,28 +45,26 @@ def reduce_on_cluster(
     root = str(storage.path.absolute()) if isinstance(storage, LocalFolder) else storage.root
     with _client() as client:
         futures = []
-        for sources in jobs:
+        for parts in jobs:
             leaves = []
-            for source in sources:
+            for part in parts:
                 # Workers look up words themselves: data that is sent once is lost with the worker that received it.
-                journal = source.journal if source.words else ""
-                leaf = client.submit(_reduce, root, replace(source, words={}), journal, rules, pure=False)
-                leaf.add_done_callback(lambda _, rows=source.rows or 0: on_rows(rows))
+                leaf = client.submit(_reduce, root, replace(part, words={}), bool(part.words), rules, pure=False)
+                leaf.add_done_callback(lambda _, rows=part.rows or 0: on_rows(rows))
                 leaves.append(leaf)
             futures.append(_tree(client, leaves))
         try:
-            for future in futures:
-                yield Reduced(empty_stats(rules.nan_policy), [], []) if future is None else future.result()
+            yield from (future.result() for future in futures)
         finally:
-            client.cancel([future for future in futures if future is not None])
+            client.cancel(futures)
 
 
 def _tree(client: Any, level: list[Any]) -> Any:
-    """Return the future of the merged results of others; None if there are none."""
+    """Return the future of the merged results of others."""
     while len(level) > 1:
         groups = [level[i : i + FAN_IN] for i in range(0, len(level), FAN_IN)]
         level = [client.submit(_merge, group, pure=False) if len(group) > 1 else group[0] for group in groups]
-    return level[0] if level else None
+    return level[0]
 
 
 @contextmanager
@@ -90,11 +89,11 @@ def _client() -> Iterator[Any]:
         yield client
 
 
-def _reduce(root: str, source: PartSource, journal: str, rules: Rules) -> Reduced:
+def _reduce(root: str, part: PartEntry, has_words: bool, rules: Rules) -> Reduced:
     """Reduce one part; runs on a worker."""
-    if journal:
-        source = replace(source, words=_vocabularies(root, journal))
-    return reduce_parts(storage_of(root), [source], rules, threads=1)
+    if has_words:
+        part = replace(part, words=_vocabularies(root, part.journal))
+    return reduce_parts(storage_of(root), [part], rules, threads=1)
 
 
 @lru_cache(maxsize=4)

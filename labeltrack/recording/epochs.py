@@ -37,13 +37,16 @@ _NO_LINE = 2**62  # sorts attempts without a journal line last
 
 @dataclass(frozen=True)
 class PartEntry:
-    """A part of an attempt: its file, and what the journal says about it."""
+    """A part of an attempt, with everything that reading it takes, so that it can be sent to another machine."""
 
-    name: str  # relative to the run
+    name: str  # of the file, relative to the run
     place: Place | None  # None: the file is missing
     ds_id: str
-    rows: int | None = None  # None: the journal does not say
-    xxh3: str = ""  # of the whole file; empty: the journal does not say
+    rows: int | None  # according to the journal; None: it does not say
+    xxh3: str  # of the whole file, according to the journal; empty: it does not say
+    metadata: tuple[tuple[str, str], ...]  # that the file must have
+    journal: str  # of the process that wrote it
+    words: dict[str, Words] = field(compare=False)  # ``(V,)`` words that codes stand for, by number of the vocabulary
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class _Process:
 
     world_size: int = 0  # 0: unknown
     run: str | None = None  # random identifiers that its parts repeat; None: unknown
-    writer: str | None = None
+    writer: str = ""
     rebuilt: bool = False
     closed: bool = False
     modes: set[str] = field(default_factory=set)
@@ -164,24 +167,9 @@ class RunIndex:
         self._absent = {session: self._absence(session) for session in sessions}
         self.epochs = self._epochs(self._attempts())
 
-    def vocabularies(self, session: int, rank: int) -> dict[str, Words]:
-        """Return the ``(V,)`` words that the codes of a process stand for, by the number of the vocabulary as text."""
-        process = self._processes.get((session, rank))
-        return {} if process is None else process.vocabularies
-
     def world_size(self, session: int) -> int:
         """Return the number of processes of a session; 0 if unknown."""
         return max((process.world_size for (of, _), process in self._processes.items() if of == session), default=0)
-
-    def identity(self, session: int, rank: int) -> dict[str, str]:
-        """Return the identifiers of run and process that the parts of a process must repeat.
-
-        Without a journal, the run's alone, which only parts that have one are compared with.
-        """
-        process = self._processes.get((session, rank))
-        if process is None or process.run is None:
-            return {"run": self._run} if self._run else {}
-        return {"run": process.run, "writer": process.writer or ""}
 
     def select(self, modes: Any, steps: Any, what: str, *, incomplete: bool) -> tuple[list[Epoch], list[Epoch]]:
         """Return the selected epochs, and those that are left out because they are incomplete.
@@ -209,11 +197,9 @@ class RunIndex:
             if wanted - there:
                 raise missing_key(min(wanted - there), sorted(there), "recorded step")
             chosen = [epoch for epoch in chosen if epoch.step in wanted]
-        complete = [epoch.complete or incomplete for epoch in chosen]
-        return (
-            [epoch for epoch, taken in zip(chosen, complete, strict=True) if taken],
-            [epoch for epoch, taken in zip(chosen, complete, strict=True) if not taken],
-        )
+        if incomplete:
+            return chosen, []
+        return [epoch for epoch in chosen if epoch.complete], [epoch for epoch in chosen if not epoch.complete]
 
     # -- journals -----------------------------------------------------------------------------------------
 
@@ -282,18 +268,35 @@ class RunIndex:
                 for part in stream["parts"]:
                     place = places.pop((mode, stream["ds_id"], line["step"], part["name"]), None)
                     name = f"{folder}/{part['name']}" if place is None else place.name
-                    parts.append(PartEntry(name, place, stream["ds_id"], part["rows"], part["xxh3"]))
+                    of = (mode, stream["ds_id"], session, rank, number)
+                    parts.append(self._entry(name, place, of, part["rows"], part["xxh3"]))
             lost = sum(stream["lost"] for stream in line["streams"])
             head = (mode, line["step"], session, rank, number)
             attempts.append(Attempt(*head, tuple(parts), complete=True, lost=lost, line=line["seq"]))
         unlisted: dict[tuple[str, int, int, int, int], list[PartEntry]] = defaultdict(list)
         for place in places.values():
             key = (place.mode, place.epoch, place.session, place.rank, place.attempt)
-            unlisted[key].append(PartEntry(place.name, place, place.ds_id))
+            of = (place.mode, place.ds_id, place.session, place.rank, place.attempt)
+            unlisted[key].append(self._entry(place.name, place, of))
         for (mode, step, session, rank, number), found in unlisted.items():
             dropped = (session, rank, mode, number) in self._dropped
             attempts.append(Attempt(mode, step, session, rank, number, tuple(found), dropped=dropped))
         return attempts
+
+    def _entry(
+        self, name: str, place: Place | None, of: tuple[Any, ...], rows: int | None = None, xxh3: str = ""
+    ) -> PartEntry:
+        metadata = dict(zip(("mode", "ds_id", "session", "rank", "attempt"), map(str, of), strict=True))
+        if place is not None:
+            metadata["index"] = str(place.index)
+        _, ds_id, session, rank, _ = of
+        process = self._processes.get((session, rank), _Process())
+        if process.run is not None:
+            metadata |= {"run": process.run, "writer": process.writer}
+        elif self._run:  # without a journal, parts are compared with the run alone
+            metadata["run"] = self._run
+        journal = journal_name(session, rank)
+        return PartEntry(name, place, ds_id, rows, xxh3, tuple(metadata.items()), journal, process.vocabularies)
 
     def gaps(self) -> list[tuple[tuple[int, int], str]]:
         """Return messages about what must have existed and is missing, each with its session and rank."""

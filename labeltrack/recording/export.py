@@ -20,11 +20,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from labeltrack.recording.arrow_ipc import Batch
-    from labeltrack.recording.epochs import Attempt
-    from labeltrack.recording.reader import PartSource
+    from labeltrack.recording.epochs import Attempt, PartEntry
     from labeltrack.recording.storage import Storage
 
-    Parts = Sequence[tuple[Attempt, PartSource]]
+    Parts = Sequence[tuple[Attempt, PartEntry]]
 
 SAMPLE = ("label", "value")
 ABOUT = ("mode", "ds_id", "step", "session", "rank", "attempt")
@@ -109,14 +108,13 @@ def _record_batches(
     With `mapped`, columns are memory maps of the files where possible, instead of copies; with `text`, bytes are text.
     """
     pa = need("pyarrow")
-    for attempt, source in parts:
-        reader = PartReader(storage, source)
-        ds_id = dict(source.metadata)["ds_id"]
-        values = (attempt.mode, ds_id, attempt.step, attempt.session, attempt.rank, attempt.number)
+    for attempt, part in parts:
+        reader = PartReader(storage, part)
+        values = (attempt.mode, part.ds_id, attempt.step, attempt.session, attempt.rank, attempt.number)
         about = dict(zip(ABOUT, values, strict=True))
         vocabulary = reader.space().vocabulary
         words = None if vocabulary is None else _words(vocabulary.tolist(), reader.kind, pa, text=text)
-        file = _map(storage, source, pa) if mapped and reader.kind not in ("", BOOL) else None
+        file = _map(storage, part.name, pa) if mapped and reader.kind not in ("", BOOL) else None
         for batch in reader.batches():
             arrays = reader.columns(batch)
             if arrays is None or not batch.rows:
@@ -137,8 +135,8 @@ def _schema(storage: Storage, parts: Parts, columns: tuple[str, ...], pa: Any, *
     """Return the schema that fits all parts, without dictionaries."""
     types: dict[str, list[Any]] = {name: [] for name in SAMPLE}
     special = {STRING: pa.string(), BYTES: pa.string() if text else pa.binary(), BOOL: pa.bool_()}
-    for _, source in parts:
-        reader = PartReader(storage, source)
+    for _, part in parts:
+        reader = PartReader(storage, part)
         schema = reader.part.schema
         if reader.kind and schema is not None:
             types["label"].append(special.get(reader.kind) or pa.from_numpy_dtype(schema.dtypes["label"]))
@@ -148,10 +146,10 @@ def _schema(storage: Storage, parts: Parts, columns: tuple[str, ...], pa: Any, *
     return pa.schema([(name, common.get(name) or empty.get(name) or _type_of(name, pa)) for name in columns])
 
 
-def _map(storage: Storage, source: PartSource, pa: Any) -> Any:
+def _map(storage: Storage, name: str, pa: Any) -> Any:
     """Return a memory map of a file, without a descriptor; None if there can be none."""
     if isinstance(storage, LocalFolder):
-        with contextlib.suppress(OSError), pa.memory_map(os.fsencode(storage.path / source.name)) as file:
+        with contextlib.suppress(OSError), pa.memory_map(os.fsencode(storage.path / name)) as file:
             return file.read_buffer()
     return None
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from labeltrack._core.accumulator import Accumulator
 from labeltrack._core.reduce import reduce_stream
 from labeltrack._labels.codes import BOOL, BYTES, FLOAT, INTEGER, STRING, UNSIGNED, LabelDecoder, LabelMapping
 from labeltrack._labels.missing import names_of, wanted_by
 from labeltrack.errors import TruncatedRunError
 from labeltrack.recording.content import EXHAUSTED, FileContent
-from labeltrack.recording.layout import begin_part, journal_name
+from labeltrack.recording.layout import begin_part
 from labeltrack.recording.part import Part, walk
 from labeltrack.stats import LabelStats, merge_stats
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from labeltrack.recording.arrow_ipc import Batch
-    from labeltrack.recording.epochs import Attempt, PartEntry, RunIndex
+    from labeltrack.recording.epochs import PartEntry
     from labeltrack.recording.storage import Storage
     from labeltrack.stats import NanPolicy
 
@@ -32,18 +33,6 @@ Array = npt.NDArray[Any]
 _COLUMN = {STRING: "i4", BYTES: "i4", FLOAT: "f8", UNSIGNED: "u8", BOOL: "u1"}  # label dtypes by kind; integers vary
 _WIDENED = {STRING, BYTES, BOOL}  # kinds that early versions wrote as int64 after a checkpoint had been loaded
 KEPT_OPEN = 16  # parts of an unfinished epoch that stay open, so that they can be read after they were renamed
-
-
-@dataclass(frozen=True)
-class PartSource:
-    """A part to read, with everything that reading it takes, so that it can be sent to another machine."""
-
-    name: str  # relative to the run
-    metadata: tuple[tuple[str, str], ...]  # that the file must have
-    rows: int | None  # expected; None: unknown
-    words: dict[str, Array] = field(default_factory=dict)  # that codes stand for, by number of the vocabulary
-    missing: bool = False  # the file does not exist
-    journal: str = ""  # name of the journal that has the words
 
 
 @dataclass
@@ -81,28 +70,12 @@ class Rules(NamedTuple):
     missing: str = "error"  # what samples without a label did when they were recorded
 
 
-def part_source(index: RunIndex, attempt: Attempt, part: PartEntry) -> PartSource:
-    """Return how to read a part of an attempt."""
-    metadata = {
-        "mode": attempt.mode,
-        "ds_id": part.ds_id,
-        "session": str(attempt.session),
-        "rank": str(attempt.rank),
-        "attempt": str(attempt.number),
-        **({} if part.place is None else {"index": str(part.place.index)}),
-        **index.identity(attempt.session, attempt.rank),
-    }
-    words = index.vocabularies(attempt.session, attempt.rank)
-    journal = journal_name(attempt.session, attempt.rank)
-    return PartSource(part.name, tuple(metadata.items()), part.rows, words, part.place is None, journal)
-
-
 class PartReader:
     """Reads a part, batch by batch; the methods for batches may be called in any thread.
 
     Args:
         storage: Where the run is.
-        source: The part.
+        entry: The part.
 
     Attributes:
         part: What the file says.
@@ -111,23 +84,23 @@ class PartReader:
         found: What was read so far.
     """
 
-    def __init__(self, storage: Storage, source: PartSource) -> None:
-        self.source = source
-        self.part = Part(source.name)
+    def __init__(self, storage: Storage, entry: PartEntry) -> None:
+        self.entry = entry
+        self.part = Part(entry.name)
         self.kind = ""
         self.number = ""
-        self.found = PartResult(source.name, lost=source.rows or 0)
+        self.found = PartResult(entry.name, lost=entry.rows or 0)
         self._lock = Lock()
         self._words: Array | None = None
         self._storage = storage
         self._whole = True  # all bytes of the file are at hand, not just the first ones
-        if source.missing:
+        if entry.place is None:
             self.found.message = "the file is missing"
             return
         try:
-            self.part, self._whole = begin_part(storage, source.name)
+            self.part, self._whole = begin_part(storage, entry.name)
             if not self._whole:
-                self.part.size = storage.size(source.name)
+                self.part.size = storage.size(entry.name)
         except OSError as error:
             self._unreadable(error)
             return
@@ -142,7 +115,7 @@ class PartReader:
     def _refusal(self) -> str:
         """Return why no row can be used; empty if rows can be, after `kind` and `number` were set."""
         there = self.part.metadata
-        for key, value in self.source.metadata:
+        for key, value in self.entry.metadata:
             if key == "run" and not there.get(key):
                 continue  # early versions wrote none
             if there.get(key, "") != value:
@@ -155,7 +128,7 @@ class PartReader:
         if not allowed and not (kind in _WIDENED and dtype == "i8"):
             return f"it has {kind!r} labels in a column of type {dtype}"
         if kind in (STRING, BYTES):
-            words = self.source.words.get(number)
+            words = self.entry.words.get(number)
             if words is None or (len(words) and isinstance(words[0], str) != (kind == STRING)):
                 return "its labels are codes, and the journal does not say what they stand for"
             self._words = words
@@ -165,8 +138,8 @@ class PartReader:
     @property
     def expected(self) -> int:
         """The approximate number of rows."""
-        if self.source.rows is not None or self.part.schema is None:
-            return self.source.rows or 0
+        if self.entry.rows is not None or self.part.schema is None:
+            return self.entry.rows or 0
         return self.part.size // sum(dtype.itemsize for dtype in self.part.schema.dtypes.values())
 
     @property
@@ -196,7 +169,7 @@ class PartReader:
         """Get all bytes of the file; return whether that worked."""
         if not self._whole:
             try:
-                self.part.data = self._storage.content(self.source.name)
+                self.part.data = self._storage.content(self.entry.name)
             except OSError as error:
                 self._unreadable(error)
                 return False
@@ -206,11 +179,6 @@ class PartReader:
     def release(self) -> None:
         """Release the file until its batches are asked for; batches that were handed out keep it open."""
         self.part.data, self._whole = b"", False
-
-    def release_descriptor(self) -> None:
-        """Release the file if it holds a descriptor."""
-        if isinstance(self.part.data, FileContent):
-            self.release()
 
     def columns(self, batch: Batch) -> tuple[Array, Array] | None:
         """Return the ``(N,)`` labels, of `label_dtype`, and values of a batch; None if they are damaged."""
@@ -223,7 +191,8 @@ class PartReader:
         else:
             if agrees:
                 message = ""
-                if self._words is not None and batch.rows and not _within(labels, len(self._words)):
+                words = None if self._words is None or not batch.rows else len(self._words)
+                if words is not None and not 0 <= int(labels.min()) <= int(labels.max()) < words:
                     message = "it has codes for which the journal has no words"
         with self._lock:
             if message:
@@ -243,20 +212,16 @@ class PartReader:
 
     def finish(self) -> PartResult:
         """Return what was read, after all batches."""
-        found, rows = self.found, self.source.rows
+        found, rows = self.found, self.entry.rows
         found.lost = self.part.lost_rows if rows is None else max(0, rows - found.rows)
         if rows not in (None, found.rows) and not found.message:
             found.message = f"it has {found.rows} rows, and {rows} were written"
         return found
 
 
-def _within(codes: Array, words: int) -> bool:
-    return int(codes.min()) >= 0 and int(codes.max()) < words
-
-
 def reduce_parts(
     storage: Storage,
-    sources: Sequence[PartSource],
+    parts: Sequence[PartEntry],
     rules: Rules,
     *,
     threads: int | None = None,
@@ -267,7 +232,7 @@ def reduce_parts(
 
     Args:
         storage: Where the run is.
-        sources: The parts.
+        parts: The parts.
         rules: How samples become statistics.
         threads: How many threads share the work; None chooses by the number of samples.
         on_rows: Called with the number of rows of each batch, in any thread.
@@ -276,19 +241,20 @@ def reduce_parts(
     Raises:
         TypeError: The labels cannot be ordered.
     """
-    readers = []
-    for source in sources:
-        readers.append(PartReader(storage, source))
-        if source.rows is not None or len(readers) > KEPT_OPEN:
-            readers[-1].release_descriptor()
+    readers: list[PartReader] = []
+    for part in parts:
+        reader = PartReader(storage, part)
+        if (part.rows is not None or len(readers) >= KEPT_OPEN) and isinstance(reader.part.data, FileContent):
+            reader.release()
+        readers.append(reader)
     groups: dict[Any, list[PartReader]] = defaultdict(list)
     for reader in readers:
         if reader.kind:
             whole = reader.kind in (BOOL, INTEGER, UNSIGNED)
             # Codes mean something in one process and vocabulary only.
-            groups["whole" if whole else (reader.kind, reader.number, reader.source.metadata)].append(reader)
+            groups["whole" if whole else (reader.kind, reader.number, reader.entry.journal)].append(reader)
     names = names_of(rules.mapping, rules.missing)
-    parts, samples = [], []
+    stats, samples = [], []
     for members in groups.values():
         space = _common_space(members)
         wanted = None if rules.mapping is None else space.encode(wanted_by(rules.mapping, rules.missing))
@@ -306,12 +272,13 @@ def reduce_parts(
             return chunk
 
         labels, accumulator = reduce_stream(_batches(members), load, expected, space, wanted=wanted, threads=threads)
-        parts.append(LabelStats(labels, accumulator, names=names, nan_policy=rules.nan_policy))
+        stats.append(LabelStats(labels, accumulator, names=names, nan_policy=rules.nan_policy))
         if keep:
             samples.append(Samples(chunks, space, labels))
     found = [reader.finish() for reader in readers]
-    stats = merge_stats(parts) if len(parts) > 1 else parts[0] if parts else empty_stats(rules.nan_policy)
-    return Reduced(stats, found, samples)
+    if not stats:  # nothing can be read
+        stats = [LabelStats(np.empty(0, np.int64), Accumulator(0), nan_policy=rules.nan_policy)]
+    return Reduced(stats[0] if len(stats) == 1 else merge_stats(stats), found, samples)
 
 
 def _batches(members: Sequence[PartReader]) -> Iterator[tuple[PartReader, Batch]]:
@@ -320,12 +287,6 @@ def _batches(members: Sequence[PartReader]) -> Iterator[tuple[PartReader, Batch]
         yield from ((reader, batch) for batch in reader.batches())
         # Not all files at the end: unmapping takes 9 ms/GB, which other threads can use, and any number of files fits.
         reader.release()
-
-
-def empty_stats(nan_policy: NanPolicy) -> LabelStats:
-    """Return the statistics of no samples."""
-    labels, accumulator = reduce_stream(iter(()), lambda _: None, 0, LabelDecoder(INTEGER))
-    return LabelStats(labels, accumulator, nan_policy=nan_policy)
 
 
 def _common_space(members: Sequence[PartReader]) -> LabelDecoder:

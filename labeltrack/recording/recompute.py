@@ -12,7 +12,7 @@ from labeltrack._core import quantiles
 from labeltrack._labels.codes import common_type
 from labeltrack.errors import NaNError
 from labeltrack.recording.progress import Progress
-from labeltrack.recording.reader import part_source, reduce_parts
+from labeltrack.recording.reader import reduce_parts
 from labeltrack.stats import merge_stats
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from labeltrack._labels.codes import LabelMapping
     from labeltrack.history import History
-    from labeltrack.recording.epochs import Epoch, RunIndex
-    from labeltrack.recording.reader import PartResult, PartSource, Reduced, Rules, Samples
+    from labeltrack.recording.epochs import Epoch, PartEntry
+    from labeltrack.recording.reader import PartResult, Reduced, Rules, Samples
     from labeltrack.recording.regroup import Grouping
     from labeltrack.recording.storage import Storage
     from labeltrack.stats import LabelStats
@@ -64,22 +64,15 @@ class Recomputation:
             )
             raise ValueError(msg)
 
-    def run(
-        self, storage: Storage, index: RunIndex, epochs: Sequence[Epoch], history: History, *, progress: bool
-    ) -> list[PartResult]:
+    def run(self, storage: Storage, epochs: Sequence[Epoch], history: History, *, progress: bool) -> list[PartResult]:
         """Add the statistics of epochs to a history; return what was read from each part."""
         jobs = [
-            [
-                part_source(index, attempt, part)
-                for attempt in epoch.attempts
-                for part in attempt.parts
-                if part.ds_id == ds_id
-            ]
+            [part for attempt in epoch.attempts for part in attempt.parts if part.ds_id == ds_id]
             for epoch in epochs
             for ds_id in epoch.ds_ids
         ]
         found: list[PartResult] = []
-        total = sum(source.rows or 0 for job in jobs for source in job)
+        total = sum(part.rows or 0 for job in jobs for part in job)
         with (
             Progress("Recomputing", total, "samples", wanted=progress) as bar,
             contextlib.closing(self._results(storage, jobs, bar)) as results,
@@ -101,7 +94,7 @@ class Recomputation:
         return found
 
     def _results(
-        self, storage: Storage, jobs: Sequence[Sequence[PartSource]], bar: Progress
+        self, storage: Storage, jobs: Sequence[Sequence[PartEntry]], bar: Progress
     ) -> Generator[Reduced, None, None]:
         if self.engine == "dask":
             from labeltrack.recording.dask import reduce_on_cluster  # noqa: PLC0415 (an extra)

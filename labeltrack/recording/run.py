@@ -19,7 +19,7 @@ from labeltrack.recording import verify as _verify
 from labeltrack.recording.epochs import RunIndex
 from labeltrack.recording.layout import DESCRIPTION, Description
 from labeltrack.recording.progress import Progress
-from labeltrack.recording.reader import Rules, part_source
+from labeltrack.recording.reader import Rules
 from labeltrack.recording.recompute import Engine, Recomputation
 from labeltrack.recording.regroup import Grouping
 from labeltrack.recording.storage import storage_of
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
     from labeltrack.bounds import BoundName, TrackerBounds
-    from labeltrack.recording.epochs import Attempt, Epoch
-    from labeltrack.recording.reader import PartResult, PartSource
+    from labeltrack.recording.epochs import Attempt, Epoch, PartEntry
+    from labeltrack.recording.reader import PartResult
 
 
 class _Default(Enum):
@@ -280,7 +280,7 @@ class Run:
         from labeltrack.recording.export import write  # noqa: PLC0415 (pyarrow is an extra)
 
         chosen, taken, left_out = self._parts(mode, step, ds_id, incomplete=incomplete, all_attempts=all_attempts)
-        total = sum(source.rows or 0 for _, source in chosen)
+        total = sum(part.rows or 0 for _, part in chosen)
         with Progress("Writing", total, "samples", wanted=progress) as bar:
             rows, found = write(self._storage, chosen, tuple(columns), Path(path), bar.advance)
         self._warn(found, [] if all_attempts else taken, left_out)
@@ -288,12 +288,12 @@ class Run:
 
     def _parts(
         self, mode: Any, step: Any, ds_id: Any, *, incomplete: bool, all_attempts: bool
-    ) -> tuple[list[tuple[Attempt, PartSource]], list[Epoch], list[Epoch]]:
+    ) -> tuple[list[tuple[Attempt, PartEntry]], list[Epoch], list[Epoch]]:
         """Return the selected parts with their attempts, their epochs, and the epochs that are left out."""
         taken, left_out = self._index.select(mode, step, "mode", incomplete=incomplete or all_attempts)
         ds_ids = Selection(ds_id, "ds_id")
         parts = [
-            (attempt, part_source(self._index, attempt, part))
+            (attempt, part)
             for epoch in taken
             for attempt in (epoch.every_attempt if all_attempts else epoch.attempts)
             for part in attempt.parts
@@ -402,7 +402,7 @@ class Run:
         taken, left_out = self._index.select(modes, None, "modes", incomplete=incomplete)
         epochs = [epoch for epoch in taken if epoch.attempts]
         history = History(metric=self.metric, label=self.label, bounds=tuple(bound.name for bound in resolved))
-        found = recomputation.run(self._storage, self._index, epochs, history, progress=progress)
+        found = recomputation.run(self._storage, epochs, history, progress=progress)
         self._warn(found, taken, left_out)
         if grouping is not None and (text := grouping.left_out()):
             warnings.warn(text, LabelTrackWarning, stacklevel=2)

@@ -14,7 +14,7 @@ from labeltrack.recording.layout import DESCRIPTION, journal_name, sync_folder, 
 from labeltrack.recording.locks import is_held
 from labeltrack.recording.part import OPEN, PartWriter, examine, file_checksum
 from labeltrack.recording.progress import Progress
-from labeltrack.recording.reader import PartReader, part_source
+from labeltrack.recording.reader import PartReader
 from labeltrack.recording.storage import LocalFolder
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def _parts(index: RunIndex) -> Iterator[tuple[Attempt, PartEntry]]:
 
 
 def _report(storage: Storage, index: RunIndex, attempt: Attempt, part: PartEntry) -> PartReport:
-    reader = PartReader(storage, part_source(index, attempt, part))
+    reader = PartReader(storage, part)
     for batch in reader.batches():
         reader.columns(batch)
     found = reader.finish()
@@ -224,7 +224,7 @@ def repair(storage: Storage, index: RunIndex, description: Description) -> list[
         if part.place is None or not part.place.is_open or _is_being_written(storage, index, attempt):
             continue
         if _report(storage, index, attempt, part).state == "torn":
-            _close(storage.path, PartReader(storage, part_source(index, attempt, part)))
+            _close(storage.path, PartReader(storage, part))
             repaired.append(part.name)
     with contextlib.suppress(FileExistsError):
         description.write(storage.path, replace=False)
@@ -300,7 +300,7 @@ def _streams(
 
 def _close(root: Path, reader: PartReader) -> None:
     """Replace a torn part by a closed one with its whole rows."""
-    torn = root / reader.source.name
+    torn = root / reader.entry.name
     schema = reader.part.schema
     if schema is None or not reader.kind:  # it has not a single row
         torn.unlink()

@@ -149,9 +149,11 @@ def test_words_must_follow_each_other(folder):
     folder.say(1, 0, "words", vocabulary=1, kind="string", first=2, words=[3])
     folder.say(1, 0, "begin", session=2, rank=0, world_size=1, run={})
     index = folder.index()
-    words = index.vocabularies(1, 0)
-    assert {number: known.tolist() for number, known in words.items()} == {"1": ["a", "b"], "2": [b"\xff\x00"]}
-    assert index.vocabularies(9, 0) == {}
+    folder.part(1, 0, 1, 1)
+    folder.part(9, 0, 1, 1)
+    foreign, own = [part for epoch in folder.index().epochs for one in epoch.every_attempt for part in one.parts]
+    assert {number: known.tolist() for number, known in own.words.items()} == {"1": ["a", "b"], "2": [b"\xff\x00"]}
+    assert foreign.words == {}
     (damage,) = index.damage.values()
     assert [text.partition(":")[0] for text in damage] == [f"line {i} makes no sense" for i in (4, 5, 6)]
     again = read_vocabularies(LocalFolder(folder.path), journal_name(1, 0))
