@@ -10,6 +10,8 @@ import itertools
 import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +23,15 @@ from labeltrack.bounds import BOUNDS, resolve
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md"))]
+PAGES = [
+    README,
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "benchmarks" / "README.md",
+    *sorted(ROOT.glob("docs/**/*.md")),
+]
 REQUIRED = os.environ.get("LABELTRACK_REQUIRE_FRAMEWORKS") == "1"
+REQUIRED_FASTESTIMATOR = os.environ.get("LABELTRACK_REQUIRE_FASTESTIMATOR") == "1"
 RNG = np.random.default_rng(0)
 LABELS, LOSSES = RNG.integers(0, 30, 500), RNG.exponential(size=500).astype(np.float32)
 
@@ -128,6 +137,19 @@ def test_the_page_about_recorded_runs_runs_from_top_to_bottom():
         printed(code, names)
     names["tracker"].close()
     assert names["report"].ok
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("fastestimator") is None and not REQUIRED_FASTESTIMATOR,
+    reason="FastEstimator is not installed: `nox -s fastestimator` does that",
+)
+def test_the_page_about_fastestimator_runs():
+    change, *patches = blocks(ROOT / "docs" / "fastestimator.md", "python")
+    imports = "from fastestimator.trace.io import ImageSaver, Traceability\n"
+    code = "".join([*patches, imports, change, "print(type(tracker).__module__, len(traces))"])
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.split()[-2:] == ["labeltrack.integrations.fastestimator", "3"], done.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
