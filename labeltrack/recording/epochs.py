@@ -26,8 +26,6 @@ from labeltrack.recording.journal import read_journal
 from labeltrack.recording.layout import Contents, Place, contents_of, folder_of, journal_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from labeltrack.recording.storage import Storage
 
 Words = npt.NDArray[Any]
@@ -309,10 +307,10 @@ class RunIndex:
             text = f"{journal_name(session, rank)} is missing, so which of its epochs ended is unknown"
             found.append(((session, rank), text))
         sessions = {session for session, _ in self._processes} | {attempt.session for attempt in attempts}
-        found += [((0, 0), f"nothing is left of session {missing}") for missing in _between(sessions, 1)]
-        for (session, rank, mode), have in sorted(numbers.items()):
+        found += [((0, 0), f"nothing is left of session {one}") for one in _between(sessions, 1)]
+        for (session, rank, mode), known in sorted(numbers.items()):
             of = f"session {session}, process {rank} in mode {mode!r}"
-            found += [((session, rank), f"nothing is left of attempt {number} of {of}") for number in _between(have, 1)]
+            found += [((session, rank), f"nothing is left of attempt {one} of {of}") for one in _between(known, 1)]
         done = {(attempt.session, attempt.mode) for attempt in attempts if attempt.complete}
         for (session, rank), process in sorted(self._processes.items()):
             if process.rebuilt:
@@ -323,8 +321,13 @@ class RunIndex:
                     text = f"nothing is left of the samples of session {session}, process {rank} in mode {mode!r}"
                     found.append(((session, rank), text))
         for attempt in attempts:
-            if not attempt.complete:
-                found += [((attempt.session, attempt.rank), text) for text in _missing_parts(attempt)]
+            have: dict[str, set[int]] = defaultdict(set)  # of attempts whose parts no journal lists
+            for part in attempt.parts:
+                if part.place is not None and not attempt.complete:
+                    have[part.ds_id].add(part.place.index)
+            missing = [(ds_id, number) for ds_id, known in have.items() for number in _between(known, 0)]
+            texts = [f"{attempt}: part {number} of ds_id {ds_id!r} is missing" for ds_id, number in missing]
+            found += [((attempt.session, attempt.rank), text) for text in texts]
         return found
 
     # -- epochs -------------------------------------------------------------------------------------------
@@ -379,17 +382,6 @@ class RunIndex:
         )
 
 
-def _missing_parts(attempt: Attempt) -> Iterator[str]:
-    """Yield messages about gaps between the parts of an attempt that no journal lists."""
-    have: dict[str, set[int]] = defaultdict(set)
-    for part in attempt.parts:
-        if part.place is not None:
-            have[part.ds_id].add(part.place.index)
-    for ds_id, known in have.items():
-        for index in _between(known, 0):
-            yield f"{attempt}: part {index} of ds_id {ds_id!r} is missing"
-
-
 def _between(numbers: set[int], first: int) -> list[str]:
     """Return the gaps in some numbers, from the first number on, written as ``"2"`` or ``"2 to 5"``."""
     ordered = [first - 1, *sorted(numbers)]
@@ -419,7 +411,7 @@ class _Vocabularies:
 
 
 def read_vocabularies(storage: Storage, journal: str) -> dict[str, Words]:
-    """Return the vocabularies in a journal, as `RunIndex.vocabularies` does."""
+    """Return the words in a journal, as `PartEntry.words` has them."""
     words = _Vocabularies()
     with storage.open(journal) as file:
         for line in read_journal(file).lines:

@@ -1,4 +1,4 @@
-"""The commands for recorded runs: what they print and write, and that a mistake gets one line and exit code 2."""
+"""The commands for recorded runs: what they print and write; a mistake gets one line and exit code 2."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ def test_info(recorded):
         ["train", "-", "3", "1", "3", "12,000", "-"],
         ["eval", "-", "3", "1", "3", "1,500", "-"],
     ]
-    said = json.loads(done("info", path, "--json"))
-    assert said == lt.open_run(path).info()
+    found = json.loads(done("info", path, "--json"))
+    assert found == lt.open_run(path).info()
 
 
-def test_recompute_shows_what_the_history_has(recorded):
+def test_recompute_shows_the_history(recorded):
     path, history = recorded
     text = done("recompute", path)
     assert "train, step 3, worst mean first" in text
@@ -135,7 +135,7 @@ def test_mapping_groups_and_modes(recorded, tmp_path):
     assert rows[1]["count"] == history.at(1)["cat"].count + history.at(1)["dog"].count
 
 
-def test_missing_labels_are_shown_and_grouped_by_their_name(tmp_path):
+def test_missing_labels_are_shown_and_grouped(tmp_path):
     path = tmp_path / "run"
     with lt.LabelTracker("y", "ce", {"one": 1}, missing="label", record_to=path) as tracker:
         tracker.update([1, None, 2], [1.0, 2.0, 4.0])
@@ -192,14 +192,14 @@ def test_verify_and_repair(recorded, tmp_path):
     assert result.exit_code == 1
     assert result.stdout.startswith("torn: mode=train")
     result = invoke("verify", tmp_path / "run", "--repair", "--json")
-    said = json.loads(result.stdout)
+    found = json.loads(result.stdout)
     assert result.exit_code == 1  # rows are lost still
-    assert said["repaired"] == [str((part.parent / f"{part.name}.open").relative_to(tmp_path / "run"))]
+    assert found["repaired"] == [str((part.parent / f"{part.name}.open").relative_to(tmp_path / "run"))]
     assert part.exists()
-    assert (said["ok"], said["rows"] + said["lost"]) == (False, 13_500)
+    assert (found["ok"], found["rows"] + found["lost"]) == (False, 13_500)
     pq_table = lt.open_run(tmp_path / "run")
     with pytest.warns(lt.LabelTrackWarning, match="rows are left out"):
-        assert pq_table.samples("train", step=3).num_rows == 4000 - said["lost"]
+        assert pq_table.samples("train", step=3).num_rows == 4000 - found["lost"]
     result = invoke("recompute", tmp_path / "run", "--json")
     assert result.exit_code == 0
     assert result.stderr.startswith("labeltrack: warning: ")
@@ -217,7 +217,7 @@ def test_worst(recorded):
     assert rows[0]["mean"] == history.at(2)["cat"].mean
 
 
-def test_every_command_that_leaves_out_epochs_takes_them_if_it_is_told_to(tmp_path):
+def test_every_command_includes_incomplete_epochs_if_asked_to(tmp_path):
     with lt.LabelTracker("y", "ce", record_to=tmp_path / "run") as tracker:
         for count in (1, 2):
             tracker.update([3] * count, [1.0] * count)
@@ -266,12 +266,21 @@ def test_every_command_that_leaves_out_epochs_takes_them_if_it_is_told_to(tmp_pa
         (["worst", "{run}", "-k", "0"], "k must be at least 1"),
         (["worst", "{run}", "--step", "9"], "no step in mode 'eval': 9"),
         (["verify", "nonsense://x"], "Protocol not known"),
+        (["recompute", "{run}", "--missing", "x"], "--missing is for --group"),
+        (["recompute", "{run}", "--group", "{ok}", "--missing", "x"], "with missing='error' the run has no samples"),
     ],
 )
 def test_a_mistake_gets_one_line(recorded, tmp_path, arguments, message):
     (tmp_path / "bad.json").write_text("{")
     (tmp_path / "list.json").write_text("[]")
-    places = {"run": recorded[0], "tmp": tmp_path, "bad": tmp_path / "bad.json", "list": tmp_path / "list.json"}
+    (tmp_path / "ok.json").write_text('{"1": "a"}')
+    places = {
+        "ok": tmp_path / "ok.json",
+        "run": recorded[0],
+        "tmp": tmp_path,
+        "bad": tmp_path / "bad.json",
+        "list": tmp_path / "list.json",
+    }
     line = refusal(invoke(*(argument.format(**places) for argument in arguments)))
     import re
 
@@ -279,7 +288,7 @@ def test_a_mistake_gets_one_line(recorded, tmp_path, arguments, message):
     assert not list(tmp_path.glob("x.*"))
 
 
-def test_a_scheduler_that_is_not_there_gets_one_line(recorded):
+def test_an_unreachable_scheduler_gets_one_line(recorded):
     pytest.importorskip("distributed", reason="distributed is not installed (extra 'dask')")
     process = run_process("module", "recompute", recorded[0], "--engine", "dask", "--scheduler", "nonsense")
     assert process.returncode == 2
@@ -287,7 +296,7 @@ def test_a_scheduler_that_is_not_there_gets_one_line(recorded):
     assert "Traceback" not in process.stderr
 
 
-def test_a_cluster_that_is_running_is_used(recorded):
+def test_a_running_cluster_is_used(recorded):
     distributed = pytest.importorskip("distributed", reason="distributed is not installed (extra 'dask')")
     with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
         command = ["recompute", recorded[0], "--engine", "dask", "--scheduler", cluster.scheduler_address, "--json"]
@@ -337,3 +346,50 @@ def test_labels_without_samples_are_shown_if_asked_for(recorded, tmp_path):
     done("plot", *options, "--absent", "-o", tmp_path / "x.svg")
     done("plot", *options, "-o", tmp_path / "y.svg")
     assert (tmp_path / "x.svg").read_bytes() != (tmp_path / "y.svg").read_bytes()
+
+
+def test_json_of_info_has_labels_of_bytes_as_the_description_has_them(tmp_path):
+    with lt.LabelTracker("y", "ce", {"cat": b"c\xff"}, record_to=tmp_path / "run") as tracker:
+        tracker.update(np.array([b"c\xff"]), [1.0])
+        tracker.end_epoch(1)
+    found = json.loads(done("info", tmp_path / "run", "--json"))
+    assert found["label_mapping"] == {"cat": {"bytes": "63ff"}}
+    assert "cat = b'c\\xff'" in done("info", tmp_path / "run")
+
+
+def test_a_mode_that_is_left_out_is_eval_or_the_only_one(recorded, tmp_path):
+    for modes in (["a"], ["a", "b"]):
+        with lt.LabelTracker("y", "ce", record_to=tmp_path / "".join(modes)) as tracker:
+            for mode in modes:
+                tracker.update([1, 2], [1.0, 2.0], mode=mode)
+                tracker.end_epoch(1, mode=mode)
+    assert "eval, step 3" in done("worst", recorded[0])
+    assert "a, step 1" in done("worst", tmp_path / "a")
+    assert "'a', 'b'" in refusal(invoke("worst", tmp_path / "ab"))
+    assert "b, step 1" in done("worst", tmp_path / "ab", "--mode", "b")
+
+
+def test_nan_samples_are_treated_as_asked(tmp_path):
+    path = tmp_path / "run"
+    with lt.LabelTracker("y", "ce", record_to=path) as tracker:
+        tracker.update([1, 1], [1.0, np.nan])
+        tracker.end_epoch(1)
+    for command in ("recompute", "worst"):
+        assert [row["mean"] for row in json.loads(done(command, path, "--json"))] == [None]
+        assert [row["mean"] for row in json.loads(done(command, path, "--json", "--nan-policy", "omit"))] == [1.0]
+    for command in ("recompute", "worst", "plot"):
+        extra = ["-o", tmp_path / "x.png"] if command == "plot" else []
+        assert "step 1: 1 NaN samples" in refusal(invoke(command, path, "--nan-policy", "raise", *extra))
+        assert "nan_policy: unknown option 'x'" in refusal(invoke(command, path, "--nan-policy", "x", *extra))
+
+
+def test_without_a_band_is_another_figure_than_with_those_of_the_run(recorded, tmp_path):
+    path, _ = recorded
+    for name, options in {
+        "run": (),
+        "same": ("--bounds", "std", "--bounds", "range"),
+        "none": ("--bounds", "none"),
+    }.items():
+        done("plot", path, "-o", tmp_path / f"{name}.png", *options)
+    figures = {name: (tmp_path / f"{name}.png").read_bytes() for name in ("run", "same", "none")}
+    assert figures["run"] == figures["same"] != figures["none"]

@@ -1,4 +1,4 @@
-"""Recomputing on a cluster: the same bits as here, also when a worker dies, and from where fsspec leads."""
+"""Recomputing on a cluster: the same bits as locally, also when a worker dies, and through fsspec."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_worker_that_is_killed_does_not_change_the_result(run, client, monkeyp
 
 
 @pytest.mark.usefixtures("client")
-def test_damage_is_told_of_as_it_is_here(run, tmp_path):
+def test_damage_is_reported_as_by_the_local_engine(run, tmp_path):
     shutil.copytree(run[0], tmp_path / "run")
     path = sorted((tmp_path / "run").glob("mode=train/**/*.arrow"))[5]
     content = bytearray(path.read_bytes())
@@ -103,7 +103,7 @@ def test_damage_is_told_of_as_it_is_here(run, tmp_path):
 
 
 def test_without_a_client_there_is_a_local_cluster(tmp_path):
-    """In a process of its own: the other tests have a client."""
+    """In a process of its own, as the other tests have a client."""
     with lt.LabelTracker("y", "ce", record_to=tmp_path / "run") as tracker:
         tracker.update(["a", "b"], [1.0, 2.0])
         tracker.end_epoch(1)
@@ -121,7 +121,7 @@ def test_without_a_client_there_is_a_local_cluster(tmp_path):
 
 
 @pytest.mark.parametrize("protocol", ["memory", "file"])
-def test_a_run_is_read_from_where_fsspec_leads(run, tmp_path, protocol):
+def test_a_run_is_read_through_fsspec(run, tmp_path, protocol):
     import fsspec
 
     url = f"{protocol}://{tmp_path}/copy"
@@ -144,14 +144,14 @@ def test_a_run_is_read_from_where_fsspec_leads(run, tmp_path, protocol):
         assert same(opened.recompute(engine="dask", progress=False), run[1])
 
 
-def test_no_run_and_no_protocol_are_told_of(tmp_path):
+def test_a_missing_run_and_an_unknown_protocol_are_explained(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no recorded run in memory://.*nothing: it has no run\.json"):
         lt.open_run(f"memory://{tmp_path}/nothing")
     with pytest.raises(ValueError, match="Protocol not known: nonsense"):
         lt.open_run("nonsense://bucket/run")
 
 
-def test_what_is_missing_is_named(run, monkeypatch):
+def test_a_missing_dependency_is_named(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ImportError, match=r'needs dask.distributed: pip install "labeltrack\[dask\]"'):
         lt.open_run(run[0]).recompute(engine="dask")

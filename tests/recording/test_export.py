@@ -1,4 +1,4 @@
-"""Samples as tables and files: those that were recorded, in the memory of the files, for other libraries too."""
+"""Samples as tables and files: exactly those that were recorded, without copies, also for other libraries."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_columns_of_several_types_become_the_wider_one(tmp_path):
         ({"columns": []}, ValueError, "allowed are 'label'"),
     ],
 )
-def test_a_wrong_choice_of_samples_is_explained(run, arguments, error, message):
+def test_a_wrong_selection_of_samples_is_explained(run, arguments, error, message):
     with pytest.raises(error, match=message):
         lt.open_run(run[0]).samples(**arguments)
 
@@ -125,7 +125,7 @@ def csv_rows(path):
         return list(csv.DictReader(file))
 
 
-def test_texts_that_utf8_does_not_hold_are_exported_and_kept_apart(tmp_path):
+def test_texts_that_are_not_utf8_are_exported_and_stay_distinct(tmp_path):
     names = [os.fsdecode(b"caf\xe9"), r"caf\udce9", "caf\u00e9", "plain"]
     mode, ds_id = os.fsdecode(b"tr\xff"), os.fsdecode(b"d\xe9")
     with lt.LabelTracker("y", "ce", record_to=tmp_path / "run") as tracker:

@@ -1,4 +1,4 @@
-"""The bar: on a terminal, after a second, and only if it is wanted."""
+"""The progress bar: on a terminal, after a second, and only if wanted."""
 
 from __future__ import annotations
 
@@ -42,5 +42,5 @@ def test_a_bar_counts_what_all_threads_have_done(monkeypatch):
     ("patience", "stream", "options"),
     [(-1, io.StringIO(), {}), (60, Terminal(), {}), (-1, Terminal(), {"wanted": False})],
 )
-def test_no_bar_where_it_is_no_terminal_or_quick_or_not_wanted(monkeypatch, patience, stream, options):
+def test_no_bar_is_shown_without_a_terminal_or_if_quick_or_unwanted(monkeypatch, patience, stream, options):
     assert shown(monkeypatch, patience, stream, **options)[0] == ""

@@ -1,4 +1,4 @@
-"""Input that means harm is refused or counted as damage, within a second and little memory."""
+"""Malicious input is refused or counted as damage, within a second and in little memory."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ print(time.process_time() - start)
 
 
 def examined(path):
-    """Open a run with little memory; return what became of it."""
+    """Read a run in little memory and little time; return what was printed."""
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, path], capture_output=True, text=True, check=False, timeout=60
     )
@@ -57,8 +57,8 @@ def signed(description):
     return json.dumps(description | {"xxh3": xxhash.xxh3_64_hexdigest(plain)})
 
 
-def line(**said):
-    text = json.dumps(said).encode()
+def line(**fields):
+    text = json.dumps(fields).encode()
     return f"{xxhash.xxh3_64_hexdigest(text)} ".encode() + text + b"\n"
 
 
@@ -74,7 +74,7 @@ def described(path):
     return plain
 
 
-def test_the_limits_of_these_tests_let_an_honest_run_pass(copy):
+def test_an_intact_run_is_read_within_the_limits_of_these_tests(copy):
     assert examined(copy).startswith("good 3210")
 
 
@@ -111,7 +111,7 @@ def test_deep_nesting_is_refused(copy):
     assert "refused DamagedRunError" in examined(copy)
 
 
-def test_a_journal_cannot_lead_out_of_the_folder(copy, tmp_path):
+def test_a_journal_cannot_refer_to_files_outside_the_folder(copy, tmp_path):
     outside = tmp_path / "mode=train" / "ds_id=" / "epoch=1"
     outside.mkdir(parents=True)
     inside = next(copy.glob("mode=train/ds_id=/epoch=1/*.arrow"))
@@ -124,9 +124,9 @@ def test_a_journal_cannot_lead_out_of_the_folder(copy, tmp_path):
         journal.write_bytes(
             line(**begin) + line(seq=1, event="epoch", mode="train", step=1, attempt=1, streams=[stream])
         )
-        said = examined(copy)
-        assert said.startswith("bad")
-        assert "missing" in said
+        report = examined(copy)
+        assert report.startswith("bad")
+        assert "missing" in report
 
 
 @pytest.mark.parametrize(
@@ -144,18 +144,18 @@ def test_a_journal_that_makes_no_sense_is_damage(copy, streams):
     before = journal.read_bytes()
     seq = len(before.splitlines())
     journal.write_bytes(before + line(seq=seq, event="epoch", mode="train", step=9, attempt=9, streams=streams))
-    said = examined(copy)
-    assert said.startswith("bad")
-    assert "makes no sense" in said
+    report = examined(copy)
+    assert report.startswith("bad")
+    assert "makes no sense" in report
 
 
 def test_a_journal_of_nothing_but_noise_is_damage(copy):
     with (copy / "journal-0002-0000.log").open("wb") as file:
         file.truncate(10 * 2**30)  # takes no room
     (copy / "journal-0003-0000.log").write_bytes(b"\n" * 10**6)
-    said = examined(copy)
-    assert said.startswith("bad")
-    assert f"more than {_journal.LARGEST_LINE} bytes" in said
+    report = examined(copy)
+    assert report.startswith("bad")
+    assert f"more than {_journal.LARGEST_LINE} bytes" in report
 
 
 def test_pipes_and_links_are_not_opened(copy, tmp_path):
@@ -164,9 +164,9 @@ def test_pipes_and_links_are_not_opened(copy, tmp_path):
     first.symlink_to(tmp_path / "secret")
     second.unlink()
     os.mkfifo(second)
-    said = examined(copy)
-    assert said.startswith("bad")
-    assert said.count("missing") >= 2
+    report = examined(copy)
+    assert report.startswith("bad")
+    assert report.count("missing") >= 2
     for name in ("run.json", "journal-0001-0000.log"):
         (copy / name).unlink()
         os.mkfifo(copy / name)
@@ -181,9 +181,9 @@ def test_a_small_file_that_declares_gigabytes_is_damage(copy, rows):
     changed = content.replace(struct.pack("<q", first), struct.pack("<q", rows))
     assert changed != content
     name.write_bytes(changed)
-    said = examined(copy)
-    assert said.startswith("bad")
-    assert "1600 lost" in said
+    report = examined(copy)
+    assert report.startswith("bad")
+    assert "1600 lost" in report
 
 
 def test_a_file_of_nested_columns_is_damage(copy):
@@ -194,20 +194,20 @@ def test_a_file_of_nested_columns_is_damage(copy):
     table = pa.table({"label": pa.array([None], nested), "value": pa.array([1.0], pa.float32())})
     with pa.OSFile(str(name), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
-    said = examined(copy)
-    assert said.startswith("bad")
-    assert "is not one of plain numbers" in said
+    report = examined(copy)
+    assert report.startswith("bad")
+    assert "is not one of plain numbers" in report
 
 
 def test_codes_without_words_are_damage(copy):
     journal = copy / "journal-0001-0000.log"
     changed = []
     for raw in journal.read_bytes().splitlines():
-        said = json.loads(raw[17:])
-        if said["event"] == "words":
-            said["words"] = said["words"][:1]
-        changed.append(line(**said))
+        fields = json.loads(raw[17:])
+        if fields["event"] == "words":
+            fields["words"] = fields["words"][:1]
+        changed.append(line(**fields))
     journal.write_bytes(b"".join(changed))
-    said = examined(copy)
-    assert said.startswith("bad")
-    assert "codes for which the journal has no words" in said
+    report = examined(copy)
+    assert report.startswith("bad")
+    assert "codes for which the journal has no words" in report

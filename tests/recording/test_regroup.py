@@ -1,4 +1,4 @@
-"""New labels for old ones: as if the samples had had them, to the last bit."""
+"""Regrouping: the statistics are those of samples with the new labels, bit for bit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SAMPLES = st.lists(st.tuples(st.integers(-5, 5), st.floats(width=32)), min_size=
 
 
 @given(SAMPLES, st.sampled_from([int, str, float, bool, lambda label: str(label).encode()]))
-def test_it_is_as_if_the_samples_had_the_new_labels(samples, kind):
+def test_the_result_is_that_of_samples_with_the_new_labels(samples, kind):
     labels, values = np.array([label for label, _ in samples]), np.array([value for _, value in samples])
     new = [kind(label % 3) for label in labels.tolist()]
     grouped = Grouping(lambda label: kind(label % 3)).apply(lt.label_stats(labels, values))
@@ -29,7 +29,7 @@ def test_it_is_as_if_the_samples_had_the_new_labels(samples, kind):
         assert grouped.column(name).tobytes() == direct.column(name).tobytes()
 
 
-def test_labels_that_are_passed_over_and_named():
+def test_labels_without_a_key_are_left_out_and_a_mapping_names_new_labels():
     stats = lt.label_stats([1, 2, 3, 4], [1.0, 2.0, 3.0, 4.0])
     assert Grouping({1: "a", 2: "a", 3: np.str_("b")}).apply(stats).labels.tolist() == ["a", "b"]
     named = Grouping({1: 7, 2: 7, 3: np.int64(8), 4: 9}).apply(stats, LabelMapping({"seven": 7, "eight": 8}))
@@ -38,7 +38,7 @@ def test_labels_that_are_passed_over_and_named():
 
 
 @pytest.mark.parametrize("gone", [None, float("nan"), np.float32("nan")])
-def test_a_new_label_that_is_missing_passes_the_old_one_over(gone):
+def test_a_label_whose_new_label_is_none_or_nan_is_left_out(gone):
     stats = lt.label_stats([1, 2, 3], [1.0, 2.0, 4.0])
     for group in ({1: 7.5, 2: gone, 3: 7.5}, {1: 7.5, 2: gone, 3: 7.5}.get):
         assert [(row.label, row.sum) for row in Grouping(group).apply(stats)] == [(7.5, 5.0)]
@@ -51,7 +51,7 @@ def test_the_key_none_of_a_mapping_stands_for_samples_without_a_label(labels):
     assert [(row.name, row.sum) for row in Grouping(group).apply(stats)] == [("none", 2.0), ("some", 5.0)]
 
 
-def test_new_labels_that_no_one_type_holds_are_refused():
+def test_new_labels_that_do_not_fit_one_type_are_refused():
     with pytest.raises(ValueError, match="64-bit"):
         Grouping({1: 2**53 + 1, 2: 0.5}).apply(lt.label_stats([1, 2], [1.0, 2.0]))
 
@@ -79,19 +79,19 @@ def recorded(path, labels):
     return lt.open_run(path)
 
 
-def test_labels_without_a_group_are_counted_with_their_samples(tmp_path):
+def test_a_warning_counts_labels_without_a_key_and_their_samples(tmp_path):
     run = recorded(tmp_path / "run", np.array([1, 1, 1, 2, 3, 3]))
     with pytest.warns(lt.LabelTrackWarning) as caught:
         history = run.recompute(group={1: "one", 7: "seven"}, progress=False)
     assert history.at(2).count.tolist() == [3]
-    (said,) = [str(one.message) for one in caught]
-    assert "group has no key for 2 of 3 labels, so 6 of 12 samples are left out: 2, 3" in said
-    assert "rest=NAME (--rest NAME)" in said
-    assert "These keys match no label: 7" in said
+    (found,) = [str(one.message) for one in caught]
+    assert "group has no key for 2 of 3 labels, so 6 of 12 samples are left out: 2, 3" in found
+    assert "rest=NAME (--rest NAME)" in found
+    assert "These keys match no label: 7" in found
 
 
 @pytest.mark.parametrize("group", [{"1": "a", "2": "b"}, {}, {7: "x"}])
-def test_a_group_that_fits_no_label_is_told(tmp_path, group):
+def test_a_group_that_matches_no_label_warns(tmp_path, group):
     run = recorded(tmp_path / "run", np.array([1, 2, 3]))
     with pytest.warns(lt.LabelTrackWarning, match="no key for 3 of 3 labels, so 6 of 6 samples are left out: 1, 2, 3;"):
         assert run.recompute(group=group, progress=False).modes == []
@@ -108,7 +108,7 @@ def test_the_rest_is_one_group(tmp_path, bounds):
     assert history.at(1).count.tolist() == [1, 3]
 
 
-def test_what_a_group_leaves_out_on_purpose_is_no_mistake(tmp_path):
+def test_what_a_group_leaves_out_on_purpose_does_not_warn(tmp_path):
     run = recorded(tmp_path / "run", ["cat", "dog"])
     assert run.recompute(group={"cat": "pet", "dog": None}, progress=False).at(1).count.tolist() == [1]
     assert run.recompute(group=lambda label: "pet" if label == "cat" else None, progress=False).at(1).labels == ["pet"]
@@ -141,7 +141,7 @@ THIRD = np.float32(1) / np.float32(3)
         (np.array([0.1, 0.3, 2.0], np.float16), ["0.1", "0.3", "2"]),
     ],
 )
-def test_keys_of_a_file_are_labels_of_the_type_that_was_recorded(tmp_path, labels, keys):
+def test_keys_in_a_file_mean_labels_of_the_recorded_type(tmp_path, labels, keys):
     run = recorded(tmp_path / "run", labels)
     (tmp_path / "group.json").write_text(json.dumps({key: f"g{i}" for i, key in enumerate(keys)}), encoding="utf-8")
     result = invoke("recompute", tmp_path / "run", "--group", tmp_path / "group.json", "--json")
@@ -153,7 +153,7 @@ def test_keys_of_a_file_are_labels_of_the_type_that_was_recorded(tmp_path, label
         assert only["here"].count == 1, label
 
 
-def test_numbers_of_a_mapping_are_matched_in_the_precision_of_the_labels(tmp_path):
+def test_numeric_keys_match_in_the_precision_of_the_labels(tmp_path):
     singles = np.array([0.1, 0.2], np.float32)
     for name, labels in (
         ("single", singles),
@@ -171,7 +171,7 @@ def test_numbers_of_a_mapping_are_matched_in_the_precision_of_the_labels(tmp_pat
             assert not other.recompute(group={near: "wrong"}, progress=False).modes
 
 
-def test_the_command_tells_what_is_left_out_and_has_a_group_for_the_rest(tmp_path):
+def test_the_command_warns_about_what_is_left_out_and_has_a_group_for_the_rest(tmp_path):
     recorded(tmp_path / "run", np.array([1, 2, 3]))
     (tmp_path / "few.json").write_text('{"1": 10, "01": 10}')
     (tmp_path / "none.json").write_text('{"one": "a"}')
@@ -194,7 +194,7 @@ def test_the_command_tells_what_is_left_out_and_has_a_group_for_the_rest(tmp_pat
     assert invoke("worst", tmp_path / "run", "--group", tmp_path / "few.json", "--rest", "-1").stderr == ""
 
 
-def test_the_key_none_is_refused_where_no_sample_can_be_without_a_label(tmp_path):
+def test_the_key_none_is_refused_in_a_run_without_missing_labels(tmp_path):
     run = recorded(tmp_path / "run", [1, 2])
     with pytest.raises(ValueError, match="with missing='error' the run has no samples without a label"):
         run.recompute(group={1: "one", None: "none"}, progress=False)

@@ -1,22 +1,15 @@
-"""Recorded runs: what is in them, recomputing, damage of every kind, input that means harm."""
+"""Recorded runs: what `open_run`, `Run.info` and `Run.epochs` return."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import subprocess
-import sys
-import weakref
 
-import numpy as np
 import pytest
 from test_recorder import batch, same
 
 import labeltrack as lt
-from labeltrack.recording import recorder as recorder_module
-from labeltrack.recording.progress import Progress
-from labeltrack.recording.storage import LocalFolder, RemoteFolder
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
 
@@ -40,10 +33,7 @@ def _run(tmp_path_factory):
     return folder, recorded(folder)
 
 
-# -- what is there ----------------------------------------------------------------------------------------
-
-
-def test_a_run_says_what_it_is(run):
+def test_a_run_describes_itself(run):
     path, _ = run
     opened = lt.open_run(str(path))
     info = opened.info()
@@ -84,244 +74,16 @@ def test_a_run_says_what_it_is(run):
     assert repr(opened) == f"Run({str(path)!r}): 'ce' by 'y', 4 epochs, 3210 samples"
 
 
-def test_no_run_is_no_run(tmp_path):
+def test_a_folder_without_a_run_is_refused(tmp_path):
     for path in (tmp_path, tmp_path / "nothing"):
         with pytest.raises(FileNotFoundError, match=r"no recorded run in .*run\.json"):
             lt.open_run(path)
 
 
-def test_a_run_is_independent_of_where_it_lies(run, tmp_path):
+def test_a_run_can_be_moved(run, tmp_path):
     path, tracker = run
     shutil.copytree(path, tmp_path / "elsewhere")
     assert same(lt.open_run(tmp_path / "elsewhere").recompute(progress=False), tracker.history)
     text = "".join(p.read_text(errors="replace") for p in path.rglob("*") if p.is_file())
     assert str(path) not in text
     assert os.uname().nodename not in text
-
-
-# -- recomputing ------------------------------------------------------------------------------------------
-
-
-def test_another_mapping_other_bounds_and_modes(run):
-    path, tracker = run
-    opened = lt.open_run(path)
-    assert same(opened.recompute(progress=False), tracker.history)
-    history = opened.recompute(bounds=["range", None], label_mapping={"three": 3, "CAT": "cat"}, progress=False)
-    assert history.bounds == ("range", None)
-    assert history.at(1).names.tolist() == ["three"]
-    assert history.at(1)[3].std == tracker.history.at(1)[3].std
-    assert history.at(2, "eval")["CAT"].mean == 2.5
-    assert opened.recompute(modes="!train", progress=False).modes == ["eval"]
-    with pytest.warns(lt.LabelTrackWarning, match="no recorded sample has a label of label_mapping, which maps 77"):
-        opened.recompute(label_mapping={"x": 77}, progress=False)
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_quantiles_are_those_of_the_live_run(threads, tmp_path):
-    bounds = ["std", "iqr", ("quantile", 0.05, 0.95)]
-    tracker = recorded(tmp_path / "run", bounds=bounds)
-    opened = lt.open_run(tmp_path / "run")
-    assert list(opened.bounds) == bounds
-    history = opened.recompute(threads=threads, progress=False)
-    assert same(history, tracker.history)
-    for mode in ("train", "eval"):
-        for bound in bounds:
-            for found, wanted in zip(
-                history.at(2, mode).bounds(bound), tracker.history.at(2, mode).bounds(bound), strict=True
-            ):
-                assert found.tobytes() == wanted.tobytes()
-    assert opened.recompute(bounds="std", progress=False).at(1).quantiles == ()
-
-
-def test_quantiles_of_groups_and_mappings(run):
-    path, _ = run
-    opened = lt.open_run(path)
-    labels = np.concatenate([batch(400, seed=10 + i)[0] for i in range(4)])
-    values = np.concatenate([batch(400, seed=10 + i)[1] for i in range(4)]).astype(np.float64)
-    history = opened.recompute(
-        modes="train", bounds="median", group=lambda label: label % 2 if label < 8 else None, progress=False
-    )
-    found = history.at(1).median
-    assert found.tolist() == [np.median(values[(labels % 2 == k) & (labels < 8)]) for k in (0, 1)]
-    mapping = {"four": 4, "no": 77}
-    with pytest.warns(lt.LabelTrackWarning, match="labels that never occurred: 77, called 'no'"):
-        mapped = opened.recompute(modes="train", bounds="median", label_mapping=mapping, progress=False)
-    assert mapped.at(1).median.tolist() == [np.median(values[labels == 4])]
-    words = opened.recompute(
-        modes="eval", bounds="median", group={"cat": "pet", "dog": "pet", "eel": "fish"}, progress=False
-    )
-    assert words.at(1, "eval").median.tolist() == [5.0, np.median([1.0, 2.0, 3.0, 4.0])]
-    assert words.at(1, "eval", "b").median.tolist() == [5.0, 4.0]
-
-
-def test_quantiles_of_a_cluster_are_refused(run):
-    with pytest.raises(ValueError, match="quantiles cannot be merged; use engine='local', or other bounds"):
-        lt.open_run(run[0]).recompute(engine="dask", bounds="iqr")
-
-
-def test_a_mapping_that_was_tracked_with_is_the_default_and_all_rows_are_there(tmp_path):
-    tracker = recorded(tmp_path / "run", label_mapping={"three": 3, "cat": "cat"})
-    opened = lt.open_run(tmp_path / "run")
-    assert opened.label_mapping == {"three": 3, "cat": "cat"}
-    assert same(opened.recompute(progress=False), tracker.history)
-    everything = opened.recompute(label_mapping=None, progress=False)
-    assert everything.at(1).labels.tolist() == list(range(10))
-    assert everything.at(1)[3].sum == tracker.history.at(1)["three"].sum
-
-
-def test_groups_are_of_labels(run):
-    path, tracker = run
-    opened = lt.open_run(path)
-    calls = []
-
-    def parity(label):
-        calls.append(label)
-        return "even" if label % 2 == 0 else "odd"
-
-    history = opened.recompute(modes="train", group=parity, progress=False)
-    assert len(calls) == 20  # asked for each label of each epoch, not for samples
-    labels = np.concatenate([batch(400, seed=10 + i)[0] for i in range(4)])
-    values = np.concatenate([batch(400, seed=10 + i)[1] for i in range(4)])
-    direct = lt.label_stats(np.where(labels % 2 == 0, "even", "odd"), values)
-    for name in ("count", "sum", "mean", "std", "min", "max"):
-        assert history.at(1).column(name).tobytes() == direct.column(name).tobytes()
-    few = {3: 0, 4: 0, 5: 1}
-    with pytest.warns(lt.LabelTrackWarning, match=r"group has no key for 7 of 10 labels"):
-        coarse = opened.recompute(modes="train", group=few, label_mapping={"low": 0}, progress=False)
-    assert coarse.at(1).names.tolist() == ["low"]
-    assert coarse.at(1)["low"].count == tracker.history.at(1)[3].count + tracker.history.at(1)[4].count
-    with pytest.warns(lt.LabelTrackWarning, match="group returned None for all 13 labels"):
-        assert opened.recompute(group=lambda _: None, progress=False).modes == []
-    with pytest.raises(TypeError, match="only numbers or only strings, got float, str"):
-        opened.recompute(modes="train", group=lambda label: "a" if label else 1, progress=False)
-    with pytest.raises(TypeError, match="only numbers or only strings, got list"):
-        opened.recompute(modes="train", group=lambda label: [label], progress=False)
-    with pytest.raises(TypeError, match="a mapping from labels to new labels, or a function, got int"):
-        opened.recompute(group=3)
-
-
-def test_nan_policies(tmp_path):
-    with lt.LabelTracker("y", "ce", record_to=tmp_path / "run") as tracker:
-        tracker.update([1, 1, 2], [1.0, np.nan, 3.0])
-        tracker.end_epoch(1)
-    opened = lt.open_run(tmp_path / "run")
-    assert same(opened.recompute(progress=False), tracker.history)
-    assert opened.recompute(nan_policy="omit", progress=False).at(1)[1].mean == 1.0
-    with pytest.raises(ValueError, match=r"mode 'train', step 1: 1 NaN samples.*1 \(1\)"):
-        opened.recompute(nan_policy="raise", progress=False)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"engine": "spark"}, ValueError, "'local', 'dask'"),
-        ({"bounds": "iqr2"}, ValueError, "unknown option 'iqr2'"),
-        ({"threads": 0}, ValueError, "threads must be a positive integer"),
-        ({"modes": "trian"}, KeyError, "no recorded mode 'trian'"),
-        ({"nan_policy": "x"}, ValueError, "'propagate', 'omit', 'raise'"),
-        ({"label_mapping": {}}, ValueError, "empty"),
-    ],
-)
-def test_a_wrong_option_is_explained(run, arguments, error, message):
-    with pytest.raises(error, match=message):
-        lt.open_run(run[0]).recompute(**arguments)
-
-
-MEMORY = """
-import sys, threading, time
-import numpy as np
-import labeltrack as lt
-
-def anonymous():
-    return int(next(line for line in open("/proc/self/status") if line.startswith("RssAnon")).split()[1])
-
-rng = np.random.default_rng(0)
-with lt.LabelTracker("y", "ce", record_to=lt.Recording(sys.argv[1], fsync="never")) as tracker:
-    labels, values = rng.integers(0, 10_000, 2**20).astype(np.int32), rng.random(2**20, dtype=np.float32)
-    for _ in range(40):
-        tracker.update(labels, values)
-    tracker.end_epoch(1)
-del tracker, labels, values
-run = lt.open_run(sys.argv[1])
-before, peak, done = anonymous(), [0], threading.Event()
-
-def watch():
-    while not done.wait(0.002):
-        peak[0] = max(peak[0], anonymous())
-
-thread = threading.Thread(target=watch)
-thread.start()
-history = run.recompute(progress=False)
-done.set()
-thread.join()
-print(peak[0] - before, int(history.at(1).count.sum()))
-"""
-
-
-def test_memory_does_not_grow_with_the_run(tmp_path):
-    """A recomputation takes what its labels take, and a batch for each thread."""
-    compiled = {name: value for name, value in os.environ.items() if name != "NUMBA_DISABLE_JIT"}
-    command = [sys.executable, "-c", MEMORY, tmp_path / "run"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=compiled)
-    kilobytes, rows = map(int, done.stdout.split())
-    assert rows == 40 * 2**20
-    assert kilobytes < 100_000  # the file has 335 MB
-
-
-@pytest.mark.parametrize("protocol", ["", "memory://"])
-def test_the_bytes_of_a_file_are_let_go_when_they_were_read(protocol, tmp_path, monkeypatch):
-    monkeypatch.setattr(recorder_module, "LARGEST_PART", 100_000)
-    recording = lt.Recording(tmp_path / "run", flush_rows=4096, fsync="never")
-    with lt.LabelTracker("y", "ce", record_to=recording) as tracker:
-        for seed in range(20):
-            tracker.update(*batch(4096, 5, seed=seed))
-            tracker.flush()
-        tracker.end_epoch(1)
-    path, folder = str(tmp_path / "run"), LocalFolder
-    if protocol:
-        fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed (extra 'dask')")
-        path, folder = f"memory://{tmp_path}/run", RemoteFolder
-        fsspec.filesystem("memory").put(str(tmp_path / "run"), f"{tmp_path}/run", recursive=True)
-    contents = []
-    original = folder.content
-
-    def recorded_content(self, name):
-        data = original(self, name)
-        contents.append(weakref.ref(data))
-        return data
-
-    alive = []
-    run = lt.open_run(path)
-    monkeypatch.setattr(folder, "content", recorded_content)
-    advance = Progress.advance
-    monkeypatch.setattr(
-        Progress,
-        "advance",
-        lambda self, n=1: (alive.append([one() is not None for one in contents]), advance(self, n))[1],
-    )
-    history = run.recompute(threads=1, progress=False)
-    assert same(history, tracker.history)
-    files = sorted((tmp_path / "run").glob("mode=train/**/*.arrow"))
-    assert 4 < len(files) <= len(contents)
-    assert all(sum(before) <= 2 for before in alive)  # they are read in their turn
-    assert alive[-1] == [False] * (len(contents) - 1) + [True]
-    assert not any(one() is not None for one in contents)
-
-
-def test_a_remote_file_that_vanishes_is_damage(tmp_path, monkeypatch):
-    fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed (extra 'dask')")
-    recording = lt.Recording(tmp_path / "run", fsync="never")
-    with lt.LabelTracker("y", "ce", record_to=recording) as tracker:
-        tracker.update(*batch(40_000, 5, seed=1))
-        tracker.end_epoch(1)
-    fsspec.filesystem("memory").put(str(tmp_path / "run"), f"{tmp_path}/gone", recursive=True)
-    run = lt.open_run(f"memory://{tmp_path}/gone")
-
-    def vanished(_, name):
-        raise FileNotFoundError(name)
-
-    monkeypatch.setattr(RemoteFolder, "content", vanished)
-    with pytest.warns(lt.LabelTrackWarning, match="it cannot be read: mode=train") as caught:
-        history = run.recompute(progress=False)
-    assert len(caught) == 1
-    assert not history

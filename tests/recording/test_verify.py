@@ -1,4 +1,4 @@
-"""Damage of every kind: no wrong row, what is lost is counted, what is torn is repaired."""
+"""Damage of every kind: no row is wrong, lost rows are counted, torn files are repaired."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'rec
 
 
 def rows_of(opened):
-    """Return all the rows that can be read, by mode, dataset and epoch, and what had to be said about them."""
+    """Return all readable rows by mode, dataset and step, and the warnings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         found = {}
@@ -49,8 +49,8 @@ import labeltrack as lt
 
 original, copy, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 truncations, flips = json.loads(sys.argv[5])
-right, said = rows_of(lt.open_run(original))
-assert not said
+right, report = rows_of(lt.open_run(original))
+assert not report
 total = sum(map(len, right.values()))
 names = sorted(str(p.relative_to(original)) for p in original.rglob("*") if p.is_file() and p.stat().st_size)
 shutil.copytree(original, copy)
@@ -66,7 +66,7 @@ def one(name, content):
         assert "run.json" in str(error) or "damaged" in str(error), error
         counts["unreadable"] += 1
     else:
-        found, said = rows_of(opened)
+        found, report = rows_of(opened)
         for key, rows in found.items():
             assert key in right, (name, key)
             assert is_subsequence(rows, right[key]), (name, key)
@@ -76,14 +76,14 @@ def one(name, content):
         # white space in the description.
         whole = name.startswith("journal") and content[-1:] in (b"", b"\\n") and not lost
         blank = name == "run.json" and content.split() == (original / name).read_bytes().split()
-        told = not verification.ok or whole or blank
-        counts["noticed" if told else "unnoticed"] += 1
-        if not told:
+        noticed = not verification.ok or whole or blank
+        counts["noticed" if noticed else "unnoticed"] += 1
+        if not noticed:
             print("unnoticed:", name, len(content), (original / name).stat().st_size, file=sys.stderr)
         assert not lost or not verification.ok, name
         bad = [s for s in verification.parts if s.state not in ("intact", "writing")]
         assert lost <= verification.lost or verification.other or not lost, (name, lost, verification)
-        assert not lost or said or not all(e.complete for e in opened.epochs), (name, said)
+        assert not lost or report or not all(e.complete for e in opened.epochs), (name, report)
         assert all(s.message for s in bad)
         verification.to_dict(), str(verification)
     path.write_bytes((original / name).read_bytes())
@@ -123,7 +123,7 @@ def test_no_truncation_and_no_flipped_byte_gives_a_wrong_row(tmp_path, seed):
     assert counts["unnoticed"] == 0, done.stderr
 
 
-def test_a_bad_batch_costs_its_rows_alone_and_is_counted(tmp_path):
+def test_a_damaged_batch_loses_only_its_own_rows(tmp_path):
     recorded(tmp_path / "run", steps=[1], n=12)
     (name,) = (tmp_path / "run").glob("mode=train/**/*.arrow")
     content = bytearray(name.read_bytes())
@@ -155,7 +155,7 @@ def test_a_damaged_footer_is_found_though_every_row_is_there(run, tmp_path):
     assert "other programs may not" in bad.message
 
 
-def test_files_that_are_missing_or_somewhere_else_are_found(run, tmp_path):
+def test_missing_and_misplaced_files_are_found(run, tmp_path):
     shutil.copytree(run[0], tmp_path / "run")
     first, second = sorted((tmp_path / "run").glob("mode=train/**/*.arrow"))
     second.unlink()
@@ -182,9 +182,9 @@ def test_without_its_description_or_journal_a_run_still_has_its_rows(run, tmp_pa
     assert not any(epoch.complete for epoch in opened.epochs)
     with pytest.warns(lt.LabelTrackWarning) as caught:
         assert opened.samples("train").num_rows == 0
-    said = " ".join(str(one.message) for one in caught)
-    assert "3200 rows are left out" in said
-    assert "'train 1', 'train 2'; incomplete=True" in said
+    report = " ".join(str(one.message) for one in caught)
+    assert "3200 rows are left out" in report
+    assert "'train 1', 'train 2'; incomplete=True" in report
     assert opened.samples("train", incomplete=True).num_rows == 3200
     with pytest.warns(lt.LabelTrackWarning, match="the journal does not say what they stand for"):
         assert opened.samples("eval", incomplete=True).num_rows == 0
@@ -194,7 +194,7 @@ def test_without_its_description_or_journal_a_run_still_has_its_rows(run, tmp_pa
 
 
 def done_again(path, steps, *, unfinished=0):
-    """Record epochs in a session of their own."""
+    """Record epochs in a new session."""
     with lt.LabelTracker("y", "ce", record_to=path) as tracker:
         for step in steps:
             tracker.update(*batch(400, seed=step))
@@ -204,7 +204,7 @@ def done_again(path, steps, *, unfinished=0):
 
 
 def verified(path):
-    """Return what the library and the command say, which must agree."""
+    """Verify with the library and the command, which must agree."""
     found = lt.open_run(path).verify(progress=False)
     result = invoke("verify", path, "--json")
     assert json.loads(result.stdout) == json.loads(json.dumps(found.to_dict() | {"repaired": []}))
@@ -212,7 +212,7 @@ def verified(path):
     return found
 
 
-def test_what_is_done_again_or_being_written_leaves_nothing_to_tell(tmp_path):
+def test_repeated_epochs_and_a_running_process_are_not_problems(tmp_path):
     done_again(tmp_path / "run", [1, 2], unfinished=300)
     done_again(tmp_path / "run", [2, 3])
     assert verified(tmp_path / "run").ok
@@ -224,7 +224,7 @@ def test_what_is_done_again_or_being_written_leaves_nothing_to_tell(tmp_path):
     assert verified(tmp_path / "run").ok  # and given up
 
 
-def test_rows_that_the_journal_says_are_lost_are_counted(tmp_path, monkeypatch):
+def test_rows_that_the_journal_reports_as_lost_are_counted(tmp_path, monkeypatch):
     write = PartWriter.write
 
     def failing(self, labels, values, more=None):
@@ -247,13 +247,13 @@ def test_rows_that_the_journal_says_are_lost_are_counted(tmp_path, monkeypatch):
     assert f"{found.rows} rows intact, {epoch.lost} lost" in str(found)
 
 
-def test_an_epoch_that_never_ended_is_told_with_its_rows(tmp_path):
+def test_an_epoch_that_never_ended_is_reported_with_its_rows(tmp_path):
     done_again(tmp_path / "run", [1], unfinished=300)
     found = verified(tmp_path / "run")
     assert found.other == ("mode 'train', step 2 did not end; 300 of its rows are intact",)
 
 
-def test_a_journal_that_is_deleted_is_told(run, tmp_path):
+def test_a_deleted_journal_is_reported(run, tmp_path):
     shutil.copytree(run[0], tmp_path / "run")
     (tmp_path / "run" / "journal-0001-0000.log").unlink()
     found = verified(tmp_path / "run")
@@ -263,7 +263,7 @@ def test_a_journal_that_is_deleted_is_told(run, tmp_path):
 
 
 @pytest.mark.parametrize("kept", range(20))
-def test_a_journal_that_is_cut_at_any_line_is_told_if_that_loses_an_epoch(run, tmp_path, kept):
+def test_a_journal_cut_at_any_line_is_reported_if_that_loses_an_epoch(run, tmp_path, kept):
     shutil.copytree(run[0], tmp_path / "run")
     journal = tmp_path / "run" / "journal-0001-0000.log"
     lines = journal.read_bytes().splitlines(keepends=True)
@@ -274,7 +274,7 @@ def test_a_journal_that_is_cut_at_any_line_is_told_if_that_loses_an_epoch(run, t
     assert sum(epoch.complete for epoch in lt.open_run(tmp_path / "run").epochs) == ended
 
 
-def test_whatever_file_is_deleted_verify_tells_of_it(tmp_path):
+def test_any_deleted_file_is_reported(tmp_path):
     done_again(tmp_path / "original", [1, 2])
     done_again(tmp_path / "original", [2, 3], unfinished=40)
     done_again(tmp_path / "original", [4, 3])
@@ -289,7 +289,7 @@ def test_whatever_file_is_deleted_verify_tells_of_it(tmp_path):
         assert verified(tmp_path / str(i)).ok == unfinished, name
 
 
-def test_a_session_and_attempts_of_which_nothing_is_left_are_told(tmp_path):
+def test_sessions_and_attempts_of_which_nothing_is_left_are_reported(tmp_path):
     done_again(tmp_path / "run", [1, 2])
     done_again(tmp_path / "run", [2, 3])
     done_again(tmp_path / "run", [4])
@@ -305,14 +305,14 @@ def test_a_session_and_attempts_of_which_nothing_is_left_are_told(tmp_path):
     assert "nothing is left of attempt 2 of session 1, process 0 in mode 'train'" in verified(tmp_path / "other").other
 
 
-def test_a_description_alone_is_no_whole_run(tmp_path):
+def test_a_description_alone_is_not_an_intact_run(tmp_path):
     done_again(tmp_path / "run", [1])
     shutil.rmtree(tmp_path / "run" / "mode=train")
     (tmp_path / "run" / "journal-0001-0000.log").unlink()
     assert verified(tmp_path / "run").other == ("there is neither a journal nor a part",)
 
 
-def test_samples_that_were_never_written_are_known_to_have_been_there(tmp_path):
+def test_samples_that_were_never_written_are_missed(tmp_path):
     code = (
         "import os, sys, labeltrack as lt\n"
         "tracker = lt.LabelTracker('y', 'ce', record_to=sys.argv[1])\n"
@@ -327,18 +327,18 @@ def test_samples_that_were_never_written_are_known_to_have_been_there(tmp_path):
     assert verified(tmp_path / "run").ok
 
 
-def test_numbers_that_are_far_apart_are_told_in_a_line(tmp_path):
+def test_a_large_gap_between_numbers_takes_one_line(tmp_path):
     done_again(tmp_path / "run", [1])
     part = next((tmp_path / "run").glob("**/*.arrow"))
     shutil.copy(part, part.with_name("part-999999999-0000-999999999-999999999.arrow"))
-    said = str(verified(tmp_path / "run"))
-    assert "nothing is left of session 2 to 999999998" in said
-    assert "nothing is left of attempt 1 to 999999998 of session 999999999" in said
-    assert "part 0 to 999999998 of ds_id '' is missing" in said
+    report = str(verified(tmp_path / "run"))
+    assert "nothing is left of session 2 to 999999998" in report
+    assert "nothing is left of attempt 1 to 999999998 of session 999999999" in report
+    assert "part 0 to 999999998 of ds_id '' is missing" in report
 
 
 def complete_rows(opened):
-    """Return the values of every epoch that counts."""
+    """Return the values of every complete epoch."""
     return {
         (epoch.mode, epoch.step, ds_id): opened.samples([epoch.mode], epoch.step, [ds_id])["value"].to_pylist()
         for epoch in opened.epochs
@@ -349,7 +349,7 @@ def complete_rows(opened):
 
 @pytest.mark.filterwarnings("ignore::labeltrack.LabelTrackWarning")
 @pytest.mark.parametrize("seed", range(3 if QUICK else 20))
-def test_rows_that_count_never_go_or_change_without_verify_telling(tmp_path, seed):
+def test_rows_that_count_never_vanish_or_change_unreported(tmp_path, seed):
     rng = np.random.default_rng(seed)
     for session in range(int(rng.integers(1, 4))):
         with lt.LabelTracker("y", "ce", record_to=lt.Recording(tmp_path / "run", fsync="never")) as tracker:
@@ -365,7 +365,7 @@ def test_rows_that_count_never_go_or_change_without_verify_telling(tmp_path, see
     for i in range(20):
         copy = tmp_path / f"copy{i}"
         shutil.copytree(tmp_path / "run", copy)
-        # Not journals and parts at once: the end of a journal and all that only it has told of may go without a trace.
+        # Not journals and parts together: what only the end of a journal knows may vanish without a trace.
         kind = ".log" if rng.random() < 0.5 else ".arrow"
         some = [path for path in files if path.suffix == kind]
         for path in some and rng.choice(some, min(len(some), int(rng.integers(1, 3))), replace=False):
