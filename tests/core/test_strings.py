@@ -65,8 +65,7 @@ def by_python(array):
     ids=["few", "many", "all different", "sorted", "late", "last"],
 )
 def test_threads_do_not_show(numbers, threads, monkeypatch):
-    monkeypatch.setattr(_strings, "_ALONE", 256)
-    monkeypatch.setattr(_strings, "_TOGETHER", 1024)
+    monkeypatch.setattr(_strings, "_FIRST", 64)
     labels = np.char.add("class ", np.char.zfill(numbers.astype(np.str_), 7))
     codes, first = encode_strings(labels, threads=threads)
     assert codes.tolist() == by_python(labels)
@@ -82,8 +81,6 @@ def test_rows_that_differ_anywhere_get_codes_of_their_own(labels, dtype, threads
     """Only words that vary are hashed: which these are is learnt while rows come."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_strings, "_FIRST", 2)
-        patch.setattr(_strings, "_ALONE", 8)
-        patch.setattr(_strings, "_TOGETHER", 32)
         array = np.array(labels, dtype=dtype)
         codes, first = encode_strings(array, threads=threads)
     assert codes.tolist() == by_python(array)
