@@ -1,7 +1,6 @@
 """A dictionary of fixed-width strings: the code of a row is looked up, and the whole row compared.
 
-Names of classes that are words have no characters in common that could be left out, and too many that could occur.
-There are few of them, though, and each occurs again and again.
+It suits names of classes: there are few of them, and each occurs many times.
 """
 
 from __future__ import annotations
@@ -32,20 +31,20 @@ class _State(NamedTuple):
     numbers: npt.NDArray[np.uint64]
 
 
-_FEWEST = 1 << 14  # rows for which it pays to look for words: 0.4 ms
-_SAMPLES = 1 << 13, 1 << 14, 1 << 16  # rows that are looked at, more if there are many words: 0.3, 0.5 or 2.5 ms
-_TIMES = 8  # that a word occurs in them, on average, or there are many: of a thousand, few are left to be learnt later
+_FEWEST = 1 << 14  # rows from which a dictionary pays; making it takes 0.4 ms
+_SAMPLES = 1 << 13, 1 << 14, 1 << 16  # rows that are sampled, more if there are many words: 0.3, 0.5 or 2.5 ms
+_TIMES = 8  # average repeats of a word in the sample below which more rows are sampled
 _MOST = 1 << 14  # words, with which the tables are some megabytes
-_PLACES = 4  # of the table, for each word, so that nearly all of them find one for themselves
-_SHARED = 3  # binary logarithm of the places of the table for each move
-_TRIES = 4  # sets of numbers that words are multiplied with, of which the best is taken
+_PLACES = 4  # of the table per word, so that nearly every word has a place of its own
+_SHARED = 3  # binary logarithm of the places of the table per move
+_TRIES = 4  # sets of multipliers, of which the best is used
 
 
 class Dictionary:
     """The words that occur in an array of strings, and their codes, in order of appearance.
 
-    It begins with those of some rows from all over the array; others are learnt when they turn up. It is not `possible`
-    where there are few rows, or nearly as many words as rows, or too many of them.
+    It starts with those of a sample of rows; others are learnt when they occur. It is not `possible` if there are few
+    rows, too many words, or nearly as many words as rows.
 
     Args:
         labels: ``(N,)`` dtype ``U`` or ``S``.
@@ -60,7 +59,6 @@ class Dictionary:
     def __init__(self, labels: Array) -> None:
         self.rows = labels.shape[0]
         self.possible = self.rows >= _FEWEST and labels.dtype.itemsize > 0
-        """Whether it is worth going on, as far as is known."""
         if not self.possible:
             return
         size = labels.dtype.itemsize
@@ -94,12 +92,9 @@ class Dictionary:
         return self._known.astype(self._dtype)
 
     def encode(self, start: int, stop: int, codes: Array) -> bool:
-        """Write the codes of some rows, in any thread; return whether that was possible.
+        """Write the codes of rows from `start` to before `stop` to the front of `codes`; return False if it cannot.
 
-        Args:
-            start: First row.
-            stop: One past the last.
-            codes: ``(>= stop - start,)`` int32, written from index 0.
+        Any thread may call it.
         """
         if not self.possible:
             return False
@@ -115,13 +110,13 @@ class Dictionary:
         return True
 
     def _look_up(self, rows: Array, start: int, stop: int, codes: Array) -> int:
-        """Write the codes of some rows of an array, -1 for those that are not known; return how many these are."""
+        """Write the codes of some rows of an array, -1 for unknown ones; return how many these are."""
         width = rows.dtype.itemsize // self._word.itemsize
         words = read_only(rows.view(self._word))
         return int(kernels.dictionary.look_rows_up(words, width, start, stop, *self._state, start, codes))
 
     def _learn(self, rows: Array) -> bool:
-        """Add the words of some rows, unless another thread has just done so; return whether that was possible."""
+        """Add the words of some rows, unless another thread has just done so; return False if it cannot."""
         new = rows[encode_strings(rows, threads=1)[1]]
         with self._lock:
             codes = np.empty(new.shape[0], dtype=np.int32)
@@ -132,7 +127,7 @@ class Dictionary:
             return self.possible
 
     def _add(self, new: Array) -> bool:
-        """Add words, all of them new; return whether they can be told apart quickly."""
+        """Add words, all of them new; return whether they can be distinguished quickly."""
         known = np.concatenate([self._known, new])
         if known.shape[0] > _MOST:
             return False
@@ -140,8 +135,7 @@ class Dictionary:
         words = read_only(known.view(self._word))
         width = words.shape[0] // known.shape[0]
         table, moves, _, numbers = self._state
-        few = self.size > 0 and 2 * table.shape[0] >= _PLACES * known.shape[0]
-        if few:  # in the table that there is
+        if self.size and 2 * table.shape[0] >= _PLACES * known.shape[0]:  # the table has room for them
             table = table.copy()
             entered = module.enter_rows(words, width, self.size, known.shape[0], table, moves, numbers)
             if entered * 2 <= new.shape[0] + 4:
@@ -158,15 +152,15 @@ class Dictionary:
             if elsewhere == 0:
                 break
         assert best is not None  # noqa: S101 (there is always a try)
-        # Words that do not differ where it is looked share a place; each is then compared with all before it.
+        # Words that are equal in the hashed parts share a place; each is then compared with all before it.
         if best[0] * 4 > known.shape[0] + 4:
             return False
-        # At once, as other threads may be reading: codes that they know stay what they are.
+        # One assignment, as other threads may be reading; the codes that they know stay valid.
         self._known, self._state = known, best[1]
         return True
 
     def _hashed(self, rows: Array, bits: int) -> Iterator[npt.NDArray[np.uint64]]:
-        """Yield what the place of a row depends on: the parts that differ most, and what they are multiplied with."""
+        """Yield what the place of a row depends on: the parts that differ most, and their multipliers."""
         most: int = kernels.dictionary.HASHED
         where: npt.NDArray[np.intp] = np.arange(rows.shape[1])
         if where.shape[0] > most:
@@ -183,6 +177,6 @@ class Dictionary:
 
 @cache
 def _odd_numbers(tries: int, numbers: int) -> npt.NDArray[np.uint64]:
-    """Return ``(tries, numbers)`` odd numbers, always the same; made once, as that takes a fifth of a millisecond."""
+    """Return ``(tries, numbers)`` odd numbers, always the same; cached, as drawing them takes 0.2 ms."""
     drawn = np.random.default_rng(0).integers(0, 2**63, (tries, numbers), dtype=np.uint64)
     return drawn * np.uint64(2) + np.uint64(1)

@@ -1,4 +1,4 @@
-"""Fixed-width strings, looked up in a dictionary; reduced piece by piece, so that codes stay in the cache."""
+"""Fixed-width strings, looked up in a dictionary and reduced piece by piece, so that codes stay in the cache."""
 
 from __future__ import annotations
 
@@ -12,32 +12,27 @@ from labeltrack._core.reduce import reduce_stream
 from labeltrack._core.threads import all_at_once, default_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from labeltrack._core.accumulator import Accumulator
     from labeltrack._core.dictionary import Dictionary
-    from labeltrack._core.reduce import Decoder
 
 Array = npt.NDArray[Any]
-Integers = npt.NDArray[np.int64]
-Chunk = tuple[Array, Array]
 
-# Rows of a piece. Half as many as the largest take 4 to 8 % longer.
-_SMALLEST, _LARGEST = 1 << 16, 1 << 19
-_LEARNT = 8  # one more word for so many is learnt on the way, at most, as far as tables are laid out for it
-_SOME = 1 << 10  # samples by which tables are laid out; four times as many took 0.2 ms, as each is another cache line
+_SMALLEST, _LARGEST = 1 << 16, 1 << 19  # rows of a piece; half as many as the largest take 4 to 8 % longer
+_LEARNT = 8  # tables have room for one new word in so many
+_SOME = 1 << 10  # samples by which tables are laid out; four times as many took 0.2 ms, a cache miss each
 
 
-class _Growing:
-    """The way back from the codes of a dictionary, which may learn more words until the last row is read."""
+class _Decoder:
+    """Decodes the codes of a dictionary, which may learn more words until the last row is read."""
 
     orderly = False
 
     def __init__(self, dictionary: Dictionary) -> None:
         self._dictionary = dictionary
 
-    def decode(self, keys: Integers) -> Array:
-        """Return the words of ``(K,)`` codes."""
+    def decode(self, keys: npt.NDArray[np.int64]) -> Array:
         words: Array = self._dictionary.words[keys]
         return words
 
@@ -53,16 +48,29 @@ def reduce_words(
         threads: How many threads share the work; None chooses by the number of samples.
 
     Returns:
-        What `labeltrack._core.reduce.reduce_chunks` returns; None where there turn out to be too many words.
+        What `labeltrack._core.reduce.reduce_chunks` returns; None if there are too many words.
     """
-    # Room for words that are learnt on the way: making a table wider takes 2 ms.
+    rows = samples.shape[0]
+    threads = default_threads(rows) if threads is None else threads
+    mine = local()  # a buffer of codes for each thread, which stays in the cache
+
+    def load(piece: tuple[int, int]) -> tuple[Array, Array] | None:
+        start, stop = piece
+        if not hasattr(mine, "keys"):
+            mine.keys = np.empty(min(rows, _LARGEST), dtype=np.int32)
+        keys = mine.keys[: stop - start]
+        return (keys, samples[start:stop]) if dictionary.encode(start, stop, keys) else None
+
+    # Room for words that are learnt later: making a table wider takes 2 ms.
     room = dictionary.size + (dictionary.size // _LEARNT if dictionary.size > 64 else 0)
-    found = _reduce_pieces(dictionary.encode, room, samples, _Growing(dictionary), threads)
+    layout = np.array([0, room - 1]), np.ascontiguousarray(samples[:: max(1, rows // _SOME)])
+    pieces = _pieces(rows, threads)
+    found = reduce_stream(pieces, load, rows, _Decoder(dictionary), threads=threads, layout=layout)
     return found if dictionary.possible else None
 
 
 def encode_words(dictionary: Dictionary, *, threads: int | None = None) -> npt.NDArray[np.int32] | None:
-    """Return the ``(N,)`` codes of strings that are words of a dictionary; None where there are too many words."""
+    """Return the ``(N,)`` codes of strings that are words of a dictionary; None if there are too many words."""
     rows = dictionary.rows
     threads = default_threads(rows) if threads is None else threads
     codes = np.empty(rows, dtype=np.int32)
@@ -74,43 +82,11 @@ def encode_words(dictionary: Dictionary, *, threads: int | None = None) -> npt.N
     return codes if all(all_at_once(encode, edges[:-1], edges[1:])) else None
 
 
-def _reduce_pieces(
-    encode: Callable[[int, int, Array], bool], size: int, samples: Array, space: Decoder, threads: int | None
-) -> tuple[Array, Accumulator]:
-    """Reduce samples piece by piece.
-
-    Args:
-        encode: Writes the keys of rows from a start to a stop, or returns that it cannot, which ends in vain.
-        size: How many keys there are, as far as is known.
-        samples: ``(N,)``.
-        space: What the keys stand for.
-        threads: How many threads share the work; None chooses by the number of samples.
-    """
-    rows = samples.shape[0]
-    threads = default_threads(rows) if threads is None else threads
-    mine = local()  # to each thread, the numbers of its piece: in the cache, as they are written over those before
-
-    def load(piece: tuple[int, int]) -> Chunk | None:
-        start, stop = piece
-        if not hasattr(mine, "keys"):
-            mine.keys = np.empty(min(rows, _LARGEST), dtype=np.int32)
-        keys = mine.keys[: stop - start]
-        return (keys, samples[start:stop]) if encode(start, stop, keys) else None
-
-    layout = np.array([0, size - 1]), np.ascontiguousarray(samples[:: max(1, rows // _SOME)])
-    return reduce_stream(_pieces(rows, threads), load, rows, space, threads=threads, layout=layout)
-
-
 def _pieces(rows: int, threads: int) -> Iterator[tuple[int, int]]:
-    """Yield where pieces of rows start and stop.
-
-    Small ones first, as what was not in the samples is mostly found there; and to the end, so that threads are done at
-    the same time.
-    """
+    """Yield where pieces start and stop: small ones first, which find most of the unknown words, and at the end."""
     start = number = 0
     while start < rows:
         share = _SMALLEST if number < threads else (rows - start) // (2 * threads)
-        size = max(_SMALLEST, min(share, _LARGEST))
-        stop = min(start + size, rows)
+        stop = min(start + max(_SMALLEST, min(share, _LARGEST)), rows)
         yield start, stop
         start, number = stop, number + 1

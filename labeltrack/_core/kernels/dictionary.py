@@ -1,4 +1,4 @@
-"""Compiled: fixed-width strings to the codes of a dictionary, whose rows are compared by vector instructions."""
+"""Compiled: codes of fixed-width strings are looked up in a dictionary; vector instructions compare the rows."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from numba.extending import intrinsic
 
 from labeltrack._core.kernels.intrinsics import _U0, _U1, _inline, _jit, _memory, _part, _prefetch_read, _wrapping
 
-HASHED = 4
-"""Words of a row that its place depends on."""
+HASHED = 4  # words of a row that its place depends on
 _WIDEST = 64  # bytes of the longest vector
 _LINE = 64  # bytes of a cache line
-MOVED = 13
-"""Bits of a sum that say which move there is, at most."""
+MOVED = 13  # bits of a sum that select a move, at most
 _BELOW = np.uint64(34)  # where these bits begin, below those of a place
 _FURTHEST = 1 << 10  # moves that are tried
 _AHEAD = 1 << 13  # bytes between prefetching and reading
@@ -91,10 +89,7 @@ else:
 
 @_inline
 def _which(h: Any, place: Any, moves: Any) -> Any:
-    """Return which entry of `moves` a place is moved by, for a sum `h` of which `place` are the highest bits.
-
-    The highest bits of a product depend on all of a word, those below on its lower bytes alone.
-    """
+    """Return which move applies to a sum `h` whose highest bits are `place`; lower bits ignore upper bytes."""
     return ((h >> _BELOW) ^ place) & np.uint64(moves.shape[0] - 1)
 
 
@@ -102,9 +97,8 @@ def _which(h: Any, place: Any, moves: Any) -> Any:
 def _place(h: Any, shift: Any, moves: Any) -> Any:
     """Return the place of a row in the table by the sum `h` of its products.
 
-    The highest bits are a place, and with some below they say which entry of `moves` it is moved by, so that nearly
-    each word has a place for itself. In one of eight places a word there are many that have not; which these are nobody
-    can foresee, and a branch that goes wrong for one row in ten took a third of all the time.
+    Its highest bits are a place, and some below select how that is moved, so that nearly every word has its own place:
+    with eight places per word and no moves, one row in ten mispredicted, which took a third of the time.
     """
     place = h >> shift
     return place ^ np.uint64(moves[_which(h, place, moves)])
@@ -127,9 +121,8 @@ def _coding(size: int) -> Any:
         origin: Any,
         codes: Any,
     ) -> Any:
-        """Do as `look_rows_up`."""
         mask = np.uint64(table.shape[0] - 1)
-        # Four words, whatever they are: a loop over as many as it takes has to read which.
+        # Always four words, unrolled.
         v0, v1, v2, v3 = hashed[0], hashed[1], hashed[2], hashed[3]
         m0, m1, m2, m3 = hashed[4], hashed[5], hashed[6], hashed[7]
         shift = hashed[8]
@@ -173,23 +166,20 @@ def look_rows_up(
     origin: int,
     codes: Any,
 ) -> Any:
-    """Give each fixed-width row of words its code in a dictionary, -1 if it is not there.
+    """Give each fixed-width row of words its code in a dictionary, -1 if it is unknown; return how many are unknown.
 
     Args:
         words: ``(N * width,)`` uint64 or uint32, a view of a fixed-width string array.
-        width: Words of a row.
+        width: Words per row.
         start: First row to read.
         stop: One past the last.
         table: ``(2**b,)`` int32: codes, and -1 in empty places.
         moves: ``(2**c,)`` uint16, c being `MOVED` at most: what places are moved by.
         known: ``(C * width,)`` of the same type: the row of each code.
-        hashed: ``(2 * HASHED + 1,)`` uint64: the words that the place of a row depends on, the odd number that each of
-            them is multiplied with, and by how much the sum is shifted to have b bits left.
+        hashed: ``(2 * HASHED + 1,)`` uint64: the words that the place of a row depends on, their odd multipliers, and
+            by how much the sum is shifted to leave b bits.
         origin: The row whose code comes first in `codes`.
         codes: ``(>= stop - origin,)`` int32, written to.
-
-    Returns:
-        How many rows are not in the dictionary.
     """
     row, first, end, before = np.uint64(width), np.uint64(start), np.uint64(stop), np.uint64(origin)
     size = width * words.itemsize
@@ -228,19 +218,10 @@ def _enter(table: Any, place: Any, code: Any) -> Any:
 @_wrapping
 @_jit
 def enter_rows(known: Any, width: int, start: int, stop: int, table: Any, moves: Any, hashed: Any) -> Any:
-    """Enter rows, all different, into the table of `look_rows_up`, whose places are moved as they are.
-
-    Args:
-        known: ``(C * width,)`` uint64 or uint32.
-        width: Words of a row.
-        start: The first code to enter.
-        stop: One past the last.
-        table: ``(2**b,)`` int32, more than C.
-        moves: See `look_rows_up`.
-        hashed: See `look_rows_up`.
+    """Enter the distinct rows from `start` to before `stop` of `known` into a table; arguments as in `look_rows_up`.
 
     Returns:
-        How many places were looked at in vain: those of words that are all in one place grow with the square of them.
+        How many occupied places were tried, which grows with the square of the rows that share one place.
     """
     elsewhere = 0
     for code in range(start, stop):
@@ -252,20 +233,10 @@ def enter_rows(known: Any, width: int, start: int, stop: int, table: Any, moves:
 @_wrapping
 @_jit
 def arrange_rows(known: Any, width: int, table: Any, moves: Any, hashed: Any) -> Any:
-    """Enter rows, all different, into an empty table, and find moves by which as many as can be have their own place.
+    """Enter distinct rows into an empty table, and find moves that give as many as possible a place of their own.
 
-    Rows of one move are entered together, where there are most of them first: "hash and displace" of F. C. Botelho,
-    D. Belazzougui, M. Dietzfelbinger, "Compress, Hash, and Displace", ESA 2009.
-
-    Args:
-        known: See `enter_rows`.
-        width: Words of a row.
-        table: ``(2**b,)`` int32, -1 everywhere.
-        moves: ``(2**c,)`` uint16, written to.
-        hashed: See `look_rows_up`.
-
-    Returns:
-        What `enter_rows` does.
+    Rows that share a move are entered together, the most crowded first: "hash and displace" of F. C. Botelho,
+    D. Belazzougui, M. Dietzfelbinger, "Compress, Hash, and Displace", ESA 2009. Arguments and result: see `enter_rows`.
     """
     n, shift = known.shape[0] // width, hashed[2 * HASHED]
     sums = np.empty(n, dtype=np.uint64)
