@@ -122,7 +122,7 @@ def new_figure(width: float, height: float, heading: str) -> StyledFigure:
 
 
 def integer_steps(axes: Axes, scene: Scene, bins: int, width: float) -> None:
-    """Let the step axis, `width` inches wide, show whole steps only, and those of every mode."""
+    """Let the step axis, `width` inches wide, span the steps of every mode, with ticks at whole steps only."""
     first = min(int(track.steps[0]) for track in scene.tracks)
     last = max(int(track.steps[-1]) for track in scene.tracks)
     margin = 0.5 if first == last else 0.02 * (last - first)
@@ -243,7 +243,7 @@ def draw_course(
         mode: Index of the mode, which decides line style and marker.
         width: Of the line, in points.
         alpha: Of the band.
-        every: Every which step is marked, 0 for none; steps without neighbours always are.
+        every: Mark every nth step; 0 marks only steps without neighbours, which always are.
         edges: Whether to draw the edges of the band in the style of the mode.
     """
     low, centre, high = band

@@ -1,4 +1,4 @@
-"""Pictures: compared with stored ones, and their numbers, order and words with what they must say."""
+"""Figures: compared with stored ones; and their numbers, order and words, compared with what they must show."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def history_of(samples, *, names=None, quantiles=(), **kwargs):
 
 
 def of_means(means, *, mode="train", first=1):
-    """Build a history of one sample a label: ``means`` is ``(K, S)``, with None where a label does not occur."""
+    """Build a history of one sample per label and step: ``means`` is ``(K, S)``, None where a label does not occur."""
     steps = {}
     for column in range(len(means[0])):
         there = [k for k in range(len(means)) if means[k][column] is not None]
@@ -62,7 +62,7 @@ def course(n, epochs, *, modes=("train", "eval"), named=True):
 
 
 def texts(figure):
-    """Return everything written in a figure; where lines were broken is of no interest."""
+    """Return all text of a figure, with line breaks as spaces."""
     return [
         " ".join(text.get_text().split("\n")) for text in figure.findobj(Text) if text.get_text() and text.get_visible()
     ]
@@ -98,26 +98,26 @@ def pixels(figure):
     return np.asarray(canvas.buffer_rgba()).copy()
 
 
-# -- pictures compared ------------------------------------------------------------------------------------
+# -- stored figures ---------------------------------------------------------------------------------------
 
-# Matplotlib lays out text a little differently from one minor version to the next, which moves everything else.
+# Each minor version of matplotlib lays out text a little differently, which moves everything else.
 BASELINE_VERSION = "3.11"
 
-# Root mean square of the differences of colour values of 0 to 255. A missing band of six gives 2.9, solid lines for
-# dashed ones 3.8, a moved legend 5, another colour of one label 7.6; letters drawn a shade differently much less.
+# Root mean square difference of colour values from 0 to 255. One missing band of six gives 2.9, solid instead of dashed
+# lines 3.8, a moved legend 5, another colour of one label 7.6; slightly different antialiasing much less.
 TOLERANCE = 2.0
 
 
 def assert_looks_like(figure, name, tmp_path, dpi):
     if mpl.__version__.rpartition(".")[0] != BASELINE_VERSION:
-        pytest.skip(f"the stored pictures are of matplotlib {BASELINE_VERSION}, this is {mpl.__version__}")
+        pytest.skip(f"the stored figures are of matplotlib {BASELINE_VERSION}, this is {mpl.__version__}")
     actual = tmp_path / name
     with mpl.rc_context({"font.family": ["DejaVu Sans"]}):
         figure.savefig(actual, dpi=dpi, metadata={"Software": None})
     expected = tmp_path / f"expected-{name}"
     shutil.copy(BASELINE / name, expected)
     difference = compare_images(str(expected), str(actual), TOLERANCE)
-    assert difference is None, f"{difference}\nIf the new picture is right, copy {actual} to {BASELINE / name}"
+    assert difference is None, f"{difference}\nIf the new figure is right, copy {actual} to {BASELINE / name}"
 
 
 def test_lines_of_three_labels_look_as_they_did(tmp_path):
@@ -804,7 +804,7 @@ APART = [[1000.0, 500.0, 300.0], [1.0, 0.5, 0.25], [0.01, 0.008, 0.002]]
 
 
 def shares(axes, points):
-    """Return how high points are in a panel, from 0 at its lower to 1 at its upper edge."""
+    """Return the heights of points as fractions of the panel."""
     return axes.transAxes.inverted().transform(axes.transData.transform(points))[:, 1]
 
 
@@ -827,7 +827,7 @@ def test_labels_that_lie_decades_apart_are_told_apart_on_a_logarithmic_axis(form
 @pytest.mark.parametrize(
     "means",
     [
-        [[3.0, 2.0], [2.9, 0.01], [2.8, 0.02]],  # each comes down through all of the panel
+        [[3.0, 2.0], [2.9, 0.01], [2.8, 0.02]],  # each spans the whole panel
         [[0.9, 0.95], [0.8, 0.9], [0.85, 0.9], [0.001, 0.002]],  # one of four is small
         [[-3.0, 2.0], [1.0, -2.0]],
         [[1e8, 1e8 + 1], [1e8 + 5, 1e8 + 9]],
@@ -907,7 +907,7 @@ def test_no_two_of_many_modes_look_alike(form, steps):
     handles = legend.legend_handles[: len(modes)]
     assert [text.get_text() for text in legend.get_texts()][: len(modes)] == modes
     assert len({looks(handle) for handle in handles}) == len(modes)
-    # What is drawn is what the legend says: each mode has its line, and behind it its marks.
+    # The drawing matches the legend: each mode has its line, followed by its markers.
     drawn = [line for line in figure.axes[0].get_lines() if line.get_linewidth() > 1 or line.get_linestyle() == "None"]
     lines = [line for line in drawn if line.get_linestyle() != "None"]
     marks = [line for line in drawn if line.get_linestyle() == "None"]
