@@ -10,7 +10,6 @@ from matplotlib.patches import Patch
 
 from labeltrack.plot import style as look
 from labeltrack.plot.data import shorten
-from labeltrack.plot.scales import LOG_FROM
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -142,9 +141,9 @@ def _scale(values: Floats) -> tuple[Normalize, str, str]:
     near, middle, far = (float(x) for x in np.percentile(finite, [2, 50, 98]))
     span = far - near
     # The worst labels are outliers that one wants to see, so a scale that holds them all is better than clipping.
-    wide = near > 0 and far / near >= LOG_FROM and middle - near < span / 4
+    wide = near > 0 and far / near >= look.LOG_FROM and middle - near < span / 4
     skewed = high - low >= _SKEWED_FROM * span
-    if wide or (skewed and low > 0 and high / low >= LOG_FROM):
+    if wide or (skewed and low > 0 and high / low >= look.LOG_FROM):
         bottom = max(low, near / 2) if near > 0 else low
         if low < bottom:
             return LogNorm(bottom, high), "min", "\nlog scale, what is below its end as one colour"

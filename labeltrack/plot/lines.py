@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.lines import Line2D
 
-from labeltrack.plot import scales
 from labeltrack.plot import style as look
 from labeltrack.plot.data import shorten
 
@@ -38,7 +37,7 @@ def lines(scene: Scene, heading: str) -> Figure:
     for axes, bound in zip(panels, bounds, strict=True):
         odd |= _panel(axes, scene, bound, coloured, rest)
         axes.set_title(bound.description)
-        axes.set_ylabel(f"{scene.value_label}{scales.NOTES[axes.get_yscale()]}", parse_math=False)
+        axes.set_ylabel(f"{scene.value_label}{look.SCALE_NOTES[axes.get_yscale()]}", parse_math=False)
     panels[-1].set_xlabel(scene.step_label, parse_math=False)
     entries = look.mode_entries(scene, markers=any(_marker_interval(scene, track) for track in scene.tracks))
     if rest.size:
@@ -81,7 +80,7 @@ def _panel(axes: Axes, scene: Scene, bound: Bound, coloured: Integers, rest: Int
     look.integer_steps(axes, scene, 10, 5.5)
     axes.grid(visible=True)
     axes.margins(y=0.06)
-    scales.use(axes, scales.log_axis(scene, bound))
+    look.use_log_axis(axes, look.log_axis(scene, bound))
     names = [scene.names[k] for k in coloured.tolist()]
     has_samples = np.any([track.present.any(axis=1) for track in scene.tracks], axis=0)[coloured]
     notes = ["(no finite mean)" if there else "(no samples)" for there in has_samples.tolist()]

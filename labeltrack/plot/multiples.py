@@ -9,7 +9,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from labeltrack.plot import scales
 from labeltrack.plot import style as look
 from labeltrack.plot.data import shorten
 
@@ -63,10 +62,10 @@ def _emphasised(n: int) -> int:
 def _block(block: Any, scene: Scene, bound: Bound, rows: int, columns: int) -> tuple[bool, bool]:
     """Draw the panels of one bound; return whether any mean is not finite, and whether other labels are behind."""
     n = len(scene.names)
-    log_axis = scales.log_axis(scene, bound)
-    if log_axis is not None and not scales.fits_one_axis(scene, bound, logarithmic=True):
+    log_axis = look.log_axis(scene, bound)
+    if log_axis is not None and not look.fits_one_axis(scene, bound, logarithmic=True):
         log_axis = None
-    shared = log_axis is not None or scales.fits_one_axis(scene, bound)
+    shared = log_axis is not None or look.fits_one_axis(scene, bound)
     # Other labels are drawn behind where they can be compared, and are lines at all.
     behind = shared and n > 1 and scene.tracks[-1].steps.size > 1
     grid = block.subplots(rows, columns, sharex=True, sharey=shared, squeeze=False)
@@ -80,13 +79,15 @@ def _block(block: Any, scene: Scene, bound: Bound, rows: int, columns: int) -> t
         odd |= _panel(axes, scene, bound, int(scene.order[place]), worst=place < _emphasised(n))
         if log_axis is None:
             axes.yaxis.set_major_locator(MaxNLocator(4))
-        scales.use(axes, log_axis)
+        look.use_log_axis(axes, log_axis)
         if place + columns >= n:  # nothing below it
             axes.tick_params(labelbottom=True)
     scale = "" if shared else "; each panel has its own scale"
     look.subtitle(block, f"{bound.description}; {scene.ranking}{scale}")
     block.supxlabel(scene.step_label, fontsize=look.SIZE, parse_math=False)
-    block.supylabel(f"{scene.value_label}{scales.NOTES[grid[0, 0].get_yscale()]}", fontsize=look.SIZE, parse_math=False)
+    block.supylabel(
+        f"{scene.value_label}{look.SCALE_NOTES[grid[0, 0].get_yscale()]}", fontsize=look.SIZE, parse_math=False
+    )
     return odd, behind
 
 
