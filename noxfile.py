@@ -18,7 +18,7 @@ nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = False
 
 PYTHONS = ["3.11", "3.12", "3.13"]
-# Fewer rounds of random damage, crashes and runs; one session, and a plain run of pytest, has all of them.
+# Fewer rounds of random damage, crashes and runs; one session, and plain pytest, run all of them.
 QUICK = {"LABELTRACK_QUICK": "1"}
 
 
@@ -32,14 +32,14 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typecheck(session: nox.Session) -> None:
-    """Check types, strictly, the public ones by example."""
+    """Check types strictly, those of the public API by example."""
     session.install("mypy>=1.11", "-e", ".[test,bench]", "nox")
     session.run("mypy")
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run all tests, benchmarks once each as tests included. Python 3.11 has the frameworks too."""
+    """Run all tests, and each benchmark once as a test; on Python 3.11 with the frameworks."""
     session.install("-e", ".[test,bench]")
     env = {"LABELTRACK_REQUIRE_PEERS": "1", **QUICK}
     if session.python == "3.11":
@@ -51,7 +51,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def coverage(session: nox.Session) -> None:
-    """Measure coverage, with the kernels as plain Python; below 98 % fails."""
+    """Measure coverage with the kernels as plain Python; less than 98 % fails."""
     session.install("-e", ".[test,bench]")
     env = {"NUMBA_DISABLE_JIT": "1", **QUICK}
     session.run("pytest", "--cov", "--cov-report=term-missing", "tests", "labeltrack", *session.posargs, env=env)
@@ -59,12 +59,12 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session(python="3.11", default=False)
 def minimums(session: nox.Session) -> None:
-    """Run the tests with the oldest numpy that is supported."""
+    """Run the tests with the oldest supported numpy."""
     session.install("-e", ".[test]", "numpy==1.26.4", "pandas<3", "pyarrow<26")
     session.run("pytest", "tests", "labeltrack", *session.posargs, env=QUICK)
 
 
-# What Traceability needs to write its report, and the tests to read it: what must be found, and the Debian package.
+# What Traceability needs to write its report and the tests to read it, with the Debian packages.
 PROGRAMS = {"dot": "graphviz", "latexmk": "latexmk", "pdflatex": "texlive-latex-extra", "pdftotext": "poppler-utils"}
 STYLES = {
     "adjustbox.sty": "texlive-latex-extra",
@@ -75,7 +75,7 @@ STYLES = {
 
 
 def report_tools_missing() -> list[str]:
-    """Return the Debian packages of the tools of a report that are not installed."""
+    """Return the Debian packages of the missing report tools."""
     missing = {package for program, package in PROGRAMS.items() if shutil.which(program) is None}
     for style, package in STYLES.items():
         found = shutil.which("kpsewhich") and subprocess.run(["kpsewhich", style], capture_output=True, check=False)
@@ -86,7 +86,7 @@ def report_tools_missing() -> list[str]:
 
 @nox.session(python="3.11", default=False)
 def fastestimator(session: nox.Session) -> None:
-    """Run the tests in the real FastEstimator with the versions it pins, those of its trace too."""
+    """Run the tests, including those of the trace, in the real FastEstimator with the versions that it pins."""
     missing = report_tools_missing()
     if missing and shutil.which("apt-get") and os.geteuid() == 0:
         session.run("apt-get", "update", "-qq", external=True)
@@ -95,7 +95,7 @@ def fastestimator(session: nox.Session) -> None:
         missing = report_tools_missing()
     if missing:
         session.error(f"FastEstimator's Traceability needs Graphviz and LaTeX; install {' '.join(missing)}")
-    # torch is named to take a build without CUDA packages where the index offers one.
+    # This version of torch comes without CUDA packages where the index offers such a build.
     session.install("-e", ".[fastestimator]", "torch==2.13.0")
     # pyarrow 26 does not import with this numpy, and this matplotlib calls what pyparsing 3.3 deprecates.
     session.install("pyarrow<26", "pyparsing<3.3")
@@ -103,17 +103,17 @@ def fastestimator(session: nox.Session) -> None:
     session.install("pytest>=8.2", "pytest-benchmark>=5.0", "pytest-cov>=5.0")
     session.run("python", "-c", "import numpy; assert numpy.__version__ == '1.26.4', numpy.__version__")
     env = {"LABELTRACK_REQUIRE_FASTESTIMATOR": "1", **QUICK}
-    # Another session may write the usual one at the same time.
+    # Another session may write the default file at the same time.
     env["COVERAGE_FILE"] = str(Path(session.virtualenv.location, ".coverage"))
     paths = ["tests", "labeltrack", "benchmarks/test_bench_fastestimator_trace.py"]
-    # A configuration of its own, as the project's leaves integrations out.
+    # Not the project's configuration, which omits integrations.
     cover = ["--cov=labeltrack/integrations", f"--cov-config={os.devnull}", "--cov-branch", "--cov-fail-under=98"]
     session.run("pytest", *cover, *paths, *session.posargs, env=env)
 
 
 @nox.session(default=False)
 def benchmarks(session: nox.Session) -> None:
-    """Measure against the peers, and write results and the tables of README and docs."""
+    """Measure against the peers, and write the results and the tables of README and docs."""
     session.install("-e", ".[bench]", "torch==2.13.0", "torchmetrics>=1.4")
     session.run("python", "benchmarks/run.py", "--render", *session.posargs)
     session.run("python", "benchmarks/recorded_runs.py", "--render")

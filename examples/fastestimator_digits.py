@@ -1,7 +1,8 @@
-"""Which digit does a classifier do worst on? A training in FastEstimator, tracked by class.
+"""On which digit is a classifier worst? Training in FastEstimator, tracked by class.
 
-Run it with ``python fastestimator_digits.py [DIRECTORY [EPOCHS]]``, Python 3.11, where ``labeltrack[fastestimator]`` is
-installed. Graphs go to the directory (here by default), and a report as PDF if Graphviz and LaTeX are there.
+Run it with ``python fastestimator_digits.py [DIRECTORY [EPOCHS]]`` on Python 3.11 with ``labeltrack[fastestimator]``
+installed. It writes graphs to the directory (by default the current one), and a PDF report if Graphviz and LaTeX are
+installed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-# FastEstimator was written for torch 2.3. The samplers of later ones take no data source …
+# FastEstimator was written for torch 2.3. The samplers of later versions take no data source …
 torch.utils.data.Sampler.__init__ = lambda self, data_source=None: None  # noqa: ARG005
 
 import fastestimator as fe
@@ -27,7 +28,7 @@ from labeltrack.integrations.fastestimator import LabelTracker
 from labeltrack.plot import plot_history
 from labeltrack.report import history_table, show
 
-# … and begin anew at every batch with an iterator that is its own, as this one is: only the first batch would be seen.
+# … and restart at every batch when an iterator is its own iterable, so that only the first batch would be seen.
 begin = InfiniteSampler.__iter__
 InfiniteSampler.__iter__ = lambda self: iter(begin(self).__next__, None)
 
@@ -41,7 +42,7 @@ columns = {"x": (pixels / 16).astype("float32"), "y": digits}
 
 
 def part(start: int, end: int | None) -> fe.dataset.NumpyDataset:
-    """Return some of the digits, in the order of the writers: the last are of other people than the first."""
+    """Return some of the digits, which are ordered by writer: the last were written by other people than the first."""
     return fe.dataset.NumpyDataset({key: column[start:end] for key, column in columns.items()})
 
 
@@ -50,7 +51,7 @@ model = fe.build(lambda: torch.nn.Sequential(*layers), optimizer_fn=lambda w: to
 network = fe.Network(
     [
         ModelOp(model=model, inputs="x", outputs="scores"),
-        CrossEntropy(inputs=("scores", "y"), outputs="ce", from_logits=True, average_loss=False),  # a loss a sample
+        CrossEntropy(inputs=("scores", "y"), outputs="ce", from_logits=True, average_loss=False),  # per sample
         LambdaOp(fn=lambda ce: ce.mean(), inputs="ce", outputs="loss"),
         UpdateOp(model=model, loss_name="loss"),
     ]

@@ -1,7 +1,7 @@
-"""Which digit does a classifier do worst on? A plain PyTorch loop, tracked by class.
+"""On which digit is a classifier worst? A plain PyTorch loop, tracked by class.
 
-Run it with ``python plain_pytorch.py [DIRECTORY [EPOCHS]]``; the figure goes to the directory (here by default).
-It needs torch and scikit-learn, which brings the data.
+Run it with ``python plain_pytorch.py [DIRECTORY [EPOCHS]]``; it writes a figure to the directory (by default the
+current one). It needs torch, and scikit-learn for the data.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ for epoch in range(1, epochs + 1):
         model.train(mode == "train")
         for x, y in loader:
             with torch.set_grad_enabled(mode == "train"):
-                losses = F.cross_entropy(model(x), y, reduction="none")  # one loss for each sample
+                losses = F.cross_entropy(model(x), y, reduction="none")  # one loss per sample
             tracker.update(y, losses, mode=mode)  # tensors as they are, with their gradients
             if mode == "train":
                 optimizer.zero_grad()
