@@ -206,7 +206,7 @@ def test_parts_of_one_attempt_that_change_places_are_not_read(tmp_path, monkeypa
     first, second, *_ = sorted(run.rglob("part-*"))
     shutil.copyfile(first, second)
     message = told(lambda: lt.open_run(run).recompute(progress=False))
-    assert "its metadata says index '0', and its name '1'" in message
+    assert "its metadata says index '0', but its path '1'" in message
     assert not lt.open_run(run).verify(progress=False).ok
 
 

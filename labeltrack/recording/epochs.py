@@ -182,12 +182,7 @@ class RunIndex:
             KeyError: There is no such mode or step.
             TypeError: A mode is not a string, or a step not an integer.
         """
-        modes = modes if modes is None or isinstance(modes, str) or not isinstance(modes, Iterable) else list(modes)
-        selection = Selection(modes, what)
-        known = {epoch.mode for epoch in self.epochs}
-        for mode in [] if modes is None else [modes] if isinstance(modes, str) else modes:
-            if not mode.startswith("!") and mode not in known:
-                raise missing_key(mode, sorted(known), "recorded mode")
+        selection = _selection(modes, {epoch.mode for epoch in self.epochs}, what, "recorded mode")
         chosen = [epoch for epoch in self.epochs if epoch.mode in selection and (epoch.attempts or incomplete)]
         if steps is not None:
             wanted = {check_step(step) for step in (steps if isinstance(steps, Iterable) else [steps])}
@@ -198,6 +193,17 @@ class RunIndex:
         if incomplete:
             return chosen, []
         return [epoch for epoch in chosen if epoch.complete], [epoch for epoch in chosen if not epoch.complete]
+
+    def select_datasets(self, ds_id: Any) -> Selection:
+        """Return the selected datasets: a name, several, ``"!name"``, or None for all.
+
+        Raises:
+            KeyError: There is no such dataset.
+            TypeError: A dataset is not a string.
+        """
+        attempts = [attempt for epoch in self.epochs for attempt in epoch.every_attempt]
+        known = {part.ds_id for attempt in attempts for part in attempt.parts}
+        return _selection(ds_id, known, "ds_id", "recorded ds_id")
 
     # -- journals -----------------------------------------------------------------------------------------
 
@@ -380,6 +386,15 @@ class RunIndex:
             f"session {session} has {size} processes, and there is no journal of process {listing(missing, 5)} (to "
             "record in only one of several processes, use Recording(path, rank=0, world_size=1))"
         )
+
+
+def _selection(names: Any, known: set[str], argument: str, what: str) -> Selection:
+    names = list(names) if isinstance(names, Iterable) and not isinstance(names, str) else names
+    selection = Selection(names, argument)
+    for name in [] if names is None else [names] if isinstance(names, str) else names:
+        if not name.startswith("!") and name not in known:
+            raise missing_key(name, sorted(known), what)
+    return selection
 
 
 def _between(numbers: set[int], first: int) -> list[str]:

@@ -121,7 +121,7 @@ class PartReader:
             if there.get(key, "") != value:
                 if key in ("run", "writer"):
                     return "it is a part of another run, or of another recording of this run"
-                return f"its metadata says {key} {there.get(key)!r}, and its name {value!r}"
+                return f"its metadata says {key} {there.get(key)!r}, but its path {value!r}"
         kind, number = there.get("kind", ""), there.get("words", "")
         dtype = self.stored_dtype.str[1:]
         allowed = dtype[0] != "f" if kind == INTEGER else dtype == _COLUMN.get(kind)

@@ -9,7 +9,6 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from labeltrack._filters import Selection
 from labeltrack._labels.codes import LabelMapping
 from labeltrack.bounds import TRACKER_BOUNDS, needed_quantiles, resolve_all
 from labeltrack.errors import LabelTrackWarning, listing
@@ -89,8 +88,12 @@ def open_run(path: str | os.PathLike[str]) -> Run:
         ...     tracker.update([0, 1, 1], [0.5, 2.0, 3.0])
         ...     _ = tracker.end_epoch(1)
         >>> run = lt.open_run(folder)
-        >>> run.recompute(label_mapping={"one": 1}).at(1)["one"].mean
+        >>> run.recompute(label_mapping={"one": 1}).at(1, "train")["one"].mean
         2.5
+        >>> run.samples("train", step=1)["value"].to_pylist()
+        [0.5, 2.0, 3.0]
+        >>> run.verify().ok
+        True
     """
     return Run(path)
 
@@ -228,7 +231,7 @@ class Run:
 
         Raises:
             ImportError: pyarrow is not installed (extra ``record``).
-            KeyError: There is no such mode or step.
+            KeyError: There is no such mode, step or dataset.
             ValueError: There is no such column, or labels have types that do not fit one column.
 
         Warns:
@@ -270,7 +273,7 @@ class Run:
 
         Raises:
             ImportError: pyarrow is not installed (extra ``record``).
-            KeyError: There is no such mode or step.
+            KeyError: There is no such mode, step or dataset.
             OSError: The file cannot be written.
             ValueError: The name has another ending, there is no such column, or labels have types that do not fit one.
 
@@ -291,7 +294,7 @@ class Run:
     ) -> tuple[list[tuple[Attempt, PartEntry]], list[Epoch], list[Epoch]]:
         """Return the selected parts with their attempts, their epochs, and the epochs that are left out."""
         taken, left_out = self._index.select(mode, step, "mode", incomplete=incomplete or all_attempts)
-        ds_ids = Selection(ds_id, "ds_id")
+        ds_ids = self._index.select_datasets(ds_id)
         parts = [
             (attempt, part)
             for epoch in taken
@@ -391,14 +394,9 @@ class Run:
             label_mapping = self.label_mapping if grouping is None else None
         mapping = None if label_mapping is None else LabelMapping(label_mapping)
         policy = check_nan_policy(self.nan_policy if nan_policy is None else nan_policy)
-        recomputation = Recomputation(
-            Rules(mapping if grouping is None else None, policy, self.missing),
-            grouping,
-            mapping,
-            needed_quantiles(resolved),
-            engine,
-            check_threads(threads),
-        )
+        rules = Rules(mapping if grouping is None else None, policy, self.missing)
+        quantiles, threads = needed_quantiles(resolved), check_threads(threads)
+        recomputation = Recomputation(rules, grouping, mapping, quantiles, engine, threads)
         taken, left_out = self._index.select(modes, None, "modes", incomplete=incomplete)
         epochs = [epoch for epoch in taken if epoch.attempts]
         history = History(metric=self.metric, label=self.label, bounds=tuple(bound.name for bound in resolved))

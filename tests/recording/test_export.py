@@ -36,7 +36,7 @@ def test_samples_are_those_that_were_recorded(run):
         "rank": [0] * 10,
         "attempt": [1] * 5 + [2] * 5,
     }
-    assert opened.samples("train", ds_id="nowhere").num_rows == 0
+    assert opened.samples("train", ds_id="a").num_rows == 0
 
 
 def test_samples_share_the_memory_of_the_files(tmp_path):
@@ -110,6 +110,7 @@ def test_columns_of_several_types_become_the_wider_one(tmp_path):
     [
         ({"mode": "trian"}, KeyError, "no recorded mode 'trian'. Did you mean 'train'"),
         ({"step": 7}, KeyError, "no recorded step 7"),
+        ({"ds_id": "c"}, KeyError, "no recorded ds_id 'c'.* There are: '', 'a', 'b'"),
         ({"step": "1"}, TypeError, "step must be an integer"),
         ({"columns": ["label", "labels"]}, ValueError, "unknown 'labels'; allowed are 'label', 'value'"),
         ({"columns": []}, ValueError, "allowed are 'label'"),

@@ -165,7 +165,7 @@ def test_missing_and_misplaced_files_are_found(run, tmp_path):
     states = [part.state for part in opened.verify(progress=False).parts]
     assert states.count("missing") == 1
     shutil.copy(first, second)  # as if it were of the other epoch
-    with pytest.warns(lt.LabelTrackWarning, match="its metadata says attempt '1', and its name '2'"):
+    with pytest.warns(lt.LabelTrackWarning, match="its metadata says attempt '1', but its path '2'"):
         assert lt.open_run(tmp_path / "run").recompute(modes="train", progress=False).steps() == [1]
 
 
