@@ -1,1 +1,1 @@
-"""Whatever a training loop holds becomes checked numpy arrays."""
+"""Arrays, tensors, columns and lists become checked numpy arrays."""

@@ -1,7 +1,7 @@
-"""Tensors in: whatever a training loop holds becomes a checked one-dimensional numpy array, in at most one copy.
+"""Any array-like becomes a checked numpy array, with at most one copy.
 
-No framework is imported here. An object is recognised by the module its type lives in, or by the protocol it
-offers (``__array__``, DLPack).
+No framework is imported here: an object is recognised by the module of its type, or by a protocol (``__array__``,
+DLPack).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 QUICK: dict[type, Callable[[Any], Any] | None] = {np.ndarray: None}
-"""Types whose memory can be read as it is (None), or after this call. Frameworks are added when first met."""
+"""Types whose memory can be read directly (None), or after this call; frameworks are added on first use."""
 
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
@@ -35,14 +35,7 @@ _WRONG_VALUES = (
 
 
 def to_numpy(data: Any, what: str) -> Array:
-    """Return any array-like as a numpy array, without a copy where the memory can be shared.
-
-    Args:
-        data: See `read_array`.
-        what: Name of the argument, for error messages.
-
-    Returns:
-        An array of any shape.
+    """Return any array-like as a numpy array of any shape; see `read_array`.
 
     Raises:
         TypeError: See `read_array`.
@@ -59,17 +52,15 @@ def to_numpy(data: Any, what: str) -> Array:
 
 
 def missing_entries(missing: int, samples: int, what: str = "labels") -> ValueError:
-    """Build the ValueError for entries that are missing where none may be."""
-    way = (
-        "leave those samples out"
-        if what != "labels"
-        else "leave those samples out with missing='skip', or give them a label of their own with missing='label'"
-    )
+    """Build the ValueError for missing entries where none are allowed."""
+    way = "leave those samples out"
+    if what == "labels":
+        way += " with missing='skip', or give them a label of their own with missing='label'"
     return ValueError(f"{missing} of {samples} {what} are missing (None, NaN, NA or null); {way}")
 
 
 def read_array(data: Any, what: str) -> Read:
-    """Return any array-like as a numpy array, without a copy where the memory can be shared, and what is missing.
+    """Return any array-like as a numpy array, without a copy where memory can be shared, and which entries are missing.
 
     Args:
         data: numpy, list or tuple, Python or numpy scalar, torch tensor (any device, also with
@@ -78,13 +69,13 @@ def read_array(data: Any, what: str) -> Read:
         what: Name of the argument, for error messages.
 
     Returns:
-        An array of any shape (text as `text_array` has it), and a mask of the same shape of the entries that are
-        missing, None if none is: None, null, NA, masked entries, NaN among other objects. NaN in an array of floats is
-        left to the caller. bfloat16 comes back as float32.
+        An array of any shape (text as by `text_array`), and a mask of the same shape of the missing entries (None,
+        null, NA, masked, NaN among other objects), or None without any. NaN in an array of floats is left to the
+        caller. bfloat16 becomes float32.
 
     Raises:
-        TypeError: `data` is none of these, or holds objects that are not all strings or all numbers.
-        ValueError: `data` is a ragged list, or has integers that no one type holds beside the others.
+        TypeError: `data` is none of these, or contains objects that are not all strings or all numbers.
+        ValueError: `data` is a ragged list, or has integers that no dtype represents along with the other numbers.
     """
     kind = type(data)
     gone = None
@@ -99,7 +90,7 @@ def read_array(data: Any, what: str) -> Read:
         QUICK[kind] = None
     elif framework == "jaxlib" and hasattr(data, "__array__"):
         array = np.asarray(data)
-        QUICK[kind] = np.asarray  # its memory is as good, but names its format in a way that memoryviews do not compare
+        QUICK[kind] = np.asarray  # its own buffer has a format that memoryviews cannot compare
     elif isinstance(data, np.ma.MaskedArray):
         mask = np.ma.getmaskarray(data)
         array, gone = with_gaps(np.asarray(data)[~mask], mask, what)
@@ -111,7 +102,7 @@ def read_array(data: Any, what: str) -> Read:
     else:
         array, gone = _from_protocol(data, what)
     if array.dtype.kind in "OT" and gone is None and not isinstance(data, (list, tuple, str, bytes)):
-        # Objects that nobody looked at yet, or numpy's variable-width StringDType.
+        # Objects not inspected yet, or numpy's variable-width StringDType.
         shape = array.shape
         array, gone = read_items(array.ravel().tolist(), what)
         array, gone = array.reshape(shape), None if gone is None else gone.reshape(shape)
@@ -123,7 +114,7 @@ def read_array(data: Any, what: str) -> Read:
 
 
 def _is_tensor(data: Any) -> bool:
-    """Return whether this is a torch tensor, of whatever subclass, without importing torch."""
+    """Return whether this is a torch tensor or of a subclass, without importing torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(data, getattr(torch, "Tensor", ()))
 
@@ -132,7 +123,7 @@ def _from_torch(tensor: Any, what: str) -> Array:  # pragma: no cover (tested wh
     if not hasattr(tensor, "detach"):
         msg = f"{what} must be a torch.Tensor, got {type(tensor).__module__}.{type(tensor).__qualname__}"
         raise TypeError(msg)
-    with _read_by_others(tensor, what):
+    with _converting(tensor, what):
         if tensor.requires_grad:
             tensor = tensor.detach()
         if not tensor.is_cpu:
@@ -144,26 +135,26 @@ def _from_torch(tensor: Any, what: str) -> Array:  # pragma: no cover (tested wh
 
 
 def _widened(array: Array, what: str) -> Array:
-    """Return what was bfloat16; labels only if they are multiples of an eighth, as it has two or three digits."""
+    """Check what was bfloat16: labels must be multiples of an eighth, as it has only two or three digits."""
     some = 8 * array[np.isfinite(array)]
     if what == "labels" and bool((some != np.rint(some)).any()):
         msg = (
-            "labels are of bfloat16, which has no number close to most fractions (0.1 is 0.100097656 there); "
-            "make them integers, strings or float32 before they become bfloat16"
+            "labels are bfloat16, which cannot represent most fractions (0.1 becomes 0.100097656); convert them to "
+            "integers, strings or float32 instead"
         )
         raise TypeError(msg)
     return array
 
 
 def _memory_of_torch(tensor: Any) -> Array:  # pragma: no cover (tested where torch is)
-    """Return a tensor's memory, or raise TypeError if this is not the CPU's."""
+    """Return a tensor's memory; raise TypeError if it is not on the CPU."""
     array: Array = (tensor.detach() if tensor.requires_grad else tensor).numpy()
     return array
 
 
 @contextmanager
-def _read_by_others(data: Any, what: str) -> Iterator[None]:
-    """Name what another library cannot make an array of, whatever it raises."""
+def _converting(data: Any, what: str) -> Iterator[None]:
+    """Turn any error that another library raises on conversion into a TypeError that names the type."""
     try:
         yield
     except Exception as error:
@@ -173,7 +164,7 @@ def _read_by_others(data: Any, what: str) -> Iterator[None]:
 
 
 def _from_protocol(data: Any, what: str) -> Read:
-    with _read_by_others(data, what):
+    with _converting(data, what):
         columns, column = columns_of(data), read_column(data)
         array = _by_protocol(data) if not columns and column is None else None
     if columns:
@@ -208,19 +199,13 @@ def _has_buffer(data: Any) -> bool:
 
 
 def to_values(data: Any) -> Array:
-    """Return a metric as float32 or float64, of whatever shape it came in.
+    """Return any array-like of real numbers as float32 or float64, of any shape.
 
     float32 and float64 are kept; float16 and bfloat16 become float32; bool, integers and longer floats become
-    float64. Entries that are missing (None, NA, null) become NaN.
-
-    Args:
-        data: Any array-like of real numbers.
-
-    Returns:
-        A float32 or float64 array.
+    float64. Missing entries (None, NA, null) become NaN.
 
     Raises:
-        TypeError: `data` is not of real numbers.
+        TypeError: `data` does not contain real numbers.
         ValueError: It is a masked array with masked entries, or see `read_array`.
 
     Example:
@@ -248,17 +233,17 @@ def to_values(data: Any) -> Array:
 
 
 def flat_pair(labels: Array, values: Array) -> tuple[Array, Array]:
-    """Check that labels and values belong together and flatten both.
+    """Check that the shapes of labels and values match, and flatten both.
 
     Args:
-        labels: ``(N,)``, ``(N, 1)`` or the very shape of `values`.
-        values: ``(N,)``, ``(N, 1)`` or the very shape of `labels`.
+        labels: ``(N,)``, ``(N, 1)`` or the shape of `values`.
+        values: ``(N,)``, ``(N, 1)`` or the shape of `labels`.
 
     Returns:
         Labels and values, each ``(N,)``.
 
     Raises:
-        ValueError: The shapes do not belong together; the message says which common mistake it looks like.
+        ValueError: The shapes do not match; the message names the likely mistake.
 
     Example:
         >>> flat_pair(np.zeros((2, 1)), np.zeros(2))[0].shape
@@ -284,8 +269,8 @@ def flat_pair(labels: Array, values: Array) -> tuple[Array, Array]:
         msg = f"labels and values differ in length: {n} labels, {m} values. {_WRONG_VALUES}"
     else:
         msg = (
-            f"labels of shape {labels.shape} do not fit values of shape {values.shape}; expected (N,) or (N, 1) for "
-            "both, or one and the same shape for both (per-pixel maps)"
+            f"labels of shape {labels.shape} do not match values of shape {values.shape}; expected (N,) or (N, 1) for "
+            "both, or the same shape for both (per-pixel maps)"
         )
     raise ValueError(msg)
 
@@ -293,14 +278,12 @@ def flat_pair(labels: Array, values: Array) -> tuple[Array, Array]:
 def looks_multi_hot(labels: Array, values: Array) -> bool:
     """Return whether labels are a table of zeros and ones, with a value for each.
 
-    Tables of one column are no classes, and maps of pixels have a dimension more.
-
     Example:
         >>> looks_multi_hot(np.eye(3), np.zeros((3, 3))), looks_multi_hot(np.eye(3) * 2, np.zeros((3, 3)))
         (True, False)
     """
     if labels.ndim != 2 or labels.shape != values.shape or min(labels.shape) < 2 or labels.dtype.kind not in "biuf":
         return False
-    some = labels[:: -(-labels.shape[0] // 8)]  # in which most others have another label
+    some = labels[:: -(-labels.shape[0] // 8)]  # where most other tables have another label already
     both = all(np.all((part == 0) | (part == 1)) for part in (some, labels))
     return bool(both and labels.any() and not labels.all())

@@ -1,4 +1,4 @@
-"""Labels that are floats: one number, however many bits it came in."""
+"""Float labels: one number regardless of the precision it came in."""
 
 from __future__ import annotations
 
@@ -10,18 +10,15 @@ import numpy.typing as npt
 
 from labeltrack._convert.objects import value_of
 
-_MOST = 22  # powers of ten up to this one are doubles
-_WHOLE = 2.0**53  # from where on doubles are no integers one by one
+_MOST = 22  # powers of ten up to this one are exact doubles
+_WHOLE = 2.0**53  # above it, not every integer is a double
 
 
 def as_doubles(labels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Return ``(N,)`` float labels as doubles: those of fewer bits as the decimal that they are written as.
+    """Return ``(N,)`` float16, float32 or float64 labels as doubles, narrow ones as their shortest decimal.
 
-    The nearest number to 0.1 is another one in float32 than among doubles; as labels, both are 0.1. Multiples of an
-    eighth below 2**53 are kept as they are.
-
-    Args:
-        labels: float16, float32 or float64.
+    The nearest float32 to 0.1 differs from the nearest double; as labels, both are 0.1. Multiples of an eighth below
+    2**53 are kept.
 
     Example:
         >>> as_doubles(np.array([0.1, 0.5, 1e-30], dtype=np.float32))
@@ -48,13 +45,13 @@ def as_doubles(labels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 
 def alias(label: Any, *, widened: bool = False) -> float | None:
-    """Return under which other number a float may be among the labels, None if under none.
+    """Return under which other number a float label may be known, None if there is none.
 
-    A float32 that became a double, and a double with all its digits, stand for the float32 of that value, too.
+    A float32 converted to double, with all its digits, is the label that `as_doubles` makes of the float32.
 
     Args:
         label: Any label.
-        widened: Whether a decimal stands for the float32 that became a double elsewhere, too.
+        widened: Whether to return the converted float32 for a decimal, too.
 
     Example:
         >>> alias(0.10000000149011612), alias(1 / 3), alias(0.1), alias(0.1, widened=True)
@@ -78,7 +75,7 @@ def _is_kept(label: float) -> bool:
 
 
 def plain_label(item: Any) -> Any:
-    """Return a label as a plain Python value; a float of fewer bits as what it is among the labels.
+    """Return a label as a plain Python value; narrow floats as by `as_doubles`.
 
     Example:
         >>> plain_label(np.float32(0.1)), plain_label(np.int64(3))

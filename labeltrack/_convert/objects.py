@@ -1,4 +1,4 @@
-"""Lists, objects and columns of other libraries: as an array that holds each item exactly, and what is missing."""
+"""Lists, objects and columns of other libraries as arrays that represent each item exactly, with a mask of gaps."""
 
 from __future__ import annotations
 
@@ -16,25 +16,23 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 Read = tuple[Array, Mask | None]
-"""An array, and which of its entries are missing; None where none is."""
+"""An array, and a mask of its missing entries; None without any."""
 
 _PLAIN = {int, float, bool, complex, str, bytes, np.str_, np.bytes_}
 _GAPS = (("isna", "dropna"), ("is_null", "drop_nulls"), ("is_null", "drop_null"))  # pandas, polars, pyarrow
 
 
 def value_of(item: Any) -> Any:
-    """Return a number or text as exactly what it is as a plain Python value, whatever its class makes of it.
-
-    An enum of strings, for one, is another text to `str` and to numpy.
+    """Return a number or text as a plain Python value, ignoring what its class overrides, such as an enum of strings.
 
     Example:
         >>> value_of(np.float32(0.5)), value_of(True), value_of(None)
         (0.5, True, None)
     """
     if isinstance(item, (np.datetime64, np.timedelta64)):
-        return item  # numpy would make numbers of some
+        return item  # `item()` turns some into numbers
     if isinstance(item, str):
-        return str.__getitem__(item, slice(None))  # numpy's own text has NULs at its end that its `item()` has not
+        return str.__getitem__(item, slice(None))  # `item()` of numpy's str strips NULs at the end
     if isinstance(item, bytes):
         return bytes.__getitem__(item, slice(None))
     if isinstance(item, np.generic):
@@ -47,16 +45,11 @@ def value_of(item: Any) -> Any:
 
 
 def read_list(data: Sequence[Any], what: str, read: Callable[[Any, str], Read]) -> Read:
-    """Return a list as an array.
-
-    Args:
-        data: Numbers, text, lists of these, or arrays of one shape.
-        what: Name of the argument, for error messages.
-        read: What reads an array that is an item.
+    """Return a list of numbers, text, nested lists of these, or arrays of one shape (which `read` reads) as an array.
 
     Raises:
         TypeError: The items are not all numbers, all strings or all bytes.
-        ValueError: The items differ in length, or are integers that no one type holds beside the others.
+        ValueError: The items differ in length, or are integers that no dtype represents along with the others.
     """
     shape, items = [len(data)], data
     while (kinds := set(map(type, items))) and kinds <= {list, tuple}:
@@ -71,7 +64,7 @@ def read_list(data: Sequence[Any], what: str, read: Callable[[Any, str], Read]) 
 
 
 def _holds_many(kind: type) -> bool:
-    """Return whether objects of a type hold several items, or one as an array of no dimensions."""
+    """Return whether objects of a type are containers, arrays without dimensions included."""
     if issubclass(kind, (list, tuple, range)):
         return True
     array = hasattr(kind, "__array__") or hasattr(kind, "__dlpack__")
@@ -83,7 +76,7 @@ def _ragged(what: str) -> ValueError:
 
 
 def _stacked(parts: list[Read], shape: tuple[int, ...], what: str) -> Read:
-    """Return arrays of one shape as one."""
+    """Stack arrays of one shape."""
     arrays = [array for array, _ in parts]
     inner = arrays[0].shape
     if any(array.shape != inner for array in arrays):
@@ -104,13 +97,13 @@ def read_items(items: Sequence[Any], what: str, kinds: set[type] | None = None) 
     """Return ``(N,)`` Python objects as an array, and which are missing.
 
     Args:
-        items: Numbers, strings or bytes, and None, NaN or another library's word for what is missing.
+        items: Numbers, strings or bytes, and None, NaN or NA of other libraries.
         what: Name of the argument, for error messages.
-        kinds: Their types, if these are known.
+        kinds: Their types, if known.
 
     Raises:
         TypeError: They are not all numbers, all strings or all bytes.
-        ValueError: They are integers that no one type holds beside the others.
+        ValueError: They are integers that no dtype represents along with the others.
     """
     kinds = set(map(type, items)) if kinds is None else kinds
     only = next(iter(kinds)) if len(kinds) == 1 else None
@@ -123,14 +116,14 @@ def read_items(items: Sequence[Any], what: str, kinds: set[type] | None = None) 
 
 
 def _of_one_kind(items: Sequence[Any], what: str) -> Array:
-    """Return ``(N,)`` objects, of which none is missing, as an array."""
+    """Return ``(N,)`` objects without gaps as an array."""
     kinds = set(map(type, items))
     for text in (str, bytes):
         others = {kind for kind in kinds if not issubclass(kind, text)}
         if not others:
             return text_array(items if kinds == {text} else [value_of(item) for item in items], text)
         if others != kinds:
-            # numpy would turn [1, "a"] into two strings without a word.
+            # numpy would silently turn [1, "a"] into two strings.
             names = ", ".join(sorted(kind.__name__ for kind in others))
             msg = f"{what} mixes {'strings' if text is str else 'bytes'} with {names}; pass one type"
             raise TypeError(msg)
@@ -146,7 +139,7 @@ def _of_one_kind(items: Sequence[Any], what: str) -> Array:
 
 
 def _exact(items: Sequence[Any], what: str) -> Array:
-    """Return ``(N,)`` numbers as an array, or raise ValueError where it would not hold each label."""
+    """Return ``(N,)`` numbers as an array, or raise ValueError if it would not represent each label exactly."""
     try:
         array: Array = np.asarray(items)
         if what == "values" and array.dtype.kind == "O":
@@ -159,8 +152,8 @@ def _exact(items: Sequence[Any], what: str) -> Array:
     if len(whole) == len(items) and min(whole) >= 0 and max(whole) < 2**64:
         return np.array(whole, dtype=np.uint64)
     if len(whole) == len(items) or array.dtype.kind == "O" or any(x != float(x) for x in whole):
-        # numpy makes doubles of integers that fit neither int64 nor uint64 together, and mixes neighbours up.
-        msg = f"{what} holds integers that no one 64-bit type holds beside the others; pass fewer bits, or strings"
+        # numpy converts integers that fit neither int64 nor uint64 to doubles, which merges neighbours.
+        msg = f"{what} holds integers that no 64-bit dtype represents with the others; pass smaller ones, or strings"
         raise ValueError(msg)
     return array
 
@@ -170,7 +163,7 @@ def _is_number(kind: type) -> bool:
 
 
 def is_missing(item: Any) -> bool:
-    """Return whether an object says that there is nothing: None, NaN, and pandas' and numpy's words for it."""
+    """Return whether an object stands for a missing value: None, NaN, NaT, NA or masked."""
     if item is None or item is np.ma.masked:
         return True
     if isinstance(item, (float, np.floating, np.datetime64, np.timedelta64)):
@@ -179,15 +172,15 @@ def is_missing(item: Any) -> bool:
 
 
 def with_gaps(rest: Array, gone: Mask, what: str) -> Read:
-    """Return an array of which some entries are missing.
+    """Return an array with gaps.
 
     Args:
-        rest: ``(M,)`` entries that are not.
-        gone: Mask with M entries that are False, of any shape.
+        rest: ``(M,)`` entries that are not missing.
+        gone: Mask of the missing ones, of any shape, with M entries that are False.
         what: Name of the argument, for error messages.
     """
     if rest.dtype.kind in "OT" and not rest.size:
-        rest = np.empty(0, "U1")  # of no type; text can be anything
+        rest = np.empty(0, "U1")  # of unknown type, as text can be anything
     elif rest.dtype.kind in "OT":
         rest, more = read_items(rest.tolist(), what)
         if more is not None:
@@ -203,12 +196,10 @@ def with_gaps(rest: Array, gone: Mask, what: str) -> Read:
 
 
 def read_column(data: Any) -> tuple[Array, Mask] | None:
-    """Return the entries of a column of pandas, polars or pyarrow that are there, and which are not.
+    """Return the ``(M,)`` entries of a column of pandas, polars or pyarrow, and the ``(N,)`` mask of its gaps.
 
-    With missing entries among them, they make doubles of integers, which mixes up neighbours beyond 2**53.
-
-    Returns:
-        ``(M,)`` entries and the ``(N,)`` mask for `with_gaps`, or None if it is no such column.
+    The gaps are dropped first, as these libraries convert integers with gaps to doubles, which merges those beyond
+    2**53. None if it is not such a column.
     """
     if getattr(data, "ndim", 1) != 1 or isinstance(getattr(data, "dtype", None), np.dtype):
         return None
@@ -218,16 +209,16 @@ def read_column(data: Any) -> tuple[Array, Mask] | None:
                 data = data.cast(data.type.value_type)  # nulls may be in the dictionary, too
             gone = np.asarray(getattr(data, is_gone)()).astype(np.bool_)
             there = getattr(data, drop)() if gone.any() else data
-            # pyarrow's own word for it copies only if it is told to, and polars' array has text of fixed width.
+            # to_numpy() of pyarrow refuses to copy by default; np.asarray() of polars makes text of fixed width.
             array = np.asarray(there if hasattr(there, "type") else there.to_numpy())
-            if not array.size and array.dtype.kind == "O":  # earlier pandas forgets of what type nothing is
+            if not array.size and array.dtype.kind == "O":  # earlier pandas loses the dtype of an empty column
                 array = array.astype(getattr(getattr(data, "dtype", None), "numpy_dtype", np.object_))
             return array, gone
     return None
 
 
 def columns_of(data: Any) -> list[Any] | None:
-    """Return the columns of a table of pandas, polars or pyarrow, None if it is none."""
+    """Return the columns of a table of pandas, polars or pyarrow, None for anything else."""
     if hasattr(data, "iloc") and hasattr(data, "items") and data.ndim == 2:
         return [column for _, column in data.items()]
     for name in ("get_columns", "itercolumns"):

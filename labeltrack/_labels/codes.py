@@ -1,7 +1,6 @@
 """Label values to integer keys and back: kinds of labels, encoding, vocabularies, mappings, unions.
 
-The kernels group by integers. Every kind of label becomes an integer *key* here: integers are their own key,
-floats their bit pattern, strings a code. `LabelDecoder` turns keys back into labels.
+The kernels group by integer *keys*: integers are their own key, floats their bit pattern, strings a code.
 """
 
 from __future__ import annotations
@@ -32,17 +31,14 @@ BOOL, INTEGER, UNSIGNED, FLOAT, STRING, BYTES = "bool", "integer", "unsigned", "
 _KINDS = {"b": BOOL, "i": INTEGER, "u": INTEGER, "f": FLOAT, "U": STRING, "S": BYTES}
 
 MISSING_NUMBER, MISSING_NAME = -(2**63), "(missing)"
-"""What labels that are missing are recorded as, where they have a label of their own: a number or a text."""
+"""The label of samples without one under ``missing="label"``: a number or a string."""
 
 _READ_AS_IS = {np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.int64)}
 _LARGEST = int(np.finfo(np.float64).max)
 
 
 def label_kind(labels: Array) -> str:
-    """Return which kind of labels an array holds.
-
-    Args:
-        labels: Array of any shape; one of objects holds nothing but str, or nothing but bytes.
+    """Return which kind of labels an array holds; one of objects holds only str or only bytes.
 
     Returns:
         One of ``"bool"``, ``"integer"``, ``"unsigned"`` (uint64), ``"float"``, ``"string"``, ``"bytes"``.
@@ -61,7 +57,9 @@ def label_kind(labels: Array) -> str:
         kind = STRING if isinstance(first, str) else BYTES if isinstance(first, bytes) else None
     if kind is None or (dtype.itemsize > 8 and dtype.kind == "f"):
         way = (
-            "; make text of dates, for example with .astype('datetime64[D]').astype(str)" if dtype.kind in "mM" else ""
+            "; convert dates to text, for example with .astype('datetime64[D]').astype(str)"
+            if dtype.kind in "mM"
+            else ""
         )
         msg = f"labels must be integers, bools, floats or strings, got dtype {dtype}{way}"
         raise TypeError(msg)
@@ -69,7 +67,7 @@ def label_kind(labels: Array) -> str:
 
 
 def key_dtype(kind: str, given: Any = np.uint8) -> np.dtype[Any]:
-    """Return the dtype of the keys of a kind of labels; integers keep the one that is given, the narrowest by default.
+    """Return the dtype of the keys of a kind of labels; integers keep the given one, by default the narrowest.
 
     Example:
         >>> key_dtype("string", np.int64), key_dtype("integer", np.int64)
@@ -81,15 +79,10 @@ def key_dtype(kind: str, given: Any = np.uint8) -> np.dtype[Any]:
 
 
 def integer_keys(labels: Array, kind: str) -> Array:
-    """Return numeric labels as keys that the kernels read: uint8, int32 or int64.
+    """Return ``(N,)`` numeric labels, without NaN, as keys that the kernels read: uint8, int32 or int64.
 
-    Args:
-        labels: ``(N,)`` of any numeric kind, without NaN.
-        kind: What `label_kind` says of them.
-
-    Returns:
-        ``(N,)``: the labels themselves, a cast or a view. Floats become the bit pattern of a
-        double, see `as_doubles`, -0.0 that of 0.0; uint64 becomes int64 with the same bits.
+    They are the labels themselves, a cast or a view. Floats become the bit pattern of a double, see `as_doubles`, with
+    that of 0.0 for -0.0; uint64 becomes int64 with the same bits.
     """
     if kind == FLOAT:
         return as_doubles(labels).view(np.int64)
@@ -117,10 +110,10 @@ class LabelDecoder:
 
     Args:
         kind: Kind of the labels.
-        vocabulary: ``(V,)`` the label of each code, for strings and bytes: fixed-width or objects. Of objects only
-            those that are asked for become fixed-width, where a single long word makes all of them long.
-        narrow: Dtype of floats whose keys are those of doubles of the same value, float16 or float32: what
-            `integer_keys` has for each sample is done for each label.
+        vocabulary: ``(V,)`` the label of each code, for strings and bytes: fixed-width or objects. Only those objects
+            that are decoded become fixed-width, as a single long word would widen all of them.
+        narrow: float16 or float32, if keys are those of doubles of the same value: `as_doubles` is then applied to
+            each label, not to each sample.
     """
 
     def __init__(self, kind: str, vocabulary: Array | None = None, *, narrow: np.dtype[Any] | None = None) -> None:
@@ -141,11 +134,8 @@ class LabelDecoder:
                 return text_array(words.tolist(), str if self.kind == STRING else bytes)
             return words
         if self.kind == FLOAT:
-            return (
-                keys.view(np.float64)
-                if self._narrow is None
-                else as_doubles(keys.view(np.float64).astype(self._narrow))
-            )
+            doubles = keys.view(np.float64)
+            return doubles if self._narrow is None else as_doubles(doubles.astype(self._narrow))
         if self.kind == BOOL:
             return keys.astype(np.bool_)
         if self.kind == UNSIGNED and keys.size and int(keys.min()) < 0:
@@ -155,8 +145,7 @@ class LabelDecoder:
     def keys(self, labels: Array) -> Integers:
         """Return the keys of ``(K,)`` labels that `decode` gave."""
         if self.vocabulary is not None:
-            place = {word: code for code, word in enumerate(self.vocabulary.tolist())}
-            return np.array([place[label] for label in labels.tolist()], dtype=np.int64)
+            return self.encode(labels.tolist())
         if self._narrow is not None:
             with np.errstate(over="ignore", under="ignore"):
                 return labels.astype(self._narrow).astype(np.float64).view(np.int64)
@@ -165,11 +154,10 @@ class LabelDecoder:
         return labels.astype(np.int64, copy=False)
 
     def encode(self, labels: Sequence[Any]) -> Integers:
-        """Return the keys of those labels that this kind can hold; the others are left out."""
+        """Return the keys of those labels that this kind can represent; others are left out."""
         if self.vocabulary is not None:
             place = {word: code for code, word in enumerate(self.vocabulary.tolist())}
-            found = [place[label] for label in labels if label in place]
-            return np.array(found, dtype=np.int64)
+            return np.array([place[label] for label in labels if label in place], dtype=np.int64)
         numbers = [label for label in labels if isinstance(label, (bool, int, float))]
         if self.kind == FLOAT:
             numbers += [other for x in numbers if (other := alias(x)) is not None]
@@ -189,8 +177,8 @@ class Vocabulary:
     """Strings seen so far, each with an int32 code in order of appearance.
 
     Args:
-        kind: ``"string"`` or ``"bytes"``; a vocabulary takes words of one kind.
-        words: Words to begin with.
+        kind: ``"string"`` or ``"bytes"``.
+        words: The first words.
 
     Example:
         >>> words = Vocabulary("string")
@@ -203,61 +191,55 @@ class Vocabulary:
     def __init__(self, kind: str, words: Iterable[Any] = ()) -> None:
         self._type: type = str if kind == STRING else bytes
         self.words: list[Any] = list(words)
-        # As the four bytes of an int32: joining these is how codes of many words become an array in half the time.
+        # As the four bytes of an int32: joining these makes an array of codes in half the time.
         self._codes = {word: _four_bytes(code) for code, word in enumerate(self.words)}
         self._numbered = len(self.words)
 
     def encode(self, labels: Array | list[Any] | tuple[Any, ...]) -> npt.NDArray[np.int32]:
-        """Return the ``(N,)`` codes of labels, adding the words that are new.
-
-        Args:
-            labels: ``(N,)`` array of strings or bytes, or a list of them.
-        """
+        """Return the ``(N,)`` codes of labels, adding the words that are new."""
         if isinstance(labels, np.ndarray) and labels.size > 4096 and labels.dtype != object:
             codes, first = encode_strings(labels)
             return self._lookup(labels[first].tolist())[codes]
-        words = labels.tolist() if isinstance(labels, np.ndarray) else labels
-        return self._lookup(words)
+        return self._lookup(labels.tolist() if isinstance(labels, np.ndarray) else labels)
 
     def _lookup(self, words: Sequence[Any]) -> npt.NDArray[np.int32]:
         if not words:
             return np.empty(0, dtype=np.int32)
         if len(words) == 1:
-            words = [words[0], words[0]]
-            return self._lookup(words)[:1]
+            return self._lookup([words[0], words[0]])[:1]
         codes = self.known(words)
         if codes is None:
             self._number()
             try:
                 new = [word for word in dict.fromkeys(words) if word not in self._codes]  # distinct words, not samples
             except TypeError:
-                msg = "labels hold things that are neither strings nor numbers, such as lists"
+                msg = "labels contain objects that are neither strings nor numbers, such as lists"
                 raise TypeError(msg) from None
             strange = {type(word).__name__ for word in new if not isinstance(word, self._type)}
             if strange:
                 msg = f"labels mix {self._type.__name__} with {', '.join(sorted(strange))}; pass one type"
                 raise TypeError(msg) from None
-            # One step, then codes by place: an interrupt in between, or a second call, changes no code.
+            # One step, then codes by position: an interrupt in between, or another call, changes no code.
             self.words += new
             self._number()
             codes = self._codes_of(words)
         return codes
 
     def _number(self) -> None:
-        """Give codes to words that have none."""
+        """Assign codes to words that have none."""
         for code in range(self._numbered, len(self.words)):
             self._codes.setdefault(self.words[code], _four_bytes(code))
             self._numbered = code + 1
 
     def known(self, words: Sequence[Any]) -> npt.NDArray[np.int32] | None:
-        """Return the ``(N,)`` codes of two words or more, or None if some have none yet; adds nothing."""
+        """Return the ``(N,)`` codes of at least two words, or None if some are new; adds nothing."""
         try:
             return self._codes_of(words)
         except (KeyError, TypeError):
             return None
 
     def _codes_of(self, words: Sequence[Any]) -> npt.NDArray[np.int32]:
-        # One C loop, where a comprehension takes a third longer. Of one key it gives no tuple.
+        # One C loop, where a comprehension takes a third longer. For one key it gives no tuple.
         return np.frombuffer(b"".join(itemgetter(*words)(self._codes)), dtype=np.int32)
 
     def decoder(self, kind: str) -> LabelDecoder:
@@ -276,7 +258,7 @@ class LabelMapping:
         mapping: Display names to label values. None keeps everything.
 
     Raises:
-        TypeError: Not a mapping, a name is no string, or a label is neither number nor string.
+        TypeError: Not a mapping, a name is not a string, or a label is neither number nor string.
         ValueError: It is empty, or two names stand for one label.
 
     Example:
@@ -295,7 +277,7 @@ class LabelMapping:
         for name, raw in mapping.items():
             if not isinstance(name, str):
                 msg = (
-                    f"label_mapping must be {{display name: label value}}; the name {name!r} is no string"
+                    f"label_mapping must be {{display name: label value}}; the name {name!r} is not a string"
                     " (is the mapping the wrong way round?)"
                 )
                 raise TypeError(msg)
@@ -315,14 +297,14 @@ class LabelMapping:
 
 
 def label_array(labels: Any) -> Array:
-    """Return labels of any array-like as numpy, their kind checked."""
+    """Return any array-like of labels as numpy, their kind checked."""
     array = to_numpy(labels, "labels")
     label_kind(array)
     return array
 
 
 def table_labels(labels: list[Any]) -> Array:
-    """Return labels as a statistics table has them, in the order given."""
+    """Return labels, in the order given, with the dtype that they have in statistics."""
     array = label_array(labels) if labels else np.empty(0, dtype=np.int64)
     kind = label_kind(array)
     if kind == FLOAT:
@@ -335,13 +317,13 @@ def union(parts: Sequence[Array]) -> tuple[Array, list[Integers]]:
     """Merge sorted label arrays.
 
     Args:
-        parts: Sorted arrays without repeats, as `LabelDecoder.decode` makes them; at least one.
+        parts: Sorted distinct labels, as `LabelDecoder.decode` makes them; at least one array.
 
     Returns:
-        The sorted union, and for each part the place of each of its labels in it.
+        The sorted union, and for each part the position of each of its labels in it.
 
     Raises:
-        TypeError: Strings would have to be ordered among numbers, or bytes among strings.
+        TypeError: The kinds of labels have no common order.
 
     Example:
         >>> union([np.array([1, 5]), np.array([2, 5])])
@@ -358,9 +340,9 @@ def union(parts: Sequence[Array]) -> tuple[Array, list[Integers]]:
 
 
 def _dense_union(parts: Sequence[Array]) -> tuple[Array, list[Integers]] | None:
-    """Return what `union` does, for integers that lie close together; None if they do not.
+    """Return what `union` does for integers that lie close together, None for others.
 
-    Marking the labels that occur takes a quarter of the time of sorting them all: 16 times a million, 0.16 s for 0.64.
+    Marking the labels is four times as fast as sorting them: 0.16 instead of 0.64 s for 16 times a million.
     """
     full = [part for part in parts if part.size]
     low, high = min(int(part[0]) for part in full), max(int(part[-1]) for part in full)
@@ -378,7 +360,7 @@ def _dense_union(parts: Sequence[Array]) -> tuple[Array, list[Integers]] | None:
 
 
 def common_type(parts: Sequence[Array]) -> list[Array]:
-    """Cast label arrays to one dtype that holds every label; empty ones take part in nothing."""
+    """Cast label arrays to one dtype that holds every label; empty ones do not count."""
     full = [part for part in parts if part.size]
     kinds = {label_kind(part) for part in full}
     if len(kinds) == 1 and any(map(is_wide, full)):
@@ -397,9 +379,8 @@ def common_type(parts: Sequence[Array]) -> list[Array]:
         target = np.result_type(*[part.dtype for part in full]) if full else parts[0].dtype
     if FLOAT in kinds and kinds & {INTEGER, UNSIGNED}:
         for part in full:
-            # That of missing labels is a double.
-            whole = part[1:] if int(part[0]) == MISSING_NUMBER else part
+            whole = part[1:] if int(part[0]) == MISSING_NUMBER else part  # which is a double, too
             if whole.dtype.kind in "iu" and whole.size and (int(whole.max()) > 2**53 or int(whole.min()) < -(2**53)):
-                msg = "cannot put integer labels beyond 2**53 and float labels into one table without mixing them up"
+                msg = "cannot put integer labels beyond 2**53 and float labels into one table without merging some"
                 raise TypeError(msg)
     return [part.astype(target) for part in parts]

@@ -1,4 +1,4 @@
-"""Samples whose label is missing: one rule for every type of labels."""
+"""The ``missing`` option: samples without a label raise, are skipped, or get a label of their own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DTYPES: dict[str, Any] = {"string": "U1", "bytes": "S1", FLOAT: np.float64}
 
 
 def check_missing(missing: Any, mapping: LabelMapping | None = None) -> Missing:
-    """Return what missing labels do, or say what there is to choose from.
+    """Return the option for missing labels, checked.
 
     Raises:
         ValueError: Not one of the three, or the mapping gives another label the name of the missing ones.
@@ -40,7 +40,7 @@ def check_missing(missing: Any, mapping: LabelMapping | None = None) -> Missing:
 
 
 def read_labels(labels: Any) -> tuple[Array, Array | None]:
-    """Return labels of any array-like as numpy, their kind checked, and which are missing; None where none is."""
+    """Return any array-like of labels as numpy, their kind checked, and a mask of missing ones (None without any)."""
     array, gone = read_array(labels, "labels")
     if label_kind(array) == FLOAT:
         bad = np.isnan(array)
@@ -52,18 +52,18 @@ def read_labels(labels: Any) -> tuple[Array, Array | None]:
 def settle(
     labels: Array, values: Array, gone: Array | None, missing: Missing, kind: str | None = None
 ) -> tuple[Array, Array]:
-    """Return labels and values, each ``(N,)``, after missing labels were dealt with.
+    """Return labels and values, each ``(N,)``, with the option for missing labels applied.
 
     Args:
         labels: See `flat_pair`.
         values: See `flat_pair`.
-        gone: Which labels are missing, in the shape of `labels`; None where none is.
-        missing: What these do.
-        kind: Kind of the labels before, which labels that are all missing take on.
+        gone: Which labels are missing, in the shape of `labels`; None without any.
+        missing: The option.
+        kind: Kind of earlier labels, which a batch without any label takes on.
 
     Raises:
-        ValueError: Shapes that do not belong together, missing labels under ``"error"``, or under ``"label"`` beside
-            labels that leave no number for them.
+        ValueError: The shapes do not match, labels are missing under ``"error"``, or no number is left for missing
+            ones under ``"label"``.
     """
     flat_labels, flat_values = flat_pair(labels, values)
     if gone is None:
@@ -79,7 +79,7 @@ def settle(
 
 
 def _labelled(labels: Array, gone: Array) -> Array:
-    """Return ``(N,)`` labels in which those that are missing have a label of their own."""
+    """Give the missing ones among ``(N,)`` labels a label of their own."""
     name: Any = MISSING_NAME.encode() if label_kind(labels) == BYTES else MISSING_NAME
     if labels.dtype.kind == "O":
         labels = labels.copy()
@@ -97,11 +97,11 @@ def _labelled(labels: Array, gone: Array) -> Array:
 
 
 def names_of(mapping: LabelMapping | None, missing: str) -> dict[Any, str] | None:
-    """Return the display names of labels, of those that are missing, too."""
+    """Return the display names of labels, that of missing ones included."""
     names = None if mapping is None else mapping.names
     return names if missing != "label" else {MISSING_NUMBER: MISSING_NAME, **(names or {})}
 
 
 def wanted_by(mapping: LabelMapping, missing: str) -> list[Any]:
-    """Return the labels to keep: those that a mapping has, and the one of samples that have none."""
+    """Return the labels to keep: those of a mapping, and that of samples without one."""
     return [*mapping.labels, *(label for label in _LABELS if missing == "label" and label not in mapping.names)]

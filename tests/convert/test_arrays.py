@@ -162,12 +162,12 @@ def test_unequal_lengths_name_both_lengths():
 
 
 def test_maps_of_different_shapes_name_both_shapes():
-    with pytest.raises(ValueError, match=r"labels of shape \(2, 3, 4\) do not fit values of shape \(2, 5, 4\)"):
+    with pytest.raises(ValueError, match=r"labels of shape \(2, 3, 4\) do not match values of shape \(2, 5, 4\)"):
         lt.label_stats(np.zeros((2, 3, 4), dtype=int), np.zeros((2, 5, 4)))
 
 
 def test_swapped_axes_of_equal_size_are_not_taken_for_each_other():
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="do not match"):
         lt.label_stats(np.zeros((2, 3), dtype=int), np.zeros((3, 2)))
 
 

@@ -214,7 +214,7 @@ def test_other_objects_are_named_with_the_way_out(item):
     ],
 )
 def test_dates_are_no_labels_and_are_told_to_become_text(labels):
-    with pytest.raises(TypeError, match=r"got dtype (datetime|timedelta)64.*make text of dates.*astype\(str\)"):
+    with pytest.raises(TypeError, match=r"got dtype (datetime|timedelta)64.*convert dates to text.*astype\(str\)"):
         lt.label_stats(labels, [1.0])
     with pytest.raises(TypeError, match=r"(datetime|timedelta)64"):
         lt.label_stats([1], [1.0], label_mapping={"day": np.asarray(labels)[0]})
