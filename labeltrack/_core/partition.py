@@ -1,6 +1,6 @@
-"""Many labels: samples are first sorted roughly by label, so that few rows are in use at a time and stay in caches.
+"""Many labels: samples are first sorted by buckets of labels, so that the rows in use at a time fit the caches.
 
-The samples of a range of labels are the work of one thread.
+Each thread adds the samples of its own range of labels.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from labeltrack._core import kernels
 from labeltrack._core.accumulator import Accumulator
 from labeltrack._core.arrays import aligned_words, read_only
+from labeltrack._core.estimates import spread_out
 from labeltrack._core.kernels import ROW
 from labeltrack._core.threads import all_at_once, shares_of
 
@@ -26,10 +27,10 @@ Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
 Chunk = tuple[Array, Array]
 
-_BUCKET = 14  # binary logarithm of the labels a bucket, at least: rows of half a megabyte
-_BUCKETS = 8  # binary logarithm of the number of buckets, at most
-_ROUND = 1 << 23  # samples sorted at a time, and more where there are more labels
-_HEAD = 1 << 12  # samples by which it is decided
+_BUCKET = 14  # binary logarithm of the fewest labels per bucket: rows of half a megabyte
+_BUCKETS = 8  # binary logarithm of the most buckets
+_ROUND = 1 << 23  # samples sorted at a time; more if there are more labels
+_HEAD = 1 << 12  # samples that are looked at to decide how to proceed
 
 
 class Sorted(NamedTuple):
@@ -39,117 +40,114 @@ class Sorted(NamedTuple):
         slots: ``(N,)`` int32.
         samples: ``(N,)`` float32 or float64.
         starts: ``(B + 1,)`` int64: where each bucket begins, and the end.
-        shift: Binary logarithm of the slots a bucket.
     """
 
     slots: npt.NDArray[np.int32]
     samples: Array
     starts: Integers
-    shift: int
 
 
 class Ranges:
-    """Statistics of ranges of slots, in one table, of which each thread has a part.
+    """Statistics of ranges of labels in one block of memory, one range per thread.
 
     Args:
-        edges: The bucket that each range begins with, and the number of buckets.
-        shift: Binary logarithm of the slots a bucket.
+        edges: First bucket of each range, and the number of buckets.
+        shift: Binary logarithm of the slots per bucket.
+        low: Label of slot 0.
         size: Number of slots.
-
-    Attributes:
-        parts: The statistics of each range.
     """
 
-    def __init__(self, edges: Sequence[int], shift: int, size: int) -> None:
-        self._edges, self._shift, self._size = edges, shift, size
+    def __init__(self, edges: Sequence[int], shift: int, low: int, size: int) -> None:
+        self._edges, self._shift, self._low, self._size = edges, shift, low, size
         self._memory = aligned_words(size * ROW)
-        self.parts = []
-        for first, last in pairwise(edges):
-            start, stop = first << shift, min(last << shift, size)
-            self.parts.append(Accumulator(stop - start, self._memory[start * ROW : stop * ROW]))
+        slots = pairwise(min(edge << shift, size) for edge in edges)
+        self._parts = [Accumulator(stop - start, self._memory[start * ROW : stop * ROW]) for start, stop in slots]
 
     def suggest(self, samples: Array, total: int) -> None:
-        """Choose units by some of `total` samples that are to come; see `Accumulator.suggest`."""
-        for part in self.parts:
+        """Choose fixed-point units by some of the `total` samples to come; see `Accumulator.suggest`."""
+        for part in self._parts:
             part.suggest(samples, total * part.size // self._size)
 
+    def add_unsorted(self, keys: Array, samples: Array) -> None:
+        """Add samples in their own order, if there is one range only."""
+        (part,) = self._parts
+        part.add(keys, samples, low=self._low)
+
     def add(self, samples: Sorted) -> None:
-        """Add samples, each thread those of its range."""
+        """Add sorted samples, those of each range in a thread of their own."""
 
         def add(part: Accumulator, first: int, last: int) -> None:
             starts = samples.starts[first : last + 1]
             start, stop, low = int(starts[0]), int(starts[-1]), first << self._shift
             part.add(samples.slots, samples.samples, start, stop, low=low, most=int(np.diff(starts).max()))
 
-        all_at_once(add, self.parts, self._edges[:-1], self._edges[1:])
+        all_at_once(add, self._parts, self._edges[:-1], self._edges[1:])
 
     def result(self) -> tuple[Integers, Accumulator]:
-        """Return the slots that have samples, ascending, and their statistics. The ranges are used up."""
+        """Return the labels that have samples, ascending, and their statistics; the ranges must not be used again."""
 
         def finish(part: Accumulator, first: int) -> Integers:
             used = part.occupied()
             part.release()
             part.keep(used)
-            return used + (first << self._shift)
+            used += self._low + (first << self._shift)
+            return used
 
-        found = all_at_once(finish, self.parts, self._edges[:-1])
-        return np.concatenate(found), Accumulator.joined(self.parts, self._memory)
+        found = all_at_once(finish, self._parts, self._edges[:-1])
+        # Copies are spared: after other work, memory touched for the first time takes up to 1 ms per megabyte.
+        return found[0] if len(found) == 1 else np.concatenate(found), Accumulator.joined(self._parts, self._memory)
 
 
-def reduce_by_range(chunks: Sequence[Chunk], low: int, size: int, threads: int) -> tuple[Integers, Accumulator]:
+def reduce_by_range(
+    chunks: Sequence[Chunk], some: Array, low: int, size: int, threads: int
+) -> tuple[Integers, Accumulator]:
     """Reduce samples of many labels, each thread those of a range of labels.
 
-    Where rows are reached in random order, each sample takes as long as memory to answer: 14 ns for a million labels.
-    Sorting samples by buckets of labels takes 2 ns, and adding them then 3 to 4. Tables of their own for all threads
-    would be as many times as large, and have to be merged.
+    With a million labels in random order each sample waits 14 ns for its row. Sorting by buckets takes 2 ns per sample,
+    adding sorted ones 3 to 4; and there is one table for all threads, with nothing to merge.
 
-    Besides the rows it takes memory for the labels and the samples of a round: 8 or 12 bytes a sample, for eight
-    million samples or twice as many as there are labels.
+    Beside the rows it takes 8 or 12 bytes for each sample of a round.
 
     Args:
-        chunks: As `labeltrack._core.reduce.reduce_chunks` takes them.
-        low: The smallest label.
-        size: The largest label less the smallest, and one more.
-        threads: How many threads share the work.
+        chunks: See `labeltrack._core.reduce.reduce_chunks`.
+        some: Some keys from all over the chunks.
+        low: The smallest key.
+        size: The largest key minus the smallest, plus one.
+        threads: Number of threads.
 
     Returns:
-        ``(K,)`` labels that occurred, ascending, and their statistics.
+        ``(K,)`` keys that occurred, ascending, and their statistics.
     """
     shift = max(_BUCKET, (size >> _BUCKETS).bit_length())
     buckets = (size - 1 >> shift) + 1
     kinds = sorted({samples.dtype for _, samples in chunks}, key=lambda dtype: dtype.itemsize)
-    some = [[chunk for chunk in chunks if chunk[1].dtype == dtype] for dtype in kinds]
-    close = [threads == 1 and _close(alike, shift) for alike in some]
-    ranges = Ranges(_edges(chunks, low, shift, buckets, threads), shift, size)
-    for alike, near in zip(some, close, strict=True):
-        if near:
-            for keys, samples in alike:
-                ranges.parts[0].add(keys, samples, low=low)
+    groups = [[chunk for chunk in chunks if chunk[1].dtype == dtype] for dtype in kinds]
+    # Before anything is added, as it needs a single range.
+    local = [threads == 1 and _is_local(group, shift) for group in groups]
+    ranges = Ranges(_edges(some, low, shift, buckets, threads), shift, low, size)
+    for group, sort_is_needless in zip(groups, local, strict=True):
+        if sort_is_needless:
+            for keys, samples in group:
+                ranges.add_unsorted(keys, samples)
             continue
-        ranges.suggest(_some(alike, 1), sum(keys.shape[0] for keys, _ in alike))
-        for sorted_ones in _rounds(alike, low, shift, buckets, threads):
-            ranges.add(sorted_ones)
-            del sorted_ones  # a fifth of all the memory, which is not wanted any more when rows are finished
-    slots, accumulator = ranges.result()
-    return slots + low, accumulator
+        total = sum(keys.shape[0] for keys, _ in group)
+        ranges.suggest(np.concatenate([spread_out(samples, total // _HEAD) for _, samples in group]), total)
+        for sorted_samples in _rounds(group, low, shift, buckets, threads):
+            ranges.add(sorted_samples)
+            del sorted_samples  # a fifth of all memory, before the rows are finished
+    return ranges.result()
 
 
-def _some(chunks: Sequence[Chunk], column: int) -> Array:
-    """Return some thousand labels or samples from all over the chunks."""
-    step = max(1, sum(chunk[0].shape[0] for chunk in chunks) // _HEAD)
-    return np.concatenate([chunk[column][::step] for chunk in chunks])
-
-
-def _edges(chunks: Sequence[Chunk], low: int, shift: int, buckets: int, threads: int) -> list[int]:
-    """Cut the buckets into ranges with about as many samples each; return where they begin, and the end."""
-    some = np.clip((_some(chunks, 0).astype(np.int64) - low) >> shift, 0, buckets - 1)  # labels may change meanwhile
-    counts = np.cumsum(np.bincount(some, minlength=buckets))
+def _edges(some: Array, low: int, shift: int, buckets: int, threads: int) -> list[int]:
+    """Divide the buckets into ranges with about equal numbers of samples; return their first buckets, and the end."""
+    found = np.clip((some.astype(np.int64) - low) >> shift, 0, buckets - 1)  # another thread may write to the labels
+    counts = np.cumsum(np.bincount(found, minlength=buckets))
     inner = np.searchsorted(counts, [counts[-1] * t // threads for t in range(1, threads)]).tolist()
     return sorted({0, *inner, buckets})
 
 
-def _close(chunks: Sequence[Chunk], shift: int) -> bool:
-    """Return whether labels that follow one another mostly lie in one bucket anyway, such as sorted ones."""
+def _is_local(chunks: Sequence[Chunk], shift: int) -> bool:
+    """Return whether most labels are in the same bucket as the label before, as when they are sorted."""
     apart = seen = 0
     for keys, _ in chunks:
         step = max(1, keys.shape[0] * len(chunks) // _HEAD)
@@ -159,19 +157,16 @@ def _close(chunks: Sequence[Chunk], shift: int) -> bool:
     return 4 * apart <= seen
 
 
-def _round(slots: int) -> int:
-    """Return how many samples are sorted at a time."""
-    return max(_ROUND, 2 * slots)
-
-
 def _rounds(chunks: Sequence[Chunk], low: int, shift: int, buckets: int, threads: int) -> Iterator[Sorted]:
     """Sort the samples of chunks of one dtype, a round at a time; each round overwrites the one before."""
     sizes = [keys.shape[0] for keys, _ in chunks]
-    shares = shares_of(sizes, threads * -(-sum(sizes) // _round(buckets << shift)))
-    room = max(_samples(shares[i : i + threads]) for i in range(0, len(shares), threads))
-    slots, samples = np.empty(room, dtype=np.int32), np.empty(room, dtype=chunks[0][1].dtype)
-    module = kernels.partition
-    _ = kernels.rows  # load numba once, not in every thread
+    total, dtype = sum(sizes), chunks[0][1].dtype
+    rounds = -(-total // max(_ROUND, 2 * (buckets << shift)))
+    shares = shares_of(sizes, threads * rounds)
+    room = -(-total // rounds)
+    samples = aligned_words(-(-room * dtype.itemsize // 8)).view(dtype)
+    slots = aligned_words(-(-room // 2)).view(np.int32)
+    module = kernels.partition  # loads numba once, not in every thread
 
     def count(share: Share) -> Integers:
         counts = np.zeros(buckets, dtype=np.int64)
@@ -187,13 +182,8 @@ def _rounds(chunks: Sequence[Chunk], low: int, shift: int, buckets: int, threads
     for turn in range(0, len(shares), threads):
         mine = shares[turn : turn + threads]
         counts = np.array(all_at_once(count, mine))
-        # Each bucket holds the samples of all threads: the rows are gone through once.
+        # Each bucket holds the samples of all threads, so the rows are visited once.
         ends = np.cumsum(counts.T.ravel()).reshape(buckets, len(mine)).T
         all_at_once(sort, mine, list(ends - counts))
         stop = int(ends[-1, -1])
-        yield Sorted(slots[:stop], samples[:stop], np.concatenate([[0], ends[-1]]), shift)
-
-
-def _samples(shares: Sequence[Share]) -> int:
-    """Return how many samples shares are."""
-    return sum(stop - start for share in shares for _, start, stop in share)
+        yield Sorted(slots[:stop], samples[:stop], np.concatenate([[0], ends[-1]]))

@@ -1,8 +1,9 @@
-"""How many threads work is worth, and sharing it out to them."""
+"""How many threads to use, and dividing work between them."""
 
 from __future__ import annotations
 
 import os
+from itertools import accumulate, pairwise
 from threading import Lock, Thread, local
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -14,14 +15,13 @@ _Result = TypeVar("_Result")
 _Item = TypeVar("_Item")
 
 Share = list[tuple[int, int, int]]
-"""What a thread does: some of the samples of some chunks, each as (chunk, first sample, one past the last)."""
+"""The work of one thread: slices of chunks, each as (chunk, first sample, one past the last)."""
 
-# Below this a second thread costs more than it gains. Back to back, a million samples take two threads 1.34 ms and one
-# 1.63; where the other processor has to be woken first, 3.0 and 2.4.
-_SAMPLES_A_THREAD = 1 << 19
-_SLOTS_A_THREAD = 1 << 13  # finalising takes 22 ns a slot, draining 27
-_MOST = 16  # threads; more where there are more processors
-_working = local()  # .too: set in threads that are at work together, which shall not make more of them
+# At the end of an epoch the other cores sleep and have cold caches: a hundred thousand slots are finalised in 1.5 ms by
+# one thread and in 1.8 by two, 300,000 in the same time by both.
+_SLOTS_PER_THREAD = 1 << 16
+_MOST = 16
+_working = local()  # .together: set in threads of `all_at_once`, which start no further ones
 
 
 def available() -> int:
@@ -30,37 +30,36 @@ def available() -> int:
 
 
 def most_threads() -> int:
-    """Return how many threads are made at most, whatever is asked for: each takes a table of its own."""
+    """Return how many threads are started at most, because each needs a table of its own."""
     return max(_MOST, available())
 
 
 def started(thread: Thread) -> bool:
-    """Start a thread; return whether there was one to be had."""
+    """Start a thread; return False if the system has none to give ("can't start new thread")."""
     try:
         thread.start()
-    except RuntimeError:  # a limit of the system, of the container or of the user: "can't start new thread"
+    except RuntimeError:
         return False
     return True
 
 
-def default_threads(samples: int) -> int:
-    """Return how many threads a pass over so many samples is worth on this machine."""
-    return max(1, min(available(), samples // _SAMPLES_A_THREAD))
+def default_threads(samples: int, per_thread: int = 1 << 19) -> int:
+    """Return how many threads to use if each should get at least `per_thread` samples."""
+    return max(1, min(available(), samples // per_thread))
 
 
 def all_at_once(work: Callable[..., _Result], *arguments: Sequence[Any]) -> list[_Result]:
-    """Return what ``map(work, *arguments)`` gives, with all calls at once: the first here, each other in a thread.
+    """Return ``list(map(work, *arguments))``, all calls at the same time: the first in this thread, the others in new ones.
 
-    Threads are made anew, 60 us each: threads that are kept would make every later fork of the process unsafe, such as
-    those of data loaders, which newer Pythons warn of. A pool that is made anew takes twice as long. Where the system
-    has no more threads to give, the calls that are left are made here, one after the other.
+    Starting a thread takes 60 us. Threads that outlive the call would make later forks unsafe, such as those of data
+    loaders. Calls for which the system has no thread left are made here, one after the other.
 
     Args:
         work: Releases the GIL.
-        arguments: As many of each as there are calls.
+        arguments: One sequence per parameter, all of the same length.
 
     Raises:
-        BaseException: The first one that a call raised, when all have ended.
+        BaseException: The first one raised by a call, after all calls have ended.
     """
     calls = list(zip(*arguments, strict=True))
     if len(calls) == 1:
@@ -69,14 +68,14 @@ def all_at_once(work: Callable[..., _Result], *arguments: Sequence[Any]) -> list
     errors: list[BaseException | None] = [None] * len(calls)
 
     def run(number: int) -> None:
-        before = getattr(_working, "too", False)
-        _working.too = True
+        before = getattr(_working, "together", False)
+        _working.together = True
         try:
             results[number] = work(*calls[number])
-        except BaseException as error:  # noqa: BLE001 (it is raised below, once the others have ended)
+        except BaseException as error:  # noqa: BLE001 (raised below, after the others have ended)
             errors[number] = error
         finally:
-            _working.too = before
+            _working.together = before
 
     threads: list[Thread] = []
     for number in range(1, len(calls)):
@@ -95,9 +94,7 @@ def all_at_once(work: Callable[..., _Result], *arguments: Sequence[Any]) -> list
 
 
 class Turns(Generic[_Item]):
-    """An iterator that several threads may take items from, each of which goes to one of them.
-
-    A thread that is held up, by another program or by memory that is slower for it, then has less to do.
+    """An iterator shared by several threads: each item goes to one of them, so a slower thread gets fewer.
 
     Example:
         >>> list(Turns("ab"))
@@ -119,41 +116,29 @@ class Turns(Generic[_Item]):
 
 
 def in_slices(size: int, work: Callable[[int, int], None]) -> None:
-    """Call ``work(start, stop)`` for slices that make up ``range(size)``, in threads if there are many slots.
+    """Call ``work(start, stop)`` for slices that cover ``range(size)``: in threads if there are many slots.
 
-    Within `all_at_once`, which has threads of its own, it is one slice.
-
-    Args:
-        size: Number of slots.
-        work: Releases the GIL.
+    Within `all_at_once`, which has started threads already, there is one slice. `work` releases the GIL.
     """
-    if size < 2 * _SLOTS_A_THREAD or getattr(_working, "too", False):
-        work(0, size)
-        return
-    threads = min(available(), size // _SLOTS_A_THREAD)
+    threads = 1 if getattr(_working, "together", False) else default_threads(size, _SLOTS_PER_THREAD)
     edges = [size * t // threads for t in range(threads + 1)]
     all_at_once(work, edges[:-1], edges[1:])
 
 
-def shares_of(sizes: Sequence[int], threads: int) -> list[Share]:
-    """Cut chunks of samples into one share a thread, with equal numbers of samples.
-
-    Args:
-        sizes: Samples of each chunk.
-        threads: How many shares.
+def shares_of(sizes: Sequence[int], shares: int) -> list[Share]:
+    """Divide chunks of the given sizes into shares with equal numbers of samples.
 
     Example:
         >>> shares_of([4, 2], 2)
         [[(0, 0, 3)], [(0, 3, 4), (1, 0, 2)]]
     """
-    total = sum(sizes)
-    edges = [total * t // threads for t in range(threads + 1)]
-    shares: list[Share] = [[] for _ in range(threads)]
-    begin = 0
-    for chunk, size in enumerate(sizes):
-        for share, low, high in zip(shares, edges[:-1], edges[1:], strict=True):
-            start, stop = max(low - begin, 0), min(high - begin, size)
-            if start < stop:
-                share.append((chunk, start, stop))
-        begin += size
-    return shares
+    starts = [0, *accumulate(sizes)]
+    edges = [starts[-1] * t // shares for t in range(shares + 1)]
+    return [
+        [
+            (chunk, max(low - start, 0), min(high - start, size))
+            for chunk, (start, size) in enumerate(zip(starts, sizes, strict=False))
+            if max(low, start) < min(high, start + size)
+        ]
+        for low, high in pairwise(edges)
+    ]

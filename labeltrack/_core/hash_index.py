@@ -1,0 +1,54 @@
+"""An open-addressing table from int64 keys to codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltrack._core import kernels
+from labeltrack._core.arrays import read_only
+
+Array = npt.NDArray[Any]
+Integers = npt.NDArray[np.int64]
+
+# Places per code that there is room for, up to a number of codes. A second look is a branch that mispredicts: with a
+# thousand labels 2.2 ns per sample, and 3.0 with half as many places; with a hundred thousand 4.3 and 6.0.
+_PLACES = ((1 << 12, 8), (1 << 18, 4), (1 << 62, 2))
+
+
+class Hash:
+    """Open-addressing table from int64 keys to codes.
+
+    Args:
+        keys: ``(K,)`` the first keys, which get the codes from 0 on.
+        room: Number of keys to make room for at once.
+    """
+
+    def __init__(self, keys: Integers, room: int = 0) -> None:
+        self.size = 0
+        self.keys = np.empty(0, dtype=np.int64)
+        self._table = np.empty(0, dtype=np.int64)
+        self._rebuild(keys, max(1024, 2 * keys.shape[0], room))
+
+    def _rebuild(self, keys: Integers, capacity: int) -> None:
+        capacity = 1 << (capacity - 1).bit_length()
+        self.keys = np.empty(capacity, dtype=np.int64)
+        places = next(capacity * each for most, each in _PLACES if capacity <= most)
+        self._table = np.full(2 * places, -1, dtype=np.int64)  # pairs of a key and its code
+        scratch = np.empty(keys.shape[0], dtype=np.int32)
+        _, self.size = kernels.hashing.encode_int64(
+            read_only(np.ascontiguousarray(keys)), 0, keys.shape[0], self._table, self.keys, 0, False, scratch
+        )
+
+    def encode(self, keys: Array, start: int, stop: int, codes: Array, *, frozen: bool) -> None:
+        """Write the codes of ``keys[start:stop]`` to the front of `codes`; new keys get a new code unless `frozen`."""
+        position = start
+        while True:
+            position, self.size = kernels.hashing.encode_int64(
+                keys, position, stop, self._table, self.keys, self.size, frozen, codes[position - start :]
+            )
+            if position == stop:
+                return
+            self._rebuild(self.keys[: self.size], 4 * self.keys.shape[0])
