@@ -33,10 +33,10 @@ def number_distinct(keys: Array) -> int:
 
 
 def estimated_labels(keys: Array) -> tuple[int, int]:
-    """Return how many labels would give some keys so few repeats, if all are equally likely, and by how many it may be off.
+    """Return an estimate of the number of labels, by the repeats among some keys, and its error.
 
-    Of ``d`` labels, ``n`` samples have about ``d * (1 - exp(-n / d))``. If some are likelier than others, there are
-    more. The error is the standard deviation if repeats are rare, and more if they are not.
+    Of ``d`` equally likely labels, ``n`` samples have about ``d * (1 - exp(-n / d))``. If some are likelier than
+    others, there are more. The error is the standard deviation if repeats are rare, and more if they are not.
     """
     n, distinct = int(keys.shape[0]), number_distinct(keys)
     low, high = distinct, max(64 * n, distinct)

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from labeltrack._core import kernels
 from labeltrack._core.arrays import cast, read_only
+from labeltrack._core.hash_index import Hash
 from labeltrack._core.quantiles_few import few_quantiles, is_few
-from labeltrack._core.reduce import Hash
 from labeltrack._core.threads import Share, Turns, all_at_once, default_threads, shares_of
 
 if TYPE_CHECKING:

@@ -49,7 +49,7 @@ def default_threads(samples: int, per_thread: int = 1 << 19) -> int:
 
 
 def all_at_once(work: Callable[..., _Result], *arguments: Sequence[Any]) -> list[_Result]:
-    """Return ``list(map(work, *arguments))``, all calls at the same time: the first in this thread, the others in new ones.
+    """Return ``list(map(work, *arguments))``; the first call is made in this thread, each other in a new one.
 
     Starting a thread takes 60 us. Threads that outlive the call would make later forks unsafe, such as those of data
     loaders. Calls for which the system has no thread left are made here, one after the other.

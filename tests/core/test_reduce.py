@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from labeltrack._core import partition as _partition
 from labeltrack._core import reduce as _reduce
-from labeltrack._core.reduce import KeyTable, estimated_labels, reduce_chunks
+from labeltrack._core.estimates import estimated_labels, spread_out
+from labeltrack._core.reduce import KeyTable, reduce_chunks
 from labeltrack._labels.codes import LabelDecoder
 
 N = 20_000 if COMPILED else 3_000
@@ -71,7 +72,7 @@ def test_what_is_looked_at_comes_from_all_over(n, cuts):
     chunks = [(piece, piece) for piece in np.split(keys, cuts) if piece.size]
     for wanted, neighbours in itertools.product([64, 1024], [1, 16]):
         step = n // wanted
-        places = [_reduce._spread_out(piece, step, neighbours) for piece, _ in chunks]
+        places = [spread_out(piece, step, neighbours) for piece, _ in chunks]
         assert sum(place.shape[0] for place in places) <= 2 * wanted + n % wanted + len(chunks)
     some, spread = _reduce._some(chunks, n, 1)
     assert spread == keys[-1]

@@ -23,6 +23,7 @@ def test_threads_are_worth_it_only_for_many_samples(monkeypatch):
     monkeypatch.setattr(_threads.os, "sched_getaffinity", lambda _pid: set(range(8)), raising=False)
     assert default_threads(1000) == 1
     assert default_threads(3 << 19) == 3
+    assert default_threads(3 << 19, 1 << 20) == 1
     assert default_threads(10**9) == 8
     monkeypatch.delattr(_threads.os, "sched_getaffinity")
     monkeypatch.setattr(_threads.os, "cpu_count", lambda: None)
@@ -31,7 +32,7 @@ def test_threads_are_worth_it_only_for_many_samples(monkeypatch):
 
 @pytest.mark.parametrize("size", [0, 1, 100, 1000, 1001])
 def test_slices_make_up_the_whole(monkeypatch, size):
-    monkeypatch.setattr(_threads, "_SLOTS_A_THREAD", 100)
+    monkeypatch.setattr(_threads, "_SLOTS_PER_THREAD", 100)
     monkeypatch.setattr(_threads, "available", lambda: 3)
     slices = []
     in_slices(size, lambda start, stop: slices.append((start, stop)))
@@ -40,7 +41,7 @@ def test_slices_make_up_the_whole(monkeypatch, size):
 
 
 def test_an_error_in_a_slice_comes_out(monkeypatch):
-    monkeypatch.setattr(_threads, "_SLOTS_A_THREAD", 1)
+    monkeypatch.setattr(_threads, "_SLOTS_PER_THREAD", 1)
     monkeypatch.setattr(_threads, "available", lambda: 2)
 
     def fail(start: int, _stop: int) -> None:
@@ -52,7 +53,7 @@ def test_an_error_in_a_slice_comes_out(monkeypatch):
 
 
 def test_threads_at_work_together_make_no_more_of_them(monkeypatch):
-    monkeypatch.setattr(_threads, "_SLOTS_A_THREAD", 1)
+    monkeypatch.setattr(_threads, "_SLOTS_PER_THREAD", 1)
     monkeypatch.setattr(_threads, "available", lambda: 2)
     slices = []
 

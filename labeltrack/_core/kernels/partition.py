@@ -1,4 +1,4 @@
-"""Compiled: samples sorted roughly by label, so that those of rows near one another come one after the other."""
+"""Compiled: sorting samples by buckets of labels, so that samples of neighbouring rows follow one another."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import numpy as np
 
 from labeltrack._core.kernels.intrinsics import _STREAM, _jit, _prefetch, _prefetch_read
 
-_AHEAD = np.uint64(32)  # samples of a bucket between fetching where they go and writing them
+_AHEAD = np.uint64(32)  # samples of a bucket between fetching the line they go to and writing them
 
 
 @_jit
 def count_buckets(labels: Any, start: int, stop: int, low: int, shift: int, counts: Any) -> None:
-    """Count how many labels fall in each bucket of ``2**shift`` of them.
+    """Add the numbers of labels in each bucket of ``2**shift`` labels to counts.
 
     Args:
-        labels: ``(N,)`` uint8, int32 or int64, none below `low` and none beyond the last bucket.
+        labels: ``(N,)`` uint8, int32 or int64.
         start: First label to read.
         stop: One past the last.
         low: The smallest label.
-        shift: Binary logarithm of the labels a bucket.
-        counts: ``(B,)`` int64, which are added to.
+        shift: Binary logarithm of the labels per bucket.
+        counts: ``(B,)`` int64.
     """
     bits, buckets = np.uint64(shift), np.uint64(counts.shape[0])
     for i in range(np.uint64(start), np.uint64(stop)):
         _prefetch_read(labels, i + _STREAM)
         bucket = np.uint64(np.int64(labels[i]) - low) >> bits
-        if bucket < buckets:  # always, unless somebody changes the labels meanwhile, like what follows
+        if bucket < buckets:  # always, unless another thread writes to the labels; likewise below
             counts[bucket] += 1
 
 
@@ -37,18 +37,17 @@ def sort_buckets(
 ) -> None:
     """Write slots and samples bucket by bucket.
 
-    It writes to as many places in turn as there are buckets: 1.5 to 3 ns a sample up to some 300 of them, thrice as
-    much for 600. Processors that follow no more than 32 places by themselves take 6 where lines are not fetched.
-    Collecting a cache line of each bucket before it is written took twice as long.
+    1.5 to 3 ns per sample up to some 300 buckets, three times as much with 600. Without the prefetch, processors whose
+    hardware follows no more than 32 streams take 6; filling a cache line per bucket first took twice as long.
 
     Args:
-        labels: See `count_buckets`.
+        labels: See `count_buckets`, as `start` to `shift`.
         samples: ``(N,)`` float32 or float64.
         start: First sample to read.
         stop: One past the last.
         low: The label of slot 0.
-        shift: See `count_buckets`.
-        places: ``(B,)`` int64, where the next sample of each bucket goes; moved on.
+        shift: Binary logarithm of the labels per bucket.
+        places: ``(B,)`` int64, where the next sample of each bucket goes; advanced.
         slots: ``(M,)`` int32, written to.
         sorted_samples: ``(M,)`` of the dtype of `samples`, written to.
     """
