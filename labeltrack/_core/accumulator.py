@@ -24,6 +24,7 @@ _QUEUE = 1 << 12  # room in the queue at first
 _LARGEST_QUEUE = 1 << 22
 _TERMS = 1 << 15  # room for overflow terms, 512 KiB; sorting and folding them takes 2 ms
 _FLUSH_TERMS = 1 << 10  # likewise, of a thread that flushes a table
+_FEW = 1 << 15  # slots whose rows are packed by numpy
 _SCALES = (0, 0, 600, 1200, -1200)  # powers of two that overflow terms of each kind are to be multiplied by
 
 Floats = npt.NDArray[np.float64]
@@ -33,6 +34,7 @@ Integers = npt.NDArray[np.int64]
 _NO_INTEGERS: Integers = np.empty(0, dtype=np.int64)
 _NO_FLOATS: Floats = np.empty(0, dtype=np.float64)
 _NO_NONFINITE: Integers = np.empty((0, 3), dtype=np.int64)
+_NONE_ODD: npt.NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
 
 
 class Totals(NamedTuple):
@@ -370,30 +372,27 @@ class Accumulator:
         taken.keys, taken.values = self._terms_of(slots)
         return taken
 
-    def keep(self, slots: Integers) -> None:
-        """Keep only the given slots, in place.
-
-        Args:
-            slots: ``(M,)`` ascending, without duplicates.
-        """
-        if slots.shape[0] == self.size:
-            return
+    def compact(self) -> Integers:
+        """Drop the slots without samples, in place; return those that are left, ascending."""
         self.fold_back()
-        first = int(slots[0]) if slots.size else 0
-        if 2 * slots.shape[0] < self.size:  # give the memory back
-            rows, first = aligned_words(slots.shape[0] * ROW).view(np.float64), 0
-            rows.reshape(-1, ROW)[...] = self.rows.reshape(-1, ROW)[slots]
+        if self.size < _FEW:  # not worth compiling a kernel
+            slots = self.occupied()
+            if slots.shape[0] == self.size:
+                return slots
+            rows = self.rows.reshape(-1, ROW)[slots].reshape(-1)
         else:
-            rows = self.rows
-            if int(slots[-1]) - first + 1 != slots.shape[0]:  # else nothing has to be moved
-                kernels.rows.keep_rows(rows, slots)
-                first = 0
-        self._rows = rows[first * ROW : (first + slots.shape[0]) * ROW]
+            # One pass, as each is 80 MB of rows for 1.3 million labels: 5 ms, finding slots and moving rows apart 17.
+            odd = _NONE_ODD if self.all_finite() else self._nonfinite.any(axis=1)
+            slots = aligned_words(self.size)
+            slots = slots[: kernels.rows.pack_rows(self.counts, odd, slots)]
+            rows = self.rows[: slots.shape[0] * ROW]
+            if 2 * slots.shape[0] < self.size:  # give the memory back
+                rows, slots = rows.copy(), slots.copy()
         if self._nonfinite.shape[0] == self.size:
             self._nonfinite = self._nonfinite[slots]
         self.keys, self.values = self._terms_of(slots)
-        self.size = slots.shape[0]
-        self._tables = None
+        self._rows, self.size, self._tables = rows, slots.shape[0], None
+        return slots
 
     def _terms_of(self, slots: Integers) -> tuple[Integers, Floats]:
         """Return the overflow terms of the given slots under their new numbers, sorted."""

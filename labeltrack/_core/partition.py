@@ -87,9 +87,8 @@ class Ranges:
         """Return the labels that have samples, ascending, and their statistics; the ranges must not be used again."""
 
         def finish(part: Accumulator, first: int) -> Integers:
-            used = part.occupied()
             part.release()
-            part.keep(used)
+            used = part.compact()
             used += self._low + (first << self._shift)
             return used
 

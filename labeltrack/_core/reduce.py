@@ -172,13 +172,14 @@ class KeyTable:
 
     def result(self) -> tuple[Integers, Accumulator]:
         """Return the keys that occurred, ascending if the table is dense, and their statistics."""
-        used = self._accumulator.occupied()
-        if self._hash is not None and self._frozen:
-            used = used[used < self._hash.size]
-        keys = used + self._low if self._hash is None else self._hash.keys[used]
-        self._accumulator.keep(used)
         self._accumulator.release()
-        return keys, self._accumulator
+        if self._hash is not None and self._frozen:
+            used = self._accumulator.occupied()
+            used = used[used < self._hash.size]
+            self._accumulator = self._accumulator.take(used)
+        else:
+            used = self._accumulator.compact()
+        return used + self._low if self._hash is None else self._hash.keys[used], self._accumulator
 
 
 def _dense(old: Accumulator, keys: Array, span: int) -> bool:

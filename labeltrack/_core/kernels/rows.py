@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from labeltrack._core.kernels import KINDS, ROW
-from labeltrack._core.kernels.intrinsics import _U6, _U7, _inline, _jit, _part, two_prod, two_sum
+from labeltrack._core.kernels.intrinsics import _U0, _U1, _U3, _U6, _U7, _inline, _jit, _part, two_prod, two_sum
 
 # The kinds of overflow terms.
 KIND_SUM = 0
@@ -121,18 +121,25 @@ def empty_row(r: Any, rows: Any) -> None:
 
 
 @_jit
-def keep_rows(rows: Any, slots: Any) -> None:
-    """Move the rows of some slots to the front, in place.
+def pack_rows(counts: Any, odd: Any, slots: Any) -> int:
+    """Move the rows that have samples to the front, in place, and return how many they are.
 
     Args:
-        rows: ``(K * ROW,)`` float64 state, or its words.
-        slots: ``(M,)`` int64, ascending, without duplicates.
+        counts: ``(K * ROW,)`` int64 words of the state.
+        odd: ``(K,)`` bool: which slots have samples that are not finite; empty if none has.
+        slots: ``(K,)`` int64: the slots of the rows that are moved are written to the front.
     """
-    for i in range(slots.shape[0]):
-        r, s = np.uint64(i * ROW), np.uint64(slots[i] * ROW)
-        if r != s:
-            for j in range(np.uint64(ROW)):
-                rows[r + j] = rows[s + j]
+    n = _U0
+    for i in range(np.uint64(slots.shape[0])):
+        r = np.uint64(i) << _U3
+        if counts[r] != 0 or (odd.shape[0] != 0 and odd[np.uint64(i)]):
+            slots[n] = np.int64(i)
+            to = n << _U3
+            if to != r:
+                for j in range(np.uint64(ROW)):
+                    counts[to + j] = counts[r + j]
+            n += _U1
+    return int(n)
 
 
 @_jit

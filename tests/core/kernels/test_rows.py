@@ -7,6 +7,7 @@ import math
 from fractions import Fraction
 
 import numpy as np
+import pytest
 from conftest import part
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,7 +115,13 @@ def test_merging_stops_when_the_terms_are_full_and_resumes():
         assert sum(map(Fraction, words)) + overflow[kind] == size * exact[kind]
 
 
-def test_rows_are_moved_to_the_front():
-    rows = np.arange(5.0 * kernels.ROW)
-    kernels.keep_rows(rows, np.array([0, 2, 4]))
-    assert rows.reshape(5, -1)[:3, 0].tolist() == [0.0, 2.0 * kernels.ROW, 4.0 * kernels.ROW]
+@pytest.mark.parametrize("odd", [[], [False, False, False, True, False]])
+def test_rows_with_samples_are_moved_to_the_front(odd):
+    words = np.arange(5 * kernels.ROW)
+    words[8] = words[24] = 0  # the numbers of samples of slots 1 and 3, and that of slot 0
+    words[0] = 7
+    slots = np.empty(5, dtype=np.int64)
+    n = kernels.pack_rows(words, np.array(odd, dtype=bool), slots)
+    wanted = [0, 2, 3, 4] if odd else [0, 2, 4]
+    assert slots[:n].tolist() == wanted
+    assert words.reshape(5, -1)[:n, 1].tolist() == [8 * slot + 1 for slot in wanted]
