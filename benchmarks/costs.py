@@ -197,18 +197,18 @@ def markdown(results: dict[str, Any]) -> str:
         ratio = entry["ratio"]["ratio"]
         lines.append(
             f"| merging {entry['states']:,} states of {entry['labels']:,} labels | "
-            f"{entry['times'][OURS]['median_s'] * 1e3:.0f} ms; {ratio:.1f} times as fast as polars adds partial sums |"
+            f"{entry['times'][OURS]['median_s'] * 1e3:.0f} ms; {ratio:.1f} times as fast as polars, which adds rounded "
+            "partial sums |"
         )
     held = results["memory"]
     peaks = [held[f"peak_bytes_a_label, {threads} threads"] for threads in (1, 2)]
-    lines += [
-        f"| memory of a sample that is held, int32 and float32 | {held['bytes_a_sample_held']:.1f} bytes |",
-    ]
-    what = f"peak memory of a reduction to {held['labels']:,} labels, beyond the samples"
-    lines.append(f"| {what} | {peaks[0]:.0f} bytes a label on one thread, {peaks[1]:.0f} on two |")
+    what = "memory per sample until the epoch ends, int32 labels and float32 values"
+    lines.append(f"| {what} | {held['bytes_a_sample_held']:.1f} bytes |")
+    what = f"peak memory while reducing to {held['labels']:,} labels, besides the samples"
+    lines.append(f"| {what} | {peaks[0]:.0f} bytes per label on one thread, {peaks[1]:.0f} on two |")
     for name, seconds in results["cold_start"]["times"].items():
         lines.append(
-            f"| fresh process, import and first result on {results['cold_start']['samples']:,} samples, {name} | "
+            f"| import and first result in a fresh process, {results['cold_start']['samples']:,} samples, {name} | "
             f"{seconds['median_s']:.2f} s |"
         )
     lines += [
@@ -218,7 +218,9 @@ def markdown(results: dict[str, Any]) -> str:
     ]
     nanoseconds = [f"{row['median_s'] * 1e9:.2f}" for row in results["flat"].values()]
     sizes = [f"{int(size):,}" for size in results["flat"]]
-    lines.append(f"| a sample of {' / '.join(sizes)}, one thread, back to back | {' / '.join(nanoseconds)} ns |")
+    lines.append(
+        f"| time per sample for {' / '.join(sizes)} samples, one thread, back to back | {' / '.join(nanoseconds)} ns |"
+    )
     versions = ", ".join(f"{name} {version}" for name, version in results["facts"]["versions"].items())
     lines += ["", f"{results['facts']['cpus']} CPUs, Python {results['facts']['python']}, {versions}."]
     return "\n".join(lines)

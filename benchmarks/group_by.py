@@ -92,7 +92,7 @@ def run_case(case: Case, rounds: int, contestants: Iterable[Contestant], seconds
             twenty times as long as the quickest, such as what sorts strings first, take part in no more.
 
     Returns:
-        The case, seconds and million samples a second by contestant, and how labeltrack compares.
+        The case, seconds and million samples per second by contestant, and how labeltrack compares.
 
     Raises:
         AssertionError: Somebody's answer is wrong; nothing was timed.

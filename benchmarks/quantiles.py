@@ -133,7 +133,7 @@ def run_case(case: Case, rounds: int) -> dict[str, Any]:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """Return the results as a table: million samples a second, and ratios to the best peer."""
+    """Return the results as a table: million samples per second, and ratios to the best peer."""
     cases = results["cases"]
     names = [OURS, OURS_SINGLE, *PEERS]
     lines = [
@@ -147,8 +147,8 @@ def markdown(results: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results["facts"]["versions"].items())
     lines += [
         "",
-        f"Quartiles and median by label, {cases[0]['samples']:,} samples, millions a second. labeltrack computes all",
-        "its other statistics in that time, too; the others compute nothing else. Medians of interleaved rounds;",
+        f"Quartiles and median by label, {cases[0]['samples']:,} samples, in millions per second. labeltrack computes",
+        "all its other statistics in that time, too; the others compute nothing else. Medians of interleaved rounds;",
         f"{results['facts']['cpus']} CPUs, Python {results['facts']['python']}, {versions}.",
     ]
     return "\n".join(lines)

@@ -87,7 +87,7 @@ def per_batch(folder: Path, batches: int, rounds: int, labels: int) -> dict[str,
 
 
 def sustained(folder: Path, rows: int, rounds: int) -> dict[str, Any]:
-    """Measure how many rows a second go to the page cache, from the first `update()` to the last byte written.
+    """Measure how many rows per second go to the page cache, from the first `update()` to the last byte written.
 
     Args:
         folder: Where to record.
@@ -211,7 +211,7 @@ def markdown(results: dict[str, Any]) -> str:
     """Return the results as docs/performance.md has them."""
     speeds, ratios = results["recompute"]["million_rows_per_s"], results["recompute"]["ratios"]
     cost, versions = results["cost"], results["facts"]["versions"]
-    lines = ["| | million rows/s | of the kernel | times the best peer |", "| --- | ---: | ---: | ---: |"]
+    lines = ["| | million rows/s | share of the kernel's speed | × the best peer |", "| --- | ---: | ---: | ---: |"]
     for name, speed in speeds.items():
         of, threads = name.split(", ") if ", " in name else (name, "")
         own = of == RECOMPUTE
@@ -222,13 +222,13 @@ def markdown(results: dict[str, Any]) -> str:
     recording = (
         f"Recording adds {cost['added_median_ns'] / 1000:.2f} µs to the median `update()` of 256 samples (mean: "
         f"{cost['added_mean_ns'] / 1000:.2f} µs), and sustains "
-        f"{results['sustained']['million_rows_per_s']:.0f} million rows a second in batches of 256."
+        f"{results['sustained']['million_rows_per_s']:.0f} million rows per second in batches of 256."
     )
     lines += [
         "",
-        f"A run of {run['rows']:,} rows int32, float32 with {run['labels']:,} labels, from a warm page cache,",
-        "every checksum compared (peers compare none, and compute in plain float64); medians of interleaved rounds;",
-        f"{results['facts']['cpus']} CPUs, Python {results['facts']['python']}, "
+        f"A run of {run['rows']:,} rows (int32 labels, float32 values) with {run['labels']:,} labels, from a warm page",
+        "cache. labeltrack compares every checksum; the peers compare none, and use plain float64. Medians of",
+        f"interleaved rounds; {results['facts']['cpus']} CPUs, Python {results['facts']['python']}, "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + ".",
         "",

@@ -31,8 +31,8 @@ def _words(case: dict[str, Any]) -> str:
 
 
 def table(results: dict[str, Any]) -> Table:
-    """Return million samples a second, median and best round, one row for everybody in every case."""
-    shown = Table(title="million samples a second")
+    """Return million samples per second, median and best round, one row for everybody in every case."""
+    shown = Table(title="million samples per second")
     shown.add_column("case")
     shown.add_column("")
     shown.add_column("median", justify="right")
@@ -109,7 +109,7 @@ def _about(results: dict[str, Any]) -> list[str]:
     rounds = sorted({case["rounds"] for case in cases})
     some = f"{rounds[0]}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
     lines = [
-        f"Million samples a second, median of {some} interleaved rounds, each library with its default threads;",
+        f"Million samples per second, median of {some} interleaved rounds, each library with its default threads;",
         f"{about['cpus']} CPUs ({about['cpu']}), Python {about['python']}; {versions}.",
     ]
     if any(case["disturbed"] for case in cases):
@@ -128,7 +128,7 @@ def _ratio(entry: dict[str, Any] | None) -> str:
 
 
 def figure(results: dict[str, Any], path: Path) -> bool:
-    """Draw million samples a second against the number of labels; return whether there is anything to draw."""
+    """Draw million samples per second against the number of labels; return whether there is anything to draw."""
     cases = [case for case in results["cases"] if case["axis"] == "labels"]
     if len(cases) < 2:
         return False
@@ -151,7 +151,7 @@ def figure(results: dict[str, Any], path: Path) -> bool:
         if points:
             style = styles.get(name) or {"linewidth": 1.2, "color": next(colors)}
             axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name, **style)
-    axes.set(xscale="log", yscale="log", xlabel="labels", ylabel="million samples a second")
+    axes.set(xscale="log", yscale="log", xlabel="labels", ylabel="million samples per second")
     axes.set_title(f"count, mean, std, min and max by label: {cases[0]['samples']:,} samples, {_words(cases[0])}")
     axes.grid(visible=True, alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
