@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from labeltrack._core import kernels
 from labeltrack._core.arrays import read_only
-from labeltrack._core.reduce import estimated_labels
+from labeltrack._core.estimates import estimated_labels
 from labeltrack._core.threads import all_at_once, default_threads
 
 Array = npt.NDArray[Any]
