@@ -17,7 +17,7 @@ from labeltrack.recording.storage import LocalFolder, storage_of
 from labeltrack.stats import merge_stats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from labeltrack.recording.epochs import PartEntry
     from labeltrack.recording.storage import Storage
@@ -27,17 +27,8 @@ FAN_IN = 8  # partial statistics that a task merges
 
 def reduce_on_cluster(
     storage: Storage, jobs: Sequence[Sequence[PartEntry]], rules: Rules, *, on_rows: Callable[[int], object]
-) -> Iterator[Reduced]:
-    """Reduce parts to statistics per label, on the cluster of the current client or else on a local one.
-
-    Args:
-        storage: Where the run is; workers must find it there, too.
-        jobs: For each result, the parts to reduce.
-        rules: How samples become statistics.
-        on_rows: Called with the number of rows of each part.
-
-    Yields:
-        The result of each job.
+) -> Generator[Reduced, None, None]:
+    """Yield the statistics of each job's parts, computed on the cluster of the current client or else on a local one.
 
     Raises:
         ImportError: dask.distributed is not installed (extra ``dask``).

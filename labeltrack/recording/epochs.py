@@ -132,18 +132,6 @@ class _ForeignError(ValueError):
 class RunIndex:
     """The epochs of a run, by its journals and the names of its files.
 
-    Args:
-        storage: Where the run is.
-        run: Its random identifier, from the description; empty if unknown.
-
-    Attributes:
-        contents: The files.
-        epochs: Every epoch, complete ones first, in the order in which they ended.
-        damage: Damage to journals, by name.
-        torn: Names of journals that end within a line.
-        sessions: Number of launches.
-        description: The copy of the description in the last journal, unchecked.
-
     Raises:
         OSError: The folder cannot be read.
         ValueError: It has more files than a run can have.
@@ -151,10 +139,10 @@ class RunIndex:
 
     def __init__(self, storage: Storage, run: str = "") -> None:
         self.contents: Contents = contents_of(storage)
-        self.damage: dict[str, list[str]] = {}
-        self.torn: list[str] = []
-        self.description: Any = None
-        self._run = run
+        self.damage: dict[str, list[str]] = {}  # of journals, by name
+        self.torn: list[str] = []  # names of journals that end within a line
+        self.description: Any = None  # the copy in the last journal, unchecked
+        self._run = run  # its random identifier, from the description; empty if unknown
         self._processes: dict[tuple[int, int], _Process] = {}
         self._ended: dict[tuple[int, int, str, int], dict[str, Any]] = {}
         self._dropped: set[tuple[int, int, str, int]] = set()
@@ -163,25 +151,14 @@ class RunIndex:
         sessions = {session for session, _ in self._processes}
         self.sessions = len(sessions)
         self._absent = {session: self._absence(session) for session in sessions}
-        self.epochs = self._epochs(self._attempts())
+        self.epochs = self._epochs(self._attempts())  # complete ones first, in the order in which they ended
 
     def world_size(self, session: int) -> int:
         """Return the number of processes of a session; 0 if unknown."""
         return max((process.world_size for (of, _), process in self._processes.items() if of == session), default=0)
 
     def select(self, modes: Any, steps: Any, what: str, *, incomplete: bool) -> tuple[list[Epoch], list[Epoch]]:
-        """Return the selected epochs, and those that are left out because they are incomplete.
-
-        Args:
-            modes: A name, several, ``"!name"``, or None for all.
-            steps: An integer, several, or None for all.
-            what: Name of the argument for modes, for error messages.
-            incomplete: Whether to select incomplete epochs, too.
-
-        Raises:
-            KeyError: There is no such mode or step.
-            TypeError: A mode is not a string, or a step not an integer.
-        """
+        """Return the selected epochs, and those that are left out because they are incomplete; see `Run.samples`."""
         selection = _selection(modes, {epoch.mode for epoch in self.epochs}, what, "recorded mode")
         chosen = [epoch for epoch in self.epochs if epoch.mode in selection and (epoch.attempts or incomplete)]
         if steps is not None:
@@ -195,12 +172,7 @@ class RunIndex:
         return [epoch for epoch in chosen if epoch.complete], [epoch for epoch in chosen if not epoch.complete]
 
     def select_datasets(self, ds_id: Any) -> Selection:
-        """Return the selected datasets: a name, several, ``"!name"``, or None for all.
-
-        Raises:
-            KeyError: There is no such dataset.
-            TypeError: A dataset is not a string.
-        """
+        """Return the selected datasets; see `Run.samples`."""
         attempts = [attempt for epoch in self.epochs for attempt in epoch.every_attempt]
         known = {part.ds_id for attempt in attempts for part in attempt.parts}
         return _selection(ds_id, known, "ds_id", "recorded ds_id")

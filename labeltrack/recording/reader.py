@@ -71,24 +71,13 @@ class Rules(NamedTuple):
 
 
 class PartReader:
-    """Reads a part, batch by batch; the methods for batches may be called in any thread.
-
-    Args:
-        storage: Where the run is.
-        entry: The part.
-
-    Attributes:
-        part: What the file says.
-        kind: Kind of its labels; empty if nothing can be read.
-        number: Number of the vocabulary of its labels, if they have one.
-        found: What was read so far.
-    """
+    """Reads a part, batch by batch; the methods for batches may be called in any thread."""
 
     def __init__(self, storage: Storage, entry: PartEntry) -> None:
         self.entry = entry
         self.part = Part(entry.name)
-        self.kind = ""
-        self.number = ""
+        self.kind = ""  # of its labels; empty if nothing can be read
+        self.number = ""  # of the vocabulary of its labels, if they have one
         self.found = PartResult(entry.name, lost=entry.rows or 0)
         self._lock = Lock()
         self._words: Array | None = None
@@ -228,15 +217,7 @@ def reduce_parts(
     on_rows: Callable[[int], object] = lambda _: None,
     keep: bool = False,
 ) -> Reduced:
-    """Reduce parts to statistics per label.
-
-    Args:
-        storage: Where the run is.
-        parts: The parts.
-        rules: How samples become statistics.
-        threads: How many threads share the work; None chooses by the number of samples.
-        on_rows: Called with the number of rows of each batch, in any thread.
-        keep: Whether to return the samples, too.
+    """Reduce parts to statistics per label; `on_rows` is called with the rows of each batch, in any thread.
 
     Raises:
         TypeError: The labels cannot be ordered.

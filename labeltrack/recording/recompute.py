@@ -31,24 +31,12 @@ Engine = Literal["local", "dask"]
 
 @dataclass(frozen=True)
 class Recomputation:
-    """What to compute from the samples, and where.
+    """What to compute from the samples, and where; ValueError if the engine cannot."""
 
-    Attributes:
-        rules: How samples become statistics by recorded label.
-        grouping: New labels by recorded label; None keeps the recorded ones.
-        new_mapping: New labels to keep, and their names; None keeps all.
-        fractions: Quantiles to compute.
-        engine: Where to compute.
-        threads: How many threads share the work; None chooses by the number of samples.
-
-    Raises:
-        ValueError: There is no such engine, or it cannot compute quantiles.
-    """
-
-    rules: Rules
-    grouping: Grouping | None = None
-    new_mapping: LabelMapping | None = None
-    fractions: tuple[float, ...] = ()
+    rules: Rules  # for recorded labels
+    grouping: Grouping | None = None  # None keeps the recorded labels
+    new_mapping: LabelMapping | None = None  # new labels to keep, and their names; None keeps all
+    fractions: tuple[float, ...] = ()  # quantiles
     engine: Engine = "local"
     threads: int | None = None
 
@@ -99,11 +87,11 @@ class Recomputation:
         if self.engine == "dask":
             from labeltrack.recording.dask import reduce_on_cluster  # noqa: PLC0415 (an extra)
 
-            yield from reduce_on_cluster(storage, jobs, self.rules, on_rows=bar.advance)
-            return
+            return reduce_on_cluster(storage, jobs, self.rules, on_rows=bar.advance)
         keep = bool(self.fractions)
-        for job in jobs:
-            yield reduce_parts(storage, job, self.rules, threads=self.threads, on_rows=bar.advance, keep=keep)
+        return (
+            reduce_parts(storage, job, self.rules, threads=self.threads, on_rows=bar.advance, keep=keep) for job in jobs
+        )
 
     def _finished(self, reduced: Reduced, where: str, ds_id: str) -> LabelStats:
         """Return the statistics by new label, with quantiles."""

@@ -98,14 +98,7 @@ class Verification:
 
 
 def verify(storage: Storage, index: RunIndex, trouble: str = "", *, progress: bool = True) -> Verification:
-    """Compare every checksum of a run; see `Run.verify`.
-
-    Args:
-        storage: Where the run is.
-        index: Its epochs.
-        trouble: What is wrong with its description; empty if nothing is.
-        progress: Whether to show a progress bar.
-    """
+    """Compare every checksum of a run; see `Run.verify`. `trouble` is what is wrong with its description."""
     every = list(_parts(index))
     sizes = {part.name: storage.size(part.name) for _, part in every if part.place is not None}
     reports = []
