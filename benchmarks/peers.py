@@ -13,13 +13,16 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from cases import Answer, Array, Case
 
 import labeltrack as lt
-from labeltrack._core.accumulator import Accumulator, Totals
+from labeltrack._core.accumulator import Accumulator
+
+if TYPE_CHECKING:
+    from labeltrack._core.totals import Totals
 
 Prepared = tuple[Callable[[], Any], Callable[[Any], Answer]]
 """What is timed, and how to read its result, which is not."""

@@ -12,9 +12,10 @@ import numpy.typing as npt
 from labeltrack import bounds
 from labeltrack._convert.floats import alias, plain_label
 from labeltrack._convert.texts import text_array, tight, written
-from labeltrack._core.accumulator import Accumulator, Totals
+from labeltrack._core.accumulator import Accumulator
 from labeltrack._core.arrays import sorted_unique
 from labeltrack._core.quantiles import reduce_quantiles
+from labeltrack._core.totals import Totals
 from labeltrack._labels.codes import MISSING_NAME, MISSING_NUMBER, table_labels, union
 from labeltrack._state import plain, with_arrays
 from labeltrack._tables import render as _tables

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import math
-from fractions import Fraction
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +13,13 @@ from labeltrack._core.arrays import aligned_words, cast, read_only
 from labeltrack._core.fixed_point import Fixed32, Fixed63, FixedPoint
 from labeltrack._core.kernels import KINDS, NONFINITE, OUTSIDE, ROW, UNSUITABLE
 from labeltrack._core.threads import in_slices
+from labeltrack._core.totals import exact, totals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from fractions import Fraction
+
+    from labeltrack._core.totals import Totals
 
 _BLOCK = 1 << 15  # samples cast at a time, so that one kernel serves all dtypes
 _QUEUE = 1 << 12  # room in the queue at first
@@ -25,8 +27,8 @@ _LARGEST_QUEUE = 1 << 22
 _TERMS = 1 << 15  # room for overflow terms, 512 KiB; sorting and folding them takes 2 ms
 _FLUSH_TERMS = 1 << 10  # likewise, of a thread that flushes a table
 _FEW = 1 << 15  # slots whose rows are packed by numpy
-_SCALES = (0, 0, 600, 1200, -1200)  # powers of two that overflow terms of each kind are to be multiplied by
 
+Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
@@ -35,17 +37,6 @@ _NO_INTEGERS: Integers = np.empty(0, dtype=np.int64)
 _NO_FLOATS: Floats = np.empty(0, dtype=np.float64)
 _NO_NONFINITE: Integers = np.empty((0, 3), dtype=np.int64)
 _NONE_ODD: npt.NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
-
-
-class Totals(NamedTuple):
-    """Statistics of the finite samples of every slot, each the exact value rounded once."""
-
-    count: Integers  # type: ignore[assignment]  # hides tuple.count
-    sum: Floats
-    mean: Floats
-    std: Floats
-    min: Floats
-    max: Floats
 
 
 class Accumulator:
@@ -117,14 +108,7 @@ class Accumulator:
     # -- adding -------------------------------------------------------------------------------------------
 
     def add(
-        self,
-        labels: npt.NDArray[Any],
-        samples: npt.NDArray[Any],
-        start: int = 0,
-        stop: int | None = None,
-        *,
-        low: int = 0,
-        most: int | None = None,
+        self, labels: Array, samples: Array, start: int = 0, stop: int | None = None, *, low: int = 0, most: int = 0
     ) -> int:
         """Add samples to the slots ``label - low``.
 
@@ -134,14 +118,14 @@ class Accumulator:
             start: First sample.
             stop: One past the last; all by default.
             low: The label of slot 0.
-            most: How many of these samples have one label, at most; None if not known.
+            most: How many of these samples have one label, at most; 0 if not known.
 
         Returns:
             The position reached: `stop`, or that of the first label outside the table.
         """
         labels, samples = read_only(labels), read_only(samples)
         position, end = start, samples.shape[0] if stop is None else stop
-        most = end - start if most is None else most
+        most = most or end - start
         while position < end:
             self._folded = False
             last, fixed = end, None
@@ -167,9 +151,7 @@ class Accumulator:
                 return position
         return end
 
-    def _add_exactly(
-        self, labels: npt.NDArray[Any], samples: npt.NDArray[Any], start: int, stop: int, low: int, size: int
-    ) -> int:
+    def _add_exactly(self, labels: Array, samples: Array, start: int, stop: int, low: int, size: int) -> int:
         """Add samples to the rows without fixed point; return the position reached, as `add` does."""
         while start < stop:
             # One kernel for all dtypes, a second of compilation each. The cast costs a tenth of what it feeds.
@@ -199,10 +181,7 @@ class Accumulator:
         if room >= _BLOCK and (self._rows is not None or room >= _LARGEST_QUEUE):
             self._add_queued()
             return
-        self._lengthen_queue()
-
-    def _lengthen_queue(self) -> None:
-        room = max(_QUEUE, 4 * self._queue[0].shape[0])
+        room = max(_QUEUE, 4 * room)
         longer = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.float64)
         for new, old in zip(longer, self._queue, strict=True):
             new[: self._queued] = old[: self._queued]
@@ -227,7 +206,6 @@ class Accumulator:
         fixed.flushed(keep=keep)
 
     def _flush_rows(self, fixed: FixedPoint, rows: tuple[Floats, Integers], *, fresh: bool) -> None:
-        """Move what a table holds to the rows, in threads if there are many."""
         found: list[tuple[Integers, Floats]] = []
 
         def flush(row: int, stop: int) -> None:
@@ -253,8 +231,6 @@ class Accumulator:
         if self._queued:
             self._add_queued()
         self._append_buffered()
-
-    # -- overflow terms -----------------------------------------------------------------------------------
 
     def _room_for_terms(self) -> tuple[Integers, Floats]:
         """Return the buffer for overflow terms, with room for more than are in it."""
@@ -300,8 +276,6 @@ class Accumulator:
             self.keys, self.values = (np.concatenate(column) for column in zip(*left, strict=True))
         self._unfoldable = max(_TERMS, self.keys.size)
 
-    # -- merging ------------------------------------------------------------------------------------------
-
     def merge(self, other: Accumulator, slots: Integers) -> None:
         """Add slot ``i`` of another accumulator to slot ``slots[i]`` of this one.
 
@@ -321,7 +295,7 @@ class Accumulator:
             self._folded = False
             self._append_terms(slots[other.keys // KINDS] * KINDS + other.keys % KINDS, other.values)
 
-    def suggest(self, samples: npt.NDArray[Any], total: int) -> None:
+    def suggest(self, samples: Array, total: int) -> None:
         """Choose a fixed-point unit by some of `total` samples to come; see `absorb`."""
         for table in self._formats:
             table.suggest(samples, total)
@@ -342,25 +316,20 @@ class Accumulator:
         """
         if self._rows is None and other._rows is None:
             for mine, theirs in zip(self._formats, other._formats, strict=True):
-                if mine.same_unit(theirs):
-                    if mine.add_table(theirs):
-                        theirs.table, theirs.held = None, 0
-                        self._folded = False
-                        if not any(table.held for table in other._formats):
-                            self._extend_queue(other)
-                            return
+                if not mine.same_unit(theirs):
+                    continue
+                if not mine.add_table(theirs):
                     break
+                theirs.table, theirs.held = None, 0
+                self._folded = False
+                if any(table.held for table in other._formats):
+                    break
+                n, m = self._queued, other._queued
+                slots = np.concatenate([self._queue[0][:n], other._queue[0][:m]])
+                samples = np.concatenate([self._queue[1][:n], other._queue[1][:m]])
+                self._queue, self._queued = (slots, samples), n + m
+                return
         self.merge(other, np.arange(self.size, dtype=np.int64))
-
-    def _extend_queue(self, other: Accumulator) -> None:
-        stop = self._queued + other._queued
-        while self._queue[0].shape[0] < stop:
-            self._lengthen_queue()
-        for mine, theirs in zip(self._queue, other._queue, strict=True):
-            mine[self._queued : stop] = theirs[: other._queued]
-        self._queued = stop
-
-    # -- slots --------------------------------------------------------------------------------------------
 
     def take(self, slots: Integers) -> Accumulator:
         """Return a new accumulator with the given slots of this one, in that order, without duplicates."""
@@ -433,10 +402,6 @@ class Accumulator:
         whole.keys, whole.values = np.concatenate(shifted), np.concatenate([part.values for part in parts])
         return whole
 
-    def copy(self) -> Accumulator:
-        """Return an independent copy."""
-        return self.take(np.arange(self.size))
-
     def release(self) -> None:
         """Fold back and free all buffers, for accumulators that are kept as results."""
         self.fold_back()
@@ -448,64 +413,21 @@ class Accumulator:
     def occupied(self) -> Integers:
         """Return the slots that have at least one sample, finite or not."""
         self._collect()
-        some: npt.NDArray[Any] = self.counts[::ROW]
+        some: Array = self.counts[::ROW]
         if not self.all_finite():
             some = (some > 0) | self._nonfinite.any(axis=1)
         slots: Integers = some.nonzero()[0]
         return slots
 
     def totals(self) -> Totals:
-        """Round every statistic of every slot once; the arrays are read-only, as they are shared.
-
-        A compiled pass does so with error bounds; the few slots whose rounding it cannot certify (a tie, extreme
-        cancellation, samples beyond 1e132 or below 1e-144) are rounded in rational arithmetic.
-        """
+        """Return the statistics of every slot, each rounded once."""
         self.fold_back()
-        module = kernels.rounding
-        residue = np.zeros(self.size, dtype=np.uint8)
-        if self.keys.size:
-            kinds = self.keys % KINDS
-            residue[self.keys // KINDS] = 1
-            residue[(self.keys // KINDS)[kinds > kernels.rows.KIND_SQUARES]] = 2
-        count, doubt = np.empty(self.size, dtype=np.int64), np.empty(self.size, dtype=np.bool_)
-        words = np.empty(5 * self.size, dtype=np.float64)
-        out = words.reshape(5, self.size)
-        head = self.rows, self.counts, residue
-        doubts: list[int] = []
-        in_slices(self.size, lambda start, stop: doubts.append(module.finalise(start, stop, *head, count, out, doubt)))
-        if any(doubts):
-            doubtful = np.flatnonzero(doubt)
-            module.finalise_carefully(doubtful, *head, out, doubt)
-            for slot in doubtful.tolist():
-                if doubt[slot]:
-                    out[:3, slot] = self._rational(slot)
-        # The words, too: whether a view can be made writable again depends on the memory it is of.
-        count.flags.writeable = words.flags.writeable = out.flags.writeable = False
-        return Totals(count.view(), *out)
+        return totals(self.rows, self.keys, self.values)
 
     def exact(self, slot: int) -> tuple[int, Fraction, Fraction]:
         """Return count, sum and sum of squares of a slot as exact numbers."""
-        self.fold_back()  # which leaves the overflow terms sorted
-        row = self.rows[slot * ROW : (slot + 1) * ROW].tolist()
-        total = sum(map(Fraction, row[1:3]), Fraction(0))
-        squares = sum(map(Fraction, row[3:6]), Fraction(0))
-        mine = slice(*np.searchsorted(self.keys, [slot * KINDS, (slot + 1) * KINDS]))
-        for key, value in zip(self.keys[mine].tolist(), self.values[mine].tolist(), strict=True):
-            kind = key % KINDS
-            part = Fraction(value) * Fraction(2) ** _SCALES[kind]
-            if kind in (0, 2):
-                total += part
-            else:
-                squares += part
-        return int(self.counts[slot * ROW]), total, squares
-
-    def _rational(self, slot: int) -> tuple[float, float, float]:
-        """Return sum, mean and standard deviation of a slot by rational arithmetic."""
-        n, total, squares = self.exact(slot)
-        std = 0.0 if n == 1 else _root((squares - total * total / n) / (n - 1))
-        return _rounded(total), _rounded(total / n), std
-
-    # -- state --------------------------------------------------------------------------------------------
+        self.fold_back()
+        return exact(slot, self.rows, self.keys, self.values)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return plain arrays: rows with counts as ``(K, 8)`` int64 words, non-finite counts, overflow terms."""
@@ -525,28 +447,3 @@ class Accumulator:
         self.nonfinite[...] = state["nonfinite"]
         self.keys = np.array(state["keys"], dtype=np.int64)
         self.values = np.array(state["values"], dtype=np.float64)
-
-
-def _rounded(number: Fraction) -> float:
-    """Round a fraction to the nearest double; beyond the largest, to infinity of its sign."""
-    try:
-        return float(number)
-    except OverflowError:
-        return math.inf if number > 0 else -math.inf
-
-
-def _root(number: Fraction) -> float:
-    """Return the correctly rounded square root of a non-negative fraction.
-
-    The integer square root is taken to more than 106 bits and made odd if inexact ("round to odd"), so that the
-    final division rounds as if from the exact value (S. Boldo, G. Melquiond, IEEE Trans. Comput. 57, 2008).
-    """
-    n, d = number.numerator, number.denominator
-    if n == 0:
-        return 0.0
-    shift = (n.bit_length() - d.bit_length() - 110) // 2
-    scaled_n, scaled_d = (n, d << 2 * shift) if shift >= 0 else (n << -2 * shift, d)
-    root = math.isqrt(scaled_n // scaled_d)
-    if root * root * scaled_d != scaled_n:
-        root |= 1
-    return _rounded(Fraction(root) * Fraction(2) ** shift)

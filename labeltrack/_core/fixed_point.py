@@ -120,12 +120,13 @@ class FixedPoint:
         Returns:
             The position reached, the number of samples queued, why it stopped, and whether any samples were rejected.
         """
+        module = kernels.fixed
         self.allocate(memory)
         if self._scratch is None:
-            self._scratch = self._module.new_scratch(kernels.fixed.BLOCK)
-        reached: tuple[int, int, int, bool] = self._module.reduce(
-            *where, self.table, self.fine, self._unit(self.scale), self._scratch, *queue
-        )
+            self._scratch = self._module.new_scratch(module.BLOCK)
+        slots, samples, n = queue
+        state = self.table, self.fine, self._unit(self.scale), self._scratch, module.Queue(slots, samples), n
+        reached: tuple[int, int, int, bool] = self._module.reduce(module.Batch(*where), *state)
         return reached
 
     def _unit(self, scale: float) -> Any:
@@ -255,11 +256,11 @@ class FixedPoint:
 
     def unfit(self, head: Samples, scale: float) -> int:
         """Return how many samples are not representable."""
-        n = head.shape[0]
+        n: int = head.shape[0]
         scratch = self._module.new_scratch(n)
         self._module.convert(head, 0, n, self._unit(scale), 1, scratch)
-        unfit: int = n - np.count_nonzero(scratch.words.reshape(n, -1).any(axis=1))
-        return unfit
+        words = scratch.words if self.bits == 32 else scratch.words[::2] | scratch.words[1::2]
+        return n - int(np.count_nonzero(words))
 
     def record(self, samples: int, most: int, status: int) -> bool:
         """Record that samples were added; return whether to flush now.

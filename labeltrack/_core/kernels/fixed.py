@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
-from numba import config
 from numba.core import types
-from numba.extending import intrinsic
 
 from labeltrack._core.kernels import DONE, FULL, OUTSIDE, UNSUITABLE
 from labeltrack._core.kernels.intrinsics import (
@@ -23,7 +22,8 @@ from labeltrack._core.kernels.intrinsics import (
     _U3,
     _U4,
     _apart,
-    _fetch,
+    _emit_prefetch,
+    _emitting,
     _greater,
     _inline,
     _jit,
@@ -79,6 +79,33 @@ class Unit(NamedTuple):
     signed: bool
     copies: int
     finer: bool
+
+
+class Batch(NamedTuple):
+    """Samples to be added.
+
+    Attributes:
+        labels: ``(N,)`` integers; the slot of a sample is ``label - low``.
+        samples: ``(N,)`` float32 or float64.
+        start: First sample to read.
+        stop: One past the last.
+        low: The label of slot 0.
+        size: Number of slots.
+    """
+
+    labels: npt.NDArray[Any]
+    samples: npt.NDArray[Any]
+    start: int
+    stop: int
+    low: int
+    size: int
+
+
+class Queue(NamedTuple):
+    """Samples that a format cannot represent: ``(Q,)`` int64 slots and ``(Q,)`` float64 samples."""
+
+    slots: npt.NDArray[np.int64]
+    samples: npt.NDArray[np.float64]
 
 
 class Format(NamedTuple):
@@ -163,22 +190,22 @@ def largest_count(table: Any, word: int, step: int) -> Any:
 # Parts of the loop
 # ---------------------------------------------------------------------------------------------------------
 
-if config.DISABLE_JIT:
 
-    def _bits(mask: Any) -> Any:
-        """Return how many bits are set (plain Python mode)."""
-        return np.uint64(int(mask).bit_count())
+@_emitting(lambda builder, mask: builder.ctpop(mask), types.uint64, types.uint64)
+def _bits(mask: Any) -> Any:
+    """Return how many bits are set."""
+    return np.uint64(int(mask).bit_count())
 
-else:
 
-    @intrinsic
-    def _bits(_context: Any, _mask: Any) -> Any:  # pragma: no cover (built by the compiler)
-        """Return how many bits are set."""
+def _emit_fetch(builder: Any, array: Any, start: Any) -> None:  # pragma: no cover (runs while kernels are compiled)
+    element = array.type.pointee
+    size = {ir.FloatType(): 4, ir.DoubleType(): 8}.get(element) or element.width // 8
+    _emit_prefetch(builder, array, start, BLOCK * size // 64, write=False)
 
-        def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            return builder.ctpop(args[0])
 
-        return types.uint64(types.uint64), codegen
+@_emitting(_emit_fetch, types.void, None, types.uint64)
+def _fetch(array: Any, start: Any) -> None:
+    """Prefetch a block of an array that is read some blocks later. It need not exist."""
 
 
 def vector_lanes(*which: int) -> Any:  # pragma: no cover (runs while kernels are compiled)
@@ -260,36 +287,24 @@ def reducing(form: Format) -> Any:
 
     @_part
     def queue_rejected(
-        labels: Any,
-        samples: Any,
-        scratch: Any,
-        k: Any,
-        origin: Any,
-        low: Any,
-        limit: Any,
-        table: Any,
-        stride: Any,
-        fine: Any,
-        unit: Any,
-        slots: Any,
-        queued: Any,
-        n: Any,
+        batch: Any, k: Any, table: Any, fine: Any, unit: Any, scratch: Any, queue: Any, n: Any, turns: Any
     ) -> Any:
         """Add rejected samples to rows of a finer unit, or queue them, and correct the counts; return the new `n`."""
         _apart()
+        labels, samples, start, _, low, size = batch
         for i in range(k):
             j = scratch.rejected[i] & ~_MARK
             slot = np.uint64(np.int64(labels[j]) - low)
-            if slot >= limit:  # changed by another thread
+            if slot >= np.uint64(size):  # changed by another thread
                 continue
             if not unit.finer:
                 # Of four tables, it was counted in that of its turn, or in the first.
-                turn = ((j - origin) & _U3) * np.uint64(stride) if scratch.rejected[i] == j else _U0
+                turn = ((j - np.uint64(start)) & _U3) * np.uint64(turns) if scratch.rejected[i] == j else _U0
                 table[turn + (slot << log_row) + count_word] -= 1
             if has_fine and fine.shape[0] and add_fine(samples[j], slot, fine, unit, scratch):
                 continue
-            slots[n] = np.int64(slot)
-            queued[n] = samples[j]
+            queue.slots[n] = np.int64(slot)
+            queue.samples[n] = samples[j]
             n += _U1
         return n
 
@@ -332,35 +347,17 @@ def reducing(form: Format) -> Any:
             add(table, base, np.uint64(np.int64(block[i])) << log_row, words, i)
 
     def reduce(
-        labels: Any,
-        samples: Any,
-        start: int,
-        stop: int,
-        low: int,
-        size: int,
-        table: Any,
-        fine: Any,
-        unit: Any,
-        scratch: Any,
-        slots: Any,
-        queued: Any,
-        n: Any,
+        batch: Any, table: Any, fine: Any, unit: Any, scratch: Any, queue: Any, n: Any
     ) -> tuple[int, int, int, bool]:
-        """Add ``samples[start:stop]`` to a fixed-point table; those that it cannot represent are queued.
+        """Add samples to a fixed-point table; those that it cannot represent are queued.
 
         Args:
-            labels: ``(N,)`` integers; the slot of a sample is ``label - low``.
-            samples: ``(N,)`` float32 or float64.
-            start: First sample to read.
-            stop: One past the last.
-            low: The label of slot 0.
-            size: Number of slots.
+            batch: A `Batch`.
             table: ``(T * size * WORDS,)`` int64 on a cache line; T is `COPIES` if ``unit.finer``, else ``unit.copies``.
-            fine: ``(size * fixed63.WORDS,)`` int64, on a cache line: rows of a finer unit; or none.
+            fine: ``(size * fixed63.WORDS,)`` int64 on a cache line: rows of a finer unit; or none.
             unit: A `Unit`.
             scratch: From ``new_scratch`` of the format.
-            slots: ``(Q,)`` int64: the slots of queued samples.
-            queued: ``(Q,)`` float64: those samples.
+            queue: A `Queue`.
             n: Number of samples already queued.
 
         Returns:
@@ -368,11 +365,12 @@ def reducing(form: Format) -> Any:
             `OUTSIDE` the table, `FULL` if fewer than `REJECTED` places are left in the queue, or `UNSUITABLE` if so
             many samples are rejected that another format is faster; and whether any samples were rejected.
         """
-        limit, origin = np.uint64(size), np.uint64(start)
+        labels, samples, start, stop, low, size = batch
+        limit = np.uint64(size)
         stride = size * row_words
         few = unit.copies == COPIES and not unit.finer
         turns = stride if few else 0
-        room = slots.shape[0] - REJECTED
+        room = queue.slots.shape[0] - REJECTED
         block = np.empty(BLOCK, dtype=labels.dtype)
         waiting: Any = _U0
         position: Any = start
@@ -386,8 +384,8 @@ def reducing(form: Format) -> Any:
             end = _lesser(position + BLOCK, stop)
             first = np.uint64(position)
             m = np.uint64(end - position)
-            _fetch(labels, first + _STREAM, BLOCK)
-            _fetch(samples, first + _STREAM, BLOCK)
+            _fetch(labels, first + _STREAM)
+            _fetch(samples, first + _STREAM)
             convert(samples, position, end, unit, stride, scratch)
             looked = _copy_labels(labels, first, m, low, limit, block)
             runs = _has_runs(block, m)
@@ -411,24 +409,7 @@ def reducing(form: Format) -> Any:
                 status = UNSUITABLE
             if waiting > BLOCK or position == stop or status != DONE:
                 rejected_any |= waiting != _U0
-                n = np.int64(
-                    queue_rejected(
-                        labels,
-                        samples,
-                        scratch,
-                        waiting,
-                        origin,
-                        low,
-                        limit,
-                        table,
-                        turns,
-                        fine,
-                        unit,
-                        slots,
-                        queued,
-                        np.uint64(n),
-                    )
-                )
+                n = np.int64(queue_rejected(batch, waiting, table, fine, unit, scratch, queue, np.uint64(n), turns))
                 waiting = _U0
         return position, n, status, rejected_any
 

@@ -29,9 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
-from numba import config
 from numba.core import types
-from numba.extending import intrinsic
 
 from labeltrack._core.kernels import fixed63
 from labeltrack._core.kernels.fixed import (
@@ -54,10 +52,10 @@ from labeltrack._core.kernels.intrinsics import (
     _U6,
     _U7,
     _apart,
+    _emitting,
     _greater,
     _jit,
     _lesser,
-    _memory,
     _one_label,
     _part,
     _wrapping,
@@ -98,94 +96,69 @@ def new_scratch(samples: int) -> Scratch:
     return Scratch(np.zeros(samples, dtype=np.int64), np.zeros(REJECTED, dtype=np.uint64))
 
 
-if config.DISABLE_JIT:
+_WORD, _LANE = ir.IntType(64), ir.IntType(32)
+_FOUR, _PAIR, _EIGHT_LANES = ir.VectorType(_WORD, 4), ir.VectorType(_LANE, 2), ir.VectorType(_LANE, 8)
 
-    def _wrap(number: int) -> int:
-        """Return a number modulo 2**64 as a signed integer."""
-        return ((number + (1 << 63)) & ((1 << 64) - 1)) - (1 << 63)
 
-    def _add(table: Any, base: Any, r: Any, words: Any, i: Any) -> None:
-        """Add a sample to the row at word ``base + r`` (plain Python mode)."""
-        word, place = int(words[i]), _wrap(int(base) + int(r))
-        y = word & _HALF
-        table[place] = _wrap(int(table[place]) + y)
-        table[place + 1] = _wrap(int(table[place + 1]) + y * y)
-        table[place + 2] = _wrap(int(table[place + 2]) + (y * y >> SHIFT << COUNT_BITS) + 1)
-        _join_extremes(table, place + 3, word)
+def _wrap(number: int) -> int:
+    """Return a number modulo 2**64 as a signed integer."""
+    return ((number + (1 << 63)) & ((1 << 64) - 1)) - (1 << 63)
 
-    def _join_extremes(table: Any, place: Any, word: Any) -> None:
-        """Replace each half of a word by the larger of itself and that half of another word (plain Python mode)."""
-        mine, other = int(table[place]) & ((1 << 64) - 1), int(word) & ((1 << 64) - 1)
-        table[place] = _wrap(max(mine >> 32, other >> 32) << 32 | max(mine & _HALF, other & _HALF))
 
-    def _zeros(words: Any, i: Any) -> Any:
-        """Return a bit for each of 64 words from `i` that is zero (plain Python mode)."""
-        return np.uint64(sum(1 << j for j, word in enumerate(words[int(i) : int(i) + 64].tolist()) if word == 0))
+def _emit_larger(builder: Any, one: Any, other: Any) -> Any:  # pragma: no cover (runs while kernels are compiled)
+    return builder.select(builder.icmp_unsigned(">", one, other), one, other)
 
-else:
-    _WORD, _LANE = ir.IntType(64), ir.IntType(32)
-    _FOUR, _EIGHT_LANES = ir.VectorType(_WORD, 4), ir.VectorType(_LANE, 8)
 
-    def _larger(builder: Any, one: Any, other: Any) -> Any:  # pragma: no cover
-        return builder.select(builder.icmp_unsigned(">", one, other), one, other)
+def _emit_add(builder: Any, table: Any, base: Any, r: Any, words: Any, i: Any) -> None:  # pragma: no cover
+    # One vpbroadcastq, vpblendd, vpmuludq, vpsrlvq, vpternlogq, vpaddq, vpmaxud, vpblendd and two moves.
+    word, nothing = builder.load(builder.gep(words, [i])), ir.Constant(_FOUR, ir.Undefined)
+    spread = builder.shuffle_vector(builder.insert_element(nothing, word, _LANE(0)), nothing, vector_lanes(0, 0, 0, 0))
+    y = builder.and_(spread, ir.Constant(_FOUR, [_HALF] * 4))
+    factor = builder.shuffle_vector(y, ir.Constant(_FOUR, [1] * 4), vector_lanes(4, 1, 2, 3))
+    terms = builder.lshr(builder.mul(y, factor), ir.Constant(_FOUR, [0, 0, SHIFT - COUNT_BITS, 0]))
+    terms = builder.and_(terms, ir.Constant(_FOUR, [-1, -1, -(1 << COUNT_BITS), -1]))
+    terms = builder.or_(terms, ir.Constant(_FOUR, [0, 0, 1, 0]))
+    place = builder.bitcast(builder.gep(builder.gep(table, [base]), [r]), _FOUR.as_pointer())
+    row = builder.load(place, align=32)
+    sums = builder.bitcast(builder.add(row, terms), _EIGHT_LANES)
+    extremes = _emit_larger(builder, builder.bitcast(row, _EIGHT_LANES), builder.bitcast(spread, _EIGHT_LANES))
+    row = builder.shuffle_vector(sums, extremes, vector_lanes(0, 1, 2, 3, 4, 5, 14, 15))
+    builder.store(builder.bitcast(row, _FOUR), place, align=32)
 
-    @intrinsic
-    def _add(_context: Any, table: Any, _base: Any, _r: Any, words: Any, _i: Any) -> Any:  # pragma: no cover
-        """Add a sample to the row at word ``base + r``.
 
-        The assembly is one vpbroadcastq, vpblendd, vpmuludq, vpsrlvq, vpternlogq, vpaddq, vpmaxud, vpblendd and two
-        moves. `base` is an argument of its own, as it is the same for all samples and then costs nothing.
-        """
+@_emitting(_emit_add, types.void, None, types.int64, types.uint64, None, types.uint64)
+def _add(table: Any, base: Any, r: Any, words: Any, i: Any) -> None:
+    """Add a sample to the row at word ``base + r``; `base`, which is the same for all samples, then costs nothing."""
+    word, place = int(words[i]), _wrap(int(base) + int(r))
+    y = word & _HALF
+    table[place] = _wrap(int(table[place]) + y)
+    table[place + 1] = _wrap(int(table[place + 1]) + y * y)
+    table[place + 2] = _wrap(int(table[place + 2]) + (y * y >> SHIFT << COUNT_BITS) + 1)
+    _join_extremes(table, place + 3, word)
 
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            word = builder.load(builder.gep(_memory(context, builder, signature, args, 3), [args[4]]))
-            nothing = ir.Constant(_FOUR, ir.Undefined)
-            spread = builder.shuffle_vector(
-                builder.insert_element(nothing, word, _LANE(0)), nothing, vector_lanes(0, 0, 0, 0)
-            )
-            y = builder.and_(spread, ir.Constant(_FOUR, [_HALF] * 4))
-            factor = builder.shuffle_vector(y, ir.Constant(_FOUR, [1] * 4), vector_lanes(4, 1, 2, 3))
-            terms = builder.mul(y, factor)
-            terms = builder.lshr(terms, ir.Constant(_FOUR, [0, 0, SHIFT - COUNT_BITS, 0]))
-            terms = builder.and_(terms, ir.Constant(_FOUR, [-1, -1, -(1 << COUNT_BITS), -1]))
-            terms = builder.or_(terms, ir.Constant(_FOUR, [0, 0, 1, 0]))
-            start = builder.gep(_memory(context, builder, signature, args, 0), [args[1]])
-            place = builder.bitcast(builder.gep(start, [args[2]]), _FOUR.as_pointer())
-            row = builder.load(place, align=32)
-            sums = builder.bitcast(builder.add(row, terms), _EIGHT_LANES)
-            extremes = _larger(builder, builder.bitcast(row, _EIGHT_LANES), builder.bitcast(spread, _EIGHT_LANES))
-            row = builder.shuffle_vector(sums, extremes, vector_lanes(0, 1, 2, 3, 4, 5, 14, 15))
-            builder.store(builder.bitcast(row, _FOUR), place, align=32)
-            return context.get_dummy_value()
 
-        return types.void(table, types.int64, types.uint64, words, types.uint64), codegen
+def _emit_join_extremes(builder: Any, table: Any, place: Any, word: Any) -> None:  # pragma: no cover
+    at = builder.bitcast(builder.gep(table, [place]), _PAIR.as_pointer())
+    builder.store(_emit_larger(builder, builder.load(at, align=8), builder.bitcast(word, _PAIR)), at, align=8)
 
-    @intrinsic
-    def _join_extremes(_context: Any, table: Any, _place: Any, _word: Any) -> Any:  # pragma: no cover
-        """Replace each half of a word by the larger of itself and that half of another word."""
 
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            pair = ir.VectorType(_LANE, 2)
-            place = builder.gep(_memory(context, builder, signature, args, 0), [args[1]])
-            place = builder.bitcast(place, pair.as_pointer())
-            builder.store(
-                _larger(builder, builder.load(place, align=8), builder.bitcast(args[2], pair)), place, align=8
-            )
-            return context.get_dummy_value()
+@_emitting(_emit_join_extremes, types.void, None, types.uint64, types.int64)
+def _join_extremes(table: Any, place: Any, word: Any) -> None:
+    """Replace each half of a word of the table by the larger of itself and that half of another word."""
+    mine, other = int(table[place]) & ((1 << 64) - 1), int(word) & ((1 << 64) - 1)
+    table[place] = _wrap(max(mine >> 32, other >> 32) << 32 | max(mine & _HALF, other & _HALF))
 
-        return types.void(table, types.uint64, types.int64), codegen
 
-    @intrinsic
-    def _zeros(_context: Any, words: Any, _i: Any) -> Any:  # pragma: no cover (built by the compiler)
-        """Return a bit for each of 64 words from `i` that is zero."""
+def _emit_zeros(builder: Any, words: Any, i: Any) -> Any:  # pragma: no cover
+    many = ir.VectorType(_WORD, 64)
+    row = builder.load(builder.bitcast(builder.gep(words, [i]), many.as_pointer()), align=8)
+    return builder.bitcast(builder.icmp_unsigned("==", row, ir.Constant(many, [0] * 64)), _WORD)
 
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            many = ir.VectorType(_WORD, 64)
-            place = builder.gep(_memory(context, builder, signature, args, 0), [args[1]])
-            row = builder.load(builder.bitcast(place, many.as_pointer()), align=8)
-            return builder.bitcast(builder.icmp_unsigned("==", row, ir.Constant(many, [0] * 64)), _WORD)
 
-        return types.uint64(words, types.uint64), codegen
+@_emitting(_emit_zeros, types.uint64, None, types.uint64)
+def _zeros(words: Any, i: Any) -> Any:
+    """Return a bit for each of 64 words from `i` that is zero."""
+    return np.uint64(sum(1 << j for j, word in enumerate(words[int(i) : int(i) + 64].tolist()) if word == 0))
 
 
 @_wrapping

@@ -27,9 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
-from numba import config
 from numba.core import types
-from numba.extending import intrinsic
 
 from labeltrack._core.kernels.fixed import (
     COPIES,
@@ -53,11 +51,11 @@ from labeltrack._core.kernels.intrinsics import (
     _U7,
     _U8,
     _apart,
+    _emitting,
     _greater,
     _inline,
     _jit,
     _lesser,
-    _memory,
     _one_label,
     _part,
     _prefetch,
@@ -111,107 +109,80 @@ def new_scratch(samples: int) -> Scratch:
     return Scratch(words, rejected, offsets, places, lines[start : start + 4 * WORDS])
 
 
-if config.DISABLE_JIT:
-    _ALL = (1 << 64) - 1
+_WORD, _LONG = ir.IntType(64), ir.IntType(128)
+_PAIR, _ROW = ir.VectorType(_WORD, 2), ir.VectorType(_WORD, 8)
+_ALL = (1 << 64) - 1
 
-    def _join_row(table: Any, place: int, row: list[int]) -> None:
-        """Add the words of a row but for its extremes, and join these (plain Python mode)."""
-        for j, word in enumerate(row):
-            mine = int(table[place + j])
-            total = max(mine, word) if j in (3, 7) else mine + word & _ALL
-            table[place + j] = total - (1 << 64) if total >> 63 else total
 
-    def add(table: Any, base: Any, r: Any, words: Any, i: Any) -> None:
-        """Add a sample to the row at word ``base + r`` (plain Python mode)."""
-        u, complement = int(words[2 * int(i)]), int(words[2 * int(i) + 1])
-        sums = [u * u & _ALL, u * u >> 64, u]
-        shifted = [word >> SHIFT << COUNT_BITS for word in sums]
-        shifted[0] += 1
-        _join_row(table, (int(base) + int(r)) & _ALL, [*sums, complement, *shifted, u])
+def _join_row(table: Any, place: int, row: list[int]) -> None:
+    """Add the words of a row except for its extremes, and join these (plain Python mode)."""
+    for j, word in enumerate(row):
+        mine = int(table[place + j])
+        total = max(mine, word) if j in (3, 7) else mine + word & _ALL
+        table[place + j] = total - (1 << 64) if total >> 63 else total
 
-    def _join(table: Any, r: Any, other: Any, o: Any) -> None:
-        """Add a row of another table to the row at word `r` (plain Python mode)."""
-        _join_row(table, int(r), [int(other[int(o) + j]) & _ALL for j in range(8)])
 
-    def _pair_zeros(words: Any, i: Any) -> Any:
-        """Return a bit for each of 64 pairs from `i` that is zero (plain Python mode)."""
-        second = words[2 * int(i) + 1 : 2 * int(i) + 128 : 2].tolist()
-        first = words[2 * int(i) : 2 * int(i) + 128 : 2].tolist()
-        return np.uint64(sum(1 << j for j, pair in enumerate(zip(first, second, strict=True)) if pair == (0, 0)))
+def _emit_join_row(builder: Any, place: Any, row: Any) -> None:  # pragma: no cover (runs while kernels are compiled)
+    place = builder.bitcast(place, _ROW.as_pointer())
+    mine = builder.load(place, align=64)
+    larger = builder.select(builder.icmp_unsigned(">", mine, row), mine, row)
+    joined = builder.shuffle_vector(builder.add(mine, row), larger, vector_lanes(0, 1, 2, 11, 4, 5, 6, 15))
+    builder.store(joined, place, align=64)
 
-else:
-    _WORD = ir.IntType(64)
-    _LONG, _PAIR, _ROW = ir.IntType(128), ir.VectorType(_WORD, 2), ir.VectorType(_WORD, 8)
 
-    def _emit_join(builder: Any, place: Any, row: Any) -> None:  # pragma: no cover
-        """Emit the addition of a row to that at a place."""
-        place = builder.bitcast(place, _ROW.as_pointer())
-        mine = builder.load(place, align=64)
-        larger = builder.select(builder.icmp_unsigned(">", mine, row), mine, row)
-        joined = builder.shuffle_vector(builder.add(mine, row), larger, vector_lanes(0, 1, 2, 11, 4, 5, 6, 15))
-        builder.store(joined, place, align=64)
+def _emit_add(builder: Any, table: Any, base: Any, r: Any, words: Any, i: Any) -> None:  # pragma: no cover
+    # One mulx, three moves to a vector, one vpermq, vpsrlvq, vpternlogq, vpaddq, vpmaxuq and a store.
+    word = builder.gep(words, [builder.shl(i, _WORD(1))])
+    pair = builder.load(builder.bitcast(word, _PAIR.as_pointer()), align=8)
+    long = builder.zext(builder.load(word), _LONG)
+    square = builder.mul(long, long)
+    halves = ir.Constant(_PAIR, ir.Undefined)
+    for j, shift in enumerate((0, 64)):
+        half = builder.trunc(builder.lshr(square, _LONG(shift)), _WORD)
+        halves = builder.insert_element(halves, half, ir.IntType(32)(j))
+    row = builder.shuffle_vector(halves, pair, vector_lanes(0, 1, 2, 3, 0, 1, 2, 2))
+    down, high = SHIFT - COUNT_BITS, -(1 << COUNT_BITS)
+    row = builder.lshr(row, ir.Constant(_ROW, [0, 0, 0, 0, down, down, down, 0]))
+    row = builder.and_(row, ir.Constant(_ROW, [-1, -1, -1, -1, high, high, high, -1]))
+    row = builder.or_(row, ir.Constant(_ROW, [0, 0, 0, 0, 1, 0, 0, 0]))
+    _emit_join_row(builder, builder.gep(builder.gep(table, [base]), [r]), row)
 
-    @intrinsic
-    def add(_context: Any, table: Any, _base: Any, _r: Any, words: Any, _i: Any) -> Any:  # pragma: no cover
-        """Add a sample to the row at word ``base + r``.
 
-        The assembly is one mulx, three moves to a vector, one vpermq, vpsrlvq, vpternlogq, vpaddq, vpmaxuq and a store.
-        `base` is an argument of its own, as it is the same for all samples and then costs nothing.
-        """
+@_emitting(_emit_add, types.void, None, types.int64, types.uint64, None, types.uint64)
+def add(table: Any, base: Any, r: Any, words: Any, i: Any) -> None:
+    """Add a sample to the row at word ``base + r``; `base`, which is the same for all samples, then costs nothing."""
+    u, complement = int(words[2 * int(i)]), int(words[2 * int(i) + 1])
+    sums = [u * u & _ALL, u * u >> 64, u]
+    shifted = [word >> SHIFT << COUNT_BITS for word in sums]
+    shifted[0] += 1
+    _join_row(table, (int(base) + int(r)) & _ALL, [*sums, complement, *shifted, u])
 
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            at = builder.shl(args[4], ir.Constant(_WORD, 1))
-            word = builder.gep(_memory(context, builder, signature, args, 3), [at])
-            u = builder.load(word)
-            pair = builder.load(builder.bitcast(word, _PAIR.as_pointer()), align=8)
-            long = builder.zext(u, _LONG)
-            square = builder.mul(long, long)
-            halves = ir.Constant(_PAIR, ir.Undefined)
-            for j, shift in enumerate((0, 64)):
-                half = builder.trunc(builder.lshr(square, ir.Constant(_LONG, shift)), _WORD)
-                halves = builder.insert_element(halves, half, ir.IntType(32)(j))
-            row = builder.shuffle_vector(halves, pair, vector_lanes(0, 1, 2, 3, 0, 1, 2, 2))
-            down = SHIFT - COUNT_BITS
-            row = builder.lshr(row, ir.Constant(_ROW, [0, 0, 0, 0, down, down, down, 0]))
-            high = -(1 << COUNT_BITS)
-            row = builder.and_(row, ir.Constant(_ROW, [-1, -1, -1, -1, high, high, high, -1]))
-            row = builder.or_(row, ir.Constant(_ROW, [0, 0, 0, 0, 1, 0, 0, 0]))
-            start = builder.gep(_memory(context, builder, signature, args, 0), [args[1]])
-            _emit_join(builder, builder.gep(start, [args[2]]), row)
-            return context.get_dummy_value()
 
-        return types.void(table, types.int64, types.uint64, words, types.uint64), codegen
+def _emit_join(builder: Any, table: Any, r: Any, other: Any, o: Any) -> None:  # pragma: no cover
+    row = builder.load(builder.bitcast(builder.gep(other, [o]), _ROW.as_pointer()), align=64)
+    _emit_join_row(builder, builder.gep(table, [r]), row)
 
-    @intrinsic
-    def _join(_context: Any, table: Any, _r: Any, other: Any, _o: Any) -> Any:  # pragma: no cover
-        """Add the row at word `o` of another table to the row at word `r`."""
 
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            row = builder.gep(_memory(context, builder, signature, args, 2), [args[3]])
-            row = builder.load(builder.bitcast(row, _ROW.as_pointer()), align=64)
-            place = builder.gep(_memory(context, builder, signature, args, 0), [args[1]])
-            _emit_join(builder, place, row)
-            return context.get_dummy_value()
+@_emitting(_emit_join, types.void, None, types.uint64, None, types.uint64)
+def _join(table: Any, r: Any, other: Any, o: Any) -> None:
+    """Add the row at word `o` of another table to the row at word `r`."""
+    _join_row(table, int(r), [int(other[int(o) + j]) & _ALL for j in range(8)])
 
-        return types.void(table, types.uint64, other, types.uint64), codegen
 
-    @intrinsic
-    def _pair_zeros(_context: Any, words: Any, _i: Any) -> Any:  # pragma: no cover (built by the compiler)
-        """Return a bit for each of 64 pairs from `i` that is zero. Its halves add up to 2**63 - 1 if it is not."""
+def _emit_pair_zeros(builder: Any, words: Any, i: Any) -> Any:  # pragma: no cover
+    many, twice = ir.VectorType(_WORD, 64), ir.VectorType(_WORD, 128)
+    place = builder.gep(words, [builder.shl(i, _WORD(1))])
+    row = builder.load(builder.bitcast(place, twice.as_pointer()), align=8)
+    first, second = (builder.shuffle_vector(row, row, vector_lanes(*range(start, 128, 2))) for start in (0, 1))
+    zeros = builder.icmp_unsigned("==", builder.or_(first, second), ir.Constant(many, [0] * 64))
+    return builder.bitcast(zeros, _WORD)
 
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            many, twice = ir.VectorType(_WORD, 64), ir.VectorType(_WORD, 128)
-            at = builder.shl(args[1], ir.Constant(_WORD, 1))
-            place = builder.gep(_memory(context, builder, signature, args, 0), [at])
-            row = builder.load(builder.bitcast(place, twice.as_pointer()), align=8)
 
-            def each(start: int) -> Any:
-                return builder.shuffle_vector(row, row, vector_lanes(*range(start, 128, 2)))
-
-            both = builder.or_(each(0), each(1))
-            return builder.bitcast(builder.icmp_unsigned("==", both, ir.Constant(many, [0] * 64)), _WORD)
-
-        return types.uint64(words, types.uint64), codegen
+@_emitting(_emit_pair_zeros, types.uint64, None, types.uint64)
+def _pair_zeros(words: Any, i: Any) -> Any:
+    """Return a bit for each of 64 pairs from `i` that is zero: its words add up to 2**63 - 1 if it is not."""
+    pairs = words[2 * int(i) : 2 * int(i) + 128].reshape(-1, 2).tolist()
+    return np.uint64(sum(1 << j for j, pair in enumerate(pairs) if pair == [0, 0]))
 
 
 @_inline

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llvmlite import ir
@@ -22,6 +23,9 @@ from numba.extending import intrinsic
 from labeltrack._core.kernels import uninterrupted
 from labeltrack._core.kernels.cache import CHECKED, checked, checksum, tell
 from labeltrack._version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 STREAM = 512
 """Samples between fetching labels and samples and reading them. Processors stop at the end of a page by themselves, and
@@ -128,42 +132,41 @@ def _wrapping(kernel: Any) -> Any:
 
 
 def _memory(context: Any, builder: Any, signature: Any, args: Any, which: int) -> Any:  # pragma: no cover
-    """Return the address of the memory of an array among the arguments of what is built."""
+    """Return the address of the memory of an array among the arguments of an intrinsic."""
     return context.make_array(signature.args[which])(context, builder, args[which]).data
 
 
-def _emit_prefetch(builder: Any, place: Any, *, write: bool) -> None:  # pragma: no cover (runs while kernels compile)
-    """Emit that the cache line of a place is fetched, to be written to or only to be read.
+def _emitting(emit: Callable[..., Any], result: Any, *kinds: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Return a decorator of functions that compiled code replaces by other instructions; interpreted code calls them.
 
-    Some processors do not care; others take a tenth longer for strings, and a seventh for a hundred thousand labels, if
-    labels and samples are fetched as if they were to be written to.
+    Args:
+        emit: Called with a builder and the operands, an array as the address of its memory; returns the result.
+        result: Type of the result.
+        kinds: Types of the operands, None for whatever it is.
     """
-    pointer, lane = ir.IntType(8).as_pointer(), ir.IntType(32)
-    kind = ir.FunctionType(ir.VoidType(), [pointer, lane, lane, lane])
-    fetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
-    builder.call(fetch, [builder.bitcast(place, pointer), lane(int(write)), lane(3), lane(1)])
 
+    def decorate(function: Callable[..., Any]) -> Any:
+        if config.DISABLE_JIT:
+            return function
 
-if config.DISABLE_JIT:
+        def typed(_context: Any, *given: Any) -> Any:  # pragma: no cover (called by the compiler)
+            def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                arrays = [isinstance(kind, types.Array) for kind in signature.args]
+                operands = (
+                    _memory(context, builder, signature, args, which) if array else args[which]
+                    for which, array in enumerate(arrays)
+                )
+                emitted = emit(builder, *operands)
+                return context.get_dummy_value() if result == types.void else emitted
 
-    def fma(a: float, b: float, c: float) -> float:
-        """``a * b + c`` with one rounding, by exact integer arithmetic (plain Python mode only)."""
-        if a == 0.0 or b == 0.0:
-            return a * b + c
-        from fractions import Fraction  # noqa: PLC0415 (never loaded in compiled mode)
+            return result(*(mine or kind for mine, kind in zip(kinds, given, strict=True))), codegen
 
-        return float(Fraction(a) * Fraction(b) + Fraction(c))
+        names = ["_context", *inspect.signature(function).parameters]  # pragma: no cover
+        parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+        typed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # pragma: no cover
+        return intrinsic(functools.update_wrapper(typed, function, ("__name__", "__qualname__", "__doc__"), ()))
 
-else:
-
-    @intrinsic
-    def fma(_typing_context: Any, _a: Any, _b: Any, _c: Any) -> Any:  # pragma: no cover (built by the compiler)
-        """``a * b + c`` with one rounding. numba offers none before Python 3.13's ``math.fma``."""
-
-        def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            return builder.fma(*args)
-
-        return types.float64(types.float64, types.float64, types.float64), codegen
+    return decorate
 
 
 if config.DISABLE_JIT:
@@ -172,13 +175,13 @@ if config.DISABLE_JIT:
 else:
 
     def _chosen(sign: str) -> Any:
-        """Return what builds the choice of one of two numbers.
+        """Return the choice of one of two numbers.
 
-        numba compiles `min` and `max` anew for each pair of types and each place: 20 to 40 ms, a third of a second in
-        all for a reduction.
+        numba compiles `min` and `max` anew for each pair of types and each use: 20 to 40 ms, a third of a second in all
+        for a reduction.
         """
 
-        def build(typing_context: Any, a: Any, b: Any) -> Any:  # pragma: no cover (built by the compiler)
+        def build(typing_context: Any, a: Any, b: Any) -> Any:  # pragma: no cover (called by the compiler)
             kind = typing_context.unify_types(a, b)
 
             def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -196,6 +199,16 @@ else:
     _lesser, _greater = _chosen("<"), _chosen(">")
 
 
+@_emitting(lambda builder, a, b, c: builder.fma(a, b, c), types.float64, types.float64, types.float64, types.float64)
+def fma(a: float, b: float, c: float) -> float:
+    """``a * b + c`` with one rounding. numba offers none before Python 3.13's ``math.fma``."""
+    if a == 0.0 or b == 0.0:
+        return a * b + c
+    from fractions import Fraction  # noqa: PLC0415 (never loaded in compiled mode)
+
+    return float(Fraction(a) * Fraction(b) + Fraction(c))
+
+
 @_inline
 def two_sum(a: Any, b: Any) -> tuple[Any, Any]:
     """Return ``s, e`` with ``s = fl(a + b)`` and ``s + e == a + b`` exactly (Knuth; no branch)."""
@@ -211,101 +224,69 @@ def two_prod(a: Any, b: Any) -> tuple[Any, Any]:
     return p, fma(a, b, -p)
 
 
-if config.DISABLE_JIT:
+# ---------------------------------------------------------------------------------------------------------
+# Instructions that numba does not offer
+# ---------------------------------------------------------------------------------------------------------
 
-    def _prefetch(table: Any, r: Any) -> None:
-        """Do nothing (plain Python mode)."""
+_FLAG, _LANE, _WORD = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 
-    _prefetch_read = _prefetch
 
-    def _apart() -> None:
-        """Do nothing (plain Python mode)."""
+@_emitting(lambda builder: builder.function.attributes.add("noinline"), types.void)
+def _apart() -> None:
+    """Tell LLVM not to inline the function that calls this, for which numba has no option."""
 
-    def _fetch(array: Any, start: Any, block: Any) -> None:
-        """Do nothing (plain Python mode)."""
 
-    def _same(labels: Any, i: Any, label: Any) -> bool:
-        """Return whether the `SAME` labels from `i` on are all this one (plain Python mode)."""
-        return bool((labels[int(i) : int(i) + SAME] == label).all())
+def _emit_lowest_bit(builder: Any, mask: Any) -> Any:  # pragma: no cover (runs while kernels are compiled)
+    kind = ir.FunctionType(_WORD, [_WORD, _FLAG])
+    return builder.call(builder.module.declare_intrinsic("llvm.cttz", [_WORD], kind), [mask, _FLAG(0)])
 
-    def _lowest_bit(mask: Any) -> Any:
-        """Return the number of zeros below the lowest bit that is set, 64 if none is (plain Python mode)."""
-        return np.uint64((int(mask) & -int(mask)).bit_length() - 1 if mask else 64)
 
-else:
-    _WORD = ir.IntType(64)
+@_emitting(_emit_lowest_bit, types.uint64, types.uint64)
+def _lowest_bit(mask: Any) -> Any:
+    """Return the number of zeros below the lowest bit that is set, 64 if none is."""
+    return np.uint64((int(mask) & -int(mask)).bit_length() - 1 if mask else 64)
 
-    @intrinsic
-    def _apart(_context: Any) -> Any:  # pragma: no cover (built by the compiler)
-        """Tell LLVM not to inline the function that calls this, for which numba has no option."""
 
-        def codegen(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
-            builder.function.attributes.add("noinline")
-            return context.get_dummy_value()
+def _emit_prefetch(builder: Any, array: Any, start: Any, lines: int, *, write: bool) -> None:  # pragma: no cover
+    """Emit prefetches of cache lines, to be written to or only read.
 
-        return types.void(), codegen
+    Some processors do not care; others take a tenth longer for strings, and a seventh for a hundred thousand labels, if
+    labels and samples are prefetched as if they were to be written to.
+    """
+    pointer = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, _LANE, _LANE, _LANE])
+    prefetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+    place = builder.bitcast(builder.gep(array, [start]), pointer)
+    for line in range(lines):
+        where = builder.gep(place, [_WORD(64 * line)])
+        builder.call(prefetch, [where, _LANE(int(write)), _LANE(3), _LANE(1)])
 
-    @intrinsic
-    def _lowest_bit(_context: Any, _mask: Any) -> Any:  # pragma: no cover (built by the compiler)
-        """Return the number of zeros below the lowest bit that is set, 64 if none is."""
 
-        def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            flag = ir.IntType(1)
-            kind = ir.FunctionType(_WORD, [_WORD, flag])
-            return builder.call(builder.module.declare_intrinsic("llvm.cttz", [_WORD], kind), [args[0], flag(0)])
+@_emitting(functools.partial(_emit_prefetch, lines=1, write=True), types.void, None, types.uint64)
+def _prefetch(table: Any, r: Any) -> None:
+    """Prefetch the cache line of the word at `r`, which need not exist, to be written to."""
 
-        return types.uint64(types.uint64), codegen
 
-    def _fetching(*, write: bool) -> Any:
-        """Return what fetches a cache line."""
+@_emitting(functools.partial(_emit_prefetch, lines=1, write=False), types.void, None, types.uint64)
+def _prefetch_read(array: Any, i: Any) -> None:
+    """Prefetch the cache line of element `i`, which need not exist."""
 
-        @intrinsic
-        def prefetch(_context: Any, table: Any, _r: Any) -> Any:  # pragma: no cover (built by the compiler)
-            """Fetch the cache line of the word at `r`; any `r` will do, it need not exist."""
 
-            def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-                place = builder.gep(_memory(context, builder, signature, args, 0), [args[1]])
-                _emit_prefetch(builder, place, write=write)
-                return context.get_dummy_value()
+def _emit_same(builder: Any, labels: Any, i: Any, label: Any) -> Any:  # pragma: no cover
+    many, bits = ir.VectorType(label.type, SAME), ir.IntType(SAME)
+    place = builder.bitcast(builder.gep(labels, [i]), many.as_pointer())
+    row = builder.load(place, align=label.type.width // 8)
+    nothing = ir.Constant(many, ir.Undefined)
+    first = builder.insert_element(nothing, label, _LANE(0))
+    spread = builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_LANE, SAME), [0] * SAME))
+    equal = builder.bitcast(builder.icmp_unsigned("==", row, spread), bits)
+    return builder.icmp_unsigned("==", equal, bits(-1))
 
-            return types.void(table, types.uint64), codegen
 
-        return prefetch
-
-    _prefetch, _prefetch_read = _fetching(write=True), _fetching(write=False)
-
-    @intrinsic(prefer_literal=True)
-    def _fetch(_context: Any, array: Any, _start: Any, block: Any) -> Any:  # pragma: no cover (built by the compiler)
-        """Fetch a block of an array that is read some blocks later. It need not exist.
-
-        A loop compiles to the same, in twice 35 ms more.
-        """
-
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            place = builder.gep(_memory(context, builder, signature, args, 0), [args[1]])
-            line = 64 * 8 // array.dtype.bitwidth
-            for offset in range(0, block.literal_value, line):
-                _emit_prefetch(builder, builder.gep(place, [_WORD(offset)]), write=False)
-            return context.get_dummy_value()
-
-        return types.void(array, types.uint64, block), codegen
-
-    @intrinsic
-    def _same(_context: Any, labels: Any, _i: Any, _label: Any) -> Any:  # pragma: no cover (built by the compiler)
-        """Return whether the `SAME` labels from `i` on are all this one: one comparison of vectors."""
-
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            size = labels.dtype.bitwidth
-            many, bits = ir.VectorType(ir.IntType(size), SAME), ir.IntType(SAME)
-            place = builder.gep(_memory(context, builder, signature, args, 0), [args[1]])
-            row = builder.load(builder.bitcast(place, many.as_pointer()), align=size // 8)
-            nothing, lane = ir.Constant(many, ir.Undefined), ir.IntType(32)
-            one = builder.insert_element(nothing, args[2], lane(0))
-            spread = builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(lane, SAME), [0] * SAME))
-            equal = builder.bitcast(builder.icmp_unsigned("==", row, spread), bits)
-            return builder.icmp_unsigned("==", equal, bits(-1))
-
-        return types.boolean(labels, types.uint64, labels.dtype), codegen
+@_emitting(_emit_same, types.boolean, None, types.uint64, None)
+def _same(labels: Any, i: Any, label: Any) -> bool:
+    """Return whether the `SAME` labels from `i` on are all this one, by one comparison of vectors."""
+    return bool((labels[int(i) : int(i) + SAME] == label).all())
 
 
 @_inline

@@ -101,16 +101,7 @@ def _root(a0: Any, a1: Any, lost: Any, nf: Any) -> Any:
 
 
 @_jit
-def finalise(
-    start: int,
-    stop: int,
-    rows: Any,
-    counts: Any,
-    residue: Any,
-    number: Any,
-    out: Any,
-    doubt: Any,
-) -> int:
+def finalise(start: int, stop: int, rows: Any, counts: Any, residue: Any, number: Any, out: Any, doubt: Any) -> int:
     """Write the statistics of rows, rounded once, or say that it takes more care.
 
     Args:

@@ -43,17 +43,12 @@ def reduce(labels, samples, size, shift, *, copies=1, low=0, negative=True, fine
     rows = aligned_words(size * 8 if fine else 0)
     queue = np.zeros(8192, dtype=np.int64), np.zeros(8192)
     position, n, status, rejected = kernels.reduce(
-        labels,
-        samples,
-        0,
-        len(samples),
-        low,
-        size,
+        fixed.Batch(labels, samples, 0, len(samples), low, size),
         table,
         rows,
         unit_of(shift, negative=negative, copies=copies),
         kernels.new_scratch(fixed.BLOCK),
-        *queue,
+        fixed.Queue(*queue),
         0,
     )
     assert rejected or not (n or rows.any())

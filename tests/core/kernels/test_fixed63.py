@@ -43,17 +43,12 @@ def reduce(labels, samples, size, shift, *, copies=1, finer=False, low=0, negati
     table = aligned_words(kernels.TABLES * size * kernels.WORDS)
     queue, scratch = (np.zeros(4096, dtype=np.int64), np.zeros(4096)), kernels.new_scratch(fixed.BLOCK)
     position, n, status, _ = kernels.reduce(
-        labels,
-        samples,
-        0,
-        len(samples),
-        low,
-        size,
+        fixed.Batch(labels, samples, 0, len(samples), low, size),
         table,
         table[:0],
         unit_of(shift, negative=negative, copies=copies, finer=finer),
         scratch,
-        *queue,
+        fixed.Queue(*queue),
         0,
     )
     assert scratch.lines.ctypes.data % 64 == 0
