@@ -31,13 +31,6 @@ import numpy as np
 
 from labeltrack._core.kernels import DONE, FULL, KINDS, NONFINITE, OUTSIDE
 from labeltrack._core.kernels.intrinsics import (
-    _U1,
-    _U2,
-    _U3,
-    _U4,
-    _U5,
-    _U6,
-    _U7,
     _jit,
     _prefetch,
     _wrapping,
@@ -46,6 +39,7 @@ from labeltrack._core.kernels.intrinsics import (
 )
 from labeltrack._core.kernels.rows import HUGE, KIND_SQUARES, KIND_SUM, TINY, _add_unusual, _append
 
+_U1, _U2, _U3, _U4, _U5, _U6, _U7 = map(np.uint64, range(1, 8))
 _TINY_SQUARE = TINY * TINY
 _AHEAD = 16  # samples between prefetching a row and adding to it
 _FAR = 4096  # rows (256 KiB) from which they are prefetched; at 30 000 rows, 370 instead of 270 million samples/s

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from labeltrack._buffers import NOT_AS_IT_IS, SampleBuffer
 from labeltrack._convert.arrays import QUICK, looks_multi_hot, to_values
 from labeltrack._convert.objects import value_of
-from labeltrack._core.kernels.cache import look_at_cache
+from labeltrack._core.kernels.cache import check_cache
 from labeltrack._core.quantiles import Samples
 from labeltrack._core.reduce import reduce_chunks
 from labeltrack._filters import Selection
@@ -351,7 +351,7 @@ class LabelTracker:
         words: dict[str, Vocabulary] | None = None,
     ) -> Stream:
         """Return a stream of no samples, for this history and these words or for those that are to come."""
-        look_at_cache()
+        check_cache()
         if self._recorder is None:
             return Stream(SampleBuffer(label_dtype, value_dtype, kind))
         expected = max((self._history if history is None else history).steps(mode), default=0) + 1

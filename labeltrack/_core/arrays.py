@@ -1,4 +1,4 @@
-"""Arrays for kernels: memory on cache lines and huge pages, read-only views, casts, sorted distinct values."""
+"""Arrays for kernels: aligned memory, read-only views, casts, sorted distinct values."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _HUGE = 1 << 18  # words of a huge page of memory
 
 
 def aligned_words(words: int) -> Integers:
-    """Return so many words of zero that begin on a cache line; if there are many, on whole huge pages.
+    """Return zeroed words that begin on a cache line, or on a huge page if there are many.
 
-    Touching a page for the first time takes up to 4 us in a virtual machine, and all threads wait for the same lock:
-    with 30,000 labels, two threads took 22 ms for ten million samples on pages of 4 KiB, 15 on those of 2 MiB, which
-    numpy asks for from 4 MiB on. Huge pages that are not touched take no memory.
+    The first touch of a page costs up to 4 us in a virtual machine, under one lock for all threads: with 30 000 labels,
+    two threads took 22 ms for ten million samples on pages of 4 KiB, and 15 on those of 2 MiB, which numpy asks for
+    from 4 MiB on. Untouched huge pages take no memory.
     """
     huge = words >= _HUGE
     line = _HUGE if huge else 8
@@ -29,10 +29,10 @@ def aligned_words(words: int) -> Integers:
 
 
 def read_only(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
-    """Return a view that cannot be written through, of memory that is aligned.
+    """Return a read-only view of an array, or a copy if it is not aligned.
 
-    Whether an array is writable and aligned is part of its type to numba, which would compile every kernel anew, about
-    a second each, for the read-only arrays that JAX and pandas give.
+    Both are part of the type to numba, which would compile every kernel anew, about a second each, for the read-only
+    arrays of JAX and pandas.
     """
     flags = array.flags
     if flags.aligned and not flags.writeable:
@@ -43,9 +43,9 @@ def read_only(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
 
 
 def cast(samples: npt.NDArray[Any], dtype: npt.DTypeLike, *, copy: bool = True) -> npt.NDArray[Any]:
-    """Return samples as other floats, without the warning that numpy has where one is a signalling NaN."""
+    """Return samples as other floats, without the warning of numpy about signalling NaN."""
     if samples.dtype == dtype and not copy:
-        return samples  # what is appended batch by batch takes no memory for the context below
+        return samples  # not even the context below, for each batch
     with np.errstate(invalid="ignore"):
         return samples.astype(dtype, copy=copy)
 

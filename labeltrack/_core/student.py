@@ -1,4 +1,4 @@
-"""Student's t distribution, as far as an interval of 95 % takes it."""
+"""Quantiles of Student's t distribution for 95 % confidence intervals."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 _NORMAL = 1.959963984540054  # the 0.975 quantile of the normal distribution
-_MOST = 500  # degrees of freedom up to which the distribution function is summed; beyond, the expansion is as good
+_MOST = 500  # degrees of freedom up to which the distribution function is solved; beyond, the expansion is as good
 
 
 def t_975(degrees: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Return the 0.975 quantiles of Student's t: 95 % of the distribution lie between minus and plus these.
+    """Return 0.975 quantiles of Student's t distribution, 95 % of which lies between minus and plus that.
 
     Args:
         degrees: ``(K,)`` degrees of freedom.
 
     Returns:
-        ``(K,)``, to about 14 digits; NaN where there is no degree of freedom.
+        ``(K,)``, to about 14 digits; NaN where there are no degrees of freedom.
 
     For up to 500 degrees of freedom, the distribution function, a finite sum, is solved by Newton's method
     (M. Abramowitz, I. A. Stegun, *Handbook of Mathematical Functions*, 26.7.3 and 26.7.4); beyond, five terms of the

@@ -1,4 +1,4 @@
-"""The cache of compiled code: where it cannot be written, or is damaged, everything works without, and is told once."""
+"""numba's cache of compiled code: where it is not writable, or damaged, one warning says so and all works without."""
 
 from __future__ import annotations
 
@@ -14,79 +14,74 @@ from pathlib import Path
 from labeltrack.errors import LabelTrackWarning, outside
 
 CHECKED = ".checked"
-"""In the names of files that end with a checksum."""
+"""Part of the names of files that end with a checksum."""
 _SUM = 32  # bytes of a checksum
-_SOME = 1 << 16  # bytes, about as many as a kernel has
+_KERNEL = 1 << 16  # bytes of a compiled kernel, about
 
 
 def checksum(data: bytes) -> bytes:
-    """Return what is written behind some bytes."""
+    """Return the checksum of some bytes."""
     return hashlib.sha256(data).digest()
 
 
 def checked(data: bytes) -> bytes | None:
-    """Return some bytes without the checksum behind them, None if it is another one."""
-    found, known = data[:-_SUM], data[-_SUM:]
-    return found if checksum(found) == known else None
+    """Return data without the checksum at its end, or None if that is wrong."""
+    content = data[:-_SUM]
+    return content if checksum(content) == data[-_SUM:] else None
 
 
-@cache
-def _told() -> list[str]:
-    return []
+_problems: list[str] = []
 
 
-def tell(problem: object) -> None:
-    """Warn, once in a process, that compiled code cannot be kept."""
-    if not _told():
-        _told().append(str(problem))
+def warn_of_cache(problem: object) -> None:
+    """Warn, once per process, that compiled code cannot be cached."""
+    if not _problems:
+        _problems.append(str(problem))
         msg = (
-            f"numba's cache of compiled code cannot be used: {problem}. Everything works, but is compiled anew, which "
-            "takes some seconds in every process; to keep it, set the environment variable NUMBA_CACHE_DIR to a folder "
-            "that can be written to"
+            f"numba's cache of compiled code cannot be used: {problem}. Everything works, but kernels are compiled "
+            "again in every process, which takes some seconds; to avoid that, set the environment variable "
+            "NUMBA_CACHE_DIR to a writable folder"
         )
         warnings.warn(msg, LabelTrackWarning, stacklevel=outside())
 
 
 @cache
-def look_at_cache() -> None:
-    """Warn if compiled code cannot be kept, before anything is compiled, which would be at the end of an epoch.
-
-    It takes numba a third of a second to say so.
-    """
+def check_cache() -> None:
+    """Warn if compiled code cannot be cached, before the first compilation, which is at the end of an epoch."""
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0") or "NUMBA_CACHE_LOCATOR_CLASSES" in os.environ:
         return
     for folder in _folders():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (whether it can be made decides, as it does for numba)
+            file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (opening it decides, as it does for numba)
         except OSError:
             continue
         files = [path for path in folder.glob(f"*{CHECKED}.*") if path.suffix in (".nbi", ".nbc")]
         try:
             with file:
-                file.write(bytes(_SOME))
+                file.write(bytes(_KERNEL))
         except OSError as error:
             if not files:
-                tell(f"{folder}: {error}")
+                warn_of_cache(f"{folder}: {error}")
         damaged = [path for path in files if _is_damaged(path)]
         for path in damaged:
             with contextlib.suppress(OSError):
                 path.unlink()
         if damaged:
-            tell(f"{damaged[0]} was damaged, which is repaired")
+            warn_of_cache(f"{damaged[0]} was damaged, and is compiled again")
         return
-    tell("none of " + ", ".join(map(str, _folders())) + " can be written to")
+    warn_of_cache("none of " + ", ".join(map(str, _folders())) + " is writable")
 
 
 def _is_damaged(path: Path) -> bool:
     try:
         return checked(path.read_bytes()) is None
-    except OSError:  # gone meanwhile, or no file
+    except OSError:  # deleted meanwhile, or not a file
         return path.exists()
 
 
 def _folders() -> list[Path]:
-    """Return where numba looks for a place to keep compiled code, in its order."""
+    """Return the folders that numba tries for its cache, in order."""
     here = Path(__file__).resolve().parent
     name = f"{here.name}_{hashlib.sha1(str(here).encode()).hexdigest()}"  # noqa: S324 (as numba has it)
     config = getattr(sys.modules.get("numba"), "config", None)

@@ -16,11 +16,6 @@ from numba.core import types
 from labeltrack._core.kernels import DONE, FULL, OUTSIDE, UNSUITABLE
 from labeltrack._core.kernels.intrinsics import (
     _STREAM,
-    _U0,
-    _U1,
-    _U2,
-    _U3,
-    _U4,
     _apart,
     _emit_prefetch,
     _emitting,
@@ -38,6 +33,7 @@ from labeltrack._core.kernels.intrinsics import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_U0, _U1, _U2, _U3, _U4 = map(np.uint64, range(5))
 COUNT_BITS = 21
 """Bits of the count of a row."""
 MAX_COUNT = (1 << COUNT_BITS) - 1

@@ -44,13 +44,6 @@ from labeltrack._core.kernels.fixed import (
     whole_sum,
 )
 from labeltrack._core.kernels.intrinsics import (
-    _U0,
-    _U1,
-    _U2,
-    _U3,
-    _U4,
-    _U6,
-    _U7,
     _apart,
     _emitting,
     _greater,
@@ -63,6 +56,7 @@ from labeltrack._core.kernels.intrinsics import (
 )
 from labeltrack._core.kernels.rows import _add_squares, _add_sum, empty_row
 
+_U0, _U1, _U2, _U3, _U4, _, _U6, _U7 = map(np.uint64, range(8))
 WORDS = 4
 """Words per row."""
 COUNT = 2
@@ -266,10 +260,10 @@ def flush(
         start: How many rows are done.
         stop: How many rows are to be done.
         fresh: Whether the rows are uninitialised, and the table may be the first half of their memory.
-        rows: ``(size * ROW,)`` float64 state.
+        rows: See `labeltrack._core.kernels.rows`, as all that follow; overflow terms are written from index 0.
         counts: The same memory as int64.
-        keys: ``(S,)`` int64 keys of overflow terms, written from index 0.
-        values: ``(S,)`` float64 overflow terms.
+        keys: Keys of overflow terms.
+        values: Overflow terms.
 
     Returns:
         How many rows are done, fewer than `stop` if there is no room for the terms of another, and the number of terms.

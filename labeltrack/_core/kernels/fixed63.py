@@ -42,14 +42,6 @@ from labeltrack._core.kernels.fixed import (
     whole_sum,
 )
 from labeltrack._core.kernels.intrinsics import (
-    _U0,
-    _U1,
-    _U2,
-    _U3,
-    _U4,
-    _U6,
-    _U7,
-    _U8,
     _apart,
     _emitting,
     _greater,
@@ -63,6 +55,7 @@ from labeltrack._core.kernels.intrinsics import (
 )
 from labeltrack._core.kernels.rows import _add_squares, _add_sum, empty_row
 
+_U0, _U1, _U2, _U3, _U4, _, _U6, _U7, _U8 = map(np.uint64, range(9))
 WORDS = 8
 """Words per row."""
 COUNT = 4
@@ -299,10 +292,10 @@ def flush(
         start: First row of the table.
         stop: One past the last.
         fresh: Whether the rows are uninitialised, and the memory of the table itself, seen as float64.
-        rows: ``(size * ROW,)`` float64 state.
+        rows: See `labeltrack._core.kernels.rows`, as all that follow; overflow terms are written from index 0.
         counts: The same memory as int64.
-        keys: ``(S,)`` int64 keys of overflow terms, written from index 0.
-        values: ``(S,)`` float64 overflow terms.
+        keys: Keys of overflow terms.
+        values: Overflow terms.
 
     Returns:
         The row reached, short of `stop` if there is no room for the terms of another, and the number of terms.

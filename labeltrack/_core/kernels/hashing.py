@@ -1,4 +1,4 @@
-"""Compiled: labels from all over the integers get codes, in a hash table."""
+"""Compiled: a hash table from integer labels that are far apart to codes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 
 from labeltrack._core.kernels.intrinsics import _STREAM, _U1, _U2, _inline, _jit, _prefetch, _prefetch_read, _wrapping
 
-_AHEAD = 16  # labels between fetching a place and looking there
-_FAR_KEYS = 1 << 15  # words of a table from which places are fetched beforehand; 256 KB
+_AHEAD = 16  # labels between prefetching a place and probing it
+_FAR_KEYS = 1 << 15  # words of a table (256 KiB) from which places are prefetched
 
 
 @_inline
-def _look(label: Any, mask: Any) -> Any:
-    """Return where a label is looked for first in a table of pairs."""
+def _first_place(label: Any, mask: Any) -> Any:
+    """Return the word of the table where probing for a label starts."""
     h = np.uint64(np.int64(label))
     h = (h ^ (h >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15)
     return ((h ^ (h >> np.uint64(29))) << _U1) & mask
@@ -25,14 +25,14 @@ def _look(label: Any, mask: Any) -> Any:
 def encode_int64(
     labels: Any, start: int, stop: int, table: Any, found: Any, n: Any, frozen: bool, codes: Any
 ) -> tuple[int, int]:
-    """Give each label its code by open addressing; new labels get the next code.
+    """Write the code of each label; new labels get the next code.
 
     Args:
         labels: ``(N,)`` integers.
         start: First label to read.
         stop: One past the last.
-        table: ``(2 * 2**b,)`` int64: pairs of a label and its code, which is -1 in an empty place. Side by side, so
-            that a label costs one look into memory; with labels in an array of their own it took half as long again.
+        table: ``(2 * 2**b,)`` int64: pairs of a label and its code, -1 in an empty place; as two arrays, twice the cache
+            misses took half as long again.
         found: ``(C,)`` int64: the label of each code, C at most half the places.
         n: Number of codes in use.
         frozen: If set, unknown labels get `n` instead of a new code.
@@ -49,9 +49,9 @@ def encode_int64(
         _prefetch_read(labels, first + i + _STREAM)
         if far:
             ahead = min(first + i + np.uint64(_AHEAD), last)
-            _prefetch(table, _look(labels[ahead], mask))
+            _prefetch(table, _first_place(labels[ahead], mask))
         label = np.int64(labels[first + i])
-        place = _look(label, mask)
+        place = _first_place(label, mask)
         while True:
             code = table[place + _U1]
             if code >= 0 and table[place] == label:

@@ -1,4 +1,4 @@
-"""What all kernels are built from: how they are compiled, instructions that numba does not offer, exact additions.
+"""What all kernels are built from: compilation, instructions that numba does not offer, error-free additions.
 
 ``fastmath`` and any other licence to reassociate would destroy the error-free transforms and must never be used here.
 """
@@ -21,34 +21,34 @@ from numba.core.runtime import rtsys
 from numba.extending import intrinsic
 
 from labeltrack._core.kernels import uninterrupted
-from labeltrack._core.kernels.cache import CHECKED, checked, checksum, tell
+from labeltrack._core.kernels.cache import CHECKED, checked, checksum, warn_of_cache
 from labeltrack._version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 STREAM = 512
-"""Samples between fetching labels and samples and reading them. Processors stop at the end of a page by themselves, and
-some fall behind well before: with ten labels 1.7 and 3.0 ns a float and double without, 1.45 and 2.75 with (Intel)."""
+"""Samples between prefetching and reading labels and samples. Hardware prefetchers stop at the end of a page, and some
+fall behind before: with ten labels 1.7 and 3.0 ns per float and double without, 1.45 and 2.75 with (Intel)."""
 
 SAME = 16
 """Labels in a row that are compared at a time."""
 
-# Unsigned constants, ready made: numba takes a while over each cast that it has to work out the type of.
+# Unsigned constants, as numba takes a while to type each cast.
 _U0, _U1, _U2, _U3, _U4, _U5, _U6, _U7, _U8 = (np.uint64(number) for number in range(9))
 _SAME = np.uint64(SAME)
 _STREAM = np.uint64(STREAM)
 
 _compiled = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True)
-# Parts of kernels are not cached on their own, which would take another 20 ms each to write: they are in their callers.
-# Nor is there a way in from Python, which would take half a second to compile for all of them: calling one crashes.
+# Parts of kernels are compiled into their callers: not cached, 20 ms each, and not callable from Python, half a second
+# of compilation in all. Calling one from Python crashes.
 _part = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, no_cpython_wrapper=True)
-# For parts of a loop's body that LLVM, left to itself, would call.
+# For parts of a loop that LLVM would not inline.
 _inline = njit(nogil=True, error_model="numpy", forceinline=True, no_cfunc_wrapper=True, no_cpython_wrapper=True)
 
 
 class _Files(IndexDataCacheFile):  # type: ignore[misc]  # pragma: no cover (of compiled code, like what follows)
-    """Files of numba's cache that end with a checksum: numba runs whatever it finds there."""
+    """Files of numba's cache with a checksum, as numba runs what it finds in them."""
 
     def _dump(self, obj: Any) -> bytes:
         data: bytes = super()._dump(obj)
@@ -71,12 +71,12 @@ class _Files(IndexDataCacheFile):  # type: ignore[misc]  # pragma: no cover (of 
         except FileNotFoundError:
             return False
         if not whole:
-            tell(f"{path} is damaged")
+            warn_of_cache(f"{path} is damaged")
         return whole
 
 
 class _Cache(FunctionCache):  # type: ignore[misc]  # pragma: no cover
-    """numba's cache of a kernel; without it, as where it is damaged or the disk is full, the kernel is compiled."""
+    """numba's cache of a kernel; where it fails, as with damaged files or on a full disk, the kernel is compiled."""
 
     def __init__(self, kernel: Any) -> None:
         super().__init__(kernel)
@@ -94,7 +94,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]  # pragma: no cover
             rtsys.initialize(target_context)
             return self._load_overload(sig, target_context)
         except Exception as error:  # noqa: BLE001 (whatever is in the files, there is source code to compile)
-            tell(f"{self._cache_path}: {error!r}")
+            warn_of_cache(f"{self._cache_path}: {error!r}")
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -102,24 +102,24 @@ class _Cache(FunctionCache):  # type: ignore[misc]  # pragma: no cover
             super().save_overload(sig, data)
         except Exception as error:  # noqa: BLE001
             self.disable()
-            tell(f"{self._cache_path}: {error!r}")
+            warn_of_cache(f"{self._cache_path}: {error!r}")
 
 
 def _jit(kernel: Any) -> Any:
-    """Compile a kernel when it is called first, or take it from numba's cache if there is one that can be used."""
+    """Compile a kernel on its first call, or load it from numba's cache."""
     found = _compiled(kernel)
     if not config.DISABLE_JIT:  # pragma: no cover
-        # What numba calls to compile: an interrupt in the middle would leave it unusable.
+        # An interrupt during compilation would leave numba unusable.
         found._compile_for_args = functools.partial(uninterrupted, found._compile_for_args)  # noqa: SLF001
         try:
             found._cache = _Cache(kernel)  # noqa: SLF001 (as its enable_caching() does)
         except RuntimeError as error:  # there is no folder that can be written to
-            tell(error)
+            warn_of_cache(error)
     return found
 
 
 def _wrapping(kernel: Any) -> Any:
-    """Let 64-bit arithmetic wrap, and infinities cancel, silently under the interpreter too, as in compiled code."""
+    """Silence overflow of integers and cancelling infinities under the interpreter, as in compiled code."""
     if not config.DISABLE_JIT:
         return kernel
 

@@ -9,13 +9,6 @@ import numpy as np
 
 from labeltrack._core.kernels import ROW
 from labeltrack._core.kernels.intrinsics import (
-    _U1,
-    _U2,
-    _U3,
-    _U4,
-    _U5,
-    _U6,
-    _U7,
     _inline,
     _jit,
     _part,
@@ -24,19 +17,15 @@ from labeltrack._core.kernels.intrinsics import (
     two_sum,
 )
 
-_SLACK = 2.0**-96
-"""Relative error allowed to the double-double operations below, whose own is a few units of 2**-104."""
-_FLOOR = 2.0**-900
-"""Below this the low halves of double-doubles could underflow; such rows are left to exact arithmetic."""
+_U1, _U2, _U3, _U4, _U5, _U6, _U7 = map(np.uint64, range(1, 8))
+_SLACK = 2.0**-96  # relative error allowed for double-double operations, whose own is a few units of 2**-104
+_FLOOR = 2.0**-900  # below this, the low halves of double-doubles could underflow
 
 
 @_inline
 def _divide(a0: Any, a1: Any, b0: Any, b1: Any) -> Any:
-    """Quotient of two double-doubles, as a double-double: a first quotient, and its exact remainder divided.
-
-    The first quotient is off by two units in its last place, the second by as much of itself, so that the error is a
-    few units of 2**-104. One division of doubles instead of two that wait for each other.
-    """
+    """Return the quotient of two double-doubles as one, off by a few units of 2**-104."""
+    # A quotient, and its exact remainder divided: one division instead of two in turn.
     inverse = 1.0 / b0
     q0 = a0 * inverse
     p, e = two_prod(q0, b0)
@@ -45,7 +34,7 @@ def _divide(a0: Any, a1: Any, b0: Any, b1: Any) -> Any:
 
 @_inline
 def _certain(high: float, low: float, error: float) -> bool:
-    """Whether every number within `error` of ``high + low`` rounds to `high` (Ziv's test)."""
+    """Return whether every number within `error` of ``high + low`` rounds to `high` (Ziv's test)."""
     return high + (low - error) == high and high + (low + error) == high
 
 
@@ -58,8 +47,8 @@ def _mean(s0: Any, s1: Any, n: Any) -> Any:
     m0, m1 = _divide(s0, s1, nf, 0.0)
     if _certain(m0, m1, _SLACK * abs(m0)):
         return m0, True
-    # Too close to the middle between two doubles, or just there, which is frequent where samples are few: a third of
-    # all sums can be divided by three. The remainder decides, if it is a double.
+    # Close to the middle between two doubles, or there, which is frequent with few samples: a third of all sums is
+    # divisible by three. The remainder decides, if it is a double.
     p, e = two_prod(m0, nf)
     x, lost0 = two_sum(s0, -p)
     x, lost1 = two_sum(x, -e)
@@ -102,12 +91,12 @@ def _root(a0: Any, a1: Any, lost: Any, nf: Any) -> Any:
 
 @_jit
 def finalise(start: int, stop: int, rows: Any, counts: Any, residue: Any, number: Any, out: Any, doubt: Any) -> int:
-    """Write the statistics of rows, rounded once, or say that it takes more care.
+    """Write the statistics of rows, each rounded once; return the number of rows whose rounding cannot be certified.
 
     Args:
         start: First row.
         stop: One past the last.
-        rows: ``(K * ROW,)`` float64 state.
+        rows: See `labeltrack._core.kernels.rows`, likewise `counts`.
         counts: The same memory as int64.
         residue: ``(K,)`` uint8: 0 if the row is the exact sum, 1 if there are overflow terms beside it, 2 if
             scaled ones.
@@ -115,10 +104,7 @@ def finalise(start: int, stop: int, rows: Any, counts: Any, residue: Any, number
         out: ``(5, K)`` float64: sum, mean, sample standard deviation (ddof=1; 0.0 for one sample, NaN for none),
             minimum and maximum (NaN for none) are written here; the first three are correctly rounded wherever `doubt`
             is not set.
-        doubt: ``(K,)`` bool: set where the rounding could not be certified.
-
-    Returns:
-        How many times that is.
+        doubt: ``(K,)`` bool: set where the rounding cannot be certified.
     """
     doubts = 0
     for k in range(np.uint64(start), np.uint64(stop)):
@@ -132,7 +118,7 @@ def finalise(start: int, stop: int, rows: Any, counts: Any, residue: Any, number
         # `+ 0.0` turns -0.0 into 0.0: which of the two zeros came first must not show.
         out[3, k] = rows[r + _U6] + 0.0
         out[4, k] = rows[r + _U7] + 0.0
-        # The quick way does for nearly all rows: 20 ns instead of 100.
+        # 20 ns for nearly all rows; four words take 100.
         if residue[k] == 0:
             s0, s1 = two_sum(rows[r + _U1], rows[r + _U2])
             if n == 1:  # where labels have few samples, these are many
@@ -159,8 +145,7 @@ def _certified(k: Any, r: Any, rows: Any, counts: Any, residue: Any, out: Any) -
     n = counts[r]
     nf = np.float64(n)
     s0, s1 = two_sum(rows[r + 1], rows[r + 2])
-    # A part left beside the row is at most one unit in the last place of its last word, the parts
-    # after it sum to less than that again.
+    # The first overflow term is at most one unit in the last place of the last word, all others sum to less again.
     rest = 2.0**-51 * abs(rows[r + 2]) if residue[k] else 0.0
     out[0, k] = s0
     sure = residue[k] < 2 and (rest == 0.0 or _certain(s0, s1, rest))
@@ -178,19 +163,8 @@ def _certified(k: Any, r: Any, rows: Any, counts: Any, residue: Any, out: Any) -
     # n * squares - sum**2, exactly: six products of two words each, cascaded over four words.
     a0 = a1 = a2 = a3 = lost = 0.0
     q0, q1, q2 = rows[r + 3], rows[r + 4], rows[r + 5]
-    for j in range(6):
-        if j == 0:
-            p, e = two_prod(nf, q0)
-        elif j == 1:
-            p, e = two_prod(-s0, s0)
-        elif j == 2:
-            p, e = two_prod(nf, q1)
-        elif j == 3:
-            p, e = two_prod(-2.0 * s0, s1)
-        elif j == 4:
-            p, e = two_prod(nf, q2)
-        else:
-            p, e = two_prod(-s1, s1)
+    for left, right in ((nf, q0), (-s0, s0), (nf, q1), (-2.0 * s0, s1), (nf, q2), (-s1, s1)):
+        p, e = two_prod(left, right)
         a0, x = two_sum(a0, p)
         a1, x = two_sum(a1, x)
         a2, x = two_sum(a2, x)
@@ -219,17 +193,9 @@ def _certified(k: Any, r: Any, rows: Any, counts: Any, residue: Any, out: Any) -
 
 @_jit
 def finalise_carefully(slots: Any, rows: Any, counts: Any, residue: Any, out: Any, doubt: Any) -> None:
-    """Round rows that `finalise` could not certify, with four words for what cancels.
+    """Do as `finalise` for the rows ``(M,)`` of `slots`, with four words for what cancels; see there.
 
-    A kernel of its own, as few need it and it takes half a second to compile.
-
-    Args:
-        slots: ``(M,)`` int64: rows of at least one sample.
-        rows: See `finalise`, as all that follow.
-        counts: The same memory as int64.
-        residue: ``(K,)`` uint8.
-        out: ``(5, K)`` float64: sum, mean and standard deviation are written.
-        doubt: ``(K,)`` bool: unset where they are certain.
+    A kernel of its own, as it is rarely needed and takes half a second to compile.
     """
     for i in range(slots.shape[0]):
         k = slots[i]

@@ -17,6 +17,12 @@ rounded away but appended to a list of *overflow terms*: pairs of a key and a do
 the exact sums, regardless of the order of the samples. `fold_back` adds the terms to the rows through a
 superaccumulator.
 
+Kernels take this state as
+
+- `rows`: ``(K * ROW,)`` float64, and `counts`: the same memory as int64;
+- `keys`: ``(S,)`` int64, and `values`: ``(S,)`` float64: overflow terms, of which `n` are in use;
+- `nonfinite`: ``(K, 3)`` int64: how many samples are NaN, +inf and -inf; or ``(0, 3)`` while there are none.
+
 References:
     D. E. Knuth, The Art of Computer Programming, vol. 2, section 4.2.2 (TwoSum).
     T. Ogita, S. M. Rump, S. Oishi, "Accurate sum and dot product", SIAM J. Sci. Comput. 26 (2005).
@@ -158,21 +164,8 @@ def merge_rows(
 ) -> tuple[int, int]:
     """Add row ``i`` of the other table to row ``slots[i]`` of this one, exactly, for ``i >= start``.
 
-    Args:
-        rows: ``(K * ROW,)`` float64 state that is added to.
-        counts: The same memory as int64.
-        nonfinite: ``(K, 3)`` int64; it may have no rows if `other_nonfinite` has none.
-        other_rows: ``(>= M * ROW,)`` float64 state that is read.
-        other_counts: The same memory as int64.
-        other_nonfinite: ``(M, 3)`` int64, or without rows.
-        slots: ``(M,)`` int64, each within ``[0, K)``.
-        start: First row of the other table to add.
-        keys: ``(S,)`` int64 keys of overflow terms.
-        values: ``(S,)`` float64 overflow terms.
-        n: Number of terms already there.
-
-    Returns:
-        The row reached (short of M if there is no room for five more terms) and the number of terms.
+    Returns the row reached, short of ``len(slots)`` if there is no room for five more overflow terms, and the number
+    of terms.
     """
     room = keys.shape[0] - 5
     for i in range(start, slots.shape[0]):

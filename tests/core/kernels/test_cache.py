@@ -1,4 +1,4 @@
-"""Compiled code works where it cannot be kept, and where what was kept is damaged; there is one warning, in time."""
+"""Compiled code works without a cache and with a damaged one; there is one warning, in time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ QUIET = "update []\nupdate []\nend []\n"
 
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory):
-    """Return a folder with a copy of the package, in which nothing is kept."""
+    """Return a folder with a copy of the package, in which nothing can be cached."""
     folder = tmp_path_factory.mktemp("site-packages")
     unwanted = shutil.ignore_patterns("__pycache__")
     shutil.copytree(Path(labeltrack.__file__).parent, folder / "labeltrack", ignore=unwanted)
@@ -46,7 +46,7 @@ def copied(tmp_path_factory):
 
 
 def epochs(copied, before="", **environment):
-    """Return what is said while two epochs are tracked in a process of its own."""
+    """Return the warnings while two epochs are tracked in a new process."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA", "PYTHON", "XDG"))}
     given = {"PYTHONPATH": str(copied), "HOME": str(copied / "labeltrack" / "__pycache__"), **environment}
     command = [sys.executable, "-c", EPOCHS, before]
@@ -60,16 +60,16 @@ needs_compiler = pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
 
 @needs_compiler
 @pytest.mark.parametrize("given", [None, "below a file"])
-def test_without_a_folder_that_can_be_written_to_the_first_update_says_so(copied, given):
+def test_without_a_writable_folder_the_first_update_warns(copied, given):
     more = {} if given is None else {"NUMBA_CACHE_DIR": str(copied / "labeltrack" / "__init__.py" / "cache")}
     first, *others = epochs(copied, **more).splitlines()
-    assert "can be written to" in first
+    assert "is writable" in first
     assert "NUMBA_CACHE_DIR" in first
     assert others == (2 * QUIET).splitlines()[1:]
 
 
 @needs_compiler
-def test_a_full_disk_is_told_by_the_first_update(copied, tmp_path):
+def test_a_full_disk_warns_in_the_first_update(copied, tmp_path):
     pytest.importorskip("resource")
     full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))"  # no file may be longer
     first, *others = epochs(copied, full, NUMBA_CACHE_DIR=str(tmp_path)).splitlines()
@@ -105,14 +105,14 @@ def test_files_that_are_damaged_while_a_process_runs_are_not_run(copied, tmp_pat
     files = [path for path in tmp_path.rglob("*.nbc") if path.is_file()]
     before = """
 import labeltrack._core.kernels.cache
-labeltrack._core.kernels.cache.look_at_cache = lambda: None
+labeltrack._core.kernels.cache.check_cache = lambda: None
 """
     for path in files:
         data = bytearray(path.read_bytes())
         for at in range(0, len(data), 100):
             data[at] ^= 255
         path.write_bytes(data)
-    said = epochs(copied, before + "import labeltrack.tracker as t; t.look_at_cache = lambda: None", **kept)
+    said = epochs(copied, before + "import labeltrack.tracker as t; t.check_cache = lambda: None", **kept)
     assert said.count("is damaged") == 1
 
 
@@ -129,5 +129,5 @@ def test_cached_kernels_run_without_what_only_compiling_needs(tmp_path):
     assert [run.stdout.strip() for run in runs] == [f"{means} True", f"{means} False"]
 
 
-def test_nothing_is_said_where_nothing_is_compiled(copied):
+def test_there_is_no_warning_where_nothing_is_compiled(copied):
     assert epochs(copied, NUMBA_DISABLE_JIT="1") == 2 * QUIET
