@@ -6,6 +6,7 @@ There are two formats, the faster one first; samples that suit neither are added
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -34,7 +35,7 @@ _FEW = 16  # labels up to which there are copies of the table
 _NO_ROWS: Integers = np.empty(0, dtype=np.int64)
 
 
-class FixedPoint:
+class FixedPoint(ABC):
     """A fixed-point table of an accumulator: its memory, its unit, and whether it is worth using.
 
     Args:
@@ -72,8 +73,9 @@ class FixedPoint:
     # -- what the formats differ in -------------------------------------------------------------------------
 
     @property
+    @abstractmethod
     def _module(self) -> ModuleType:
-        raise NotImplementedError
+        """The kernels of the format."""
 
     @property
     def rows(self) -> int:
@@ -95,9 +97,9 @@ class FixedPoint:
         """Whether each slot has one row of the table, as long as one of the accumulator."""
         return False
 
+    @abstractmethod
     def allocate(self, memory: Integers | None) -> None:
         """Make the table if there is none, in ``(size * ROW,)`` words of zero if given."""
-        raise NotImplementedError
 
     def same_unit(self, other: FixedPoint) -> bool:
         """Return whether the rows of another table can be added to those of this one."""

@@ -31,8 +31,8 @@ def encode_int64(
         labels: ``(N,)`` integers.
         start: First label to read.
         stop: One past the last.
-        table: ``(2 * 2**b,)`` int64: pairs of a label and its code, -1 in an empty place; as two arrays, twice the cache
-            misses took half as long again.
+        table: ``(2 * 2**b,)`` int64: pairs of a label and its code, -1 in an empty place; two arrays,
+            which cost twice the cache misses, took half as long again.
         found: ``(C,)`` int64: the label of each code, C at most half the places.
         n: Number of codes in use.
         frozen: If set, unknown labels get `n` instead of a new code.

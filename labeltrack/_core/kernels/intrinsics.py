@@ -22,7 +22,6 @@ from numba.extending import intrinsic
 
 from labeltrack._core.kernels import uninterrupted
 from labeltrack._core.kernels.cache import CHECKED, checked, checksum, warn_of_cache
-from labeltrack._version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +74,13 @@ class _Files(IndexDataCacheFile):  # type: ignore[misc]  # pragma: no cover (of 
         return whole
 
 
+@functools.cache
+def _sources() -> str:  # pragma: no cover
+    """Return a digest of when the modules of kernels were changed, and how long they are."""
+    stats = [(path.name, path.stat()) for path in sorted(Path(__file__).parent.glob("*.py"))]
+    return hashlib.sha256(repr([(name, stat.st_mtime, stat.st_size) for name, stat in stats]).encode()).hexdigest()
+
+
 class _Cache(FunctionCache):  # type: ignore[misc]  # pragma: no cover
     """numba's cache of a kernel; where it fails, as with damaged files or on a full disk, the kernel is compiled."""
 
@@ -84,9 +90,9 @@ class _Cache(FunctionCache):  # type: ignore[misc]  # pragma: no cover
         self._cache_file = _Files(self._cache_path, self._impl.filename_base + CHECKED, stamp)
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
-        # Not what a closure holds, which differs between processes: names tell the kernels of a factory apart.
-        code = hashlib.sha256(self._py_func.__code__.co_code).hexdigest()
-        return sig, codegen.magic_tuple(), code, __version__
+        # Not what a closure holds, which differs between processes: names tell the kernels of a factory apart. But all
+        # modules of kernels, as numba only looks at the one that a kernel is in.
+        return sig, codegen.magic_tuple(), _sources()
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:

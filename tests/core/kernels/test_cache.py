@@ -129,5 +129,26 @@ def test_cached_kernels_run_without_what_only_compiling_needs(tmp_path):
     assert [run.stdout.strip() for run in runs] == [f"{means} True", f"{means} False"]
 
 
+@needs_compiler
+def test_kernels_are_loaded_in_the_next_process_until_any_module_of_kernels_changes(copied, tmp_path):
+    before = """
+import labeltrack, numpy
+for values in (numpy.arange(5000, dtype="f4"), numpy.arange(5000) / 7):
+    assert labeltrack.label_stats(numpy.zeros(5000, int), values).count == [5000]
+"""
+
+    def cached():
+        assert epochs(copied, before, NUMBA_CACHE_DIR=str(tmp_path)) == 2 * QUIET
+        return {path.name: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")}
+
+    first = cached()
+    assert {"fixed.reduce_fixed32", "fixed.reduce_fixed63"} <= {name.partition("-")[0] for name in first}
+    assert cached() == first
+    module = copied / "labeltrack" / "_core" / "kernels" / "rows.py"
+    module.write_text(module.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    changed = cached()
+    assert all(changed[name] > first[name] for name in first if name.endswith(".nbi"))
+
+
 def test_there_is_no_warning_where_nothing_is_compiled(copied):
     assert epochs(copied, NUMBA_DISABLE_JIT="1") == 2 * QUIET
