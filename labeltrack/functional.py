@@ -100,7 +100,7 @@ def label_stats(
         reduced = reduce_words(dictionary, flat_values, threads=threads)
         if reduced is not None:
             stats = LabelStats(*reduced, names=names_of(None, missing), nan_policy=policy)
-            stats.check_finite()
+            stats._check_finite()
             return stats
     keys, space = _to_keys(flat_labels, kind, dictionary, threads)
     wanted = None if mapping is None else space.encode(wanted_by(mapping, missing))
@@ -110,10 +110,10 @@ def label_stats(
         some = np.unique(flat_labels[:100_000])
         warn_nothing_mapped(mapping, (as_doubles(some) if kind == FLOAT else some).tolist(), stacklevel=2)
     stats = LabelStats(found, accumulator, names=names_of(mapping, missing), nan_policy=policy)
-    stats.check_finite()
+    stats._check_finite()
     if fractions:
         samples = Samples([chunk], space.keys(found), np.arange(found.shape[0]))
-        stats = stats.with_quantiles([samples], fractions, threads=threads)
+        stats = stats._with_quantiles([samples], fractions, threads=threads)
     return stats
 
 

@@ -497,12 +497,10 @@ class History:
     def state_dict(self) -> dict[str, Any]:
         """Return everything as built-in Python values, which ``torch.load`` takes by default; arrays as bytes."""
         entries = [
-            {"mode": mode, "ds_id": ds_id, "step": step, "stats": stats.state_dict()}
+            {"mode": mode, "ds_id": ds_id, "step": step, "stats": stats._state()}
             for (mode, ds_id, step), stats in self._entries.items()
         ]
-        pooled = [
-            {"mode": mode, "step": step, "stats": stats.state_dict()} for (mode, step), stats in self._pooled.items()
-        ]
+        pooled = [{"mode": mode, "step": step, "stats": stats._state()} for (mode, step), stats in self._pooled.items()]
         state: dict[str, Any] = plain(
             {
                 "metric": self.metric,
@@ -519,10 +517,10 @@ class History:
         """Return the history whose `state_dict` this is."""
         history = cls(metric=state["metric"], label=state["label"], bounds=state["bounds"])
         for entry in state["entries"]:
-            stats = LabelStats.from_state_dict(entry["stats"])
+            stats = LabelStats._from_state(entry["stats"])
             history.add(entry["step"], stats, mode=entry["mode"], ds_id=entry["ds_id"])
         for entry in state.get("pooled", ()):
-            history._pooled[entry["mode"], entry["step"]] = LabelStats.from_state_dict(entry["stats"])
+            history._pooled[entry["mode"], entry["step"]] = LabelStats._from_state(entry["stats"])
         return history
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, get_args
@@ -37,14 +38,35 @@ Integers = npt.NDArray[np.int64]
 STATISTICS = ("count", "sum", "mean", "std", "min", "max")
 """Names of the statistics, in the order of every table."""
 
-NOT_ASKED = (
-    "quantiles are computed where they are asked for, with quantiles=[...] in label_stats(), or with bounds='iqr', "
-    "'median' or ('quantile', low, high) in LabelTracker() or Run.recompute()"
-)
-MERGED = (
-    "these statistics were merged, and quantiles cannot be: compute them of all the samples together, with one tracker "
-    "or one call of label_stats()"
-)
+
+class NoQuantiles(enum.Enum):
+    """Why statistics have no quantiles: what the state keeps, and what the error says."""
+
+    NOT_REQUESTED = "not requested"
+    MERGED = "merged"
+    FOLDED = "folded"
+
+    @property
+    def sentence(self) -> str:
+        """The reason and the remedy."""
+        return _NO_QUANTILES[self]
+
+
+_NO_QUANTILES = {
+    NoQuantiles.NOT_REQUESTED: (
+        "quantiles are computed only on request: with quantiles=[...] in label_stats(), or with bounds='iqr', 'median' "
+        "or ('quantile', low, high) in LabelTracker() or Run.recompute()"
+    ),
+    NoQuantiles.MERGED: (
+        "these statistics were merged, and quantiles cannot be merged; compute them from all the samples at once, with "
+        "one tracker or one call of label_stats()"
+    ),
+    NoQuantiles.FOLDED: (
+        "max_buffer_bytes was full, so samples were folded into exact sums, and quantiles need the samples. Raise "
+        "max_buffer_bytes to the size of an epoch; or record the run with record_to= and compute the quantiles with "
+        "labeltrack.open_run(...).recompute()"
+    ),
+}
 
 
 class LabelRow(NamedTuple):
@@ -109,7 +131,7 @@ class LabelStats:
         names: Mapping[Any, str] | None = None,
         nan_policy: NanPolicy = "propagate",
         quantiles: Mapping[float, Floats] | None = None,
-        without: str = NOT_ASKED,
+        no_quantiles: NoQuantiles = NoQuantiles.NOT_REQUESTED,
     ) -> None:
         """Wrap a sorted label array and the accumulator with its slots in the same order.
 
@@ -119,14 +141,14 @@ class LabelStats:
             names: Display names of labels; the others are called what they are.
             nan_policy: What NaN samples do when statistics are read.
             quantiles: By fraction, ``(K,)`` quantiles of the samples, NaN left out.
-            without: Why there are no others, in words.
+            no_quantiles: Why there are no others.
         """
         self._labels = tight(labels)
         self._accumulator = accumulator
         self._names = dict(names or {})
         self._nan_policy = check_nan_policy(nan_policy)
         self._quantiles = dict(quantiles or {})
-        self._without = without
+        self._no_quantiles = no_quantiles
 
     # -- columns ------------------------------------------------------------------------------------------
 
@@ -221,9 +243,9 @@ class LabelStats:
         found = self._quantiles.get(fraction)
         if found is None:
             there = f"there are {listing(self.quantiles)}; " if self._quantiles else ""
-            msg = f"there is no quantile {fraction!r}: {there}{self._without}"
+            msg = f"there is no quantile {fraction!r}: {there}{self._no_quantiles.sentence}"
             raise ValueError(msg)
-        self.check_finite()
+        self._check_finite()
         if self._nan_policy == "propagate" and self.nan_count.any():
             found = np.where(self.nan_count > 0, np.nan, found)
         return _frozen(found)
@@ -233,7 +255,7 @@ class LabelStats:
         """``(K,)`` float64 median, if it was computed; see `quantile`."""
         return self.quantile(0.5)
 
-    def with_quantiles(
+    def _with_quantiles(
         self, parts: Sequence[Samples], fractions: Sequence[float], *, threads: int | None = None
     ) -> LabelStats:
         """Return the same statistics with quantiles.
@@ -255,13 +277,9 @@ class LabelStats:
             result.__dict__["_totals"] = self._totals
         return result
 
-    def without_quantiles(self, why: str) -> LabelStats:
-        """Return the same statistics without quantiles.
-
-        Args:
-            why: In words: what is said if somebody asks for them.
-        """
-        return self._like(quantiles={}, without=why)
+    def _without_quantiles(self, why: NoQuantiles) -> LabelStats:
+        """Return the same statistics without quantiles."""
+        return self._like(quantiles={}, no_quantiles=why)
 
     def _like(self, **different: Any) -> LabelStats:
         """Return the same statistics, but for some arguments."""
@@ -269,14 +287,14 @@ class LabelStats:
             "names": self._names,
             "nan_policy": self._nan_policy,
             "quantiles": self._quantiles,
-            "without": self._without,
+            "no_quantiles": self._no_quantiles,
         }
         return LabelStats(self._labels, self._accumulator, **{**same, **different})
 
     @cached_property
     def _totals(self) -> Totals:
         """Every statistic with the policy applied."""
-        self.check_finite()
+        self._check_finite()
         finite = self._accumulator.totals()
         if self._accumulator.all_finite():  # no pass over counts of zero
             return finite
@@ -295,7 +313,7 @@ class LabelStats:
             total, mean, std, low, high = (np.where(nan > 0, np.nan, x) for x in (total, mean, std, low, high))
         return Totals(*(_frozen(column) for column in (count, total, mean, std, low, high)))
 
-    def check_finite(self) -> None:
+    def _check_finite(self) -> None:
         """Raise if there are NaN samples and the policy is ``"raise"``.
 
         Raises:
@@ -323,11 +341,11 @@ class LabelStats:
         Raises:
             ValueError: An unknown policy, or NaN samples under ``"raise"``.
         """
-        other = self.under(nan_policy)
-        other.check_finite()
+        other = self._under(nan_policy)
+        other._check_finite()
         return other
 
-    def under(self, nan_policy: NanPolicy) -> LabelStats:
+    def _under(self, nan_policy: NanPolicy) -> LabelStats:
         """Return the same statistics under another policy, without looking for NaN yet.
 
         Args:
@@ -513,7 +531,7 @@ class LabelStats:
         quantiles = {fraction: np.full(len(merged), np.nan) for fraction in self._quantiles}
         for fraction, column in quantiles.items():
             column[places] = self._quantiles[fraction]
-        return merged._like(quantiles=quantiles, without=self._without)  # noqa: SLF001 (of this very class)
+        return merged._like(quantiles=quantiles, no_quantiles=self._no_quantiles)
 
     # -- merging ------------------------------------------------------------------------------------------
 
@@ -533,7 +551,7 @@ class LabelStats:
         """
         return merge_stats([self, other])
 
-    def regrouped(
+    def _regrouped(
         self, labels: Array, rows: Integers, slots: Integers, *, names: Mapping[Any, str] | None = None
     ) -> LabelStats:
         """Return the statistics under other labels, several old ones together in a new one.
@@ -547,7 +565,7 @@ class LabelStats:
         accumulator = Accumulator(labels.shape[0])
         accumulator.merge(self._accumulator.take(rows), slots)
         accumulator.release()
-        return LabelStats(labels, accumulator, names=names, nan_policy=self._nan_policy, without=_why([self]))
+        return LabelStats(labels, accumulator, names=names, nan_policy=self._nan_policy, no_quantiles=_why([self]))
 
     # -- looks --------------------------------------------------------------------------------------------
 
@@ -566,7 +584,7 @@ class LabelStats:
         header = ("label", *(("name",) if self._names else ()), *STATISTICS)
         rows: list[tuple[Any, ...]] = [header]
         for k in places:
-            row = stats._row(k)  # noqa: SLF001 (of this very class)
+            row = stats._row(k)
             rows.append(tuple(getattr(row, name) for name in header))
         return rows
 
@@ -580,7 +598,7 @@ class LabelStats:
 
     # -- state --------------------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
+    def _state(self) -> dict[str, Any]:
         """Return everything as built-in Python values, which ``torch.load`` takes by default; arrays as bytes."""
         state: dict[str, Any] = plain(
             {
@@ -589,13 +607,13 @@ class LabelStats:
                 "nan_policy": self._nan_policy,
                 "accumulator": self._accumulator.__getstate__(),
                 "quantiles": self._quantiles,
-                "without": self._without,
+                "no_quantiles": self._no_quantiles.value,
             }
         )
         return state
 
     @classmethod
-    def from_state_dict(cls, state: Mapping[str, Any]) -> LabelStats:
+    def _from_state(cls, state: Mapping[str, Any]) -> LabelStats:
         """Return the object whose `state_dict` this is."""
         state = with_arrays(state)
         accumulator = Accumulator(0)
@@ -605,17 +623,17 @@ class LabelStats:
             accumulator,
             names=dict(state["names"]),
             nan_policy=check_nan_policy(state["nan_policy"]),
-            quantiles=state.get("quantiles"),
-            without=state.get("without", NOT_ASKED),
+            quantiles=state["quantiles"],
+            no_quantiles=NoQuantiles(state["no_quantiles"]),
         )
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for pickle."""
-        return self.state_dict()
+        return self._state()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore the state from pickle."""
-        self.__dict__.update(type(self).from_state_dict(state).__dict__)
+        self.__dict__.update(type(self)._from_state(state).__dict__)
 
 
 def merge_stats(parts: Iterable[LabelStats]) -> LabelStats:
@@ -651,16 +669,16 @@ def merge_stats(parts: Iterable[LabelStats]) -> LabelStats:
                 f"cannot merge nan_policy {given[0].nan_policy!r} with {part.nan_policy!r}; use with_nan_policy() first"
             )
             raise ValueError(msg)
-        for label, name in part._names.items():  # noqa: SLF001 (of this module's own class)
+        for label, name in part._names.items():
             if names.setdefault(label, name) != name:
                 msg = f"label {label!r} is called {names[label]!r} in one part and {name!r} in another"
                 raise ValueError(msg)
-    labels, slots = union([part._labels for part in given])  # noqa: SLF001
+    labels, slots = union([part._labels for part in given])
     accumulator = Accumulator(labels.shape[0])
     for part, places in zip(given, slots, strict=True):
-        accumulator.merge(part._accumulator, places)  # noqa: SLF001
+        accumulator.merge(part._accumulator, places)
     accumulator.release()
-    return LabelStats(labels, accumulator, names=names, nan_policy=given[0].nan_policy, without=_why(given))
+    return LabelStats(labels, accumulator, names=names, nan_policy=given[0].nan_policy, no_quantiles=_why(given))
 
 
 def _fraction_of(statistic: str) -> float | None:
@@ -674,11 +692,10 @@ def _fraction_of(statistic: str) -> float | None:
     return fraction if statistic[0] == "q" and not math.isnan(fraction) else None
 
 
-def _why(parts: Iterable[LabelStats]) -> str:
-    """Return why what is made of others has no quantiles: nobody asked, one of them has none, or they are merged."""
-    reasons = [MERGED if part._quantiles else part._without for part in parts]  # noqa: SLF001 (of this module's own class)
-    special = [reason for reason in reasons if reason not in (NOT_ASKED, MERGED)]
-    return special[0] if special else MERGED if MERGED in reasons else NOT_ASKED
+def _why(parts: Iterable[LabelStats]) -> NoQuantiles:
+    """Return why the result of a merge has no quantiles."""
+    reasons = {NoQuantiles.MERGED if part._quantiles else part._no_quantiles for part in parts}
+    return next(why for why in (NoQuantiles.FOLDED, NoQuantiles.MERGED, NoQuantiles.NOT_REQUESTED) if why in reasons)
 
 
 def _frozen(array: npt.NDArray[_T]) -> npt.NDArray[_T]:

@@ -42,7 +42,7 @@ from labeltrack.functional import warn_multi_hot, warn_never, warn_nothing_mappe
 from labeltrack.history import History, check_step
 from labeltrack.recording.layout import Description
 from labeltrack.recording.options import Recording
-from labeltrack.stats import LabelStats, NanPolicy, check_nan_policy, merge_stats
+from labeltrack.stats import LabelStats, NanPolicy, NoQuantiles, check_nan_policy, merge_stats
 
 if TYPE_CHECKING:
     import os
@@ -389,22 +389,18 @@ class LabelTracker:
         stats = self._reduce(chunks, kind)
         self._reduced(stream, chunks, stats)
         if stream.folded is not None:
-            stats = merge_stats([stream.folded.under(self.nan_policy), stats])
+            stats = merge_stats([stream.folded._under(self.nan_policy), stats])
         stream.buffer.fold_in(self._without_quantiles(stats), *chunks[0], kind)
 
     def _without_quantiles(self, stats: LabelStats) -> LabelStats:
         """Return statistics of samples that are given up; warn, once, if there should have been quantiles."""
         if not self._fractions:
             return stats
-        why = (
-            f"max_buffer_bytes={self.max_buffer_bytes:,} was full, samples were folded into sums, and quantiles take "
-            "the samples themselves. Raise max_buffer_bytes to what an epoch takes; or record the run with record_to= "
-            "and compute them with labeltrack.open_run(...).recompute()"
-        )
         if not self._folding_told:
             self._folding_told = True
-            warnings.warn(f"no quantiles of this epoch: {why}", LabelTrackWarning, stacklevel=outside())
-        return stats.without_quantiles(why)
+            msg = f"no quantiles for this epoch: {NoQuantiles.FOLDED.sentence} (it is {self.max_buffer_bytes:,})"
+            warnings.warn(msg, LabelTrackWarning, stacklevel=outside())
+        return stats._without_quantiles(NoQuantiles.FOLDED)
 
     def _fold(self, stream: Stream) -> None:
         stream.buffer.seal()
@@ -437,7 +433,7 @@ class LabelTracker:
                 stream.buffer.retire()
             for stream in self._streams.values():
                 if stream.folded is not None and self._recorder is not None and stream.lane is not None:
-                    self._recorder.miss(stream.lane, int(stream.folded.under("propagate").count.sum()))
+                    self._recorder.miss(stream.lane, int(stream.folded._under("propagate").count.sum()))
                 stream.buffer.paused = False
         self._owed = None
 
@@ -477,7 +473,7 @@ class LabelTracker:
             streams = {ds_id: stream for (_, ds_id), stream in of_mode.items() if not stream.empty()}
             stats = {ds_id: self._stats(stream) for ds_id, stream in streams.items()}
             for part in stats.values():
-                part.check_finite()
+                part._check_finite()
             if not stats:
                 self._warn_elsewhere(mode)
                 return self._reduce([], INTEGER)
@@ -515,7 +511,7 @@ class LabelTracker:
         counts: dict[str, int] = {}
         for (of, _), stream in self._streams.items():
             if not stream.empty():
-                folded = 0 if stream.folded is None else int(stream.folded.under("propagate").count.sum())
+                folded = 0 if stream.folded is None else int(stream.folded._under("propagate").count.sum())
                 counts[of] = counts.get(of, 0) + len(stream.buffer) + folded
         if counts and mode in self._modes:
             there = ", ".join(f"mode {of!r} has {count:,}" for of, count in counts.items())
@@ -600,11 +596,11 @@ class LabelTracker:
             Samples(stream.buffer.filled(), self._space(stream.kind).keys(labels), places)
             for (stream, labels), places in zip(filled, slots, strict=True)
         ]
-        return pooled.with_quantiles(samples, self._fractions)
+        return pooled._with_quantiles(samples, self._fractions)
 
     def _stats(self, stream: Stream, *, quantiles: bool = True) -> LabelStats:
         """Return the statistics of a stream so far."""
-        before = None if stream.folded is None else stream.folded.under(self.nan_policy)
+        before = None if stream.folded is None else stream.folded._under(self.nan_policy)
         if not len(stream.buffer) and before is not None:
             return before
         chunks = stream.buffer.filled()
@@ -615,7 +611,7 @@ class LabelTracker:
         if not quantiles or not self._fractions:
             return fresh
         keys = self._space(stream.kind).keys(fresh.labels)
-        return fresh.with_quantiles([Samples(chunks, keys, np.arange(len(fresh)))], self._fractions)
+        return fresh._with_quantiles([Samples(chunks, keys, np.arange(len(fresh)))], self._fractions)
 
     def _space(self, kind: str) -> LabelDecoder:
         """Return the decoder of the keys of a kind of labels."""
@@ -668,7 +664,7 @@ class LabelTracker:
                         "kind": stream.kind,
                         "labels": [keys for keys, _ in filled],
                         "values": [values for _, values in filled],
-                        "folded": None if stream.folded is None else stream.folded.state_dict(),
+                        "folded": None if stream.folded is None else stream.folded._state(),
                     }
                 )
             state: dict[str, Any] = plain(
@@ -711,7 +707,7 @@ class LabelTracker:
                 entry["ds_id"],
                 entry["kind"],
                 list(zip(with_arrays(entry["labels"]), with_arrays(entry["values"]), strict=True)),
-                None if entry["folded"] is None else LabelStats.from_state_dict(entry["folded"]),
+                None if entry["folded"] is None else LabelStats._from_state(entry["folded"]),
             )
             for entry in state["streams"]
         ]

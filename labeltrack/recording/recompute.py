@@ -97,7 +97,7 @@ class Recomputation:
         """Return the statistics by new label, with quantiles."""
         stats = reduced.stats if self.grouping is None else self.grouping.apply(reduced.stats, self.new_mapping)
         try:
-            stats.check_finite()
+            stats._check_finite()
         except NaNError as error:
             of = f" of ds_id {ds_id!r}" if ds_id else ""
             msg = f"{where}{of}: {error}"
@@ -116,4 +116,4 @@ class Recomputation:
                 known, sought = common_type([stats.labels, labels])
                 keys = one.space.keys(one.labels[rows])
                 parts.append(quantiles.Samples(one.chunks, keys, np.searchsorted(known, sought)))
-        return stats.with_quantiles(parts, self.fractions, threads=self.threads)
+        return stats._with_quantiles(parts, self.fractions, threads=self.threads)

@@ -93,7 +93,7 @@ class Grouping:
         rows, new = self._kept(found, mapping)
         labels, slots = np.unique(new, return_inverse=True)
         names = None if mapping is None else mapping.names
-        return stats.regrouped(labels, rows, slots.reshape(-1).astype(np.int64), names=names)
+        return stats._regrouped(labels, rows, slots.reshape(-1).astype(np.int64), names=names)
 
     def new_labels(self, labels: Array, mapping: LabelMapping | None = None) -> tuple[Integers, Array]:
         """Return the ``(R,)`` places of the ``(K,)`` labels to keep, and their ``(R,)`` new labels; see `apply`."""

@@ -166,7 +166,7 @@ def test_nan_follow_the_policy():
     assert np.array_equal(stats.median, [np.nan, 2.5, np.nan], equal_nan=True)
     assert np.array_equal(stats.with_nan_policy("omit").median, [2.5, 2.5, np.nan], equal_nan=True)
     with pytest.raises(ValueError, match="NaN samples under nan_policy='raise'"):
-        stats.under("raise").quantile(0.5)
+        stats._under("raise").quantile(0.5)
 
 
 def test_samples_of_several_kinds_of_keys_come_together():

@@ -957,7 +957,7 @@ def test_quantiles_of_samples_that_were_folded_are_an_error_once_and_training_en
     parts = [samples(200, seed) for seed in range(5)]
     with (
         pytest.warns(lt.LabelTrackWarning, match="no quantiles"),
-        pytest.raises(ValueError, match="max_buffer_bytes=4,000 was full"),
+        pytest.raises(ValueError, match="max_buffer_bytes was full"),
     ):
         epoch(tracker, parts, step=1)
     epoch(tracker, parts[:1], step=2)

@@ -280,7 +280,7 @@ def test_a_heatmap_shows_medians_and_half_the_distance_of_quantiles():
 
 
 def test_quantiles_that_were_not_computed_are_explained():
-    with pytest.raises(ValueError, match=r"no quantile 0\.25: quantiles are computed where they are asked for"):
+    with pytest.raises(ValueError, match=r"no quantile 0\.25: quantiles are computed only on request"):
         plot_history(history_of(SAMPLES), bounds="iqr")
 
 
