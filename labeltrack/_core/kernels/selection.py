@@ -14,12 +14,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import config
-from numba.core import types
-from numba.extending import intrinsic
 
-from labeltrack._core.kernels.intrinsics import _inline, _jit, _memory, _wrapping
+from labeltrack._core.kernels.intrinsics import _inline, _jit, _wrapping
 
 DIGIT = 11  # bits of a digit: 2048 counters stay in the first-level cache
 SMALL = 128  # samples that are compared all with all
@@ -228,91 +224,6 @@ def _round(groups: Any, segments: Any, top: int, ranks: Any, found: Any, places:
     return top
 
 
-if config.DISABLE_JIT:
-
-    def _counting(vectors: int) -> Any:
-        """Return what counts for some keys how many of all are below each."""
-
-        def count(keys: Any, n: Any, start: int, counts: Any) -> None:
-            some = keys[start : start + vectors * _KEYS]
-            counts[start : start + vectors * _KEYS] = (keys[:n] < some[:, None]).sum(axis=1)
-
-        return count
-
-else:
-
-    def _counting(vectors: int) -> Any:
-        """Return what counts for some keys how many of all are below each.
-
-        LLVM, left to itself, takes half of a vector of 64 bytes and keeps the counts in memory: a hundred keys took 288
-        ns instead of 170. With four vectors at a time it takes 265, though it keeps all of them in registers (Intel).
-        """
-        word, index = ir.IntType(16), ir.IntType(64)
-        vector = ir.VectorType(word, _KEYS)
-
-        @intrinsic
-        def count(
-            _typing_context: Any, keys: Any, _n: Any, _start: Any, counts: Any
-        ) -> Any:  # pragma: no cover (built by the compiler)
-            def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-                keys_from, counts_from = (_memory(context, builder, signature, args, which) for which in (0, 3))
-
-                def place(memory: Any, v: int) -> Any:
-                    first = builder.add(args[2], index(v * _KEYS))
-                    return builder.bitcast(builder.gep(memory, [first]), vector.as_pointer())
-
-                def filled(number: Any) -> Any:
-                    lane, undefined = ir.IntType(32), ir.Constant(vector, ir.Undefined)
-                    one = builder.insert_element(undefined, number, lane(0))
-                    zeros = ir.Constant(ir.VectorType(lane, _KEYS), [0] * _KEYS)
-                    return builder.shuffle_vector(one, undefined, zeros)
-
-                some = [builder.load(place(keys_from, v), align=2) for v in range(vectors)]
-                entry = builder.block
-                loop, body, done = (builder.append_basic_block() for _ in range(3))
-                builder.branch(loop)
-                builder.position_at_end(loop)
-                at, below = builder.phi(index), [builder.phi(vector) for _ in some]
-                builder.cbranch(builder.icmp_unsigned("<", at, args[1]), body, done)
-                builder.position_at_end(body)
-                other = filled(builder.load(builder.gep(keys_from, [at])))
-                more = [
-                    builder.sub(number, builder.sext(builder.icmp_unsigned("<", other, key), vector))
-                    for number, key in zip(below, some, strict=True)
-                ]
-                following = builder.add(at, index(1))
-                builder.branch(loop)
-                zero = ir.Constant(vector, [0] * _KEYS)
-                for phi, first, then in [(at, index(0), following)] + [
-                    (number, zero, then) for number, then in zip(below, more, strict=True)
-                ]:
-                    phi.add_incoming(first, entry)
-                    phi.add_incoming(then, body)
-                builder.position_at_end(done)
-                for v, number in enumerate(below):
-                    builder.store(number, place(counts_from, v), align=2)
-                return context.get_dummy_value()
-
-            return types.void(keys, types.uint64, types.uint64, counts), codegen
-
-        return count
-
-
-_count_one, _count_two, _count_three = _counting(1), _counting(2), _counting(3)
-
-
-@_inline
-def _count_keys(keys: Any, n: Any, m: Any, counts: Any) -> None:
-    """Count for each of `m` keys, two to four vectors of them, how many of the first `n` are below it."""
-    number, zero = np.uint64(n), np.uint64(0)
-    if m == 2 * _KEYS:
-        _count_two(keys, number, zero, counts)
-    else:
-        _count_three(keys, number, zero, counts)
-        if m > 3 * _KEYS:
-            _count_one(keys, number, np.uint64(3 * _KEYS), counts)
-
-
 @_inline
 def _count_below(numbers: Any, n: Any, m: Any, counts: Any) -> None:
     """Count for each of `m` numbers how many of the first `n` are below it; `m` is a multiple of whole vectors."""
@@ -381,7 +292,7 @@ def _compare_keys(
             short[i] = np.uint64(np.int64(samples[i]) - low) >> shift
     for i in range(n, m):
         short[i] = _LAST_KEY
-    _count_keys(short, n, m, counts)
+    _count_below(short, n, m, counts)
     for i in range(m):
         order[i] = _NOBODY
     for i in range(n):

@@ -43,7 +43,7 @@ def test_keys_below_each_are_counted(n, largest):
     keys[:n] = np.random.default_rng(n).integers(0, largest + 1, n)
     counts = np.full(kernels.SMALL, 7777, dtype=np.uint16)
     m = -(-n // 32) * 32
-    part(kernels._count_keys)(keys, n, m, counts)
+    part(kernels._count_below)(keys, n, m, counts)
     assert counts.tolist() == [int((keys[:n] < key).sum()) for key in keys[:m]] + [7777] * (kernels.SMALL - m)
 
 
