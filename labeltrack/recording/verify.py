@@ -269,18 +269,16 @@ def _streams(
     streams: dict[str, list[dict[str, Any]]] = {}
     ended: dict[str, bool] = {}
     for entry in sorted(attempt.parts, key=lambda one: one.name):
-        place = entry.place
-        if place is None:
-            return []
         content = storage.content(entry.name)
         part = examine(entry.name, content)
         found = {key: part.metadata.get(key, "") for key in ("run", "writer")}
         parts = streams.setdefault(entry.ds_id, [])
-        whole = part.closed and not part.damage and not place.is_open and place.index == len(parts)
+        next_name = entry.place is not None and (entry.place.is_open, entry.place.index) == (False, len(parts))
+        whole = next_name and part.closed and not part.damage
         if not whole or found["run"] not in ("", description.id) or (identity or found) != found:
             return []
         identity.update(found)
-        name = place.name.rpartition("/")[2]
+        name = entry.name.rpartition("/")[2]
         parts.append({"name": name, "rows": part.rows, "xxh3": file_checksum(content)})
         ended[entry.ds_id] = part.batches[-1:] != [] and part.batches[-1].metadata.get("step") == str(attempt.step)
     if not all(ended.values()):

@@ -393,3 +393,20 @@ def test_without_a_band_is_another_figure_than_with_those_of_the_run(recorded, t
         done("plot", path, "-o", tmp_path / f"{name}.png", *options)
     figures = {name: (tmp_path / f"{name}.png").read_bytes() for name in ("run", "same", "none")}
     assert figures["run"] == figures["same"] != figures["none"]
+
+
+def test_damage_repairs_and_runs_without_epochs_are_shown(recorded, tmp_path, monkeypatch):
+    shutil.copytree(recorded[0], tmp_path / "run")
+    journal = tmp_path / "run" / "journal-0001-0000.log"
+    journal.write_bytes(journal.read_bytes().replace(b'"event": "epoch"', b'"event": "epoxy"', 1))
+    assert "damaged   journal-0001-0000.log: the checksum of a line" in done("info", tmp_path / "run")
+    journal.unlink()
+    assert "repaired: journal-0001-0000.log\n" in invoke("verify", tmp_path / "run", "--repair").stdout
+    lt.LabelTracker("y", "ce", record_to=tmp_path / "empty").close()
+    if not (tmp_path / "empty" / "run.json").exists():
+        with lt.LabelTracker("y", "ce", record_to=tmp_path / "empty") as tracker:
+            tracker.update([1], [1.0])
+    assert done("recompute", tmp_path / "empty") == "No epoch to show.\n"
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    command = ("recompute", recorded[0], "--engine", "dask", "--scheduler", "tcp://x:1")
+    assert '--scheduler needs dask.distributed: pip install "labeltrack[dask]"' in refusal(invoke(*command))

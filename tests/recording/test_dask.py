@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
@@ -149,6 +150,16 @@ def test_a_missing_run_and_an_unknown_protocol_are_explained(tmp_path):
         lt.open_run(f"memory://{tmp_path}/nothing")
     with pytest.raises(ValueError, match="Protocol not known: nonsense"):
         lt.open_run("nonsense://bucket/run")
+
+
+def test_a_local_cluster_gives_the_same_bits_as_one_that_is_there(run, monkeypatch):
+    def none():
+        raise ValueError
+
+    cluster = functools.partial(distributed.LocalCluster, n_workers=1, processes=False)
+    monkeypatch.setattr(distributed, "default_client", none)
+    monkeypatch.setattr(distributed, "LocalCluster", cluster)
+    assert same(lt.open_run(run[0]).recompute(engine="dask", progress=False), run[1])
 
 
 def test_a_missing_dependency_is_named(run, monkeypatch):

@@ -87,6 +87,14 @@ def test_an_epoch_with_lost_rows_is_incomplete_but_counts(folder):
     assert folder.epochs() == {("train", 1): (False, [(1, 0, 1)], [])}
 
 
+def test_events_of_later_versions_are_ignored(folder):
+    folder.begin(1)
+    folder.say(1, 0, "weather", temperature=21)
+    folder.end(1, 0, 1, 1)
+    assert folder.epochs() == {("train", 1): (True, [(1, 0, 1)], [])}
+    assert not folder.index().damage
+
+
 def test_discarded_samples_do_not_count(folder):
     folder.begin(1)
     folder.part(1, 0, 1, 1)

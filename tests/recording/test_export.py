@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -182,3 +183,10 @@ def test_an_export_that_fails_leaves_the_file_that_was_there(run, tmp_path, monk
     assert list(tmp_path.iterdir()) == [out]
     assert opened.export(out, "train", progress=False) == 3200
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_an_export_leaves_out_a_missing_part_with_a_warning(run, tmp_path):
+    shutil.copytree(run[0], tmp_path / "run")
+    next((tmp_path / "run").glob("mode=train/**/epoch=1/*.arrow")).unlink()
+    with pytest.warns(lt.LabelTrackWarning, match=r"the file is missing \(1600 rows lost"):
+        assert lt.open_run(tmp_path / "run").export(tmp_path / "x.csv", "train", progress=False) == 1600

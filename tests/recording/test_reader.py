@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
 import struct
 import subprocess
 import sys
+import warnings
 
 import pytest
 import xxhash
 from test_run import _run  # noqa: F401 (a fixture)
 
+import labeltrack as lt
 from labeltrack.recording import journal as _journal
 from labeltrack.recording.part import read_part
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
 
 
-LIMITED = """
-import resource, sys, time, warnings
-import labeltrack as lt, labeltrack.recording.run, labeltrack.recording.export, pyarrow, xxhash
-warnings.simplefilter("ignore")
-lt.label_stats([1], [1.0])
-pages = int(open("/proc/self/statm").read().split()[0])
-resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + 100 * 2**20, resource.RLIM_INFINITY))
-start = time.process_time()
+READ = """
 try:
-    run = lt.open_run(sys.argv[1])
+    run = lt.open_run(path)
     for epoch in run.epochs:
         run.samples(epoch.mode, step=epoch.step)
     run.recompute(progress=False, incomplete=True, threads=1)
@@ -37,6 +34,17 @@ try:
     print(str(verification)[:2000])
 except (ValueError, OSError, KeyError, TypeError) as error:
     print("refused", type(error).__name__, str(error)[:500])
+"""
+LIMITED = f"""
+import resource, sys, time, warnings
+import labeltrack as lt, labeltrack.recording.run, labeltrack.recording.export, pyarrow, xxhash
+warnings.simplefilter("ignore")
+path = sys.argv[1]
+lt.label_stats([1], [1.0])
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + 100 * 2**20, resource.RLIM_INFINITY))
+start = time.process_time()
+{READ}
 print(time.process_time() - start)
 """
 
@@ -49,6 +57,9 @@ def examined(path):
     assert done.returncode == 0, done.stderr[-2000:]
     *text, seconds = done.stdout.strip().split("\n")
     assert float(seconds) < 1
+    with contextlib.redirect_stdout(io.StringIO()) as out, warnings.catch_warnings(action="ignore"):
+        exec(READ, {"lt": lt, "path": path})  # noqa: S102 (the same in this process)
+    assert out.getvalue().strip().split("\n") == text
     return "\n".join(text)
 
 

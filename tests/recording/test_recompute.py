@@ -72,6 +72,18 @@ def test_quantiles_of_groups_and_mappings(run):
     assert words.at(1, "eval", "b").median.tolist() == [5.0, 4.0]
 
 
+def test_quantiles_of_groups_leave_out_samples_of_another_type(tmp_path):
+    for rank, labels in enumerate(([1, 2, 1], [0.5, 0.5, 0.25])):
+        recording = lt.Recording(tmp_path / "run", rank=rank, world_size=2, launch="one")
+        with lt.LabelTracker("y", "ce", record_to=recording) as tracker:
+            tracker.update(labels, [1.0, 2.0, 4.0])
+            tracker.end_epoch(1)
+    group = {1: "a", 2: None, 0.5: None, 0.25: None}
+    history = lt.open_run(tmp_path / "run").recompute("median", group=group, progress=False)
+    assert [(row.label, row.count) for row in history.at(1, "train")] == [("a", 2)]
+    assert history.at(1, "train").median.tolist() == [2.5]
+
+
 def test_quantiles_of_a_cluster_are_refused(run):
     with pytest.raises(ValueError, match="quantiles cannot be merged; use engine='local', or other bounds"):
         lt.open_run(run[0]).recompute(engine="dask", bounds="iqr")

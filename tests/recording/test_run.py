@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
@@ -87,3 +88,9 @@ def test_a_run_can_be_moved(run, tmp_path):
     text = "".join(p.read_text(errors="replace") for p in path.rglob("*") if p.is_file())
     assert str(path) not in text
     assert os.uname().nodename not in text
+
+
+def test_defaults_of_a_recomputation_are_readable():
+    signature = str(inspect.signature(lt.Run.recompute))
+    assert "<the tracker's>" in signature
+    assert "<as recorded>" in signature

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -16,7 +17,10 @@ from test_recorder import QUICK, batch, same
 from test_run import _run, recorded  # noqa: F401 (a fixture)
 
 import labeltrack as lt
-from labeltrack.recording.part import PartWriter
+from labeltrack.recording.epochs import RunIndex
+from labeltrack.recording.part import PartWriter, read_part
+from labeltrack.recording.reader import PartReader
+from labeltrack.recording.storage import LocalFolder
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
 
@@ -379,3 +383,138 @@ def test_rows_that_count_never_vanish_or_change_unreported(tmp_path, seed):
                 (copy / path).write_bytes(content[: rng.integers(len(content))])
         opened = lt.open_run(copy)
         assert complete_rows(opened) == right or not opened.verify(progress=False).ok, (seed, i)
+
+
+# -- single parts -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(name="copy")
+def _copy(run, tmp_path):
+    shutil.copytree(run[0], tmp_path / "run")
+    return tmp_path / "run"
+
+
+def first_part(path):
+    return min(path.glob("mode=train/**/*.arrow"))
+
+
+def left_open(path, content):
+    """Give a part the name and the bytes that a crash left."""
+    part = first_part(path)
+    part.rename(part.with_name(part.name + ".open"))
+    part = part.with_name(part.name + ".open")
+    part.write_bytes(content)
+    return part
+
+
+def bad_parts(path):
+    return [(part.state, part.message) for part in verified(path).parts if part.state != "intact"]
+
+
+def test_a_journal_cut_within_a_line_is_reported(copy):
+    journal = copy / "journal-0001-0000.log"
+    journal.write_bytes(journal.read_bytes()[:-10])
+    assert verified(copy).other == ("journal-0001-0000.log ends within a line, as after a crash",)
+
+
+def test_a_closed_part_that_was_not_renamed_is_repaired(copy):
+    content = first_part(copy).read_bytes()
+    part = left_open(copy, content)
+    assert bad_parts(copy) == [("torn", "it was closed but not renamed")]
+    assert lt.open_run(copy).repair() == [str(part.relative_to(copy))]
+    assert verified(copy).rows == 3210
+    assert not part.exists()
+
+
+def test_an_open_part_with_a_wrong_checksum_is_not_repaired(copy):
+    content = bytearray(first_part(copy).read_bytes())
+    content[read_part(first_part(copy)).batches[0].columns[1] + 3] ^= 1
+    part = left_open(copy, content)
+    assert [state for state, _ in bad_parts(copy)] == ["corrupt"]
+    assert lt.open_run(copy).repair() == []
+    assert part.read_bytes() == content
+
+
+def test_a_repair_that_fails_leaves_the_torn_part(copy, monkeypatch):
+    content = first_part(copy).read_bytes()
+    part = left_open(copy, content[: len(content) * 4 // 5])
+
+    def failing(self, labels, values, more=None):  # noqa: ARG001
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    opened = lt.open_run(copy)
+    with monkeypatch.context() as patch:
+        patch.setattr(PartWriter, "write", failing)
+        with pytest.raises(OSError, match="No space left"):
+            opened.repair()
+    assert list(part.parent.iterdir()) == [part]
+    assert opened.repair() == [str(part.relative_to(copy))]
+    assert verified(copy).lost > 0
+
+
+def test_a_part_that_vanishes_after_the_run_was_opened_is_reported(tmp_path):
+    done_again(tmp_path / "run", [1], unfinished=300)
+    opened = lt.open_run(tmp_path / "run")
+    for part in (tmp_path / "run").glob("mode=train/**/epoch=2/*"):
+        part.rename(tmp_path / "elsewhere")
+        part.mkdir()
+    (bad,) = [part for part in opened.verify(progress=False).parts if part.state != "intact"]
+    assert (bad.state, bad.rows) == ("corrupt", 0)
+    assert bad.message.startswith("it cannot be read: ")
+
+
+def test_too_many_open_files_are_an_error_and_not_damage(copy, monkeypatch):
+    done_again(copy, [3], unfinished=300)
+    opened = lt.open_run(copy)
+
+    def exhausted(self, name):  # noqa: ARG001
+        raise OSError(errno.EMFILE, "Too many open files", name)
+
+    monkeypatch.setattr(LocalFolder, "content", exhausted)
+    for read in (opened.samples, lambda: opened.recompute(progress=False), lambda: opened.verify(progress=False)):
+        with pytest.raises(OSError, match="Too many open files"):
+            read()
+    monkeypatch.undo()
+    assert opened.samples(step=3).num_rows == 400  # the last epoch is left out, which is asked of its part
+    monkeypatch.setattr(LocalFolder, "content", exhausted)
+    with pytest.raises(OSError, match="Too many open files"):
+        opened._warn([], [], [epoch for epoch in opened._index.epochs if not epoch.complete])
+
+
+def test_a_part_whose_labels_are_not_of_the_kind_that_it_says_is_refused(copy):
+    path = first_part(copy)
+    part = read_part(path)
+    path.unlink()
+    metadata = {key: text for key, text in part.metadata.items() if key != "hash"} | {"kind": "float"}
+    writer = PartWriter(path, "i4", "f4", metadata)
+    for labels, values in part.columns():
+        writer.write(labels, values)
+    writer.close(sync=False)
+    writer.open_path.rename(path)
+    assert bad_parts(copy) == [("corrupt", "it has 'float' labels in a column of type i4")]
+
+
+def test_a_file_that_is_cut_while_it_is_read_loses_its_rows(copy):
+    path = first_part(copy)
+    storage = LocalFolder(copy)
+    epoch = RunIndex(storage).epochs[0]
+    reader = PartReader(storage, epoch.attempts[0].parts[0])
+    batches = [batch for batch in reader.batches() if batch.rows]
+    os.truncate(path, batches[0].columns[0])
+    assert [reader.columns(batch) for batch in batches] == [None] * len(batches)
+    found = reader.finish()
+    assert (found.rows, found.lost, found.torn) == (0, 1600, False)
+    assert "the file was cut" in found.message
+
+
+def test_a_journal_of_which_no_epoch_had_ended_is_not_rebuilt(tmp_path):
+    done_again(tmp_path / "run", [], unfinished=300)
+    (tmp_path / "run" / "journal-0001-0000.log").unlink()
+    assert lt.open_run(tmp_path / "run").repair() == []
+
+
+def test_a_journal_is_not_rebuilt_from_damaged_parts(copy):
+    for part in copy.glob("mode=*/**/*.arrow"):
+        part.write_bytes(part.read_bytes()[: part.stat().st_size // 2])
+    (copy / "journal-0001-0000.log").unlink()
+    assert lt.open_run(copy).repair() == []
