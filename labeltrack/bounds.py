@@ -1,11 +1,10 @@
 """Bounds: the bands drawn around a mean or median, each a small piece of data with a name.
 
-A bound says how its band is computed from a `LabelStats`, and under which key it is shown. ``"std"`` is
-``mean - std .. mean + std`` with the sample standard deviation (ddof=1), ``"range"`` is ``min .. max``, ``"sem"`` is
-the mean ∓ its standard error, ``"ci95"`` the interval of 95 % confidence of the mean, and ``None`` is no band at all.
-``"iqr"`` is the median between the quartiles, ``("quantile", 0.05, 0.95)`` the median between these quantiles, and
-``"median"`` the median without a band. These three take the samples themselves, not sums of them: they are computed at
-the end of an epoch, and what was merged has none.
+A bound defines how its band is computed from a `LabelStats`, and the key under which it is shown. Around the mean:
+``"std"`` is ± the sample standard deviation (ddof=1), ``"range"`` the minimum and maximum, ``"sem"`` ± the standard
+error, ``"ci95"`` the 95 % confidence interval, and ``None`` no band. Around the median: ``"iqr"`` is the quartiles,
+``("quantile", 0.05, 0.95)`` these quantiles, and ``"median"`` no band. Bounds around the median need the samples, not
+their sums: they are computed at the end of an epoch, and merged statistics do not have them.
 """
 
 from __future__ import annotations
@@ -14,21 +13,36 @@ import enum
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from labeltrack._core.student import t_975
 
-if TYPE_CHECKING:
-    from labeltrack.stats import LabelStats
-
 Floats = npt.NDArray[np.float64]
 Band = tuple[Floats, Floats, Floats]
 """``(low, centre, high)``, each ``(K,)`` float64."""
 BoundName = str | tuple[str, float, float] | None
-"""What a bound is called: None, a string, or ``("quantile", low, high)``."""
+"""Name of a bound: None, a string, or ``("quantile", low, high)``."""
+
+
+class Columns(Protocol):
+    """What a band is computed from: ``(K,)`` columns of `labeltrack.LabelStats`."""
+
+    @property
+    def count(self) -> npt.NDArray[np.int64]: ...  # noqa: D102
+    @property
+    def mean(self) -> Floats: ...  # noqa: D102
+    @property
+    def std(self) -> Floats: ...  # noqa: D102
+    @property
+    def sem(self) -> Floats: ...  # noqa: D102
+    @property
+    def min(self) -> Floats: ...  # noqa: D102
+    @property
+    def max(self) -> Floats: ...  # noqa: D102
+    def quantile(self, fraction: float, /) -> Floats: ...  # noqa: D102
 
 
 class _Default(enum.Enum):
@@ -39,7 +53,7 @@ class _Default(enum.Enum):
 
 
 TRACKER_BOUNDS: Final = _Default.TRACKER_BOUNDS
-"""Default of figures: the bounds of the tracker, as None means no band."""
+"""Default of figures: the bounds of the tracker. None means no band."""
 TrackerBounds = Literal[_Default.TRACKER_BOUNDS]
 
 
@@ -48,18 +62,18 @@ class Bound:
     """One kind of band.
 
     Attributes:
-        name: What users call it; None for the mean alone.
+        name: Name in the API; None for the mean alone.
         key: Format of the graph key, with ``{metric}`` to fill in.
         description: What the band means, for captions.
         band: From statistics to ``(low, centre, high)``.
-        quantiles: Which quantiles of the samples it takes, ascending.
-        wide: Whether it is a band at all, not a line.
+        quantiles: Fractions of the quantiles that it needs, ascending.
+        wide: Whether it is a band, not a single line.
     """
 
     name: BoundName
     key: str
     description: str
-    band: Callable[[LabelStats], Band]
+    band: Callable[[Columns], Band]
     quantiles: tuple[float, ...] = ()
     wide: bool = True
 
@@ -83,29 +97,29 @@ class Bound:
         return self.key.replace("{metric}", metric)
 
 
-def _none(stats: LabelStats) -> Band:
+def _none(stats: Columns) -> Band:
     return stats.mean, stats.mean, stats.mean
 
 
-def _std(stats: LabelStats) -> Band:
+def _std(stats: Columns) -> Band:
     return stats.mean - stats.std, stats.mean, stats.mean + stats.std
 
 
-def _range(stats: LabelStats) -> Band:
+def _range(stats: Columns) -> Band:
     return stats.min, stats.mean, stats.max
 
 
-def _sem(stats: LabelStats) -> Band:
+def _sem(stats: Columns) -> Band:
     error = stats.sem
     return stats.mean - error, stats.mean, stats.mean + error
 
 
-def _ci95(stats: LabelStats) -> Band:
+def _ci95(stats: Columns) -> Band:
     reach = t_975(stats.count - 1) * stats.sem
     return stats.mean - reach, stats.mean, stats.mean + reach
 
 
-def _quantiles(fractions: tuple[float, float, float], stats: LabelStats) -> Band:
+def _quantiles(fractions: tuple[float, float, float], stats: Columns) -> Band:
     low, centre, high = (stats.quantile(fraction) for fraction in fractions)
     return low, centre, high
 
@@ -127,10 +141,10 @@ BOUNDS: dict[str | None, Bound] = {
         _of_quantiles("iqr", "{metric} ($Q_1, Q_2, Q_3$)", "median, from the lower to the upper quartile", 0.25, 0.75),
     )
 }
-"""Every bound that is called by a string, or None."""
+"""Every bound with a fixed name."""
 
 QUANTILE = "quantile"
-"""First of the tuple that a bound of two quantiles is."""
+"""First item of the tuple that names a bound of two quantiles."""
 
 
 def resolve(bound: Any) -> Bound:
@@ -140,7 +154,7 @@ def resolve(bound: Any) -> Bound:
         bound: None, a string, or ``("quantile", low, high)`` with two numbers from 0 to 1.
 
     Raises:
-        ValueError: There is no such bound; the message lists those there are.
+        ValueError: The bound is unknown; the message lists the allowed ones.
 
     Example:
         >>> resolve("std").description
@@ -162,7 +176,7 @@ def _allowed() -> str:
 
 
 def _is_quantile(bound: Any) -> bool:
-    """Return whether this is meant as a bound of two quantiles; JSON gives it back as a list."""
+    """Return whether this is meant as a bound of two quantiles; after JSON it is a list."""
     return isinstance(bound, (tuple, list)) and len(bound) > 0 and isinstance(bound[0], str) and bound[0] == QUANTILE
 
 
@@ -174,8 +188,8 @@ def _between(bound: Any) -> Bound:
         low, high = 1.0, 0.0
     if not 0.0 <= low < high <= 1.0:
         msg = (
-            f"bounds: {bound!r} is no band; give the two quantiles that it lies between, from 0 to 1 and the lower one "
-            "first, such as ('quantile', 0.05, 0.95)"
+            f"bounds: {bound!r} is not a band; give its two quantiles, between 0 and 1 and the lower one first, "
+            "such as ('quantile', 0.05, 0.95)"
         )
         raise ValueError(msg)
     low += 0.0  # -0.0 is 0.0
@@ -193,7 +207,7 @@ def resolve_all(bounds: Any) -> tuple[Bound, ...]:
     """Return the bounds of a name, None, or an iterable of names and None, without repeats.
 
     Args:
-        bounds: What the user gave; see `resolve`.
+        bounds: As given by the user; see `resolve`.
 
     Raises:
         ValueError: An unknown name, or an empty iterable.
@@ -214,7 +228,7 @@ def resolve_all(bounds: Any) -> tuple[Bound, ...]:
 
 
 def needed_quantiles(bounds: Iterable[Bound]) -> tuple[float, ...]:
-    """Return which quantiles bounds take, ascending.
+    """Return the fractions of the quantiles that bounds need, ascending.
 
     Example:
         >>> needed_quantiles(resolve_all(["std", "iqr", "median"]))

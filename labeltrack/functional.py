@@ -1,9 +1,7 @@
-"""`label_stats`: the one-liner, from two arrays to exact statistics a label."""
+"""`label_stats`: from two arrays to exact statistics per label."""
 
 from __future__ import annotations
 
-import operator
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +14,7 @@ from labeltrack._core.quantiles import Samples, check_fractions
 from labeltrack._core.reduce import reduce_chunks
 from labeltrack._core.reduce_strings import encode_words, reduce_words
 from labeltrack._core.strings import encode_strings
-from labeltrack._core.threads import most_threads
+from labeltrack._core.threads import check_threads
 from labeltrack._labels.codes import (
     BYTES,
     FLOAT,
@@ -28,8 +26,9 @@ from labeltrack._labels.codes import (
     label_kind,
 )
 from labeltrack._labels.missing import Missing, check_missing, names_of, read_labels, settle, wanted_by
-from labeltrack.errors import LabelTrackWarning, listing
-from labeltrack.stats import LabelStats, NanPolicy, check_nan_policy
+from labeltrack._labels.mistakes import warn_multi_hot, warn_nothing_mapped
+from labeltrack._nan_policy import NanPolicy, check_nan_policy
+from labeltrack.stats import LabelStats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -51,26 +50,26 @@ def label_stats(
         labels: ``(N,)`` or ``(N, 1)`` integers, bools, floats or strings, as any array-like.
         values: As many real numbers, as any array-like; or labels and values of one same shape. float32 and
             float64 are reduced as they are, float16 and bfloat16 as float32, bool and integers as float64.
-        label_mapping: ``{display name: label value}``; samples of other labels are passed over.
+        label_mapping: ``{display name: label value}``; samples with other labels are ignored.
         nan_policy: ``"propagate"``: a label with NaN samples has NaN statistics. ``"omit"``: NaN samples are
-            left out. ``"raise"``: they are an error.
-        missing: What samples do whose label is missing (None, NaN, NA, null, masked). ``"error"``: they are one.
-            ``"skip"``: they are left out. ``"label"``: they have a label of their own, which is called ``"(missing)"``
-            and is kept by any `label_mapping`. Its value is that text among strings, and ``-2**63`` among numbers;
-            bools become 0 and 1 beside it. A label that has this very value is taken for it.
-        threads: How many threads share the work, 16 or as many as there are processors at most; None chooses by the
-            number of samples. Where the system has no thread to give, fewer do.
-        quantiles: Which quantiles to compute, from 0 to 1, for `LabelStats.quantile` and for bounds: ``"iqr"`` takes
-            0.25, 0.5 and 0.75. It takes memory for the values once more.
+            ignored. ``"raise"``: they are an error.
+        missing: What to do with samples whose label is missing (None, NaN, NA, null, masked). ``"error"``: raise.
+            ``"skip"``: ignore them. ``"label"``: give them a label of their own, named ``"(missing)"``, which every
+            `label_mapping` keeps. Its value is that text among strings and ``-2**63`` among numbers; bools become 0
+            and 1 next to it. A label that already has this value is counted with it.
+        threads: Number of threads, limited to the number of processors and to 16; None chooses by the number of
+            samples. If the system cannot start that many, fewer are used.
+        quantiles: Which quantiles to compute, from 0 to 1, for `LabelStats.quantile` and for bounds: ``"iqr"`` needs
+            0.25, 0.5 and 0.75. This needs memory for a copy of the values.
 
     Returns:
-        One row for each label that occurs, sorted by label. Sum, mean and standard deviation are what
-        rational arithmetic gives, rounded once, bit for bit the same for any order of the samples and any
-        number of threads.
+        One row for each label that occurs, sorted by label. Sum, mean and standard deviation are the results of
+        rational arithmetic, rounded once, bit for bit the same for any order of the samples and any number of
+        threads.
 
     Raises:
-        TypeError: Labels or values of a type that cannot be used.
-        ValueError: Shapes that do not belong together, missing labels under ``"error"``, a bad option, or NaN under
+        TypeError: Labels or values of an unsupported type.
+        ValueError: Shapes that do not match, missing labels under ``"error"``, an invalid option, or NaN under
             ``"raise"``.
 
     Warns:
@@ -133,53 +132,3 @@ def _to_keys(
         return codes, LabelDecoder(kind, dictionary.words)
     codes, first = encode_strings(labels, threads=threads)
     return codes, LabelDecoder(kind, labels[first])
-
-
-def warn_nothing_mapped(mapping: LabelMapping, occurred: list[Any], *, stacklevel: int) -> None:
-    """Warn that no sample has a label of the mapping, and say which labels did occur."""
-    msg = (
-        f"no sample has a label of label_mapping: it maps {listing(mapping.labels)}, "
-        f"but the labels that occurred are {listing(occurred)}"
-    )
-    warnings.warn(msg, LabelTrackWarning, stacklevel=stacklevel + 1)
-
-
-def warn_never(mapping: LabelMapping, whole: Iterable[LabelStats], *, stacklevel: int) -> None:
-    """Warn of labels of a mapping that none of the statistics of a whole run has, if it has others."""
-    every = list(whole)
-    never = {label: name for label, name in mapping.names.items() if not any(label in stats for stats in every)}
-    if never and any(len(stats) for stats in every):
-        msg = (
-            f"label_mapping has labels that never occurred: {listing(never)}, called {listing(never.values())}. "
-            "Are they of the type of the labels?"
-        )
-        warnings.warn(msg, LabelTrackWarning, stacklevel=stacklevel + 1)
-
-
-def warn_multi_hot(*, stacklevel: int) -> None:
-    """Warn that labels are grouped by 0 and 1 where columns were probably meant."""
-    msg = (
-        "labels of two dimensions hold nothing but 0 and 1, and their samples are grouped by these two. If they are "
-        "multi-hot, a column for each class, group by column instead: "
-        "label_stats(np.broadcast_to(np.arange(labels.shape[1]), labels.shape), values). "
-        "If 0 and 1 is what was meant, pass labels.ravel() and values.ravel(), or a label_mapping"
-    )
-    warnings.warn(msg, LabelTrackWarning, stacklevel=stacklevel + 1)
-
-
-def check_threads(threads: Any) -> int | None:
-    """Return a number of threads, None for a choice by the number of samples. More than are of use become as many.
-
-    Raises:
-        ValueError: No positive integer.
-    """
-    if threads is None:
-        return None
-    try:
-        number = operator.index(threads)
-    except TypeError:
-        number = 0
-    if number < 1:
-        msg = f"threads must be a positive integer or None, got {threads!r}"
-        raise ValueError(msg)
-    return min(number, most_threads())

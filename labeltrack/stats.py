@@ -1,42 +1,42 @@
-"""`LabelStats`: exact statistics a label, merged exactly, rounded when they are read."""
+"""`LabelStats`: exact statistics per label, merged exactly, rounded when they are read."""
 
 from __future__ import annotations
 
 import enum
 import math
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from labeltrack import bounds
-from labeltrack._convert.floats import alias, plain_label
-from labeltrack._convert.texts import text_array, tight, written
+from labeltrack._convert.texts import tight
 from labeltrack._core.accumulator import Accumulator
 from labeltrack._core.arrays import sorted_unique
 from labeltrack._core.quantiles import reduce_quantiles
 from labeltrack._core.totals import Totals
 from labeltrack._labels.codes import MISSING_NAME, MISSING_NUMBER, table_labels, union
+from labeltrack._labels.lookup import Lookup, display_names
+from labeltrack._nan_policy import NanPolicy, check_finite, check_nan_policy, with_nonfinite
 from labeltrack._state import plain, with_arrays
 from labeltrack._tables import render as _tables
-from labeltrack.errors import NaNError, listing, missing_key
+from labeltrack.errors import listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from labeltrack._core.quantiles import Samples
 
-NanPolicy = Literal["propagate", "omit", "raise"]
-_POLICIES: tuple[str, ...] = get_args(NanPolicy)
-
 _T = TypeVar("_T", bound=np.generic)
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
+__all__ = ["STATISTICS", "LabelRow", "LabelStats", "NanPolicy", "NoQuantiles", "merge_stats"]
+
 STATISTICS = ("count", "sum", "mean", "std", "min", "max")
-"""Names of the statistics, in the order of every table."""
+"""Names of the statistics, in the order used by every table."""
 
 
 class NoQuantiles(enum.Enum):
@@ -74,7 +74,7 @@ class LabelRow(NamedTuple):
 
     label: Any
     name: str
-    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody misses
+    count: int  # type: ignore[assignment]  # replaces tuple.count
     sum: float
     mean: float
     std: float
@@ -82,39 +82,27 @@ class LabelRow(NamedTuple):
     max: float
 
 
-def check_nan_policy(policy: Any) -> NanPolicy:
-    """Return the policy, or say which there are.
-
-    Raises:
-        ValueError: Not one of the three.
-    """
-    if not isinstance(policy, str) or policy not in _POLICIES:
-        msg = f"nan_policy: unknown option {policy!r}; allowed are {listing(_POLICIES)}"
-        raise ValueError(msg)
-    return cast("NanPolicy", policy)
-
-
 class LabelStats:
     """Count, sum, mean, standard deviation, minimum and maximum for each of K labels.
 
-    Exact sufficient statistics are kept; every number that is read is the exact value, as rational
-    arithmetic has it, rounded once. Objects are immutable; merging makes new ones.
+    Exact sufficient statistics are kept; every number that is read is the result of rational arithmetic, rounded once.
+    Objects are immutable; merging makes new ones.
 
     Attributes:
-        labels: ``(K,)`` label values, sorted: bool, int64 (uint64 only for labels beyond it), float64 or text. Floats
-            of fewer bits are the decimal that they are written as, 0.1 for a float32 of 0.1, but multiples of 1/8
-            exactly what they are. Text has dtype ``U`` or ``S``, or is objects, all str or all bytes, where a label is
+        labels: ``(K,)`` label values, sorted: bool, int64 (uint64 only for labels beyond it), float64 or text.
+            Lower-precision floats become the decimal that they print as (0.1 for a float32 of 0.1), except multiples
+            of 1/8, which keep their value. Text has dtype ``U`` or ``S``, or object (all str or bytes) where a label is
             longer than 128 characters or ends with NUL.
         names: ``(K,)`` display names, strings likewise.
-        count: ``(K,)`` int64, number of samples: NaN are counted under ``"propagate"``, not otherwise.
+        count: ``(K,)`` int64, number of samples; includes NaN samples under ``"propagate"``.
         sum: ``(K,)`` float64.
         mean: ``(K,)`` float64, NaN where `count` is 0.
         std: ``(K,)`` float64, sample standard deviation (ddof=1); 0.0 where `count` is 1.
         min: ``(K,)`` float64.
         max: ``(K,)`` float64.
 
-    Where a label has infinite samples, sum and mean are the infinity (NaN if there are both), std is NaN.
-    Where a result is beyond the largest double, it is infinite.
+    Where a label has infinite samples, sum and mean are the infinity (NaN if both signs occur) and std is NaN.
+    A result beyond the largest double is infinite.
 
     Example:
         >>> import labeltrack as lt
@@ -133,14 +121,14 @@ class LabelStats:
         quantiles: Mapping[float, Floats] | None = None,
         no_quantiles: NoQuantiles = NoQuantiles.NOT_REQUESTED,
     ) -> None:
-        """Wrap a sorted label array and the accumulator with its slots in the same order.
+        """Wrap ``(K,)`` sorted, unique labels and an accumulator with K slots in the same order, which must not change.
 
         Args:
-            labels: ``(K,)`` sorted, without repeats.
-            accumulator: K slots; not to be changed afterwards.
-            names: Display names of labels; the others are called what they are.
-            nan_policy: What NaN samples do when statistics are read.
-            quantiles: By fraction, ``(K,)`` quantiles of the samples, NaN left out.
+            labels: Label values.
+            accumulator: Exact state of each label.
+            names: Display names by label; labels without one are shown as text.
+            nan_policy: How NaN samples enter the statistics.
+            quantiles: ``(K,)`` quantiles by fraction, NaN samples excluded.
             no_quantiles: Why there are no others.
         """
         self._labels = tight(labels)
@@ -159,18 +147,12 @@ class LabelStats:
 
     @cached_property
     def names(self) -> npt.NDArray[np.str_]:
-        """``(K,)`` display names: those of the mapping, else the label written out."""
-        plain: Any = written(self._labels)
-        if self._names:
-            others = {other: name for label, name in self._names.items() if (other := alias(label)) is not None}
-            named = {**others, **self._names}
-            pairs = zip(self._labels.tolist(), plain.tolist(), strict=True)
-            plain = text_array([named.get(label, name) for label, name in pairs])
-        return _frozen(plain)
+        """``(K,)`` display names: those of the mapping, else the label as text."""
+        return _frozen(display_names(self._labels, self._names))
 
     @property
     def nan_policy(self) -> NanPolicy:
-        """What NaN samples do when statistics are read."""
+        """How NaN samples enter the statistics."""
         return self._nan_policy
 
     @property
@@ -197,7 +179,7 @@ class LabelStats:
     def sem(self) -> Floats:
         """``(K,)`` float64 standard error of the mean, ``std / sqrt(count)``; NaN where `count` is 1.
 
-        One sample says nothing about how far its mean may be off, whatever `std` is by convention.
+        A single sample has no standard error, although `std` is 0.0 by convention.
         """
         count = self.count.astype(np.float64)
         return np.where(count > 1, self.std / np.sqrt(np.maximum(count, 1.0)), np.nan)
@@ -214,7 +196,7 @@ class LabelStats:
 
     @property
     def nan_count(self) -> Integers:
-        """``(K,)`` int64 number of NaN samples, whatever the policy."""
+        """``(K,)`` int64 number of NaN samples, under any policy."""
         return _frozen(self._accumulator.nonfinite[:, 0].copy())
 
     @property
@@ -223,17 +205,17 @@ class LabelStats:
         return tuple(self._quantiles)
 
     def quantile(self, fraction: float) -> Floats:
-        """Return a quantile of every label, as `numpy.quantile` computes it of the samples as float64, bit for bit.
+        """Return a quantile of every label, bit for bit as `numpy.quantile` computes it from the samples as float64.
 
         Args:
             fraction: From 0 to 1; one of `quantiles`.
 
         Returns:
             ``(K,)`` float64, interpolated linearly between samples. NaN where a label has NaN samples under
-            ``"propagate"``. Unlike numpy's, a sample that is hit exactly is the quantile even beside an infinity.
+            ``"propagate"``. Unlike in numpy, a quantile that falls on a sample is that sample even next to an infinity.
 
         Raises:
-            ValueError: It was not computed; the message says why, and what to do.
+            ValueError: It was not computed; the message says why and what to do.
 
         Example:
             >>> import labeltrack as lt
@@ -242,7 +224,7 @@ class LabelStats:
         """
         found = self._quantiles.get(fraction)
         if found is None:
-            there = f"there are {listing(self.quantiles)}; " if self._quantiles else ""
+            there = f"available are {listing(self.quantiles)}; " if self._quantiles else ""
             msg = f"there is no quantile {fraction!r}: {there}{self._no_quantiles.sentence}"
             raise ValueError(msg)
         self._check_finite()
@@ -258,13 +240,7 @@ class LabelStats:
     def _with_quantiles(
         self, parts: Sequence[Samples], fractions: Sequence[float], *, threads: int | None = None
     ) -> LabelStats:
-        """Return the same statistics with quantiles.
-
-        Args:
-            parts: All the samples that the statistics are of; slots are places of labels.
-            fractions: From 0 to 1, ascending.
-            threads: How many threads share the work; None chooses by the number of samples.
-        """
+        """Return the same statistics with quantiles of `parts`, all their samples; `fractions` ascend."""
         extremes = None
         if self._accumulator.all_finite():
             counts, extremes = self._totals.count, (self._totals.min, self._totals.max)
@@ -282,13 +258,9 @@ class LabelStats:
         return self._like(quantiles={}, no_quantiles=why)
 
     def _like(self, **different: Any) -> LabelStats:
-        """Return the same statistics, but for some arguments."""
-        same = {
-            "names": self._names,
-            "nan_policy": self._nan_policy,
-            "quantiles": self._quantiles,
-            "no_quantiles": self._no_quantiles,
-        }
+        """Return the same statistics with some arguments changed."""
+        names = ("names", "nan_policy", "quantiles", "no_quantiles")
+        same = {name: getattr(self, f"_{name}") for name in names}
         return LabelStats(self._labels, self._accumulator, **{**same, **different})
 
     @cached_property
@@ -298,42 +270,16 @@ class LabelStats:
         finite = self._accumulator.totals()
         if self._accumulator.all_finite():  # no pass over counts of zero
             return finite
-        nan, up, down = self._accumulator.nonfinite.T
-        count, total, mean, std, low, high = finite
-        count = count + up + down
-        if up.any() or down.any():
-            either, both = (up + down) > 0, (up > 0) & (down > 0)
-            infinite = np.where(both, np.nan, np.where(up > 0, np.inf, -np.inf))
-            total, mean = np.where(either, infinite, total), np.where(either, infinite, mean)
-            std = np.where(either, np.nan, std)
-            low = np.where(down > 0, -np.inf, np.where((up > 0) & np.isnan(low), np.inf, low))
-            high = np.where(up > 0, np.inf, np.where((down > 0) & np.isnan(high), -np.inf, high))
-        if self._nan_policy == "propagate" and nan.any():
-            count = count + nan
-            total, mean, std, low, high = (np.where(nan > 0, np.nan, x) for x in (total, mean, std, low, high))
-        return Totals(*(_frozen(column) for column in (count, total, mean, std, low, high)))
+        count, *others = with_nonfinite(finite, self._accumulator.nonfinite, self._nan_policy)
+        return Totals(_frozen(count), *map(_frozen, others))
 
     def _check_finite(self) -> None:
-        """Raise if there are NaN samples and the policy is ``"raise"``.
-
-        Raises:
-            NaNError: Names the labels and how many NaN each has.
-        """
-        if self._nan_policy != "raise":
-            return
-        nan = self._accumulator.nonfinite[:, 0]
-        where = np.flatnonzero(nan)
-        if where.size:
-            found = ", ".join(f"{self.names[k]} ({nan[k]})" for k in where[:10].tolist())
-            more = f", … ({where.size} labels in all)" if where.size > 10 else ""
-            msg = (
-                f"{int(nan.sum())} NaN samples under nan_policy='raise', by label (how many): {found}{more}. "
-                "Use nan_policy='omit' to leave them out or 'propagate' to let them show"
-            )
-            raise NaNError(msg)
+        """Raise NaNError if there are NaN samples and the policy is ``"raise"``."""
+        if self._nan_policy == "raise":
+            check_finite(self._accumulator.nonfinite[:, 0], lambda: self.names)
 
     def with_nan_policy(self, nan_policy: NanPolicy) -> LabelStats:
-        """Return the same statistics read under another policy; nothing is recomputed.
+        """Return the same statistics under another policy, without recomputing them.
 
         Args:
             nan_policy: ``"propagate"`` (a label with NaN has NaN statistics), ``"omit"`` or ``"raise"``.
@@ -346,14 +292,7 @@ class LabelStats:
         return other
 
     def _under(self, nan_policy: NanPolicy) -> LabelStats:
-        """Return the same statistics under another policy, without looking for NaN yet.
-
-        Args:
-            nan_policy: See `with_nan_policy`.
-
-        Raises:
-            ValueError: An unknown policy.
-        """
+        """Return the same statistics under another policy, without checking for NaN yet."""
         return self._like(nan_policy=nan_policy)
 
     # -- reading ------------------------------------------------------------------------------------------
@@ -363,15 +302,15 @@ class LabelStats:
 
         Args:
             bound: ``"std"`` (mean ∓ std), ``"range"`` (min, max), ``"sem"`` (mean ∓ `sem`), ``"ci95"`` (the mean's
-                interval of 95 % confidence by Student's t with ``count - 1`` degrees of freedom; NaN where `count` is
-                1) or None (the mean thrice). Around the median: ``"iqr"`` (the quartiles), ``("quantile", low, high)``
-                and ``"median"`` (the median thrice).
+                95 % confidence interval by Student's t with ``count - 1`` degrees of freedom; NaN where `count` is
+                1) or None (the mean three times). Around the median: ``"iqr"`` (the quartiles),
+                ``("quantile", low, high)`` and ``"median"`` (the median three times).
 
         Returns:
             ``(low, centre, high)``, each ``(K,)`` float64.
 
         Raises:
-            ValueError: There is no such bound, or its quantiles were not computed; see `quantile`.
+            ValueError: The bound is unknown, or its quantiles were not computed; see `quantile`.
         """
         return bounds.resolve(bound).band(self)
 
@@ -388,52 +327,31 @@ class LabelStats:
         return self._row(self.index(label))
 
     def __contains__(self, label: Any) -> bool:
-        """Return whether there is a row of a label, given by value or display name."""
-        return self._find(label) is not None
+        """Return whether there is a row for a label, given by value or display name."""
+        return self._lookup.find(label) is not None
 
     def __iter__(self) -> Iterator[LabelRow]:
         """Iterate over the rows, in order of labels."""
         return (self._row(k) for k in range(len(self)))
 
     def index(self, label: Any) -> int:
-        """Return the place of a label, given by its value or its display name.
+        """Return the position of a label, given by its value or its display name.
 
         Raises:
             KeyError: There is no such label; the message names the nearest.
         """
-        found = self._find(label)
-        if found is None:
-            known = self.names.tolist() if self._names and isinstance(label, str) else self._labels.tolist()
-            raise missing_key(label, known, "label")
-        return found
-
-    def _find(self, label: Any) -> int | None:
-        wanted = plain_label(label)
-        try:
-            found = self._places.get(wanted)
-            return (
-                self._places.get(alias(wanted, widened=True))
-                if found is None and self._labels.dtype.kind == "f"
-                else found
-            )
-        except TypeError:  # not hashable, so no label
-            return None
+        return self._lookup.index(label)
 
     @cached_property
-    def _places(self) -> dict[Any, int]:
-        """Where each label and each display name is; a label wins over a name."""
-        places: dict[Any, int] = {}
-        if self._names:
-            places.update((name, k) for k, name in enumerate(self.names.tolist()))
-        places.update((label, k) for k, label in enumerate(self._labels.tolist()))
-        return places
+    def _lookup(self) -> Lookup:
+        return Lookup(self._labels, self.names if self._names else None)
 
     def _row(self, k: int) -> LabelRow:
         values = [getattr(self, name)[k].item() for name in STATISTICS]
         return LabelRow(self._labels[k : k + 1].tolist()[0], str(self.names[k]), *values)
 
     def total(self) -> LabelRow:
-        """Return the statistics of the samples of all labels together, exactly.
+        """Return the exact statistics of the samples of all labels together.
 
         Returns:
             A row with label None and name ``"all"``.
@@ -449,7 +367,7 @@ class LabelStats:
         return pooled._row(0)._replace(label=None)
 
     def order(self, by: str = "mean", *, descending: bool = True) -> Integers:
-        """Return the places of the labels, ranked; NaN comes first, ties are in order of labels.
+        """Return the positions of the labels, ranked; NaN comes first, ties are in order of labels.
 
         Labels without samples (see `with_absent`) come last, unless `by` is count.
 
@@ -485,11 +403,11 @@ class LabelStats:
         return self.quantile(fraction)
 
     def _named(self) -> dict[str, float]:
-        """Return the quantiles there are, by the names of their columns."""
+        """Return the fractions of the quantiles by column name."""
         return {f"q{fraction!r}": fraction for fraction in self._quantiles}
 
     def columns(self) -> dict[str, Array]:
-        """Return label, name and every statistic as a dict of ``(K,)`` arrays; quantiles are called as ``"q0.25"``."""
+        """Return label, name and every statistic as a dict of ``(K,)`` arrays; quantiles are named like ``"q0.25"``."""
         head: dict[str, Array] = {"label": self.labels, "name": self.names}
         return head | {name: self.column(name) for name in (*STATISTICS, *self._named())}
 
@@ -503,15 +421,15 @@ class LabelStats:
         return found
 
     def with_absent(self, labels: Iterable[Any] = ()) -> LabelStats:
-        """Return the same statistics with rows for labels that have no samples, so that it is seen that they have none.
+        """Return the same statistics with rows for labels that have no samples.
 
-        Those rows have count 0 and sum 0.0; everything else is NaN. Rankings have them last.
+        Those rows have count 0 and sum 0.0; everything else is NaN. Rankings put them last.
 
         Args:
-            labels: Labels to have rows for, besides those of the `label_mapping`.
+            labels: Labels to add, besides those of the `label_mapping`.
 
         Raises:
-            TypeError: Labels that cannot be ordered among those that are here.
+            TypeError: Labels that cannot be ordered together with the existing ones.
 
         Example:
             >>> import labeltrack as lt
@@ -519,7 +437,7 @@ class LabelStats:
             >>> stats.with_absent()["dog"].count, stats.with_absent([7]).names.tolist()
             (0, ['cat', 'dog', '7'])
         """
-        # That samples have a label is nothing to miss.
+        # No row for missing labels: their absence is the normal case.
         mapped = (label for label, name in self._names.items() if (label, name) != (MISSING_NUMBER, MISSING_NAME))
         extra = [label for label in dict.fromkeys([*mapped, *labels]) if label not in self]
         if not extra:
@@ -543,31 +461,24 @@ class LabelStats:
 
         Returns:
             A new object, bit for bit what one pass over all the samples gives, but without quantiles, which cannot be
-            merged. Its policy is this one's.
+            merged.
 
         Raises:
-            TypeError: `other` is no LabelStats, or its labels cannot be ordered among these.
-            ValueError: The two give one label different names, or disagree on the policy.
+            TypeError: `other` is not a LabelStats, or its labels cannot be ordered together with these.
+            ValueError: The two give one label different names, or differ in their policy.
         """
         return merge_stats([self, other])
 
     def _regrouped(
         self, labels: Array, rows: Integers, slots: Integers, *, names: Mapping[Any, str] | None = None
     ) -> LabelStats:
-        """Return the statistics under other labels, several old ones together in a new one.
-
-        Args:
-            labels: ``(L,)`` sorted new labels, without repeats.
-            rows: ``(R,)`` places of the old labels to keep.
-            slots: ``(R,)`` place of the new label of each.
-            names: Display names of new labels.
-        """
+        """Return the statistics by other labels: those at position ``rows[i]`` are merged into ``labels[slots[i]]``."""
         accumulator = Accumulator(labels.shape[0])
         accumulator.merge(self._accumulator.take(rows), slots)
         accumulator.release()
         return LabelStats(labels, accumulator, names=names, nan_policy=self._nan_policy, no_quantiles=_why([self]))
 
-    # -- looks --------------------------------------------------------------------------------------------
+    # -- display --------------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
         """Return a table: every label, or the first and last few."""
@@ -577,19 +488,13 @@ class LabelStats:
         return _tables.html(f"LabelStats of {len(self)} labels", self._shown(), len(self))
 
     def _shown(self) -> list[tuple[Any, ...]]:
-        places = _tables.shown_places(len(self))
-        stats = (
-            self if self._nan_policy != "raise" else self.with_nan_policy("propagate") if self.nan_count.any() else self
-        )
+        stats = self._under("propagate") if self._nan_policy == "raise" and self.nan_count.any() else self
         header = ("label", *(("name",) if self._names else ()), *STATISTICS)
-        rows: list[tuple[Any, ...]] = [header]
-        for k in places:
-            row = stats._row(k)
-            rows.append(tuple(getattr(row, name) for name in header))
-        return rows
+        rows = (stats._row(k) for k in _tables.shown_places(len(self)))
+        return [header, *(tuple(getattr(row, name) for name in header) for row in rows)]
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        """Offer the columns to polars, pandas, duckdb and pyarrow (Arrow PyCapsule interface).
+        """Export the columns to polars, pandas, duckdb and pyarrow (Arrow PyCapsule interface).
 
         Raises:
             ImportError: pyarrow is not installed (extra ``arrow``).
@@ -599,7 +504,7 @@ class LabelStats:
     # -- state --------------------------------------------------------------------------------------------
 
     def _state(self) -> dict[str, Any]:
-        """Return everything as built-in Python values, which ``torch.load`` takes by default; arrays as bytes."""
+        """Return the state as built-in Python values, which ``torch.load`` accepts by default."""
         state: dict[str, Any] = plain(
             {
                 "labels": self._labels,
@@ -614,7 +519,7 @@ class LabelStats:
 
     @classmethod
     def _from_state(cls, state: Mapping[str, Any]) -> LabelStats:
-        """Return the object whose `state_dict` this is."""
+        """Return the object whose `_state` this is."""
         state = with_arrays(state)
         accumulator = Accumulator(0)
         accumulator.__setstate__(state["accumulator"])
@@ -644,11 +549,11 @@ def merge_stats(parts: Iterable[LabelStats]) -> LabelStats:
 
     Returns:
         A new object sharing no memory with the parts, bit for bit what one pass over all their samples gives,
-        in whatever order they come. It has no quantiles, which cannot be merged.
+        regardless of order. It has no quantiles, which cannot be merged.
 
     Raises:
-        TypeError: A part is no LabelStats, or labels cannot be ordered among each other.
-        ValueError: There are no parts, they name one label differently, or they differ in policy.
+        TypeError: A part is not a LabelStats, or the labels cannot be ordered together.
+        ValueError: There are no parts, two parts give one label different names, or they differ in their policy.
 
     Example:
         >>> import labeltrack as lt
@@ -657,7 +562,7 @@ def merge_stats(parts: Iterable[LabelStats]) -> LabelStats:
     """
     given: list[Any] = list(parts)
     if not given:
-        msg = "merge_stats() of nothing; pass at least one LabelStats"
+        msg = "merge_stats() got nothing to merge; pass at least one LabelStats"
         raise ValueError(msg)
     names: dict[Any, str] = {}
     for part in given:
@@ -682,7 +587,7 @@ def merge_stats(parts: Iterable[LabelStats]) -> LabelStats:
 
 
 def _fraction_of(statistic: str) -> float | None:
-    """Return which quantile a name stands for, None if for none."""
+    """Return the fraction that a column name stands for; None if it names no quantile."""
     if statistic == "median":
         return 0.5
     try:
@@ -699,7 +604,7 @@ def _why(parts: Iterable[LabelStats]) -> NoQuantiles:
 
 
 def _frozen(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
-    """Return a view that cannot be written through: columns are cached and shared."""
+    """Return a read-only view: columns are cached and shared."""
     view = array.view()
     view.flags.writeable = False
     return view

@@ -33,16 +33,17 @@ from labeltrack._labels.codes import (
     union,
 )
 from labeltrack._labels.missing import Missing, check_missing, names_of, read_labels, settle, wanted_by
+from labeltrack._labels.mistakes import warn_multi_hot, warn_never, warn_nothing_mapped
+from labeltrack._nan_policy import NanPolicy, check_nan_policy
 from labeltrack._state import plain, with_arrays
 from labeltrack._streams import WHOLE, Owed, Stream, Turns, whole_numbers
 from labeltrack._version import __version__
 from labeltrack.bounds import needed_quantiles, resolve_all
 from labeltrack.errors import LabelTrackWarning, missing_key, outside
-from labeltrack.functional import warn_multi_hot, warn_never, warn_nothing_mapped
 from labeltrack.history import History, check_step
 from labeltrack.recording.layout import Description
 from labeltrack.recording.options import Recording
-from labeltrack.stats import LabelStats, NanPolicy, NoQuantiles, check_nan_policy, merge_stats
+from labeltrack.stats import LabelStats, NoQuantiles, merge_stats
 
 if TYPE_CHECKING:
     import os

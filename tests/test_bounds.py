@@ -128,7 +128,7 @@ def test_bounds_of_quantiles_say_what_they_take_and_what_they_are():
     ],
 )
 def test_a_band_of_quantiles_that_is_none_is_explained(given):
-    with pytest.raises(ValueError, match=r"is no band; give the two quantiles.*such as \('quantile', 0.05, 0.95\)"):
+    with pytest.raises(ValueError, match=r"is not a band; give its two quantiles.*such as \('quantile', 0.05, 0.95\)"):
         resolve_all(given)
 
 

@@ -39,7 +39,7 @@ FLOORS = [
     ["_convert", "_filters", "_state", "_tables"],
     ["_labels"],
     ["_buffers"],
-    ["bounds"],
+    ["_nan_policy", "bounds"],
     ["stats"],
     ["functional", "plot"],
     ["history"],
@@ -50,7 +50,6 @@ FLOORS = [
 ]
 KNOWN = {
     ("_buffers", "stats"),
-    ("bounds", "stats"),
 }
 
 

@@ -222,7 +222,7 @@ def test_names_come_from_whichever_part_has_them():
 @pytest.mark.parametrize(
     ("parts", "error", "message"),
     [
-        (list, ValueError, "of nothing; pass at least one"),
+        (list, ValueError, "got nothing to merge; pass at least one"),
         (lambda: [lt.label_stats([0], [1]), 3], TypeError, "expected a LabelStats to merge, got int"),
         (
             lambda: [lt.label_stats([0], [1], label_mapping={name: 0}) for name in ("cat", "dog")],
@@ -352,7 +352,7 @@ def test_what_is_no_statistic_is_refused_with_those_there_are(statistic):
     with pytest.raises(ValueError, match=r"unknown statistic .*'max', 'median', 'q0\.25'"):
         stats.column(statistic)
     with pytest.raises(
-        ValueError, match=r"there is no quantile 0\.75: there are 0\.25; quantiles are computed only on"
+        ValueError, match=r"there is no quantile 0\.75: available are 0\.25; quantiles are computed only on"
     ):
         stats.column("q0.75")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from itertools import accumulate, pairwise
 from threading import Lock, Thread, local
@@ -32,6 +33,20 @@ def available() -> int:
 def most_threads() -> int:
     """Return how many threads are started at most, because each needs a table of its own."""
     return max(_MOST, available())
+
+
+def check_threads(threads: Any) -> int | None:
+    """Return a requested number of threads, limited to `most_threads`; ValueError unless a positive integer or None."""
+    if threads is None:
+        return None
+    try:
+        number = operator.index(threads)
+    except TypeError:
+        number = 0
+    if number < 1:
+        msg = f"threads must be a positive integer or None, got {threads!r}"
+        raise ValueError(msg)
+    return min(number, most_threads())
 
 
 def started(thread: Thread) -> bool:

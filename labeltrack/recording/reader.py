@@ -23,10 +23,10 @@ from labeltrack.stats import LabelStats, merge_stats
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from labeltrack._nan_policy import NanPolicy
     from labeltrack.recording.arrow_ipc import Batch
     from labeltrack.recording.epochs import PartEntry
     from labeltrack.recording.storage import Storage
-    from labeltrack.stats import NanPolicy
 
 Array = npt.NDArray[Any]
 

@@ -9,10 +9,12 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from labeltrack._core.threads import check_threads
 from labeltrack._labels.codes import LabelMapping
+from labeltrack._labels.mistakes import warn_never
+from labeltrack._nan_policy import NanPolicy, check_nan_policy
 from labeltrack.bounds import TRACKER_BOUNDS, needed_quantiles, resolve_all
 from labeltrack.errors import LabelTrackWarning, listing
-from labeltrack.functional import check_threads, warn_never
 from labeltrack.history import History
 from labeltrack.recording import verify as _verify
 from labeltrack.recording.epochs import RunIndex
@@ -22,7 +24,6 @@ from labeltrack.recording.reader import Rules
 from labeltrack.recording.recompute import Engine, Recomputation
 from labeltrack.recording.regroup import Grouping
 from labeltrack.recording.storage import storage_of
-from labeltrack.stats import NanPolicy, check_nan_policy
 
 if TYPE_CHECKING:
     import os

@@ -245,7 +245,7 @@ def test_every_command_includes_incomplete_epochs_if_asked_to(tmp_path):
         (["recompute", "{run}", "-o", "{tmp}/x.txt"], r"must end in \.parquet, \.csv, \.json"),
         (["recompute", "{run}", "-o", "{tmp}/no/x.csv"], "cannot write .*x.csv: No such file or directory"),
         (["recompute", "{run}", "--bounds", "all"], "unknown option 'all'; allowed are"),
-        (["recompute", "{run}", "--bounds", "quantile:0.9:0.1"], "is no band; give the two quantiles"),
+        (["recompute", "{run}", "--bounds", "quantile:0.9:0.1"], "is not a band; give its two quantiles"),
         (
             ["recompute", "{run}", "--bounds", "iqr", "--engine", "dask"],
             "quantiles cannot be merged; use",
