@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from labeltrack._core import kernels
 from labeltrack._core.arrays import read_only
-from labeltrack._core.strings import encode_strings, sample_rows
+from labeltrack._core.estimates import spread_out
+from labeltrack._core.strings import NEIGHBOURS, encode_strings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +76,7 @@ class Dictionary:
         nothing = np.empty(0, dtype=np.uint64)
         self._state = _State(nothing, nothing, nothing, nothing)
         for wanted in sorted({max(_SAMPLES[0], min(self.rows // 64, most)) for most in _SAMPLES}):
-            some = sample_rows(native, wanted)
+            some = spread_out(native, -(-self.rows // wanted), NEIGHBOURS)
             found = some[encode_strings(some, threads=1)[1]]
             if _TIMES * found.shape[0] <= some.shape[0]:
                 break

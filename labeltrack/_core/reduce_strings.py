@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._core.reduce import reduce_stream
-from labeltrack._core.threads import all_at_once, default_threads
+from labeltrack._core.threads import all_at_once, default_threads, edges_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +74,7 @@ def encode_words(dictionary: Dictionary, *, threads: int | None = None) -> npt.N
     rows = dictionary.rows
     threads = default_threads(rows) if threads is None else threads
     codes = np.empty(rows, dtype=np.int32)
-    edges = [rows * t // threads for t in range(threads + 1)]
+    edges = edges_of(rows, threads)
 
     def encode(start: int, stop: int) -> bool:
         return dictionary.encode(start, stop, codes[start:stop])

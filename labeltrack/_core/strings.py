@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from labeltrack._core import kernels
 from labeltrack._core.arrays import read_only
-from labeltrack._core.estimates import estimated_labels
-from labeltrack._core.threads import all_at_once, default_threads
+from labeltrack._core.estimates import estimated_labels, spread_out
+from labeltrack._core.threads import all_at_once, default_threads, edges_of
 
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
@@ -18,7 +18,7 @@ Integers = npt.NDArray[np.int64]
 _FIRST = 1 << 11  # codes that there is room for at first, if there are as many rows
 _SAMPLE = 1 << 14  # rows by which it is decided whether threads share them
 _LEAST_REPEATS = 8  # rows per word for which they do
-_NEIGHBOURS = 4  # adjacent rows in each place that is sampled
+NEIGHBOURS = 4  # adjacent rows in each place that is sampled
 
 
 def encode_strings(labels: Array, *, threads: int | None = None) -> tuple[npt.NDArray[np.int32], Integers]:
@@ -46,11 +46,9 @@ def encode_strings(labels: Array, *, threads: int | None = None) -> tuple[npt.ND
     codes = np.empty(rows, dtype=np.int32)
     if threads > 1:
         # Each thread learns all words: with a million of them in two million rows, two took twice as long as one.
-        some = read_only(sample_rows(words.reshape(rows, -1), _SAMPLE).reshape(-1))
-        n = some.shape[0] * 8 // width
-        _encode(some, width // 8, 0, n, codes)
-        threads = threads if _LEAST_REPEATS * estimated_labels(codes[:n])[0] <= rows else 1
-    edges = [rows * t // threads for t in range(threads + 1)]
+        some, _ = encode_strings(spread_out(labels, -(-rows // _SAMPLE), NEIGHBOURS), threads=1)
+        threads = threads if _LEAST_REPEATS * estimated_labels(some)[0] <= rows else 1
+    edges = edges_of(rows, threads)
     firsts = all_at_once(lambda a, b: _encode(words, width // 8, a, b, codes), edges[:-1], edges[1:])
     if threads == 1:
         return codes, firsts[0]
@@ -84,14 +82,3 @@ def _encode(words: Array, width: int, start: int, stop: int, codes: npt.NDArray[
         if position == stop:
             return first[:n].copy()
         capacity *= 4
-
-
-def sample_rows(labels: Array, wanted: int) -> Array:
-    """Return about so many labels from all over ``(N,)`` ones, all if there are no more.
-
-    Some are neighbours, as most of the time goes into memory that is not in the cache.
-    """
-    if labels.shape[0] <= wanted:
-        return labels
-    step = -(-labels.shape[0] // wanted) * _NEIGHBOURS
-    return labels[: labels.shape[0] // step * step].reshape(-1, step)[:, :_NEIGHBOURS].reshape(-1)

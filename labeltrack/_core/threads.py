@@ -130,13 +130,18 @@ class Turns(Generic[_Item]):
             return next(self._items)
 
 
+def edges_of(size: int, parts: int) -> list[int]:
+    """Return where parts of ``range(size)`` of about equal length begin, and the end."""
+    return [size * part // parts for part in range(parts + 1)]
+
+
 def in_slices(size: int, work: Callable[[int, int], None]) -> None:
     """Call ``work(start, stop)`` for slices that cover ``range(size)``: in threads if there are many slots.
 
     Within `all_at_once`, which has started threads already, there is one slice. `work` releases the GIL.
     """
     threads = 1 if getattr(_working, "together", False) else default_threads(size, _SLOTS_PER_THREAD)
-    edges = [size * t // threads for t in range(threads + 1)]
+    edges = edges_of(size, threads)
     all_at_once(work, edges[:-1], edges[1:])
 
 
@@ -148,12 +153,11 @@ def shares_of(sizes: Sequence[int], shares: int) -> list[Share]:
         [[(0, 0, 3)], [(0, 3, 4), (1, 0, 2)]]
     """
     starts = [0, *accumulate(sizes)]
-    edges = [starts[-1] * t // shares for t in range(shares + 1)]
     return [
         [
             (chunk, max(low - start, 0), min(high - start, size))
             for chunk, (start, size) in enumerate(zip(starts, sizes, strict=False))
             if max(low, start) < min(high, start + size)
         ]
-        for low, high in pairwise(edges)
+        for low, high in pairwise(edges_of(starts[-1], shares))
     ]

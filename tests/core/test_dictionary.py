@@ -83,10 +83,10 @@ def test_more_rows_are_looked_at_where_there_are_many_words(words, monkeypatch):
     monkeypatch.setattr(_dictionary, "_SAMPLES", (64, 2048))
     labels = np.array([f"{k % 7}name{k * k}" for k in range(words)])[np.arange(1 << 17) % words]
     labels[7:9] = "rare"
-    looked_at = Mock(wraps=_dictionary.sample_rows)
-    monkeypatch.setattr(_dictionary, "sample_rows", looked_at)
+    looked_at = Mock(wraps=_dictionary.spread_out)
+    monkeypatch.setattr(_dictionary, "spread_out", looked_at)
     dictionary = Dictionary(labels)
-    assert [call.args[1] for call in looked_at.call_args_list] == ([64] if words == 3 else [64, 2048])
+    assert [call.args[1] for call in looked_at.call_args_list] == ([2048] if words == 3 else [2048, 64])
     assert dictionary.size == words  # with 64 rows alone, a word in eight would be missing
     codes = coded(dictionary, step=5000)
     assert np.array_equal(dictionary.words[codes], labels)
@@ -157,7 +157,7 @@ def test_it_is_given_up_where_words_differ_in_too_many_places():
 def test_statistics_are_those_of_hashed_rows(dtype, threads, most, monkeypatch):
     monkeypatch.setattr(_reduce_strings, "_SMALLEST", 64)
     monkeypatch.setattr(_reduce_strings, "_LARGEST", 256)
-    monkeypatch.setattr(_dictionary, "_SAMPLES", (64,))
+    monkeypatch.setattr(_dictionary, "_SAMPLES", (128,))
     monkeypatch.setattr(_dictionary, "_MOST", most)  # sixty are not enough, which is found out late
     rng = np.random.default_rng(3)
     names = np.array(
