@@ -95,7 +95,7 @@ class Epoch:
         """Datasets, in the order of the history."""
         return list(dict.fromkeys(part.ds_id for attempt in self.attempts for part in attempt.parts))
 
-    def superseded_by_part(self) -> str:
+    def older_session_message(self) -> str:
         """Return the message that an older session counts, as the newer one did not end the epoch everywhere."""
         absent = f"; {self.newer_absent}" if self.newer_absent else ""
         return (

@@ -320,7 +320,7 @@ class Run:
             shown = listing([*self._damage(), *texts], 3)
             msg = f"{self.path} is damaged; {lost} rows are left out: {shown}. See run.verify()"
             warnings.warn(msg, LabelTrackWarning, stacklevel=3)
-        older = [epoch.superseded_by_part() for epoch in taken if epoch.newer]
+        older = [epoch.older_session_message() for epoch in taken if epoch.newer]
         if older:
             more = f", and {len(older) - 3} more epochs" if len(older) > 3 else ""
             warnings.warn(", ".join(older[:3]) + more, LabelTrackWarning, stacklevel=3)

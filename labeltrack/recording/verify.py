@@ -126,7 +126,7 @@ def _problems(storage: Storage, index: RunIndex, epoch: Epoch, rows: Mapping[str
         if attempt.lost:
             yield f"{attempt}: {attempt.lost} rows could not be recorded"
     if epoch.newer and not _is_live(storage, index, epoch.newer):
-        yield epoch.superseded_by_part()
+        yield epoch.older_session_message()
     live = any(_is_live(storage, index, attempt.session) for attempt in epoch.attempts)
     if epoch.ended or not epoch.attempts or live:
         return
