@@ -178,7 +178,7 @@ VALUES = [0.5, 0.25, 1.5, -3.0, 8.0, 0.125]
 WANTED = expected_by_label(LABELS, VALUES)
 
 
-def test_torch_tensors_are_taken_whatever_their_state():
+def test_torch_tensors_are_converted_in_any_state():
     torch = framework("torch")
     labels, values = torch.tensor(LABELS), torch.tensor(VALUES, requires_grad=True)
     wide = torch.zeros(6, 2)

@@ -1,4 +1,4 @@
-"""Lists, objects and columns: every item exactly, of whatever class and library, or a refusal that says what to do."""
+"""Lists, objects and columns: each item exactly, of any class and library, or an error that says what to do."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def test_random_sizes(n, groups, seed, dtype):
         ([*range(1000), np.inf], 0.5, 500.0),
     ],
 )
-def test_a_sample_that_is_hit_exactly_is_the_quantile_whatever_lies_beside_it(values, fraction, wanted, dtype):
+def test_a_quantile_that_is_a_sample_ignores_the_samples_beside_it(values, fraction, wanted, dtype):
     array = np.random.default_rng(0).permutation(np.array(values, dtype=dtype))
     for labels in (np.zeros(array.size, dtype=int), np.full(array.size, "cat"), np.full(array.size, 2**40)):
         assert ours(labels, array, [fraction]).tolist() == [[wanted]]
@@ -187,7 +187,7 @@ def test_samples_of_several_kinds_of_keys_come_together():
         assert same(reduce_quantiles(parts, counts, FRACTIONS, threads=threads), quantiles(slots, together, FRACTIONS))
 
 
-def test_keys_that_nobody_asked_for_are_passed_over():
+def test_keys_that_do_not_count_are_ignored():
     keys = np.array([1, 2, 3, 2, 1, 9, -4])
     values = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0])
     for wanted in ([1, 2], [2, 9], [1, 2**50]):
@@ -198,7 +198,7 @@ def test_keys_that_nobody_asked_for_are_passed_over():
         assert np.array_equal(found[0], medians, equal_nan=True)
 
 
-def test_samples_of_which_no_key_counts_are_passed_over():
+def test_samples_are_ignored_if_no_key_counts():
     keys, values = np.array([0, 1, 1]), np.array([1.0, 2.0, 4.0])
     none = np.empty(0, dtype=np.int64)
     parts = [Samples([(keys, 100 * values)], none, none), Samples([(keys, values)], np.array([1]), np.array([1]))]
@@ -206,8 +206,8 @@ def test_samples_of_which_no_key_counts_are_passed_over():
     assert np.array_equal(found, [[np.nan, 3.0]], equal_nan=True)
 
 
-def test_samples_that_change_meanwhile_do_no_harm():
-    """What somebody else writes to must not lead us to write anywhere."""
+def test_samples_that_change_meanwhile_are_harmless():
+    """A concurrent change must not cause a write out of bounds."""
     keys, values = np.zeros(1000, dtype=np.int64), np.ones(1000)
     keys[:] = 1  # all in slot 1 now, which had none when they were counted
     found = reduce_quantiles([Samples([(keys, values)], np.arange(2), np.arange(2))], np.array([500, 0]), (0.5,))

@@ -20,7 +20,7 @@ FRACTIONS = (0.0, 0.05, 0.25, 1 / 3, 0.5, 0.75, 0.95, 1.0)
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    """Take this way with few samples already; count how often it is taken."""
+    """Use this algorithm with few samples already."""
     monkeypatch.setattr(_quantile_few, "_DIGIT", 4)
     monkeypatch.setattr(_quantile_few, "_ENOUGH", 1)
     monkeypatch.setattr(_quantile_few, "_LEAST_SPREAD", 0)  # however many samples are in the cells
@@ -29,7 +29,7 @@ def _small(monkeypatch):
 
 @pytest.fixture
 def taken(monkeypatch):
-    """Return what way was taken, once for each call."""
+    """Return the calls of the algorithm."""
     calls = []
 
     def few(*arguments):
@@ -88,14 +88,14 @@ def test_quantiles_of_any_samples_are_those_of_numpy(shape, dtype, threads, way,
     ],
     ids=lambda labels: str(labels.dtype),
 )
-def test_any_labels_will_do(labels, taken):
+def test_all_kinds_of_labels_are_counted(labels, taken):
     values = np.random.default_rng(6).normal(size=N).astype(np.float32)
     for threads in (1, 3):
         np.testing.assert_array_equal(ours(labels, values, threads=threads), quantiles(labels, values, FRACTIONS))
     assert len(taken) == 2
 
 
-def test_labels_that_are_not_mapped_are_passed_over(taken):
+def test_labels_that_are_not_mapped_are_ignored(taken):
     rng = np.random.default_rng(7)
     labels, values = rng.integers(0, 9, N), rng.random(N)
     stats = lt.label_stats(labels, values, quantiles=FRACTIONS, label_mapping={"b": 6, "a": 2})
@@ -126,7 +126,7 @@ def test_parts_of_several_dtypes_go_together_and_empty_slots_have_none(taken):
 
 
 @pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
-def test_samples_that_are_not_finite_go_the_other_way(odd, taken):
+def test_samples_that_are_not_finite_are_grouped(odd, taken):
     rng = np.random.default_rng(9)
     labels, values = rng.integers(0, 3, N), rng.random(N)
     values[17] = odd
@@ -136,8 +136,8 @@ def test_samples_that_are_not_finite_go_the_other_way(odd, taken):
     assert not taken
 
 
-def test_samples_changed_by_somebody_meanwhile_do_no_harm():
-    """Some are outside the cells, others more than were counted: no place that is written to is beyond the memory."""
+def test_samples_that_change_meanwhile_are_harmless():
+    """Some are outside the cells, others more than were counted: nothing is written out of bounds."""
     rng = np.random.default_rng(10)
     labels, values = rng.integers(0, 3, N), rng.random(N)
     counts = np.bincount(labels)
@@ -148,7 +148,7 @@ def test_samples_changed_by_somebody_meanwhile_do_no_harm():
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_samples_that_lie_close_together_go_the_other_way(shape, monkeypatch):
+def test_samples_that_lie_close_together_are_grouped(shape, monkeypatch):
     monkeypatch.setattr(_quantile_few, "_LEAST_SPREAD", 8)
     monkeypatch.setattr(_quantile_few, "_DIGIT", 8)
     answers = []
@@ -203,7 +203,7 @@ def test_any_samples_and_fractions(pairs, fractions):
         np.testing.assert_array_equal(ours(labels, values, fractions), quantiles(labels, values, fractions))
 
 
-def test_few_labels_with_many_samples_go_this_way():
+def test_few_labels_with_many_samples_are_counted():
     few = _quantile_few.is_few
     assert few(np.array([64, 64]), [0.5])
     assert not few(np.array([10, 10]), [0.5])
@@ -224,7 +224,7 @@ def test_the_largest_sample_of_the_last_label_has_a_cell_of_its_own(size, linear
     values = (1 + np.random.default_rng(0).random(40 * size)).astype(np.float32)
     values[: size + 1] = 1.0
     values[-size - 1 :] = np.nextafter(np.float32(2.0), np.float32(0.0))  # all bits of the digit are set, either way
-    values[labels == size] = -1.0  # passed over, with a cell that is nobody's
+    values[labels == size] = -1.0  # ignored, with a cell of its own
     kept = labels < size
     found = ours(labels, values, label_mapping={str(k): k for k in range(size)})
     assert np.array_equal(found, quantiles(labels[kept], values[kept], FRACTIONS))

@@ -277,7 +277,7 @@ def _compare_keys(
         line[0] = low ^ (rest if low < 0 else 0)
         line[1] = largest ^ (rest if largest < 0 else 0)
         bottom = np.float64(values[0])
-        scale = 65533.0 / (np.float64(values[1]) - bottom)  # no key is larger, whatever is rounded
+        scale = 65533.0 / (np.float64(values[1]) - bottom)  # even after rounding, no key is larger
     if scale > 0.0:
         for i in range(n):
             x = np.int64(samples[i])

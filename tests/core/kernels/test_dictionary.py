@@ -62,7 +62,7 @@ def test_rows_of_one_place_are_found_one_after_the_other(place):
 
 
 @pytest.mark.parametrize("rows", [1, 7, 100, 1000])
-def test_rows_are_arranged_so_that_nearly_each_has_a_place_for_itself(rows):
+def test_nearly_every_row_gets_a_place_of_its_own(rows):
     rng = np.random.default_rng(rows)
     known = rng.integers(0, 2**64, rows * 3, dtype=np.uint64)
     bits = max(8, (4 * rows - 1).bit_length())
@@ -80,7 +80,7 @@ def test_rows_are_arranged_so_that_nearly_each_has_a_place_for_itself(rows):
     assert (kernels.enter_rows(known, 3, 0, rows, plain, NO_MOVES, hashed) > rows // 20) == (rows >= 100)
 
 
-def test_rows_that_differ_where_it_is_not_looked_are_arranged_nonetheless():
+def test_rows_that_are_equal_in_the_hashed_words_are_arranged_too():
     known = np.repeat(np.arange(40, dtype=np.uint64), 2).reshape(20, 4)
     known[:, :2] = 5
     hashed = numbers_of([0, 1], [3, 5], 8)

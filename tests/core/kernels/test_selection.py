@@ -94,7 +94,7 @@ KINDS = {
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_order_statistics_of_small_groups_whatever_their_keys(kind, dtype):
+def test_all_order_statistics_of_small_groups_for_any_keys(kind, dtype):
     """Keys of sixteen bits tell some kinds apart and others not; sizes are those of both ways of comparing."""
     rng = np.random.default_rng(list(KINDS).index(kind))
     sizes = [*range(1, 40), 63, 64, 65, 96, 100, kernels.SMALL - 1, kernels.SMALL]
