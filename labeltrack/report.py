@@ -1,4 +1,4 @@
-"""Tables for a terminal: the labels of an epoch, worst first, and those that fell behind their best epoch.
+"""Terminal tables: the labels of an epoch, worst first, and the labels that are worse than at their best epoch.
 
 Example:
     >>> import labeltrack as lt
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from labeltrack.history import History
     from labeltrack.stats import LabelStats
 
-_MARK = ">"  # plain ASCII: a terminal that can show no colour may show no arrows either
+_MARK = ">"  # ASCII: a terminal without colour may lack arrows, too
 _MISSING = "-"
 _SIGNIFICANT = 4
 _SMALL, _LARGE = 1e-3, 1e7
@@ -45,7 +45,7 @@ class Course:
     Attributes:
         label: Label value.
         name: Display name.
-        best: Best value of the statistic; NaN if there never was a number.
+        best: Best value of the statistic; NaN if it was never a number.
         best_step: The first step at which it was reached.
         last: Value at the last step at which the label has samples.
         last_step: That step.
@@ -68,7 +68,7 @@ class Course:
 
 @dataclass(frozen=True)
 class _Column:
-    """A column of numbers, written out already."""
+    """A column of formatted numbers."""
 
     header: str
     cells: Sequence[str]
@@ -89,7 +89,7 @@ def stats_table(
 
     Args:
         stats: What to show.
-        title: Written above the table.
+        title: Printed above the table; None for no title.
         by: The statistic that ranks: count, sum, mean, std, min or max.
         higher_is_worse: True for a loss, False for an accuracy. A NaN is worst either way.
         limit: How many labels at most; None for all.
@@ -97,7 +97,7 @@ def stats_table(
         label: Heading of the label names.
 
     Returns:
-        A table to print with a rich ``Console``. Names are shown as they are, never taken for markup.
+        A table to print with a rich ``Console``. Names are printed literally, never parsed as markup.
 
     Raises:
         ValueError: There is no such statistic, `limit` is not positive, or NaN samples under ``nan_policy="raise"``.
@@ -130,14 +130,14 @@ def history_table(
         history: What was recorded.
         mode: The mode to show.
         step: Which step; None for the last of the mode.
-        title: Written above the table; None says what it shows.
+        title: Printed above the table; None for a description of its content.
         by: The statistic that ranks and is compared: count, sum, mean, std, min or max.
         higher_is_worse: True for a loss, False for an accuracy. A NaN is worst either way.
         limit: How many labels at most; None for all.
-        step_name: What a step is called.
+        step_name: The word for a step, such as ``"epoch"``.
 
     Returns:
-        A table to print with a rich ``Console``. Names are shown as they are, never taken for markup.
+        A table to print with a rich ``Console``. Names are printed literally, never parsed as markup.
 
     Raises:
         KeyError: There is no such mode or step.
@@ -170,7 +170,7 @@ def history_table(
 
 
 def setbacks(history: History, *, mode: str, by: str = "mean", higher_is_worse: bool = True) -> list[Course]:
-    """Return the labels whose last value is worse than the best they had, the largest setback first.
+    """Return the labels whose last value is worse than their best, largest setback first.
 
     Args:
         history: What was recorded.
@@ -198,9 +198,9 @@ def setbacks(history: History, *, mode: str, by: str = "mean", higher_is_worse: 
 
 
 def show(table: Table, console: Console | None = None) -> None:
-    """Print a table, at its full width where the width of a console is not that of a terminal.
+    """Print a table; if the output is not a terminal, at its full width.
 
-    A terminal that is too narrow even for the numbers gets them in broken lines, but gets them all.
+    On a terminal that is too narrow even for the numbers, lines wrap, and no number is cut.
 
     Args:
         table: From `stats_table` or `history_table`.
@@ -251,7 +251,7 @@ def _columns(
 ) -> list[_Column]:
     """Return the statistics, those to compare with, and at the end a further column of `by`, if there is one.
 
-    What is in the unit of the samples is all written with the same decimals, so that it compares at a glance.
+    All numbers in the unit of the samples have the same decimals, so that they compare at a glance.
     """
     total = stats.total()._asdict()
     in_unit = _writer([*stats.mean[places].tolist(), *stats.std[places].tolist()])
@@ -259,7 +259,7 @@ def _columns(
     columns = []
     for name in dict.fromkeys((*STATISTICS, by)):
         own = str if name == "count" else write if name == "sum" else in_unit
-        if name != "sum" or by == "sum":  # of no use to a reader, unless it ranks
+        if name != "sum" or by == "sum":  # shown only if it ranks
             cells = _cells(stats, name, places, str if name == "count" else own)
             columns.append(_Column(name, cells, own(total[name]) if name in total else ""))
     labels = stats.labels[places].tolist()
@@ -275,16 +275,16 @@ def _columns(
 
 
 def _cells(stats: LabelStats, name: str, places: npt.NDArray[np.int64], write: Callable[[Any], str]) -> list[str]:
-    """Return a statistic of some labels, written out; of labels without samples only their count is one."""
+    """Return a statistic of some labels, formatted; labels without samples have only a count."""
     here = stats.present if name != "count" else stats.present | True
     rows = zip(stats.column(name)[places].tolist(), here[places].tolist(), strict=True)
     return [write(value) if there else _MISSING for value, there in rows]
 
 
 def _writer(values: Iterable[float]) -> Callable[[float], str]:
-    """Return how to write the numbers of a table: with the decimals that give the largest of them four digits.
+    """Return the formatter of a table's numbers: with the decimals that give the largest one four digits.
 
-    Numbers that are all tiny, and those that are very large, are written with an exponent.
+    Very large numbers, and numbers that are all tiny, have an exponent.
 
     Example:
         >>> write = _writer([0.5, 12.0])
@@ -308,7 +308,7 @@ def _writer(values: Iterable[float]) -> Callable[[float], str]:
 def _table(
     stats: LabelStats, places: npt.NDArray[np.int64], columns: list[_Column], *, title: str | None, label: str
 ) -> Table:
-    """Lay the columns out; the first row is the worst."""
+    """Build the table; the first row is the worst."""
     names = [_shown(name) for name in stats.names[places].tolist()]
     hidden = len(stats) - len(names)
     absent = [_shown(name) for name in stats.names[~stats.present].tolist()]
@@ -326,7 +326,7 @@ def _table(
         title_justify="left",
         caption_justify="left",
     )
-    # A number that is cut short is a wrong number: only long names are folded where there is not the room.
+    # A truncated number is a wrong number: only long names are folded.
     table.add_column("", min_width=len(_MARK), no_wrap=True)
     table.add_column(
         Text(_shown(label)),
@@ -347,7 +347,7 @@ def _table(
 
 
 def _shown(text: str) -> str:
-    r"""Return a text without what would break the line or command the terminal.
+    r"""Return a text with control characters escaped, so that it neither breaks the line nor controls the terminal.
 
     Example:
         >>> _shown("a\nb"), _shown("größe"), _shown("")

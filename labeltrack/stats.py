@@ -2,71 +2,29 @@
 
 from __future__ import annotations
 
-import enum
-import math
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from labeltrack import bounds
-from labeltrack._convert.texts import tight
+from labeltrack._columns import STATISTICS, ExactColumns, NoQuantiles
 from labeltrack._core.accumulator import Accumulator
 from labeltrack._core.arrays import sorted_unique
-from labeltrack._core.quantiles import reduce_quantiles
-from labeltrack._core.totals import Totals
 from labeltrack._labels.codes import MISSING_NAME, MISSING_NUMBER, table_labels, union
-from labeltrack._labels.lookup import Lookup, display_names
-from labeltrack._nan_policy import NanPolicy, check_finite, check_nan_policy, with_nonfinite
+from labeltrack._labels.lookup import Lookup
+from labeltrack._nan_policy import NanPolicy, check_nan_policy
 from labeltrack._state import plain, with_arrays
 from labeltrack._tables import render as _tables
-from labeltrack.errors import listing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from labeltrack._core.quantiles import Samples
-
-_T = TypeVar("_T", bound=np.generic)
 Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 __all__ = ["STATISTICS", "LabelRow", "LabelStats", "NanPolicy", "NoQuantiles", "merge_stats"]
-
-STATISTICS = ("count", "sum", "mean", "std", "min", "max")
-"""Names of the statistics, in the order used by every table."""
-
-
-class NoQuantiles(enum.Enum):
-    """Why statistics have no quantiles: what the state keeps, and what the error says."""
-
-    NOT_REQUESTED = "not requested"
-    MERGED = "merged"
-    FOLDED = "folded"
-
-    @property
-    def sentence(self) -> str:
-        """The reason and the remedy."""
-        return _NO_QUANTILES[self]
-
-
-_NO_QUANTILES = {
-    NoQuantiles.NOT_REQUESTED: (
-        "quantiles are computed only on request: with quantiles=[...] in label_stats(), or with bounds='iqr', 'median' "
-        "or ('quantile', low, high) in LabelTracker() or Run.recompute()"
-    ),
-    NoQuantiles.MERGED: (
-        "these statistics were merged, and quantiles cannot be merged; compute them from all the samples at once, with "
-        "one tracker or one call of label_stats()"
-    ),
-    NoQuantiles.FOLDED: (
-        "max_buffer_bytes was full, so samples were folded into exact sums, and quantiles need the samples. Raise "
-        "max_buffer_bytes to the size of an epoch; or record the run with record_to= and compute the quantiles with "
-        "labeltrack.open_run(...).recompute()"
-    ),
-}
 
 
 class LabelRow(NamedTuple):
@@ -82,7 +40,7 @@ class LabelRow(NamedTuple):
     max: float
 
 
-class LabelStats:
+class LabelStats(ExactColumns):
     """Count, sum, mean, standard deviation, minimum and maximum for each of K labels.
 
     Exact sufficient statistics are kept; every number that is read is the result of rational arithmetic, rounded once.
@@ -110,190 +68,6 @@ class LabelStats:
         >>> stats["cat"].mean, stats.count
         (1.0, array([2, 1]))
     """
-
-    def __init__(
-        self,
-        labels: Array,
-        accumulator: Accumulator,
-        *,
-        names: Mapping[Any, str] | None = None,
-        nan_policy: NanPolicy = "propagate",
-        quantiles: Mapping[float, Floats] | None = None,
-        no_quantiles: NoQuantiles = NoQuantiles.NOT_REQUESTED,
-    ) -> None:
-        """Wrap ``(K,)`` sorted, unique labels and an accumulator with K slots in the same order, which must not change.
-
-        Args:
-            labels: Label values.
-            accumulator: Exact state of each label.
-            names: Display names by label; labels without one are shown as text.
-            nan_policy: How NaN samples enter the statistics.
-            quantiles: ``(K,)`` quantiles by fraction, NaN samples excluded.
-            no_quantiles: Why there are no others.
-        """
-        self._labels = tight(labels)
-        self._accumulator = accumulator
-        self._names = dict(names or {})
-        self._nan_policy = check_nan_policy(nan_policy)
-        self._quantiles = dict(quantiles or {})
-        self._no_quantiles = no_quantiles
-
-    # -- columns ------------------------------------------------------------------------------------------
-
-    @property
-    def labels(self) -> Array:
-        """``(K,)`` label values, sorted."""
-        return _frozen(self._labels)
-
-    @cached_property
-    def names(self) -> npt.NDArray[np.str_]:
-        """``(K,)`` display names: those of the mapping, else the label as text."""
-        return _frozen(display_names(self._labels, self._names))
-
-    @property
-    def nan_policy(self) -> NanPolicy:
-        """How NaN samples enter the statistics."""
-        return self._nan_policy
-
-    @property
-    def count(self) -> Integers:
-        """``(K,)`` int64 number of samples."""
-        return self._totals.count
-
-    @property
-    def sum(self) -> Floats:
-        """``(K,)`` float64 sum."""
-        return self._totals.sum
-
-    @property
-    def mean(self) -> Floats:
-        """``(K,)`` float64 arithmetic mean."""
-        return self._totals.mean
-
-    @property
-    def std(self) -> Floats:
-        """``(K,)`` float64 sample standard deviation, ddof=1; 0.0 where `count` is 1."""
-        return self._totals.std
-
-    @property
-    def sem(self) -> Floats:
-        """``(K,)`` float64 standard error of the mean, ``std / sqrt(count)``; NaN where `count` is 1.
-
-        A single sample has no standard error, although `std` is 0.0 by convention.
-        """
-        count = self.count.astype(np.float64)
-        return np.where(count > 1, self.std / np.sqrt(np.maximum(count, 1.0)), np.nan)
-
-    @property
-    def min(self) -> Floats:
-        """``(K,)`` float64 smallest sample."""
-        return self._totals.min
-
-    @property
-    def max(self) -> Floats:
-        """``(K,)`` float64 largest sample."""
-        return self._totals.max
-
-    @property
-    def nan_count(self) -> Integers:
-        """``(K,)`` int64 number of NaN samples, under any policy."""
-        return _frozen(self._accumulator.nonfinite[:, 0].copy())
-
-    @property
-    def quantiles(self) -> tuple[float, ...]:
-        """Fractions of the quantiles that were computed, ascending."""
-        return tuple(self._quantiles)
-
-    def quantile(self, fraction: float) -> Floats:
-        """Return a quantile of every label, bit for bit as `numpy.quantile` computes it from the samples as float64.
-
-        Args:
-            fraction: From 0 to 1; one of `quantiles`.
-
-        Returns:
-            ``(K,)`` float64, interpolated linearly between samples. NaN where a label has NaN samples under
-            ``"propagate"``. Unlike in numpy, a quantile that falls on a sample is that sample even next to an infinity.
-
-        Raises:
-            ValueError: It was not computed; the message says why and what to do.
-
-        Example:
-            >>> import labeltrack as lt
-            >>> lt.label_stats([0, 0, 1], [1.0, 2.0, 5.0], quantiles=[0.5]).quantile(0.5)
-            array([1.5, 5. ])
-        """
-        found = self._quantiles.get(fraction)
-        if found is None:
-            there = f"available are {listing(self.quantiles)}; " if self._quantiles else ""
-            msg = f"there is no quantile {fraction!r}: {there}{self._no_quantiles.sentence}"
-            raise ValueError(msg)
-        self._check_finite()
-        if self._nan_policy == "propagate" and self.nan_count.any():
-            found = np.where(self.nan_count > 0, np.nan, found)
-        return _frozen(found)
-
-    @property
-    def median(self) -> Floats:
-        """``(K,)`` float64 median, if it was computed; see `quantile`."""
-        return self.quantile(0.5)
-
-    def _with_quantiles(
-        self, parts: Sequence[Samples], fractions: Sequence[float], *, threads: int | None = None
-    ) -> LabelStats:
-        """Return the same statistics with quantiles of `parts`, all their samples; `fractions` ascend."""
-        extremes = None
-        if self._accumulator.all_finite():
-            counts, extremes = self._totals.count, (self._totals.min, self._totals.max)
-        else:
-            _, up, down = self._accumulator.nonfinite.T
-            counts = self._accumulator.totals().count + up + down
-        found = reduce_quantiles(parts, counts, fractions, extremes=extremes, threads=threads)
-        result = self._like(quantiles=dict(zip(fractions, found, strict=True)))
-        if extremes is not None:  # they are rounded already, for the same policy
-            result.__dict__["_totals"] = self._totals
-        return result
-
-    def _without_quantiles(self, why: NoQuantiles) -> LabelStats:
-        """Return the same statistics without quantiles."""
-        return self._like(quantiles={}, no_quantiles=why)
-
-    def _like(self, **different: Any) -> LabelStats:
-        """Return the same statistics with some arguments changed."""
-        names = ("names", "nan_policy", "quantiles", "no_quantiles")
-        same = {name: getattr(self, f"_{name}") for name in names}
-        return LabelStats(self._labels, self._accumulator, **{**same, **different})
-
-    @cached_property
-    def _totals(self) -> Totals:
-        """Every statistic with the policy applied."""
-        self._check_finite()
-        finite = self._accumulator.totals()
-        if self._accumulator.all_finite():  # no pass over counts of zero
-            return finite
-        count, *others = with_nonfinite(finite, self._accumulator.nonfinite, self._nan_policy)
-        return Totals(_frozen(count), *map(_frozen, others))
-
-    def _check_finite(self) -> None:
-        """Raise NaNError if there are NaN samples and the policy is ``"raise"``."""
-        if self._nan_policy == "raise":
-            check_finite(self._accumulator.nonfinite[:, 0], lambda: self.names)
-
-    def with_nan_policy(self, nan_policy: NanPolicy) -> LabelStats:
-        """Return the same statistics under another policy, without recomputing them.
-
-        Args:
-            nan_policy: ``"propagate"`` (a label with NaN has NaN statistics), ``"omit"`` or ``"raise"``.
-
-        Raises:
-            ValueError: An unknown policy, or NaN samples under ``"raise"``.
-        """
-        other = self._under(nan_policy)
-        other._check_finite()
-        return other
-
-    def _under(self, nan_policy: NanPolicy) -> LabelStats:
-        """Return the same statistics under another policy, without checking for NaN yet."""
-        return self._like(nan_policy=nan_policy)
 
     # -- reading ------------------------------------------------------------------------------------------
 
@@ -385,40 +159,7 @@ class LabelStats:
             keys.append(~self.present)
         return np.lexsort(keys)
 
-    def column(self, statistic: str) -> Array:
-        """Return one statistic of every label by name.
-
-        Args:
-            statistic: count, sum, mean, std, min or max; median, or another quantile that was computed, as ``"q0.25"``.
-
-        Raises:
-            ValueError: There is no such statistic.
-        """
-        if statistic in STATISTICS:
-            return cast("Array", getattr(self, statistic))
-        fraction = _fraction_of(statistic)
-        if fraction is None:
-            msg = f"unknown statistic {statistic!r}; there are {listing((*STATISTICS, 'median', *self._named()))}"
-            raise ValueError(msg)
-        return self.quantile(fraction)
-
-    def _named(self) -> dict[str, float]:
-        """Return the fractions of the quantiles by column name."""
-        return {f"q{fraction!r}": fraction for fraction in self._quantiles}
-
-    def columns(self) -> dict[str, Array]:
-        """Return label, name and every statistic as a dict of ``(K,)`` arrays; quantiles are named like ``"q0.25"``."""
-        head: dict[str, Array] = {"label": self.labels, "name": self.names}
-        return head | {name: self.column(name) for name in (*STATISTICS, *self._named())}
-
     # -- labels without samples ---------------------------------------------------------------------------
-
-    @property
-    def present(self) -> npt.NDArray[np.bool_]:
-        """``(K,)`` whether the label has samples, NaN or not; False for rows of `with_absent`."""
-        found = np.zeros(len(self), dtype=np.bool_)
-        found[self._accumulator.occupied()] = True
-        return found
 
     def with_absent(self, labels: Iterable[Any] = ()) -> LabelStats:
         """Return the same statistics with rows for labels that have no samples.
@@ -586,25 +327,7 @@ def merge_stats(parts: Iterable[LabelStats]) -> LabelStats:
     return LabelStats(labels, accumulator, names=names, nan_policy=given[0].nan_policy, no_quantiles=_why(given))
 
 
-def _fraction_of(statistic: str) -> float | None:
-    """Return the fraction that a column name stands for; None if it names no quantile."""
-    if statistic == "median":
-        return 0.5
-    try:
-        fraction = float(statistic[1:])
-    except ValueError:
-        return None
-    return fraction if statistic[0] == "q" and not math.isnan(fraction) else None
-
-
 def _why(parts: Iterable[LabelStats]) -> NoQuantiles:
     """Return why the result of a merge has no quantiles."""
     reasons = {NoQuantiles.MERGED if part._quantiles else part._no_quantiles for part in parts}
     return next(why for why in (NoQuantiles.FOLDED, NoQuantiles.MERGED, NoQuantiles.NOT_REQUESTED) if why in reasons)
-
-
-def _frozen(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
-    """Return a read-only view: columns are cached and shared."""
-    view = array.view()
-    view.flags.writeable = False
-    return view

@@ -1,4 +1,4 @@
-"""Columns to files, by the ending of their name: CSV, Parquet or JSON; a file is there whole or not at all."""
+"""Write columns to CSV, Parquet or JSON, chosen by file extension; files are replaced atomically."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def check_ending(path: Path, allowed: tuple[str, ...]) -> str:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a path to write to, whose file takes the place of `path` when the block has ended well.
+    """Yield a temporary path whose file replaces `path` if the block succeeds.
 
-    Whatever fails, what was there stays, and nothing else is left. Devices and pipes are written to as they are; of a
-    symbolic link, the file that it stands for is replaced.
+    On failure the existing file stays and nothing else is left. Devices and pipes are written to directly; for a
+    symbolic link, its target is replaced.
 
     Raises:
-        OSError: The file cannot be made, or not completely.
+        OSError: The file cannot be written completely.
     """
     path = Path(path)
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
@@ -69,7 +69,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def _sync(path: Path) -> None:
-    """Have a file written to disk: else its new name may get there before what is in it."""
+    """Flush a file to disk: otherwise its new name may become durable before its content."""
     fd = os.open(path, os.O_RDWR)
     try:
         os.fsync(fd)
@@ -78,14 +78,14 @@ def _sync(path: Path) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON has it: numbers that are not finite become None, bytes text."""
+    """Return a value for JSON: non-finite numbers become None, bytes become text."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
 
 
 def rows_of(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return columns as a list of rows, as JSON has it."""
+    """Return columns as a list of rows for JSON."""
     lists = [[plain(value) for value in column] for column in _lists(columns)]
     return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
 
@@ -125,11 +125,11 @@ def write_columns(columns: Mapping[str, Any], path: Path) -> None:
 
     Args:
         columns: ``(N,)`` arrays by name.
-        path: Ends in .csv, .parquet or .json; a file that is there is replaced, if all goes well.
+        path: Ends in .csv, .parquet or .json; an existing file is replaced on success.
 
     Raises:
         ValueError: Another ending.
         ImportError: pyarrow is not installed, for Parquet (extra ``arrow``).
-        OSError: The file cannot be written; what was there stays.
+        OSError: The file cannot be written; an existing one stays.
     """
     _WRITERS[check_ending(path, tuple(_WRITERS))](columns, path)

@@ -30,15 +30,15 @@ def _cell(value: Any) -> str:
     return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…"
 
 
-# Halves of surrogate pairs, and what reads like one that was escaped; each with the backslashes before it.
+# Lone surrogates and text that looks like an escaped one, each with the backslashes before it.
 _HALVES = re.compile(r"(?<!\\)(\\*)([\ud800-\udfff])|(?<!\\)(\\+)(ud[89a-f][0-9a-f]{2})")
 
 
 def portable(values: list[Any]) -> list[Any]:
-    r"""Return values of one kind so that UTF-8 holds the texts among them, each of which can be told from the result.
+    r"""Return values of one kind with their texts made valid UTF-8, reversibly.
 
-    Halves of surrogate pairs, which `os.fsdecode` makes of bytes that are not UTF-8, become what Python writes for
-    them; backslashes before such a half, or before what reads like one already, are doubled.
+    Lone surrogates, which `os.fsdecode` makes of invalid UTF-8, become Python escapes; backslashes before them, or
+    before text that looks like such an escape, are doubled.
 
     Example:
         >>> portable(["caf\udce9", r"caf\udce9", r"a\b", "é"])
@@ -84,7 +84,7 @@ def arrow_table(columns: Mapping[str, Any]) -> Any:
     """Return columns as a pyarrow table.
 
     Raises:
-        ImportError: pyarrow is missing; the message says how to get it.
+        ImportError: pyarrow is not installed; the message says how to install it.
     """
     try:
         import pyarrow as pa  # noqa: PLC0415 (an extra)
