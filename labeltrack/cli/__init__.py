@@ -41,7 +41,7 @@ def _show_version(wanted: bool) -> None:
 def _root(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Which class gets worse? Exact, fast per-label statistics of a per-sample metric while a model trains."""
@@ -53,9 +53,11 @@ def _root(
 @app.command("demo", help="Train a small classifier of handwritten digits, and show which digit it does worst on.")
 def _demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Directory for the figures and the history.")],
-    epochs: Annotated[int, typer.Option(metavar="N", help="How often to go over the training set.")] = 20,
-    batch_size: Annotated[int, typer.Option(metavar="N", help="Samples in a batch.")] = 32,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of the split, the weights and the order of samples.")] = 1,
+    epochs: Annotated[int, typer.Option(metavar="N", help="Number of epochs.")] = 20,
+    batch_size: Annotated[int, typer.Option(metavar="N", help="Samples per batch.")] = 32,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Seed of the split, the initial weights and the order of samples.")
+    ] = 1,
 ) -> None:
     """Train, with a bar on a terminal; print the last epoch, worst class first; list the files written."""
     from labeltrack.cli import demo as parts  # noqa: PLC0415 (for this command only, like all that follows)

@@ -1,6 +1,6 @@
-"""The command line as such: the app, and how mistakes are told.
+"""The command-line application, and how mistakes are reported.
 
-A command tells the user about a mistake through `fail` or `told`: one line on stderr that says what to do, and exit
+A command reports a mistake of the user through `fail` or `told`: one line on stderr that says what to do, and exit
 code 2. Anything else that is raised is a bug, and shows as a traceback.
 """
 
@@ -53,7 +53,7 @@ app = typer.Typer(
 
 
 def fail(message: object) -> NoReturn:
-    """Tell the user about a mistake in one line on stderr, and end with exit code 2.
+    """Report a mistake in one line on stderr, and exit with code 2.
 
     Args:
         message: What is wrong and what to do.
@@ -67,7 +67,7 @@ def fail(message: object) -> NoReturn:
 
 @contextmanager
 def told(*kinds: type[Exception]) -> Iterator[None]:
-    """Within the block, exceptions of some kinds are mistakes of the user: their message is what to tell.
+    """Within the block, exceptions of some kinds are mistakes of the user: their message is reported.
 
     Args:
         kinds: Which exceptions.

@@ -45,12 +45,12 @@ _MOMENTUM = 0.9
 
 @dataclass(frozen=True)
 class Settings:
-    """What can be chosen.
+    """Settings of the demo.
 
     Attributes:
-        epochs: How often to go over the training set.
-        batch_size: Samples in a batch.
-        seed: Of the split, the first weights and the order of the samples.
+        epochs: Number of passes over the training set.
+        batch_size: Samples per batch.
+        seed: Random seed of the split, the initial weights and the order of the samples.
 
     Raises:
         ValueError: A number that is too small.
@@ -71,7 +71,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Data:
-    """Two sets of samples, standardised alike.
+    """Training and evaluation samples, standardised in the same way.
 
     Attributes:
         train_x: ``(N, 64)`` pixels to train on.
@@ -199,7 +199,7 @@ def make_tracker(record_to: str | os.PathLike[str] | None = None) -> LabelTracke
 
 
 def recording_tracker(out: Path) -> tuple[LabelTracker, Written]:
-    """Return a tracker that saves every sample in the folder ``run`` of a directory, if the packages for it are there.
+    """Return a tracker that saves every sample in the folder ``run`` of a directory if the packages are installed.
 
     Args:
         out: The directory. A run of an earlier demo in it is replaced.
@@ -262,7 +262,7 @@ def _batches(x: Floats, y: Integers, size: int) -> Iterator[tuple[Floats, Intege
 
 
 def prepare_directory(out: str | os.PathLike[str]) -> Path:
-    """Make the directory that results go to, and see that files can be made in it.
+    """Create the output directory, and check that it is writable.
 
     Args:
         out: The directory; it may be there already.
