@@ -44,6 +44,8 @@ class FixedPoint(ABC):
 
     bits: ClassVar[int]
     """Bits of an integer."""
+    sample_words: ClassVar[int]
+    """Words of a converted sample."""
     largest_shift: ClassVar[int]
     """Binary logarithm of the largest scale."""
     most_labels: ClassVar[int] = 1 << 62
@@ -125,7 +127,7 @@ class FixedPoint(ABC):
         module = kernels.fixed
         self.allocate(memory)
         if self._scratch is None:
-            self._scratch = self._module.new_scratch(module.BLOCK)
+            self._scratch = module.new_scratch(self.sample_words)
         slots, samples, n = queue
         state = self.table, self.fine, self._unit(self.scale), self._scratch, module.Queue(slots, samples), n
         reached: tuple[int, int, int, bool] = self._module.reduce(module.Batch(*where), *state)
@@ -259,10 +261,9 @@ class FixedPoint(ABC):
     def unfit(self, head: Samples, scale: float) -> int:
         """Return how many samples are not representable."""
         n: int = head.shape[0]
-        scratch = self._module.new_scratch(n)
-        self._module.convert(head, 0, n, self._unit(scale), 1, scratch)
-        words = scratch.words if self.bits == 32 else scratch.words[::2] | scratch.words[1::2]
-        return n - int(np.count_nonzero(words))
+        words, offsets = np.empty(n * self.sample_words, dtype=np.int64), np.empty(n, dtype=np.uint64)
+        self._module.convert(head, 0, n, self._unit(scale), 1, words, offsets)
+        return n - int(np.count_nonzero(words if self.sample_words == 1 else words[::2] | words[1::2]))
 
     def record(self, samples: int, most: int, status: int) -> bool:
         """Record that samples were added; return whether to flush now.
@@ -297,6 +298,7 @@ class Fixed32(FixedPoint):
     """Integers of 32 bits: half a cache line per label."""
 
     bits = 32
+    sample_words = 1
     largest_shift = 100  # float32 samples are scaled as such
     headrooms = (1, 0)
 
@@ -380,6 +382,7 @@ class Fixed63(FixedPoint):
     """Integers of 63 bits, of one unit or of four: a cache line for each of them."""
 
     bits = 63
+    sample_words = 2
     largest_shift = 340  # so that neither a scaled sample nor the square of a unit underflows
     headrooms = (2, 1, 0)
     # Beyond, tables are slower than error-free additions: 11 against 17 M samples/s, a million samples and labels.

@@ -104,6 +104,32 @@ class Queue(NamedTuple):
     samples: npt.NDArray[np.float64]
 
 
+class Scratch(NamedTuple):
+    """Scratch memory of the loop over samples. Kernels unpack it once: each access to a field counts a reference.
+
+    Attributes:
+        words: ``(W * BLOCK,)`` int64, converted samples.
+        rejected: ``(REJECTED,)`` uint64, numbers of rejected samples.
+        offsets: ``(BLOCK,)`` uint64, where the table of each sample begins.
+        places: ``(2 * BLOCK,)`` uint64, the rows of samples, and what prefetching reads beyond the end of that.
+        lines: ``(32,)`` int64 zeros, on a cache line.
+    """
+
+    words: npt.NDArray[np.int64]
+    rejected: npt.NDArray[np.uint64]
+    offsets: npt.NDArray[np.uint64]
+    places: npt.NDArray[np.uint64]
+    lines: npt.NDArray[np.int64]
+
+
+def new_scratch(words: int) -> Scratch:
+    """Return scratch memory for samples of so many words each."""
+    lines = np.zeros(40, dtype=np.int64)
+    start = -lines.ctypes.data // 8 % 8
+    rejected, offsets, places = (np.zeros(size, dtype=np.uint64) for size in (REJECTED, BLOCK, 2 * BLOCK))
+    return Scratch(np.zeros(words * BLOCK, dtype=np.int64), rejected, offsets, places, lines[start : start + 32])
+
+
 class Format(NamedTuple):
     """What distinguishes a fixed-point format where its kernels are compiled.
 
@@ -113,7 +139,7 @@ class Format(NamedTuple):
         count_word: Word of a row whose lowest bits are the count.
         ahead: Samples between prefetching a row and adding to it.
         far: Rows from which they are prefetched.
-        convert: Writes ``samples[start:stop]`` to scratch; 0 where one is not representable.
+        convert: Writes ``samples[start:stop]`` as words, 0 where one is not representable.
         rejects: Returns a bit for each of 64 converted samples that is 0.
         add: Adds a converted sample to the row at a word of the table.
         join: Adds the row at a word of another table to that at a word of the table.
@@ -283,24 +309,25 @@ def reducing(form: Format) -> Any:
 
     @_part
     def queue_rejected(
-        batch: Any, k: Any, table: Any, fine: Any, unit: Any, scratch: Any, queue: Any, n: Any, turns: Any
+        batch: Any, rejected: Any, k: Any, table: Any, turns: Any, fine: Any, unit: Any, words: Any, queue: Any, n: Any
     ) -> Any:
         """Add rejected samples to rows of a finer unit, or queue them, and correct the counts; return the new `n`."""
         _apart()
         labels, samples, start, _, low, size = batch
+        slots, queued = queue
         for i in range(k):
-            j = scratch.rejected[i] & ~_MARK
+            j = rejected[i] & ~_MARK
             slot = np.uint64(np.int64(labels[j]) - low)
             if slot >= np.uint64(size):  # changed by another thread
                 continue
             if not unit.finer:
                 # Of four tables, it was counted in that of its turn, or in the first.
-                turn = ((j - np.uint64(start)) & _U3) * np.uint64(turns) if scratch.rejected[i] == j else _U0
+                turn = ((j - np.uint64(start)) & _U3) * np.uint64(turns) if rejected[i] == j else _U0
                 table[turn + (slot << log_row) + count_word] -= 1
-            if has_fine and fine.shape[0] and add_fine(samples[j], slot, fine, unit, scratch):
+            if has_fine and fine.shape[0] and add_fine(samples[j], slot, fine, unit, words):
                 continue
-            queue.slots[n] = np.int64(slot)
-            queue.samples[n] = samples[j]
+            slots[n] = np.int64(slot)
+            queued[n] = samples[j]
             n += _U1
         return n
 
@@ -352,7 +379,7 @@ def reducing(form: Format) -> Any:
             table: ``(T * size * WORDS,)`` int64 on a cache line; T is `COPIES` if ``unit.finer``, else ``unit.copies``.
             fine: ``(size * fixed63.WORDS,)`` int64 on a cache line: rows of a finer unit; or none.
             unit: A `Unit`.
-            scratch: From ``new_scratch`` of the format.
+            scratch: A `Scratch`.
             queue: A `Queue`.
             n: Number of samples already queued.
 
@@ -362,6 +389,7 @@ def reducing(form: Format) -> Any:
             many samples are rejected that another format is faster; and whether any samples were rejected.
         """
         labels, samples, start, stop, low, size = batch
+        words, rejected, offsets, places, lines = scratch
         limit = np.uint64(size)
         stride = size * row_words
         few = unit.copies == COPIES and not unit.finer
@@ -382,22 +410,22 @@ def reducing(form: Format) -> Any:
             m = np.uint64(end - position)
             _fetch(labels, first + _STREAM)
             _fetch(samples, first + _STREAM)
-            convert(samples, position, end, unit, stride, scratch)
+            convert(samples, position, end, unit, stride, words, offsets)
             looked = _copy_labels(labels, first, m, low, limit, block)
             runs = _has_runs(block, m)
             before = waiting
-            waiting = find_rejected(scratch.words, first, looked, _MARK if runs else _U0, scratch.rejected, waiting)
+            waiting = find_rejected(words, first, looked, _MARK if runs else _U0, rejected, waiting)
             excess = _greater(0, excess + _REJECTS * np.int64(waiting - before) - np.int64(m))
             if has_finer and unit.finer:
-                add_finer(block, looked, low, table, scratch)
+                add_finer(block, looked, low, table, words, offsets, places)
             elif runs:
-                add_runs(block, looked, low, table, scratch)
+                add_runs(block, looked, low, table, words, lines)
             elif few:
-                add_few(block, scratch.words, looked, low, table, turns)
+                add_few(block, words, looked, low, table, turns)
             elif size <= far_rows:
-                add_near(block, scratch.words, looked, low, table)
+                add_near(block, words, looked, low, table)
             else:
-                add_far(labels, first, block, scratch.words, looked, low, table)
+                add_far(labels, first, block, words, looked, low, table)
             position += np.int64(looked)
             if looked < m:
                 status = OUTSIDE
@@ -405,7 +433,8 @@ def reducing(form: Format) -> Any:
                 status = UNSUITABLE
             if waiting > BLOCK or position == stop or status != DONE:
                 rejected_any |= waiting != _U0
-                n = np.int64(queue_rejected(batch, waiting, table, fine, unit, scratch, queue, np.uint64(n), turns))
+                n = queue_rejected(batch, rejected, waiting, table, turns, fine, unit, words, queue, np.uint64(n))
+                n = np.int64(n)
                 waiting = _U0
         return position, n, status, rejected_any
 

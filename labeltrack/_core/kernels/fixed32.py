@@ -24,10 +24,9 @@ unit is `FINER_BITS` finer, if there are such rows and they hold it; otherwise i
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from llvmlite import ir
 from numba.core import types
 
@@ -35,7 +34,6 @@ from labeltrack._core.kernels import fixed63
 from labeltrack._core.kernels.fixed import (
     COUNT_BITS,
     MAX_COUNT,
-    REJECTED,
     SHIFT,
     Format,
     adding_tables,
@@ -71,23 +69,6 @@ _FAR = 1 << 14  # rows from which they are prefetched, 512 KiB; from half of tha
 _U32, _U44, _U62 = np.uint64(32), np.uint64(44), np.uint64(62)
 _LOW_HALF, _LOW44 = np.uint64(_HALF), np.uint64((1 << 44) - 1)
 _COUNT_MASK, _COUNT_BITS, _SHIFT = np.uint64(MAX_COUNT), np.uint64(COUNT_BITS), np.uint64(SHIFT)
-
-
-class Scratch(NamedTuple):
-    """Scratch memory of `reduce`.
-
-    Attributes:
-        words: ``(BLOCK,)`` int64, converted samples.
-        rejected: ``(REJECTED,)`` uint64, numbers of rejected samples.
-    """
-
-    words: npt.NDArray[np.int64]
-    rejected: npt.NDArray[np.uint64]
-
-
-def new_scratch(samples: int) -> Scratch:
-    """Return scratch memory for blocks of so many samples."""
-    return Scratch(np.zeros(samples, dtype=np.int64), np.zeros(REJECTED, dtype=np.uint64))
 
 
 _WORD, _LANE = ir.IntType(64), ir.IntType(32)
@@ -157,24 +138,22 @@ def _zeros(words: Any, i: Any) -> Any:
 
 @_wrapping
 @_jit
-def convert(samples: Any, start: int, stop: int, unit: Any, stride: int, scratch: Any) -> None:  # noqa: ARG001
+def convert(samples: Any, start: int, stop: int, unit: Any, _stride: int, words: Any, _offsets: Any) -> None:
     """Write ``samples[start:stop] * unit.scale`` as integers of 32 bits, each with its complement in the high half.
 
     Args:
         samples: ``(N,)`` float32 or float64.
         start: First sample.
         stop: One past the last.
-        unit: A `Unit` whose scale is a number of the type of the samples.
-        stride: Not used in this format.
-        scratch: Words are written from index 0: 0 for samples that are not integers of 32 bits (with sign if
-            ``unit.signed``) times ``1 / scale``.
+        unit: A `Unit`; its scale is at most 2**100.
+        words: ``(>= stop - start,)`` int64, written from index 0: 0 for samples that are not integers of 32 bits, with
+            sign if ``unit.signed``, times ``1 / scale``.
     """
     first = np.uint64(start)
     scale = samples.dtype.type(unit.scale)
     # In the precision of the samples, sixteen float32 at a time: 0.17 ns per sample, as doubles 0.31. Two loops, as
     # LLVM does not unswitch one.
     half, nothing = samples.dtype.type(0.5), samples.dtype.type(0.0)
-    words = scratch.words
     if unit.signed:
         low, high = samples.dtype.type(-2147483648.0), samples.dtype.type(2147483648.0)
         for i in range(np.uint64(stop - start)):
@@ -194,10 +173,9 @@ def convert(samples: Any, start: int, stop: int, unit: Any, stride: int, scratch
 
 
 @_part
-def _add_runs(labels: Any, m: Any, low: Any, table: Any, scratch: Any) -> None:
+def _add_runs(labels: Any, m: Any, low: Any, table: Any, words: Any, _lines: Any) -> None:
     """Add samples of which many in a row have one label, summing each run in registers."""
     _apart()
-    words = scratch.words
     i = _U0
     while i < m:
         n = _one_label(labels, i, m)
@@ -223,10 +201,9 @@ def _add_runs(labels: Any, m: Any, low: Any, table: Any, scratch: Any) -> None:
 
 
 @_part
-def _add_fine(sample: Any, slot: Any, fine: Any, unit: Any, scratch: Any) -> Any:
+def _add_fine(sample: Any, slot: Any, fine: Any, unit: Any, words: Any) -> Any:
     """Add a sample to its row of a finer unit; return whether that holds it."""
     least, most, bias = fixed63.bounds(unit.signed)
-    words = scratch.words
     fixed63.put(np.float64(sample) * (unit.scale * 2.0**FINER_BITS), least, most, bias, words, _U0)
     fits = words[0] | words[1] != 0
     if fits:

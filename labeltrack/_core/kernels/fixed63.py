@@ -22,10 +22,9 @@ one before: a double of 53 bits is an integer of 63 bits in one of them. Samples
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from llvmlite import ir
 from numba.core import types
 
@@ -33,7 +32,6 @@ from labeltrack._core.kernels.fixed import (
     COPIES,
     COUNT_BITS,
     MAX_COUNT,
-    REJECTED,
     SHIFT,
     Format,
     adding_tables,
@@ -74,32 +72,6 @@ _FAR = 4096  # rows from which they are prefetched
 _PIECE = np.uint64((1 << 49) - 1)
 _U15, _U30, _U34, _U49, _U60, _U62, _U63 = (np.uint64(number) for number in (15, 30, 34, 49, 60, 62, 63))
 _COUNT_MASK = np.uint64(MAX_COUNT)
-
-
-class Scratch(NamedTuple):
-    """Scratch memory of `reduce`.
-
-    Attributes:
-        words: ``(2 * BLOCK,)`` int64, converted samples and their complements.
-        rejected: ``(REJECTED,)`` uint64, numbers of rejected samples.
-        offsets: ``(BLOCK,)`` uint64, where the table of each sample begins.
-        places: ``(2 * BLOCK,)`` uint64, the rows of samples, and what prefetching reads beyond the end of that.
-        lines: ``(4 * WORDS,)`` int64 zeros, on a cache line.
-    """
-
-    words: npt.NDArray[np.int64]
-    rejected: npt.NDArray[np.uint64]
-    offsets: npt.NDArray[np.uint64]
-    places: npt.NDArray[np.uint64]
-    lines: npt.NDArray[np.int64]
-
-
-def new_scratch(samples: int) -> Scratch:
-    """Return scratch memory for blocks of so many samples."""
-    words, lines = np.zeros(2 * samples, dtype=np.int64), np.zeros(5 * WORDS, dtype=np.int64)
-    rejected, offsets, places = (np.zeros(size, dtype=np.uint64) for size in (REJECTED, samples, 2 * samples))
-    start = -lines.ctypes.data // 8 % WORDS
-    return Scratch(words, rejected, offsets, places, lines[start : start + 4 * WORDS])
 
 
 _WORD, _LONG = ir.IntType(64), ir.IntType(128)
@@ -199,7 +171,7 @@ def put(x: Any, low: Any, high: Any, bias: Any, words: Any, i: Any) -> None:
 
 @_wrapping
 @_jit
-def convert(samples: Any, start: int, stop: int, unit: Any, stride: int, scratch: Any) -> None:
+def convert(samples: Any, start: int, stop: int, unit: Any, stride: int, words: Any, offsets: Any) -> None:
     """Write ``samples[start:stop] * unit.scale`` as integers of 63 bits, each with its complement.
 
     Args:
@@ -208,12 +180,13 @@ def convert(samples: Any, start: int, stop: int, unit: Any, stride: int, scratch
         stop: One past the last.
         unit: A `Unit`.
         stride: Words of a table.
-        scratch: Words are written from index 0: twice 0 for samples that are not such integers, in any of the units if
-            there are four. Offsets are written in that case: where the table of each sample begins.
+        words: ``(>= 2 * (stop - start),)`` int64, written from index 0: twice 0 for samples that are not such integers,
+            in any of the units if there are four.
+        offsets: ``(>= stop - start,)`` uint64: where the table of each sample begins, written if there are four.
     """
     first = np.uint64(start)
     low, high, bias = bounds(unit.signed)
-    words, scale = scratch.words, unit.scale
+    scale = unit.scale
     if not unit.finer:
         for i in range(np.uint64(stop - start)):
             put(np.float64(samples[first + i]) * scale, low, high, bias, words, i)
@@ -226,15 +199,14 @@ def convert(samples: Any, start: int, stop: int, unit: Any, stride: int, scratch
         x = x * 1024.0 if size < 4398046511104.0 else x
         x = x * 1024.0 if size < 4294967296.0 else x
         finer = np.int64(size < 4503599627370496.0) + np.int64(size < 4398046511104.0) + np.int64(size < 4294967296.0)
-        scratch.offsets[i] = finer * stride
+        offsets[i] = finer * stride
         put(x, low, high, bias, words, i)
 
 
 @_part
-def _add_runs(labels: Any, m: Any, low: Any, table: Any, scratch: Any) -> None:
+def _add_runs(labels: Any, m: Any, low: Any, table: Any, words: Any, lines: Any) -> None:
     """Add samples of which many in a row have one label, to four rows in turn, which are then added to its row."""
     _apart()
-    words, lines = scratch.words, scratch.lines
     i = _U0
     while i < m:
         n = _one_label(labels, i, m)
@@ -256,15 +228,14 @@ def _add_runs(labels: Any, m: Any, low: Any, table: Any, scratch: Any) -> None:
 
 
 @_part
-def _add_finer(labels: Any, m: Any, low: Any, table: Any, scratch: Any) -> None:
+def _add_finer(labels: Any, m: Any, low: Any, table: Any, words: Any, offsets: Any, places: Any) -> None:
     """Add samples to tables of four units: rows are worked out first, so that they can be prefetched."""
     _apart()
-    words, places = scratch.words, scratch.places
     n = _U0
     for i in range(m):
         slot = np.uint64(np.int64(labels[i]) - low)
         u, complement = words[i << _U1], words[(i << _U1) + _U1]
-        places[n] = (slot << _U3) + scratch.offsets[i]
+        places[n] = (slot << _U3) + offsets[i]
         words[n << _U1] = u
         words[(n << _U1) + _U1] = complement
         n += np.uint64((u | complement) != 0)

@@ -47,7 +47,7 @@ def reduce(labels, samples, size, shift, *, copies=1, low=0, negative=True, fine
         table,
         rows,
         unit_of(shift, negative=negative, copies=copies),
-        kernels.new_scratch(fixed.BLOCK),
+        fixed.new_scratch(1),
         fixed.Queue(*queue),
         0,
     )
@@ -114,11 +114,10 @@ def test_conversion_keeps_integers_and_nothing_else(dtype, data):
     values = data.draw(st.lists(st.one_of(st.floats(width=width), numbers), min_size=1, max_size=70))
     shift, negative = data.draw(st.sampled_from([0, 20, 31, 100])), data.draw(st.booleans())
     samples, m = np.array(values, dtype=dtype), len(values)
-    scratch = kernels.new_scratch(m)
-    scratch.words[:] = 7
-    kernels.convert(samples, 0, m, unit_of(shift, negative=negative), 0, scratch)
+    words = np.full(m, 7, dtype=np.int64)
+    kernels.convert(samples, 0, m, unit_of(shift, negative=negative), 0, words, np.empty(0, dtype=np.uint64))
     low, high = (-(2**31), 2**31) if negative else (0, 2**32)
-    for v, word in zip(values, scratch.words.tolist(), strict=True):
+    for v, word in zip(values, words.tolist(), strict=True):
         scaled = Fraction(v) * 2**shift if math.isfinite(v) else None
         if scaled is None or scaled.denominator != 1 or not low <= scaled < high:
             assert word == 0

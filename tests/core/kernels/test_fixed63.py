@@ -41,7 +41,7 @@ def unit_of(shift, *, negative, copies=1, finer=False):
 def reduce(labels, samples, size, shift, *, copies=1, finer=False, low=0, negative=True):
     """Return the position reached, the table, what is queued, and why the pass stopped."""
     table = aligned_words(kernels.TABLES * size * kernels.WORDS)
-    queue, scratch = (np.zeros(4096, dtype=np.int64), np.zeros(4096)), kernels.new_scratch(fixed.BLOCK)
+    queue, scratch = (np.zeros(4096, dtype=np.int64), np.zeros(4096)), fixed.new_scratch(2)
     position, n, status, _ = kernels.reduce(
         fixed.Batch(labels, samples, 0, len(samples), low, size),
         table,
@@ -117,10 +117,8 @@ def test_tables_are_added(mine, other):
 @example(values=[(2.0**53 - 1) / 2**91, -(2.0**52 + 1) / 2**90], shift=60, negative=True, finer=True)
 def test_conversion_keeps_integers_and_nothing_else(values, shift, negative, finer):
     samples, m = np.array(values), len(values)
-    scratch = kernels.new_scratch(m)
-    words, offsets = scratch.words, scratch.offsets
-    words[:] = 7
-    kernels.convert(samples, 0, m, unit_of(shift, negative=negative, finer=finer), 1, scratch)
+    words, offsets = np.full(2 * m, 7, dtype=np.int64), np.zeros(m, dtype=np.uint64)
+    kernels.convert(samples, 0, m, unit_of(shift, negative=negative, finer=finer), 1, words, offsets)
     for i, v in enumerate(values):
         pair = words[2 * i : 2 * i + 2].tolist()
         scaled = Fraction(v) * 2**shift * 2 ** (kernels.FINER_BITS * int(offsets[i])) if math.isfinite(v) else None
