@@ -78,19 +78,10 @@ class Unit(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Samples to be added.
+    """The samples from `start` to before `stop` to be added; the slot of each is ``label - low``, below `size`."""
 
-    Attributes:
-        labels: ``(N,)`` integers; the slot of a sample is ``label - low``.
-        samples: ``(N,)`` float32 or float64.
-        start: First sample to read.
-        stop: One past the last.
-        low: The label of slot 0.
-        size: Number of slots.
-    """
-
-    labels: npt.NDArray[Any]
-    samples: npt.NDArray[Any]
+    labels: npt.NDArray[Any]  # ``(N,)`` integers
+    samples: npt.NDArray[Any]  # ``(N,)`` float32 or float64
     start: int
     stop: int
     low: int
@@ -105,21 +96,13 @@ class Queue(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Scratch memory of the loop over samples. Kernels unpack it once: each access to a field counts a reference.
+    """Scratch memory of the loop over samples. Kernels unpack it once: each access to a field counts a reference."""
 
-    Attributes:
-        words: ``(W * BLOCK,)`` int64, converted samples.
-        rejected: ``(REJECTED,)`` uint64, numbers of rejected samples.
-        offsets: ``(BLOCK,)`` uint64, where the table of each sample begins.
-        places: ``(2 * BLOCK,)`` uint64, the rows of samples, and what prefetching reads beyond the end of that.
-        lines: ``(32,)`` int64 zeros, on a cache line.
-    """
-
-    words: npt.NDArray[np.int64]
-    rejected: npt.NDArray[np.uint64]
-    offsets: npt.NDArray[np.uint64]
-    places: npt.NDArray[np.uint64]
-    lines: npt.NDArray[np.int64]
+    words: npt.NDArray[np.int64]  # ``(W * BLOCK,)`` converted samples
+    rejected: npt.NDArray[np.uint64]  # ``(REJECTED,)`` numbers of rejected samples
+    offsets: npt.NDArray[np.uint64]  # ``(BLOCK,)`` where the table of each sample begins
+    places: npt.NDArray[np.uint64]  # ``(2 * BLOCK,)`` rows of samples, and what prefetching reads beyond
+    lines: npt.NDArray[np.int64]  # ``(32,)`` zeros, on a cache line
 
 
 def new_scratch(words: int) -> Scratch:
@@ -131,36 +114,20 @@ def new_scratch(words: int) -> Scratch:
 
 
 class Format(NamedTuple):
-    """What distinguishes a fixed-point format where its kernels are compiled.
-
-    Attributes:
-        name: Its name.
-        log_row: Binary logarithm of the words per row.
-        count_word: Word of a row whose lowest bits are the count.
-        ahead: Samples between prefetching a row and adding to it.
-        far: Rows from which they are prefetched.
-        convert: Writes ``samples[start:stop]`` as words, 0 where one is not representable.
-        rejects: Returns a bit for each of 64 converted samples that is 0.
-        add: Adds a converted sample to the row at a word of the table.
-        join: Adds the row at a word of another table to that at a word of the table.
-        add_runs: Adds a block of which many samples in a row have one label.
-        add_finer: Adds a block to tables of several units, if the format has them.
-        add_fine: Adds a rejected sample to rows of a finer unit if they hold it, and returns whether they do; if the
-            format has such rows.
-    """
+    """What distinguishes a fixed-point format where its kernels are compiled."""
 
     name: str
-    log_row: np.uint64
-    count_word: np.uint64
-    ahead: np.uint64
-    far: int
-    convert: Callable[..., None]
-    rejects: Callable[..., Any]
-    add: Callable[..., None]
-    join: Callable[..., None]
-    add_runs: Callable[..., None]
-    add_finer: Any = None
-    add_fine: Any = None
+    log_row: np.uint64  # binary logarithm of the words per row
+    count_word: np.uint64  # word of a row whose lowest bits are the count
+    ahead: np.uint64  # samples between prefetching a row and adding to it
+    far: int  # rows from which they are prefetched
+    convert: Callable[..., None]  # writes samples as words, 0 where one is not representable
+    rejects: Callable[..., Any]  # returns a bit for each of 64 converted samples that is 0
+    add: Callable[..., None]  # adds a converted sample to the row at a word of the table
+    join: Callable[..., None]  # adds the row at a word of another table to that at a word of the table
+    add_runs: Callable[..., None]  # adds a block of which many samples in a row have one label
+    add_finer: Any = None  # adds a block to tables of several units, if the format has them
+    add_fine: Any = None  # adds a rejected sample to rows of a finer unit if they hold it, and returns whether they do
 
 
 # ---------------------------------------------------------------------------------------------------------
