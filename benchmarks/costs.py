@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from harness import compare, facts, measure, summary
-from report import add_output, publish
+from report import add_output, grid, machine, publish
 
 import labeltrack as lt
 
@@ -192,38 +192,28 @@ def flat(sizes: Sequence[int], rounds: int) -> dict[str, Any]:
 
 def markdown(results: dict[str, Any]) -> str:
     """Return the results as a table."""
-    lines = ["| what | figure |", "| --- | --- |"]
+    rows = []
     for entry in results["merges"]:
-        ratio = entry["ratio"]["ratio"]
-        lines.append(
-            f"| merging {entry['states']:,} states of {entry['labels']:,} labels | "
-            f"{entry['times'][OURS]['median_s'] * 1e3:.0f} ms; {ratio:.1f} times as fast as polars, which adds rounded "
-            "partial sums |"
-        )
+        took, ratio = entry["times"][OURS]["median_s"] * 1e3, entry["ratio"]["ratio"]
+        figure = f"{took:.0f} ms; {ratio:.1f} times as fast as polars, which adds rounded partial sums"
+        rows.append([f"merging {entry['states']:,} states of {entry['labels']:,} labels", figure])
     held = results["memory"]
     peaks = [held[f"peak_bytes_a_label, {threads} threads"] for threads in (1, 2)]
     what = "memory per sample until the epoch ends, int32 labels and float32 values"
-    lines.append(f"| {what} | {held['bytes_a_sample_held']:.1f} bytes |")
+    rows.append([what, f"{held['bytes_a_sample_held']:.1f} bytes"])
     what = f"peak memory while reducing to {held['labels']:,} labels, besides the samples"
-    lines.append(f"| {what} | {peaks[0]:.0f} bytes per label on one thread, {peaks[1]:.0f} on two |")
-    for name, seconds in results["cold_start"]["times"].items():
-        lines.append(
-            f"| import and first result in a fresh process, {results['cold_start']['samples']:,} samples, {name} | "
-            f"{seconds['median_s']:.2f} s |"
-        )
-    lines += [
-        f"| slowest `update` of {results['appends']['samples']:,} samples in batches of 256, {epoch} epoch | "
-        f"{seconds['median_s'] * 1e3:.1f} ms |"
-        for epoch, seconds in results["appends"]["slowest"].items()
+    rows.append([what, f"{peaks[0]:.0f} bytes per label on one thread, {peaks[1]:.0f} on two"])
+    start, appended = results["cold_start"], results["appends"]
+    what = f"import and first result in a fresh process, {start['samples']:,} samples"
+    rows += [[f"{what}, {name}", f"{seconds['median_s']:.2f} s"] for name, seconds in start["times"].items()]
+    what = f"slowest `update` of {appended['samples']:,} samples in batches of 256"
+    rows += [
+        [f"{what}, {epoch} epoch", f"{each['median_s'] * 1e3:.1f} ms"] for epoch, each in appended["slowest"].items()
     ]
-    nanoseconds = [f"{row['median_s'] * 1e9:.2f}" for row in results["flat"].values()]
-    sizes = [f"{int(size):,}" for size in results["flat"]]
-    lines.append(
-        f"| time per sample for {' / '.join(sizes)} samples, one thread, back to back | {' / '.join(nanoseconds)} ns |"
-    )
-    versions = ", ".join(f"{name} {version}" for name, version in results["facts"]["versions"].items())
-    lines += ["", f"{results['facts']['cpus']} CPUs, Python {results['facts']['python']}, {versions}."]
-    return "\n".join(lines)
+    sizes = " / ".join(f"{int(size):,}" for size in results["flat"])
+    each = " / ".join(f"{row['median_s'] * 1e9:.2f}" for row in results["flat"].values())
+    rows.append([f"time per sample for {sizes} samples, one thread, back to back", f"{each} ns"])
+    return "\n".join([*grid(["what", "figure"], rows, text=2), "", machine(results)])
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from harness import facts
-from report import add_output, publish
+from report import add_output, grid, publish
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,14 +91,11 @@ def run_case(parent: Path, values: str, labels: int, samples: int) -> dict[str, 
 
 def markdown(results: dict[str, Any]) -> str:
     """Return the results as a table."""
-    lines = [
-        "| values | labels | " + " | ".join(COUNTED) + " |",
-        "| --- | ---: |" + " ---: |" * len(COUNTED),
+    rows = [
+        [case["values"], f"{case['labels']:,}", *(f"{figure:.2f}" for figure in case["a sample"].values())]
+        for case in results["cases"]
     ]
-    for case in results["cases"]:
-        figures = " | ".join(f"{figure:.2f}" for figure in case["a sample"].values())
-        lines.append(f"| {case['values']} | {case['labels']:,} | {figures} |")
-    return "\n".join(lines)
+    return "\n".join(grid(["values", "labels", *COUNTED], rows))
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:

@@ -8,24 +8,21 @@ Run from the root of the repository, where FastEstimator is installed (extra ``f
 from __future__ import annotations
 
 import argparse
-import json
 import warnings
 from collections import ChainMap
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from cases import Case
 from harness import compare, disturbed, facts, measure, summary
-from report import rewrite
-from rich.console import Console
+from report import DISTURBED, add_output, grid, machine, publish
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of what FastEstimator imports
+    warnings.simplefilter("ignore")  # those of what FastEstimator imports
     import torch
 
-    # FastEstimator was written for torch 2.3; the samplers of later ones take no data source.
+    # FastEstimator was written for torch 2.3; later samplers take no data source.
     torch.utils.data.Sampler.__init__ = lambda self, data_source=None: None  # noqa: ARG005
     import tensorflow as tf
     from fastestimator.trace.xai import LabelTracker as Original
@@ -36,13 +33,11 @@ with warnings.catch_warnings():
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-HERE = Path(__file__).resolve().parent
 BATCH = 256
 LABELS = 10
 KINDS: dict[str, Callable[[Any], Any]] = {"numpy": np.copy, "torch": torch.from_numpy, "tensorflow": tf.constant}
 OURS, THEIRS, FLOOR = "labeltrack", "the original", "lookup and copy"
 TRACES = {THEIRS: Original, OURS: LabelTracker}
-TITLE = "fastestimator"
 
 
 def batches(kind: str, number: int) -> list[Any]:
@@ -100,7 +95,7 @@ class Run:
 
 
 def floor(data: list[Any]) -> Callable[[], None]:
-    """Return what looks labels and values up in every batch and copies their memory, and does nothing else."""
+    """Return a function that looks up labels and values in every batch and copies their memory, and nothing else."""
     columns: list[Any] = [np.zeros((len(data), BATCH), dtype) for dtype in (np.int64, np.float32)]
     rows = [[memoryview(row) for row in column] for column in columns]
 
@@ -158,31 +153,28 @@ def run_trace(number: int, rounds: int) -> dict[str, Any]:
 
 def markdown(results: dict[str, Any]) -> str:
     """Return the table of docs/fastestimator.md."""
-    samples = results["batches"] * results["batch"]
-    lines = [
-        "| batches | `on_batch_end`: original | labeltrack | ratio | `on_epoch_end`: original | labeltrack | ratio |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    head = ["batches", "`on_batch_end`: original", "labeltrack", "ratio"]
+    head += ["`on_epoch_end`: original", "labeltrack", "ratio"]
+    rows = []
     for kind, row in results["kinds"].items():
         cells = [kind]
         for what, factor, unit in (("on_batch_end", 1e6, "µs"), ("on_epoch_end", 1e3, "ms")):
             entry = row[what]
-            cells += [
-                f"{entry['seconds'][name]['median_s'] * factor:.1f} {unit}{' ~' if name in entry['disturbed'] else ''}"
-                for name in (THEIRS, OURS)
-            ]
+            for name in (THEIRS, OURS):
+                mark = " ~" if name in entry["disturbed"] else ""
+                cells.append(f"{entry['seconds'][name]['median_s'] * factor:.1f} {unit}{mark}")
             cells.append(f"{entry['ratio']['ratio']:,.{0 if entry['ratio']['ratio'] > 100 else 1}f}")
-        lines.append("| " + " | ".join(cells) + " |")
-    about = results["facts"]
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items() if version)
-    lines += [
+        rows.append(cells)
+    samples = results["batches"] * results["batch"]
+    lines = [
+        *grid(head, rows),
         "",
         f"Epochs of {samples:,} samples in batches of {results['batch']}, {results['labels']} labels, both on",
         f"the same batches; medians of {results['rounds']} interleaved rounds, ratios within a round;",
-        f"{about['cpus']} CPUs ({about['cpu']}), Python {about['python']}, {versions}.",
+        machine(results),
     ]
     if any(row[what]["disturbed"] for row in results["kinds"].values() for what in row):
-        lines.append("~: the median round took half as long again as the best one; other programs were running.")
+        lines.append(f"{DISTURBED}; other programs were running.")
     return "\n".join(lines)
 
 
@@ -191,18 +183,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description="Compare the FastEstimator trace with the original.")
     parser.add_argument("--batches", type=int, default=3907, help="of 256 samples, in an epoch")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "fastestimator.json")
-    parser.add_argument("--render", action="store_true", help="also write the table in docs/fastestimator.md")
-    parser.add_argument("--page", type=Path, default=HERE.parent / "docs" / "fastestimator.md", help=argparse.SUPPRESS)
+    add_output(parser, "fastestimator", "fastestimator.md")
     options = parser.parse_args(arguments)
     if options.batches < 1 or options.rounds < 1:
         parser.error("batches and rounds must be positive")
     results = run_trace(options.batches, options.rounds)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    Console(width=200).print(markdown(results))
-    if options.render:
-        rewrite(options.page, markdown(results), TITLE)
+    publish(results, markdown(results), options)
     return results
 
 

@@ -1,4 +1,4 @@
-"""How it is measured: interleaved rounds, medians, ratios within a round, and the facts that a reader needs."""
+"""How to measure: interleaved rounds, medians, ratios within a round, and what a reader must know of the machine."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 
 Times = dict[str, list[float]]
 
-FEWEST = 3
-"""Rounds of everybody."""
+FEWEST = 3  # rounds that slow ones take part in
+# Seconds between runs. Threads of OpenMP, which numba's parallel loops use, spin for some milliseconds after their
+# work: on two cores the next run took twice as long.
 _REST = 0.01
-"""Seconds between one run and the next. The threads of OpenMP, which numba's parallel loops use, keep turning for some
-milliseconds after their work is done: what came right after them on two cores took twice as long."""
 
 
 def measure(
@@ -32,22 +31,20 @@ def measure(
     rest: float = _REST,
     slow: Collection[str] = (),
 ) -> Times:
-    """Time everything once a round, round after round, so that a noisy neighbour hits all alike.
+    """Time everything once per round, in an order shuffled anew, so that noise and neighbours affect all alike.
 
-    The order is shuffled anew in every round: what follows whom (warm caches, a clock that has been slowed down) then
-    favours nobody, and each run begins when the threads of the one before have come to rest. The garbage collector
-    rests while the clock runs.
+    The garbage collector is off.
 
     Args:
         runs: What to time, by name. Call each once before, so that nothing is compiled on the clock.
-        rounds: How often.
-        before: What to call right before, off the clock, by name; for those that use up what they work on.
-        seed: Of the shuffling.
-        rest: Seconds between runs; none where nobody has threads, as caches are cold after it.
-        slow: Who takes part in the first `FEWEST` rounds alone.
+        rounds: How many.
+        before: By name, what to call right before, off the clock, for runs that use up what they work on.
+        seed: For the shuffling.
+        rest: Seconds between runs; 0 if nobody has threads, because caches are cold after it.
+        slow: Names that take part in the first `FEWEST` rounds only.
 
     Returns:
-        Seconds by name, one for each round that it took part in.
+        Seconds by name, one for each round.
     """
     names = list(runs)
     rng = np.random.default_rng(seed)
@@ -84,19 +81,17 @@ def compare(times: Times, ours: str, rivals: Iterable[str]) -> dict[str, Any] | 
     """Return how many times as fast `ours` is as the fastest of its rivals, None if there are none.
 
     Returns:
-        ``ratio``, to the rival ``to`` of the smallest median: the median over the rounds of the ratio within a round,
-        which load that comes and goes over minutes does not touch; and its quartiles.
-
-        ``ratio_best``, to the rival ``to_best`` of the fastest round: of the fastest rounds of both, the nearest to a
-        quiet machine there is. Where a neighbour takes a core now and then, this is the one to believe: a library
-        that waits for all its threads loses far more by it than one that has only one.
+        ``ratio``, to the rival ``to`` with the smallest median: the median of the ratios within a round, which is
+        robust against load that changes over minutes; and its quartiles. ``ratio_best``, to the rival ``to_best`` with
+        the fastest round: the ratio of the fastest rounds. It is fairer to libraries that wait for all their threads,
+        which lose most when another program takes a core.
     """
     names = list(rivals)
     if not names:
         return None
     rival = min(names, key=lambda name: float(np.median(times[name])))
     quiet = min(names, key=lambda name: min(times[name]))
-    both = min(len(times[rival]), len(times[ours]))  # one that is slow is not in all rounds
+    both = min(len(times[rival]), len(times[ours]))  # slow ones are not in all rounds
     within = np.array(times[rival][:both]) / np.array(times[ours][:both])
     low, median, high = np.quantile(within, (0.25, 0.5, 0.75)).tolist()
     return {
@@ -111,18 +106,18 @@ def compare(times: Times, ours: str, rivals: Iterable[str]) -> dict[str, Any] | 
 
 
 def disturbed(times: Times) -> list[str]:
-    """Return who took half as long again, in the median round, as in the best: the medians say little then."""
+    """Return whose median round took more than 1.5 times as long as the best one, so that the median says little."""
     return [name for name, seconds in times.items() if float(np.median(seconds)) > 1.5 * min(seconds)]
 
 
 def facts(distributions: Iterable[str]) -> dict[str, Any]:
-    """Return what a reader needs to judge the figures, and nothing that says whose machine it was."""
+    """Return what a reader needs to judge the figures, but nothing that identifies the machine."""
     return {
         "python": platform.python_version(),
         "system": platform.system(),
         "cpu": _cpu_model(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        # Close to 0 on a quiet machine; a load of its own before the first round means neighbours.
+        # Close to 0 on a quiet machine.
         "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "versions": {name: _version(name) for name in distributions},
     }

@@ -1,8 +1,8 @@
 """Who is measured: labeltrack, what a user would pick instead, and how fast the arrays can be read at all.
 
-Each contestant is used as somebody who knows it well would: data in its own container before the clock starts, the
-fastest of its ways to ask for count, mean, std, min and max by label, and what it can be told (such as the number of
-labels) told. The variants that lost are named where they stand.
+Each library is used as an expert would use it: data in its own container before the clock starts, the fastest way to
+ask for count, mean, std, min and max by label, and every hint it accepts, such as the number of labels. The docstrings
+name the slower variants.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from labeltrack._core.totals import Totals
 
 Prepared = tuple[Callable[[], Any], Callable[[Any], Answer]]
-"""What is timed, and how to read its result, which is not."""
+"""A function that is timed, and one that reads its result, which is not."""
 
 _FLOAT64_SUMS = 1e-6
 """Tolerance for peers that sum in float64 and may return float32."""
@@ -39,15 +39,15 @@ class Contestant:
 
     Attributes:
         name: Unique name.
-        role: ``"labeltrack"``, ``"peer"`` or ``"limit"`` (does less than the task).
+        role: ``"labeltrack"``, ``"peer"`` or ``"limit"`` (which does less).
         module: What it imports.
         prepare: Takes labels, values and the number of labels; returns what to time and how to read its result.
         rtol: Relative error allowed of mean and standard deviation.
-        threads: How many threads it uses, where that is known; None for as many as it likes.
-        default: Whether it runs with the threads that it takes when nobody says anything.
-        dense_only: Whether it takes no labels but 0 … K−1.
-        most_samples: More than these would take minutes.
-        framework: Whether it comes with a framework, of the extra of that name, and not with the other peers.
+        threads: Number of threads, if known; None for as many as it likes.
+        default: Whether that is its default number of threads.
+        dense_only: Whether it takes only labels 0 … K−1.
+        most_samples: More would take minutes.
+        framework: Whether it is in the extra `frameworks`, not `bench`.
     """
 
     name: str
@@ -95,7 +95,7 @@ def label_stats(threads: int | None) -> Callable[[Array, Array, int], Prepared]:
     def prepare(labels: Array, values: Array, _size: int) -> Prepared:
         def run() -> lt.LabelStats:
             stats = lt.label_stats(labels, values, threads=threads)
-            _ = stats.mean  # statistics are finalised when they are read, all at once
+            _ = stats.mean  # all statistics are rounded when one is read
             return stats
 
         def answer(stats: lt.LabelStats) -> Answer:
@@ -112,26 +112,35 @@ def _plain(column: Array) -> Array:
 
 
 def _codes(labels: Array) -> Array | None:
-    """Return the labels of codes to make with ``np.unique``, None if the labels are codes already.
-
-    What a user of a library would do that takes labels 0 … K−1 only; it is on the clock.
-    """
+    """Return the distinct labels to code with ``np.unique``, on the clock; None if the labels are 0 … K−1 already."""
     dense = labels.dtype.kind in "iu" and labels.size and labels.min() >= 0 and labels.max() <= 100 * labels.size
     return None if dense else np.unique(labels)
 
 
 def _summable(labels: Array, values: Array) -> Array:
-    """Return the values as float64 where float32 sums would be plainly wrong.
+    """Return the values as float64 where float32 sums would be plainly wrong; the cast is not on the clock.
 
-    With a million samples of a label, means are off by a percent; with a few, variances have no right digit left.
-
-    For those who sum in the precision of the values; the cast is not on the clock.
+    With a million samples per label, means are off by a percent; with a few, variances have no correct digit.
     """
     found = _codes(labels)
     codes = labels if found is None else np.searchsorted(found, labels)
     counts = np.bincount(codes)
     wrong = counts.max(initial=0) > 1_000_000 or labels.size < 50 * counts.shape[0]
     return values.astype(np.float64) if wrong else values
+
+
+def _limited(run: Callable[[], Any], library: Any, threads: int | None) -> Callable[[], Any]:
+    """Return a function that runs with at most so many threads of numba or torch."""
+
+    def limited() -> Any:
+        before = library.get_num_threads()
+        library.set_num_threads(threads)
+        try:
+            return run()
+        finally:
+            library.set_num_threads(before)
+
+    return run if threads is None else limited
 
 
 # -- peers ------------------------------------------------------------------------------------------------
@@ -223,10 +232,7 @@ def pyarrow(threads: int | None) -> Callable[[Array, Array, int], Prepared]:
 
 
 def numpy_groupies(threads: int | None) -> Callable[[Array, Array, int], Prepared]:
-    """Five calls of the compiled ``aggregate``, which takes dense labels and is told how many there are.
-
-    The numpy implementation is five to ten times slower.
-    """
+    """Five calls of the compiled ``aggregate``; the numpy implementation is five to ten times slower."""
 
     def prepare(labels: Array, values: Array, size: int) -> Prepared:
         aggregate = importlib.import_module("numpy_groupies").aggregate_nb
@@ -243,26 +249,15 @@ def numpy_groupies(threads: int | None) -> Callable[[Array, Array, int], Prepare
                 aggregate(codes, values, func="max", size=size),
             ]
 
-        def run_limited() -> list[Array]:
-            before = numba.get_num_threads()
-            numba.set_num_threads(threads)
-            try:
-                return run()
-            finally:
-                numba.set_num_threads(before)
-
         size = size if found is None else found.shape[0]
         names = np.arange(size) if found is None else found
-        return run if threads is None else run_limited, lambda columns: Answer(names, *columns).occurring()
+        return _limited(run, numba, threads), lambda columns: Answer(names, *columns).occurring()
 
     return prepare
 
 
 def numbagg(labels: Array, values: Array, size: int) -> Prepared:
-    """Five calls, which take dense labels and are told how many there are. One column is reduced by one thread.
-
-    It takes labels of 32 and 64 bits; others are cast, on the clock.
-    """
+    """Five calls, each on one thread. Labels of fewer than 32 bits are cast, on the clock."""
     nb = importlib.import_module("numbagg")
     found, values = _codes(labels), _summable(labels, values)
     size = size if found is None else found.shape[0]
@@ -271,7 +266,7 @@ def numbagg(labels: Array, values: Array, size: int) -> Prepared:
         codes = labels if found is None else np.unique(labels, return_inverse=True)[1]
         if codes.dtype.itemsize < 4:
             codes = codes.astype(np.int32)
-        with np.errstate(invalid="ignore"):  # it divides by zero for labels with one sample or none
+        with np.errstate(invalid="ignore"):  # it divides by zero for labels with at most one sample
             return [
                 nb.group_nancount(values, codes, num_labels=size),
                 nb.group_nanmean(values, codes, num_labels=size),
@@ -285,7 +280,7 @@ def numbagg(labels: Array, values: Array, size: int) -> Prepared:
 
 
 def torchmetrics(threads: int | None) -> Callable[[Array, Array, int], Prepared]:
-    """A metric with states of one entry a label, which takes dense labels and is told how many there are."""
+    """A metric whose states have one entry per label."""
 
     def prepare(labels: Array, values: Array, size: int) -> Prepared:
         torch = importlib.import_module("torch")
@@ -301,21 +296,13 @@ def torchmetrics(threads: int | None) -> Callable[[Array, Array, int], Prepared]
             metric.update(codes, samples)
             return list(metric.compute())
 
-        def run_limited() -> list[Any]:
-            before = torch.get_num_threads()
-            torch.set_num_threads(threads)
-            try:
-                return run()
-            finally:
-                torch.set_num_threads(before)
-
         names = np.arange(size) if found is None else found
 
         def answer(columns: list[Any]) -> Answer:
             # One entry is squeezed to none.
             return Answer(names, *(np.atleast_1d(column.numpy()) for column in columns)).occurring()
 
-        return run if threads is None else run_limited, answer
+        return _limited(run, torch, threads), answer
 
     return prepare
 
@@ -345,7 +332,7 @@ def pure_python(labels: Array, values: Array, _size: int) -> Prepared:
 
 
 def read_limit(labels: Array, values: Array, _size: int) -> Prepared:
-    """Both arrays read once by numpy. It gives no answer by label, so there is nothing to check."""
+    """Both arrays summed by numpy, which answers nothing about labels."""
 
     def no_answer(_: Any) -> Answer:
         msg = "the read limit has no answer"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from cases import Array, Case
 from harness import compare, disturbed, facts, measure, summary
-from report import add_output, publish
+from report import add_output, grid, machine, publish
 
 import labeltrack as lt
 
@@ -133,23 +133,20 @@ def run_case(case: Case, rounds: int) -> dict[str, Any]:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """Return the results as a table: million samples per second, and ratios to the best peer."""
+    """Return the results as a table: million samples per second, and the ratio to the best peer."""
     cases = results["cases"]
     names = [OURS, OURS_SINGLE, *PEERS]
-    lines = [
-        "| labels, values | " + " | ".join([*names, "labeltrack / best peer"]) + " |",
-        "| --- |" + " ---: |" * (len(names) + 1),
-    ]
+    rows = []
     for case in cases:
         speeds = [f"{case['samples'] / case['times'][name]['median_s'] / 1e6:.0f}" for name in names]
-        cells = [f"{case['labels']:,}, {case['values']}", *speeds, f"{case['ratios']['default threads']['ratio']:.1f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    versions = ", ".join(f"{name} {version}" for name, version in results["facts"]["versions"].items())
-    lines += [
+        ratio = f"{case['ratios']['default threads']['ratio']:.1f}"
+        rows.append([f"{case['labels']:,}, {case['values']}", *speeds, ratio])
+    lines = [
+        *grid(["labels, values", *names, "labeltrack / best peer"], rows),
         "",
         f"Quartiles and median by label, {cases[0]['samples']:,} samples, in millions per second. labeltrack computes",
         "all its other statistics in that time, too; the others compute nothing else. Medians of interleaved rounds;",
-        f"{results['facts']['cpus']} CPUs, Python {results['facts']['python']}, {versions}.",
+        machine(results),
     ]
     return "\n".join(lines)
 

@@ -8,7 +8,6 @@ Run from the root of the repository::
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import tempfile
 import time
@@ -20,16 +19,13 @@ import numpy as np
 import polars as pl
 import pyarrow.dataset
 from harness import compare, disturbed, facts, measure, summary
-from report import rewrite
-from rich.console import Console
-from rich.table import Table
+from report import add_output, grid, machine, publish
 
 import labeltrack as lt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-HERE = Path(__file__).resolve().parent
 BATCH = 256
 OFF, ON = "not recording", "recording"
 LIVE, RECOMPUTE = "kernel on arrays in memory", "recompute"
@@ -209,28 +205,26 @@ def _threads(n: int) -> str:
 
 def markdown(results: dict[str, Any]) -> str:
     """Return the results as docs/performance.md has them."""
-    speeds, ratios = results["recompute"]["million_rows_per_s"], results["recompute"]["ratios"]
-    cost, versions = results["cost"], results["facts"]["versions"]
-    lines = ["| | million rows/s | share of the kernel's speed | × the best peer |", "| --- | ---: | ---: | ---: |"]
-    for name, speed in speeds.items():
-        of, threads = name.split(", ") if ", " in name else (name, "")
-        own = of == RECOMPUTE
-        kernel = f"{ratios[f'of the kernel, {threads}']['ratio']:.2f}" if own else ""
-        peer = f"{ratios[f'of the best peer, {threads}']['ratio']:.1f}" if own else ""
-        lines.append(f"| {name} | {speed:.0f} | {kernel} | {peer} |")
-    run = results["recompute"]
+    run, cost = results["recompute"], results["cost"]
+    rows = []
+    for name, speed in run["million_rows_per_s"].items():
+        of, _, threads = name.partition(", ")
+        ratios = ["", ""]
+        if of == RECOMPUTE:
+            kernel, peer = (run["ratios"][f"of the {what}, {threads}"]["ratio"] for what in ("kernel", "best peer"))
+            ratios = [f"{kernel:.2f}", f"{peer:.1f}"]
+        rows.append([name, f"{speed:.0f}", *ratios])
     recording = (
         f"Recording adds {cost['added_median_ns'] / 1000:.2f} µs to the median `update()` of 256 samples (mean: "
         f"{cost['added_mean_ns'] / 1000:.2f} µs), and sustains "
         f"{results['sustained']['million_rows_per_s']:.0f} million rows per second in batches of 256."
     )
-    lines += [
+    lines = [
+        *grid(["", "million rows/s", "share of the kernel's speed", "× the best peer"], rows),
         "",
         f"A run of {run['rows']:,} rows (int32 labels, float32 values) with {run['labels']:,} labels, from a warm page",
         "cache. labeltrack compares every checksum; the peers compare none, and use plain float64. Medians of",
-        f"interleaved rounds; {results['facts']['cpus']} CPUs, Python {results['facts']['python']}, "
-        + ", ".join(f"{name} {version}" for name, version in versions.items())
-        + ".",
+        f"interleaved rounds; {machine(results)}",
         "",
         recording,
     ]
@@ -246,8 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--flush-rows", type=int, default=lt.Recording("").flush_rows)
     parser.add_argument("--folder", type=Path, default=None, help="where to record; a temporary folder by default")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "recorded_runs.json")
-    parser.add_argument("--render", action="store_true", help="also write the table in docs/performance.md")
+    add_output(parser, "recorded_runs")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
         folder = Path(temporary)
@@ -257,18 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
             "sustained": sustained(folder, min(options.rows, 50_000_000), min(options.rounds, 5)),
             "recompute": recomputed(folder, options.rows, options.labels, options.rounds, options.flush_rows),
         }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    table = Table("", "million rows/s")
-    for name, speed in results["recompute"]["million_rows_per_s"].items():
-        table.add_row(name, f"{speed:.0f}")
-    console = Console()
-    console.print(table)
-    for name, ratio in results["recompute"]["ratios"].items():
-        console.print(f"{name}: {ratio['ratio']:.2f} to {ratio['to']} (best rounds {ratio['ratio_best']:.2f})")
-    console.print(results["cost"], results["sustained"])
-    if options.render:
-        rewrite(HERE.parent / "docs" / "performance.md", markdown(results), "recorded")
+    publish(results, markdown(results), options)
     return results
 
 

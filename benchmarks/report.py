@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peers import KERNEL, ONE_THREAD
-from rich.console import Console
-from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 HERE = Path(__file__).resolve().parent
+DISTURBED = "~: the median round took at least half as long again as the best one"
 RATIOS = {
     "kernel_to_best_peer": "kernel, 1 thread / best peer",
     "one_thread_to_best_peer": "labeltrack, 1 thread / best peer",
@@ -25,58 +27,59 @@ PEERS_SHOWN = ("polars", "duckdb", "pandas")
 
 
 def _words(case: dict[str, Any]) -> str:
-    """Return what is special about a case."""
+    """Return the types and the order of a case."""
     order = {"uniform": "", "zipf": ", Zipf", "sorted": ", sorted", "one": ", all one of them"}[case["order"]]
     return f"{case['label_dtype']}, {case['value_dtype']}{order}"
 
 
-def table(results: dict[str, Any]) -> Table:
-    """Return million samples per second, median and best round, one row for everybody in every case."""
-    shown = Table(title="million samples per second")
-    shown.add_column("case")
-    shown.add_column("")
-    shown.add_column("median", justify="right")
-    shown.add_column("best", justify="right")
+def table(results: dict[str, Any]) -> str:
+    """Return million samples per second, median and best round, with one row per library and case, and the ratios."""
+    rows = []
     for case in results["cases"]:
-        lines = f"{case['samples']:,} samples\n{case['labels']:,} labels\n{_words(case)}\n{case['rounds']} rounds"
+        rows.append([f"**{case['samples']:,} samples, {case['labels']:,} labels, {_words(case)}**", "", ""])
         for row in case["contestants"]:
             mark = " ~" if row["name"] in case["disturbed"] else ""
             speeds = (f"{row[key]:.0f}" for key in ("million_samples_per_s", "million_samples_per_s_best"))
-            shown.add_row(lines, row["name"] + mark, *speeds)
-            lines = ""
+            rows.append([row["name"] + mark, *speeds])
         for key, title in RATIOS.items():
-            entry = case["ratios"].get(key)
-            if entry is not None:
+            if entry := case["ratios"].get(key):
                 spread = f"({entry['quartile_low']:.2f}–{entry['quartile_high']:.2f})"
-                to = entry["to"] if entry["to"] == entry["to_best"] else f"{entry['to']}; {entry['to_best']}"
-                cells = (f"[bold]{entry['ratio']:.2f}[/] {spread}", f"[bold]{entry['ratio_best']:.2f}")
-                shown.add_row("", f"[bold]{title}[/] ({to})", *cells)
-        shown.add_section()
-    shown.caption = "~ disturbed: the median round took half as long again as the best one"
-    return shown
+                to = "; ".join(dict.fromkeys([entry["to"], entry["to_best"]]))
+                rows.append([f"{title} ({to})", f"{entry['ratio']:.2f} {spread}", f"{entry['ratio_best']:.2f}"])
+    return "\n".join([*grid(["million samples per second", "median", "best"], rows), "", DISTURBED])
+
+
+def grid(head: Sequence[str], rows: Iterable[Sequence[str]], text: int = 1) -> list[str]:
+    """Return the lines of a Markdown table whose first `text` columns are text, the others numbers."""
+    aligned = ["---"] * text + ["---:"] * (len(head) - text)
+    return [f"| {' | '.join(cells)} |" for cells in (head, aligned, *rows)]
+
+
+def machine(results: dict[str, Any]) -> str:
+    """Return the machine and the versions that figures are from."""
+    about = results["facts"]
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items() if version)
+    return f"{about['cpus']} CPUs ({about['cpu']}), Python {about['python']}; {versions}."
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """Return the tables: one an axis, one row a case, columns for everybody at the threads they take by default."""
+    """Return a table per axis, with one row per case and the speed of every library with its default threads."""
     cases = results["cases"]
     named = [row for case in cases for row in case["contestants"]]
     names = list(dict.fromkeys(row["name"] for row in named if row["default"] or row["name"] == ONE_THREAD))
-    names = [name for name in names if name != KERNEL]
     lines: list[str] = []
     for axis in dict.fromkeys(case["axis"] for case in cases):
         of_axis = [case for case in cases if case["axis"] == axis]
         there = {row["name"] for case in of_axis for row in case["contestants"]}
-        columns = [name for name in names if name in there]
+        columns = [name for name in names if name in there and name != KERNEL]
         head = ["samples", "labels", "types", *columns, *(f"{RATIOS[key]} (best rounds)" for key in SHOWN)]
-        lines += ["| " + " | ".join(head) + " |", "| ---: | ---: | --- |" + " ---: |" * (len(head) - 3)]
+        rows = []
         for case in of_axis:
-            speed = {row["name"]: _speed(row["million_samples_per_s"]) for row in case["contestants"]}
-            speed |= {name: f"{speed[name]} ~" for name in case["disturbed"]}
+            speed = _speeds(case)
             cells = [f"{case['samples']:,}", f"{case['labels']:,}", _words(case)]
             cells += [speed.get(name, "–") for name in columns]
-            cells += [_ratio(case["ratios"].get(key)) for key in SHOWN]
-            lines.append("| " + " | ".join(cells) + " |")
-        lines.append("")
+            rows.append([*cells, *(_ratio(case["ratios"].get(key)) for key in SHOWN)])
+        lines += [*grid(head, rows, text=3), ""]
     return "\n".join([*lines, *_about(results)])
 
 
@@ -85,38 +88,39 @@ def summary(results: dict[str, Any]) -> str:
     peers = {row["name"] for case in results["cases"] for row in case["contestants"] if row["role"] == "peer"}
     peers -= {name for name in peers if name.endswith("1 thread")}
     columns = ("labeltrack", ONE_THREAD, *PEERS_SHOWN)
-    head = ["labels", "labeltrack", "1 thread", *PEERS_SHOWN, f"best of {len(peers)} peers"]
-    lines = ["| " + " | ".join(head) + " |", "|" + " ---: |" * len(head)]
+    rows = []
     for case in results["cases"]:
-        speed = {row["name"]: _speed(row["million_samples_per_s"]) for row in case["contestants"]}
-        speed |= {name: f"{speed[name]} ~" for name in case["disturbed"]}
+        speed = _speeds(case)
         best = case["ratios"].get("default_to_best_peer")
         cells = [f"{case['labels']:,}", *(speed.get(name, "–") for name in columns)]
-        cells.append(f"{best['to']} {speed[best['to']]} ({best['ratio']:.1f}×)" if best else "–")
-        lines.append("| " + " | ".join(cells) + " |")
+        rows.append([*cells, f"{best['to']} {speed[best['to']]} ({best['ratio']:.1f}×)" if best else "–"])
+    head = ["labels", "labeltrack", "1 thread", *PEERS_SHOWN, f"best of {len(peers)} peers"]
     first = results["cases"][0]
-    lines += [
-        "",
-        f"{first['samples']:,} samples, {_words(first)}; (n×): labeltrack is n times as fast.",
-    ]
-    return "\n".join([*lines, *_about(results)])
+    scope = f"{first['samples']:,} samples, {_words(first)}; (n×): labeltrack is n times as fast."
+    return "\n".join([*grid(head, rows, text=0), "", scope, *_about(results)])
 
 
 def _about(results: dict[str, Any]) -> list[str]:
-    """Return what figures mean, and which machine and versions they are of."""
-    about, cases = results["facts"], results["cases"]
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items() if version)
-    rounds = sorted({case["rounds"] for case in cases})
+    """Return what the figures mean, and where they are from."""
+    rounds = sorted({case["rounds"] for case in results["cases"]})
     some = f"{rounds[0]}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
     lines = [
-        f"Million samples per second, median of {some} interleaved rounds, each library with its default threads;",
-        f"{about['cpus']} CPUs ({about['cpu']}), Python {about['python']}; {versions}.",
+        f"Million samples a second, median of {some} interleaved rounds, each library with its default threads;",
+        machine(results),
     ]
-    if any(case["disturbed"] for case in cases):
-        lines.append("~: the median round took half as long again as the best one; other programs were running.")
+    if any(case["disturbed"] for case in results["cases"]):
+        lines.append(f"{DISTURBED}; other programs were running.")
     if results["missing"]:
         lines.append(f"Not installed, so not measured: {', '.join(results['missing'])}.")
     return lines
+
+
+def _speeds(case: dict[str, Any]) -> dict[str, str]:
+    """Return million samples per second by library."""
+    return {
+        row["name"]: _speed(row["million_samples_per_s"]) + " ~" * (row["name"] in case["disturbed"])
+        for row in case["contestants"]
+    }
 
 
 def _speed(million: float) -> str:
@@ -128,7 +132,7 @@ def _ratio(entry: dict[str, Any] | None) -> str:
 
 
 def figure(results: dict[str, Any], path: Path) -> bool:
-    """Draw million samples per second against the number of labels; return whether there is anything to draw."""
+    """Draw speed against the number of labels; return False if there are fewer than two points."""
     cases = [case for case in results["cases"] if case["axis"] == "labels"]
     if len(cases) < 2:
         return False
@@ -165,30 +169,31 @@ def rewrite(readme: Path, block: str, title: str = "benchmark") -> None:
     """Put a block between the markers ``<!-- title:begin -->`` and ``<!-- title:end -->`` of a file.
 
     Raises:
-        ValueError: The markers are missing or not in order; the file is left as it is.
+        ValueError: The markers are missing or out of order; the file is not changed.
     """
     text = readme.read_text(encoding="utf-8")
     first, last = f"<!-- {title}:begin -->", f"<!-- {title}:end -->"
     begin, end = text.find(first), text.find(last)
     if begin < 0 or end < begin:
-        msg = f"{readme.name} must have the lines {first} and {last}, in this order, where the table is to stand"
+        msg = f"{readme.name} must have the lines {first} and {last}, in this order, where the table belongs"
         raise ValueError(msg)
     after = text[end:]
     readme.write_text(f"{text[: begin + len(first)]}\n\n{block}\n\n{after}", encoding="utf-8")
 
 
-def add_output(parser: argparse.ArgumentParser, name: str, page: str = "performance.md") -> None:
-    """Add the options of a benchmark that writes ``results/{name}.json``, and a table on a page in docs/."""
+def add_output(parser: argparse.ArgumentParser, name: str, page: str | None = "performance.md") -> None:
+    """Add the options of a benchmark that writes ``results/{name}.json``, and a table on a page in docs/ if any."""
     parser.add_argument("--out", type=Path, default=HERE / "results" / f"{name}.json")
-    parser.add_argument("--render", action="store_true", help=f"also write the table in docs/{page}")
-    parser.add_argument("--page", type=Path, default=HERE.parent / "docs" / page, help=argparse.SUPPRESS)
+    if page is not None:
+        parser.add_argument("--render", action="store_true", help=f"also write the table in docs/{page}")
+        parser.add_argument("--page", type=Path, default=HERE.parent / "docs" / page, help=argparse.SUPPRESS)
     parser.set_defaults(name=name)
 
 
 def publish(results: dict[str, Any], text: str, options: argparse.Namespace) -> None:
-    """Write results and print their table, as the options of `add_output` say."""
+    """Write results and print their table, according to the options of `add_output`."""
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    Console(width=160).print(text, markup=False)
-    if options.render:
+    print(text)
+    if getattr(options, "render", False):
         rewrite(options.page, text, options.name)

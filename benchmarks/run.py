@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from group_by import axes, present, run_case
 from harness import facts
 from report import figure, markdown, rewrite, summary, table
-from rich.console import Console
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         results: dict[str, Any] = json.loads(options.out.read_text(encoding="utf-8"))
     else:
         results = _measured(options)
-    Console().print(table(results))
+    print(table(results))
     if options.render:
         options.out.with_suffix(".md").write_text(markdown(results) + "\n", encoding="utf-8")
         figure(results, options.out.with_suffix(".png"))
@@ -70,15 +69,14 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 
 def _measured(options: argparse.Namespace) -> dict[str, Any]:
     """Measure the cases of the axes; keep the results after each."""
-    console = Console()
     contestants, missing = present()
     if missing:
-        console.print(f"[bold red]not installed, so not measured: {', '.join(missing)}")
+        print(f"not installed, so not measured: {', '.join(missing)}")
     results: dict[str, Any] = {"schema": 2, "facts": facts(DISTRIBUTIONS), "missing": missing, "cases": []}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     for axis, cases in axes(options.samples, options.most_labels, options.most_samples).items():
         for case in cases if axis in options.axis else []:
-            console.print(f"{case} …")
+            print(f"{case} …", flush=True)
             entry = run_case(case, options.rounds, contestants, options.seconds)
             results["cases"].append({"axis": axis, **entry})
             options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

@@ -10,26 +10,22 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
-import json
 import statistics
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from cases import Answer, Array, Case, check, exact_reference
 from harness import compare, disturbed, facts, measure, summary
-from rich.console import Console
-from rich.table import Table
+from report import add_output, grid, machine, publish
 
 import labeltrack as lt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-HERE = Path(__file__).resolve().parent
 BATCH = 256
 LABELS = 10
 PLAIN = "numpy, int64, float32"
@@ -245,29 +241,18 @@ def run_update(number: int, rounds: int, kinds: Sequence[Kind] = KINDS) -> dict[
     }
 
 
-def table(results: dict[str, Any]) -> Table:
-    """Return microseconds a batch, and milliseconds an end of an epoch."""
-    samples = results["batches"] * results["batch"]
-    title = (
-        f"batches of {results['batch']} if nothing else is said, {results['labels']} labels; end of {samples:,} samples"
-    )
-    shown = Table(title=title)
-    shown.add_column("")
-    shown.add_column("median", justify="right")
-    shown.add_column("best", justify="right")
-    for key, factor, unit in (("update", 1e6, "µs a batch"), ("end", 1e3, "ms")):
-        shown.add_section()
+def markdown(results: dict[str, Any]) -> str:
+    """Return microseconds per batch, and milliseconds per end of an epoch."""
+    rows = []
+    for key, factor, unit in (("update", 1e6, "µs"), ("end", 1e3, "ms")):
         for name, row in results[key].items():
             mark = " ~" if name in results["disturbed"] else ""
-            shown.add_row(name + mark, f"{row['median_s'] * factor:.2f} {unit}", f"{row['best_s'] * factor:.2f} {unit}")
-    shown.add_section()
-    for entry in results["ratios"].values():
-        if entry is not None:
-            shown.add_row(
-                f"{entry['of']} / {entry['to']}", f"{entry['ratio']:.1f} times", f"{entry['ratio_best']:.1f} times"
-            )
-    shown.caption = "~ disturbed: the median round took half as long again as the best one"
-    return shown
+            rows.append([name + mark, *(f"{row[which] * factor:.2f} {unit}" for which in ("median_s", "best_s"))])
+    ratios = filter(None, results["ratios"].values())
+    rows += [[f"{each['of']} / {each['to']}", f"{each['ratio']:.1f}×", f"{each['ratio_best']:.1f}×"] for each in ratios]
+    scope = f"Batches of {results['batch']} unless stated, {results['labels']} labels; end of an epoch of"
+    samples = results["batches"] * results["batch"]
+    return "\n".join([*grid(["", "median", "best"], rows), "", f"{scope} {samples:,} samples; {machine(results)}"])
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
@@ -275,17 +260,14 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description="Measure what a batch costs the training loop.")
     parser.add_argument("--batches", type=int, default=400, help="of 256 samples, in an epoch")
     parser.add_argument("--rounds", type=int, default=51)
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "update.json")
+    add_output(parser, "update", None)
     options = parser.parse_args(arguments)
     if options.batches < 8 or options.rounds < 1:
         parser.error("at least 8 batches and one round")
-    console = Console()
     results = run_update(options.batches, options.rounds)
     if results["missing"]:
-        console.print(f"[bold red]not installed, so not measured: {', '.join(results['missing'])}")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    console.print(table(results))
+        print(f"not installed, so not measured: {', '.join(results['missing'])}")
+    publish(results, markdown(results), options)
     return results
 
 

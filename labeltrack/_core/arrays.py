@@ -22,8 +22,7 @@ def aligned_words(words: int) -> Integers:
     """
     huge = words >= _HUGE
     line = _HUGE if huge else 8
-    room = max(-(-words // _HUGE), 2) * _HUGE if huge else words
-    memory = np.zeros(room + line, dtype=np.int64)
+    memory = np.zeros((max(words, 2 * _HUGE) if huge else words) + line, dtype=np.int64)
     offset = (-memory.ctypes.data // 8) % line
     return memory[offset : offset + words]
 

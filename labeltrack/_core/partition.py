@@ -93,8 +93,8 @@ class Ranges:
             return used
 
         found = all_at_once(finish, self._parts, self._edges[:-1])
-        # Copies are spared: after other work, memory touched for the first time takes up to 1 ms per megabyte.
-        return found[0] if len(found) == 1 else np.concatenate(found), Accumulator.joined(self._parts, self._memory)
+        keys = found[0] if len(found) == 1 else np.concatenate(found)
+        return keys, Accumulator.joined(self._parts, self._memory)
 
 
 def reduce_by_range(
@@ -163,8 +163,7 @@ def _rounds(chunks: Sequence[Chunk], low: int, shift: int, buckets: int, threads
     rounds = -(-total // max(_ROUND, 2 * (buckets << shift)))
     shares = shares_of(sizes, threads * rounds)
     room = -(-total // rounds)
-    samples = aligned_words(-(-room * dtype.itemsize // 8)).view(dtype)
-    slots = aligned_words(-(-room // 2)).view(np.int32)
+    slots, samples = np.empty(room, dtype=np.int32), np.empty(room, dtype=dtype)
     module = kernels.partition  # loads numba once, not in every thread
 
     def count(share: Share) -> Integers:
