@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeltrack._core.arrays import read_only
+from labeltrack._core.arrays import aligned_words, read_only
 from labeltrack._core.fixed_point import FixedPoint
+from labeltrack._core.kernels import FULL, fixed32, fixed63
 from labeltrack._core.kernels import fixed as kernels
 
 
@@ -72,3 +74,18 @@ def test_no_sum_of_a_row_is_ambiguous():
     # What the shifts drop is known modulo 2**64.
     assert n * (2**kernels.SHIFT - 1) < 2**64
     assert FixedPoint.capacity == n
+
+
+@pytest.mark.parametrize(("form", "words"), [(fixed32, 1), (fixed63, 2)])
+def test_the_pass_stops_when_the_queue_is_full(form, words):
+    samples = np.full(20_000, 0.5)
+    samples[::40] = np.nan
+    table, queue = aligned_words(8), kernels.Queue(np.zeros(600, dtype=np.int64), np.zeros(600))
+    unit, batch = (
+        kernels.Unit(2.0, False, 1, False),
+        kernels.Batch(np.zeros(20_000, dtype=np.int64), samples, 0, 20_000, 0, 1),
+    )
+    position, n, status, rejected = form.reduce(batch, table, table[:0], unit, kernels.new_scratch(words), queue, 0)
+    assert (status, rejected) == (FULL, True)
+    assert n == len(range(0, position, 40)) < 600
+    assert table[form.COUNT] & kernels.MAX_COUNT == position - n
