@@ -100,8 +100,7 @@ class Scratch(NamedTuple):
 
     words: npt.NDArray[np.int64]  # ``(W * BLOCK,)`` converted samples
     rejected: npt.NDArray[np.uint64]  # ``(REJECTED,)`` numbers of rejected samples
-    offsets: npt.NDArray[np.uint64]  # ``(BLOCK,)`` where the table of each sample begins
-    places: npt.NDArray[np.uint64]  # ``(2 * BLOCK,)`` rows of samples, and what prefetching reads beyond
+    places: npt.NDArray[np.uint64]  # ``(2 * BLOCK,)`` where the tables, then the rows of samples are
     lines: npt.NDArray[np.int64]  # ``(32,)`` zeros, on a cache line
 
 
@@ -109,8 +108,8 @@ def new_scratch(words: int) -> Scratch:
     """Return scratch memory for samples of so many words each."""
     lines = np.zeros(40, dtype=np.int64)
     start = -lines.ctypes.data // 8 % 8
-    rejected, offsets, places = (np.zeros(size, dtype=np.uint64) for size in (REJECTED, BLOCK, 2 * BLOCK))
-    return Scratch(np.zeros(words * BLOCK, dtype=np.int64), rejected, offsets, places, lines[start : start + 32])
+    rejected, places = np.zeros(REJECTED, dtype=np.uint64), np.zeros(2 * BLOCK, dtype=np.uint64)
+    return Scratch(np.zeros(words * BLOCK, dtype=np.int64), rejected, places, lines[start : start + 32])
 
 
 class Format(NamedTuple):
@@ -356,7 +355,7 @@ def reducing(form: Format) -> Any:
             many samples are rejected that another format is faster; and whether any samples were rejected.
         """
         labels, samples, start, stop, low, size = batch
-        words, rejected, offsets, places, lines = scratch
+        words, rejected, places, lines = scratch
         limit = np.uint64(size)
         stride = size * row_words
         few = unit.copies == COPIES and not unit.finer
@@ -377,14 +376,14 @@ def reducing(form: Format) -> Any:
             m = np.uint64(end - position)
             _fetch(labels, first + _STREAM)
             _fetch(samples, first + _STREAM)
-            convert(samples, position, end, unit, stride, words, offsets)
+            convert(samples, position, end, unit, stride, words, places)
             looked = _copy_labels(labels, first, m, low, limit, block)
             runs = _has_runs(block, m)
             before = waiting
             waiting = find_rejected(words, first, looked, _MARK if runs else _U0, rejected, waiting)
             excess = _greater(0, excess + _REJECTS * np.int64(waiting - before) - np.int64(m))
             if has_finer and unit.finer:
-                add_finer(block, looked, low, table, words, offsets, places)
+                add_finer(block, looked, low, table, words, places)
             elif runs:
                 add_runs(block, looked, low, table, words, lines)
             elif few:

@@ -228,14 +228,14 @@ def _add_runs(labels: Any, m: Any, low: Any, table: Any, words: Any, lines: Any)
 
 
 @_part
-def _add_finer(labels: Any, m: Any, low: Any, table: Any, words: Any, offsets: Any, places: Any) -> None:
+def _add_finer(labels: Any, m: Any, low: Any, table: Any, words: Any, places: Any) -> None:
     """Add samples to tables of four units: rows are worked out first, so that they can be prefetched."""
     _apart()
     n = _U0
     for i in range(m):
         slot = np.uint64(np.int64(labels[i]) - low)
         u, complement = words[i << _U1], words[(i << _U1) + _U1]
-        places[n] = (slot << _U3) + offsets[i]
+        places[n] = (slot << _U3) + places[i]  # n is at most i
         words[n << _U1] = u
         words[(n << _U1) + _U1] = complement
         n += np.uint64((u | complement) != 0)
