@@ -31,3 +31,13 @@ def test_samples_go_to_their_buckets_in_order(labels_dtype, dtype, shift):
     np.testing.assert_array_equal(sorted_samples[here], samples[start:stop][order])
     assert (np.delete(slots, np.r_[here]) == -1).all()
     assert (np.delete(sorted_samples, np.r_[here]) == -1).all()
+
+
+def test_labels_that_another_thread_changes_meanwhile_are_dropped_and_nothing_is_written_out_of_bounds():
+    counts, places = np.zeros(2, dtype=np.int64), np.array([0, 2])
+    labels, samples = np.array([0, 99, -1, 5, 5, 1]), np.arange(6.0)
+    kernels.count_buckets(labels, 0, 6, 0, 2, counts)
+    assert counts.tolist() == [2, 2]
+    slots, sorted_samples = np.full(3, -1, dtype=np.int32), np.zeros(3)
+    kernels.sort_buckets(labels, samples, 0, 6, 0, 2, places, slots, sorted_samples)
+    assert (slots.tolist(), sorted_samples.tolist()) == ([0, 1, 5], [0.0, 5.0, 3.0])
