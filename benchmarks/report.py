@@ -105,7 +105,7 @@ def _about(results: dict[str, Any]) -> list[str]:
     rounds = sorted({case["rounds"] for case in results["cases"]})
     some = f"{rounds[0]}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
     lines = [
-        f"Million samples a second, median of {some} interleaved rounds, each library with its default threads;",
+        f"Million samples per second, median of {some} interleaved rounds, each library with its default threads;",
         machine(results),
     ]
     if any(case["disturbed"] for case in results["cases"]):
