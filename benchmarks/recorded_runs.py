@@ -52,7 +52,7 @@ def per_batch(folder: Path, batches: int, rounds: int, labels: int) -> dict[str,
     value = rng.random(BATCH, dtype=np.float32)
     trackers = {
         OFF: lt.LabelTracker("y", "ce"),
-        ON: lt.LabelTracker("y", "ce", record_to=lt.Recording(folder / "cost", fsync="never")),
+        ON: lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(folder / "cost", fsync="never")),
     }
     medians: dict[str, list[float]] = {name: [] for name in trackers}
     means: dict[str, list[float]] = {name: [] for name in trackers}
@@ -93,7 +93,7 @@ def sustained(folder: Path, rows: int, rounds: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     label = rng.integers(0, 1000, BATCH).astype(np.int32)
     value = rng.random(BATCH, dtype=np.float32)
-    tracker = lt.LabelTracker("y", "ce", record_to=lt.Recording(folder / "sustained", fsync="never"))
+    tracker = lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(folder / "sustained", fsync="never"))
     took = []
     for step in range(rounds + 1):
         start = time.perf_counter()
@@ -122,7 +122,7 @@ def make_run(
     rng = np.random.default_rng(0)
     label = rng.integers(0, labels, rows).astype(np.int32)
     value = rng.random(rows, dtype=np.float32)
-    recording = lt.Recording(folder, flush_rows=flush_rows, fsync="never")
+    recording = lt.RecordingOptions(folder, flush_rows=flush_rows, fsync="never")
     with lt.LabelTracker("y", "ce", record_to=recording) as tracker:
         for start in range(0, rows, 4096):
             tracker.update(label[start : start + 4096], value[start : start + 4096])
@@ -238,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--labels", type=int, default=1000)
     parser.add_argument("--batches", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--flush-rows", type=int, default=lt.Recording("").flush_rows)
+    parser.add_argument("--flush-rows", type=int, default=lt.RecordingOptions("").flush_rows)
     parser.add_argument("--folder", type=Path, default=None, help="where to record; a temporary folder by default")
     add_output(parser, "recorded_runs")
     options = parser.parse_args(arguments)

@@ -25,7 +25,7 @@ from recorded_runs import BATCH, main, make_run  # (after the peers, which it im
 
 def test_recording(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
     label, value = np.arange(BATCH, dtype=np.int32), np.ones(BATCH, np.float32)
-    with lt.LabelTracker("y", "ce", record_to=lt.Recording(tmp_path / "run", fsync="never")) as tracker:
+    with lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(tmp_path / "run", fsync="never")) as tracker:
         benchmark(tracker.update, label, value)
         tracker.end_epoch(1)
     assert set(lt.open_run(tmp_path / "run").recompute(progress=False).at(1).mean.tolist()) == {1.0}

@@ -12,7 +12,7 @@ from labeltrack._version import __version__
 from labeltrack.errors import LabelTrackWarning
 from labeltrack.functional import label_stats
 from labeltrack.history import History
-from labeltrack.recording.options import Recording
+from labeltrack.recording.options import RecordingOptions
 from labeltrack.recording.run import Run, open_run
 from labeltrack.stats import LabelRow, LabelStats, merge_stats
 from labeltrack.tracker import LabelTracker
@@ -23,7 +23,7 @@ __all__ = [
     "LabelStats",
     "LabelTrackWarning",
     "LabelTracker",
-    "Recording",
+    "RecordingOptions",
     "Run",
     "__version__",
     "label_stats",

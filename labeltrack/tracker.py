@@ -42,7 +42,7 @@ from labeltrack.bounds import needed_quantiles, resolve_all
 from labeltrack.errors import LabelTrackWarning, missing_key, outside
 from labeltrack.history import History, check_step
 from labeltrack.recording.layout import Description
-from labeltrack.recording.options import Recording
+from labeltrack.recording.options import RecordingOptions
 from labeltrack.stats import LabelStats, NoQuantiles, merge_stats
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ class LabelTracker:
             yet says of what type labels are, a batch without any is taken for one of text.
         max_buffer_bytes: Memory for samples. When it is full, they are folded into running statistics, which
             changes no bit of the result, except that there are no quantiles then.
-        record_to: Folder to save every sample in as it comes (or a `labeltrack.Recording`, which has more options),
-            for `labeltrack.open_run`. If there is a recorded run in it, that run goes on. A thread in the background
+        record_to: Folder to save every sample in as it comes (or `labeltrack.RecordingOptions`), for
+            `labeltrack.open_run`. If there is a recorded run in it, that run goes on. A thread in the background
             writes; training waits for it only when `max_buffer_bytes` of samples are still to be written. When
             writing fails, because the disk is full for example, there is one warning and training goes on.
 
@@ -125,7 +125,7 @@ class LabelTracker:
         nan_policy: NanPolicy = "propagate",
         missing: Missing = "error",
         max_buffer_bytes: int = 256 * 2**20,
-        record_to: str | os.PathLike[str] | Recording | None = None,
+        record_to: str | os.PathLike[str] | RecordingOptions | None = None,
     ) -> None:
         self.label = _check_name("label", label)
         self.metric = _check_name("metric", metric)
@@ -159,11 +159,11 @@ class LabelTracker:
         if record_to is not None:
             self._recorder = self._record(record_to)
 
-    def _record(self, record_to: str | os.PathLike[str] | Recording) -> Recorder:
+    def _record(self, record_to: str | os.PathLike[str] | RecordingOptions) -> Recorder:
         """Begin to record."""
         from labeltrack.recording.recorder import Recorder  # noqa: PLC0415 (only those who record pay for it)
 
-        recording = record_to if isinstance(record_to, Recording) else Recording(record_to)
+        recording = record_to if isinstance(record_to, RecordingOptions) else RecordingOptions(record_to)
         description = Description(
             metric=self.metric,
             label=self.label,

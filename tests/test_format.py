@@ -36,7 +36,7 @@ SAMPLES = {
 
 def write(folder):
     """Record the run: a session that ends in the middle of an epoch, and one that goes on."""
-    recording = lt.Recording(folder, flush_rows=1024)
+    recording = lt.RecordingOptions(folder, flush_rows=1024)
     order = list(SAMPLES)
     tracker = lt.LabelTracker("y", "ce", bounds=["std", None], nan_policy="omit", record_to=recording)
     for key in order[:4]:

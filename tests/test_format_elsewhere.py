@@ -36,13 +36,13 @@ SAMPLES = {
 def _root(request, tmp_path):
     """Record the samples; and, if asked, a torn part as a process that was killed leaves it."""
     root = tmp_path / "run"
-    tracker = labeltrack.LabelTracker("y", "ce", record_to=labeltrack.Recording(root, flush_rows=1024))
+    tracker = labeltrack.LabelTracker("y", "ce", record_to=labeltrack.RecordingOptions(root, flush_rows=1024))
     for (mode, ds_id, epoch), (labels, values) in SAMPLES.items():
         tracker.update(labels, values, mode=mode, ds_id=ds_id)
         tracker.end_epoch(epoch, mode=mode)
     tracker.close()
     if request.param:
-        more = labeltrack.LabelTracker("y", "ce", record_to=labeltrack.Recording(root, flush_rows=1024))
+        more = labeltrack.LabelTracker("y", "ce", record_to=labeltrack.RecordingOptions(root, flush_rows=1024))
         for _ in range(3):
             more.update(np.arange(1024), np.arange(1024.0), mode="train")
             more.flush()

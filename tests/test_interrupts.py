@@ -203,7 +203,7 @@ def stride(quick, long):
 @pytest.mark.parametrize("kind", ["numbers", "strings", "growing", "mixed"])
 @pytest.mark.parametrize("recorded", [False, True], ids=["in memory", "recorded"])
 def test_an_interrupt_at_any_line_of_update_leaves_all_of_the_batch_or_nothing(tmp_path, kind, recorded):
-    options = {"record_to": lt.Recording(tmp_path / "run", flush_rows=1024)} if recorded else {}
+    options = {"record_to": lt.RecordingOptions(tmp_path / "run", flush_rows=1024)} if recorded else {}
     training = Training(options.get("record_to"))
     training.path = tmp_path / "run"
     stream = batches(kind)
@@ -237,7 +237,7 @@ def test_an_interrupt_at_any_instruction_of_a_common_batch_leaves_all_of_it_or_n
 
 @pytest.mark.parametrize("recorded", [False, True], ids=["in memory", "recorded"])
 def test_an_interrupt_at_any_line_while_samples_are_folded_leaves_all_of_the_batch_or_nothing(tmp_path, recorded):
-    path = lt.Recording(tmp_path / "run", flush_rows=1024) if recorded else None
+    path = lt.RecordingOptions(tmp_path / "run", flush_rows=1024) if recorded else None
     training = Training(path, max_buffer_bytes=4096 * 12)
     training.path = tmp_path / "run"
     stream = batches("numbers")
@@ -259,7 +259,7 @@ def test_an_interrupt_at_any_line_of_the_end_of_an_epoch_counts_it_once_or_not_a
     for n in itertools.count(0, stride(41, 1)):
         if n % (20 * stride(41, 1)) == 0:  # with the epochs before, each would be compared again every time
             path = tmp_path / f"run{n}"
-            training = Training(lt.Recording(path, flush_rows=1024) if recorded else None)
+            training = Training(lt.RecordingOptions(path, flush_rows=1024) if recorded else None)
             training.path = path
         for ds_id in ("a", "b"):
             labels, values = next(stream)
@@ -279,7 +279,7 @@ def test_an_interrupt_at_any_line_of_the_end_of_an_epoch_counts_it_once_or_not_a
 def test_an_interrupt_at_any_line_of_flush_and_close_loses_no_row_and_locks_nothing(tmp_path, call):
     for n in itertools.count(0, stride(5, 1)):
         path = tmp_path / f"run{n}"
-        training = Training(lt.Recording(path, flush_rows=1024))
+        training = Training(lt.RecordingOptions(path, flush_rows=1024))
         training.path = path
         stream = batches("strings")
         training.update(*next(stream))
@@ -336,7 +336,7 @@ def fuzz(path, rounds, seed):
     """Train with signals that come at random; return how many came within a call."""
     random_ = random.Random(seed)  # noqa: S311
     limit = random_.choice([2**18, 2**28])
-    training = Training(None if path is None else lt.Recording(path, flush_rows=1024), max_buffer_bytes=limit)
+    training = Training(None if path is None else lt.RecordingOptions(path, flush_rows=1024), max_buffer_bytes=limit)
     training.path = path
     stream = batches("numbers", seed)
     armed, count, many, step = [False], [0], 1, 0
@@ -485,7 +485,7 @@ def in_threads(*works):
 @pytest.mark.parametrize("kind", ["numbers", "strings", "lists", "turning unsigned"])
 @pytest.mark.parametrize("recorded", [False, True], ids=["in memory", "recorded"])
 def test_batches_of_several_threads_are_all_recorded_each_under_its_labels(tmp_path, kind, recorded):
-    options = {"record_to": lt.Recording(tmp_path / "run", flush_rows=1024)} if recorded else {}
+    options = {"record_to": lt.RecordingOptions(tmp_path / "run", flush_rows=1024)} if recorded else {}
     tracker = lt.LabelTracker("y", "ce", **options)
     rounds = 300 if QUICK else 3000
     ended = []

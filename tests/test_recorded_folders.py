@@ -52,7 +52,7 @@ def replaced_by_a_new_run(run):
 
 def replaced_by_a_run_at_work(run):
     moved(run)
-    tracker = lt.LabelTracker("y", "ce", record_to=lt.Recording(run, flush_rows=1024))
+    tracker = lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(run, flush_rows=1024))
     for i in range(10):
         tracker.update(*batch(seed=i))
     tracker.flush()
@@ -76,7 +76,7 @@ def deleted_and_begun_anew(run):
 @pytest.mark.parametrize("when", ["between epochs", "while a part is open"])
 def test_a_folder_that_is_not_the_one_any_more_is_told_and_nothing_in_it_is_touched(tmp_path, change, when):
     run = tmp_path / "run"
-    tracker = lt.LabelTracker("y", "ce", record_to=lt.Recording(run, flush_rows=1024))
+    tracker = lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(run, flush_rows=1024))
     train(None, [1, 2], tracker=tracker)
     if when == "while a part is open":
         for i in range(10):
@@ -160,7 +160,7 @@ def test_a_session_whose_journals_were_deleted_is_not_recorded_over(tmp_path):
 
 def recorded(run, seed, *, words=False):
     """Record three epochs of two datasets."""
-    with lt.LabelTracker("y", "ce", record_to=lt.Recording(run, flush_rows=1024, fsync="never")) as tracker:
+    with lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(run, flush_rows=1024, fsync="never")) as tracker:
         for step in (1, 2, 3):
             for ds_id in ("", "b"):
                 labels, values = batch(2000, seed=seed + step)
@@ -199,7 +199,7 @@ def test_a_part_of_another_run_or_of_a_copy_that_went_on_is_not_read(tmp_path, w
 def test_parts_of_one_attempt_that_change_places_are_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(recorder_module, "LARGEST_PART", 5000)
     run = tmp_path / "run"
-    with lt.LabelTracker("y", "ce", record_to=lt.Recording(run, flush_rows=1024)) as tracker:
+    with lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(run, flush_rows=1024)) as tracker:
         for i in range(16):
             tracker.update(*batch(seed=i))
         tracker.end_epoch(1)
@@ -276,7 +276,7 @@ KILLED = """
 import os, signal, sys
 import numpy as np
 import labeltrack as lt
-tracker = lt.LabelTracker("y", "ce", record_to=lt.Recording(sys.argv[1], fsync=sys.argv[2], durable=sys.argv[3]))
+tracker = lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(sys.argv[1], fsync=sys.argv[2], durable=sys.argv[3]))
 lt.label_stats([1], [1.0])
 for step in range(1, int(sys.argv[4]) + 1):
     tracker.update(np.arange(20_000, dtype=np.int32) % 7, np.full(20_000, step, np.float32))
@@ -312,7 +312,7 @@ def test_the_end_of_an_epoch_waits_for_its_rows_only_if_asked_to(tmp_path, monke
 
     monkeypatch.setattr(Journal, "append", slow)
     for durable in ("later", "epoch"):
-        recording = lt.Recording(tmp_path / durable, durable=durable)
+        recording = lt.RecordingOptions(tmp_path / durable, durable=durable)
         with lt.LabelTracker("y", "ce", record_to=recording) as tracker:
             tracker.update(*batch())
             done.clear()
@@ -324,7 +324,7 @@ def test_the_end_of_an_epoch_waits_for_its_rows_only_if_asked_to(tmp_path, monke
 def test_journals_that_are_missing_are_written_anew_by_a_repair(tmp_path, size):
     run = tmp_path / "run"
     trackers = [
-        lt.LabelTracker("y", "ce", record_to=lt.Recording(run, flush_rows=1024, rank=rank, world_size=size))
+        lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(run, flush_rows=1024, rank=rank, world_size=size))
         for rank in range(size)
     ]
     for rank, tracker in enumerate(trackers):

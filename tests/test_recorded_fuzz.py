@@ -113,7 +113,7 @@ class Training:
             *("y", "ce"),
             nan_policy=self.policy,
             max_buffer_bytes=20_000 if self.small else 2**26,
-            record_to=lt.Recording(self.folder, flush_rows=1024, fsync="never"),
+            record_to=lt.RecordingOptions(self.folder, flush_rows=1024, fsync="never"),
         )
 
     def update(self):

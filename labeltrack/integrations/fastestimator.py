@@ -75,7 +75,7 @@ class LabelTracker(Trace):
         missing: What samples do whose label is missing: ``"error"``, ``"skip"`` or ``"label"``; see
             `labeltrack.LabelTracker`.
         max_buffer_bytes: Memory for the samples of an epoch; beyond it they are folded, which changes no bit.
-        record_to: Folder to save every sample in, or a `labeltrack.Recording`; see `labeltrack.LabelTracker`.
+        record_to: Folder to save every sample in, or a `labeltrack.RecordingOptions`; see `labeltrack.LabelTracker`.
 
     Raises:
         TypeError: An argument of the wrong type.
@@ -106,7 +106,7 @@ class LabelTracker(Trace):
         nan_policy: labeltrack.stats.NanPolicy = "propagate",
         missing: Literal["error", "skip", "label"] = "error",
         max_buffer_bytes: int = 256 * 2**20,
-        record_to: str | os.PathLike[str] | labeltrack.Recording | None = None,
+        record_to: str | os.PathLike[str] | labeltrack.RecordingOptions | None = None,
     ) -> None:
         # FastEstimator decides by mode and ds_id when a trace runs; what arrives here is all to be recorded.
         self._tracker = _Recorder(

@@ -356,7 +356,7 @@ class RunIndex:
             return ""
         return (
             f"session {session} has {size} processes, and there is no journal of process {listing(missing, 5)} (to "
-            "record in only one of several processes, use Recording(path, rank=0, world_size=1))"
+            "record in only one of several processes, use RecordingOptions(path, rank=0, world_size=1))"
         )
 
 

@@ -1,4 +1,4 @@
-"""`Recording`: where and how a tracker records."""
+"""`RecordingOptions`: where and how a tracker records."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Durable = Literal["later", "epoch"]
 
 
 @dataclass(frozen=True)
-class Recording:
+class RecordingOptions:
     """Where and how a tracker records: what ``record_to`` takes when a path is not enough.
 
     Args:
@@ -26,7 +26,7 @@ class Recording:
         rank: Number of this process, if several record one run; by default the environment variable ``RANK``, or 0.
         world_size: How many processes record; by default ``WORLD_SIZE``, or 1. All of them have to take part: an epoch
             is incomplete as long as one never began. To record in one process of many, have the others track without
-            `record_to`, and say so: ``Recording(path, rank=0, world_size=1)``.
+            `record_to`, and say so: ``RecordingOptions(path, rank=0, world_size=1)``.
         launch: Anything that is the same in all processes of one launch of the training, and different in the next. By
             default ``TORCHELASTIC_RUN_ID``, ``MASTER_ADDR`` and ``MASTER_PORT``, or ``SLURM_JOB_ID`` and
             ``SLURM_STEP_ID``, whichever is set first. If two launches have the same, or none, a process that has
@@ -40,7 +40,7 @@ class Recording:
         ValueError: An unknown option, or a number out of its limits.
 
     Example:
-        >>> Recording("runs/exp1", flush_rows=2**20, fsync="flush").world_size
+        >>> RecordingOptions("runs/exp1", flush_rows=2**20, fsync="flush").world_size
         1
     """
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from labeltrack._buffers import Chunk, Dtype
     from labeltrack.recording.layout import Description
-    from labeltrack.recording.options import Recording
+    from labeltrack.recording.options import RecordingOptions
 
 LARGEST_PART = 256 * 2**20  # bytes; a part is what a machine of a cluster works on at a time
 LONGEST_NAME = 10_000  # characters of a mode or dataset; readers take schemas of a megabyte
@@ -144,7 +144,7 @@ class Recorder:
         ValueError: There is something else in the folder, or a run of something else.
     """
 
-    def __init__(self, recording: Recording, description: Description) -> None:
+    def __init__(self, recording: RecordingOptions, description: Description) -> None:
         for module in ("xxhash", "pyarrow"):
             need(module)
         self.recording = recording

@@ -27,7 +27,7 @@ from labeltrack.recording.locks import Lock, is_held, locked
 from labeltrack.recording.storage import LocalFolder
 
 if TYPE_CHECKING:
-    from labeltrack.recording.options import Recording
+    from labeltrack.recording.options import RecordingOptions
 
 PATIENCE = 2.0  # seconds
 
@@ -54,7 +54,7 @@ class Membership:
         ValueError: There is something else in the folder, or a run of something else.
     """
 
-    def __init__(self, recording: Recording, description: Description) -> None:
+    def __init__(self, recording: RecordingOptions, description: Description) -> None:
         self.root = Path(recording.path).absolute()
         self.rank, self._size = recording.rank or 0, recording.world_size or 1
         self.writer = secrets.token_hex(8)
@@ -125,8 +125,8 @@ class Membership:
         if not self._lock.works and self._size > 1:
             self.notes.append(
                 f"the file system of {self.root} has no locks, so that nothing keeps two processes from recording as "
-                f"the same number of {self._size}, and a launch is only recognised by what labeltrack.Recording(launch="
-                "...) says, or what launchers set (see there); give each launch its own, or record to another disk"
+                f"the same number of {self._size}, and a launch is only recognised by what labeltrack.RecordingOptions("
+                "launch=...) says, or what launchers set; give each launch its own, or record to another disk"
             )
 
     def _agree(self, description: Description) -> Description:
@@ -222,7 +222,7 @@ class Membership:
         msg = (
             f"another process is recording to {self.root} as number {rank}{of}, and this is number {self.rank} of "
             f"{self._size}. Record to another folder; or, if both belong to one training, give each a rank of its own "
-            "(RANK and WORLD_SIZE, or labeltrack.Recording) and all the same launch (labeltrack.Recording)"
+            "(RANK and WORLD_SIZE) and all the same launch (see labeltrack.RecordingOptions)"
         )
         return RunInUseError(msg)
 

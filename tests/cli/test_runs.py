@@ -32,7 +32,7 @@ def _recorded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli") / "run"
     rng = np.random.default_rng(0)
     mapping = {"cat": 0, "dog": 1, "eel": 2}
-    recording = lt.Recording(folder, flush_rows=1024)
+    recording = lt.RecordingOptions(folder, flush_rows=1024)
     with lt.LabelTracker("y", "ce", mapping, bounds=["std", "range"], record_to=recording) as tracker:
         for step in (1, 2, 3):
             for mode, n in (("train", 4000), ("eval", 500)):

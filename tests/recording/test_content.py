@@ -43,7 +43,7 @@ def test_bytes_are_those_of_the_file_and_what_is_gone_is_told(tmp_path):
 def _long(tmp_path_factory):
     folder = tmp_path_factory.mktemp("long") / "run"
     rng = np.random.default_rng(0)
-    with lt.LabelTracker("y", "ce", record_to=lt.Recording(folder, flush_rows=ROWS, fsync="never")) as tracker:
+    with lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(folder, flush_rows=ROWS, fsync="never")) as tracker:
         for i in range(40):
             tracker.update(np.full(ROWS, i, np.int32), rng.random(ROWS, dtype=np.float32))
         tracker.end_epoch(1)
@@ -122,7 +122,9 @@ def _many(tmp_path_factory):
     folder = tmp_path_factory.mktemp("many") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recorder_module, "LARGEST_PART", 8000)
-        with lt.LabelTracker("y", "ce", record_to=lt.Recording(folder, flush_rows=1024, fsync="never")) as tracker:
+        with lt.LabelTracker(
+            "y", "ce", record_to=lt.RecordingOptions(folder, flush_rows=1024, fsync="never")
+        ) as tracker:
             for i in range(100):
                 tracker.update([1, 2], [float(i), 1.0], ds_id=f"site {i}")
                 tracker.update(np.full(1024, i), np.ones(1024), ds_id="large")

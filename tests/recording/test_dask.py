@@ -30,7 +30,7 @@ def _run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dask") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recorder_module, "LARGEST_PART", ROUNDS * 4096 * 8 // PARTS)
-        recording = lt.Recording(folder, flush_rows=4096, fsync="never")
+        recording = lt.RecordingOptions(folder, flush_rows=4096, fsync="never")
         with lt.LabelTracker("y", "ce", bounds=["std", "range"], record_to=recording) as tracker:
             for i in range(ROUNDS):
                 values = rng.normal(size=4096) * 10.0 ** rng.integers(-20, 20)

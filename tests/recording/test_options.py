@@ -25,14 +25,17 @@ import labeltrack as lt
 )
 def test_a_wrong_option_is_explained(tmp_path, options, error, message):
     with pytest.raises(error, match=message):
-        lt.Recording(**{"path": tmp_path, **options})
+        lt.RecordingOptions(**{"path": tmp_path, **options})
 
 
 def test_rank_and_world_size_come_from_the_launcher(tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("WORLD_SIZE", "8")
-    assert (lt.Recording(tmp_path).rank, lt.Recording(tmp_path).world_size) == (3, 8)
-    assert (lt.Recording(tmp_path, rank=0, world_size=1).rank, lt.Recording(tmp_path, rank=0).world_size) == (0, 8)
+    assert (lt.RecordingOptions(tmp_path).rank, lt.RecordingOptions(tmp_path).world_size) == (3, 8)
+    assert (
+        lt.RecordingOptions(tmp_path, rank=0, world_size=1).rank,
+        lt.RecordingOptions(tmp_path, rank=0).world_size,
+    ) == (0, 8)
 
 
 @pytest.mark.parametrize(
@@ -47,11 +50,11 @@ def test_rank_and_world_size_come_from_the_launcher(tmp_path, monkeypatch):
 def test_launchers_say_which_launch_it_is(tmp_path, monkeypatch, said, same, other):
     for name in ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "SLURM_JOB_ID", "SLURM_STEP_ID"):
         monkeypatch.delenv(name, raising=False)
-    assert lt.Recording(tmp_path).launch == ""
+    assert lt.RecordingOptions(tmp_path).launch == ""
     launches = []
     for more in ({}, same, other):
         for name, text in (said | more).items():
             monkeypatch.setenv(name, text)
-        launches.append(lt.Recording(tmp_path).launch)
+        launches.append(lt.RecordingOptions(tmp_path).launch)
     assert launches[0] == launches[1] != launches[2]
-    assert lt.Recording(tmp_path, launch="mine").launch == "mine"
+    assert lt.RecordingOptions(tmp_path, launch="mine").launch == "mine"

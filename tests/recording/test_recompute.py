@@ -74,7 +74,7 @@ def test_quantiles_of_groups_and_mappings(run):
 
 def test_quantiles_of_groups_leave_out_samples_of_another_type(tmp_path):
     for rank, labels in enumerate(([1, 2, 1], [0.5, 0.5, 0.25])):
-        recording = lt.Recording(tmp_path / "run", rank=rank, world_size=2, launch="one")
+        recording = lt.RecordingOptions(tmp_path / "run", rank=rank, world_size=2, launch="one")
         with lt.LabelTracker("y", "ce", record_to=recording) as tracker:
             tracker.update(labels, [1.0, 2.0, 4.0])
             tracker.end_epoch(1)
@@ -166,7 +166,7 @@ def anonymous():
     return int(next(line for line in open("/proc/self/status") if line.startswith("RssAnon")).split()[1])
 
 rng = np.random.default_rng(0)
-with lt.LabelTracker("y", "ce", record_to=lt.Recording(sys.argv[1], fsync="never")) as tracker:
+with lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(sys.argv[1], fsync="never")) as tracker:
     labels, values = rng.integers(0, 10_000, 2**20).astype(np.int32), rng.random(2**20, dtype=np.float32)
     for _ in range(40):
         tracker.update(labels, values)
@@ -201,7 +201,7 @@ def test_memory_does_not_grow_with_the_run(tmp_path):
 @pytest.mark.parametrize("protocol", ["", "memory://"])
 def test_a_file_is_released_once_it_was_read(protocol, tmp_path, monkeypatch):
     monkeypatch.setattr(recorder_module, "LARGEST_PART", 100_000)
-    recording = lt.Recording(tmp_path / "run", flush_rows=4096, fsync="never")
+    recording = lt.RecordingOptions(tmp_path / "run", flush_rows=4096, fsync="never")
     with lt.LabelTracker("y", "ce", record_to=recording) as tracker:
         for seed in range(20):
             tracker.update(*batch(4096, 5, seed=seed))
@@ -240,7 +240,7 @@ def test_a_file_is_released_once_it_was_read(protocol, tmp_path, monkeypatch):
 
 def test_a_remote_file_that_vanishes_is_damage(tmp_path, monkeypatch):
     fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed (extra 'dask')")
-    recording = lt.Recording(tmp_path / "run", fsync="never")
+    recording = lt.RecordingOptions(tmp_path / "run", fsync="never")
     with lt.LabelTracker("y", "ce", record_to=recording) as tracker:
         tracker.update(*batch(40_000, 5, seed=1))
         tracker.end_epoch(1)

@@ -94,7 +94,7 @@ def test_parts_lie_where_their_epoch_is(tmp_path):
 
 
 def test_a_batch_is_written_every_so_many_rows_and_says_what_it_is(tmp_path):
-    tracker = lt.LabelTracker("y", "ce", record_to=lt.Recording(tmp_path / "run", flush_rows=1024))
+    tracker = lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(tmp_path / "run", flush_rows=1024))
     rows = [batch(256, seed=i) for i in range(10)]
     for labels, values in rows:
         tracker.update(labels, values)
@@ -126,7 +126,7 @@ def test_a_batch_is_written_every_so_many_rows_and_says_what_it_is(tmp_path):
 
 @pytest.mark.parametrize("n", [100, 256, 1])
 def test_columns_are_aligned_in_every_batch_but_the_last(tmp_path, n):
-    with lt.LabelTracker("y", "ce", record_to=lt.Recording(tmp_path / "run", flush_rows=1024)) as tracker:
+    with lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(tmp_path / "run", flush_rows=1024)) as tracker:
         for i in range(5000 // n):
             tracker.update(np.arange(n, dtype=np.uint8), np.full(n, i, np.float32))
         tracker.end_epoch(1)
@@ -151,7 +151,7 @@ def test_words_stand_in_the_journal_before_the_codes_that_use_them(tmp_path, mon
     monkeypatch.setattr(
         recorder_module.PartWriter, "write", lambda *args: (order.append(("rows", len(args[1]))), write(*args))[1]
     )
-    recording = lt.Recording(run, flush_rows=1024, fsync="never")
+    recording = lt.RecordingOptions(run, flush_rows=1024, fsync="never")
     with lt.LabelTracker("y", "ce", record_to=recording) as tracker:
         tracker.update(["a", "b"] * 512, np.zeros(1024))
         tracker.update(["c\ud800", "b"] * 512, np.zeros(1024))
@@ -185,7 +185,7 @@ def test_the_policy_says_when_the_disk_is_waited_for(tmp_path, monkeypatch, fsyn
     monkeypatch.setattr(recorder_module.PartWriter, "sync", lambda self: (synced.append("flush"), sync(self)))
     fsync_of_os = os.fsync
     monkeypatch.setattr(os, "fsync", lambda fd: (synced.append("fsync"), fsync_of_os(fd)))
-    recording = lt.Recording(tmp_path / "run", flush_rows=1024, fsync=fsync)
+    recording = lt.RecordingOptions(tmp_path / "run", flush_rows=1024, fsync=fsync)
     with lt.LabelTracker("y", "ce", record_to=recording) as tracker:
         synced.clear()
         tracker.update(*batch(2048))
@@ -201,7 +201,7 @@ def test_the_policy_says_when_the_disk_is_waited_for(tmp_path, monkeypatch, fsyn
 
 def test_parts_do_not_grow_without_end(tmp_path, monkeypatch):
     monkeypatch.setattr(recorder_module, "LARGEST_PART", 20_000)
-    with lt.LabelTracker("y", "ce", record_to=lt.Recording(tmp_path / "run", flush_rows=1024)) as tracker:
+    with lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(tmp_path / "run", flush_rows=1024)) as tracker:
         for i in range(40):
             tracker.update(*batch(seed=i))
         tracker.end_epoch(1)
@@ -255,7 +255,7 @@ def test_the_history_comes_out_bit_for_bit(tmp_path, seed):
         bounds=["std", "range"],
         nan_policy=str(rng.choice(["propagate", "omit"])),
         max_buffer_bytes=int(rng.choice([30_000, 200_000, 2**28])),
-        record_to=lt.Recording(run, flush_rows=int(rng.choice([1024, 3000])), fsync="never"),
+        record_to=lt.RecordingOptions(run, flush_rows=int(rng.choice([1024, 3000])), fsync="never"),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", lt.LabelTrackWarning)  # nothing of the mapping may occur
@@ -311,7 +311,7 @@ def test_training_waits_only_when_all_the_memory_is_still_to_be_written(tmp_path
         return write(self, *args)
 
     monkeypatch.setattr(recorder_module.PartWriter, "write", slow)
-    recording = lt.Recording(tmp_path / "run", flush_rows=1024)
+    recording = lt.RecordingOptions(tmp_path / "run", flush_rows=1024)
     tracker = lt.LabelTracker("y", "ce", max_buffer_bytes=8 * 16_384, record_to=recording)
     for i in range(64):  # exactly the memory there may be
         tracker.update(*batch(seed=i))
@@ -526,7 +526,7 @@ def epoch(tracker, step):
 
 most = 0
 epoch(lt.LabelTracker("y", "ce"), 1)  # loads what is compiled
-tracker = lt.LabelTracker("y", "ce", record_to=lt.Recording(folder, flush_rows=1024, fsync="never"))
+tracker = lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(folder, flush_rows=1024, fsync="never"))
 tracker.update([0], [0.0], mode="first")
 tracker.end_epoch(1, mode="first")
 tracker.flush()
@@ -557,7 +557,7 @@ def test_any_number_of_datasets_is_recorded_with_a_few_descriptors(tmp_path, lim
 
 
 def test_where_no_descriptor_is_left_training_goes_on_and_the_next_epoch_is_recorded(tmp_path):
-    tracker = lt.LabelTracker("y", "ce", record_to=lt.Recording(tmp_path / "run", flush_rows=1024))
+    tracker = lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(tmp_path / "run", flush_rows=1024))
 
     def train(step):
         for i in range(40):
@@ -624,7 +624,7 @@ def test_a_mode_or_dataset_may_have_any_name(tmp_path, name):
 
 @pytest.mark.parametrize(("mode", "ds_id"), [("m" * 400, "d" * 400), ("\udce9", "\ud83d\ude00" * 50)])
 def test_parts_with_such_names_that_a_crash_left_are_found_and_repaired(tmp_path, mode, ds_id):
-    tracker = lt.LabelTracker("y", "ce", record_to=lt.Recording(tmp_path / "run", flush_rows=1024))
+    tracker = lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(tmp_path / "run", flush_rows=1024))
     tracker.update(np.arange(1024), np.ones(1024), mode=mode, ds_id=ds_id)
     tracker.flush()
     shutil.copytree(tmp_path / "run", tmp_path / "crashed")
@@ -766,7 +766,7 @@ def train(batches):
     for _ in range(batches):
         tracker.update(np.arange(256, dtype=np.int32), np.ones(256, np.float32))
 
-options = lt.Recording(sys.argv[1], flush_rows=1024)
+options = lt.RecordingOptions(sys.argv[1], flush_rows=1024)
 tracker = lt.LabelTracker("y", "ce", max_buffer_bytes=2**15, record_to=options)
 train(16)  # all the memory
 warnings.simplefilter("ignore", DeprecationWarning)
@@ -806,7 +806,7 @@ def test_a_child_that_is_forked_while_rows_are_written_goes_on_and_says_that_it_
 
 def ranks(run, size, **options):
     return [
-        lt.LabelTracker("y", "ce", record_to=lt.Recording(run, rank=rank, world_size=size, **options))
+        lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(run, rank=rank, world_size=size, **options))
         for rank in range(size)
     ]
 
@@ -894,7 +894,7 @@ def fail_times(monkeypatch, times, error):
 def test_a_failure_costs_one_warning_and_an_epoch_of_the_run(tmp_path, monkeypatch, error):
     run = tmp_path / "run"
     reference = lt.LabelTracker("y", "ce")
-    tracker = lt.LabelTracker("y", "ce", record_to=lt.Recording(run, flush_rows=1024))
+    tracker = lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(run, flush_rows=1024))
     with pytest.warns(lt.LabelTrackWarning) as caught:
         for step in (1, 2, 3, 4):
             if step == 2:
@@ -938,7 +938,7 @@ def test_what_the_journal_could_not_take_it_says_later(tmp_path, monkeypatch, fa
 
         return fail
 
-    first, second = (lt.Recording(tmp_path / "run", rank=rank, world_size=2) for rank in (0, 1))
+    first, second = (lt.RecordingOptions(tmp_path / "run", rank=rank, world_size=2) for rank in (0, 1))
     train(first, [1, 2]).close()
     tracker = lt.LabelTracker("y", "ce", record_to=second)
     monkeypatch.setattr(PartWriter, "__init__", full(PartWriter.__init__))
@@ -1077,7 +1077,7 @@ import labeltrack as lt
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 for trial, limit in enumerate(json.loads(sys.argv[2])):
-    recording = lt.Recording("%s/run%d" % (sys.argv[1], trial), flush_rows=1024, fsync="never")
+    recording = lt.RecordingOptions("%s/run%d" % (sys.argv[1], trial), flush_rows=1024, fsync="never")
     tracker = lt.LabelTracker("y", "ce", record_to=recording)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -1139,7 +1139,7 @@ import labeltrack as lt, labeltrack.recording.recorder
 words = np.array(["w%d" % i for i in range(3000)])
 
 def record(run, pipe):
-    tracker = lt.LabelTracker("y", "ce", record_to=lt.Recording(run, flush_rows=1024, fsync="never"))
+    tracker = lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(run, flush_rows=1024, fsync="never"))
     def report():
         while True:
             os.write(pipe, b"%d\\n" % tracker._recorder.rows_written)

@@ -16,7 +16,7 @@ pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'rec
 
 
 def recorded(run, *, steps=(1, 2), flush_rows=1024, n=4, labels=10, **options):
-    recording = lt.Recording(run, flush_rows=flush_rows, fsync="never")
+    recording = lt.RecordingOptions(run, flush_rows=flush_rows, fsync="never")
     with lt.LabelTracker("y", "ce", record_to=recording, **options) as tracker:
         for step in steps:
             for i in range(n):

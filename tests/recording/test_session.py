@@ -50,7 +50,7 @@ def test_a_second_writer_by_mistake_is_detected(tmp_path):
     with pytest.raises(lt.errors.RunInUseError, match=r"another process is recording to .*run as number 0"):
         lt.LabelTracker("y", "ce", record_to=tmp_path / "run")
     with pytest.raises(RuntimeError, match="RANK and WORLD_SIZE"):
-        lt.LabelTracker("y", "ce", record_to=lt.Recording(tmp_path / "run", rank=1, world_size=2))
+        lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(tmp_path / "run", rank=1, world_size=2))
     code = "import sys, labeltrack as lt; lt.LabelTracker('y', 'ce', record_to=sys.argv[1])"
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "run"], capture_output=True, text=True, check=False)
     assert "another process is recording" in done.stderr
@@ -144,7 +144,7 @@ def test_a_launch_that_crashed_is_not_joined_by_the_next_one(tmp_path):
 
 
 def rank_of(run, rank, size, **options):
-    return lt.LabelTracker("y", "ce", record_to=lt.Recording(run, rank=rank, world_size=size, **options))
+    return lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(run, rank=rank, world_size=size, **options))
 
 
 def record(tracker, value, steps=(1,)):

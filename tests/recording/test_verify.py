@@ -237,7 +237,7 @@ def test_rows_that_the_journal_reports_as_lost_are_counted(tmp_path, monkeypatch
         write(self, labels, values, more)
 
     monkeypatch.setattr(PartWriter, "write", failing)
-    recording = lt.Recording(tmp_path / "run", flush_rows=1024, fsync="never")
+    recording = lt.RecordingOptions(tmp_path / "run", flush_rows=1024, fsync="never")
     tracker = lt.LabelTracker("y", "ce", record_to=recording)
     with pytest.warns(lt.LabelTrackWarning, match="No space left"):
         tracker.update(*batch(2500))
@@ -356,7 +356,7 @@ def complete_rows(opened):
 def test_rows_that_count_never_vanish_or_change_unreported(tmp_path, seed):
     rng = np.random.default_rng(seed)
     for session in range(int(rng.integers(1, 4))):
-        with lt.LabelTracker("y", "ce", record_to=lt.Recording(tmp_path / "run", fsync="never")) as tracker:
+        with lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(tmp_path / "run", fsync="never")) as tracker:
             for step in range(1, int(rng.integers(2, 5))):
                 for mode, labels in (("train", [1, 2]), ("eval", ["cat", "dog"])):
                     for ds_id in ("", "b")[: int(rng.integers(3))]:

@@ -35,7 +35,7 @@ assert_type(tracker.history.worst(5), list[Any])
 assert_type(tracker.history.plot(), Figure)
 assert_type(tracker.history.plot(bounds=None, modes="train", labels=[0]), Figure)
 
-recording = lt.Recording("runs/exp1", flush_rows=2**20, fsync="flush", rank=0, world_size=2)
+recording = lt.RecordingOptions("runs/exp1", flush_rows=2**20, fsync="flush", rank=0, world_size=2)
 with lt.LabelTracker("y", "ce", record_to=recording) as recorded:
     assert_type(recorded, lt.LabelTracker)
     assert_type(recorded.flush(), None)
@@ -53,5 +53,5 @@ assert_type(run.verify().parts[0].lost, int)
 assert_type(run.repair(), list[str])
 
 run.recompute(engine="spark")  # type: ignore[arg-type]
-lt.Recording("runs/exp1", fsync="always")  # type: ignore[arg-type]
+lt.RecordingOptions("runs/exp1", fsync="always")  # type: ignore[arg-type]
 lt.label_stats([0], [1.0], nan_policy="ignore")  # type: ignore[arg-type]
