@@ -1,9 +1,11 @@
-"""Which modes and dataset ids are tracked: a value, several, or all but some (``"!eval"``)."""
+"""Which modes and dataset ids are meant: a value, several, or all but some (``"!eval"``); which mode ``None`` is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
+
+from labeltrack.errors import listing
 
 
 class Selection:
@@ -52,3 +54,26 @@ class Selection:
     def __contains__(self, name: str) -> bool:
         """Return whether a name is chosen."""
         return self._everything or ((name in self._names) != self._but)
+
+
+def single_mode(modes: Iterable[str], mode: str | None = None) -> str:
+    """Return the one mode to read, of those there are: the given one; for None ``"eval"``, else the only one.
+
+    Raises:
+        KeyError: None was given, and there is no mode at all.
+        ValueError: None was given, and there are several modes but no ``"eval"``.
+
+    Example:
+        >>> single_mode(["train", "eval"]), single_mode(["train"]), single_mode(["train", "eval"], "train")
+        ('eval', 'train', 'train')
+    """
+    if mode is not None:
+        return mode
+    there = list(dict.fromkeys(modes))
+    if not there:
+        msg = "there is no mode to read: no epoch has ended yet"
+        raise KeyError(msg)
+    if "eval" not in there and len(there) > 1:
+        msg = f"which mode? There is no 'eval', which would be the default, but {listing(there)}; pass mode (--mode)"
+        raise ValueError(msg)
+    return "eval" if "eval" in there else there[0]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from labeltrack._convert.objects import value_of
 from labeltrack._convert.texts import text_array, written
+from labeltrack._filters import single_mode
 from labeltrack._labels.codes import common_type
 from labeltrack._state import plain
 from labeltrack._tables import render as _tables
@@ -54,6 +55,9 @@ class Entry:
 class History:
     """One `LabelStats` for each mode, dataset id and step.
 
+    What reads one mode takes ``mode=None`` to be ``"eval"`` if there is such a mode, else the only one there is.
+    What writes has the default ``"train"``.
+
     Attributes:
         metric: Name of the metric.
         label: Name of the label.
@@ -64,9 +68,9 @@ class History:
         >>> history = History(metric="ce", label="y")
         >>> history.add(1, lt.label_stats([0, 1], [0.5, 2.0]), mode="train")
         >>> history.add(2, lt.label_stats([0, 1], [0.25, 3.0]), mode="train")
-        >>> history.worst(1, by="mean", mode="train")
+        >>> history.worst(1, by="mean")
         [1]
-        >>> history.series(1, "mean", mode="train")
+        >>> history.series(1, "mean")
         (array([1, 2]), array([2., 3.]))
     """
 
@@ -208,7 +212,7 @@ class History:
         return list(dict.fromkeys(ds_id for _, ds_id, _ in self._entries))
 
     def steps(self, mode: str | None = None) -> list[int]:
-        """Return the steps recorded in a mode, or in any, ascending."""
+        """Return the steps recorded in a mode, ascending; None: in any mode."""
         if mode is None:
             return sorted(set().union(*self._ascending.values()))
         return list(self._ascending.get(mode, ()))
@@ -237,9 +241,10 @@ class History:
         """
         yield from self._entries.items()
 
-    def datasets(self, step: int, mode: str = "train") -> dict[str, LabelStats]:
+    def datasets(self, step: int, mode: str | None = None) -> dict[str, LabelStats]:
         """Return the statistics of one step by dataset id, in the order they were recorded; empty if there are none."""
-        return dict(self._found.get(mode, {}).get(step, {}))
+        mode = self._single(mode) if self._found else mode
+        return {} if mode is None else dict(self._found.get(mode, {}).get(step, {}))
 
     def __len__(self) -> int:
         """Return the number of entries: steps, over all modes and dataset ids."""
@@ -247,21 +252,27 @@ class History:
 
     # -- reading ------------------------------------------------------------------------------------------
 
-    def at(self, step: int, mode: str = "train", ds_id: str | None = None) -> LabelStats:
+    def at(self, step: int, mode: str | None = None, ds_id: str | None = None) -> LabelStats:
         """Return the statistics of one step.
 
         Args:
             step: Epoch or step.
-            mode: Mode.
+            mode: Mode; None for ``"eval"`` if there is such a mode, else for the only one.
             ds_id: Dataset; None pools all of them.
 
         Raises:
             KeyError: There is no such mode, dataset or step; the message names the nearest and lists those there.
+            ValueError: `mode` is None, and there are several modes but no ``"eval"``.
         """
+        mode = self._single(mode)
         found = self.datasets(step, mode)
         if not found or ds_id not in (None, *found):
             raise self._missing(mode, ds_id, step)
         return self._together(mode, step, list(found.values())) if ds_id is None else found[ds_id]
+
+    def _single(self, mode: str | None) -> str:
+        """Return the mode to read."""
+        return single_mode(self._found, mode)
 
     def _missing(self, mode: str, ds_id: str | None, step: int | None = None) -> KeyError:
         """Return what to raise where there is no such mode, no such dataset in it, or no such step of both."""
@@ -280,23 +291,25 @@ class History:
         return parts[0] if len(parts) == 1 else merge_stats(parts)
 
     def series(
-        self, label: Any, statistic: str = "mean", mode: str = "train", ds_id: str | None = None
+        self, label: Any, statistic: str = "mean", mode: str | None = None, ds_id: str | None = None
     ) -> tuple[Array, Array]:
         """Return one statistic of one label over the steps.
 
         Args:
             label: Label value or display name.
             statistic: count, sum, mean, std, min or max; or a quantile, see `LabelStats.column`.
-            mode: Mode.
+            mode: Mode; None for ``"eval"`` if there is such a mode, else for the only one.
             ds_id: Dataset; None pools all of them.
 
         Returns:
             ``(S,)`` int64 steps at which the label has samples, ascending, and ``(S,)`` values.
 
         Raises:
-            KeyError: The label never has samples in that mode; the message names the nearest.
-            ValueError: There is no such statistic.
+            KeyError: There is no such mode or dataset, or the label never has samples in it; the message names the
+                nearest.
+            ValueError: There is no such statistic, or `mode` is None and it is not clear which.
         """
+        mode = self._single(mode)
         steps, values = [], []
         for step, stats in self._of(mode, ds_id):
             column = stats.column(statistic)
@@ -314,7 +327,7 @@ class History:
         self,
         k: int = 5,
         by: str = "mean",
-        mode: str = "train",
+        mode: str | None = None,
         *,
         step: int | None = None,
         ds_id: str | None = None,
@@ -325,7 +338,7 @@ class History:
         Args:
             k: How many at most.
             by: The statistic that ranks: count, sum, mean, std, min or max; or a quantile, see `LabelStats.column`.
-            mode: Mode.
+            mode: Mode; None for ``"eval"`` if there is such a mode, else for the only one.
             step: Which step; None for the last of the mode.
             ds_id: Dataset; None pools all of them.
             higher_is_worse: True for a loss, False for an accuracy. A NaN is worst either way.
@@ -335,11 +348,12 @@ class History:
 
         Raises:
             KeyError: There is no such mode, dataset or step.
-            ValueError: There is no such statistic, or `k` is not positive.
+            ValueError: There is no such statistic, `k` is not positive, or `mode` is None and it is not clear which.
         """
         if operator.index(k) < 1:
             msg = f"k must be at least 1, got {k}"
             raise ValueError(msg)
+        mode = self._single(mode)
         if step is None:
             latest = reversed(self._ascending.get(mode, ()))
             step = next((at for at in latest if ds_id is None or ds_id in self._found[mode][at]), None)

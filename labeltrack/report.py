@@ -19,6 +19,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from labeltrack._filters import single_mode
 from labeltrack.stats import STATISTICS
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def stats_table(
 def history_table(
     history: History,
     *,
-    mode: str,
+    mode: str | None = None,
     step: int | None = None,
     title: str | None = None,
     by: str = "mean",
@@ -128,7 +129,7 @@ def history_table(
 
     Args:
         history: What was recorded.
-        mode: The mode to show.
+        mode: The mode to show; None for ``"eval"`` if there is such a mode, else for the only one.
         step: Which step; None for the last of the mode.
         title: Printed above the table; None for a description of its content.
         by: The statistic that ranks and is compared: count, sum, mean, std, min or max.
@@ -141,15 +142,17 @@ def history_table(
 
     Raises:
         KeyError: There is no such mode or step.
-        ValueError: There is no such statistic, `limit` is not positive, or NaN samples under ``nan_policy="raise"``.
+        ValueError: There is no such statistic, `limit` is not positive, `mode` is None and it is not clear which, or
+            NaN samples under ``nan_policy="raise"``.
 
     Example:
         >>> import labeltrack as lt
         >>> history = lt.History(metric="ce", label="y")
         >>> history.add(1, lt.label_stats([0, 1], [0.5, 2.0]), mode="eval")
-        >>> [str(column.header) for column in history_table(history, mode="eval").columns]
+        >>> [str(column.header) for column in history_table(history).columns]
         ['', 'y', 'count', 'mean', 'std', 'min', 'max', 'best\n(step)']
     """
+    mode = single_mode(history.modes, mode)
     if step is None:
         step = max(history.steps(mode), default=0)  # no such mode: the next line says so
     stats = history.at(step, mode)
@@ -169,12 +172,14 @@ def history_table(
     return _table(stats, places, columns, title=title, label=history.label)
 
 
-def setbacks(history: History, *, mode: str, by: str = "mean", higher_is_worse: bool = True) -> list[Course]:
+def setbacks(
+    history: History, *, mode: str | None = None, by: str = "mean", higher_is_worse: bool = True
+) -> list[Course]:
     """Return the labels whose last value is worse than their best, largest setback first.
 
     Args:
         history: What was recorded.
-        mode: The mode to look at.
+        mode: The mode to look at; None for ``"eval"`` if there is such a mode, else for the only one.
         by: The statistic: count, sum, mean, std, min or max.
         higher_is_worse: True for a loss, False for an accuracy. A NaN is worst either way.
 
@@ -183,17 +188,18 @@ def setbacks(history: History, *, mode: str, by: str = "mean", higher_is_worse: 
 
     Raises:
         KeyError: There is no such mode.
-        ValueError: There is no such statistic, or NaN samples under ``nan_policy="raise"``.
+        ValueError: There is no such statistic, `mode` is None and it is not clear which, or NaN samples under
+            ``nan_policy="raise"``.
 
     Example:
         >>> import labeltrack as lt
         >>> history = lt.History()
         >>> history.add(1, lt.label_stats([0, 1], [0.5, 2.0]), mode="eval")
         >>> history.add(2, lt.label_stats([0, 1], [0.75, 1.0]), mode="eval")
-        >>> [(course.name, course.best, course.last) for course in setbacks(history, mode="eval")]
+        >>> [(course.name, course.best, course.last) for course in setbacks(history)]
         [('0', 0.5, 0.75)]
     """
-    courses = _courses(history, mode, by, higher_is_worse=higher_is_worse).values()
+    courses = _courses(history, single_mode(history.modes, mode), by, higher_is_worse=higher_is_worse).values()
     return sorted((course for course in courses if course.setback > 0), key=lambda course: -course.setback)
 
 

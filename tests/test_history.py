@@ -34,7 +34,7 @@ def test_the_contents_are_listed(history):
 
 
 def test_statistics_of_a_step_are_found(history):
-    assert rows(history.at(1)) == {0: expected([0.5]), 1: expected([2.0, 4.0])}
+    assert rows(history.at(1, "train")) == {0: expected([0.5]), 1: expected([2.0, 4.0])}
     assert rows(history.at(2, mode="eval", ds_id="b")) == {0: expected([2.0])}
 
 
@@ -56,7 +56,7 @@ def test_what_is_not_there_names_what_is(history, arguments, message):
 
 
 def test_a_series_has_the_steps_at_which_the_label_occurs(history):
-    steps, values = history.series(1, "mean")
+    steps, values = history.series(1, "mean", mode="train")
     assert (steps.tolist(), values.tolist()) == ([1, 2], [3.0, 3.0])
     steps, values = history.series(5, "count", mode="eval")
     assert (steps.tolist(), values.tolist()) == ([2], [1])
@@ -74,7 +74,7 @@ def test_a_series_is_found_by_display_name():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((7,), KeyError, "no label in mode 'train': 7. Did you mean 5"),
+        ((7,), KeyError, "no label in mode 'eval': 7. Did you mean 5"),
         ((0, "variance"), ValueError, "unknown statistic 'variance'"),
         ((0, "mean", "test"), KeyError, "no mode 'test'"),
         ((0, "mean", "train", "z"), KeyError, "no ds_id in mode 'train': 'z'"),
@@ -88,8 +88,8 @@ def test_a_series_that_does_not_exist_says_why(history, arguments, error, messag
 def test_the_worst_labels_of_the_last_step_come_first(history):
     assert history.worst(5, by="mean", mode="eval") == [5, 0]
     assert history.worst(1, mode="eval") == [5]
-    assert history.worst(2, by="mean", higher_is_worse=False) == [0, 1]
-    assert history.worst(1, by="max", step=1) == [1]
+    assert history.worst(2, by="mean", mode="train", higher_is_worse=False) == [0, 1]
+    assert history.worst(1, by="max", mode="train", step=1) == [1]
     assert history.worst(1, mode="eval", ds_id="b") == [0]
 
 
@@ -107,6 +107,49 @@ def test_a_ranking_that_makes_no_sense_is_refused(history):
         history.worst(mode="test")
     with pytest.raises(ValueError, match="unknown statistic"):
         history.worst(by="loss")
+
+
+@pytest.mark.parametrize(
+    ("modes", "read"), [(["train", "eval", "test"], "eval"), (["train", "eval"], "eval"), (["test"], "test")]
+)
+def test_unless_a_mode_is_named_eval_is_read_or_the_only_one(modes, read):
+    history = lt.History()
+    for i, mode in enumerate(modes):
+        history.add(1, lt.label_stats([0, i], [i, i + 0.5]), mode=mode)
+        history.add(2, lt.label_stats([0, i], [i + 1, i]), mode=mode)
+    assert fingerprint(history.at(1)) == fingerprint(history.at(1, read))
+    assert history.datasets(2) == history.datasets(2, read)
+    assert history.series(0)[1].tolist() == history.series(0, mode=read)[1].tolist()
+    assert history.worst() == history.worst(mode=read)
+    assert history_table(history).title == history_table(history, mode=read).title
+    assert setbacks(history) == setbacks(history, mode=read)
+    assert history.steps() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda history: history.at(1),
+        lambda history: history.datasets(1),
+        lambda history: history.series(0),
+        lambda history: history.worst(),
+        history_table,
+        setbacks,
+    ],
+)
+def test_one_of_several_modes_has_to_be_named_if_none_is_eval(read):
+    history = lt.History()
+    for mode in ("train", "test"):
+        history.add(1, lt.label_stats([0], [1]), mode=mode)
+    with pytest.raises(ValueError, match=r"which mode\? There is no 'eval'.*'train', 'test'; pass mode \(--mode\)"):
+        read(history)
+
+
+@pytest.mark.parametrize("read", [lambda h: h.at(1), lambda h: h.series(0), lambda h: h.worst(), history_table])
+def test_a_history_without_any_mode_says_so(read):
+    with pytest.raises(KeyError, match="there is no mode to read: no epoch has ended yet"):
+        read(lt.History())
+    assert lt.History().datasets(1) == {}
 
 
 def test_a_step_is_entered_once(history):

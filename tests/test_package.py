@@ -58,7 +58,12 @@ KNOWN = {
         ),
         (lt.LabelTracker.update, "(self, labels, values, *, mode='train', ds_id='')"),
         (lt.LabelTracker.end_epoch, "(self, step, *, mode='train', replace=False)"),
-        (lt.History.at, "(self, step, mode='train', ds_id=None)"),
+        (lt.History.at, "(self, step, mode=None, ds_id=None)"),
+        (lt.History.series, "(self, label, statistic='mean', mode=None, ds_id=None)"),
+        (
+            lt.History.worst,
+            "(self, k=5, by='mean', mode=None, *, step=None, ds_id=None, higher_is_worse=True)",
+        ),
         (lt.History.plot, "(self, bounds=<the tracker's>, modes=None, labels=None)"),
         (lt.merge_stats, "(parts)"),
     ],

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from labeltrack._filters import single_mode
 from labeltrack.cli.application import app, fail, told, warned
-from labeltrack.errors import listing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -360,7 +360,7 @@ def worst(
 
     opened = _open(run)
     with told(*_MISTAKES):
-        chosen = _single_mode(opened) if mode is None else mode
+        chosen = single_mode((epoch.mode for epoch in opened.epochs), mode)
     history = query.history(opened, modes=[chosen], bounds=["median"] if by == "median" else None)
     with told(*_MISTAKES):
         labels = history.worst(k, by, chosen, step=step, higher_is_worse=higher_is_worse)
@@ -381,15 +381,6 @@ def _open(path: str) -> Run:
 
     with told(*_MISTAKES):
         return open_run(path)
-
-
-def _single_mode(run: Run) -> str:
-    """Return the mode to show if none is given."""
-    modes = list(dict.fromkeys(epoch.mode for epoch in run.epochs))
-    if "eval" in modes or len(modes) == 1:
-        return "eval" if "eval" in modes else modes[0]
-    msg = f"which mode? There are: {listing(modes)}; use --mode"
-    raise ValueError(msg)
 
 
 def _bound(name: str) -> Any:

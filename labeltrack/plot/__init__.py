@@ -53,7 +53,8 @@ def plot_history(
     The axis is logarithmic where most labels would look flat because others are at least 20 times as large.
 
     Modes differ in line style, beyond 4 of them also in markers; in a heatmap each has a panel. Worst is judged by the
-    mean at the last step of the last of `modes`, or at the label's own last step if it does not occur at that one.
+    mean in the last of `modes`; if they are left out, in ``"eval"``, or the last if there is none. It is judged at the
+    last step, or at the label's own last step if it does not occur at that one.
     Means that are NaN or infinite are marked. Datasets are pooled. Lines break where a label does not occur.
 
     Args:

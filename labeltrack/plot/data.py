@@ -66,6 +66,7 @@ class Scene:
     names: list[str]  # of the K labels, in order of labels or as the user listed them
     tracks: tuple[Track, ...]
     bounds: tuple[Bound, ...]
+    judged: Track  # the one of the tracks that ranks the labels
     order: Integers  # (K,) indices of the labels, worst first
     higher_is_worse: bool
 
@@ -82,7 +83,7 @@ class Scene:
     @property
     def ranking(self) -> str:
         """How the labels were ranked, in words."""
-        track = self.tracks[-1]
+        track = self.judged
         of = f" in mode {track.mode}" if len(self.tracks) > 1 else ""
         return f"worst first by the mean{of} at {self.x_label} {self.origin + int(track.steps[-1])}"
 
@@ -120,6 +121,7 @@ def collect(
     for mode in shown:
         here, columns = columns[: len(steps[mode])], columns[len(steps[mode]) :]
         tracks.append(_track(mode, [step - origin for step in steps[mode]], here, known.size, bounds, kept))
+    judged = tracks[shown.index("eval") if modes is None and "eval" in shown else -1]
     return Scene(
         metric=history.metric,
         label=history.label,
@@ -129,7 +131,8 @@ def collect(
         names=names if isinstance(kept, slice) else [names[k] for k in kept],
         tracks=tuple(tracks),
         bounds=bounds,
-        order=_rank(tracks[-1], higher_is_worse=higher_is_worse),
+        judged=judged,
+        order=_rank(judged, higher_is_worse=higher_is_worse),
         higher_is_worse=higher_is_worse,
     )
 

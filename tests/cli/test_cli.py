@@ -212,7 +212,7 @@ def test_a_message_of_many_lines_is_told_in_one(capsys: pytest.CaptureFixture[st
 
 def test_a_key_error_is_told_without_quotes_and_others_pass(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit), _cli_app.told(KeyError, ValueError):
-        lt.History().at(1)
+        lt.History().at(1, "train")
     assert capsys.readouterr().err.startswith("labeltrack: error: no mode 'train'")
     with pytest.raises(ValueError, match="k must be at least 1"), _cli_app.told(KeyError):
         lt.History().worst(0)

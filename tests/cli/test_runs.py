@@ -132,7 +132,7 @@ def test_mapping_groups_and_modes(recorded, tmp_path):
     (tmp_path / "groups.json").write_text('{"0": "mammal", "1": "mammal", "2": "fish"}')
     rows = json.loads(done("recompute", path, "--group", tmp_path / "groups.json", "--mode", "!eval", "--json"))
     assert [row["name"] for row in rows] == ["fish", "mammal"] * 3
-    assert rows[1]["count"] == history.at(1)["cat"].count + history.at(1)["dog"].count
+    assert rows[1]["count"] == history.at(1, "train")["cat"].count + history.at(1, "train")["dog"].count
 
 
 def test_missing_labels_are_shown_and_grouped(tmp_path):
@@ -214,7 +214,7 @@ def test_worst(recorded):
     assert "and 1 more label" in text
     rows = json.loads(done("worst", path, "-k", 2, "--mode", "train", "--step", 2, "--lower-is-worse", "--json"))
     assert [row["name"] for row in rows] == ["cat", "dog"]
-    assert rows[0]["mean"] == history.at(2)["cat"].mean
+    assert rows[0]["mean"] == history.at(2, "train")["cat"].mean
 
 
 def test_every_command_includes_incomplete_epochs_if_asked_to(tmp_path):

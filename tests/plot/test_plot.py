@@ -356,6 +356,14 @@ def test_the_last_mode_listed_ranks_and_the_picture_says_so():
     assert "labels worst first by the mean in mode eval at epoch 5" in texts(plot_history(history, form="heatmap"))
 
 
+def test_eval_ranks_unless_modes_are_listed():
+    history = history_of(
+        {"train": {1: ([0, 1], [1.0, 2.0])}, "eval": {1: ([0, 1], [2.0, 1.0])}, "test": {1: ([0, 1], [1.0, 2.0])}}
+    )
+    assert titles(plot_history(history, form="multiples")) == ["0", "1"]
+    assert titles(plot_history(history, form="multiples", modes=["eval", "test"])) == ["1", "0"]
+
+
 def test_the_worst_panels_are_emphasised():
     figure = plot_history(course(10, 3, modes=["train"]))
     left = [axes._left_title.get_fontweight() for axes in figure.axes]

@@ -26,8 +26,8 @@ def test_another_mapping_other_bounds_and_modes(run):
     assert same(opened.recompute(progress=False), tracker.history)
     history = opened.recompute(bounds=["range", None], label_mapping={"three": 3, "CAT": "cat"}, progress=False)
     assert history.bounds == ("range", None)
-    assert history.at(1).names.tolist() == ["three"]
-    assert history.at(1)[3].std == tracker.history.at(1)[3].std
+    assert history.at(1, "train").names.tolist() == ["three"]
+    assert history.at(1, "train")[3].std == tracker.history.at(1, "train")[3].std
     assert history.at(2, "eval")["CAT"].mean == 2.5
     assert opened.recompute(modes="!train", progress=False).modes == ["eval"]
     with pytest.warns(lt.LabelTrackWarning, match="no recorded sample has a label of label_mapping, which maps 77"):
@@ -59,7 +59,7 @@ def test_quantiles_of_groups_and_mappings(run):
     history = opened.recompute(
         modes="train", bounds="median", group=lambda label: label % 2 if label < 8 else None, progress=False
     )
-    found = history.at(1).median
+    found = history.at(1, "train").median
     assert found.tolist() == [np.median(values[(labels % 2 == k) & (labels < 8)]) for k in (0, 1)]
     mapping = {"four": 4, "no": 77}
     with pytest.warns(lt.LabelTrackWarning, match="labels that never occurred: 77, called 'no'"):
@@ -95,8 +95,8 @@ def test_the_mapping_of_the_tracker_is_the_default_though_all_rows_were_recorded
     assert opened.label_mapping == {"three": 3, "cat": "cat"}
     assert same(opened.recompute(progress=False), tracker.history)
     everything = opened.recompute(label_mapping=None, progress=False)
-    assert everything.at(1).labels.tolist() == list(range(10))
-    assert everything.at(1)[3].sum == tracker.history.at(1)["three"].sum
+    assert everything.at(1, "train").labels.tolist() == list(range(10))
+    assert everything.at(1, "train")[3].sum == tracker.history.at(1, "train")["three"].sum
 
 
 def test_a_group_is_called_once_per_label_and_epoch(run):
@@ -118,8 +118,8 @@ def test_a_group_is_called_once_per_label_and_epoch(run):
     few = {3: 0, 4: 0, 5: 1}
     with pytest.warns(lt.LabelTrackWarning, match=r"group has no key for 7 of 10 labels"):
         coarse = opened.recompute(modes="train", group=few, label_mapping={"low": 0}, progress=False)
-    assert coarse.at(1).names.tolist() == ["low"]
-    assert coarse.at(1)["low"].count == tracker.history.at(1)[3].count + tracker.history.at(1)[4].count
+    assert coarse.at(1, "train").names.tolist() == ["low"]
+    assert coarse.at(1, "train")["low"].count == tracker.history.at(1, "train")[3].count + tracker.history.at(1, "train")[4].count
     with pytest.warns(lt.LabelTrackWarning, match="group returned None for all 13 labels"):
         assert opened.recompute(group=lambda _: None, progress=False).modes == []
     with pytest.raises(TypeError, match="only numbers or only strings, got float, str"):
