@@ -1,7 +1,8 @@
-"""Which modes and dataset ids are meant: a value, several, or all but some (``"!eval"``); which mode ``None`` is."""
+"""Which modes, dataset ids and steps are meant: all but some (``"!eval"``), the mode that None stands for."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -77,3 +78,31 @@ def single_mode(modes: Iterable[str], mode: str | None = None) -> str:
         msg = f"which mode? There is no 'eval', which would be the default, but {listing(there)}; pass mode (--mode)"
         raise ValueError(msg)
     return "eval" if "eval" in there else there[0]
+
+
+def check_step(step: Any) -> int:
+    """Return a step as int.
+
+    Raises:
+        TypeError: It is not an integer.
+        ValueError: It takes more than 64 bits, which no table holds.
+    """
+    try:
+        number = operator.index(step)
+    except TypeError:
+        msg = f"step must be an integer, such as the number of an epoch, got {type(step).__name__} {step!r}"
+        raise TypeError(msg) from None
+    if not -(2**63) <= number < 2**63:
+        msg = f"step must be from -2**63 to 2**63 - 1, got {number}"
+        raise ValueError(msg)
+    return number
+
+
+def chosen_steps(there: list[int], steps: Any) -> list[int]:
+    """Return the steps that are meant: all of those there for None, some of them for a slice, or those listed."""
+    if steps is None or isinstance(steps, slice):
+        return there if steps is None else there[steps]
+    if not isinstance(steps, Iterable):
+        msg = f"steps must be None, a slice or an iterable of steps, got {type(steps).__name__} {steps!r}"
+        raise TypeError(msg)
+    return list(dict.fromkeys(map(check_step, steps)))

@@ -17,7 +17,7 @@ from labeltrack._convert.objects import value_of
 from labeltrack._core.kernels.cache import check_cache
 from labeltrack._core.quantiles import Samples
 from labeltrack._core.reduce import reduce_chunks
-from labeltrack._filters import Selection
+from labeltrack._filters import Selection, check_step
 from labeltrack._labels.codes import (
     BYTES,
     INTEGER,
@@ -40,7 +40,7 @@ from labeltrack._streams import WHOLE, Owed, Stream, Turns, whole_numbers
 from labeltrack._version import __version__
 from labeltrack.bounds import needed_quantiles, resolve_all
 from labeltrack.errors import LabelTrackWarning, missing_key, outside
-from labeltrack.history import History, check_step
+from labeltrack.history import History
 from labeltrack.recording.layout import Description
 from labeltrack.recording.options import RecordingOptions
 from labeltrack.stats import LabelStats, NoQuantiles, merge_stats
@@ -700,7 +700,8 @@ class LabelTracker:
             if state[name] != getattr(self, name):
                 msg = f"state of {name} {state[name]!r} cannot be loaded into a tracker of {getattr(self, name)!r}"
                 raise ValueError(msg)
-        history = History.from_state_dict(state["history"])
+        history = History()
+        history.load_state_dict(state["history"])
         words = {kind: Vocabulary(kind, with_arrays(state["words"][kind])) for kind in self._words}
         entries = [
             (

@@ -152,6 +152,79 @@ def test_a_history_without_any_mode_says_so(read):
     assert lt.History().datasets(1) == {}
 
 
+# -- steps together ---------------------------------------------------------------------------------------
+
+SAMPLES = {
+    (1, "eval", "a"): ([0, 1, 1], [0.1, 1e300, -2.5]),
+    (2, "eval", "a"): ([1, 2], [1e-300, 3.0]),
+    (2, "eval", "b"): ([0, 0], [0.3, 1e16]),
+    (5, "eval", "b"): ([2, 1], [-7.0, 0.7]),
+    (2, "train", ""): ([0, 9], [5.0, 6.0]),
+}
+
+
+@pytest.fixture(name="several")
+def _several():
+    history = lt.History()
+    for (step, mode, ds_id), (labels, values) in SAMPLES.items():
+        history.add(step, lt.label_stats(labels, np.array(values)), mode=mode, ds_id=ds_id)
+    return history
+
+
+@pytest.mark.parametrize(
+    ("arguments", "taken"),
+    [
+        ({}, {1, 2, 5}),
+        ({"mode": "eval"}, {1, 2, 5}),
+        ({"mode": "train"}, {2}),
+        ({"steps": [5, 1, 5]}, {1, 5}),
+        ({"steps": range(1, 3)}, {1, 2}),
+        ({"steps": np.array([2])}, {2}),
+        ({"steps": slice(-2, None)}, {2, 5}),
+        ({"steps": slice(None, None, 2)}, {1, 5}),
+        ({"ds_id": "b"}, {2, 5}),
+        ({"ds_id": "a", "steps": [2]}, {2}),
+    ],
+)
+def test_steps_are_pooled_as_if_all_samples_had_come_at_once(several, arguments, taken):
+    mode, ds_id = arguments.get("mode", "eval"), arguments.get("ds_id")
+    found = {}
+    for (step, of, dataset), (labels, values) in SAMPLES.items():
+        if step in taken and of == mode and ds_id in (None, dataset):
+            for label, value in zip(labels, values, strict=True):
+                found.setdefault(label, []).append(value)
+    before = fingerprint(several)
+    assert rows(several.pooled(**arguments)) == {label: expected(values) for label, values in sorted(found.items())}
+    assert fingerprint(several) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"steps": [1, 3, 4]}, KeyError, r"no step in mode 'eval': 3, 4\. There are: 1, 2, 5"),
+        ({"steps": [1], "ds_id": "b"}, KeyError, r"no step in mode 'eval': 1\. There are: 2, 5"),
+        ({"ds_id": "z"}, KeyError, "no ds_id in mode 'eval': 'z'"),
+        ({"mode": "test"}, KeyError, "no mode 'test'"),
+        ({"steps": []}, ValueError, r"steps=\[\] selects none of the steps of mode 'eval', which are 1, 2, 5"),
+        ({"steps": slice(3, None)}, ValueError, "selects none of the steps"),
+        ({"steps": 1}, TypeError, "steps must be None, a slice or an iterable of steps, got int 1"),
+        ({"steps": "12"}, TypeError, "step must be an integer"),
+    ],
+)
+def test_steps_that_cannot_be_pooled_are_named(several, arguments, error, message):
+    with pytest.raises(error, match=message):
+        several.pooled(**arguments)
+
+
+def test_pooling_one_step_keeps_its_quantiles_and_pooling_several_says_why_there_are_none():
+    history = lt.History()
+    for step in (1, 2):
+        history.add(step, lt.label_stats([0, 0], [step, 3.0], quantiles=[0.5]))
+    assert history.pooled(steps=[2]).median.tolist() == [2.5]
+    with pytest.raises(ValueError, match="quantiles"):
+        history.pooled().quantile(0.5)
+
+
 def test_a_step_is_entered_once(history):
     with pytest.raises(ValueError, match="step 2 of mode 'eval' of ds_id 'b' is already in the history"):
         history.add_all(2, {"c": lt.label_stats([0], [1]), "b": lt.label_stats([0], [1])}, mode="eval")
@@ -267,9 +340,45 @@ def test_the_repr_of_a_history_that_would_raise_does_not():
 
 
 def test_the_state_brings_every_bit_back(history):
-    again = lt.History.from_state_dict(history.state_dict())
+    again = lt.History()
+    again.load_state_dict(history.state_dict())
     assert (again.metric, again.label, again.bounds) == ("ce", "y", ("std", "range"))
     assert fingerprint(again) == fingerprint(history)
+
+
+def test_a_loaded_state_replaces_everything(history, several):
+    several.load_state_dict(history.state_dict())
+    assert fingerprint(several) == fingerprint(history)
+    assert (several.modes, several.steps(), several.metric) == (["train", "eval"], [1, 2], "ce")
+    history.add(9, lt.label_stats([0], [1.0]))
+    assert several.steps() == [1, 2]
+
+
+def without(state, key):
+    return {name: value for name, value in state.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ("broken", "error"),
+    [
+        (lambda _: None, TypeError),
+        (lambda _: {}, TypeError),
+        (lambda state: without(state, "pooled"), TypeError),
+        (lambda state: state | {"entries": [*state["entries"], {"step": 3}]}, TypeError),
+        (lambda state: state | {"entries": [*state["entries"], state["entries"][-1] | {"step": "x"}]}, TypeError),
+        (lambda state: state | {"entries": 2 * state["entries"]}, ValueError),
+    ],
+)
+def test_a_state_that_cannot_be_loaded_changes_nothing(history, several, broken, error):
+    before = fingerprint(several)
+    with pytest.raises(error):
+        several.load_state_dict(broken(history.state_dict()))
+    assert fingerprint(several) == before
+
+
+def test_a_state_of_something_else_says_what_is_expected():
+    with pytest.raises(TypeError, match=r"expected the state_dict\(\) of a History, but it cannot be read: KeyError"):
+        lt.History().load_state_dict({"version": 1})
 
 
 def test_a_plot_shows_the_bounds_of_the_tracker_unless_asked_otherwise(history):
@@ -344,12 +453,13 @@ LOOKS = {
     "at": each(lambda history, step: history.at(step, "eval")),
     "at of a dataset": each(lambda history, step: history.at(step, "eval", "a")),
     "datasets": each(lambda history, step: history.datasets(step, "eval")),
+    "pooled": lambda history: history.pooled("eval", ds_id="a"),
     "worst": each(lambda history, step: history.worst(mode="eval", ds_id="b" if step % 2 else None)),
     "series": lambda history: history.series(1, "mean", "eval"),
     "columns": lambda history: history.columns(),
     "names": lambda history: history.names(),
     "repr": repr,
-    "state": lambda history: lt.History.from_state_dict(history.state_dict()),
+    "state": lambda history: lt.History().load_state_dict(history.state_dict()),
     "table": lambda history: history_table(history, mode="eval"),
     "setbacks": lambda history: setbacks(history, mode="eval"),
     "lines": lambda history: plot_history(history, form="lines"),

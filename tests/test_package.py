@@ -64,6 +64,7 @@ KNOWN = {
             lt.History.worst,
             "(self, k=5, by='mean', mode=None, *, step=None, ds_id=None, higher_is_worse=True)",
         ),
+        (lt.History.pooled, "(self, mode=None, steps=None, ds_id=None)"),
         (lt.History.plot, "(self, bounds=<the tracker's>, modes=None, labels=None)"),
         (lt.merge_stats, "(parts)"),
     ],

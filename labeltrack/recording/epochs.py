@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._filters import Selection
+from labeltrack._filters import Selection, check_step
 from labeltrack._labels.codes import BYTES, STRING
 from labeltrack.errors import listing, missing_key
-from labeltrack.history import check_step
 from labeltrack.recording.journal import read_journal
 from labeltrack.recording.layout import Contents, Place, contents_of, folder_of, journal_name
 

@@ -119,7 +119,8 @@ def test_a_group_is_called_once_per_label_and_epoch(run):
     with pytest.warns(lt.LabelTrackWarning, match=r"group has no key for 7 of 10 labels"):
         coarse = opened.recompute(modes="train", group=few, label_mapping={"low": 0}, progress=False)
     assert coarse.at(1, "train").names.tolist() == ["low"]
-    assert coarse.at(1, "train")["low"].count == tracker.history.at(1, "train")[3].count + tracker.history.at(1, "train")[4].count
+    fine = tracker.history.at(1, "train")
+    assert coarse.at(1, "train")["low"].count == fine[3].count + fine[4].count
     with pytest.warns(lt.LabelTrackWarning, match="group returned None for all 13 labels"):
         assert opened.recompute(group=lambda _: None, progress=False).modes == []
     with pytest.raises(TypeError, match="only numbers or only strings, got float, str"):

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import operator
-from bisect import bisect_left
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._convert.objects import value_of
 from labeltrack._convert.texts import text_array, written
-from labeltrack._filters import single_mode
+from labeltrack._filters import chosen_steps, single_mode
 from labeltrack._labels.codes import common_type
 from labeltrack._state import plain
 from labeltrack._tables import render as _tables
 from labeltrack._tables.files import write_csv, write_parquet
 from labeltrack.bounds import TRACKER_BOUNDS
-from labeltrack.errors import missing_key
+from labeltrack.errors import listing, missing_key
+from labeltrack.history.entries import Entries, Entry
 from labeltrack.stats import STATISTICS, LabelStats, merge_stats
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from matplotlib.figure import Figure
 
@@ -32,27 +30,10 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-
-@dataclass(frozen=True)
-class Entry:
-    """What is added to a history at once.
-
-    Attributes:
-        step: Epoch or step.
-        mode: Mode.
-        parts: Statistics by dataset.
-        gone: Datasets of that step that the history has, and that they take the place of.
-        pooled: Statistics of all of them together, if the history is to have them.
-    """
-
-    step: int
-    mode: str
-    parts: dict[str, LabelStats]
-    gone: set[str]
-    pooled: LabelStats | None = None
+__all__ = ["Entry", "History"]
 
 
-class History:
+class History(Entries):
     """One `LabelStats` for each mode, dataset id and step.
 
     What reads one mode takes ``mode=None`` to be ``"eval"`` if there is such a mode, else the only one there is.
@@ -75,180 +56,10 @@ class History:
     """
 
     def __init__(self, *, metric: str = "metric", label: str = "label", bounds: Iterable[BoundName] = ("std",)) -> None:
+        super().__init__()
         self.metric = metric
         self.label = label
         self.bounds: tuple[BoundName, ...] = tuple(bounds)
-        self._entries: dict[tuple[str, str, int], LabelStats] = {}  # in the order they were recorded
-        self._found: dict[str, dict[int, dict[str, LabelStats]]] = {}  # the same by mode, step and dataset
-        self._ascending: dict[str, list[int]] = {}  # the steps of each mode
-        self._pooled: dict[tuple[str, int], LabelStats] = {}  # of several datasets, where they have quantiles
-
-    # -- writing ------------------------------------------------------------------------------------------
-
-    def add(self, step: int, stats: LabelStats, *, mode: str = "train", ds_id: str = "", replace: bool = False) -> None:
-        """Add the statistics of one epoch.
-
-        Args:
-            step: Epoch or step, an integer.
-            stats: Its statistics.
-            mode: Mode they were taken in.
-            ds_id: Dataset they were taken of.
-            replace: Whether they may take the place of what is there of that step, mode and dataset.
-
-        Raises:
-            TypeError: `step` is no integer.
-            ValueError: That step of that mode and dataset is already there, and is not to be replaced.
-        """
-        step, mode, ds_id = check_step(step), value_of(mode), value_of(ds_id)
-        if not replace:
-            self._check_new([(mode, ds_id, step)])
-        self._enter_all(Entry(step, mode, {ds_id: stats}, {ds_id} & self.datasets(step, mode).keys()))
-
-    def add_all(
-        self,
-        step: int,
-        stats: Mapping[str, LabelStats],
-        *,
-        mode: str = "train",
-        replace: bool = False,
-        pooled: LabelStats | None = None,
-    ) -> None:
-        """Add the statistics of one epoch of several datasets; all or nothing.
-
-        Args:
-            step: Epoch or step, an integer.
-            stats: Statistics by dataset id.
-            mode: Mode they were taken in.
-            replace: Whether they may take the place of all that is there of that step and mode, of whatever
-                datasets: for an epoch that is done again after an interruption.
-            pooled: Statistics of all these datasets together, where merging does not give all of them: it gives no
-                quantiles.
-
-        Raises:
-            TypeError: `step` is no integer.
-            ValueError: That step of that mode and one of the datasets is already there, and is not to be replaced.
-        """
-        self._enter_all(self.entry(step, stats, mode=mode, replace=replace, pooled=pooled))
-
-    def entry(
-        self,
-        step: int,
-        stats: Mapping[str, LabelStats],
-        *,
-        mode: str,
-        replace: bool = False,
-        pooled: LabelStats | None = None,
-    ) -> Entry:
-        """Return what `add_all` adds, checked, for `enter`."""
-        step, mode = check_step(step), value_of(mode)
-        stats = {value_of(ds_id): part for ds_id, part in stats.items()}
-        there = set(self.datasets(step, mode))
-        if not replace:
-            self._check_new((mode, ds_id, step) for ds_id in stats)
-        gone = there if replace else set()
-        return Entry(step, mode, stats, gone, pooled if there <= gone else None)
-
-    def enter(self, entry: Entry) -> None:
-        """Add what was checked; may be done again, if an interrupt came in between."""
-        mode, step = entry.mode, entry.step
-        for ds_id in entry.gone:
-            self._remove(mode, step, ds_id)
-        self._pooled.pop((mode, step), None)
-        if not entry.parts:
-            return
-        self._entries.update({(mode, ds_id, step): part for ds_id, part in entry.parts.items()})
-        steps = self._ascending.setdefault(mode, [])
-        place = bisect_left(steps, step)
-        if steps[place : place + 1] != [step]:
-            steps.insert(place, step)
-        self._found.setdefault(mode, {}).setdefault(step, {}).update(entry.parts)
-        if entry.pooled is not None:
-            self._pooled[mode, step] = entry.pooled
-
-    def _enter_all(self, entry: Entry) -> None:
-        try:
-            self.enter(entry)
-        except BaseException:
-            self.enter(entry)
-            raise
-
-    def _check_new(self, keys: Iterable[tuple[str, str, int]]) -> None:
-        for mode, ds_id, step in keys:
-            if (mode, ds_id, step) in self._entries:
-                of = f" of ds_id {ds_id!r}" if ds_id else ""
-                msg = (
-                    f"step {step} of mode {mode!r}{of} is already in the history; every epoch needs a step of its own, "
-                    "or replace=True if it was done again"
-                )
-                raise ValueError(msg)
-
-    def _remove(self, mode: str, step: int, ds_id: str) -> None:
-        """Remove one entry, if it is there."""
-        self._pooled.pop((mode, step), None)
-        self._entries.pop((mode, ds_id, step), None)
-        of_mode = self._found.get(mode, {})
-        of_mode.get(step, {}).pop(ds_id, None)
-        if of_mode.get(step):
-            return
-        of_mode.pop(step, None)
-        steps = self._ascending.get(mode, [])
-        place = bisect_left(steps, step)
-        if steps[place : place + 1] == [step]:
-            del steps[place]
-        if not of_mode:
-            self._found.pop(mode, None)
-            self._ascending.pop(mode, None)
-
-    # -- what is there ------------------------------------------------------------------------------------
-
-    @property
-    def modes(self) -> list[str]:
-        """Modes, in the order they were first recorded."""
-        return list(self._found)
-
-    @property
-    def ds_ids(self) -> list[str]:
-        """Dataset ids, in the order they were first recorded."""
-        return list(dict.fromkeys(ds_id for _, ds_id, _ in self._entries))
-
-    def steps(self, mode: str | None = None) -> list[int]:
-        """Return the steps recorded in a mode, ascending; None: in any mode."""
-        if mode is None:
-            return sorted(set().union(*self._ascending.values()))
-        return list(self._ascending.get(mode, ()))
-
-    def names(self) -> dict[Any, str]:
-        """Return the display name of every label that ever occurred, by label, sorted by label."""
-        if not self._entries:
-            return {}
-        found: dict[Any, str] = {}
-        for stats in self._entries.values():
-            found.update(zip(stats.labels.tolist(), stats.names.tolist(), strict=True))
-        try:
-            return dict(sorted(found.items()))
-        except TypeError:  # strings in one epoch, numbers in another
-            return dict(sorted(found.items(), key=lambda item: (isinstance(item[0], str), str(item[0]))))
-
-    def items(self) -> Iterator[tuple[tuple[str, str, int], LabelStats]]:
-        """Yield every entry as ``((mode, ds_id, step), statistics)``, in the order they were recorded.
-
-        Example:
-            >>> import labeltrack as lt
-            >>> history = History()
-            >>> history.add(1, lt.label_stats([0], [2.0]), mode="eval", ds_id="a")
-            >>> [(key, len(stats)) for key, stats in history.items()]
-            [(('eval', 'a', 1), 1)]
-        """
-        yield from self._entries.items()
-
-    def datasets(self, step: int, mode: str | None = None) -> dict[str, LabelStats]:
-        """Return the statistics of one step by dataset id, in the order they were recorded; empty if there are none."""
-        mode = self._single(mode) if self._found else mode
-        return {} if mode is None else dict(self._found.get(mode, {}).get(step, {}))
-
-    def __len__(self) -> int:
-        """Return the number of entries: steps, over all modes and dataset ids."""
-        return len(self._entries)
 
     # -- reading ------------------------------------------------------------------------------------------
 
@@ -283,6 +94,55 @@ class History:
             there = dict.fromkeys(of for parts in self._found[mode].values() for of in parts)
             return missing_key(ds_id, list(there), f"ds_id in mode {mode!r}:")
         return missing_key(step, sorted(known), f"step in mode {mode!r}:")
+
+    def pooled(
+        self, mode: str | None = None, steps: Iterable[int] | slice | None = None, ds_id: str | None = None
+    ) -> LabelStats:
+        """Return the statistics of several steps together, merged exactly.
+
+        Args:
+            mode: Mode; None for ``"eval"`` if there is such a mode, else for the only one.
+            steps: Step numbers, such as ``[1, 2]`` or ``range(1, 11)``; or a slice of the recorded steps in ascending
+                order, such as ``slice(-5, None)`` for the last five; None for all.
+            ds_id: Dataset; None pools all of them.
+
+        Returns:
+            What `label_stats` would return for all their samples, except that quantiles cannot be merged.
+
+        Raises:
+            KeyError: There is no such mode, dataset or step; the message says which are missing and lists those there.
+            TypeError: `steps` is something else, or labels of different steps cannot be ordered among each other.
+            ValueError: `steps` selects nothing, or `mode` is None and it is not clear which.
+
+        Example:
+            >>> import labeltrack as lt
+            >>> history = History()
+            >>> for step in (1, 2, 3):
+            ...     history.add(step, lt.label_stats(["cat"], [step]), mode="eval")
+            >>> history.pooled()["cat"].mean, history.pooled(steps=slice(-2, None))["cat"].mean
+            (2.0, 2.5)
+        """
+        mode = self._single(mode)
+        there = self._steps_of(mode, ds_id)
+        wanted = chosen_steps(there, steps)
+        if missing := set(wanted).difference(there):
+            msg = f"no step in mode {mode!r}: {listing(sorted(missing))}. There are: {listing(there)}"
+            raise KeyError(msg)
+        if not wanted:
+            msg = f"steps={steps!r} selects none of the steps of mode {mode!r}, which are {listing(there)}"
+            raise ValueError(msg)
+        if len(wanted) == 1:
+            return self.at(wanted[0], mode, ds_id)  # which keeps quantiles
+        found = self._found[mode]
+        return merge_stats([part for step in wanted for of, part in found[step].items() if ds_id in (None, of)])
+
+    def _steps_of(self, mode: str, ds_id: str | None) -> list[int]:
+        """Return the steps of a mode and dataset, ascending, or raise if there are none."""
+        found = self._found.get(mode, {})
+        steps = [step for step in self._ascending.get(mode, ()) if ds_id is None or ds_id in found[step]]
+        if not steps:
+            raise self._missing(mode, ds_id)
+        return steps
 
     def _together(self, mode: str, step: int, parts: list[LabelStats]) -> LabelStats:
         """Return the statistics of all datasets of a step."""
@@ -365,10 +225,8 @@ class History:
 
     def _of(self, mode: str, ds_id: str | None) -> list[tuple[int, LabelStats]]:
         """Return the steps of a mode with their statistics, ascending."""
-        found = self._found.get(mode, {})
-        steps = [step for step in self._ascending.get(mode, ()) if ds_id is None or ds_id in found[step]]
-        if not steps:
-            raise self._missing(mode, ds_id)
+        steps = self._steps_of(mode, ds_id)
+        found = self._found[mode]
         if ds_id is not None:
             return [(step, found[step][ds_id]) for step in steps]
         return [(step, self._together(mode, step, list(found[step].values()))) for step in steps]
@@ -526,39 +384,50 @@ class History:
         )
         return state
 
-    @classmethod
-    def from_state_dict(cls, state: Mapping[str, Any]) -> History:
-        """Return the history whose `state_dict` this is."""
-        history = cls(metric=state["metric"], label=state["label"], bounds=state["bounds"])
-        for entry in state["entries"]:
-            stats = LabelStats._from_state(entry["stats"])
-            history.add(entry["step"], stats, mode=entry["mode"], ds_id=entry["ds_id"])
-        for entry in state.get("pooled", ()):
-            history._pooled[entry["mode"], entry["step"]] = LabelStats._from_state(entry["stats"])
-        return history
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Replace everything, names and bounds included, with what a `state_dict` holds; all or nothing.
+
+        Args:
+            state: From `state_dict`.
+
+        Raises:
+            TypeError: It is not the state of a history.
+            ValueError: It contradicts itself.
+
+        Example:
+            >>> import labeltrack as lt
+            >>> history, copy = History(metric="ce"), History()
+            >>> history.add(1, lt.label_stats([0, 1], [0.5, 2.0]))
+            >>> copy.load_state_dict(history.state_dict())
+            >>> copy.metric, copy.worst(1)
+            ('ce', [1])
+        """
+        try:
+            loaded = History(metric=state["metric"], label=state["label"], bounds=state["bounds"])
+            for entry in state["entries"]:
+                stats = LabelStats._from_state(entry["stats"])
+                loaded.add(entry["step"], stats, mode=entry["mode"], ds_id=entry["ds_id"])
+            for entry in state["pooled"]:
+                loaded._pooled[entry["mode"], entry["step"]] = LabelStats._from_state(entry["stats"])
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            msg = f"expected the state_dict() of a History, but it cannot be read: {type(error).__name__} {error}"
+            raise TypeError(msg) from error
+        try:
+            self._become(loaded)
+        except BaseException:  # an interrupt
+            self._become(loaded)
+            raise
+
+    def _become(self, other: History) -> None:
+        """Take over what another history holds."""
+        self.metric, self.label, self.bounds = other.metric, other.label, other.bounds
+        self._entries, self._found = other._entries, other._found
+        self._ascending, self._pooled = other._ascending, other._pooled
 
 
 def _quiet(stats: LabelStats) -> LabelStats:
     """Return statistics that can be looked at, whatever is in them."""
     return stats.with_nan_policy("propagate") if stats.nan_policy == "raise" else stats
-
-
-def check_step(step: Any) -> int:
-    """Return a step as int.
-
-    Raises:
-        TypeError: It is no integer.
-        ValueError: It takes more than 64 bits, which no table holds.
-    """
-    try:
-        number = operator.index(step)
-    except TypeError:
-        msg = f"step must be an integer (an epoch or a step number), got {type(step).__name__} {step!r}"
-        raise TypeError(msg) from None
-    if not -(2**63) <= number < 2**63:
-        msg = f"step must be from -2**63 to 2**63 - 1, got {number}"
-        raise ValueError(msg)
-    return number
 
 
 def _together(parts: list[Array], name: str) -> Array:
