@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from labeltrack._buffers import SampleBuffer
     from labeltrack._labels.codes import Vocabulary
     from labeltrack.history import Entry, History
-    from labeltrack.recording.recorder import Ending, Lane
+    from labeltrack.recording.recorder import Ending
+    from labeltrack.recording.writer import Lane
     from labeltrack.stats import LabelStats
 
 Array = npt.NDArray[Any]

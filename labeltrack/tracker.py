@@ -357,7 +357,7 @@ class LabelTracker:
             return Stream(SampleBuffer(label_dtype, value_dtype, kind))
         expected = max((self._history if history is None else history).steps(mode), default=0) + 1
         lane = self._recorder.lane(mode, ds_id, (words or self._words).get(kind), expected)
-        return Stream(lane.buffer(label_dtype, value_dtype, kind), lane)
+        return Stream(self._recorder.buffer(lane, label_dtype, value_dtype, kind), lane)
 
     def _tell(self, recorder: Recorder) -> None:
         """Warn, once, that recording failed, and about whatever else it came upon."""

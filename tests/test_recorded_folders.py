@@ -16,7 +16,7 @@ from test_recorder import batch, same, train
 
 import labeltrack as lt
 from labeltrack.recording import layout as store
-from labeltrack.recording import recorder as recorder_module
+from labeltrack.recording import writer as writer_module
 from labeltrack.recording.journal import Journal
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
@@ -197,7 +197,7 @@ def test_a_part_of_another_run_or_of_a_copy_that_went_on_is_not_read(tmp_path, w
 
 
 def test_parts_of_one_attempt_that_change_places_are_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(recorder_module, "LARGEST_PART", 5000)
+    monkeypatch.setattr(writer_module, "LARGEST_PART", 5000)
     run = tmp_path / "run"
     with lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(run, flush_rows=1024)) as tracker:
         for i in range(16):

@@ -205,6 +205,11 @@ class PartWriter:
         position = self._file.tell() if self.seq else before
         return least + " " * (-(position + head) % ALIGNMENT)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the rows so far."""
+        return self.rows * sum(int(dtype.itemsize) for dtype in self.dtypes.values())
+
     def sync(self) -> None:
         """Have the operating system write what it holds of the file."""
         os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)

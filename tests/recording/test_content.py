@@ -12,7 +12,7 @@ import pytest
 
 import labeltrack as lt
 from labeltrack.errors import TruncatedRunError
-from labeltrack.recording import recorder as recorder_module
+from labeltrack.recording import writer as writer_module
 from labeltrack.recording.content import FileContent
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
@@ -121,7 +121,7 @@ def _many(tmp_path_factory):
     """Record a run of a hundred datasets, and one of many parts."""
     folder = tmp_path_factory.mktemp("many") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recorder_module, "LARGEST_PART", 8000)
+        patch.setattr(writer_module, "LARGEST_PART", 8000)
         with lt.LabelTracker(
             "y", "ce", record_to=lt.RecordingOptions(folder, flush_rows=1024, fsync="never")
         ) as tracker:

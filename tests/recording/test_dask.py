@@ -14,7 +14,7 @@ import pytest
 from test_recorder import same
 
 import labeltrack as lt
-from labeltrack.recording import recorder as recorder_module
+from labeltrack.recording import writer as writer_module
 from labeltrack.recording.part import read_part
 
 distributed = pytest.importorskip("distributed", reason="distributed is not installed (extra 'dask')")
@@ -29,7 +29,7 @@ def _run(tmp_path_factory):
     rng = np.random.default_rng(0)
     folder = tmp_path_factory.mktemp("dask") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recorder_module, "LARGEST_PART", ROUNDS * 4096 * 8 // PARTS)
+        patch.setattr(writer_module, "LARGEST_PART", ROUNDS * 4096 * 8 // PARTS)
         recording = lt.RecordingOptions(folder, flush_rows=4096, fsync="never")
         with lt.LabelTracker("y", "ce", bounds=["std", "range"], record_to=recording) as tracker:
             for i in range(ROUNDS):

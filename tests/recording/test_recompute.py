@@ -13,7 +13,7 @@ from test_recorder import batch, same
 from test_run import _run, recorded  # noqa: F401 (a fixture)
 
 import labeltrack as lt
-from labeltrack.recording import recorder as recorder_module
+from labeltrack.recording import writer as writer_module
 from labeltrack.recording.progress import Progress
 from labeltrack.recording.storage import LocalFolder, RemoteFolder
 
@@ -201,7 +201,7 @@ def test_memory_does_not_grow_with_the_run(tmp_path):
 
 @pytest.mark.parametrize("protocol", ["", "memory://"])
 def test_a_file_is_released_once_it_was_read(protocol, tmp_path, monkeypatch):
-    monkeypatch.setattr(recorder_module, "LARGEST_PART", 100_000)
+    monkeypatch.setattr(writer_module, "LARGEST_PART", 100_000)
     recording = lt.RecordingOptions(tmp_path / "run", flush_rows=4096, fsync="never")
     with lt.LabelTracker("y", "ce", record_to=recording) as tracker:
         for seed in range(20):

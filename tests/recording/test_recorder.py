@@ -19,7 +19,7 @@ import pytest
 import xxhash
 
 import labeltrack as lt
-from labeltrack.recording import recorder as recorder_module
+from labeltrack.recording import writer as writer_module
 from labeltrack.recording.journal import Journal
 from labeltrack.recording.part import PartWriter, read_part
 from labeltrack.recording.write_behind import HandedOnBuffer
@@ -142,14 +142,14 @@ def test_columns_are_aligned_in_every_batch_but_the_last(tmp_path, n):
 def test_words_stand_in_the_journal_before_the_codes_that_use_them(tmp_path, monkeypatch):
     run = tmp_path / "run"
     order = []
-    append, write = Journal.append, recorder_module.PartWriter.write
+    append, write = Journal.append, writer_module.PartWriter.write
     monkeypatch.setattr(
         Journal,
         "append",
         lambda self, event, *, sync, **said: (order.append((event, sync)), append(self, event, sync=sync, **said))[1],
     )
     monkeypatch.setattr(
-        recorder_module.PartWriter, "write", lambda *args: (order.append(("rows", len(args[1]))), write(*args))[1]
+        writer_module.PartWriter, "write", lambda *args: (order.append(("rows", len(args[1]))), write(*args))[1]
     )
     recording = lt.RecordingOptions(run, flush_rows=1024, fsync="never")
     with lt.LabelTracker("y", "ce", record_to=recording) as tracker:
@@ -167,8 +167,8 @@ def test_words_stand_in_the_journal_before_the_codes_that_use_them(tmp_path, mon
 
 
 def test_many_and_long_words_take_several_lines(tmp_path, monkeypatch):
-    monkeypatch.setattr(recorder_module, "WORDS_A_LINE", 100)
-    monkeypatch.setattr(recorder_module, "CHARACTERS_A_LINE", 3000)
+    monkeypatch.setattr(writer_module, "WORDS_A_LINE", 100)
+    monkeypatch.setattr(writer_module, "CHARACTERS_A_LINE", 3000)
     words = [f"{i:06d}" for i in range(1000)] + ["x" * 5000, "y" * 5000, "z"]
     with lt.LabelTracker("y", "ce", record_to=tmp_path / "run") as tracker:
         tracker.update(words, np.arange(len(words)))
@@ -181,8 +181,8 @@ def test_many_and_long_words_take_several_lines(tmp_path, monkeypatch):
 @pytest.mark.parametrize("fsync", ["never", "epoch", "flush"])
 def test_the_policy_says_when_the_disk_is_waited_for(tmp_path, monkeypatch, fsync):
     synced = []
-    sync = recorder_module.PartWriter.sync
-    monkeypatch.setattr(recorder_module.PartWriter, "sync", lambda self: (synced.append("flush"), sync(self)))
+    sync = writer_module.PartWriter.sync
+    monkeypatch.setattr(writer_module.PartWriter, "sync", lambda self: (synced.append("flush"), sync(self)))
     fsync_of_os = os.fsync
     monkeypatch.setattr(os, "fsync", lambda fd: (synced.append("fsync"), fsync_of_os(fd)))
     recording = lt.RecordingOptions(tmp_path / "run", flush_rows=1024, fsync=fsync)
@@ -200,7 +200,7 @@ def test_the_policy_says_when_the_disk_is_waited_for(tmp_path, monkeypatch, fsyn
 
 
 def test_parts_do_not_grow_without_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(recorder_module, "LARGEST_PART", 20_000)
+    monkeypatch.setattr(writer_module, "LARGEST_PART", 20_000)
     with lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(tmp_path / "run", flush_rows=1024)) as tracker:
         for i in range(40):
             tracker.update(*batch(seed=i))
@@ -304,13 +304,13 @@ def test_a_batch_larger_than_all_the_memory_is_recorded_before_the_caller_has_it
 
 def test_training_waits_only_when_all_the_memory_is_still_to_be_written(tmp_path, monkeypatch):
     gate = threading.Event()
-    write = recorder_module.PartWriter.write
+    write = writer_module.PartWriter.write
 
     def slow(self, *args):
         gate.wait(60)
         return write(self, *args)
 
-    monkeypatch.setattr(recorder_module.PartWriter, "write", slow)
+    monkeypatch.setattr(writer_module.PartWriter, "write", slow)
     recording = lt.RecordingOptions(tmp_path / "run", flush_rows=1024)
     tracker = lt.LabelTracker("y", "ce", max_buffer_bytes=8 * 16_384, record_to=recording)
     for i in range(64):  # exactly the memory there may be
@@ -458,13 +458,13 @@ def test_what_is_left_is_written_when_the_process_ends(tmp_path):
 def test_rows_that_are_first_written_while_the_process_ends_are_written(tmp_path):
     code = (
         "import sys, threading, time, numpy as np, labeltrack as lt\n"
-        "from labeltrack.recording import recorder\n"
-        "class Late(recorder.PartWriter):\n"
+        "from labeltrack.recording import writer\n"
+        "class Late(writer.PartWriter):\n"
         "    def __init__(self, *args):\n"
         "        while threading.main_thread().is_alive(): time.sleep(0.01)\n"
         "        super().__init__(*args)\n"
         "        print(sorted({'pandas', 'concurrent.futures.thread'} & set(sys.modules) - before))\n"
-        "recorder.PartWriter = Late\n"
+        "writer.PartWriter = Late\n"
         "tracker = lt.LabelTracker('y', 'ce', record_to=sys.argv[1])\n"
         "tracker.update(np.arange(500) % 7, np.ones(500)); tracker.end_epoch(1)\n"
         "before = set(sys.modules)\n"  # what numba imports imports the latter, where there is a newer scipy
@@ -804,6 +804,16 @@ def test_a_child_that_is_forked_while_rows_are_written_goes_on_and_says_that_it_
     assert (epoch.rows, epoch.complete) == (256 * 16, True)
 
 
+def die(tracker):
+    """End a recording as a crash does: neither an end in the journal nor a closed part."""
+    tracker.flush()
+    recorder = tracker._recorder
+    recorder._writer.finish = lambda _: None
+    tracker.close()
+    recorder._writer._member.journal.close(sync=False)
+    recorder._writer._member._lock.release()
+
+
 def ranks(run, size, **options):
     return [
         lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(run, rank=rank, world_size=size, **options))
@@ -856,11 +866,7 @@ def test_an_epoch_that_one_rank_did_not_end_is_not_mixed_with_an_older_launch(tm
                 if (launch, step, rank) != (1, 2, 1):
                     tracker.end_epoch(step)
         for tracker in trackers:
-            tracker.flush()
-            recorder = tracker._recorder  # killed: neither an end in the journal nor a closed part
-            recorder._closed = True
-            recorder._jobs.put(None)
-            recorder._member._lock.release()
+            die(tracker)
     opened = lt.open_run(run)
     assert [(epoch.step, epoch.complete) for epoch in opened.epochs] == [(2, True), (1, True)]
     expected = {
@@ -878,7 +884,7 @@ def test_an_epoch_that_one_rank_did_not_end_is_not_mixed_with_an_older_launch(tm
 
 
 def fail_times(monkeypatch, times, error):
-    write = recorder_module.PartWriter.write
+    write = writer_module.PartWriter.write
     left = [times]
 
     def failing(self, *args):
@@ -887,7 +893,7 @@ def fail_times(monkeypatch, times, error):
             raise error
         return write(self, *args)
 
-    monkeypatch.setattr(recorder_module.PartWriter, "write", failing)
+    monkeypatch.setattr(writer_module.PartWriter, "write", failing)
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("anything")])
@@ -961,14 +967,14 @@ def test_what_the_journal_could_not_take_it_says_later(tmp_path, monkeypatch, fa
 
 def test_one_dataset_that_fails_at_the_end_leaves_no_trace_in_the_next_epoch(tmp_path, monkeypatch):
     tracker = lt.LabelTracker("y", "ce", record_to=tmp_path / "run")
-    close = recorder_module.PartWriter.close
+    close = writer_module.PartWriter.close
 
     def failing(self, **options):
         if "ds_id=a" in str(self.path) and "epoch=1" in str(self.path):
             raise OSError(28, "No space left on device")
         return close(self, **options)
 
-    monkeypatch.setattr(recorder_module.PartWriter, "close", failing)
+    monkeypatch.setattr(writer_module.PartWriter, "close", failing)
     with pytest.warns(lt.LabelTrackWarning, match="No space left"):
         for step in (1, 2):
             for ds_id in ("a", "b"):
@@ -1134,15 +1140,23 @@ def check_full(run, limit):
 KILLED = """
 import json, os, signal, sys, threading, time
 import numpy as np, pyarrow, pyarrow.ipc, xxhash
-import labeltrack as lt, labeltrack.recording.recorder
+import labeltrack as lt
+from labeltrack.recording.part import PartWriter
 
+write, written = PartWriter.write, [0]
+
+def counted(self, labels, values, more=None):
+    write(self, labels, values, more)
+    written[0] += labels.size
+
+PartWriter.write = counted
 words = np.array(["w%d" % i for i in range(3000)])
 
 def record(run, pipe):
     tracker = lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(run, flush_rows=1024, fsync="never"))
     def report():
         while True:
-            os.write(pipe, b"%d\\n" % tracker._recorder.rows_written)
+            os.write(pipe, b"%d\\n" % written[0])
             time.sleep(0.0005)
     threading.Thread(target=report, daemon=True).start()
     n = 0

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
-from test_recorder import QUICK, same, train
+from test_recorder import QUICK, die, same, train
 
 import labeltrack as lt
 
@@ -210,17 +210,6 @@ def test_launches_of_different_names_do_not_mix(tmp_path):
     assert [(epoch.complete, epoch.rows, epoch.other_attempts) for epoch in run.epochs] == [(False, 100, 1)]
     record(rank_of(tmp_path / "run", 0, 2, launch="b"), 4.0)
     assert sums(tmp_path / "run") == {1: (200, 3.0)}
-
-
-def die(tracker):
-    """End a recording as a crash does: neither an end in the journal nor a closed part."""
-    tracker.flush()
-    recorder = tracker._recorder
-    recorder._closed = True
-    recorder._jobs.put(None)
-    recorder._thread.join()
-    recorder._member.journal.close(sync=False)
-    recorder._member._lock.release()
 
 
 @pytest.mark.parametrize("locks", [True, False])

@@ -1,0 +1,272 @@
+"""Writing the files of a run, in one thread: parts with samples, and the journal that says which of them count."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from labeltrack._labels.codes import BOOL, BYTES, STRING, Array, Vocabulary, as_stored
+from labeltrack.recording.content import EXHAUSTED, most_open
+from labeltrack.recording.layout import LAST_STEP, folder_of, part_name, rename, sync_folder
+from labeltrack.recording.part import OPEN, PartWriter
+from labeltrack.recording.session import Membership
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from labeltrack._buffers import Chunk
+    from labeltrack.recording.layout import Description
+    from labeltrack.recording.options import RecordingOptions
+
+    Words = tuple[int, Vocabulary, int]  # number of a vocabulary, itself, and how many words are in use
+
+LARGEST_PART = 256 * 2**20  # bytes; a part is what one task of a cluster reads
+WORDS_A_LINE = 4096
+CHARACTERS_A_LINE = 2**18
+
+
+@dataclass(eq=False)
+class Lane:
+    """What is recorded of one mode and dataset."""
+
+    mode: str
+    ds_id: str
+    words: Vocabulary | None  # what codes stand for, if labels are strings or bytes
+    # The rest belongs to the writing thread.
+    part: PartWriter | None = None
+    written_as: tuple[Any, ...] = ()  # dtypes, kind and vocabulary of the part
+    parts: list[tuple[Path, int, str]] = field(default_factory=list)  # of the attempt: path, rows, checksum
+    lost: int = 0  # rows that could not be written
+    missing: int = 0  # rows that were never handed on
+
+
+class RunWriter:
+    """Writes the files of a run; its methods are called in one thread, in the order in which things happened.
+
+    Attributes:
+        root: Folder of the run.
+        notes: Warnings that do not keep the run from being recorded.
+    """
+
+    def __init__(self, options: RecordingOptions, description: Description) -> None:
+        self._member = Membership(options, description)
+        self.root, self.notes = self._member.root, self._member.notes
+        self._syncs, self._flushes = options.fsync != "never", options.fsync == "flush"
+        self._begun: set[tuple[str, str]] = set()  # modes and datasets
+        self._came: set[str] = set()  # modes of which there was something to write
+        self._ended: dict[str, int] = {}  # the last attempt that ended, by mode
+        self._unsaid: list[tuple[str, dict[str, Any]]] = []  # what the journal lacks so far
+        self._words_written: dict[int, int] = {}  # by number of the vocabulary
+        self._open: list[Lane] = []  # the lane that was written to last comes last
+        self._finished = False
+
+    def begin(self, mode: str, ds_id: str) -> None:
+        """Record, once, that there is such a mode and dataset."""
+        if (mode, ds_id) not in self._begun:
+            self._begun.add((mode, ds_id))
+            self._say("stream", sync=self._flushes, mode=mode, ds_id=ds_id)
+
+    def write(
+        self, lane: Lane, chunk: Chunk, stop: int, kind: str, words: Words | None, attempt: int, expected: int
+    ) -> None:
+        """Write the rows of a chunk up to `stop`, unless that was done before."""
+        start = chunk.done
+        if stop <= start:
+            return
+        self._came.add(lane.mode)
+        if lane.lost:
+            lane.lost += stop - start
+            chunk.done = stop
+            return
+        labels, values = chunk.labels[start:stop], chunk.values[start:stop]
+        try:
+            self._append(lane, labels, values, kind, words, attempt, expected)
+        except Exception:
+            lane.lost += stop - start
+            self._abandon(lane)
+            raise
+        finally:
+            chunk.done = stop
+
+    def miss(self, lane: Lane, rows: int) -> None:
+        """Record that so many rows of this attempt were never handed on."""
+        lane.missing = rows
+
+    def end(self, mode: str, step: int | None, attempt: int, lanes: list[Lane]) -> None:
+        """Close the parts of an attempt and record in the journal that it is complete or, without a step, dropped.
+
+        After some interrupts, this is called a second time.
+        """
+        if attempt <= self._ended.get(mode, 0):
+            return
+        self._ended[mode] = attempt
+        streams = []
+        try:
+            for lane in lanes:
+                if step is None:
+                    self._close(lane)
+                else:
+                    streams.append(self._settle(lane, step))
+        finally:
+            # If one failed, rows of the others may be there, but nothing in this epoch says so with certainty.
+            for lane in lanes:
+                self._abandon(lane)
+                lane.parts, lane.lost, lane.missing = [], 0, 0
+        if step is None:
+            self._say("reset", sync=self._syncs, mode=mode, attempt=attempt)
+        else:
+            self._say("epoch", sync=self._syncs, mode=mode, step=step, attempt=attempt, streams=streams)
+
+    def finish(self, lanes: Iterable[Lane]) -> None:
+        """Close the parts of these lanes, and leave the run."""
+        if self._finished:
+            return
+        self._finished = True
+        try:
+            for lane in lanes:
+                self._close(lane)
+            some = self._came | self._ended.keys() | {lane.mode for lane in lanes if lane.missing}
+            for mode in sorted({mode for mode, _ in self._begun} - some):  # its first batch was interrupted
+                self._say("reset", sync=self._syncs, mode=mode, attempt=1)
+            self._say("end", sync=self._syncs)
+        finally:
+            self._member.leave()
+
+    # -- the journal --------------------------------------------------------------------------------------
+
+    def _say(self, event: str, *, sync: bool, **said: Any) -> None:
+        """Append a line, after those that could not be written before, as it would hide them."""
+        self._unsaid.append((event, said))
+        while self._unsaid:
+            event, said = self._unsaid[0]
+            self._member.journal.append(event, sync=sync, **said)
+            del self._unsaid[0]
+
+    def _write_words(self, number: int, words: Vocabulary, stop: int) -> None:
+        """Write the words of a vocabulary up to a code, as far as they are not written."""
+        first = self._words_written.get(number, 0)
+        while first < stop:
+            some: list[Any] = []
+            characters = 0
+            while first + len(some) < stop and len(some) < WORDS_A_LINE and characters < CHARACTERS_A_LINE:
+                some.append(words.words[first + len(some)])
+                characters += len(some[-1])
+            kind = BYTES if isinstance(some[0], bytes) else STRING
+            plain = [word.hex() if kind == BYTES else word for word in some]
+            # Durable before the codes that use them, whatever the policy: without them the samples are worth nothing.
+            self._member.journal.append("words", sync=True, vocabulary=number, kind=kind, first=first, words=plain)
+            first += len(some)
+            self._words_written[number] = first
+
+    # -- parts --------------------------------------------------------------------------------------------
+
+    def _append(
+        self,
+        lane: Lane,
+        labels: Array,
+        values: Array,
+        kind: str,
+        words: Words | None,
+        attempt: int,
+        expected: int,
+    ) -> None:
+        """Append rows to the part of a lane, or to a new one if they do not fit it."""
+        if words is not None:
+            self._write_words(*words)
+        labels = as_stored(labels, kind)
+        wanted = (labels.dtype, values.dtype, kind, "" if words is None else str(words[0]))
+        if lane.part is not None and (lane.written_as != wanted or lane.part.nbytes >= LARGEST_PART):
+            self._close(lane)
+        if lane.part is None:
+            lane.part, lane.written_as = self._opened(lane, wanted, attempt, expected), wanted
+        self._open = [*self._others_open(lane), lane]
+        lane.part.write(labels, values)
+        if self._flushes:
+            lane.part.sync()
+
+    def _opened(self, lane: Lane, wanted: tuple[Any, ...], attempt: int, expected: int) -> PartWriter:
+        label_dtype, value_dtype, kind, words = wanted
+        self._member.stay()  # or a folder that was deleted would be made anew, with nothing else in it
+        folder = self.root / folder_of(lane.mode, lane.ds_id, min(expected, LAST_STEP))
+        folder.mkdir(parents=True, exist_ok=True)
+        metadata = {
+            "mode": lane.mode,
+            "ds_id": lane.ds_id,
+            "attempt": str(attempt),
+            "index": str(len(lane.parts)),
+            "kind": kind,
+            "words": words,
+            **self._member.identity(),
+        }
+        path = folder / part_name(self._member.session, self._member.rank, attempt, len(lane.parts))
+        others = self._others_open(lane)
+        part: PartWriter | None = None
+        while part is None:
+            try:
+                if len(others) < most_open():
+                    part = PartWriter(path, label_dtype, value_dtype, metadata)
+            except OSError as error:
+                if error.errno not in EXHAUSTED or not others:
+                    raise
+            if part is None:  # the lane that has waited longest goes on in another part
+                self._close(others.pop(0))
+        self._member.note_dtypes(kind if kind in (STRING, BYTES, BOOL) else label_dtype.name, value_dtype.name)
+        return part
+
+    def _others_open(self, lane: Lane) -> list[Lane]:
+        return [other for other in self._open if other is not lane and other.part is not None]
+
+    def _close(self, lane: Lane, last: dict[str, str] | None = None) -> None:
+        """Close the part of a lane; `last` is what is known by then, written with a batch of no rows."""
+        part = lane.part
+        if part is None:
+            return
+        try:
+            if last:
+                part.write(np.empty(0, part.dtypes["label"]), np.empty(0, part.dtypes["value"]), last)
+            self._member.stay()
+            part.close(sync=self._syncs)
+            rename(part.open_path, part.path)
+        except BaseException:
+            self._abandon(lane)
+            raise
+        lane.part = None
+        lane.parts.append((part.path, part.rows, part.checksum))
+        if self._syncs:
+            sync_folder(part.path.parent)
+
+    def _abandon(self, lane: Lane) -> None:
+        """Leave the part of a lane as it is."""
+        part, lane.part = lane.part, None
+        if part is not None:
+            part.abandon()
+            lane.parts.append((part.open_path, part.rows, ""))
+
+    def _settle(self, lane: Lane, step: int) -> dict[str, Any]:
+        """Close the parts of a lane, move them to their epoch, and return what the journal says of them."""
+        self._close(lane, {"step": str(step)})
+        self._member.stay()
+        folder = self.root / folder_of(lane.mode, lane.ds_id, step)
+        parts = [
+            {"name": self._move(path, folder).name.removesuffix(OPEN), "rows": rows, "xxh3": xxh3}
+            for path, rows, xxh3 in lane.parts
+        ]
+        rows = sum(rows for _, rows, _ in lane.parts)
+        return {"ds_id": lane.ds_id, "parts": parts, "rows": rows, "lost": lane.lost + lane.missing}
+
+    def _move(self, path: Path, folder: Path) -> Path:
+        """Move a part to the folder of its epoch, which was not known when it was begun."""
+        if path.parent == folder:
+            return path
+        folder.mkdir(parents=True, exist_ok=True)
+        there = folder / path.name
+        rename(path, there)
+        if self._syncs:
+            sync_folder(folder)
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()  # if nothing else is in it
+        return there
