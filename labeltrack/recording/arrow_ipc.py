@@ -17,7 +17,7 @@ import numpy as np
 from labeltrack.errors import DamagedRunError
 
 if TYPE_CHECKING:
-    from labeltrack.recording.content import Content
+    from labeltrack.recording.storage import Content
 
 MAGIC = b"ARROW1\0\0"
 CONTINUATION = 0xFFFFFFFF

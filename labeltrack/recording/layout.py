@@ -32,8 +32,8 @@ from labeltrack._nan_policy import check_nan_policy
 from labeltrack._tables.files import whole_file
 from labeltrack.bounds import resolve_all
 from labeltrack.errors import DamagedRunError, need
-from labeltrack.recording.content import EXHAUSTED
 from labeltrack.recording.part import OPEN, Part, as_json, begin
+from labeltrack.recording.storage import EXHAUSTED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

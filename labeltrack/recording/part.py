@@ -21,13 +21,13 @@ import numpy.typing as npt
 
 from labeltrack.errors import DamagedRunError, TruncatedRunError, need
 from labeltrack.recording import arrow_ipc as _ipc
-from labeltrack.recording.content import ALIGNMENT, FileContent
+from labeltrack.recording.storage import ALIGNMENT, FileContent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from labeltrack.recording.content import Content
+    from labeltrack.recording.storage import Content
 
 Array = npt.NDArray[Any]
 

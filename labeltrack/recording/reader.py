@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections import defaultdict
 from dataclasses import dataclass
 from threading import Lock
@@ -15,13 +17,14 @@ from labeltrack._core.reduce import reduce_stream
 from labeltrack._labels.codes import BOOL, BYTES, FLOAT, INTEGER, STRING, UNSIGNED, LabelDecoder, LabelMapping
 from labeltrack._labels.missing import names_of, wanted_by
 from labeltrack.errors import TruncatedRunError
-from labeltrack.recording.content import EXHAUSTED, FileContent
 from labeltrack.recording.layout import begin_part
 from labeltrack.recording.part import Part, walk
+from labeltrack.recording.storage import EXHAUSTED, FileContent
 from labeltrack.stats import LabelStats, merge_stats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from typing import Self
 
     from labeltrack._nan_policy import NanPolicy
     from labeltrack.recording.arrow_ipc import Batch
@@ -32,6 +35,7 @@ Array = npt.NDArray[Any]
 
 _COLUMN = {STRING: "i4", BYTES: "i4", FLOAT: "f8", UNSIGNED: "u8", BOOL: "u1"}  # label dtypes by kind; integers vary
 _WIDENED = {STRING, BYTES, BOOL}  # kinds that early versions wrote as int64 after a checkpoint had been loaded
+PATIENCE = 1.0  # seconds before a progress bar is shown
 KEPT_OPEN = 16  # parts of an unfinished epoch that stay open, so that they can be read after they were renamed
 
 
@@ -276,3 +280,49 @@ def _common_space(members: Sequence[PartReader]) -> LabelDecoder:
     if len(kinds) == 1:
         return members[0].space()
     return LabelDecoder(UNSIGNED if UNSIGNED in kinds else INTEGER)
+
+
+class Progress:
+    """Counts, and shows a bar on stderr if that is a terminal and it takes more than a second."""
+
+    def __init__(self, task: str, total: int, unit: str, *, wanted: bool = True) -> None:
+        self._task, self._total, self._unit = task, total, unit
+        self._wanted = wanted and sys.stderr.isatty()
+        self._start = time.monotonic()
+        self._done = 0
+        self._lock = Lock()
+        self._bar: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, n: int) -> None:
+        """Count `n` more, in any thread."""
+        if not self._wanted:
+            return
+        with self._lock:
+            self._done += n
+            if self._bar is None and time.monotonic() - self._start > PATIENCE:
+                self._bar = self._shown()
+            if self._bar is not None:
+                self._bar.update(self._bar.task_ids[0], completed=self._done)
+
+    def _shown(self) -> Any:
+        from rich import progress  # noqa: PLC0415 (takes 0.1 s, which most calls need not spend)
+        from rich.console import Console  # noqa: PLC0415
+
+        columns = [
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.TaskProgressColumn(),
+            progress.TextColumn(f"of {self._total:,} {self._unit}"),
+            progress.TimeRemainingColumn(),
+        ]
+        bar = progress.Progress(*columns, console=Console(stderr=True), transient=True)
+        bar.add_task(self._task, total=self._total or None)
+        bar.start()
+        return bar

@@ -1,32 +1,39 @@
-"""Recomputing the statistics of recorded epochs, in this process or on a Dask cluster."""
+"""Recomputing the statistics of recorded epochs, in this process or on a Dask cluster.
+
+On a cluster, one task reads one part, where the run is stored; one whose worker dies is repeated elsewhere. As merging
+is exact, order and number of workers do not change a bit.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from labeltrack._core import quantiles
 from labeltrack._labels.codes import common_type
 from labeltrack.errors import NaNError
-from labeltrack.recording.progress import Progress
-from labeltrack.recording.reader import reduce_parts
+from labeltrack.recording.epochs import read_vocabularies
+from labeltrack.recording.reader import Progress, Reduced, Rules, reduce_parts
+from labeltrack.recording.storage import LocalFolder, storage_of
 from labeltrack.stats import merge_stats
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from labeltrack._labels.codes import LabelMapping
     from labeltrack.history import History
     from labeltrack.recording.epochs import Epoch, PartEntry
-    from labeltrack.recording.reader import PartResult, Reduced, Rules, Samples
+    from labeltrack.recording.reader import PartResult, Samples
     from labeltrack.recording.regroup import Grouping
     from labeltrack.recording.storage import Storage
     from labeltrack.stats import LabelStats
 
 Engine = Literal["local", "dask"]
+FAN_IN = 8  # partial statistics that one task merges
 
 
 @dataclass(frozen=True)
@@ -34,11 +41,11 @@ class Recomputation:
     """What to compute from the samples, and where; ValueError if the engine cannot."""
 
     rules: Rules  # for recorded labels
-    grouping: Grouping | None = None  # None keeps the recorded labels
-    new_mapping: LabelMapping | None = None  # new labels to keep, and their names; None keeps all
-    fractions: tuple[float, ...] = ()  # quantiles
-    engine: Engine = "local"
-    threads: int | None = None
+    grouping: Grouping | None  # None keeps the recorded labels
+    new_mapping: LabelMapping | None  # new labels to keep, and their names; None keeps all
+    fractions: tuple[float, ...]  # quantiles
+    engine: Engine
+    threads: int | None
 
     def __post_init__(self) -> None:
         """Check the engine."""
@@ -63,7 +70,7 @@ class Recomputation:
         total = sum(part.rows or 0 for job in jobs for part in job)
         with (
             Progress("Recomputing", total, "samples", wanted=progress) as bar,
-            contextlib.closing(self._results(storage, jobs, bar)) as results,
+            contextlib.closing(self._results(storage, jobs, bar.advance)) as results,
         ):
             for epoch in epochs:
                 stats: dict[str, LabelStats] = {}
@@ -82,15 +89,13 @@ class Recomputation:
         return found
 
     def _results(
-        self, storage: Storage, jobs: Sequence[Sequence[PartEntry]], bar: Progress
+        self, storage: Storage, jobs: Sequence[Sequence[PartEntry]], on_rows: Callable[[int], object]
     ) -> Generator[Reduced, None, None]:
         if self.engine == "dask":
-            from labeltrack.recording.dask import reduce_on_cluster  # noqa: PLC0415 (an extra)
-
-            return reduce_on_cluster(storage, jobs, self.rules, on_rows=bar.advance)
+            return _reduce_on_cluster(storage, jobs, self.rules, on_rows)
         keep = bool(self.fractions)
         return (
-            reduce_parts(storage, job, self.rules, threads=self.threads, on_rows=bar.advance, keep=keep) for job in jobs
+            reduce_parts(storage, job, self.rules, threads=self.threads, on_rows=on_rows, keep=keep) for job in jobs
         )
 
     def _finished(self, reduced: Reduced, where: str, ds_id: str) -> LabelStats:
@@ -117,3 +122,67 @@ class Recomputation:
                 keys = one.space.keys(one.labels[rows])
                 parts.append(quantiles.Samples(one.chunks, keys, np.searchsorted(known, sought)))
         return stats._with_quantiles(parts, self.fractions, threads=self.threads)
+
+
+# -- on a cluster -----------------------------------------------------------------------------------------
+
+
+def _reduce_on_cluster(
+    storage: Storage, jobs: Sequence[Sequence[PartEntry]], rules: Rules, on_rows: Callable[[int], object]
+) -> Generator[Reduced, None, None]:
+    """Yield the statistics of each job's parts."""
+    root = str(storage.path.absolute()) if isinstance(storage, LocalFolder) else storage.root
+    with _client() as client:
+        futures = []
+        for parts in jobs:
+            level = []
+            for part in parts:
+                # Workers look up words themselves: data that is sent once is lost with the worker that received it.
+                leaf = client.submit(_reduce, root, replace(part, words={}), bool(part.words), rules, pure=False)
+                leaf.add_done_callback(lambda _, rows=part.rows or 0: on_rows(rows))
+                level.append(leaf)
+            while len(level) > 1:
+                groups = [level[i : i + FAN_IN] for i in range(0, len(level), FAN_IN)]
+                level = [client.submit(_merge, group, pure=False) if len(group) > 1 else group[0] for group in groups]
+            futures += level
+        try:
+            yield from (future.result() for future in futures)
+        finally:
+            client.cancel(futures)
+
+
+@contextlib.contextmanager
+def _client() -> Iterator[Any]:
+    """Yield the current client, or one of a local cluster that is closed afterwards."""
+    try:
+        import distributed  # noqa: PLC0415 (an extra)
+    except ImportError as error:
+        msg = f'engine="dask" needs dask.distributed: pip install "labeltrack[dask]" ({error})'
+        raise ImportError(msg, name="distributed") from error
+    try:
+        current = distributed.default_client()
+    except ValueError:  # there is none
+        with (
+            distributed.LocalCluster(dashboard_address=":0", threads_per_worker=1) as cluster,
+            distributed.Client(cluster) as client,
+        ):
+            yield client
+    else:
+        yield current
+
+
+def _reduce(root: str, part: PartEntry, has_words: bool, rules: Rules) -> Reduced:
+    """Reduce one part; runs on a worker."""
+    if has_words:
+        part = replace(part, words=_vocabularies(root, part.journal))
+    return reduce_parts(storage_of(root), [part], rules, threads=1)
+
+
+@lru_cache(maxsize=4)
+def _vocabularies(root: str, journal: str) -> dict[str, Any]:
+    return read_vocabularies(storage_of(root), journal)
+
+
+def _merge(results: list[Reduced]) -> Reduced:
+    """Merge results; runs on a worker."""
+    return Reduced(merge_stats([one.stats for one in results]), [part for one in results for part in one.found], [])

@@ -19,8 +19,7 @@ from labeltrack.history import History
 from labeltrack.recording import verify as _verify
 from labeltrack.recording.epochs import RunIndex
 from labeltrack.recording.layout import DESCRIPTION, Description
-from labeltrack.recording.progress import Progress
-from labeltrack.recording.reader import Rules
+from labeltrack.recording.reader import Progress, Rules
 from labeltrack.recording.recompute import Engine, Recomputation
 from labeltrack.recording.regroup import Grouping
 from labeltrack.recording.storage import storage_of

@@ -1,17 +1,24 @@
-"""Where the files of a recorded run are read from: a folder of this machine, or any path that fsspec knows.
+"""The files of a recorded run, in a folder of this machine or in any path that fsspec supports.
 
-A folder is not to be trusted: links are not followed, pipes are not opened, no file is believed to be as large as it
-says before it was looked at.
+Nothing about them is trusted: links are not followed, pipes are not opened, and sizes are checked. Files are not mapped
+into memory: where another process makes one shorter, touching its map ends this process, and each map takes a
+descriptor, of which a process may have as few as 256.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import stat
+import threading
+import weakref
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from labeltrack.recording.content import Content, FileContent, open_file
+import numpy as np
+
+from labeltrack.errors import TruncatedRunError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,66 +26,74 @@ if TYPE_CHECKING:
 HEAD = 1 << 16  # bytes; a schema takes less than a thousand
 MOST_ENTRIES = 1_000_000  # of a folder
 DEPTH = 4  # folders of mode, dataset and epoch, and the file
-REMOTE_BLOCK = 2**26  # bytes
+ALIGNMENT = 64
+EXHAUSTED = {errno.EMFILE, errno.ENFILE}
+"""Errors of opening a file that say nothing about the file."""
+_READ = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+_LARGE = 1 << 14  # bytes; columns are aligned in memory as they are in the file, heads of messages need not be
+_SEEKING = threading.Lock()
+
+
+class Content(Protocol):
+    """Bytes of a file: a memoryview, or something that reads slices on demand."""
+
+    def __len__(self) -> int:
+        """Return the number of bytes."""
+
+    def __getitem__(self, part: slice, /) -> Any:
+        """Return some of them."""
 
 
 class Storage(Protocol):
-    """Files by their names, relative to the run, with slashes."""
+    """Files by name, relative to the run, with slashes."""
 
     root: str
 
     def names(self) -> tuple[list[str], list[str]]:
-        """Return the names of all files, sorted; and what is neither file nor folder, in words."""
+        """Return the sorted names of all files, and messages about what is neither file nor folder.
+
+        Raises:
+            ValueError: A folder has more than a million entries.
+            OSError: A folder cannot be read.
+        """
 
     def open(self, name: str) -> IO[bytes]:
         """Open a file to read.
 
         Raises:
-            FileNotFoundError: There is none.
-            OSError: It is no regular file, or cannot be read.
+            OSError: There is none, it is not a regular file, or it cannot be read.
         """
 
     def size(self, name: str) -> int:
-        """Return the bytes of a file."""
+        """Return the number of bytes of a file."""
 
     def content(self, name: str) -> Content:
         """Return the bytes of a file."""
 
     def head(self, name: str) -> tuple[Content, bool]:
-        """Return the first bytes of a file, and whether these are all: where they cost no memory, or it is short."""
+        """Return the first bytes of a file, and whether these are all of them."""
 
 
 def storage_of(path: str | os.PathLike[str]) -> Storage:
-    """Return where a path leads: to a folder, or with ``protocol://`` to what fsspec makes of it.
+    """Return the storage that a path leads to: a folder, or with ``protocol://`` what fsspec opens.
 
     Raises:
-        ImportError: fsspec is not installed, or not what it takes for that protocol.
+        ImportError: fsspec is not installed, or something it needs for that protocol.
         ValueError: fsspec does not know that protocol.
     """
     text = os.fspath(path)
-    if "://" in text:
-        return RemoteFolder(text)
-    return LocalFolder(Path(text))
+    return RemoteFolder(text) if "://" in text else LocalFolder(Path(text))
 
 
 class LocalFolder:
-    """A folder of this machine.
-
-    Args:
-        path: The folder.
-    """
+    """A folder of this machine."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.root = str(path)
 
     def names(self) -> tuple[list[str], list[str]]:
-        """Return the names of all files, sorted; and what is neither file nor folder, in words.
-
-        Raises:
-            ValueError: A folder has more than a million entries.
-            OSError: A folder cannot be read.
-        """
+        """See `Storage`."""
         found: list[str] = []
         strange: list[str] = []
         self._walk(self.path, "", found, strange, DEPTH)
@@ -99,24 +114,19 @@ class LocalFolder:
                 strange.append(f"{name} is {kind}; it is not followed")
 
     def open(self, name: str) -> IO[bytes]:
-        """Open a file to read.
-
-        Raises:
-            FileNotFoundError: There is none.
-            OSError: It is no regular file, or cannot be read.
-        """
-        return os.fdopen(open_file(self.path / name), "rb")
+        """See `Storage`."""
+        return os.fdopen(_open(self.path / name), "rb")
 
     def size(self, name: str) -> int:
-        """Return the bytes of a file."""
+        """See `Storage`."""
         return (self.path / name).lstat().st_size
 
     def content(self, name: str) -> Content:
-        """Return the bytes of a file, which stays open as long as they are in use."""
+        """See `Storage`; the file stays open as long as its bytes are in use, even if it is renamed."""
         return FileContent(self.path / name)
 
     def head(self, name: str) -> tuple[Content, bool]:
-        """Return the bytes of a file, and that these are all. They stay there if the file gets another name now."""
+        """See `Storage`."""
         return self.content(name), True
 
 
@@ -130,11 +140,7 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 
 class RemoteFolder:
-    """A path that fsspec knows, such as ``s3://bucket/run``.
-
-    Args:
-        url: Protocol and path.
-    """
+    """A path that fsspec supports, such as ``s3://bucket/run``."""
 
     def __init__(self, url: str) -> None:
         try:
@@ -149,32 +155,102 @@ class RemoteFolder:
         self._sizes: dict[str, int] = {}
 
     def names(self) -> tuple[list[str], list[str]]:
-        """Return the names of all files, sorted."""
+        """See `Storage`."""
         self._fs.invalidate_cache()
         found = self._fs.find(self._path, detail=True)
         self._sizes = {name[len(self._path) :].lstrip("/"): int(info["size"] or 0) for name, info in found.items()}
         return sorted(self._sizes), []
 
     def open(self, name: str) -> IO[bytes]:
-        """Open a file to read.
-
-        Raises:
-            FileNotFoundError: There is none.
-            OSError: It cannot be read.
-        """
+        """See `Storage`."""
         file: IO[bytes] = io.BufferedReader(self._fs.open(f"{self._path}/{name}", "rb"))
         return file
 
     def size(self, name: str) -> int:
-        """Return the bytes of a file."""
+        """See `Storage`."""
         size = self._sizes.get(name)
         return int(self._fs.size(f"{self._path}/{name}")) if size is None else size
 
     def content(self, name: str) -> Content:
-        """Return the bytes of a file, all of it read into memory."""
+        """See `Storage`; all of it is read into memory."""
         return memoryview(self._fs.cat_file(f"{self._path}/{name}"))
 
     def head(self, name: str) -> tuple[Content, bool]:
-        """Return the first bytes of a file, and whether these are all."""
+        """See `Storage`."""
         data = memoryview(self._fs.cat_file(f"{self._path}/{name}", start=0, end=HEAD))
         return data, len(data) < HEAD
+
+
+class FileContent:
+    """The bytes of a file of this machine.
+
+    Args:
+        path: The file.
+        fd: Its descriptor, if it is open; closed once this object is gone.
+
+    Raises:
+        OSError: It cannot be opened, or is not a regular file.
+    """
+
+    def __init__(self, path: Path, fd: int = -1) -> None:
+        self._fd = _open(path) if fd < 0 else fd
+        self._size = os.fstat(self._fd).st_size
+        weakref.finalize(self, os.close, self._fd)  # batches keep it open until they are read
+
+    def __len__(self) -> int:
+        """Return the number of bytes when it was opened."""
+        return self._size
+
+    def __getitem__(self, part: slice) -> memoryview:
+        """Read some bytes.
+
+        Raises:
+            TruncatedRunError: They are no longer there.
+        """
+        start, stop, _ = part.indices(self._size)
+        size = max(0, stop - start)
+        view = memoryview(bytearray(size)) if size < _LARGE else _aligned(size)
+        done = 0
+        while done < size:
+            try:
+                read = _read_into(self._fd, view[done:], start + done)
+            except OSError as error:
+                msg = f"it cannot be read: {error}"
+                raise TruncatedRunError(msg) from error
+            if not read:
+                msg = f"the file was cut to {start + done} bytes or less while it was read"
+                raise TruncatedRunError(msg)
+            done += read
+        return view
+
+
+def _open(path: Path) -> int:
+    try:
+        fd = os.open(path, _READ)
+    except OSError as error:
+        if error.errno in EXHAUSTED:
+            msg = f"{error.strerror}: nothing is wrong with it; let this process open more files (ulimit -n)"
+            raise OSError(error.errno, msg, error.filename) from error
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        msg = f"{path} is not a regular file"
+        raise OSError(msg)
+    return fd
+
+
+def _aligned(size: int) -> memoryview:
+    room: Any = np.empty(size + ALIGNMENT - 1, np.uint8)
+    first = -room.__array_interface__["data"][0] % ALIGNMENT
+    return memoryview(room)[first : first + size]
+
+
+def _read_into(fd: int, view: memoryview, position: int) -> int:
+    """Read bytes of a file into memory and return their number."""
+    if hasattr(os, "preadv"):
+        return os.preadv(fd, [view], position)
+    with _SEEKING:  # pragma: no cover (not on Linux; the position is shared by all threads)
+        os.lseek(fd, position, os.SEEK_SET)
+        some = os.read(fd, len(view))
+    view[: len(some)] = some
+    return len(some)

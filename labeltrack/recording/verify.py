@@ -7,15 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from labeltrack.errors import need
-from labeltrack.recording.content import EXHAUSTED
 from labeltrack.recording.epochs import RunIndex
 from labeltrack.recording.journal import Journal
 from labeltrack.recording.layout import DESCRIPTION, journal_name, sync_folder, writer_lock
 from labeltrack.recording.locks import is_held
 from labeltrack.recording.part import OPEN, PartWriter, examine, file_checksum
-from labeltrack.recording.progress import Progress
-from labeltrack.recording.reader import PartReader
-from labeltrack.recording.storage import LocalFolder
+from labeltrack.recording.reader import PartReader, Progress
+from labeltrack.recording.storage import EXHAUSTED, LocalFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

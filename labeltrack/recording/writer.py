@@ -9,10 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labeltrack._labels.codes import BOOL, BYTES, STRING, Array, Vocabulary, as_stored
-from labeltrack.recording.content import EXHAUSTED, most_open
 from labeltrack.recording.layout import LAST_STEP, folder_of, part_name, rename, sync_folder
 from labeltrack.recording.part import OPEN, PartWriter
 from labeltrack.recording.session import Membership
+from labeltrack.recording.storage import EXHAUSTED
+
+resource: Any
+try:
+    import resource
+except ImportError:  # pragma: no cover (Windows)
+    resource = None
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +33,7 @@ if TYPE_CHECKING:
 LARGEST_PART = 256 * 2**20  # bytes; a part is what one task of a cluster reads
 WORDS_A_LINE = 4096
 CHARACTERS_A_LINE = 2**18
+MOST_OPEN = 32  # parts
 
 
 @dataclass(eq=False)
@@ -207,7 +214,7 @@ class RunWriter:
         part: PartWriter | None = None
         while part is None:
             try:
-                if len(others) < most_open():
+                if len(others) < _most_open():
                     part = PartWriter(path, label_dtype, value_dtype, metadata)
             except OSError as error:
                 if error.errno not in EXHAUSTED or not others:
@@ -270,3 +277,9 @@ class RunWriter:
         with contextlib.suppress(OSError):
             path.parent.rmdir()  # if nothing else is in it
         return there
+
+
+def _most_open() -> int:
+    """Return how many parts may be open: with two descriptors each, an eighth of those that a process may have."""
+    soft = -1 if resource is None else resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MOST_OPEN if soft < 0 else max(1, min(MOST_OPEN, soft // 16))

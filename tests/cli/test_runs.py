@@ -307,7 +307,7 @@ def test_a_running_cluster_is_used(recorded):
 
 def test_a_bar_is_shown_on_a_terminal_and_nowhere_else(recorded):
     code = (
-        "import sys, time; from labeltrack.recording import progress, run; progress.PATIENCE = 0; "
+        "import sys, time; from labeltrack.recording import reader, run; reader.PATIENCE = 0; "
         "from labeltrack.cli import main; sys.argv[0] = 'labeltrack'; main()"
     )
     command = [sys.executable, "-c", code, "recompute", str(recorded[0]), "--json"]

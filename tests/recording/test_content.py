@@ -13,7 +13,7 @@ import pytest
 import labeltrack as lt
 from labeltrack.errors import TruncatedRunError
 from labeltrack.recording import writer as writer_module
-from labeltrack.recording.content import FileContent
+from labeltrack.recording.storage import FileContent
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
 pytest.importorskip("xxhash", reason="xxhash is not installed (extra 'record')")

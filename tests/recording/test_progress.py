@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from labeltrack.recording import progress as _progress
-from labeltrack.recording.progress import Progress
+from labeltrack.recording import reader
+from labeltrack.recording.reader import Progress
 
 
 class Terminal(io.StringIO):
@@ -18,7 +18,7 @@ class Terminal(io.StringIO):
 
 
 def shown(monkeypatch, patience, stream, **options):
-    monkeypatch.setattr(_progress, "PATIENCE", patience)
+    monkeypatch.setattr(reader, "PATIENCE", patience)
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setenv("TERM", "xterm")
     with Progress("Reading", 1000, "rows", **options) as bar:

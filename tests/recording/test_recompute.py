@@ -14,7 +14,7 @@ from test_run import _run, recorded  # noqa: F401 (a fixture)
 
 import labeltrack as lt
 from labeltrack.recording import writer as writer_module
-from labeltrack.recording.progress import Progress
+from labeltrack.recording.reader import Progress
 from labeltrack.recording.storage import LocalFolder, RemoteFolder
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
