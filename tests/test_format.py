@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import labeltrack as lt
-from labeltrack.recording.part import read_part
+from labeltrack.recording.part import examine
+from labeltrack.recording.storage import FileContent
 
 FIXTURE = Path(__file__).parent / "data" / "run-v1"
 
@@ -129,7 +130,7 @@ def test_a_run_whose_labels_became_wider_when_a_checkpoint_was_loaded_is_read(tm
 def test_parts_of_a_run_whose_labels_became_wider_are_repaired(tmp_path):
     shutil.copytree(FIXTURE.with_name("run-v1-resumed"), tmp_path / "run")
     for path in (tmp_path / "run").rglob("*.arrow"):  # as a crash leaves it
-        path.write_bytes(path.read_bytes()[: read_part(path).good])
+        path.write_bytes(path.read_bytes()[: examine(FileContent(path)).batches[-1].end])
         path.rename(f"{path}.open")
     run = lt.open_run(tmp_path / "run")
     assert len(run.repair()) == 6

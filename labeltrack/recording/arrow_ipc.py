@@ -1,16 +1,15 @@
-"""Reading Arrow IPC messages, as far as recorded samples need it: two columns of numbers, nothing nested or compressed.
+"""Reading the Arrow IPC messages of recorded samples: two columns of numbers, nothing nested or compressed.
 
-Files of samples may be torn or damaged. Arrow libraries read damaged ones wrongly or crash on them, and allocate what
-a file tells them to. Here every offset is checked before it is used, nothing is allocated, and whatever is not as
-labeltrack writes it raises `DamagedRunError`. The layout is that of the Arrow columnar format, version 1.5, and of the
-internals of FlatBuffers.
+Arrow libraries read damaged files wrongly or crash on them, and allocate as much as a file tells them to. Here every
+offset is checked before it is used, nothing is allocated, and whatever labeltrack does not write raises
+`DamagedRunError`. The layout is that of the Arrow columnar format, version 1.5, and of FlatBuffers.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 MAGIC = b"ARROW1\0\0"
 CONTINUATION = 0xFFFFFFFF
 SCHEMA, RECORD_BATCH = 1, 3
-MOST_METADATA = 1 << 20  # bytes of a message beside its body; ours have some hundred
+MOST_METADATA = 1 << 20  # bytes of a message without its body; ours have some hundred
 MOST_ENTRIES = 64  # of a vector; ours have less than ten
 
 _INTEGER, _FLOAT = 2, 3
@@ -38,51 +37,29 @@ _UNPACK = {form: struct.Struct(form).unpack_from for form in ("<B", "<H", "<h", 
 _HEAD = struct.Struct("<Ii")
 
 
-@dataclass(frozen=True)
-class Schema:
-    """What a part's first message says.
+class Schema(NamedTuple):
+    """The first message of a part."""
 
-    Attributes:
-        dtypes: Name and dtype of each column.
-        metadata: Key-value pairs.
-    """
-
-    dtypes: dict[str, np.dtype[np.generic]]
+    dtypes: dict[str, np.dtype[np.generic]]  # of the columns, by name
     metadata: dict[str, str]
 
 
 @dataclass(slots=True)
 class Batch:
-    """A record batch: where its columns lie in the file.
-
-    Attributes:
-        rows: Number of rows.
-        metadata: Key-value pairs.
-        columns: Byte offset of each column in the file.
-        end: Byte offset behind the message.
-        raw: Bytes of the message beside its body.
-        spans: Where in these the texts of the pairs are, by key.
-        length: Bytes of its body.
-        data: The bytes of the file.
-    """
+    """A record batch: where its columns lie in the file."""
 
     rows: int
     metadata: dict[str, str]
-    columns: tuple[int, ...]
-    end: int
-    raw: bytes = field(default=b"", repr=False, compare=False)
-    spans: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False, compare=False)
-    length: int = 0
-    data: Content = field(default=b"", repr=False, compare=False)
+    columns: tuple[int, ...]  # byte offset of each column in the file
+    end: int  # byte offset behind the message
+    raw: bytes  # the message without its body
+    spans: dict[str, tuple[int, int]]  # where in `raw` the texts of the metadata lie, by key
+    length: int  # bytes of the body
+    data: Content  # the file
 
 
 class _Table:
-    """A FlatBuffers table.
-
-    Args:
-        data: The metadata of a message.
-        position: Where the table begins.
-    """
+    """A FlatBuffers table within the metadata of a message."""
 
     def __init__(self, data: bytes, position: int) -> None:
         self.data = data
@@ -96,13 +73,11 @@ class _Table:
         offset = _number("<H", self.data, self._vtable + at) if at < self._size else 0
         return self.position + offset if offset else 0
 
-    def number(self, field: int, form: str, default: int = 0) -> int:
-        """Return a number."""
+    def number(self, field: int, form: str) -> int:
         place = self._place(field)
-        return _number(form, self.data, place) if place else default
+        return _number(form, self.data, place) if place else 0
 
     def has(self, field: int) -> bool:
-        """Return whether a field is there."""
         return bool(self._place(field))
 
     def _target(self, field: int) -> int:
@@ -110,7 +85,6 @@ class _Table:
         return place + _number("<I", self.data, place) if place else 0
 
     def table(self, field: int) -> _Table:
-        """Return a table that must be there."""
         target = self._target(field)
         if not target:
             msg = f"field {field} of a table is missing"
@@ -118,12 +92,11 @@ class _Table:
         return _Table(self.data, target)
 
     def text(self, field: int) -> str:
-        """Return a string."""
         start, end = self.span(field)
         return _decoded(self.data[start:end])
 
     def span(self, field: int) -> tuple[int, int]:
-        """Return where a string begins and ends in the message."""
+        """Return where a string begins and ends in the message; empty if it is missing."""
         target = self._target(field)
         if not target:
             return 0, 0
@@ -145,17 +118,15 @@ class _Table:
         return target + 4, n
 
     def tables(self, field: int) -> list[_Table]:
-        """Return the tables of a vector."""
         start, n = self.vector(field)
         places = [start + 4 * i for i in range(n)]
         return [_Table(self.data, place + _number("<I", self.data, place)) for place in places]
 
     def pairs(self, field: int) -> dict[str, str]:
-        """Return a vector of key-value pairs."""
         return {key: _decoded(self.data[start:end]) for key, (start, end) in self.spans(field).items()}
 
     def spans(self, field: int) -> dict[str, tuple[int, int]]:
-        """Return a vector of key-value pairs: where the values begin and end in the message."""
+        """Return where the values of a vector of key-value pairs lie in the message."""
         found = {}
         for entry in self.tables(field):
             start, end = entry.span(0)
@@ -172,7 +143,6 @@ def _decoded(raw: bytes) -> str:
 
 
 def _number(form: str, data: bytes, position: int) -> int:
-    """Return a number at a position."""
     if position < 0:
         msg = "an offset before the message"
         raise DamagedRunError(msg)
@@ -185,12 +155,12 @@ def _number(form: str, data: bytes, position: int) -> int:
 
 
 def _message(data: Content, position: int) -> tuple[_Table, int] | None:
-    """Return a message's metadata and where its body begins; None for the mark of the end."""
+    """Return the metadata of a message and where its body begins; None for the end mark."""
     head = bytes(data[position : position + 8])
     if len(head) < 8:
         msg = "the file ends within the head of a message"
         raise DamagedRunError(msg)
-    mark, size = struct.unpack("<Ii", head)
+    mark, size = _HEAD.unpack(head)
     if mark != CONTINUATION:
         msg = "no message begins here"
         raise DamagedRunError(msg)
@@ -207,13 +177,7 @@ def _message(data: Content, position: int) -> tuple[_Table, int] | None:
 
 
 def read_schema(data: Content) -> tuple[Schema, int]:
-    """Read the first message of a file.
-
-    Args:
-        data: ``(B,)`` bytes of the whole file.
-
-    Returns:
-        The schema, and the byte offset of the next message.
+    """Return the schema of a file, and the byte offset of the next message.
 
     Raises:
         DamagedRunError: It is not the beginning of a part.
@@ -247,18 +211,10 @@ def read_schema(data: Content) -> tuple[Schema, int]:
 
 
 def read_batch(data: Content, position: int, schema: Schema) -> Batch | None:
-    """Read a record batch.
-
-    Args:
-        data: ``(B,)`` bytes of the whole file.
-        position: Where its message begins.
-        schema: Of the file.
-
-    Returns:
-        The batch, whose columns lie within the file; None for the mark of the end.
+    """Return the record batch whose message begins at a position; None for the end mark.
 
     Raises:
-        DamagedRunError: There is no whole batch of that schema.
+        DamagedRunError: There is no complete batch of that schema.
     """
     found = _message(data, position)
     if found is None:
@@ -302,18 +258,10 @@ def read_batch(data: Content, position: int, schema: Schema) -> Batch | None:
 
 
 def read_alike(data: Content, position: int, before: Batch, varying: tuple[str, ...]) -> Batch | None:
-    """Read a record batch that differs from another in some texts of its metadata and in its body alone.
+    """Return a record batch that differs from another only in its body and in some texts of equal length.
 
-    Nearly every batch of a file does, and 3 us for it instead of 30 are what lets several threads keep busy.
-
-    Args:
-        data: ``(B,)`` bytes of the whole file.
-        position: Where its message begins.
-        before: The other one.
-        varying: Keys whose texts may differ, as long as they are as long.
-
-    Returns:
-        The batch; None if it differs in more, or is not whole: `read_batch` then says what it is.
+    Nearly every batch does; 3 us instead of 30 keep several threads busy. If it differs in more, the result is None,
+    and `read_batch` tells what it is.
     """
     size = len(before.raw)
     body = position + 8 + size

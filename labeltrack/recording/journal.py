@@ -1,8 +1,7 @@
-"""The journal of a recording: what happened, a line each, appended and never changed.
+"""The journal of a recording: one line per event, appended and never changed.
 
-A line is the checksum of its text, a blank, its text, a line feed. The text is a JSON object with a number (`seq`, from
-0 on), an `event`, and what belongs to it. Whatever is said here was true when it was written; a crash can only cut the
-last line off.
+A line consists of a checksum, a space, a JSON object with a number (`seq`, from 0 on) and an `event`, and a line feed.
+Each was true when it was written; a crash can only cut off the last one.
 """
 
 from __future__ import annotations
@@ -20,18 +19,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LARGEST_LINE = 16 * 2**20  # bytes; ours have some hundred, those with words up to a megabyte
-MOST_DAMAGE = 100  # damaged lines after which the rest is not looked at
+MOST_DAMAGE = 100  # damaged lines after which the rest is ignored
 
 
 class Journal:
-    """A journal that is written.
-
-    Args:
-        path: The file; must not exist.
-
-    Raises:
-        OSError: The file cannot be made.
-    """
+    """A journal that is written; FileExistsError if there is one."""
 
     def __init__(self, path: Path) -> None:
         self._xxhash = need("xxhash")
@@ -42,12 +34,7 @@ class Journal:
         self._folder = path.parent.stat()
 
     def append(self, event: str, *, sync: bool, **said: Any) -> None:
-        """Append a line.
-
-        Args:
-            event: What happened.
-            sync: Whether to wait until it is on disk.
-            **said: What belongs to it, as JSON has it.
+        """Append a line, and wait until it is on disk if `sync`.
 
         Raises:
             OSError: The line could not be written, and is not there; or the file is gone.
@@ -63,17 +50,14 @@ class Journal:
             if sync:
                 os.fsync(self._fd)
         except OSError:
-            os.ftruncate(self._fd, self._size)  # what follows must not hang on half a line
+            os.ftruncate(self._fd, self._size)  # what follows must not continue half a line
             os.lseek(self._fd, self._size, os.SEEK_SET)
             raise
         self._size += len(line)
         self._seq += 1
 
     def stay(self) -> bool:
-        """See that the file is where it was; if it alone was deleted, write it anew.
-
-        Returns:
-            Whether it had to be.
+        """Check that the file is where it was; if it alone was deleted, write it anew and return True.
 
         Raises:
             FileNotFoundError: Its folder was deleted, moved or replaced, or another file is in its place.
@@ -90,7 +74,7 @@ class Journal:
         raise FileNotFoundError(msg)
 
     def _restore(self) -> None:
-        """Write a file that was deleted anew: its content is there as long as it is open."""
+        """Write the deleted file anew: its content exists as long as it is open."""
         fd = _create(self.path)
         try:
             copied = 0
@@ -119,28 +103,15 @@ def _create(path: Path) -> int:
 
 @dataclass
 class Lines:
-    """What is intact of a journal.
-
-    Attributes:
-        lines: The texts of the lines, decoded; each has `seq` and `event`.
-        torn: Whether the file ends within a line.
-        damage: What is wrong beyond that, in words.
-    """
+    """The intact lines of a journal."""
 
     lines: list[dict[str, Any]] = field(default_factory=list)
-    torn: bool = False
-    damage: list[str] = field(default_factory=list)
+    torn: bool = False  # the file ends within a line
+    damage: list[str] = field(default_factory=list)  # messages about anything else
 
 
 def read_journal(file: IO[bytes]) -> Lines:
-    """Read a journal.
-
-    Args:
-        file: Its bytes.
-
-    Returns:
-        Every line whose checksum agrees, and what was lost.
-    """
+    """Return every line of a journal whose checksum agrees, and what was lost."""
     found = Lines()
     expected = 0
     while raw := file.readline(LARGEST_LINE):
@@ -167,7 +138,7 @@ def read_journal(file: IO[bytes]) -> Lines:
 
 
 def _line(raw: bytes) -> dict[str, Any] | None:
-    """Return what a line says; None if its checksum does not agree."""
+    """Return a line, decoded; None if its checksum does not agree."""
     said, text = raw[:17], raw[17:-1]
     if said != f"{need('xxhash').xxh3_64_hexdigest(text)} ".encode():
         return None

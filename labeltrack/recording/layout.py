@@ -1,13 +1,13 @@
-"""The folder of a recorded run: its description, and how its files are called.
+"""The folder of a recorded run: its description, and the names of its files.
 
 ::
 
     run.json                                       what was tracked, and in which version of the format
-    journal-0001-0000.log                          what happened (see `_journal`), a file a launch and process
-    mode=train/ds_id=/epoch=3/part-….arrow         samples (see `_parts`)
+    journal-0001-0000.log                          what happened (see `journal`), one file per launch and process
+    mode=train/ds_id=/epoch=3/part-….arrow         samples (see `part`)
 
-Names are percent-encoded, so that a mode or dataset may be called anything and stays within the folder; other programs
-read them as Hive partitions.
+Names are percent-encoded, so that modes and datasets can have any name and stay within the folder; other programs read
+them as Hive partitions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from labeltrack._nan_policy import check_nan_policy
 from labeltrack._tables.files import whole_file
 from labeltrack.bounds import resolve_all
 from labeltrack.errors import DamagedRunError, need
-from labeltrack.recording.part import OPEN, Part, as_json, begin
+from labeltrack.recording.part import OPEN, Part, as_json
 from labeltrack.recording.storage import EXHAUSTED
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ LARGEST_DESCRIPTION = 16 * 2**20  # bytes; a mapping of 100 000 labels takes 3 M
 LAST_STEP = 2**63 - 1
 LONGEST_NAME = 255  # bytes; what file systems allow
 SHORTENED_NAME = 120  # without its hash
-SHORTENED = "+"  # in no name that is merely percent-encoded
+SHORTENED = "+"  # does not occur in names that are only percent-encoded
 LOCK = ".lock"  # held while a process joins the run
 
 _PART = re.compile(r"part-([0-9]{4,9})-([0-9]{4,9})-([0-9]{5,9})-([0-9]{4,9})\.arrow(\.open)?")
@@ -58,34 +58,21 @@ _EPOCH = re.compile(r"-?[0-9]{1,19}")
 
 @dataclass(frozen=True)
 class Description:
-    """What `run.json` says.
-
-    Attributes:
-        metric: Name of the metric.
-        label: Name of the label.
-        label_mapping: ``{display name: label value}``, or None.
-        bounds: Names of the bounds.
-        nan_policy: What NaN samples do.
-        dtypes: Names of the dtypes of labels and values that were recorded.
-        labeltrack: Version of labeltrack that began the run.
-        created: When it began, UTC, ISO 8601.
-        missing: What samples without a label do.
-        id: Random, the same in all files of the run; empty in runs of early versions.
-    """
+    """The content of `run.json`."""
 
     metric: str
     label: str
     label_mapping: Mapping[str, Any] | None = None
     bounds: tuple[BoundName, ...] = ("std",)
     nan_policy: str = "propagate"
-    dtypes: tuple[tuple[str, str], ...] = ()
-    labeltrack: str = ""
+    dtypes: tuple[tuple[str, str], ...] = ()  # of labels and values that were recorded
+    labeltrack: str = ""  # version that began the run
     created: str = field(default_factory=lambda: dt.datetime.now(dt.UTC).isoformat(timespec="seconds"))
     missing: str = "error"
-    id: str = ""
+    id: str = ""  # random, the same in all files of the run; empty in runs of early versions
 
     def plain(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
+        """Return it as values for JSON."""
         mapping = None if self.label_mapping is None else [[n, _to_json(v)] for n, v in self.label_mapping.items()]
         said = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
         return {
@@ -99,11 +86,11 @@ class Description:
 
     @classmethod
     def from_plain(cls, plain: Any) -> Description:
-        """Return what `plain` made.
+        """Return the description that `plain` was called on.
 
         Raises:
             DamagedRunError: It is damaged.
-            ValueError: It is not a description, or of a later version.
+            ValueError: It is no description, or of a later version.
         """
         if not isinstance(plain, dict) or plain.get("format") != FORMAT:
             msg = "it is no description of a recorded run"
@@ -139,29 +126,38 @@ class Description:
         bounds = tuple(bound.name for bound in resolve_all(plain["bounds"]))
         dtypes = tuple((str(label), str(value)) for label, value in plain["dtypes"])
         policy = check_nan_policy(plain["nan_policy"])
-        missing = check_missing(plain.get("missing", "error"))  # which earlier versions did not write
+        missing = check_missing(plain.get("missing", "error"))  # early versions did not write it
         return cls(label_mapping=mapping, bounds=bounds, dtypes=dtypes, nan_policy=policy, missing=missing, **texts)
 
     def write(self, folder: Path, *, replace: bool = True) -> None:
-        """Write it into a folder, in place of what is there, at once or not at all.
+        """Write it so that at any moment, also after a crash, the old or the new file is there.
 
         Raises:
-            FileExistsError: One is there that was not to be replaced.
-            OSError: It cannot be written; what was there stays.
+            FileExistsError: There is one that was not to be replaced.
+            OSError: It cannot be written; the old one stays.
         """
         plain = self.plain()
-        content = as_json({**plain, "xxh3": _checksum(plain)}, indent=1) + b"\n"
-        write_at_once(folder / DESCRIPTION, content, replace=replace)
+        path = folder / DESCRIPTION
+        fresh = path if replace else path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+        with whole_file(fresh) as half:
+            half.write_bytes(as_json({**plain, "xxh3": _checksum(plain)}, indent=1) + b"\n")
+        if not replace:
+            try:
+                rename(fresh, path)
+            except OSError:
+                fresh.unlink()
+                raise
+        sync_folder(folder)
 
     @classmethod
     def read(cls, storage: Storage) -> Description:
-        """Read it.
+        """Return the description of a run.
 
         Raises:
-            FileNotFoundError: There is no run in that folder.
-            OSError: The file cannot be read, or is no plain file.
+            FileNotFoundError: There is no run.
+            OSError: The file cannot be read, or is not a regular file.
             DamagedRunError: It is damaged.
-            ValueError: It is not what labeltrack wrote, or of a later version.
+            ValueError: It is no description, or of a later version.
         """
         where = f"{storage.root}/{DESCRIPTION}"
         try:
@@ -204,37 +200,13 @@ def _from_json(value: Any) -> Any:
     return bytes.fromhex(value["bytes"]) if isinstance(value, dict) else value
 
 
-def write_at_once(path: Path, content: bytes, *, replace: bool = True) -> None:
-    """Write a file so that at any moment, also after a crash, the old or the new content is there.
-
-    Raises:
-        FileExistsError: There is one that was not to be replaced.
-        OSError: It cannot be written; what was there stays.
-    """
-    fresh = path if replace else path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-    with whole_file(fresh) as half:
-        half.write_bytes(content)
-    if not replace:
-        try:
-            rename(fresh, path)
-        except OSError:
-            fresh.unlink()
-            raise
-    sync_folder(path.parent)
-
-
 def rename(path: Path, target: Path) -> None:
-    """Give a file another name, which no other file may have.
-
-    Raises:
-        FileExistsError: One has it.
-        OSError: It does not work.
-    """
+    """Rename a file; FileExistsError if there is one of the new name."""
     try:
         os.link(path, target)
     except FileExistsError:
         raise
-    except (OSError, NotImplementedError):  # where a file has one name only
+    except (OSError, NotImplementedError):  # a file system without hard links
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
         path.rename(target)
@@ -243,7 +215,7 @@ def rename(path: Path, target: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names of files that were made or renamed written to disk."""
+    """Wait until the names of its files are on disk."""
     if os.name != "posix":
         return
     fd = os.open(folder, os.O_RDONLY)
@@ -254,7 +226,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def folder_of(mode: str, ds_id: str, epoch: int) -> PurePosixPath:
-    """Return where the parts of an epoch lie, relative to the run.
+    """Return the folder of the parts of an epoch, relative to the run.
 
     Example:
         >>> str(folder_of("train", "a/b", 3))
@@ -264,7 +236,7 @@ def folder_of(mode: str, ds_id: str, epoch: int) -> PurePosixPath:
 
 
 def _folder(key: str, name: str) -> str:
-    """Return the name of a folder: percent-encoded, and too long a one shortened, with a plus sign and a hash."""
+    """Return the name of a folder: percent-encoded; if too long, shortened, with a plus sign and a hash."""
     whole = f"{key}={quote(name, safe='', errors='surrogatepass')}"
     if len(whole) <= LONGEST_NAME:
         return whole
@@ -276,65 +248,47 @@ def _folder(key: str, name: str) -> str:
 
 
 def part_name(session: int, rank: int, attempt: int, index: int) -> str:
-    """Return what a part is called: by launch, process, attempt at the epoch, and number within that."""
+    """Return the name of a part: launch, process, attempt at the epoch, and number within that."""
     return f"part-{session:04d}-{rank:04d}-{attempt:05d}-{index:04d}.arrow"
 
 
 def journal_name(session: int, rank: int) -> str:
-    """Return what the journal of a process is called."""
+    """Return the name of the journal of a process."""
     return f"journal-{session:04d}-{rank:04d}.log"
 
 
 def writer_lock(rank: int) -> str:
-    """Return the name of the file that a process holds a lock on while it records."""
+    """Return the name of the file that a process locks while it records."""
     return f".writer-{rank:04d}.lock"
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a part lies, and what that says of it.
+    """What the name of a part says."""
 
-    Attributes:
-        name: Of the file, relative to the run.
-        mode: Mode.
-        ds_id: Dataset.
-        epoch: Epoch or step.
-        session: Number of the launch that wrote it.
-        rank: Number of the process within the launch.
-        attempt: Which one at an epoch of that mode.
-        index: Number within the attempt and dataset.
-        is_open: Whether its name says that it was not closed.
-    """
-
-    name: str
+    name: str  # relative to the run
     mode: str
     ds_id: str
     epoch: int
-    session: int
-    rank: int
-    attempt: int
-    index: int
-    is_open: bool
+    session: int  # number of the launch that wrote it
+    rank: int  # number of the process within the launch
+    attempt: int  # counts the attempts of the process in this mode
+    index: int  # number within the attempt and dataset
+    is_open: bool  # it was not closed
 
     @property
     def closed_name(self) -> str:
-        """Name of the file once it is closed."""
+        """Name once it is closed."""
         return self.name.removesuffix(OPEN)
 
 
 @dataclass
 class Contents:
-    """The files of a run.
+    """The files of a run."""
 
-    Attributes:
-        places: Parts, by mode, dataset, epoch and name.
-        journals: Names of journals by session and rank.
-        strange: What else lies where only parts belong, or is no plain file or folder, in words.
-    """
-
-    places: list[Place] = field(default_factory=list)
-    journals: dict[tuple[int, int], str] = field(default_factory=dict)
-    strange: list[str] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)  # parts, sorted by mode, dataset, epoch and name
+    journals: dict[tuple[int, int], str] = field(default_factory=dict)  # names by session and rank
+    strange: list[str] = field(default_factory=list)  # messages about anything else where only parts belong
 
 
 def contents_of(storage: Storage) -> Contents:
@@ -346,7 +300,7 @@ def contents_of(storage: Storage) -> Contents:
     """
     names, strange = storage.names()
     found = Contents(strange=strange)
-    whole: dict[str, str] = {}  # names of modes and datasets, by the folders for which they were shortened
+    whole: dict[str, str] = {}  # modes and datasets by the shortened names of their folders
     for name in names:
         if SHORTENED in name and _PART.fullmatch(name.rpartition("/")[2]):
             _learn(storage, name, whole)
@@ -355,7 +309,7 @@ def contents_of(storage: Storage) -> Contents:
             journal = _JOURNAL.fullmatch(name)
             if journal is not None:
                 found.journals[int(journal[1]), int(journal[2])] = name
-            continue  # at the top, anybody may put a file
+            continue  # at the top, any file is allowed
         place = _place(name, whole)
         if place is None:
             found.strange.append(f"{name} is no part")
@@ -366,20 +320,16 @@ def contents_of(storage: Storage) -> Contents:
 
 
 def begin_part(storage: Storage, name: str) -> tuple[Part, bool]:
-    """Read the beginning of a part; return it, and whether it has all the bytes of the file.
-
-    Raises:
-        OSError: It cannot be read.
-    """
+    """Return a part by its first bytes, and whether these are all of them; OSError if they cannot be read."""
     head, whole = storage.head(name)
-    part = begin(name, head)
-    if part.schema is None and not whole:  # names may be longer than the first bytes
-        part, whole = begin(name, storage.content(name)), True
+    part = Part(head)
+    if part.schema is None and not whole:  # long names do not fit into the first bytes
+        part, whole = Part(storage.content(name)), True
     return part, whole
 
 
 def _learn(storage: Storage, name: str, whole: dict[str, str]) -> None:
-    """Find out what the shortened names of a part's folders stand for: its metadata has them whole."""
+    """Add the full names of a part's shortened folders, from its metadata."""
     shortened = [folder for folder in name.split("/")[:-1] if SHORTENED in folder and folder not in whole]
     if shortened:
         try:
@@ -392,7 +342,7 @@ def _learn(storage: Storage, name: str, whole: dict[str, str]) -> None:
 
 
 def _place(name: str, whole: Mapping[str, str]) -> Place | None:
-    """Return what the name of a part says; None if it is no name that labeltrack gives."""
+    """Return what the name of a part says; None if labeltrack gives no such name."""
     folders = name.split("/")
     part = _PART.fullmatch(folders[-1])
     if len(folders) != 4 or part is None:
@@ -406,7 +356,7 @@ def _place(name: str, whole: Mapping[str, str]) -> Place | None:
             for folder in folders[:2]
         )
     except (KeyError, UnicodeDecodeError):
-        return None  # nothing says what it stands for
+        return None  # nothing tells the full name
     epoch = int(said["epoch"])
     if not -LAST_STEP - 1 <= epoch <= LAST_STEP or str(folder_of(mode, ds_id, epoch)) != "/".join(folders[:3]):
         return None  # not as labeltrack encodes it

@@ -13,31 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# What file systems say that have no locks.
-_UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
-
-
+_UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # errors of file systems without locks
 _LOCKS: weakref.WeakSet[Lock] = weakref.WeakSet()
 
 
 class Lock:
-    """A lock on a file, which the system gives back when the process ends, however it ends.
+    """A lock on a file, which the system releases when the process ends, however it ends.
 
-    Args:
-        path: The file; made if there is none.
-
-    Attributes:
-        works: Whether the file system has locks, as far as was seen.
-
-    Example:
-        >>> import tempfile; from pathlib import Path
-        >>> path = Path(tempfile.mkdtemp(), "lock")
-        >>> first, second = Lock(path), Lock(path)
-        >>> first.acquire(wait=False), second.acquire(wait=False)
-        (True, False)
-        >>> first.release(); second.acquire(wait=False)
-        True
-        >>> second.release()
+    `works` tells whether the file system has locks, as far as is known.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,13 +30,7 @@ class Lock:
         _LOCKS.add(self)
 
     def acquire(self, *, wait: bool) -> bool:
-        """Take the lock.
-
-        Args:
-            wait: Whether to wait until it is free.
-
-        Returns:
-            Whether it was taken. A file system without locks lets everybody have it.
+        """Take the lock, making the file if there is none; on a file system without locks, everybody gets it.
 
         Raises:
             OSError: The file cannot be made.
@@ -61,10 +38,10 @@ class Lock:
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             taken = _take(fd, wait=wait)
-            self.works = taken is not None
         except BaseException:
             os.close(fd)
             raise
+        self.works = taken is not None
         if taken is False:
             os.close(fd)
             return False
@@ -72,14 +49,14 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Give it back; may be called again."""
+        """Release it; may be called again."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
 
 def is_held(path: Path) -> bool:
-    """Return whether a process holds the lock on a file."""
+    """Return whether any process holds the lock on a file."""
     lock = Lock(path)
     if not path.exists() or lock.acquire(wait=False):
         lock.release()
@@ -99,7 +76,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _take(fd: int, *, wait: bool) -> bool | None:
-    """Lock an open file; return whether it worked, None if there are no locks."""
+    """Lock an open file and return whether that worked; None if there are no locks."""
     if sys.platform == "win32":  # pragma: no cover
         import msvcrt  # noqa: PLC0415
 
@@ -122,7 +99,7 @@ def _take(fd: int, *, wait: bool) -> bool | None:
 
 
 def _let_go() -> None:  # pragma: no cover (in a forked process, where nothing is measured)
-    """Close locks in a process that was forked: they are its parent's, and would outlive it with the child."""
+    """Close the locks of the parent in a forked process, where they would outlive it."""
     for lock in _LOCKS:
         lock.release()
 

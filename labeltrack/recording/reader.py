@@ -18,7 +18,7 @@ from labeltrack._labels.codes import BOOL, BYTES, FLOAT, INTEGER, STRING, UNSIGN
 from labeltrack._labels.missing import names_of, wanted_by
 from labeltrack.errors import TruncatedRunError
 from labeltrack.recording.layout import begin_part
-from labeltrack.recording.part import Part, walk
+from labeltrack.recording.part import Part
 from labeltrack.recording.storage import EXHAUSTED, FileContent
 from labeltrack.stats import LabelStats, merge_stats
 
@@ -79,7 +79,7 @@ class PartReader:
 
     def __init__(self, storage: Storage, entry: PartEntry) -> None:
         self.entry = entry
-        self.part = Part(entry.name)
+        self.part = Part(b"")
         self.kind = ""  # of its labels; empty if nothing can be read
         self.number = ""  # of the vocabulary of its labels, if they have one
         self.found = PartResult(entry.name, lost=entry.rows or 0)
@@ -92,8 +92,7 @@ class PartReader:
             return
         try:
             self.part, self._whole = begin_part(storage, entry.name)
-            if not self._whole:
-                self.part.size = storage.size(entry.name)
+            self._size = len(self.part.data) if self._whole else storage.size(entry.name)
         except OSError as error:
             self._unreadable(error)
             return
@@ -133,7 +132,7 @@ class PartReader:
         """The approximate number of rows."""
         if self.entry.rows is not None or self.part.schema is None:
             return self.entry.rows or 0
-        return self.part.size // sum(dtype.itemsize for dtype in self.part.schema.dtypes.values())
+        return self._size // sum(dtype.itemsize for dtype in self.part.schema.dtypes.values())
 
     @property
     def stored_dtype(self) -> np.dtype[Any]:
@@ -153,7 +152,7 @@ class PartReader:
         """Yield the batches; each has to be passed to `columns` or `keys`."""
         if not self.kind or not self._load():
             return
-        yield from walk(self.part, check=False)
+        yield from self.part.walk(check=False)
         with self._lock:
             self.found.torn = self.found.torn or (self.part.torn and not self.found.message)
             self.found.message = self.found.message or self.part.damage
@@ -166,7 +165,7 @@ class PartReader:
             except OSError as error:
                 self._unreadable(error)
                 return False
-            self.part.size, self._whole = len(self.part.data), True
+            self._whole = True
         return True
 
     def release(self) -> None:

@@ -150,7 +150,7 @@ def ended_without_journal(storage: Storage, epoch: Epoch, attempts: Iterable[Att
         for part in attempt.parts:
             try:
                 if part.place is not None:
-                    batches += examine(part.name, storage.content(part.name), check=False).batches
+                    batches += examine(storage.content(part.name), check=False).batches
             except OSError as error:  # which reading the part reports
                 if error.errno in EXHAUSTED:
                     raise
@@ -268,7 +268,7 @@ def _streams(
     ended: dict[str, bool] = {}
     for entry in sorted(attempt.parts, key=lambda one: one.name):
         content = storage.content(entry.name)
-        part = examine(entry.name, content)
+        part = examine(content)
         found = {key: part.metadata.get(key, "") for key in ("run", "writer")}
         parts = streams.setdefault(entry.ds_id, [])
         next_name = entry.place is not None and (entry.place.is_open, entry.place.index) == (False, len(parts))

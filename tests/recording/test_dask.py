@@ -15,7 +15,8 @@ from test_recorder import same
 
 import labeltrack as lt
 from labeltrack.recording import writer as writer_module
-from labeltrack.recording.part import read_part
+from labeltrack.recording.part import examine
+from labeltrack.recording.storage import FileContent
 
 distributed = pytest.importorskip("distributed", reason="distributed is not installed (extra 'dask')")
 
@@ -80,7 +81,7 @@ def test_a_worker_that_is_killed_does_not_change_the_result(run, client, monkeyp
             killed.append(victims.pop())
             os.kill(killed[0], signal.SIGKILL)
 
-    monkeypatch.setattr("labeltrack.recording.progress.Progress.advance", advance)
+    monkeypatch.setattr("labeltrack.recording.reader.Progress.advance", advance)
     history = lt.open_run(path).recompute(engine="dask", progress=False)
     assert killed
     assert killed[0] not in client.run(os.getpid).values()
@@ -92,7 +93,7 @@ def test_damage_is_reported_as_by_the_local_engine(run, tmp_path):
     shutil.copytree(run[0], tmp_path / "run")
     path = sorted((tmp_path / "run").glob("mode=train/**/*.arrow"))[5]
     content = bytearray(path.read_bytes())
-    bad = read_part(path).batches[0]
+    bad = examine(FileContent(path)).batches[0]
     content[bad.columns[1] + 5] ^= 8
     path.write_bytes(content)
     opened = lt.open_run(tmp_path / "run")

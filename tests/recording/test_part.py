@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from labeltrack.recording import arrow_ipc as _ipc
-from labeltrack.recording.part import OPEN, PartWriter, read_part
+from labeltrack.recording.part import OPEN, PartWriter, examine
+from labeltrack.recording.storage import FileContent
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
 xxhash = pytest.importorskip("xxhash", reason="xxhash is not installed (extra 'record')")
@@ -40,8 +41,13 @@ def written(path, data, *, closed=True, **options):
     return path
 
 
+def read(path):
+    return examine(FileContent(path))
+
+
 def rows(part):
-    return [(labels.tolist(), values.tolist()) for labels, values in part.columns()]
+    columns = [part.read(batch) for batch in part.batches if batch.rows]
+    return [(labels.tolist(), values.tolist()) for labels, values, _ in columns]
 
 
 def plain(data):
@@ -55,7 +61,7 @@ def test_every_row_that_was_written_is_read(tmp_path, label, value, closed):
     data = batches([64, 5, 0, 1000], label, value)
     path = written(tmp_path / "part.arrow", data, closed=closed)
     assert path.name == ("part.arrow" if closed else "part.arrow" + OPEN)
-    part = read_part(path)
+    part = read(path)
     assert rows(part) == plain(data)
     assert (part.rows, part.closed, part.lost_rows) == (1069, closed, 0)
     assert part.torn is not closed
@@ -65,7 +71,7 @@ def test_every_row_that_was_written_is_read(tmp_path, label, value, closed):
 
 
 def test_the_columns_of_every_batch_begin_at_multiples_of_64_bytes(tmp_path):
-    part = read_part(written(tmp_path / "part.arrow", batches([64, 1024, 65_536, 100, 3, 65_536])))
+    part = read(written(tmp_path / "part.arrow", batches([64, 1024, 65_536, 100, 3, 65_536])))
     assert [batch.columns[0] % 64 for batch in part.batches] == [0] * 6
     assert [batch.columns[1] % 64 for batch in part.batches if not batch.rows % 16] == [0] * 4
 
@@ -109,10 +115,10 @@ def test_a_truncated_part_has_every_complete_batch_and_no_other(tmp_path, whole)
     content, data = whole
     path = tmp_path / "part.arrow"
     path.write_bytes(content)
-    ends = [batch.end for batch in read_part(path).batches]
+    ends = [batch.end for batch in read(path).batches]
     for size in [*range(0, len(content), 7), *(end + more for end in ends for more in (-1, 0, 1))]:
         path.write_bytes(content[:size])
-        part = read_part(path)
+        part = read(path)
         complete = sum(end <= size for end in ends)
         assert rows(part) == plain(data[:complete])
         assert len(part.batches) == complete
@@ -128,7 +134,7 @@ def test_no_flipped_bit_is_read_as_a_sample(tmp_path, whole):
     content, data = whole
     path = tmp_path / "part.arrow"
     path.write_bytes(content)
-    end = read_part(path).batches[-1].end + 8
+    end = read(path).batches[-1].end + 8
     right = plain(data)
     rng = np.random.default_rng(0)
     noticed = 0
@@ -136,7 +142,7 @@ def test_no_flipped_bit_is_read_as_a_sample(tmp_path, whole):
         damaged = bytearray(content)
         damaged[place] ^= 1 << rng.integers(0, 8)
         path.write_bytes(damaged)
-        part = read_part(path)
+        part = read(path)
         assert all(row in right for row in rows(part))  # batches may be missing; none is wrong
         noticed += bool(part.damage)
         assert part.damage or rows(part) == right
@@ -150,11 +156,11 @@ def test_batches_behind_a_damaged_one_are_read(tmp_path, whole):
     content, data = whole
     path = tmp_path / "part.arrow"
     path.write_bytes(content)
-    second = read_part(path).batches[1]
+    second = read(path).batches[1]
     damaged = bytearray(content)
     damaged[second.columns[1] + 5] ^= 16
     path.write_bytes(damaged)
-    part = read_part(path)
+    part = read(path)
     assert rows(part) == plain([data[0], *data[2:]])
     assert (part.lost_rows, part.torn, part.closed) == (33, False, False)
     assert "batch 1" in part.damage
@@ -165,14 +171,14 @@ def test_what_a_batch_says_of_itself_is_guarded_too(tmp_path, whole, key):
     content, _ = whole
     path = tmp_path / "part.arrow"
     path.write_bytes(content)
-    last = read_part(path).batches[-1]
+    last = read(path).batches[-1]
     value = last.metadata[key].encode()
     start = content.rindex(key.encode() + b"\0", 0, last.end)
     place = min(i for i in range(max(0, start - 64), start + 64) if content[i : i + len(value) + 1] == value + b"\0")
     damaged = bytearray(content)
     damaged[place] ^= 1
     path.write_bytes(damaged)
-    part = read_part(path)
+    part = read(path)
     assert len(part.batches) == 3
     assert part.damage
 
@@ -181,10 +187,10 @@ def test_batches_of_another_part_or_in_another_order_are_not_taken(tmp_path):
     data = batches([64, 64, 64])
     path = written(tmp_path / "part.arrow", data)
     content = path.read_bytes()
-    ends = [batch.end for batch in read_part(path).batches]
+    ends = [batch.end for batch in read(path).batches]
     first, second = content[ends[0] : ends[1]], content[ends[1] : ends[2]]
     path.write_bytes(content[: ends[0]] + second + first + content[ends[2] :])
-    part = read_part(path)
+    part = read(path)
     assert rows(part) == plain(data[:1])
     assert part.lost_rows == 128
 
@@ -197,7 +203,7 @@ def test_a_small_file_that_declares_gigabytes_is_refused(tmp_path, whole, rows_s
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (int(Path("/proc/self/statm").read_text().split()[0]) * 4096 + 2**26, hard))
     try:
-        part = read_part(path)
+        part = read(path)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
     assert part.damage
@@ -211,7 +217,7 @@ def test_what_is_no_regular_file_is_refused(tmp_path):
     (tmp_path / "folder.arrow").mkdir()
     for name in ("pipe", "link", "folder"):
         with pytest.raises(OSError, match=r"regular file|symbolic links|directory"):
-            read_part(tmp_path / f"{name}.arrow")
+            read(tmp_path / f"{name}.arrow")
 
 
 def test_a_part_is_never_written_over(tmp_path):
@@ -238,7 +244,7 @@ def test_a_full_disk_tears_the_part_behind_the_last_whole_batch(tmp_path):
         [sys.executable, "-c", code, tmp_path / "part.arrow"], capture_output=True, text=True, check=True
     )
     whole, errno = (int(word) for word in done.stdout.split())
-    part = read_part(tmp_path / f"part.arrow{OPEN}")
+    part = read(tmp_path / f"part.arrow{OPEN}")
     assert errno == 27  # EFBIG
     assert 3 <= whole == len(part.batches)
     assert rows(part) == [([i] * 200, [float(i)] * 200) for i in range(whole)]

@@ -18,7 +18,8 @@ from test_run import _run  # noqa: F401 (a fixture)
 
 import labeltrack as lt
 from labeltrack.recording import journal as _journal
-from labeltrack.recording.part import read_part
+from labeltrack.recording.part import examine
+from labeltrack.recording.storage import FileContent
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
 
@@ -188,7 +189,7 @@ def test_pipes_and_links_are_not_opened(copy, tmp_path):
 def test_a_small_file_that_declares_gigabytes_is_damage(copy, rows):
     name = next(copy.glob("mode=train/**/*.arrow"))
     content = name.read_bytes()
-    first = read_part(name).batches[0].rows
+    first = examine(FileContent(name)).batches[0].rows
     changed = content.replace(struct.pack("<q", first), struct.pack("<q", rows))
     assert changed != content
     name.write_bytes(changed)

@@ -21,7 +21,8 @@ import xxhash
 import labeltrack as lt
 from labeltrack.recording import writer as writer_module
 from labeltrack.recording.journal import Journal
-from labeltrack.recording.part import PartWriter, read_part
+from labeltrack.recording.part import PartWriter, examine
+from labeltrack.recording.storage import FileContent
 from labeltrack.recording.write_behind import HandedOnBuffer
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
@@ -131,7 +132,7 @@ def test_columns_are_aligned_in_every_batch_but_the_last(tmp_path, n):
             tracker.update(np.arange(n, dtype=np.uint8), np.full(n, i, np.float32))
         tracker.end_epoch(1)
     (name,) = parts(tmp_path / "run")
-    *batches, last, end = read_part(tmp_path / "run" / name).batches
+    *batches, last, end = examine(FileContent(tmp_path / "run" / name)).batches
     assert len(batches) >= 3
     assert not [column for batch in batches for column in batch.columns if column % 64]
     assert not last.columns[0] % 64

@@ -18,9 +18,9 @@ from test_run import _run, recorded  # noqa: F401 (a fixture)
 
 import labeltrack as lt
 from labeltrack.recording.epochs import RunIndex
-from labeltrack.recording.part import PartWriter, read_part
+from labeltrack.recording.part import PartWriter, examine
 from labeltrack.recording.reader import PartReader
-from labeltrack.recording.storage import LocalFolder
+from labeltrack.recording.storage import FileContent, LocalFolder
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
 
@@ -428,7 +428,7 @@ def test_a_closed_part_that_was_not_renamed_is_repaired(copy):
 
 def test_an_open_part_with_a_wrong_checksum_is_not_repaired(copy):
     content = bytearray(first_part(copy).read_bytes())
-    content[read_part(first_part(copy)).batches[0].columns[1] + 3] ^= 1
+    content[examine(FileContent(first_part(copy))).batches[0].columns[1] + 3] ^= 1
     part = left_open(copy, content)
     assert [state for state, _ in bad_parts(copy)] == ["corrupt"]
     assert lt.open_run(copy).repair() == []
@@ -483,12 +483,12 @@ def test_too_many_open_files_are_an_error_and_not_damage(copy, monkeypatch):
 
 def test_a_part_whose_labels_are_not_of_the_kind_that_it_says_is_refused(copy):
     path = first_part(copy)
-    part = read_part(path)
+    part = examine(FileContent(path))
     path.unlink()
     metadata = {key: text for key, text in part.metadata.items() if key != "hash"} | {"kind": "float"}
     writer = PartWriter(path, "i4", "f4", metadata)
-    for labels, values in part.columns():
-        writer.write(labels, values)
+    for one in part.batches:
+        writer.write(*part.read(one)[:2])
     writer.close(sync=False)
     writer.open_path.rename(path)
     assert bad_parts(copy) == [("corrupt", "it has 'float' labels in a column of type i4")]
