@@ -79,6 +79,6 @@ estimator = fe.Estimator(
 )
 estimator.fit("digits")
 
-show(history_table(tracker.history, mode="eval", step_name="step"))
-plot_history(tracker.history, bounds="std", modes=["eval"], x_label="step").savefig(out / "ce_by_y.png", dpi=150)
-print("Worst of the last writers:", tracker.history.worst(3, mode="eval", ds_id="late"))
+show(history_table(tracker.history))
+plot_history(tracker.history, bounds="std", modes=["eval"]).savefig(out / "ce_by_y.png", dpi=150)
+print("Worst of the last writers:", tracker.history.worst(3, ds_id="late"))

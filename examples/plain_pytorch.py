@@ -43,7 +43,7 @@ for epoch in range(1, epochs + 1):
                 optimizer.step()
         tracker.end_epoch(epoch, mode=mode)
 
-show(history_table(tracker.history, mode="eval", step_name="epoch"))
+show(history_table(tracker.history))
 out.mkdir(parents=True, exist_ok=True)
 tracker.history.plot(bounds="std").savefig(out / "loss_std.png", dpi=150)
 print(f"\nWritten: {out / 'loss_std.png'}")

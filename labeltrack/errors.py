@@ -37,8 +37,8 @@ class TruncatedRunError(DamagedRunError):
     """A file of a recorded run was cut short, or became unreadable, after it was opened."""
 
 
-def need(module: str) -> Any:
-    """Import a module that recorded runs need.
+def need(module: str, what: str = "recorded runs", extra: str = "record") -> Any:
+    """Import an optional module, which something requires that an extra installs.
 
     Raises:
         ImportError: It is not installed, or pyarrow does not work with this numpy.
@@ -46,13 +46,13 @@ def need(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        if module == "pyarrow" and "numpy" in str(error).lower():
+        if module.startswith("pyarrow") and "numpy" in str(error).lower():
             msg = (
                 f"this pyarrow does not import with numpy {np.__version__}: pip install 'pyarrow<26', or a newer numpy "
                 f"({error})"
             )
         else:
-            msg = f'recorded runs need {module}: pip install "labeltrack[record]" ({error})'
+            msg = f'cannot import {module}, required for {what}: pip install "labeltrack[{extra}]" ({error})'
         raise ImportError(msg, name=module) from error
 
 

@@ -123,7 +123,6 @@ def history_table(
     by: str = "mean",
     higher_is_worse: bool = True,
     limit: int | None = None,
-    step_name: str = "step",
 ) -> Table:
     r"""Return a table of one step, worst first, beside the other modes and the best step of every label.
 
@@ -135,7 +134,6 @@ def history_table(
         by: The statistic that ranks and is compared: count, sum, mean, std, min or max.
         higher_is_worse: True for a loss, False for an accuracy. A NaN is worst either way.
         limit: How many labels at most; None for all.
-        step_name: The word for a step, such as ``"epoch"``.
 
     Returns:
         A table to print with a rich ``Console``. Names are printed literally, never parsed as markup.
@@ -166,9 +164,9 @@ def history_table(
         _MISSING if course is None else f"{cell} ({course.best_step:>{width}})"
         for cell, course in zip(columns[-1].cells, best, strict=True)
     ]
-    columns[-1] = _Column(f"best\n({step_name})", cells, "")
+    columns[-1] = _Column("best\n(step)", cells, "")
     if title is None:
-        title = f"{history.metric} by {history.label}: {mode}, {step_name} {step}, worst {by} first"
+        title = f"{history.metric} by {history.label}: {mode}, step {step}, worst {by} first"
     return _table(stats, places, columns, title=title, label=history.label)
 
 

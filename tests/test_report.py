@@ -201,9 +201,9 @@ def test_the_worst_is_emphasised_where_there_is_colour() -> None:
 
 
 def test_the_table_of_a_history_shows_the_last_step_the_other_modes_and_the_best_step(history: lt.History) -> None:
-    table = report.history_table(history, mode="eval", step_name="epoch")
-    assert [str(column.header) for column in table.columns][-2:] == ["train\nmean", "best\n(epoch)"]
-    assert str(table.title) == "ce by animal: eval, epoch 2, worst mean first"
+    table = report.history_table(history, mode="eval")
+    assert [str(column.header) for column in table.columns][-2:] == ["train\nmean", "best\n(step)"]
+    assert str(table.title) == "ce by animal: eval, step 2, worst mean first"
     assert rows(table) == [
         [">", "b", "2", "3.000", "1.414", "2.000", "4.000", "0.750", "1.500", "(1)"],
         ["a", "1", "2.000", "0.000", "2.000", "2.000", "1.000", "2.000", "(2)"],

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labeltrack._tables import render as _tables
+from labeltrack.errors import need
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -105,10 +106,8 @@ def write_csv(columns: Mapping[str, Any], path: Path) -> None:
 def write_parquet(columns: Mapping[str, Any], path: Path) -> None:
     """Write columns as Parquet; arguments and errors are those of `write_columns`."""
     table = _tables.arrow_table(columns)
-    import pyarrow.parquet as pq  # noqa: PLC0415 (an extra)
-
     with whole_file(path) as half:
-        pq.write_table(table, half)
+        need("pyarrow.parquet", "Parquet files", "arrow").write_table(table, half)
 
 
 def write_json(columns: Mapping[str, Any], path: Path) -> None:

@@ -6,6 +6,8 @@ import html as _html
 import re
 from typing import TYPE_CHECKING, Any
 
+from labeltrack.errors import need
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -86,11 +88,7 @@ def arrow_table(columns: Mapping[str, Any]) -> Any:
     Raises:
         ImportError: pyarrow is not installed; the message says how to install it.
     """
-    try:
-        import pyarrow as pa  # noqa: PLC0415 (an extra)
-    except ImportError as error:
-        msg = f"Arrow tables need pyarrow, which could not be imported ({error}): pip install 'labeltrack[arrow]'"
-        raise ImportError(msg) from error
+    pa = need("pyarrow", "Arrow tables", "arrow")
     types = {"U": pa.string(), "S": pa.binary(), "O": None}  # objects are str or bytes, which pyarrow sees
     arrays = {
         # Read-only fixed-width strings are not taken by pyarrow as they are; as objects they are.

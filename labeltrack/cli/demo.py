@@ -1,21 +1,26 @@
 """The demo: a small classifier of handwritten digits, trained in numpy and tracked by class.
 
-Everything happens in the open, so that it can be read as an example: `train` is an ordinary training loop, and
-the two calls of the tracker in it are all there is to add to one of your own.
+`train` is an ordinary training loop and can be read as an example: what tracking adds are the calls of the tracker.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from rich import progress
+from rich.console import Console
 
 from labeltrack import History, LabelTracker
+from labeltrack.errors import need
+from labeltrack.plot import plot_history
+from labeltrack.report import setbacks
 
 if TYPE_CHECKING:
     import os
@@ -26,18 +31,12 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
-DIGITS = {
-    name: digit
-    for digit, name in enumerate(("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"))
-}
-"""Display names of the classes: the tracker's label mapping."""
-
-FIGURES = {
+NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+DIGITS = {name: digit for digit, name in enumerate(NAMES)}  # the label mapping of the tracker
+FIGURES = {  # file and caption of the figure of each bound
     "std": ("loss_std.png", "mean ± one standard deviation"),
     "range": ("loss_range.png", "mean, from the smallest to the largest sample"),
 }
-"""File name and caption of the figure of each bound."""
-
 _HIDDEN = 32
 _LEARNING_RATE = 0.02
 _MOMENTUM = 0.9
@@ -53,7 +52,7 @@ class Settings:
         seed: Random seed of the split, the initial weights and the order of the samples.
 
     Raises:
-        ValueError: A number that is too small.
+        ValueError: A number is too small.
     """
 
     epochs: int = 20
@@ -71,14 +70,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Data:
-    """Training and evaluation samples, standardised in the same way.
-
-    Attributes:
-        train_x: ``(N, 64)`` pixels to train on.
-        train_y: ``(N,)`` their digits.
-        eval_x: ``(M, 64)`` pixels to evaluate on.
-        eval_y: ``(M,)`` their digits.
-    """
+    """``(N, 64)`` pixels and ``(N,)`` digits to train on and to evaluate on."""
 
     train_x: Floats
     train_y: Integers
@@ -88,30 +80,18 @@ class Data:
 
 @dataclass(frozen=True)
 class Written:
-    """What `write_results` wrote.
+    """The files that were written, with a few words on each, and notes on what was left out."""
 
-    Attributes:
-        files: The files, with a few words on each.
-        notes: What was left out, and how to get it.
-    """
-
-    files: dict[Path, str]
-    notes: list[str]
+    files: dict[Path, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 class Network:
-    """A classifier with one hidden layer of rectified units, in float32.
-
-    Args:
-        inputs: Number of features.
-        classes: Number of classes.
-        rng: Draws the first weights.
-        learning_rate: Step size of the momentum gradient descent.
-    """
+    """A classifier with one hidden layer of rectified linear units, in float32, trained with momentum."""
 
     def __init__(self, inputs: int, classes: int, rng: np.random.Generator, learning_rate: float) -> None:
         def weights(rows: int, columns: int) -> Floats:
-            # With this scale the activations are as spread behind the layer as before it.
+            # He initialisation: the variance of the activations stays the same from layer to layer.
             return rng.normal(0.0, np.sqrt(2 / rows), (rows, columns)).astype(np.float32)
 
         self.learning_rate = learning_rate
@@ -124,23 +104,13 @@ class Network:
         self._velocities = [np.zeros_like(parameter) for parameter in self.parameters]
 
     def losses(self, x: Floats, y: Integers) -> Floats:
-        """Return the cross-entropy of every sample.
-
-        Args:
-            x: ``(N, inputs)`` features.
-            y: ``(N,)`` classes.
-        """
+        """Return the ``(N,)`` cross-entropies of ``(N, inputs)`` features and ``(N,)`` classes."""
         return self._forward(x, y)[0]
 
     def step(self, x: Floats, y: Integers) -> Floats:
-        """Return the cross-entropy of every sample, then move the parameters down its mean.
-
-        Args:
-            x: ``(N, inputs)`` features.
-            y: ``(N,)`` classes.
-        """
+        """Return the cross-entropies as `losses` does, and take a gradient step on their mean."""
         losses, hidden, slope = self._forward(x, y)
-        slope[np.arange(len(y)), y] -= 1  # softmax minus one-hot: the derivative by the scores
+        slope[np.arange(len(y)), y] -= 1  # softmax minus one-hot: the gradient with respect to the logits
         slope /= len(y)
         behind = (slope @ self.parameters[2].T) * (hidden > 0)
         gradients = (x.T @ behind, behind.sum(axis=0), hidden.T @ slope, slope.sum(axis=0))
@@ -153,59 +123,41 @@ class Network:
         """Return losses, hidden activations and class probabilities."""
         first, first_bias, second, second_bias = self.parameters
         hidden = np.maximum(x @ first + first_bias, 0)
-        scores = hidden @ second + second_bias
-        # log-softmax: with the largest score at zero no exponential overflows, and the sum of them is at least 1.
-        scores -= scores.max(axis=1, keepdims=True)
-        exponentials = np.exp(scores)
+        logits = hidden @ second + second_bias
+        logits -= logits.max(axis=1, keepdims=True)  # so that no exponential overflows
+        exponentials = np.exp(logits)
         total = exponentials.sum(axis=1, keepdims=True)
-        losses = np.log(total[:, 0]) - scores[np.arange(len(y)), y]
+        losses = np.log(total[:, 0]) - logits[np.arange(len(y)), y]
         return losses, hidden, exponentials / total
 
 
 def load_data(seed: int) -> Data:
-    """Return scikit-learn's handwritten digits: two thirds to train on, one third to evaluate on.
-
-    Args:
-        seed: Of the split.
+    """Return scikit-learn's handwritten digits, standardised: two thirds to train on, one third to evaluate on.
 
     Raises:
-        ImportError: scikit-learn is missing; the message says how to get it.
+        ImportError: scikit-learn is not installed (extra ``demo``).
     """
-    try:
-        from sklearn.datasets import load_digits  # noqa: PLC0415 (an extra)
-    except ImportError as error:
-        msg = f'the demo needs scikit-learn, which could not be imported ({error}): pip install "labeltrack[demo]"'
-        raise ImportError(msg) from error
-    pixels, digits = load_digits(return_X_y=True)
+    pixels, digits = need("sklearn.datasets", "the demo", "demo").load_digits(return_X_y=True)
     order = np.random.default_rng(seed).permutation(len(digits))
     train, held_out = np.split(order, [2 * len(digits) // 3])
-    # Mean and deviation are those of the training set alone: the evaluation set must not tell anything in advance.
-    mean, std = pixels[train].mean(axis=0), pixels[train].std(axis=0)
-    std[std == 0] = 1  # pixels in the corners that are never inked
+    mean, std = pixels[train].mean(axis=0), pixels[train].std(axis=0)  # of the training set alone
+    std[std == 0] = 1  # pixels in the corners that are always blank
     scaled = ((pixels - mean) / std).astype(np.float32)
     labels = digits.astype(np.int64)
     return Data(scaled[train], labels[train], scaled[held_out], labels[held_out])
 
 
 def make_tracker(record_to: str | os.PathLike[str] | None = None) -> LabelTracker:
-    """Return the tracker of the demo: cross-entropy by digit, with both kinds of bounds.
-
-    Args:
-        record_to: Folder to save every sample in; None saves none.
-    """
+    """Return the tracker of the demo: cross-entropy by digit, with two bounds."""
     return LabelTracker(
-        label="digit", metric="cross-entropy", label_mapping=DIGITS, bounds=["std", "range"], record_to=record_to
+        label="digit", metric="cross-entropy", label_mapping=DIGITS, bounds=list(FIGURES), record_to=record_to
     )
 
 
 def recording_tracker(out: Path) -> tuple[LabelTracker, Written]:
-    """Return a tracker that saves every sample in the folder ``run`` of a directory if the packages are installed.
+    """Return a tracker that saves every sample in the folder ``run`` of `out`, and what it writes.
 
-    Args:
-        out: The directory. A run of an earlier demo in it is replaced.
-
-    Returns:
-        The tracker, and what it writes or why it does not.
+    The run of an earlier demo is replaced. Without pyarrow and xxhash nothing is saved.
 
     Raises:
         OSError: The folder cannot be written to.
@@ -214,14 +166,14 @@ def recording_tracker(out: Path) -> tuple[LabelTracker, Written]:
     """
     run = out / "run"
     try:
-        tracker = make_tracker(run)  # first, as this says what is wrong, and before anything is deleted
+        tracker = make_tracker(run)  # before anything is deleted, as it raises if this is no run of a demo
     except ImportError as error:
-        return make_tracker(), Written({}, [f"no recorded run: {error}"])
+        return make_tracker(), Written(notes=[f"no recorded run: {error}"])
     if (run / "journal-0002-0000.log").exists():
         tracker.close()
         shutil.rmtree(run)
         tracker = make_tracker(run)
-    return tracker, Written({run: "every sample, for the other commands: labeltrack info, recompute, plot, …"}, [])
+    return tracker, Written({run: "every sample, for the other commands: labeltrack info, recompute, plot, …"})
 
 
 def train(
@@ -231,7 +183,7 @@ def train(
 
     Args:
         data: What to train and evaluate on.
-        settings: How long, in what steps, from which seed.
+        settings: Epochs, batch size and seed.
         tracker: Where the samples go; None for a new one from `make_tracker`.
         on_epoch: Called with the number of epochs done and the history so far.
 
@@ -240,7 +192,7 @@ def train(
     """
     tracker = make_tracker() if tracker is None else tracker
     rng = np.random.default_rng(settings.seed)
-    # Smaller batches have noisier gradients, and need smaller steps to get anywhere.
+    # The gradients of smaller batches are noisier.
     learning_rate = _LEARNING_RATE * min(1.0, settings.batch_size / Settings.batch_size)
     network = Network(data.train_x.shape[1], len(DIGITS), rng, learning_rate)
     for epoch in range(1, settings.epochs + 1):
@@ -262,10 +214,7 @@ def _batches(x: Floats, y: Integers, size: int) -> Iterator[tuple[Floats, Intege
 
 
 def prepare_directory(out: str | os.PathLike[str]) -> Path:
-    """Create the output directory, and check that it is writable.
-
-    Args:
-        out: The directory; it may be there already.
+    """Create the output directory if it is not there, and check that it is writable.
 
     Raises:
         OSError: It is a file, lies beneath one, or cannot be written to.
@@ -285,71 +234,62 @@ def prepare_directory(out: str | os.PathLike[str]) -> Path:
 
 
 def write_results(history: History, out: Path) -> Written:
-    """Write the history as CSV and, where pyarrow is installed, as Parquet, and a figure for each bound.
-
-    Args:
-        history: What was recorded.
-        out: Where to write; files of the same names are replaced.
+    """Write the history as CSV and, with pyarrow, as Parquet, and a figure for each bound; replace earlier files.
 
     Raises:
         OSError: A file cannot be written.
     """
-    from labeltrack.plot import plot_history  # noqa: PLC0415 (matplotlib is loaded only to draw)
-
-    written = Written({}, [])
+    written = Written()
     history.to_csv(out / "history.csv")
-    written.files[out / "history.csv"] = "one row for each mode, epoch and digit"
+    written.files[out / "history.csv"] = "one row for each mode, step and digit"
     try:
         history.to_parquet(out / "history.parquet")
         written.files[out / "history.parquet"] = "the same"
-    except ImportError:
-        written.notes.append('no history.parquet: pyarrow is not installed (pip install "labeltrack[arrow]")')
+    except ImportError as error:
+        written.notes.append(f"no history.parquet: {error}")
     for bound, (name, caption) in FIGURES.items():
-        figure = plot_history(history, bounds=(bound,), title="Cross-entropy by digit", units="nats")
+        figure = plot_history(history, bounds=bound, title="Cross-entropy by digit", x_label="epoch", units="nats")
         figure.savefig(out / name, dpi=150)
         written.files[out / name] = caption
     return written
 
 
-def run_demo(
-    out: str | os.PathLike[str], settings: Settings | None = None, *, on_epoch: OnEpoch | None = None
-) -> tuple[History, Written]:
-    """Train, track, and write figures and history.
-
-    Args:
-        out: Directory to write to; made if it is not there.
-        settings: How long, in what steps, from which seed; None for the defaults.
-        on_epoch: Called with the number of epochs done and the history so far.
-
-    Returns:
-        The history, and what was written.
-
-    Raises:
-        ImportError: scikit-learn is missing.
-        OSError: `out` cannot be written to.
-    """
-    settings = Settings() if settings is None else settings
-    data = load_data(settings.seed)
-    path = prepare_directory(out)
-    tracker, recorded = recording_tracker(path)
-    with tracker:
-        history = train(data, settings, tracker=tracker, on_epoch=on_epoch)
-    written = write_results(history, path)
-    return history, Written(written.files | recorded.files, written.notes + recorded.notes)
+def finding(history: History) -> str:
+    """Return in words how the mean over all classes developed, and which class got worse."""
+    means = {step: history.at(step).total().mean for step in history.steps("eval")}
+    last, best = max(means), min(means, key=means.__getitem__)
+    if best == last:
+        text = f"The mean over all digits is at its best: {means[last]:.3f}."
+    else:
+        text = f"The mean over all digits is {means[last]:.3f}; it was {means[best]:.3f} at epoch {best}."
+    worse = setbacks(history)
+    if not worse:
+        return f"{text} So is every single digit." if best == last else text
+    most = worse[0]
+    return f"{text}\nBut '{most.name}' got worse: {most.best:.3f} at epoch {most.best_step}, {most.last:.3f} now."
 
 
-__all__ = [
-    "DIGITS",
-    "FIGURES",
-    "Data",
-    "Network",
-    "Settings",
-    "Written",
-    "load_data",
-    "make_tracker",
-    "prepare_directory",
-    "recording_tracker",
-    "run_demo",
-    "train",
-    "write_results",
-]
+@contextmanager
+def progress_bar(epochs: int) -> Iterator[OnEpoch | None]:
+    """Yield the callback that moves a progress bar on stderr; None if that is not a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    bar = progress.Progress(
+        progress.TextColumn("Training"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("epochs  {task.fields[losses]}"),
+        console=console,
+    )
+    with bar:
+        # It pulses until it is started: the first epoch of the very first run waits for the compiler.
+        task = bar.add_task("", total=epochs, losses="", start=False)
+
+        def on_epoch(epoch: int, history: History) -> None:
+            bar.start_task(task)
+            losses = (f"{mode} loss {history.at(epoch, mode).total().mean:.3f}" for mode in history.modes)
+            bar.update(task, completed=epoch, losses=", ".join(losses))
+
+        yield on_epoch

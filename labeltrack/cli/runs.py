@@ -14,6 +14,7 @@ import typer
 
 from labeltrack._filters import single_mode
 from labeltrack.cli.application import app, fail, told, warned
+from labeltrack.errors import need
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -105,7 +106,7 @@ def register() -> None:
     """Add the commands to the app."""
     _add(info, "Show what a recorded run is, and which epochs it has.")
     _add(recompute, "Compute the statistics of every epoch from the samples, and show or write them.")
-    _add(plot, "Plot every label over the epochs.")
+    _add(plot, "Plot the metric of every label over the steps.")
     _add(export, "Write samples to one file.")
     _add(verify, "Compare every checksum. Exit code 1 if anything is damaged, missing, lost or unfinished.")
     _add(worst, "Rank the labels of an epoch, worst first.")
@@ -229,12 +230,8 @@ def _cluster(address: str | None) -> Iterator[None]:
     if address is None:
         yield
         return
-    try:
-        import distributed  # noqa: PLC0415 (an extra)
-    except ImportError as error:
-        fail(f'--scheduler needs dask.distributed: pip install "labeltrack[dask]" ({error})')
-    with told(OSError, ValueError):
-        client = distributed.Client(address, timeout=10)
+    with told(OSError, ValueError, ImportError):
+        client = need("distributed", "--scheduler", "dask").Client(address, timeout=10)
     with client:
         yield
 

@@ -37,7 +37,7 @@ def plot_history(
     modes: str | Iterable[str] | None = None,
     labels: Any = None,
     title: str | None = None,
-    x_label: str = "epoch",
+    x_label: str = "step",
     units: str | None = None,
     higher_is_worse: bool = True,
     form: str | None = None,
@@ -65,7 +65,7 @@ def plot_history(
         modes: Modes to draw, one or several; None for all.
         labels: Label values or display names to draw, one or several; None for all.
         title: Title; None for "metric by label".
-        x_label: What a step is, "epoch" or "step".
+        x_label: What a step is called, such as "epoch".
         units: Unit of the metric, such as "nats".
         higher_is_worse: True for a loss, False for an accuracy.
         form: ``"lines"``, ``"multiples"`` or ``"heatmap"``; None chooses by the number of labels. Lines of more than

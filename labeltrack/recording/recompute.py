@@ -15,7 +15,7 @@ import numpy as np
 
 from labeltrack._core import quantiles
 from labeltrack._labels.codes import common_type
-from labeltrack.errors import NaNError
+from labeltrack.errors import NaNError, need
 from labeltrack.recording.epochs import read_vocabularies
 from labeltrack.recording.reader import Progress, Reduced, Rules, reduce_parts
 from labeltrack.recording.storage import LocalFolder, storage_of
@@ -154,11 +154,7 @@ def _reduce_on_cluster(
 @contextlib.contextmanager
 def _client() -> Iterator[Any]:
     """Yield the current client, or one of a local cluster that is closed afterwards."""
-    try:
-        import distributed  # noqa: PLC0415 (an extra)
-    except ImportError as error:
-        msg = f'engine="dask" needs dask.distributed: pip install "labeltrack[dask]" ({error})'
-        raise ImportError(msg, name="distributed") from error
+    distributed = need("distributed", 'engine="dask"', "dask")
     try:
         current = distributed.default_client()
     except ValueError:  # there is none

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from labeltrack.errors import TruncatedRunError
+from labeltrack.errors import TruncatedRunError, need
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,13 +143,8 @@ class RemoteFolder:
     """A path that fsspec supports, such as ``s3://bucket/run``."""
 
     def __init__(self, url: str) -> None:
-        try:
-            from fsspec.core import url_to_fs  # noqa: PLC0415 (an extra)
-        except ImportError as error:
-            msg = f'{url} is read by fsspec: pip install "labeltrack[dask]" ({error})'
-            raise ImportError(msg, name="fsspec") from error
         self.root = url
-        fs, path = url_to_fs(url)
+        fs, path = need("fsspec.core", url, "dask").url_to_fs(url)
         self._fs: Any = fs
         self._path = path.rstrip("/")
         self._sizes: dict[str, int] = {}

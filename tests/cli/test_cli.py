@@ -136,7 +136,10 @@ def test_without_pyarrow_the_demo_writes_csv_and_says_what_is_missing(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     result = invoke("demo", "--out", tmp_path, "--epochs", 1)
     assert result.exit_code == 0, result.output
-    assert 'Note: no history.parquet: pyarrow is not installed (pip install "labeltrack[arrow]")' in result.output
+    assert (
+        'Note: no history.parquet: cannot import pyarrow, required for Arrow tables: pip install "labeltrack[arrow]"'
+        in result.output
+    )
     assert sorted(file.name for file in tmp_path.iterdir()) == ["history.csv", "loss_range.png", "loss_std.png"]
 
 
@@ -303,7 +306,7 @@ finally:
 
 
 def test_there_is_a_bar_on_a_terminal_and_none_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    with cli._progress(2) as on_epoch:
+    with demo.progress_bar(2) as on_epoch:
         assert on_epoch is None
     file = io.StringIO()
     original = rich.console.Console
@@ -311,9 +314,9 @@ def test_there_is_a_bar_on_a_terminal_and_none_elsewhere(monkeypatch: pytest.Mon
     def terminal(**_: Any) -> rich.console.Console:
         return original(file=file, force_terminal=True, width=100, color_system=None)
 
-    monkeypatch.setattr(rich.console, "Console", terminal)
+    monkeypatch.setattr(demo, "Console", terminal)
     history = lt.History()
-    with cli._progress(2) as on_epoch:
+    with demo.progress_bar(2) as on_epoch:
         assert on_epoch is not None
         for epoch in (1, 2):
             history.add(epoch, lt.label_stats([0, 0], [0.5, 1.0]), mode="train")
@@ -337,4 +340,4 @@ def test_the_finding_names_the_class_that_got_worse(means: list[tuple[float, flo
     history = lt.History()
     for epoch, pair in enumerate(means, start=1):
         history.add(epoch, lt.label_stats(["a", "b"], list(pair)), mode="eval")
-    assert cli._finding(history) == f"The mean over all digits {overall}{worst}"
+    assert demo.finding(history) == f"The mean over all digits {overall}{worst}"

@@ -56,7 +56,13 @@ def spied(data: demo.Data) -> SpyTracker:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[lt.History, demo.Written]:
-    return demo.run_demo(tmp_path_factory.mktemp("demo") / "new" / "directory", demo.Settings(epochs=2))
+    """Do what the command does."""
+    out = demo.prepare_directory(tmp_path_factory.mktemp("demo") / "new" / "directory")
+    tracker, recorded = demo.recording_tracker(out)
+    with tracker:
+        history = demo.train(demo.load_data(1), demo.Settings(epochs=2), tracker=tracker)
+    written = demo.write_results(history, out)
+    return history, demo.Written(written.files | recorded.files, written.notes + recorded.notes)
 
 
 def test_the_split_leaves_every_sample_in_one_of_the_two_sets(data: demo.Data) -> None:
@@ -235,12 +241,11 @@ def test_files_of_a_run_before_are_replaced(finished: tuple[lt.History, demo.Wri
     assert "old" not in (tmp_path / "history.csv").read_text()
 
 
-def test_without_scikit_learn_the_error_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_scikit_learn_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "sklearn"] + ["sklearn"]:
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=re.escape('pip install "labeltrack[demo]"')):
-        demo.run_demo(tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+        demo.load_data(1)
 
 
 @pytest.mark.parametrize(
@@ -317,4 +322,6 @@ def test_without_pyarrow_nothing_is_recorded_and_a_note_says_so(
     tracker, recorded = demo.recording_tracker(tmp_path)
     assert tracker.record_to is None
     assert recorded.files == {}
-    assert recorded.notes[0].startswith('no recorded run: recorded runs need pyarrow: pip install "labeltrack[record]"')
+    assert recorded.notes[0].startswith(
+        'no recorded run: cannot import pyarrow, required for recorded runs: pip install "labeltrack[record]"'
+    )

@@ -409,4 +409,6 @@ def test_damage_repairs_and_runs_without_epochs_are_shown(recorded, tmp_path, mo
     assert done("recompute", tmp_path / "empty") == "No epoch to show.\n"
     monkeypatch.setitem(sys.modules, "distributed", None)
     command = ("recompute", recorded[0], "--engine", "dask", "--scheduler", "tcp://x:1")
-    assert '--scheduler needs dask.distributed: pip install "labeltrack[dask]"' in refusal(invoke(*command))
+    assert 'cannot import distributed, required for --scheduler: pip install "labeltrack[dask]"' in refusal(
+        invoke(*command)
+    )

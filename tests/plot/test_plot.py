@@ -126,11 +126,11 @@ def test_lines_of_three_labels_look_as_they_did(tmp_path):
 
 
 def test_multiples_of_ten_labels_look_as_they_did(tmp_path):
-    assert_looks_like(plot_history(course(10, 20), units="nats"), "multiples.png", tmp_path, dpi=60)
+    assert_looks_like(plot_history(course(10, 20), units="nats", x_label="epoch"), "multiples.png", tmp_path, dpi=60)
 
 
 def test_a_heatmap_of_a_hundred_labels_looks_as_it_did(tmp_path):
-    assert_looks_like(plot_history(course(100, 20), units="nats"), "heatmap.png", tmp_path, dpi=50)
+    assert_looks_like(plot_history(course(100, 20), units="nats", x_label="epoch"), "heatmap.png", tmp_path, dpi=50)
 
 
 # -- which form -------------------------------------------------------------------------------------------
@@ -352,8 +352,10 @@ def test_the_last_mode_listed_ranks_and_the_picture_says_so():
     by_eval = plot_history(history, form="multiples")
     by_train = plot_history(history, form="multiples", modes=["eval", "train"])
     assert (titles(by_eval), titles(by_train)) == (["0", "1"], ["1", "0"])
-    assert "mean ± one standard deviation; worst first by the mean in mode eval at epoch 5" in texts(by_eval)
-    assert "labels worst first by the mean in mode eval at epoch 5" in texts(plot_history(history, form="heatmap"))
+    assert "mean ± one standard deviation; worst first by the mean in mode eval at step 5" in texts(by_eval)
+    assert "labels worst first by the mean in mode eval at epoch 5" in texts(
+        plot_history(history, form="heatmap", x_label="epoch")
+    )
 
 
 def test_eval_ranks_unless_modes_are_listed():
@@ -954,7 +956,7 @@ def test_long_steps_are_counted_from_the_first(form, n, first, every):
     figure = plot_history(history, form=form)
     pixels(figure)
     said = texts(figure)
-    assert any(f"epoch, counted from {first}" in text for text in said)
+    assert any(f"step, counted from {first}" in text for text in said)
     if form == "heatmap":
         named = [tick.get_text() for tick in heatmaps(figure)[0].get_xticklabels()]
         assert {int(text) for text in named} <= {step - first for step in steps}

@@ -165,8 +165,12 @@ def test_a_local_cluster_gives_the_same_bits_as_one_that_is_there(run, monkeypat
 
 def test_a_missing_dependency_is_named(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ImportError, match=r'needs dask.distributed: pip install "labeltrack\[dask\]"'):
+    with pytest.raises(
+        ImportError, match=r'cannot import distributed, required for engine="dask": pip install "labeltrack\[dask\]"'
+    ):
         lt.open_run(run[0]).recompute(engine="dask")
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
-    with pytest.raises(ImportError, match=r'is read by fsspec: pip install "labeltrack\[dask\]"'):
+    with pytest.raises(
+        ImportError, match=r'cannot import fsspec.core, required for .*: pip install "labeltrack\[dask\]"'
+    ):
         lt.open_run("memory://x")
