@@ -1,4 +1,4 @@
-"""Recorded samples as Arrow tables that share the memory of the files, and as Parquet and CSV files."""
+"""Recorded samples as Arrow tables that map the files, and as Parquet and CSV files."""
 
 from __future__ import annotations
 
@@ -37,12 +37,7 @@ def _check_columns(columns: tuple[str, ...]) -> None:
 
 
 def table(storage: Storage, parts: Parts, columns: tuple[str, ...]) -> tuple[Any, list[PartResult]]:
-    """Return samples as a pyarrow Table with one chunk per batch, and what was read from each part.
-
-    Raises:
-        ImportError: pyarrow is not installed.
-        ValueError: There is no such column, or labels have types that do not fit one column.
-    """
+    """Return samples as a pyarrow Table with one chunk per batch, and what was read from each part; see `Run.samples`."""
     pa = need("pyarrow")
     _check_columns(columns)
     found: list[PartResult] = []
@@ -64,16 +59,7 @@ def table(storage: Storage, parts: Parts, columns: tuple[str, ...]) -> tuple[Any
 def write(
     storage: Storage, parts: Parts, columns: tuple[str, ...], path: Path, on_rows: Callable[[int], object]
 ) -> tuple[int, list[PartResult]]:
-    """Write samples to a .parquet or .csv file, batch by batch; `on_rows` is called with the rows of each batch.
-
-    Returns:
-        The number of samples written, and what was read from each part.
-
-    Raises:
-        ImportError: pyarrow is not installed.
-        OSError: The file cannot be written.
-        ValueError: The name has another ending, there is no such column, or labels have types that do not fit one.
-    """
+    """Write samples to a file; return their number, and what was read from each part; see `Run.export`."""
     pa = need("pyarrow")
     _check_columns(columns)
     text = check_ending(path, (".parquet", ".csv")) == ".csv"
@@ -147,7 +133,7 @@ def _schema(storage: Storage, parts: Parts, columns: tuple[str, ...], pa: Any, *
 
 
 def _map(storage: Storage, name: str, pa: Any) -> Any:
-    """Return a memory map of a file, without a descriptor; None if there can be none."""
+    """Return a memory map of a file, which needs no descriptor; None if it cannot be mapped."""
     if isinstance(storage, LocalFolder):
         with contextlib.suppress(OSError), pa.memory_map(os.fsencode(storage.path / name)) as file:
             return file.read_buffer()
@@ -174,7 +160,7 @@ def _words(words: list[Any], kind: str, pa: Any, *, text: bool) -> Any:
 
 
 def _as_text(word: bytes) -> str:
-    """Return bytes as text, different bytes as different text: what is not UTF-8 is escaped as Python does it."""
+    """Return bytes as text, different bytes as different text: what is not UTF-8 is escaped as in Python."""
     with contextlib.suppress(UnicodeDecodeError):
         if b"\\x" not in word:
             return word.decode()
@@ -194,7 +180,7 @@ def _constant(value: Any, rows: int, of: Any, pa: Any) -> Any:
 
 
 def _common(types: list[Any], name: str, pa: Any) -> Any:
-    """Return the type that fits columns of several types."""
+    """Return a type that fits columns of several types."""
     distinct = list(dict.fromkeys(types))
     if len(distinct) == 1:
         return distinct[0]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -22,7 +23,6 @@ import re
 import secrets
 from dataclasses import dataclass, field
 from itertools import accumulate, takewhile
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
@@ -225,16 +225,17 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def folder_of(mode: str, ds_id: str, epoch: int) -> PurePosixPath:
+def folder_of(mode: str, ds_id: str, epoch: int) -> str:
     """Return the folder of the parts of an epoch, relative to the run.
 
     Example:
-        >>> str(folder_of("train", "a/b", 3))
+        >>> folder_of("train", "a/b", 3)
         'mode=train/ds_id=a%2Fb/epoch=3'
     """
-    return PurePosixPath(_folder("mode", mode), _folder("ds_id", ds_id), f"epoch={epoch}")
+    return f"{_folder('mode', mode)}/{_folder('ds_id', ds_id)}/epoch={epoch}"
 
 
+@functools.lru_cache(maxsize=4096)  # runs have many epochs of few modes and datasets
 def _folder(key: str, name: str) -> str:
     """Return the name of a folder: percent-encoded; if too long, shortened, with a plus sign and a hash."""
     whole = f"{key}={quote(name, safe='', errors='surrogatepass')}"
@@ -358,7 +359,7 @@ def _place(name: str, whole: Mapping[str, str]) -> Place | None:
     except (KeyError, UnicodeDecodeError):
         return None  # nothing tells the full name
     epoch = int(said["epoch"])
-    if not -LAST_STEP - 1 <= epoch <= LAST_STEP or str(folder_of(mode, ds_id, epoch)) != "/".join(folders[:3]):
+    if not -LAST_STEP - 1 <= epoch <= LAST_STEP or folder_of(mode, ds_id, epoch) != "/".join(folders[:3]):
         return None  # not as labeltrack encodes it
     session, rank, attempt, index = (int(part[i]) for i in (1, 2, 3, 4))
     return Place(name, mode, ds_id, epoch, session, rank, attempt, index, part[5] is not None)

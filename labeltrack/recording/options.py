@@ -1,4 +1,4 @@
-"""`RecordingOptions`: where and how a tracker records."""
+"""Options of recording."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ Durable = Literal["later", "epoch"]
 
 @dataclass(frozen=True)
 class RecordingOptions:
-    """Where and how a tracker records: what ``record_to`` takes when a path is not enough.
+    """Where and how a tracker records, for ``record_to``.
 
     Args:
-        path: Folder of the run. Made if it is not there; if there is a run in it, that run goes on.
-        flush_rows: Samples of a mode and dataset that are written at a time, 1024 to 1,048,576: what a crash costs at
-            most, per mode and dataset. An epoch that crashed is done again in most cases, so that the default favours
-            reading: with 65,536 rows at a time, `Run.recompute` takes a third longer on two threads.
-        fsync: When to wait for the disk. ``"never"``: the operating system writes when it likes, which a crash of the
-            process survives, and a crash of the machine does not. ``"epoch"``: when an epoch ends. ``"flush"``: at
-            every write. It is a thread in the background that waits, unless `durable` says otherwise.
+        path: Folder of the run. It is made if it does not exist; a run that is in it is continued.
+        flush_rows: Number of samples of a mode and dataset that are written at a time, from 1,024 to 1,048,576. A
+            crash loses at most as many per mode and dataset. As an interrupted epoch is repeated anyway in most cases,
+            the default favours reading: with 65,536, `Run.recompute` takes a third longer on two threads.
+        fsync: When to wait for the disk. ``"never"``: the operating system decides when to write, so samples survive a
+            crash of the process but not of the machine. ``"epoch"``: when an epoch ends. ``"flush"``: at every write.
+            A background thread waits, not training, unless `durable` says otherwise.
         rank: Number of this process, if several record one run; by default the environment variable ``RANK``, or 0.
-        world_size: How many processes record; by default ``WORLD_SIZE``, or 1. All of them have to take part: an epoch
-            is incomplete as long as one never began. To record in one process of many, have the others track without
-            `record_to`, and say so: ``RecordingOptions(path, rank=0, world_size=1)``.
-        launch: Anything that is the same in all processes of one launch of the training, and different in the next. By
+        world_size: Number of processes that record; by default ``WORLD_SIZE``, or 1. All of them must take part: an
+            epoch is incomplete if one never started. To record in one process only, pass
+            ``RecordingOptions(path, rank=0, world_size=1)`` there, and no `record_to` in the others.
+        launch: Any text that all processes of one launch of the training share, and the next launch does not. By
             default ``TORCHELASTIC_RUN_ID``, ``MASTER_ADDR`` and ``MASTER_PORT``, or ``SLURM_JOB_ID`` and
-            ``SLURM_STEP_ID``, whichever is set first. If two launches have the same, or none, a process that has
-            recorded before, or one that died, tells that this is another.
-        durable: When an epoch that ended survives the end of the process, ``kill -9`` included. ``"later"``: some
-            milliseconds after `LabelTracker.end_epoch` returned, or when `LabelTracker.flush` has. ``"epoch"``:
-            `LabelTracker.end_epoch` waits for it, and for the disk if `fsync` is not ``"never"``.
+            ``SLURM_STEP_ID``, whichever is set first. Launches with the same text, or none, are told apart by
+            processes that have recorded before or died.
+        durable: When a finished epoch survives ``kill -9``. ``"later"``: some milliseconds after
+            `LabelTracker.end_epoch` returned, or when `LabelTracker.flush` has. ``"epoch"``: `LabelTracker.end_epoch`
+            waits for that, and for the disk unless `fsync` is ``"never"``.
 
     Raises:
-        TypeError: An argument of the wrong type.
-        ValueError: An unknown option, or a number out of its limits.
+        TypeError: An argument has the wrong type.
+        ValueError: An unknown option, or a number out of range.
 
     Example:
         >>> RecordingOptions("runs/exp1", flush_rows=2**20, fsync="flush").world_size
@@ -79,7 +79,7 @@ class RecordingOptions:
 
 
 def _of_environment(name: str, given: Any, default: int) -> Any:
-    """Return what was given, else the environment variable that launchers such as torchrun set."""
+    """Return what was given, or else an environment variable that launchers such as torchrun set."""
     if given is not None:
         return given
     text = os.environ.get(name, "")
@@ -87,10 +87,10 @@ def _of_environment(name: str, given: Any, default: int) -> Any:
 
 
 def _launch_of_environment() -> str:
-    """Return what launchers set alike in all processes of a launch; empty if there is nothing."""
+    """Return what launchers set to the same in all processes of a launch; empty if there is nothing."""
     said = os.environ.get
     elastic = said("TORCHELASTIC_RUN_ID", "")
-    if elastic not in ("", "none"):  # none is what it is without a rendezvous
+    if elastic not in ("", "none"):  # "none" without a rendezvous
         return f"torchelastic {elastic}"
     if said("MASTER_ADDR"):
         return f"master {said('MASTER_ADDR')}:{said('MASTER_PORT', '')}"

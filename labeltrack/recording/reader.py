@@ -1,4 +1,4 @@
-"""Reading recorded parts, with all checksums compared and torn and damaged rows counted, into exact statistics."""
+"""Reading recorded parts into exact statistics, comparing all checksums and counting torn and damaged rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Regrouping a run: statistics by old label become statistics by new label, exactly."""
+"""Regrouping: statistics by old label become statistics by new label, exactly."""
 
 from __future__ import annotations
 
@@ -38,27 +38,17 @@ _MISSING = {STRING: MISSING_NAME, BYTES: MISSING_NAME.encode()}  # labels of sam
 
 
 class TextKeys(dict[Any, Any]):
-    """New labels by old labels written as text, as in JSON; a text means a label of the type that was recorded."""
+    """New labels by old ones written as text, as in JSON; each text stands for a label of the recorded type."""
 
 
 class Grouping:
-    """New labels by old label.
-
-    Args:
-        group: A mapping, or a function of a label (a plain Python value). Labels that are not in the mapping, or whose
-            new label is None or NaN, are left out. In a mapping, the key None stands for samples without a label.
-        rest: New label of everything that would be left out; None leaves it out.
-
-    Raises:
-        TypeError: `group` is neither a mapping nor a function.
+    """New labels by old label; see `Run.recompute`.
 
     Example:
         >>> import labeltrack as lt
         >>> stats = lt.label_stats([1, 2, 3, 4], [0.5, 1.0, 2.5, 4.0])
         >>> Grouping(lambda label: "even" if label % 2 == 0 else "odd").apply(stats)["odd"].mean
         1.5
-        >>> Grouping({1: "one"}, rest="more").apply(stats).count.tolist()
-        [3, 1]
     """
 
     def __init__(self, group: Any, rest: Any = None) -> None:
@@ -73,15 +63,11 @@ class Grouping:
         self._samples = self._grouped = 0
 
     def apply(self, stats: LabelStats, mapping: LabelMapping | None = None) -> LabelStats:
-        """Return the statistics by new label.
-
-        Args:
-            stats: By old label.
-            mapping: New labels to keep, and their names.
+        """Return the statistics by new label, of those in a mapping if there is one.
 
         Raises:
             TypeError: A new label is neither number nor string, or the new labels cannot be ordered.
-            ValueError: Two keys of `group` mean the same label and have different new labels.
+            ValueError: Two keys of `group` stand for the same label, with different new labels.
         """
         old, found = stats.labels.tolist(), self._look_up(stats.labels)
         for label, one, count in zip(old, found, stats.count.tolist(), strict=True):
@@ -96,7 +82,7 @@ class Grouping:
         return stats._regrouped(labels, rows, slots.reshape(-1).astype(np.int64), names=names)
 
     def new_labels(self, labels: Array, mapping: LabelMapping | None = None) -> tuple[Integers, Array]:
-        """Return the ``(R,)`` places of the ``(K,)`` labels to keep, and their ``(R,)`` new labels; see `apply`."""
+        """Return the ``(R,)`` indices of the ``(K,)`` labels to keep, and their ``(R,)`` new labels; see `apply`."""
         return self._kept(self._look_up(labels), mapping)
 
     def left_out(self) -> str:
@@ -127,7 +113,7 @@ class Grouping:
         return np.array(kept, np.int64), table_labels(chosen)
 
     def _look_up(self, labels: Array) -> list[Any]:
-        """Return what the group has for each label; `_NO_KEY` where it has no key."""
+        """Return the new label of each label; `_NO_KEY` where the group has no key."""
         if not isinstance(self._group, Mapping):
             return [self._group(label) for label in labels.tolist()]
         kind = label_kind(labels)
@@ -163,10 +149,7 @@ class _Keys:
                     self._singles[single].append(key)
 
     def of(self, label: Any) -> Any:
-        """Return the key of a label, or `_NO_KEY`.
-
-        Labels are recorded as doubles; where they were floats of lower precision, keys match in that precision.
-        """
+        """Return the key of a label, or `_NO_KEY`; narrow floats, recorded as doubles, match in their precision."""
         if label in self._exact or not self._singles:
             return self._exact.get(label, _NO_KEY)
         if label in self._doubles:
@@ -178,7 +161,7 @@ class _Keys:
         return self._exact.get(float(str(half)), _NO_KEY) if float(half) == label else _NO_KEY
 
     def _same(self, keys: list[Any]) -> Any:
-        """Return the first of several keys of a label; ValueError if they have different new labels."""
+        """Return the first of several keys of a label; ValueError if their new labels differ."""
         new = {key: None if is_missing(self._group[key]) else self._group[key] for key in keys}
         for key, label in new.items():
             if label != new[keys[0]]:
@@ -188,7 +171,7 @@ class _Keys:
 
 
 def _parse(text: str, kind: str) -> Any:
-    """Return the label of a kind that a text means; ValueError or OverflowError if there is none."""
+    """Return the label of a kind that a text stands for; ValueError or OverflowError if there is none."""
     if kind == STRING:
         return text
     if kind == BYTES:

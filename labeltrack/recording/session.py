@@ -1,4 +1,4 @@
-"""Taking part in a recorded run: which launch this is, as which process, and that no other process is the same."""
+"""Joining a run: as which process of which launch, and making sure that no other process is the same."""
 
 from __future__ import annotations
 
@@ -29,38 +29,29 @@ from labeltrack.recording.storage import LocalFolder
 if TYPE_CHECKING:
     from labeltrack.recording.options import RecordingOptions
 
-PATIENCE = 2.0  # seconds
+PATIENCE = 2.0  # seconds to wait for the first line of another process's journal
 
 
 class Membership:
-    """The part that a process takes in a run, from now on until it leaves or ends.
-
-    Args:
-        recording: Where.
-        description: What is tracked.
+    """A process's membership in a run, until it leaves or ends.
 
     Attributes:
-        root: The folder.
+        root: Folder of the run.
         rank: Number of this process.
         session: Number of this launch.
-        journal: Its journal.
+        journal: Of this process.
         description: Of the run.
         writer: Random, the same in the journal and all parts of this process.
-        notes: What there is to warn about, and does not keep it from recording.
-
-    Raises:
-        OSError: The folder cannot be made or written to.
-        RunInUseError: Another process records this run.
-        ValueError: There is something else in the folder, or a run of something else.
+        notes: Warnings that do not keep the run from being recorded.
     """
 
-    def __init__(self, recording: RecordingOptions, description: Description) -> None:
-        self.root = Path(recording.path).absolute()
-        self.rank, self._size = recording.rank or 0, recording.world_size or 1
+    def __init__(self, options: RecordingOptions, description: Description) -> None:
+        self.root = Path(options.path).absolute()
+        self.rank, self._size = options.rank or 0, options.world_size or 1
         self.writer = secrets.token_hex(8)
         self.notes: list[str] = []
         self._lock = Lock(self.root / writer_lock(self.rank))
-        sync = recording.fsync != "never"
+        sync = options.fsync != "never"
         self.root.mkdir(parents=True, exist_ok=True)
         with locked(self.root / LOCK):
             try:
@@ -69,7 +60,7 @@ class Membership:
                 said = {
                     "rank": self.rank,
                     "world_size": self._size,
-                    "launch": _hashed(self.description, recording.launch or ""),
+                    "launch": _hashed(self.description, options.launch or ""),
                     "host": _hashed(self.description, _boot()),
                     "writer": self.writer,
                     "run": self.description.plain(),
@@ -82,10 +73,10 @@ class Membership:
             sync_folder(self.root)
 
     def note_dtypes(self, label: str, value: str) -> None:
-        """Have `run.json` say that labels and values of such types were recorded."""
+        """Add dtypes of labels and values to `run.json`."""
         if (label, value) in self.description.dtypes:
             return
-        # It is for information, and not worth a single row.
+        # This is only for information, and must not cost a row.
         with contextlib.suppress(OSError, ValueError), locked(self.root / LOCK):
             self.stay()
             before = Description.read(LocalFolder(self.root))
@@ -94,7 +85,7 @@ class Membership:
                 self.description.write(self.root)
 
     def stay(self) -> None:
-        """See that the folder is the one that this process began to record in; what was deleted of it is written anew.
+        """Check that the folder is still the same, and write files anew that were deleted.
 
         Raises:
             FileNotFoundError: It was deleted, moved or replaced.
@@ -107,19 +98,19 @@ class Membership:
                 self.notes.append(f"{self.root / DESCRIPTION} was deleted; it was written anew")
 
     def identity(self) -> dict[str, str]:
-        """Return what the parts of this process say of it."""
+        """Return what the parts of this process say about it."""
         process = {"session": str(self.session), "rank": str(self.rank)}
         return {**process, "run": self.description.id, "writer": self.writer}
 
     def leave(self) -> None:
-        """Close the journal, and let others record as this process."""
-        with contextlib.suppress(OSError):  # the folder may have been moved when all was recorded
+        """Close the journal and release the lock."""
+        with contextlib.suppress(OSError):  # the folder may have been moved after everything was recorded
             self.stay()
         self.journal.close(sync=False)
         self._lock.release()
 
     def _own(self) -> None:
-        """See to it that no other process records as the same rank."""
+        """Lock the rank of this process."""
         if not self._lock.acquire(wait=False):
             raise self._busy(self.rank)
         if not self._lock.works and self._size > 1:
@@ -130,7 +121,7 @@ class Membership:
             )
 
     def _agree(self, description: Description) -> Description:
-        """Write `run.json`, or see that the one that is there is of the same thing."""
+        """Write `run.json`, or check that the existing one describes the same."""
         if not (self.root / DESCRIPTION).exists():
             others = [path.name for path in self.root.iterdir() if not path.name.startswith(".")]
             fresh = replace(description, id=secrets.token_hex(16)) if not others else self._remembered()
@@ -140,7 +131,7 @@ class Membership:
                     "record to a folder of its own"
                 )
                 raise ValueError(msg)
-            # Another process may write it in this moment, where there are no locks; the first one's counts.
+            # Without locks, another process may write it at this moment; the first one's counts.
             with contextlib.suppress(FileExistsError):
                 fresh.write(self.root, replace=False)
                 if others:
@@ -160,7 +151,7 @@ class Membership:
         return after
 
     def _remembered(self) -> Description | None:
-        """Return the description of a run that lacks `run.json`, of which every journal has a copy."""
+        """Return the description of a run that lacks `run.json`, from a journal."""
         storage = LocalFolder(self.root)
         for name in sorted(contents_of(storage).journals.values(), reverse=True):
             with contextlib.suppress(OSError, ValueError), storage.open(name) as file:
@@ -169,7 +160,7 @@ class Membership:
         return Description.read(storage) if (self.root / DESCRIPTION).exists() else None
 
     def _begin(self, said: dict[str, Any], *, sync: bool) -> tuple[int, Journal]:
-        """Begin the journal of this process; return it, and the number of its launch."""
+        """Begin the journal of this process; return the number of its launch, and the journal."""
         least = 1
         while True:
             session = max(least, self._launch(contents_of(LocalFolder(self.root)), said))
@@ -178,16 +169,16 @@ class Membership:
             except FileExistsError:
                 if self._lock.works:
                     raise
-                least = session + 1  # a process of the same number began in this moment: this is another launch
+                least = session + 1  # a process of the same rank just began: this is another launch
                 continue
             journal.append("begin", sync=sync, session=session, **said)
             return session, journal
 
     def _launch(self, contents: Contents, said: dict[str, Any]) -> int:
-        """Return the number of this launch: that of the processes of it that came before, or a new one.
+        """Return the number of this launch: the newest one, if its other processes belong to it, or a new one.
 
-        Processes of a launch need not overlap in time. One that recorded already, or that died, tells that this is
-        another launch with the same name.
+        Processes of a launch need not overlap in time. If this rank has recorded in the newest one, or a process of it
+        died, this is another launch, even with the same name.
         """
         known = {*contents.journals, *((place.session, place.rank) for place in contents.places)}
         newest = max((session for session, _ in known), default=0)
@@ -202,11 +193,11 @@ class Membership:
         return newest if joins else newest + 1
 
     def _look_at(self, journal: str | None, rank: int, host: str) -> _Other:
-        """Return what there is to know of another process of the newest launch."""
+        """Return what is known about another process of the newest launch."""
         alive = is_held(self.root / writer_lock(rank))
         lines: list[dict[str, Any]] = []
         patience = time.monotonic() + (0 if self._lock.works else PATIENCE)
-        while journal is not None and not lines:  # it may be about to write its first line, where there are no locks
+        while journal is not None and not lines:  # without locks, it may be about to write its first line
             with LocalFolder(self.root).open(journal) as file:
                 lines = read_journal(file).lines
             if time.monotonic() > patience:
@@ -214,7 +205,7 @@ class Membership:
             time.sleep(0.01)
         said = lines[0] if lines else {}
         ended = bool(lines) and lines[-1]["event"] == "end"
-        seen = self._lock.works and said.get("host", host) == host  # a lock may hold on one machine only
+        seen = self._lock.works and said.get("host", host) == host  # locks may only work within one machine
         return _Other(said, alive, died=not alive and not ended and (seen or not said))
 
     def _busy(self, rank: int, size: Any = None) -> RunInUseError:
@@ -229,7 +220,7 @@ class Membership:
 
 @dataclass(frozen=True)
 class _Other:
-    """What there is to know of another process: how it began, and whether it is alive, or died without an end."""
+    """Another process: the first line of its journal, and whether it is alive, or died without an end."""
 
     said: dict[str, Any]
     alive: bool
@@ -237,12 +228,12 @@ class _Other:
 
 
 def _hashed(description: Description, text: str) -> str:
-    """Return a text so that it can be compared within a run, and says nothing of the machine; empty if it is."""
+    """Return a text in a form that compares within a run and reveals nothing; empty if it is empty."""
     return hashlib.sha256(f"{description.id} {text}".encode("utf-8", "surrogatepass")).hexdigest()[:16] if text else ""
 
 
 def _boot() -> str:
-    """Return what is the same for all processes of a machine, those in containers included."""
+    """Return an identifier that all processes of a machine share, those in containers included."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError):

@@ -96,17 +96,17 @@ class LocalFolder:
         """See `Storage`."""
         found: list[str] = []
         strange: list[str] = []
-        self._walk(self.path, "", found, strange, DEPTH)
+        self._walk(self.root, "", found, strange, DEPTH)
         return sorted(found), sorted(strange)
 
-    def _walk(self, folder: Path, prefix: str, found: list[str], strange: list[str], depth: int) -> None:
+    def _walk(self, folder: str, prefix: str, found: list[str], strange: list[str], depth: int) -> None:
         for entry in _entries(folder):
             name = prefix + entry.name
             if entry.is_file(follow_symlinks=False):
                 found.append(name)
             elif entry.is_dir(follow_symlinks=False):
                 if depth > 1 and (prefix or entry.name.startswith("mode=")):
-                    self._walk(Path(entry.path), f"{name}/", found, strange, depth - 1)
+                    self._walk(entry.path, f"{name}/", found, strange, depth - 1)
                 elif prefix:
                     strange.append(f"{name} is a folder where none belongs")
             else:
@@ -130,7 +130,7 @@ class LocalFolder:
         return self.content(name), True
 
 
-def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         for n, entry in enumerate(entries):
             if n >= MOST_ENTRIES:

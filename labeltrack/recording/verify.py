@@ -11,7 +11,7 @@ from labeltrack.recording.epochs import RunIndex
 from labeltrack.recording.journal import Journal
 from labeltrack.recording.layout import DESCRIPTION, journal_name, sync_folder, writer_lock
 from labeltrack.recording.locks import is_held
-from labeltrack.recording.part import OPEN, PartWriter, examine, file_checksum
+from labeltrack.recording.part import OPEN, Part, PartWriter, examine, file_checksum
 from labeltrack.recording.reader import PartReader, Progress
 from labeltrack.recording.storage import EXHAUSTED, LocalFolder
 
@@ -29,7 +29,7 @@ _GOOD = ("intact", "writing")
 
 @dataclass(frozen=True)
 class PartReport:
-    """What is intact of one part.
+    """The state of one part.
 
     Attributes:
         name: File name, relative to the run.
@@ -49,7 +49,7 @@ class PartReport:
 
 @dataclass(frozen=True)
 class Verification:
-    """What is intact of a run.
+    """The state of a run.
 
     Attributes:
         parts: Every file of samples.
@@ -136,8 +136,8 @@ def _problems(storage: Storage, index: RunIndex, epoch: Epoch, rows: Mapping[str
 def ended_without_journal(storage: Storage, epoch: Epoch, attempts: Iterable[Attempt]) -> list[tuple[Attempt, int]]:
     """Return the attempts at an epoch that ended according to their parts but not to a journal, each with its rows.
 
-    The last batch of an attempt says that the epoch has ended, and then the journal does. If the journal does not, it
-    was damaged or cut, and an older attempt counts in place of this one, or none does.
+    First the last batch of an attempt says that the epoch ended, then the journal. Without the latter, the journal was
+    damaged or cut, and an older attempt counts instead, or none.
     """
     counting = {(one.session, one.rank): one.number for one in epoch.attempts if one.complete}
     since = max((session for session, _ in counting), default=0)
@@ -151,7 +151,7 @@ def ended_without_journal(storage: Storage, epoch: Epoch, attempts: Iterable[Att
             try:
                 if part.place is not None:
                     batches += examine(storage.content(part.name), check=False).batches
-            except OSError as error:  # which reading the part reports
+            except OSError as error:  # reading the part reports it
                 if error.errno in EXHAUSTED:
                     raise
         if any("step" in batch.metadata for batch in batches):
@@ -215,7 +215,7 @@ def repair(storage: Storage, index: RunIndex, description: Description) -> list[
         if part.place is None or not part.place.is_open or _is_being_written(storage, index, attempt):
             continue
         if _report(storage, index, attempt, part).state == "torn":
-            _close(storage.path, PartReader(storage, part))
+            _write_anew(storage.path / part.name, Part(storage.content(part.name)))
             repaired.append(part.name)
     with contextlib.suppress(FileExistsError):
         description.write(storage.path, replace=False)
@@ -224,7 +224,7 @@ def repair(storage: Storage, index: RunIndex, description: Description) -> list[
 
 
 def _rebuild_journals(storage: LocalFolder, index: RunIndex, description: Description) -> list[str]:
-    """Write missing journals, as far as parts have what was in them; return their names."""
+    """Write missing journals, as far as parts tell what was in them; return their names."""
     lost: dict[tuple[int, int], list[Attempt]] = {}
     for attempt in dict.fromkeys(attempt for attempt, _ in _parts(index)):
         key = attempt.session, attempt.rank
@@ -238,7 +238,7 @@ def _rebuild_journals(storage: LocalFolder, index: RunIndex, description: Descri
         lines = []
         for attempt in attempts:
             streams = _streams(storage, attempt, description, identity)
-            # Twice the same attempt: a crash while its parts were being moved to the step that it ended with.
+            # The same attempt twice: a crash while its parts were moved to the step that it ended with.
             if streams and keys.count((attempt.mode, attempt.number)) == 1:
                 of = {"mode": attempt.mode, "step": attempt.step, "attempt": attempt.number}
                 lines.append({**of, "streams": streams})
@@ -260,56 +260,59 @@ def _rebuild_journals(storage: LocalFolder, index: RunIndex, description: Descri
 def _streams(
     storage: LocalFolder, attempt: Attempt, description: Description, identity: dict[str, str]
 ) -> list[dict[str, Any]]:
-    """Return the streams that the journal had for an attempt, by its parts; empty unless they say that it ended.
+    """Return what the journal said of an attempt, from its parts; empty unless they say that it ended.
 
-    All parts of a process must have the same `identity`; the first one fills it in.
+    All parts of a process must have the same `identity`; the first one fills it in. Footers may be damaged, which only
+    the journal would tell, so parts are written anew.
     """
-    streams: dict[str, list[dict[str, Any]]] = {}
+    streams: dict[str, dict[str, Part]] = {}
     ended: dict[str, bool] = {}
     for entry in sorted(attempt.parts, key=lambda one: one.name):
-        content = storage.content(entry.name)
-        part = examine(content)
+        part = examine(storage.content(entry.name))
         found = {key: part.metadata.get(key, "") for key in ("run", "writer")}
-        parts = streams.setdefault(entry.ds_id, [])
+        parts = streams.setdefault(entry.ds_id, {})
         next_name = entry.place is not None and (entry.place.is_open, entry.place.index) == (False, len(parts))
         whole = next_name and part.closed and not part.damage
         if not whole or found["run"] not in ("", description.id) or (identity or found) != found:
             return []
         identity.update(found)
-        name = entry.name.rpartition("/")[2]
-        parts.append({"name": name, "rows": part.rows, "xxh3": file_checksum(content)})
+        parts[entry.name] = part
         ended[entry.ds_id] = part.batches[-1:] != [] and part.batches[-1].metadata.get("step") == str(attempt.step)
     if not all(ended.values()):
         return []
-    return [
-        {"ds_id": ds_id, "parts": parts, "rows": sum(part["rows"] for part in parts), "lost": 0}
-        for ds_id, parts in streams.items()
-    ]
+    said = []
+    for ds_id, parts in streams.items():
+        listed = [
+            {"name": name.rpartition("/")[2], "rows": part.rows, "xxh3": _write_anew(storage.path / name, part)}
+            for name, part in parts.items()
+        ]
+        said.append({"ds_id": ds_id, "parts": listed, "rows": sum(part.rows for part in parts.values()), "lost": 0})
+    return said
 
 
-def _close(root: Path, reader: PartReader) -> None:
-    """Replace a torn part by a closed one with its whole rows."""
-    torn = root / reader.entry.name
-    schema = reader.part.schema
-    if schema is None or not reader.kind:  # it has not a single row
-        torn.unlink()
-        return
-    target = torn.with_name(torn.name.removesuffix(OPEN))
+def _write_anew(path: Path, part: Part) -> str:
+    """Replace a part by a closed one with its intact rows; return its checksum."""
+    if part.schema is None:  # it has not a single row
+        path.unlink()
+        return ""
+    target = path.with_name(path.name.removesuffix(OPEN))
     half = target.with_name(f".{target.name}")
     half.with_name(half.name + OPEN).unlink(missing_ok=True)  # of an interrupted repair
-    metadata = {key: text for key, text in reader.part.metadata.items() if key != "hash"}
-    writer = PartWriter(half, reader.label_dtype, schema.dtypes["value"], metadata)
+    metadata = {key: text for key, text in part.metadata.items() if key != "hash"}
+    writer = PartWriter(half, part.schema.dtypes["label"], part.schema.dtypes["value"], metadata)
     try:
-        for batch in reader.batches():
-            columns = reader.columns(batch)
-            if columns is not None:
+        for batch in part.walk(check=False):
+            labels, values, agrees = part.read(batch)
+            if agrees:
                 known = ("seq", "rows", "xxh3", "about", "pad")
-                writer.write(*columns, {k: text for k, text in batch.metadata.items() if k not in known})
+                writer.write(labels, values, {k: text for k, text in batch.metadata.items() if k not in known})
         writer.close(sync=True)
     except BaseException:
         writer.abandon()
         writer.open_path.unlink()
         raise
     writer.open_path.replace(target)
-    torn.unlink()
+    if path != target:
+        path.unlink()
     sync_folder(target.parent)
+    return writer.checksum

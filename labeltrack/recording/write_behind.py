@@ -1,8 +1,7 @@
-"""Columns whose rows are handed on while they fill, to be written elsewhere by another thread.
+"""Columns whose rows are handed on while they fill, to be written by another thread.
 
-Nothing is copied: what is handed on are views of the columns. A chunk is filled anew only when all that was handed on
-of it is done with. So the memory of the columns is the backlog, and appending waits only if all of it is still to be
-written.
+Nothing is copied: views of the columns are handed on, and a chunk is reused once all its rows are written. The memory
+of the columns is the backlog; appending waits only when all of it is still to be written.
 """
 
 from __future__ import annotations
@@ -20,33 +19,15 @@ if TYPE_CHECKING:
     from labeltrack.stats import LabelStats
 
 _BUFFERS: weakref.WeakSet[HandedOnBuffer] = weakref.WeakSet()
-TOGETHER = 64  # rows: of that many, columns of any type end at a multiple of 64 bytes, and so the next one is aligned
+TOGETHER = 64  # rows; columns of so many end at a multiple of 64 bytes, so that the next ones are aligned
 
 
 class HandedOnBuffer(SampleBuffer):
     """A `SampleBuffer` that hands its rows on, so many at a time.
 
-    Args:
-        label_dtype: Dtype of the label column.
-        value_dtype: float32 or float64.
-        sink: Called with a chunk, a row of it and the kind of its labels: has the rows from ``chunk.done`` up to that
-            one read in another thread, in the order of the calls, and ``chunk.done`` then set to it. They do not
-            change before that. After an interrupt it may be called a second time for the same rows: there is nothing
-            left to be read then.
-        rows: How many rows to hand on at a time; fewer where a chunk ends, and by `hand_on`. More than 64 are handed on
-            in multiples of that.
-        kind: Kind of the labels.
-
-    Example:
-        >>> import numpy as np
-        >>> def sink(chunk, stop, kind):
-        ...     print(chunk.labels[chunk.done : stop], chunk.values[chunk.done : stop])
-        ...     chunk.done = stop
-        >>> buffer = HandedOnBuffer(np.dtype(np.int32), np.dtype(np.float32), sink, rows=2)
-        >>> _ = buffer.append(np.array([1, 2, 3], np.int32), np.array([0.5, 0.25, 1.0], np.float32))
-        [1 2] [0.5  0.25]
-        >>> buffer.hand_on()
-        [3] [1.]
+    The sink is called with a chunk, a row of it and the kind of its labels. It has the rows from ``chunk.done`` up to
+    that one read in another thread, in the order of the calls, and ``chunk.done`` then set to it; they do not change
+    before. After an interrupt, it may be called a second time for the same rows.
     """
 
     __slots__ = ("__weakref__", "_at_a_time", "_sink")
@@ -60,11 +41,7 @@ class HandedOnBuffer(SampleBuffer):
         _BUFFERS.add(self)
 
     def hand_on(self, *, asked: bool = False) -> None:
-        """Hand on every row that was not.
-
-        Args:
-            asked: Only those that were about to be, when an interrupt came.
-        """
+        """Hand on all remaining rows; with `asked`, only those that an interrupt kept from being handed on."""
         if self.paused:
             return
         held = self._settled()
@@ -75,10 +52,10 @@ class HandedOnBuffer(SampleBuffer):
             self._offer(chunk)
 
     def fold_in(self, folded: LabelStats, labels: Array, values: Array, kind: str) -> None:
-        """Take statistics of rows that were not appended, and hand these on; see `SampleBuffer.fold_in`."""
+        """Add statistics of rows that were not appended, and hand these rows on; see `SampleBuffer.fold_in`."""
         self.seal()
         rows = labels.shape[0]
-        # A copy: after an interrupt, it would be the caller's memory that is still to be read.
+        # A copy: after an interrupt, the caller's memory would still have to be read.
         chunk = Chunk(labels.copy(), values.copy(), used=rows, asked=rows)
         before = self._held.emptied
         self._carry_out(Plan(kind, [], self._held._replace(folded=folded, emptied=(*before, chunk))))
@@ -86,18 +63,18 @@ class HandedOnBuffer(SampleBuffer):
         self._held = self._held._replace(emptied=tuple(other for other in self._held.emptied if other is not chunk))
 
     def wait(self) -> None:
-        """Wait until all that was handed on is done with."""
+        """Wait until everything that was handed on is written."""
         for chunk in (*self._held.chunks, *self._held.emptied):
             self._wait(chunk)
 
     def shrink(self, nbytes: int) -> None:
-        """Give memory back until no more than so many bytes are allocated. The buffer must be empty."""
+        """Free memory until at most so many bytes are allocated; the buffer must be empty."""
         self.wait()
         self._take_back()
         super().shrink(nbytes)
 
     def disown(self) -> None:
-        """Take all that was handed on as done with: in a forked process, nobody is left to say so."""
+        """Treat everything that was handed on as written: in a forked process, no thread is left to do it."""
         for chunk in (*self._held.chunks, *self._held.emptied):
             chunk.done = max(chunk.done, chunk.asked)
 
@@ -114,7 +91,7 @@ class HandedOnBuffer(SampleBuffer):
     def _filled(self, chunk: Chunk) -> None:
         full = chunk.used == chunk.labels.shape[0]
         if chunk.used - chunk.handed >= (1 if full else self._at_a_time):
-            for each in self._held.chunks:  # those before may have rows left, where a batch was of another dtype
+            for each in self._held.chunks:  # if a batch had another dtype, earlier ones may have rows left
                 if each is chunk:
                     break
                 self._offer(each)
@@ -122,13 +99,13 @@ class HandedOnBuffer(SampleBuffer):
         chunk.limit = min(chunk.labels.shape[0], chunk.handed + self._at_a_time)
 
     def _offer(self, chunk: Chunk, multiple: int = 1) -> None:
-        """Hand on the rows of a chunk that were not, as many as a multiple of some number allows."""
+        """Hand on the remaining rows of a chunk, rounded down to a multiple."""
         stop = max(chunk.asked, chunk.handed + (chunk.used - chunk.handed) // multiple * multiple)
         if stop > chunk.handed and not self.paused:
             self._ask(chunk, stop)
 
     def _ask(self, chunk: Chunk, stop: int) -> None:
-        """Hand on the rows of a chunk up to one: an interrupt may come before that or after it, so it may be redone."""
+        """Hand on the rows of a chunk up to `stop`; may be repeated after an interrupt."""
         if stop > chunk.asked:  # noqa: PLR1730 (a call of `max` is where a signal handler could run, and hand on, too)
             chunk.asked = stop
         self._sink(chunk, stop, self.kind)
@@ -136,17 +113,14 @@ class HandedOnBuffer(SampleBuffer):
             chunk.handed = stop
 
     def _wait(self, chunk: Chunk) -> None:
-        """Wait until nobody reads a chunk any more.
-
-        It asks from time to time, because an interrupt in a lock or a condition of Python may leave it locked.
-        """
+        """Wait until a chunk is written, by polling: an interrupt may leave a lock or condition of Python locked."""
         if chunk.asked > chunk.handed:
             self._ask(chunk, chunk.asked)
         while not _done(chunk):
             time.sleep(0.0005)
 
     def _take_back(self) -> list[Chunk]:
-        """Return emptied chunks that are done with."""
+        """Return emptied chunks that are written."""
         back = [chunk for chunk in self._held.emptied if _done(chunk)]
         if back:
             self._held = self._held._replace(emptied=tuple(chunk for chunk in self._held.emptied if chunk not in back))
@@ -163,9 +137,9 @@ class HandedOnBuffer(SampleBuffer):
 
     def _next_size(self, short: int, row: int, budget: int | None) -> int:
         size = super()._next_size(max(short, self._at_a_time), row, budget) or super()._next_size(short, row, budget)
-        while not size and self._held.emptied:  # all the memory there may be is still to be written
+        while not size and self._held.emptied:  # all the allowed memory is still to be written
             self._wait(self._held.emptied[0])
-            # What comes back is freed, which makes room in the budget for a chunk of the size that is needed.
+            # Freeing it makes room in the budget for a chunk of the size that is needed.
             free = sum(chunk.nbytes for chunk in self._take_back())
             budget = None if budget is None else budget + free
             size = super()._next_size(short, row, budget)
@@ -173,12 +147,11 @@ class HandedOnBuffer(SampleBuffer):
 
 
 def _done(chunk: Chunk) -> bool:
-    """Return whether nobody reads the memory any more."""
     return chunk.done >= chunk.asked
 
 
 def _disown() -> None:  # pragma: no cover (in a forked process, where nothing is measured)
-    """Let a process that was forked go on without the thread that its parent hands rows on to."""
+    """Let a forked process go on without the thread that writes in its parent."""
     for buffer in _BUFFERS:
         buffer.disown()
 

@@ -518,3 +518,19 @@ def test_a_journal_is_not_rebuilt_from_damaged_parts(copy):
         part.write_bytes(part.read_bytes()[: part.stat().st_size // 2])
     (copy / "journal-0001-0000.log").unlink()
     assert lt.open_run(copy).repair() == []
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-20], lambda content: content[:-100] + bytes(1) * 100])
+def test_a_damaged_footer_is_written_anew_where_no_journal_has_the_checksum_of_its_file(tmp_path, damage):
+    done_again(tmp_path / "run", [1, 2])
+    before = lt.open_run(tmp_path / "run").samples(columns=["label", "value", "step"]).to_pydict()
+    path = first_part(tmp_path / "run")
+    path.write_bytes(damage(path.read_bytes()))
+    (tmp_path / "run" / "journal-0001-0000.log").unlink()
+    opened = lt.open_run(tmp_path / "run")
+    assert opened.repair() == ["journal-0001-0000.log"]
+    assert {part.state for part in verified(tmp_path / "run").parts} == {"intact"}
+    assert opened.samples(columns=["label", "value", "step"]).to_pydict() == before
+    with pa.ipc.open_file(path) as file:
+        assert file.read_all()["value"].to_pylist() == before["value"][:400]
+    assert sorted(one.suffix for one in path.parent.iterdir()) == [".arrow"]
