@@ -37,7 +37,7 @@ def _check_columns(columns: tuple[str, ...]) -> None:
 
 
 def table(storage: Storage, parts: Parts, columns: tuple[str, ...]) -> tuple[Any, list[PartResult]]:
-    """Return samples as a pyarrow Table with one chunk per batch, and what was read from each part; see `Run.samples`."""
+    """Return samples as a pyarrow Table, and what was read from each part; see `Run.samples`."""
     pa = need("pyarrow")
     _check_columns(columns)
     found: list[PartResult] = []

@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import resource
-import struct
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -68,12 +61,6 @@ def test_every_row_that_was_written_is_read(tmp_path, label, value, closed):
     assert METADATA.items() <= part.metadata.items()
     if closed:
         assert not part.damage
-
-
-def test_the_columns_of_every_batch_begin_at_multiples_of_64_bytes(tmp_path):
-    part = read(written(tmp_path / "part.arrow", batches([64, 1024, 65_536, 100, 3, 65_536])))
-    assert [batch.columns[0] % 64 for batch in part.batches] == [0] * 6
-    assert [batch.columns[1] % 64 for batch in part.batches if not batch.rows % 16] == [0] * 4
 
 
 def test_a_checksum_is_xxh3_of_both_columns_seeded_with_the_number_of_the_batch(tmp_path):
@@ -195,66 +182,11 @@ def test_batches_of_another_part_or_in_another_order_are_not_taken(tmp_path):
     assert part.lost_rows == 128
 
 
-@pytest.mark.parametrize("rows_said", [2**62, 10 * 2**30])
-def test_a_small_file_that_declares_gigabytes_is_refused(tmp_path, whole, rows_said):
-    content, _ = whole
-    path = tmp_path / "part.arrow"
-    path.write_bytes(content.replace(struct.pack("<q", 40), struct.pack("<q", rows_said)))
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (int(Path("/proc/self/statm").read_text().split()[0]) * 4096 + 2**26, hard))
-    try:
-        part = read(path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-    assert part.damage
-    assert rows(part) == []
-
-
-def test_what_is_no_regular_file_is_refused(tmp_path):
-    path = written(tmp_path / "part.arrow", batches([5]))
-    os.mkfifo(tmp_path / "pipe.arrow")
-    (tmp_path / "link.arrow").symlink_to(path)
-    (tmp_path / "folder.arrow").mkdir()
-    for name in ("pipe", "link", "folder"):
-        with pytest.raises(OSError, match=r"regular file|symbolic links|directory"):
-            read(tmp_path / f"{name}.arrow")
-
-
 def test_a_part_is_never_written_over(tmp_path):
     writer = PartWriter(tmp_path / "part.arrow", np.int32, np.float32, METADATA)
     with pytest.raises(FileExistsError):
         PartWriter(tmp_path / "part.arrow", np.int32, np.float32, METADATA)
     writer.abandon()
-
-
-def test_a_full_disk_tears_the_part_behind_the_last_whole_batch(tmp_path):
-    code = (
-        "import resource, signal, sys, numpy as np; from pathlib import Path\n"
-        "from labeltrack.recording.part import PartWriter\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
-        "writer = PartWriter(Path(sys.argv[1]), np.int32, np.float32, {})\n"
-        "try:\n"
-        "    for i in range(100):\n"
-        "        writer.write(np.full(200, i, np.int32), np.full(200, i, np.float32))\n"
-        "except OSError as error:\n"
-        "    print(writer.seq, error.errno)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "part.arrow"], capture_output=True, text=True, check=True
-    )
-    whole, errno = (int(word) for word in done.stdout.split())
-    part = read(tmp_path / f"part.arrow{OPEN}")
-    assert errno == 27  # EFBIG
-    assert 3 <= whole == len(part.batches)
-    assert rows(part) == [([i] * 200, [float(i)] * 200) for i in range(whole)]
-    assert part.torn
-
-
-def test_what_is_missing_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "xxhash", None)
-    with pytest.raises(ImportError, match=r'xxhash: pip install "labeltrack\[record\]"'):
-        PartWriter(tmp_path / "part.arrow", np.int32, np.float32, METADATA)
 
 
 def test_the_messages_are_those_of_an_arrow_stream_from_byte_eight(tmp_path):

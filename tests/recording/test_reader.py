@@ -1,4 +1,4 @@
-"""Malicious input is refused or counted as damage, within a second and in little memory."""
+"""Malicious input is refused or counted as damage, within a second and in little memory; progress is shown."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import threading
 import warnings
 
 import pytest
@@ -18,7 +19,9 @@ from test_run import _run  # noqa: F401 (a fixture)
 
 import labeltrack as lt
 from labeltrack.recording import journal as _journal
+from labeltrack.recording import reader
 from labeltrack.recording.part import examine
+from labeltrack.recording.reader import Progress
 from labeltrack.recording.storage import FileContent
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
@@ -36,32 +39,47 @@ try:
 except (ValueError, OSError, KeyError, TypeError) as error:
     print("refused", type(error).__name__, str(error)[:500])
 """
-LIMITED = f"""
-import resource, sys, time, warnings
+LIMITED = """
+import json, resource, sys, time, warnings
 import labeltrack as lt, labeltrack.recording.run, labeltrack.recording.export, pyarrow, xxhash
 warnings.simplefilter("ignore")
-path = sys.argv[1]
 lt.label_stats([1], [1.0])
-pages = int(open("/proc/self/statm").read().split()[0])
-resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + 100 * 2**20, resource.RLIM_INFINITY))
-start = time.process_time()
-{READ}
-print(time.process_time() - start)
+for line in sys.stdin:
+    path, read = json.loads(line)
+    pages = int(open("/proc/self/statm").read().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + 100 * 2**20, resource.RLIM_INFINITY))
+    start = time.process_time()
+    exec(read)
+    print("seconds", time.process_time() - start, flush=True)
 """
 
 
-def examined(path):
-    """Read a run in little memory and little time; return what was printed."""
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, path], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    *text, seconds = done.stdout.strip().split("\n")
-    assert float(seconds) < 1
-    with contextlib.redirect_stdout(io.StringIO()) as out, warnings.catch_warnings(action="ignore"):
-        exec(READ, {"lt": lt, "path": path})  # noqa: S102 (the same in this process)
-    assert out.getvalue().strip().split("\n") == text
-    return "\n".join(text)
+@pytest.fixture(scope="module", name="reader")
+def _reader():
+    """A process with little memory that reads runs, one after the other."""
+    command = [sys.executable, "-c", LIMITED]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.stdin.close()
+    assert process.returncode == 0
+
+
+@pytest.fixture(name="examined")
+def _examined(reader):
+    def examined(path):
+        """Read a run in little memory and little time; return what was printed."""
+        print(json.dumps([str(path), READ]), file=reader.stdin, flush=True)
+        text = []
+        while not (line := reader.stdout.readline()).startswith("seconds "):
+            assert line, "the process has ended"
+            text.append(line.rstrip("\n"))
+        assert float(line.split()[1]) < 1
+        with contextlib.redirect_stdout(io.StringIO()) as out, warnings.catch_warnings(action="ignore"):
+            exec(READ, {"lt": lt, "path": path})  # noqa: S102 (the same in this process)
+        assert out.getvalue().strip().split("\n") == text
+        return "\n".join(text)
+
+    return examined
 
 
 def signed(description):
@@ -86,11 +104,11 @@ def described(path):
     return plain
 
 
-def test_an_intact_run_is_read_within_the_limits_of_these_tests(copy):
+def test_an_intact_run_is_read_within_the_limits_of_these_tests(copy, examined):
     assert examined(copy).startswith("good 3210")
 
 
-def test_a_description_of_absurd_size_is_refused(copy):
+def test_a_description_of_absurd_size_is_refused(copy, examined):
     (copy / "journal-0001-0000.log").unlink()
     with (copy / "run.json").open("r+b") as file:
         file.truncate(10 * 2**30)
@@ -107,7 +125,7 @@ def test_a_description_of_absurd_size_is_refused(copy):
         {"bounds": [["std"]]},
     ],
 )
-def test_a_description_that_makes_no_sense_is_refused(copy, changes):
+def test_a_description_that_makes_no_sense_is_refused(copy, changes, examined):
     (copy / "journal-0001-0000.log").unlink()
     (copy / "run.json").write_text(signed(described(copy) | changes), encoding="utf-8")
     assert (
@@ -115,7 +133,7 @@ def test_a_description_that_makes_no_sense_is_refused(copy, changes):
     )
 
 
-def test_deep_nesting_is_refused(copy):
+def test_deep_nesting_is_refused(copy, examined):
     (copy / "run.json").write_text("[" * 10**6, encoding="utf-8")
     journal = copy / "journal-0001-0000.log"
     text = b'{"seq": 0, "event": ' + b"[" * 10**6 + b"]" * 10**6 + b"}"
@@ -123,7 +141,7 @@ def test_deep_nesting_is_refused(copy):
     assert "refused DamagedRunError" in examined(copy)
 
 
-def test_a_journal_cannot_refer_to_files_outside_the_folder(copy, tmp_path):
+def test_a_journal_cannot_refer_to_files_outside_the_folder(copy, tmp_path, examined):
     outside = tmp_path / "mode=train" / "ds_id=" / "epoch=1"
     outside.mkdir(parents=True)
     inside = next(copy.glob("mode=train/ds_id=/epoch=1/*.arrow"))
@@ -151,7 +169,7 @@ def test_a_journal_cannot_refer_to_files_outside_the_folder(copy, tmp_path):
         [{"ds_id": "", "rows": -1, "lost": 0, "parts": []}],
     ],
 )
-def test_a_journal_that_makes_no_sense_is_damage(copy, streams):
+def test_a_journal_that_makes_no_sense_is_damage(copy, streams, examined):
     journal = copy / "journal-0001-0000.log"
     before = journal.read_bytes()
     seq = len(before.splitlines())
@@ -161,7 +179,7 @@ def test_a_journal_that_makes_no_sense_is_damage(copy, streams):
     assert "makes no sense" in report
 
 
-def test_a_journal_of_nothing_but_noise_is_damage(copy):
+def test_a_journal_of_nothing_but_noise_is_damage(copy, examined):
     with (copy / "journal-0002-0000.log").open("wb") as file:
         file.truncate(10 * 2**30)  # takes no room
     (copy / "journal-0003-0000.log").write_bytes(b"\n" * 10**6)
@@ -170,7 +188,7 @@ def test_a_journal_of_nothing_but_noise_is_damage(copy):
     assert f"more than {_journal.LARGEST_LINE} bytes" in report
 
 
-def test_pipes_and_links_are_not_opened(copy, tmp_path):
+def test_pipes_and_links_are_not_opened(copy, tmp_path, examined):
     first, second = sorted(copy.glob("mode=train/**/*.arrow"))
     shutil.move(first, tmp_path / "secret")
     first.symlink_to(tmp_path / "secret")
@@ -186,7 +204,7 @@ def test_pipes_and_links_are_not_opened(copy, tmp_path):
 
 
 @pytest.mark.parametrize("rows", [2**62, 10 * 2**30 // 8, -5])
-def test_a_small_file_that_declares_gigabytes_is_damage(copy, rows):
+def test_a_small_file_that_declares_gigabytes_is_damage(copy, rows, examined):
     name = next(copy.glob("mode=train/**/*.arrow"))
     content = name.read_bytes()
     first = examine(FileContent(name)).batches[0].rows
@@ -198,7 +216,7 @@ def test_a_small_file_that_declares_gigabytes_is_damage(copy, rows):
     assert "1600 lost" in report
 
 
-def test_a_file_of_nested_columns_is_damage(copy):
+def test_a_file_of_nested_columns_is_damage(copy, examined):
     name = next(copy.glob("mode=train/**/*.arrow"))
     nested = pa.int32()
     for _ in range(60):
@@ -211,7 +229,7 @@ def test_a_file_of_nested_columns_is_damage(copy):
     assert "is not one of plain numbers" in report
 
 
-def test_codes_without_words_are_damage(copy):
+def test_codes_without_words_are_damage(copy, examined):
     journal = copy / "journal-0001-0000.log"
     changed = []
     for raw in journal.read_bytes().splitlines():
@@ -223,3 +241,37 @@ def test_codes_without_words_are_damage(copy):
     report = examined(copy)
     assert report.startswith("bad")
     assert "codes for which the journal has no words" in report
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def shown(monkeypatch, patience, stream, **options):
+    monkeypatch.setattr(reader, "PATIENCE", patience)
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    with Progress("Reading", 1000, "rows", **options) as bar:
+        threads = [threading.Thread(target=bar.advance, args=(100,)) for _ in range(10)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    return stream.getvalue(), bar
+
+
+def test_a_bar_counts_what_all_threads_have_done(monkeypatch):
+    text, bar = shown(monkeypatch, -1, Terminal())
+    assert "Reading" in text
+    assert "100%" in text
+    assert "of 1,000 rows" in text
+    assert bar._done == 1000
+
+
+@pytest.mark.parametrize(
+    ("patience", "stream", "options"),
+    [(-1, io.StringIO(), {}), (60, Terminal(), {}), (-1, Terminal(), {"wanted": False})],
+)
+def test_no_bar_is_shown_without_a_terminal_or_if_quick_or_unwanted(monkeypatch, patience, stream, options):
+    assert shown(monkeypatch, patience, stream, **options)[0] == ""

@@ -114,7 +114,7 @@ def sums(run):
 
 @pytest.mark.parametrize(
     ("locks", "launch"),
-    [("", {}), ("ENOSYS", {}), ("ENOLCK", {"MASTER_ADDR": "localhost", "MASTER_PORT": "29500"})],
+    [("", {}), ("ENOLCK", {"MASTER_ADDR": "localhost", "MASTER_PORT": "29500"})],
 )
 def test_processes_of_a_launch_that_follow_each_other_record_together(tmp_path, locks, launch):
     for add, order in ((0, (0, 1, 2)), (5, (2, 0, 1))):
