@@ -149,6 +149,10 @@ class SampleBuffer:
         """Return the number of rows."""
         return sum(chunk.used for chunk in self._settled().chunks)
 
+    def empty(self) -> bool:
+        """Return whether there are no rows."""
+        return not any(chunk.used for chunk in self._settled().chunks)
+
     @property
     def nbytes(self) -> int:
         """Bytes allocated."""

@@ -261,10 +261,20 @@ class LabelStats(ExactColumns):
     @classmethod
     def _from_state(cls, state: Mapping[str, Any]) -> LabelStats:
         """Return the object whose `_state` this is."""
+        stats = cls.__new__(cls)
+        stats.__setstate__(state)
+        return stats
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state for pickle."""
+        return self._state()
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Restore the state from pickle."""
         state = with_arrays(state)
         accumulator = Accumulator(0)
         accumulator.__setstate__(state["accumulator"])
-        return cls(
+        self.__init__(  # type: ignore[misc]
             state["labels"],
             accumulator,
             names=dict(state["names"]),
@@ -272,14 +282,6 @@ class LabelStats(ExactColumns):
             quantiles=state["quantiles"],
             no_quantiles=NoQuantiles(state["no_quantiles"]),
         )
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state for pickle."""
-        return self._state()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore the state from pickle."""
-        self.__dict__.update(type(self)._from_state(state).__dict__)
 
 
 def merge_stats(parts: Iterable[LabelStats]) -> LabelStats:

@@ -24,19 +24,16 @@ FLOORS = [
     ["_core"],
     ["_convert", "_filters", "_state", "_tables"],
     ["_labels"],
-    ["_buffers"],
     ["_nan_policy", "_columns", "bounds"],
     ["stats"],
-    ["functional", "plot"],
+    ["_buffers", "functional", "plot"],
     ["history"],
     ["recording"],
-    ["tracker", "_streams"],
+    ["_tracking"],
+    ["tracker"],
     ["report"],
     ["cli", "integrations", "__main__"],
 ]
-KNOWN = {
-    ("_buffers", "stats"),
-}
 
 
 @pytest.mark.parametrize(
@@ -53,7 +50,7 @@ KNOWN = {
             lt.LabelTracker,
             (
                 "(label, metric, label_mapping=None, bounds='std', mode=None, ds_id=None, outputs=None, *, "
-                "nan_policy='propagate', missing='error', max_buffer_bytes=268435456, record_to=None)"
+                "nan_policy='propagate', missing='error', max_buffer_bytes=268435456, record_to=None, keep_order=False)"
             ),
         ),
         (lt.LabelTracker.update, "(self, labels, values, *, mode='train', ds_id='')"),
@@ -117,12 +114,12 @@ def floor(name):
 
 @pytest.mark.parametrize("name", sorted(modules()))
 def test_a_module_imports_only_from_its_own_floor_and_those_below(name):
-    upwards = {other for other in imports(name) if floor(other) > floor(name) and (name, other) not in KNOWN}
+    upwards = {other for other in imports(name) if floor(other) > floor(name)}
     assert not upwards
 
 
 def test_no_module_imports_in_a_circle():
-    below = {name: {other for other in imports(name) if (name, other) not in KNOWN} for name in modules()}
+    below = {name: imports(name) for name in modules()}
     below = {name: {other for other in others if other in below} for name, others in below.items()}
     while leaves := [name for name, others in below.items() if not others]:
         for leaf in leaves:
@@ -155,14 +152,47 @@ def test_tracking_loads_numba_only_when_an_epoch_ends():
     assert out.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize("name", sorted(name for name in modules() if name.startswith("integrations.")))
-def test_an_integration_uses_the_public_names_alone(name):
+INTEGRATIONS = sorted(name for name in modules() if name.startswith("integrations."))
+
+
+def names_of(node):
+    """Return the names of an expression such as ``a.b``, outermost last; none of another."""
+    if isinstance(node, ast.Attribute):
+        return [*names_of(node.value), node.attr]
+    return [node.id] if isinstance(node, ast.Name) else []
+
+
+@pytest.mark.parametrize("name", INTEGRATIONS)
+def test_an_integration_imports_nothing_private(name):
     tree = ast.parse(modules()[name].read_text(encoding="utf-8"))
     inside = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
     assert not [module for module in inside if module.split(".")[0] == "labeltrack"]
-    used = {
-        node.attr
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "labeltrack"
-    }
+    used = {node.attr for node in ast.walk(tree) if names_of(node)[:-1] == ["labeltrack"]}
     assert used <= {*lt.__all__, "stats", "bounds"}
+
+
+@pytest.mark.parametrize("name", INTEGRATIONS)
+def test_an_integration_reads_no_private_attribute_but_its_own(name):
+    tree = ast.parse(modules()[name].read_text(encoding="utf-8"))
+    private = {
+        ".".join(names_of(node))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__")
+    }
+    assert all(path.startswith("self._") and path.count(".") == 1 for path in private)
+
+
+@pytest.mark.parametrize("name", INTEGRATIONS)
+def test_an_integration_subclasses_nothing_of_the_package(name):
+    tree = ast.parse(modules()[name].read_text(encoding="utf-8"))
+    bases = [base for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for base in node.bases]
+    assert all(names_of(base) and names_of(base)[0] != "labeltrack" for base in bases)
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_no_object_swaps_its_attributes_as_a_whole(name):
+    for node in ast.walk(ast.parse(modules()[name].read_text(encoding="utf-8"))):
+        swapped = isinstance(node, ast.Call) and names_of(node.func)[-2:] == ["__dict__", "update"]
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        assert not swapped
+        assert not [target for target in targets if names_of(target)[-1:] == ["__dict__"]]

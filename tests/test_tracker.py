@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import labeltrack as lt
+from labeltrack._tracking import reducing
 from labeltrack.stats import LabelStats
 
 
@@ -173,8 +174,8 @@ def test_a_mode_that_starts_late_gets_its_share_of_the_memory(monkeypatch):
     tracker = make(max_buffer_bytes=2**17)
     some = batches(400)
     reductions = []
-    reduce = tracker._reduce
-    monkeypatch.setattr(tracker, "_reduce", lambda *args: reductions.append(1) or reduce(*args))
+    reduce = reducing.reduce_chunks
+    monkeypatch.setattr(reducing, "reduce_chunks", lambda *args, **more: reductions.append(1) or reduce(*args, **more))
     for mode in ("train", "eval"):
         for labels, values in some:
             tracker.update(labels, values, mode=mode)
@@ -328,7 +329,7 @@ def test_a_first_batch_with_a_mistake_leaves_no_trace(name):
     with pytest.raises(error, match=message):
         tracker.update(*batch)
     assert len(tracker.end_epoch(1)) == 0
-    assert tracker._words["string"].words == []
+    assert tracker.state_dict() == make().state_dict()
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.float32])
@@ -801,3 +802,95 @@ def test_labels_that_look_multi_hot_are_told_once_where_update_was_called():
     mapped = make(label_mapping={"background": 0, "object": 1})
     mapped.update(masks, values)
     mapped.update(masks[None], values[None])
+
+
+# -- what is pending, and in which order labels appeared ----------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [1, 2**20])
+def test_pending_samples_are_counted_by_mode_and_dataset(limit):
+    tracker = make(max_buffer_bytes=limit)
+    assert tracker.pending == {}
+    tracker.update([0, 1], [1.0, 2.0])
+    tracker.update([0], [1.0])
+    tracker.update(["a"], [1.0], mode="eval", ds_id="x")
+    assert tracker.pending == {("train", ""): 3, ("eval", "x"): 1}
+    tracker.end_epoch(1)
+    assert tracker.pending == {("eval", "x"): 1}
+    tracker.reset()
+    assert tracker.pending == {}
+
+
+def words(labels):
+    return [f"class {label}" for label in labels.tolist()]
+
+
+@pytest.mark.parametrize("limit", [1, 3000, 2**20])
+@pytest.mark.parametrize("kind", [np.copy, words, lambda labels: labels / 2, lambda labels: labels % 2 == 0])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_labels_are_in_the_order_in_which_they_first_appeared(limit, kind, mapped):
+    rng = np.random.default_rng(limit)
+    chosen = {str(label) for label in list(kind(np.arange(60)))[::2]}
+    mapping = {str(label): label for label in kind(np.arange(60)) if str(label) in chosen} if mapped else None
+    tracker = make(max_buffer_bytes=limit, keep_order=True, label_mapping=mapping)
+    seen = {}
+    for step in range(1, 6):
+        first = {}
+        for ds_id in rng.permutation(["a", "b", "c"]).tolist():
+            for size in rng.integers(1, 400, 3).tolist():
+                labels = kind(rng.permutation(rng.integers(0, 12 * step, size)))
+                tracker.update(labels, np.ones(size), ds_id=ds_id)
+                first.setdefault(ds_id, []).extend(labels if isinstance(labels, list) else labels.tolist())
+        if step == 2:
+            tracker = pickle.loads(pickle.dumps(tracker))
+        if step == 4:
+            tracker.reset()
+            continue
+        tracker.end_epoch(step)
+        seen.update(dict.fromkeys(x for some in first.values() for x in some if mapping is None or str(x) in chosen))
+        assert tracker.labels_in_order == list(seen)
+
+
+def test_a_batch_that_was_refused_does_not_begin_a_dataset():
+    tracker = make(keep_order=True)
+    with pytest.raises(ValueError, match="differ in length"):
+        tracker.update([9, 8], [1.0, 2.0, 3.0], ds_id="a")
+    tracker.update([3], [1.0], ds_id="b")
+    tracker.update([2], [1.0], ds_id="a")
+    assert tracker.labels_in_order == []
+    tracker.end_epoch(1)
+    assert tracker.labels_in_order == [3, 2]
+
+
+def test_the_order_of_labels_is_known_only_to_those_who_ask_for_it():
+    plain, ordered = make(), make(keep_order=True)
+    plain.update([7, 3], [1.0, 2.0])
+    plain.end_epoch(1)
+    with pytest.raises(ValueError, match="keep_order=True"):
+        _ = plain.labels_in_order
+    plain.update([9, 1], [1.0, 2.0])
+    ordered.load_state_dict(plain.state_dict())
+    assert ordered.labels_in_order == [3, 7]  # of the history, where the order is unknown
+    ordered.end_epoch(2)
+    assert ordered.labels_in_order == [3, 7, 9, 1]
+
+
+def test_labels_of_a_mapping_that_never_occurred_are_warned_of_once():
+    tracker = make(label_mapping={"zero": 0, "ninety": 90})
+    tracker.update([0], [1.0])
+    tracker.end_epoch(1)
+    with pytest.warns(lt.LabelTrackWarning, match="never occurred: 90, called 'ninety'") as caught:
+        tracker.check_mapping()
+        tracker.close()
+    assert [one.filename for one in caught] == [__file__]
+
+
+def test_a_restored_tracker_repeats_no_warning_about_its_mapping():
+    tracker = make(label_mapping={"ninety": 90})
+    tracker.update([0], [1.0])
+    with pytest.warns(lt.LabelTrackWarning, match="it maps 90"):
+        tracker.end_epoch(1)
+    again = make(label_mapping={"ninety": 90})
+    again.load_state_dict(tracker.state_dict())
+    again.update([0], [1.0])
+    assert len(again.end_epoch(2)) == 0

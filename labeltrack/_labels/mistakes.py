@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from labeltrack.errors import LabelTrackWarning, listing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
     from labeltrack._labels.codes import LabelMapping
 
@@ -31,6 +31,17 @@ def warn_never(mapping: LabelMapping, whole: Iterable[Collection[Any]], *, stack
             f"label_mapping has labels that never occurred: {listing(never)}, called {listing(never.values())}. "
             "Do they have the type of the labels?"
         )
+        warnings.warn(msg, LabelTrackWarning, stacklevel=stacklevel + 1)
+
+
+def warn_elsewhere(mode: str, pending: Mapping[tuple[str, str], int], *, stacklevel: int) -> None:
+    """Warn if nothing was recorded in the mode that ends, and something in others."""
+    counts: dict[str, int] = {}
+    for (of, _), count in pending.items():
+        counts[of] = counts.get(of, 0) + count
+    if counts:
+        there = ", ".join(f"mode {of!r} has {count:,}" for of, count in counts.items())
+        msg = f"no samples were recorded in mode {mode!r} since its last epoch, but {there}: end_epoch(…, mode=…)?"
         warnings.warn(msg, LabelTrackWarning, stacklevel=stacklevel + 1)
 
 

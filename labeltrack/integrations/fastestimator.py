@@ -13,8 +13,6 @@ from collections import ChainMap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 import labeltrack
 
 try:
@@ -45,9 +43,6 @@ def _place(bound: labeltrack.bounds.BoundName) -> tuple[int, str]:
     """Return where a bound stands among others in the summaries; None is the last."""
     at = _ORDER.index(bound) if isinstance(bound, str) else len(_ORDER) + (bound is None)
     return at, str(bound)
-
-
-FIRST_LOOK = 1 << 10  # samples in which to look for labels that are new
 
 
 @traceable()
@@ -109,7 +104,7 @@ class LabelTracker(Trace):
         record_to: str | os.PathLike[str] | labeltrack.RecordingOptions | None = None,
     ) -> None:
         # FastEstimator decides by mode and ds_id when a trace runs; what arrives here is all to be recorded.
-        self._tracker = _Recorder(
+        self._tracker = labeltrack.LabelTracker(
             label,
             metric,
             label_mapping or None,
@@ -119,10 +114,10 @@ class LabelTracker(Trace):
             missing=missing,
             max_buffer_bytes=max_buffer_bytes,
             record_to=record_to,
+            keep_order=True,  # which is that of the summaries
         )
         super().__init__(inputs=[label, metric], outputs=self._tracker.outputs, mode=mode, ds_id=ds_id)
         self.split_ds = split_ds
-        self._ds_ids: dict[str, None] = {}  # of the running epoch, in their order
         self._summaries: dict[Any, Summary] = {}
         self._ending: tuple[str, int | None] | None = None  # mode and step that may not be in the summaries yet
 
@@ -182,10 +177,6 @@ class LabelTracker(Trace):
         except KeyError:
             tracker.update_batch(data, mode=system.mode, ds_id=system.ds_id)  # says which is missing
             return
-        if system.ds_id not in self._ds_ids:
-            # A dataset whose first batch was refused, or interrupted, does not come before this one.
-            there = {ds_id for _, ds_id in tracker.open_streams()}
-            self._ds_ids = dict.fromkeys([*(ds_id for ds_id in self._ds_ids if ds_id in there), system.ds_id])
         tracker.update(labels, values, mode=system.mode, ds_id=system.ds_id)
 
     def on_epoch_end(self, data: Data) -> None:  # noqa: ARG002 (FastEstimator passes it)
@@ -199,7 +190,7 @@ class LabelTracker(Trace):
         """
         self._settle()
         mode, step = self.system.mode, self.system.global_step
-        if any(of == mode for of, _ in self._tracker.open_streams()):
+        if any(of == mode for of, _ in self._tracker.pending):
             self._ending = mode, step
         # After an interruption, RestoreWizard has the last eval epoch done again. A test without training is of no
         # step; FastEstimator writes such things under step 0.
@@ -213,10 +204,8 @@ class LabelTracker(Trace):
             return
         mode, step = ending
         history = self.history
-        if any(of == mode for of, _ in self._tracker.open_streams()):
+        if any(of == mode for of, _ in self._tracker.pending):
             return  # it has not ended
-        self._tracker.learn(self._ds_ids)
-        self._ds_ids.clear()
         parts = history.datasets(step or 0, mode)
         if parts and not self.split_ds:
             parts = {"": history.at(step or 0, mode)}
@@ -239,7 +228,8 @@ class LabelTracker(Trace):
             LabelTrackWarning: Labels of the mapping never occurred. This is told once.
         """
         self._settle()
-        self._tracker.finish()
+        self._tracker.flush()
+        self._tracker.check_mapping()
         summaries = list(self.label_summaries.values())
         self.system.add_graph(self.outputs[0], summaries)
         data.write_without_log(self.outputs[0], summaries)
@@ -253,7 +243,9 @@ class LabelTracker(Trace):
         labels = stats.labels.tolist()
         names = dict(zip(labels, stats.names.tolist(), strict=True))
         histories = {}
-        for label in self._tracker.in_order(labels):
+        for label in self._tracker.labels_in_order:
+            if label not in names:
+                continue
             name = names[label] if self.label_mapping is not None or names[label] == "(missing)" else label
             if name not in self._summaries:
                 self._summaries[name] = Summary(name)
@@ -269,7 +261,7 @@ class LabelTracker(Trace):
         """Return all that it takes to go on, for System.save_state and pickle; samples of a running epoch included."""
         summaries = self.label_summaries
         others = "system", "_tracker", "_summaries", "_ending"
-        state = {name: value for name, value in self.__dict__.items() if name not in others}
+        state = {name: value for name, value in vars(self).items() if name not in others}
         return {**state, "label_summaries": summaries, "tracker": self._tracker.__getstate__()}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
@@ -294,81 +286,16 @@ class LabelTracker(Trace):
         tracker, summaries = state.pop("tracker"), dict(state.pop("label_summaries"))
         for summary in summaries.values():
             # Summary leaves this out of its state, and cannot be saved a second time without it.
-            summary.__dict__.setdefault("system_config", None)
-        if "_tracker" in self.__dict__:
-            self._tracker.go_on(tracker)
-            self._summaries, self._ds_ids, self._ending = summaries, dict(state["_ds_ids"]), None
+            if not hasattr(summary, "system_config"):
+                summary.system_config = None
+        if hasattr(self, "_tracker"):
+            self._tracker.load_state_dict(tracker["state"])
         else:
-            self.__dict__.update(state, _summaries=summaries, _ending=None)
-            self._tracker = _Recorder.__new__(_Recorder)
+            for name, value in state.items():
+                setattr(self, name, value)
+            self._tracker = labeltrack.LabelTracker.__new__(labeltrack.LabelTracker)
             self._tracker.__setstate__(tracker)
-
-
-class _Recorder(labeltrack.LabelTracker):
-    """A tracker that also knows in which order labels appeared, as that is the order of the summaries."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._known: dict[Any, None] = {}  # in the order they appeared
-        self._new: dict[str, dict[Any, None]] = {}  # those of the running epoch, by dataset
-
-    def finish(self) -> None:
-        """Wait for what is to be recorded, and say which labels of the mapping never occurred."""
-        self.flush()
-        self._tell_never()
-
-    def go_on(self, state: Mapping[str, Any]) -> None:
-        """Take over what was recorded, from `__getstate__`, and keep the arguments."""
-        self.load_state_dict(state["state"])
-        self._recall(state)
-
-    def _recall(self, state: Mapping[str, Any]) -> None:
-        self._known = dict.fromkeys(state["known"])
-        self._new = {ds_id: dict.fromkeys(labels) for ds_id, labels in state["new"].items()}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return arguments and state, for pickle."""
-        new = {ds_id: list(labels) for ds_id, labels in self._new.items()}
-        return {**super().__getstate__(), "known": list(self._known), "new": new}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore from pickle."""
-        super().__setstate__(state)
-        self._recall(state)
-
-    def open_streams(self) -> set[tuple[str, str]]:
-        """Return modes and datasets with samples of an epoch that has not ended."""
-        return {key for key, stream in self._streams.items() if not stream.empty()}
-
-    def learn(self, ds_ids: Iterable[str]) -> None:
-        """Take over the labels that are new in an epoch that has ended.
-
-        Args:
-            ds_ids: Datasets of the epoch, in their order.
-        """
-        for ds_id in (*ds_ids, *self._new):  # samples of a dataset may be left over from an epoch that was stopped
-            self._known.update(self._new.get(ds_id, {}))
-        self._new.clear()
-
-    def in_order(self, labels: list[Any]) -> list[Any]:
-        """Return labels in the order they first appeared."""
-        here = set(labels)
-        return [label for label in self._known if label in here]
-
-    def _reduced(self, stream: Any, chunks: list[tuple[Any, Any]], stats: labeltrack.LabelStats) -> None:
-        (ds_id,) = {ds_id for (_, ds_id), other in self._streams.items() if other is stream}
-        appeared = self._new.setdefault(ds_id, {})
-        new = {label for label in stats.labels.tolist() if label not in self._known and label not in appeared}
-        space = self._space(stream.kind)
-        for keys, _ in chunks:
-            start, size = 0, FIRST_LOOK  # new labels mostly appear soon: few samples are looked at
-            while new and start < len(keys):
-                found, first = np.unique(keys[start : start + size], return_index=True)
-                for label in space.decode(found[np.argsort(first)].astype(np.int64)).tolist():
-                    if label in new:
-                        new.remove(label)
-                        appeared[label] = None
-                start, size = start + size, 2 * size
+        self._summaries, self._ending = summaries, None
 
 
 def _item(data: Data, key: str) -> Any:

@@ -1,0 +1,1 @@
+"""What a tracker records between two ends of an epoch: streams of samples, their statistics, and saved states."""

@@ -1,0 +1,198 @@
+"""All that a tracker has recorded, and how that changes as a whole."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from labeltrack._buffers import SampleBuffer
+from labeltrack._core.kernels.cache import check_cache
+from labeltrack._labels.codes import BYTES, STRING, LabelDecoder, Vocabulary
+from labeltrack._tracking.reducing import in_order
+from labeltrack._tracking.streams import Owed, Stream
+from labeltrack._tracking.turns import Turns
+from labeltrack.errors import LabelTrackWarning, outside
+from labeltrack.recording.options import RecordingOptions
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from labeltrack._tracking.streams import Key, Loaded
+    from labeltrack.history import History
+    from labeltrack.recording.layout import Description
+    from labeltrack.recording.recorder import Ending, Recorder
+    from labeltrack.stats import LabelStats
+
+
+class Recorded:
+    """The history, and the samples since the last end of an epoch.
+
+    A change is decided in one assignment (`decide`), after which every call carries out what an interrupt has kept from
+    being done (`settle`).
+
+    Args:
+        history: Statistics of the epochs that ended.
+        recorder: What saves every sample, if anything does.
+        keep_order: Whether to note in which order labels first appear.
+
+    Attributes:
+        streams: Samples by mode and dataset; always the same dict.
+        words: What the keys of strings and bytes stand for, by kind.
+        unmapped: Some labels of samples that were folded and of which none was mapped.
+        order: Labels of the epochs that ended, in order of appearance.
+        began: Number of times that a stream has begun.
+        owed: The change that is decided.
+    """
+
+    def __init__(self, history: History, recorder: Recorder | None, *, keep_order: bool) -> None:
+        self.history = history
+        self.recorder = recorder
+        self.keep_order = keep_order
+        self.streams: dict[Key, Stream] = {}
+        self.words = {kind: Vocabulary(kind) for kind in (STRING, BYTES)}
+        self.unmapped: dict[Any, None] = {}
+        self.order: dict[Any, None] = {}
+        self.began = 0
+        self.owed: Owed | None = None
+        self._told = ""  # the failure of the recorder that there was a warning about
+        self._turns = self.turns = Turns(self.streams)
+
+    # -- streams ------------------------------------------------------------------------------------------
+
+    def new_stream(
+        self,
+        key: Key,
+        kind: str,
+        dtypes: tuple[Any, Any],
+        history: History | None = None,
+        words: Mapping[str, Vocabulary] | None = None,
+    ) -> Stream:
+        """Return a stream without samples, for this history and these words or for those that will replace them."""
+        check_cache()
+        its_words = (self.words if words is None else words).get(kind)
+        if self.recorder is None:
+            return Stream(SampleBuffer(*dtypes, kind), its_words)
+        expected = max((self.history if history is None else history).steps(key[0]), default=0) + 1
+        lane = self.recorder.lane(*key, its_words, expected)
+        return Stream(self.recorder.buffer(lane, *dtypes, kind), its_words, lane)
+
+    def decoder(self, kind: str) -> LabelDecoder:
+        """Return the decoder of the keys of a kind of labels."""
+        words = self.words.get(kind)
+        return LabelDecoder(kind) if words is None else words.decoder(kind)
+
+    def sealed(self, mode: str | None) -> dict[Key, Stream]:
+        """Return the streams of a mode, or of all, with no batch of another thread on its way into them."""
+        found = {key: stream for key, stream in self.streams.items() if mode is None or key[0] == mode}
+        for stream in found.values():
+            stream.buffer.seal()
+        return found
+
+    def filled(self, mode: str) -> dict[str, Stream]:
+        """Return the streams of a mode that have samples, by dataset."""
+        return {ds_id: stream for (of, ds_id), stream in self.streams.items() if of == mode and not stream.empty()}
+
+    def pending(self) -> dict[Key, int]:
+        """Return the number of samples of every stream that has some."""
+        return {key: stream.count() for key, stream in self.streams.items() if not stream.empty()}
+
+    def hand_on(self) -> None:
+        """Hand every row to the recorder."""
+        with self._turns.to_read:
+            self.settle()
+            for stream in self.streams.values():
+                stream.buffer.hand_on()
+
+    def tell(self) -> None:
+        """Warn, once, that recording failed, and about whatever else the recorder noticed."""
+        recorder = self.recorder
+        if recorder is None:
+            return
+        while recorder.notes:
+            warnings.warn(recorder.notes.pop(0), LabelTrackWarning, stacklevel=outside())
+        if recorder.failure and not self._told:
+            self._told = recorder.failure
+            warnings.warn(recorder.failure, LabelTrackWarning, stacklevel=outside())
+
+    def appeared(self, streams: Sequence[Stream], stats: Sequence[LabelStats]) -> list[Any]:
+        """Return the labels of streams that appeared for the first time, in that order; one stream after the other."""
+        found: dict[Any, None] = {}
+        pairs = zip(streams, stats, strict=True)
+        for stream, part in sorted(pairs, key=lambda pair: pair[0].began) if self.keep_order else ():
+            new = {label for label in part.labels.tolist() if label not in self.order and label not in found}
+            found.update(dict.fromkeys(label for label in stream.appeared if label in new))
+            fresh = in_order(new.difference(found), stream.buffer.filled(), stream.decoder())
+            found.update(dict.fromkeys(fresh))
+        return list(found)
+
+    # -- changes ------------------------------------------------------------------------------------------
+
+    def endings(self, streams: Mapping[str, Sequence[Stream]], step: int | None) -> list[Ending]:
+        """Return what to tell the recorder of samples, by mode, that are in the history now, or dropped."""
+        recorder = self.recorder
+        if recorder is None:
+            return []
+        lanes = {mode: [stream.lane for stream in some if stream.lane is not None] for mode, some in streams.items()}
+        return [recorder.ending(mode, step, some) for mode, some in lanes.items() if some]
+
+    def dropped(self, mode: str | None) -> Owed:
+        """Return what it takes to forget the samples of a mode, or of all."""
+        streams = self.sealed(mode)
+        filled: dict[str, list[Stream]] = {}
+        for (of, _), stream in streams.items():
+            if not stream.empty():
+                filled.setdefault(of, []).append(stream)
+        return Owed(list(streams.values()), endings=self.endings(filled, None))
+
+    def decide(self, owed: Owed) -> None:
+        """Carry out a change that is whole from here on."""
+        try:
+            self.owed = owed
+            self.settle()
+        except BaseException:
+            self.settle()
+            raise
+
+    def settle(self) -> None:
+        """Do what was decided and is not done, because an interrupt came in between; all of it may be done twice."""
+        owed = self.owed
+        if owed is None:
+            return
+        if owed.entry is not None:
+            self.history.enter(owed.entry)
+            self.order.update(dict.fromkeys(owed.order))
+        for stream in owed.streams:
+            stream.buffer.hand_on(asked=owed.entry is None)
+        for ending in owed.endings:
+            if self.recorder is not None:
+                self.recorder.end(ending)
+        for stream in owed.streams:
+            stream.buffer.clear()
+            stream.appeared = {}
+        if owed.entry is not None or owed.loaded is not None:
+            self.unmapped = {}
+        if owed.loaded is not None:
+            self._replace(owed.streams, owed.loaded)
+        self.owed = None
+
+    def _replace(self, old: Sequence[Stream], loaded: Loaded) -> None:
+        """Let a loaded state take the place of all there is."""
+        self.history, self.words, self.order = loaded.history, loaded.words, dict.fromkeys(loaded.order)
+        self.began = max((stream.began for stream in loaded.streams.values()), default=0)
+        self.streams.clear()
+        self.streams.update(loaded.streams)
+        for stream in old:
+            stream.buffer.retire()
+        for stream in list(self.streams.values()):
+            if stream.folded is not None and self.recorder is not None and stream.lane is not None:
+                self.recorder.miss(stream.lane, int(stream.folded._under("propagate").count.sum()))
+            stream.buffer.paused = False
+
+
+def start_recorder(record_to: str | os.PathLike[str] | RecordingOptions, description: Description) -> Recorder:
+    """Return what records a run."""
+    from labeltrack.recording.recorder import Recorder  # noqa: PLC0415 (only those who record pay for it)
+
+    options = record_to if isinstance(record_to, RecordingOptions) else RecordingOptions(record_to)
+    return Recorder(options, description)

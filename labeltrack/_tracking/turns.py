@@ -1,0 +1,79 @@
+"""Whose turn it is to change a tracker."""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from threading import RLock
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from labeltrack._tracking.streams import Key, Stream
+
+
+class Turns:
+    """Whose turn it is to change a tracker: one thread's, and within that one call's.
+
+    Only the interpreter itself takes and gives back the lock (``with turns.of(...):``), at points where no signal
+    handler runs, so no exception of one leaves it locked.
+
+    Args:
+        streams: All streams of the tracker; their buffers are reset in a forked process.
+    """
+
+    def __init__(self, streams: dict[Key, Stream]) -> None:
+        self._streams = streams
+        self._lock = RLock()
+        _TURNS.add(self)
+
+    def of(self, caller: str) -> RLock:
+        """Return the lock to hold for a change.
+
+        Args:
+            caller: Name of the method, for the message.
+
+        Raises:
+            RuntimeError: This thread is in the middle of such a change: a signal handler calls, or a finalizer.
+        """
+        lock = self._lock
+        if lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 (as `threading.Condition` does)
+            frame: FrameType | None = sys._getframe(2)  # noqa: SLF001
+            while frame is not None:
+                if frame.f_code.co_name in CHANGES and getattr(frame.f_locals.get("self"), "_turns", None) is self:
+                    msg = (
+                        f"{caller}() was called within {frame.f_code.co_name}() of the same tracker, by a signal "
+                        "handler or a finalizer. Have it set a flag, and act on that between two batches; "
+                        "state_dict(), flush() and close() may be called at any time"
+                    )
+                    raise RuntimeError(msg)
+                frame = frame.f_back
+        return lock
+
+    @property
+    def to_read(self) -> RLock:
+        """The lock to hold for reading, which may be within a change."""
+        return self._lock
+
+    def anew(self) -> None:  # pragma: no cover (in a forked process, where nothing is measured)
+        """Let a forked process go on without the threads of its parent, one of which may hold the lock."""
+        self._lock = RLock()
+        for stream in self._streams.values():
+            stream.buffer.left_alone()
+
+
+CHANGES = {"_update", "end_epoch", "reset", "load_state_dict", "settle"}
+"""Methods of objects with the attribute ``_turns`` that change a tracker."""
+
+_TURNS: weakref.WeakSet[Turns] = weakref.WeakSet()
+
+
+def _anew() -> None:  # pragma: no cover (in a forked process, where nothing is measured)
+    for turns in _TURNS:
+        turns.anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_anew)
