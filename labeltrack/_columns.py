@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._convert.texts import tight
+from labeltrack._convert.objects import tight
 from labeltrack._core.quantiles import reduce_quantiles
 from labeltrack._core.totals import Totals
 from labeltrack._labels.lookup import display_names

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._convert.arrays import looks_multi_hot, to_values
-from labeltrack._convert.floats import as_doubles
 from labeltrack._core.dictionary import Dictionary
 from labeltrack._core.quantiles import Samples, check_fractions
 from labeltrack._core.reduce import reduce_chunks
@@ -25,6 +24,7 @@ from labeltrack._labels.codes import (
     integer_keys,
     label_kind,
 )
+from labeltrack._labels.lookup import as_doubles
 from labeltrack._labels.missing import Missing, check_missing, names_of, read_labels, settle, wanted_by
 from labeltrack._labels.mistakes import warn_multi_hot, warn_nothing_mapped
 from labeltrack._nan_policy import NanPolicy, check_nan_policy

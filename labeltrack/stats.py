@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack import bounds
+from labeltrack import _tables, bounds
 from labeltrack._columns import STATISTICS, ExactColumns, NoQuantiles
 from labeltrack._core.accumulator import Accumulator
 from labeltrack._core.arrays import sorted_unique
@@ -16,7 +16,6 @@ from labeltrack._labels.codes import MISSING_NAME, MISSING_NUMBER, table_labels,
 from labeltrack._labels.lookup import Lookup
 from labeltrack._nan_policy import NanPolicy, check_nan_policy
 from labeltrack._state import plain, with_arrays
-from labeltrack._tables import render as _tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

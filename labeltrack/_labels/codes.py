@@ -14,11 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._convert.arrays import to_numpy
-from labeltrack._convert.floats import alias, as_doubles, plain_label
-from labeltrack._convert.objects import value_of
-from labeltrack._convert.texts import is_wide, text_array
+from labeltrack._convert.objects import is_wide, text_array, value_of
 from labeltrack._core.arrays import sorted_unique
 from labeltrack._core.strings import encode_strings
+from labeltrack._labels.lookup import alias, as_doubles, plain_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

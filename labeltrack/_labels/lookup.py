@@ -1,19 +1,94 @@
-"""Finding a label by its value or its display name."""
+"""Finding a label by its value or its display name: a float is one label regardless of the precision it came in."""
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from labeltrack._convert.floats import alias, plain_label
-from labeltrack._convert.texts import text_array, written
+import numpy as np
+import numpy.typing as npt
+
+from labeltrack._convert.objects import text_array, value_of, written
 from labeltrack.errors import missing_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
-    import numpy.typing as npt
+_MOST = 22  # powers of ten up to this one are exact doubles
+_WHOLE = 2.0**53  # above it, not every integer is a double
+
+
+def as_doubles(labels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return ``(N,)`` float16, float32 or float64 labels as doubles, narrow ones as their shortest decimal.
+
+    The nearest float32 to 0.1 differs from the nearest double; as labels, both are 0.1. Multiples of an eighth below
+    2**53 are kept.
+
+    Example:
+        >>> as_doubles(np.array([0.1, 0.5, 1e-30], dtype=np.float32))
+        array([1.e-01, 5.e-01, 1.e-30])
+    """
+    doubles = labels.astype(np.float64) + 0.0
+    if labels.dtype.itemsize >= 8:
+        return doubles
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        large = np.flatnonzero((np.abs(doubles) >= _WHOLE) & np.isfinite(doubles))
+        doubles[large] = [float(str(label)) for label in labels[large]]
+        left = np.flatnonzero((np.rint(8 * doubles) != 8 * doubles) & (np.abs(doubles) < _WHOLE))
+        exact = doubles[left]
+        for places in range(1, _MOST + 1):
+            if not left.size:
+                return doubles
+            power = 10.0**places
+            decimal = np.rint(exact * power) / power
+            alike = decimal.astype(labels.dtype) == exact
+            doubles[left[alike]] = decimal[alike]
+            left, exact = left[~alike], exact[~alike]
+    doubles[left] = [float(str(label)) for label in labels[left]]
+    return doubles
+
+
+def alias(label: Any, *, widened: bool = False) -> float | None:
+    """Return under which other number a float label may be known, None if there is none.
+
+    A float32 converted to double, with all its digits, is the label that `as_doubles` makes of the float32.
+
+    Args:
+        label: Any label.
+        widened: Whether to return the converted float32 for a decimal, too.
+
+    Example:
+        >>> alias(0.10000000149011612), alias(1 / 3), alias(0.1), alias(0.1, widened=True)
+        (0.1, 0.33333334, None, 0.10000000149011612)
+    """
+    if not isinstance(label, float) or not math.isfinite(label) or _is_kept(label):
+        return None
+    with np.errstate(over="ignore", under="ignore"):
+        single = np.array([label], dtype=np.float32)
+    decimal, exact = float(as_doubles(single)[0]), float(single[0])
+    if not exact or not math.isfinite(exact) or _is_kept(exact):
+        return None
+    if decimal == label:
+        return exact if widened else None
+    digits = len(repr(label).partition("e")[0].replace(".", "").strip("-0"))
+    return decimal if exact == label or digits >= 15 else None
+
+
+def _is_kept(label: float) -> bool:
+    return abs(label) < _WHOLE and (8 * label).is_integer()
+
+
+def plain_label(item: Any) -> Any:
+    """Return a label as a plain Python value; narrow floats as by `as_doubles`.
+
+    Example:
+        >>> plain_label(np.float32(0.1)), plain_label(np.int64(3))
+        (0.1, 3)
+    """
+    if isinstance(item, (np.float32, np.float16)):
+        return float(as_doubles(np.array([item]))[0])
+    return value_of(item)
 
 
 def display_names(labels: npt.NDArray[Any], names: Mapping[Any, str]) -> npt.NDArray[np.str_]:

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._convert.arrays import flat_pair, missing_entries, read_array
-from labeltrack._convert.floats import as_doubles
 from labeltrack._labels.codes import BYTES, FLOAT, MISSING_NAME, MISSING_NUMBER, label_kind
+from labeltrack._labels.lookup import as_doubles
 from labeltrack.errors import listing
 
 if TYPE_CHECKING:

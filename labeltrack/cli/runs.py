@@ -201,7 +201,7 @@ def recompute(
     as_json: Json = False,
 ) -> None:
     """Compute the history; write it, print it, or show its last epochs."""
-    from labeltrack._tables.files import check_ending, rows_of, write_columns  # noqa: PLC0415
+    from labeltrack._tables import check_ending, rows_of, write_columns  # noqa: PLC0415
 
     with told(*_MISTAKES):
         if output is not None:
@@ -277,7 +277,7 @@ def plot(
     units: Annotated[str | None, typer.Option(metavar="TEXT", help="Unit of the metric.")] = None,
 ) -> None:
     """Compute the history and plot it."""
-    from labeltrack._tables.files import check_ending  # noqa: PLC0415
+    from labeltrack._tables import check_ending  # noqa: PLC0415
     from labeltrack.plot import plot_history  # noqa: PLC0415
 
     with told(*_MISTAKES):
@@ -352,7 +352,7 @@ def worst(
     as_json: Json = False,
 ) -> None:
     """Print a table of the worst labels."""
-    from labeltrack._tables.files import plain  # noqa: PLC0415
+    from labeltrack._tables import plain  # noqa: PLC0415
     from labeltrack.report import history_table, show  # noqa: PLC0415
 
     opened = _open(run)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._convert.texts import text_array, written
+from labeltrack import _tables
+from labeltrack._convert.objects import text_array, written
 from labeltrack._filters import chosen_steps, single_mode
 from labeltrack._labels.codes import common_type
 from labeltrack._state import plain
-from labeltrack._tables import render as _tables
-from labeltrack._tables.files import write_csv, write_parquet
+from labeltrack._tables import write_csv, write_parquet
 from labeltrack.bounds import TRACKER_BOUNDS
 from labeltrack.errors import listing, missing_key
 from labeltrack.history.entries import Entries, Entry

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._convert.floats import alias, plain_label
-from labeltrack._convert.texts import written
+from labeltrack._convert.objects import written
 from labeltrack._labels.codes import union
-from labeltrack._tables.render import portable
+from labeltrack._labels.lookup import alias, plain_label
+from labeltrack._tables import portable
 from labeltrack.errors import missing_key
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from labeltrack._tables.files import whole_file
+from labeltrack._tables import whole_file
 from labeltrack.plot.data import shorten
 
 if TYPE_CHECKING:

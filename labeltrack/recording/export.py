@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labeltrack._labels.codes import BOOL, BYTES, STRING
-from labeltrack._tables.files import check_ending, whole_file
-from labeltrack._tables.render import portable
+from labeltrack._tables import check_ending, portable, whole_file
 from labeltrack.errors import listing, need
 from labeltrack.recording.reader import PartReader, PartResult
 from labeltrack.recording.storage import LocalFolder

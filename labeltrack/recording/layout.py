@@ -29,7 +29,7 @@ from urllib.parse import quote, unquote
 from labeltrack._labels.codes import LabelMapping
 from labeltrack._labels.missing import check_missing
 from labeltrack._nan_policy import check_nan_policy
-from labeltrack._tables.files import whole_file
+from labeltrack._tables import whole_file
 from labeltrack.bounds import resolve_all
 from labeltrack.errors import DamagedRunError, need
 from labeltrack.recording.part import OPEN, Part, as_json

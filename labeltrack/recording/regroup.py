@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._convert.floats import alias, plain_label
 from labeltrack._convert.objects import is_missing
 from labeltrack._labels.codes import (
     BOOL,
@@ -24,6 +23,7 @@ from labeltrack._labels.codes import (
     label_kind,
     table_labels,
 )
+from labeltrack._labels.lookup import alias, plain_label
 from labeltrack.errors import listing
 
 if TYPE_CHECKING:

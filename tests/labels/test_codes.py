@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeltrack._convert.texts import text_array
+from labeltrack._convert.objects import text_array
 from labeltrack._labels.codes import (
     LabelDecoder,
     LabelMapping,

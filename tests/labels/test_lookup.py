@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import labeltrack as lt
-from labeltrack._convert.floats import alias, as_doubles
+from labeltrack._labels.lookup import alias, as_doubles
 
 NARROW = [np.float16, np.float32]
 VALUES = [1.0, 2.0, 3.0, 4.0]
