@@ -10,9 +10,9 @@ from labeltrack.errors import need
 from labeltrack.recording.epochs import RunIndex
 from labeltrack.recording.journal import Journal
 from labeltrack.recording.layout import DESCRIPTION, journal_name, sync_folder, writer_lock
-from labeltrack.recording.locks import is_held
 from labeltrack.recording.part import OPEN, Part, PartWriter, examine, file_checksum
 from labeltrack.recording.reader import PartReader, Progress
+from labeltrack.recording.session import is_held
 from labeltrack.recording.storage import EXHAUSTED, LocalFolder
 
 if TYPE_CHECKING:
