@@ -34,8 +34,8 @@ def written(path, data, *, closed=True, **options):
     return path
 
 
-def read(path):
-    return examine(FileContent(path))
+def read(file):
+    return examine(memoryview(file) if isinstance(file, (bytes, bytearray)) else FileContent(file))
 
 
 def rows(part):
@@ -98,14 +98,11 @@ def _whole(tmp_path_factory):
     return path.read_bytes(), data
 
 
-def test_a_truncated_part_has_every_complete_batch_and_no_other(tmp_path, whole):
+def test_a_truncated_part_has_every_complete_batch_and_no_other(whole):
     content, data = whole
-    path = tmp_path / "part.arrow"
-    path.write_bytes(content)
-    ends = [batch.end for batch in read(path).batches]
+    ends = [batch.end for batch in read(content).batches]
     for size in [*range(0, len(content), 7), *(end + more for end in ends for more in (-1, 0, 1))]:
-        path.write_bytes(content[:size])
-        part = read(path)
+        part = read(content[:size])
         complete = sum(end <= size for end in ends)
         assert rows(part) == plain(data[:complete])
         assert len(part.batches) == complete
@@ -117,19 +114,16 @@ def test_a_truncated_part_has_every_complete_batch_and_no_other(tmp_path, whole)
             assert part.closed
 
 
-def test_no_flipped_bit_is_read_as_a_sample(tmp_path, whole):
+def test_no_flipped_bit_is_read_as_a_sample(whole):
     content, data = whole
-    path = tmp_path / "part.arrow"
-    path.write_bytes(content)
-    end = read(path).batches[-1].end + 8
+    end = read(content).batches[-1].end + 8
     right = plain(data)
     rng = np.random.default_rng(0)
     noticed = 0
     for place in rng.integers(0, end, 3000).tolist():
         damaged = bytearray(content)
         damaged[place] ^= 1 << rng.integers(0, 8)
-        path.write_bytes(damaged)
-        part = read(path)
+        part = read(damaged)
         assert all(row in right for row in rows(part))  # batches may be missing; none is wrong
         noticed += bool(part.damage)
         assert part.damage or rows(part) == right
@@ -139,45 +133,36 @@ def test_no_flipped_bit_is_read_as_a_sample(tmp_path, whole):
     assert noticed > 2000
 
 
-def test_batches_behind_a_damaged_one_are_read(tmp_path, whole):
+def test_batches_behind_a_damaged_one_are_read(whole):
     content, data = whole
-    path = tmp_path / "part.arrow"
-    path.write_bytes(content)
-    second = read(path).batches[1]
     damaged = bytearray(content)
-    damaged[second.columns[1] + 5] ^= 16
-    path.write_bytes(damaged)
-    part = read(path)
+    damaged[read(content).batches[1].columns[1] + 5] ^= 16
+    part = read(damaged)
     assert rows(part) == plain([data[0], *data[2:]])
     assert (part.lost_rows, part.torn, part.closed) == (33, False, False)
     assert "batch 1" in part.damage
 
 
 @pytest.mark.parametrize("key", ["seq", "rows", "step"])
-def test_what_a_batch_says_of_itself_is_guarded_too(tmp_path, whole, key):
+def test_what_a_batch_says_of_itself_is_guarded_too(whole, key):
     content, _ = whole
-    path = tmp_path / "part.arrow"
-    path.write_bytes(content)
-    last = read(path).batches[-1]
+    last = read(content).batches[-1]
     value = last.metadata[key].encode()
     start = content.rindex(key.encode() + b"\0", 0, last.end)
     place = min(i for i in range(max(0, start - 64), start + 64) if content[i : i + len(value) + 1] == value + b"\0")
     damaged = bytearray(content)
     damaged[place] ^= 1
-    path.write_bytes(damaged)
-    part = read(path)
+    part = read(damaged)
     assert len(part.batches) == 3
     assert part.damage
 
 
 def test_batches_of_another_part_or_in_another_order_are_not_taken(tmp_path):
     data = batches([64, 64, 64])
-    path = written(tmp_path / "part.arrow", data)
-    content = path.read_bytes()
-    ends = [batch.end for batch in read(path).batches]
+    content = written(tmp_path / "part.arrow", data).read_bytes()
+    ends = [batch.end for batch in read(content).batches]
     first, second = content[ends[0] : ends[1]], content[ends[1] : ends[2]]
-    path.write_bytes(content[: ends[0]] + second + first + content[ends[2] :])
-    part = read(path)
+    part = read(content[: ends[0]] + second + first + content[ends[2] :])
     assert rows(part) == plain(data[:1])
     assert part.lost_rows == 128
 

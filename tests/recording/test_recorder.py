@@ -857,30 +857,6 @@ def test_ranks_with_words_of_their_own_go_together(tmp_path):
     assert dict(zip(stats.labels.tolist(), stats.mean.tolist(), strict=True)) == {"a": 1.0, "b": 2.5, "c": 4.0}
 
 
-def test_an_epoch_that_one_rank_did_not_end_is_not_mixed_with_an_older_launch(tmp_path):
-    run = tmp_path / "run"
-    for launch in (0, 1):
-        trackers = ranks(run, 2)
-        for step in (1, 2):
-            for rank, tracker in enumerate(trackers):
-                tracker.update(*batch(seed=100 * launch + 10 * step + rank))
-                if (launch, step, rank) != (1, 2, 1):
-                    tracker.end_epoch(step)
-        for tracker in trackers:
-            die(tracker)
-    opened = lt.open_run(run)
-    assert [(epoch.step, epoch.complete) for epoch in opened.epochs] == [(2, True), (1, True)]
-    expected = {
-        1: [batch(seed=110 + rank)[1] for rank in (0, 1)],  # the new launch
-        2: [batch(seed=20 + rank)[1] for rank in (0, 1)],  # the old one: the new one lacks a rank
-    }
-    for step, values in expected.items():
-        older = pytest.warns(lt.LabelTrackWarning, match="not all processes of session 2 ended it")
-        with older if step == 2 else contextlib.nullcontext():
-            samples = opened.samples(step=step)
-        np.testing.assert_array_equal(samples["value"].to_numpy(), np.concatenate(values))
-
-
 # -- failures ---------------------------------------------------------------------------------------------
 
 
