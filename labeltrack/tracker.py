@@ -318,21 +318,49 @@ class LabelTracker(Checkpointed):
         self._recorded.tell()
         return pooled
 
+    def compute(self, mode: str = "train") -> LabelStats:
+        """Return the statistics of the samples recorded in a mode since the last end of an epoch; they stay recorded.
+
+        Args:
+            mode: The mode.
+
+        Returns:
+            What `end_epoch` would return now: all dataset ids pooled, with the quantiles that `bounds` need; empty if
+            nothing was recorded.
+
+        Raises:
+            ValueError: There are NaN under ``nan_policy="raise"``.
+
+        Warns:
+            LabelTrackWarning: No sample has a label of the `label_mapping`. Either this or `end_epoch` warns, once.
+
+        Example:
+            >>> tracker = LabelTracker(label="y", metric="ce")
+            >>> tracker.update([0, 1, 1], [0.5, 1.0, 3.0])
+            >>> tracker.compute().mean
+            array([0.5, 2. ])
+        """
+        mode = _check_name("mode", mode)
+        with self._turns.to_read:
+            self._recorded.settle()
+            return self._statistics(self._recorded.filled(mode))[1]
+
     def _statistics(self, streams: dict[str, Stream]) -> tuple[dict[str, LabelStats], LabelStats]:
         """Return the statistics of the datasets of a mode, and of all of them together."""
-        stats = {ds_id: self._reducer.stats(stream, self.nan_policy) for ds_id, stream in streams.items()}
-        for part in stats.values():
+        samples = [stream.snapshot() for stream in streams.values()]
+        stats = [self._reducer.stats(each, self.nan_policy) for each in samples]
+        for part in stats:
             part._check_finite()
         if not stats:
             return {}, self._reducer.reduce([], LabelDecoder(INTEGER), self.nan_policy)
-        pooled = self._reducer.pooled(list(streams.values()), list(stats.values()))
+        pooled = self._reducer.pooled(samples, stats)
         if not len(pooled) and self._mapping is not None and not self._warned:
             self._warned = True
             occurred = dict(self._recorded.unmapped)
-            for stream in streams.values():
-                occurred.update(some_labels(stream.buffer.filled(), stream.decoder()))
+            for each in samples:
+                occurred.update(some_labels(each.chunks, each.decoder))
             warn_nothing_mapped(self._mapping, list(occurred), stacklevel=outside())
-        return stats, pooled
+        return dict(zip(streams, stats, strict=True)), pooled
 
     def reset(self, *, mode: str | None = None) -> None:
         """Forget the samples recorded since the last end of an epoch; the history stays.

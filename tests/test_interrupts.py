@@ -507,6 +507,9 @@ def test_batches_of_several_threads_are_all_recorded_each_under_its_labels(tmp_p
         for step in range(20):
             tracker.end_epoch(step)
             tracker.state_dict()
+            for mode in ("train", "eval"):
+                seen = tracker.compute(mode)
+                assert seen.min.tolist() == seen.max.tolist()  # none under another label
             repr(tracker)
             ended.append(step)
 
@@ -541,6 +544,7 @@ def test_a_handler_that_changes_the_tracker_within_a_change_is_told_so():
                     change()
                 messages.append(1)
             assert len(tracker.state_dict()["streams"]) == 1
+            assert tracker.compute().count.tolist() == [1]
             tracker.flush()
             return super().entry(*args, **more)
 

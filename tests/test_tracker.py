@@ -894,3 +894,60 @@ def test_a_restored_tracker_repeats_no_warning_about_its_mapping():
     again.load_state_dict(tracker.state_dict())
     again.update([0], [1.0])
     assert len(again.end_epoch(2)) == 0
+
+
+# -- the running epoch ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [1, 3000, 2**20])
+@pytest.mark.parametrize("kind", [np.copy, words, lambda labels: labels / 2])
+@pytest.mark.parametrize("options", [{}, {"bounds": "iqr"}, {"nan_policy": "omit"}])
+@pytest.mark.filterwarnings("ignore:no quantiles for this epoch")
+def test_a_running_epoch_can_be_looked_at_without_a_change(limit, kind, options):
+    looked, plain = (make(max_buffer_bytes=limit, **options) for _ in "ab")
+    rng = np.random.default_rng(limit)
+    parts = []
+    for batch in range(12):
+        labels, values = kind(rng.integers(0, 7, 50)), rng.lognormal(0, 2, 50)
+        parts.append((labels, values))
+        for tracker in (looked, plain):
+            tracker.update(labels, values, ds_id="ab"[batch % 2])
+        before = looked.state_dict()
+        stats = looked.compute()
+        assert looked.state_dict() == before
+        every = [x for labels, _ in parts for x in (labels if isinstance(labels, list) else labels.tolist())]
+        assert rows(stats) == expected_by_label(every, np.concatenate([values for _, values in parts]).tolist())
+    last, ended = looked.compute(), looked.end_epoch(1)
+    assert fingerprint(last) == fingerprint(ended) == fingerprint(plain.end_epoch(1))
+    assert last.quantiles == ended.quantiles
+    for fraction in last.quantiles:
+        np.testing.assert_array_equal(last.quantile(fraction), ended.quantile(fraction))
+    assert bool(last.quantiles) == ("bounds" in options and limit == 2**20)
+    assert len(looked.compute()) == 0
+
+
+def test_a_look_at_a_mode_without_samples_is_empty_without_a_warning():
+    tracker = make()
+    tracker.update([0], [1.0])
+    assert len(tracker.compute("eval")) == len(make().compute()) == 0
+    assert tracker.compute().labels.tolist() == [0]
+    with pytest.raises(TypeError, match="mode must be a string"):
+        tracker.compute(1)
+
+
+def test_nan_under_raise_are_an_error_of_a_look_too_and_stay():
+    tracker = make(nan_policy="raise")
+    tracker.update([0, 3, 3], [1.0, math.nan, 2.0])
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"1 NaN samples under nan_policy='raise', by label \(how many\): 3 \(1\)"):
+            tracker.compute()
+    assert tracker.pending == {("train", ""): 3}
+
+
+def test_a_mapping_of_which_nothing_occurs_is_warned_of_by_the_first_look():
+    tracker = make(label_mapping={"cat": "cat"})
+    tracker.update(["dog"], [1.0])
+    with pytest.warns(lt.LabelTrackWarning, match="it maps 'cat', but the labels that occurred are 'dog'") as caught:
+        assert len(tracker.compute()) == 0
+    assert [one.filename for one in caught] == [__file__]
+    assert len(tracker.compute()) == len(tracker.end_epoch(1)) == 0

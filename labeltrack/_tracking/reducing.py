@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from labeltrack._labels.codes import LabelDecoder, LabelMapping
     from labeltrack._labels.missing import Missing
     from labeltrack._nan_policy import NanPolicy
-    from labeltrack._tracking.streams import Stream
+    from labeltrack._tracking.streams import Snapshot
 
 Array = npt.NDArray[Any]
 
@@ -50,34 +50,33 @@ class Reducer:
         labels, accumulator = reduce_chunks(chunks, decoder, wanted=wanted)
         return LabelStats(labels, accumulator, names=names_of(self.mapping, self.missing), nan_policy=nan_policy)
 
-    def stats(self, stream: Stream, nan_policy: NanPolicy) -> LabelStats:
+    def stats(self, samples: Snapshot, nan_policy: NanPolicy) -> LabelStats:
         """Return the statistics of a stream, with quantiles if none of its samples were folded."""
-        before = None if stream.folded is None else stream.folded._under(nan_policy)
-        if before is not None and stream.buffer.empty():
+        before = None if samples.folded is None else samples.folded._under(nan_policy)
+        if before is not None and not samples.chunks:
             return before
-        chunks, decoder = stream.buffer.filled(), stream.decoder()
-        fresh = self.reduce(chunks, decoder, nan_policy)
+        fresh = self.reduce(samples.chunks, samples.decoder, nan_policy)
         if before is not None:
             return merge_stats([before, fresh])
         if not self.fractions:
             return fresh
-        samples = Samples(chunks, decoder.keys(fresh.labels), np.arange(len(fresh)))
-        return fresh._with_quantiles([samples], self.fractions)
+        part = Samples(samples.chunks, samples.decoder.keys(fresh.labels), np.arange(len(fresh)))
+        return fresh._with_quantiles([part], self.fractions)
 
-    def pooled(self, streams: Sequence[Stream], stats: Sequence[LabelStats]) -> LabelStats:
+    def pooled(self, streams: Sequence[Snapshot], stats: Sequence[LabelStats]) -> LabelStats:
         """Return the statistics of several streams together, given those of each."""
         if len(stats) == 1:
             return stats[0]
         pooled = merge_stats(stats)
-        if not self.fractions or any(stream.folded is not None for stream in streams):
+        if not self.fractions or any(samples.folded is not None for samples in streams):
             return pooled
-        filled = [(stream, part.labels) for stream, part in zip(streams, stats, strict=True) if len(part)]
+        filled = [(samples, part.labels) for samples, part in zip(streams, stats, strict=True) if len(part)]
         slots = union([labels for _, labels in filled])[1] if filled else []
-        samples = [
-            Samples(stream.buffer.filled(), stream.decoder().keys(labels), places)
-            for (stream, labels), places in zip(filled, slots, strict=True)
+        parts = [
+            Samples(samples.chunks, samples.decoder.keys(labels), places)
+            for (samples, labels), places in zip(filled, slots, strict=True)
         ]
-        return pooled._with_quantiles(samples, self.fractions)
+        return pooled._with_quantiles(parts, self.fractions)
 
 
 def some_labels(chunks: Iterable[tuple[Array, Array]], decoder: LabelDecoder) -> dict[Any, None]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy.typing as npt
+
 from labeltrack._labels.codes import LabelDecoder
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from labeltrack.recording.writer import Lane
     from labeltrack.stats import LabelStats
 
+Array = npt.NDArray[Any]
 Key = tuple[str, str]
 """Mode and dataset id."""
 
@@ -59,6 +62,19 @@ class Stream:
     def decoder(self) -> LabelDecoder:
         """Return the decoder of the keys."""
         return LabelDecoder(self.kind) if self.words is None else self.words.decoder(self.kind)
+
+    def snapshot(self) -> Snapshot:
+        """Return what is there now."""
+        return Snapshot(self.buffer.filled(), self.folded, self.decoder())
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The samples of a stream at one time: views that stay as they are until the stream is emptied."""
+
+    chunks: list[tuple[Array, Array]]
+    folded: LabelStats | None
+    decoder: LabelDecoder
 
 
 @dataclass(frozen=True)
