@@ -149,6 +149,8 @@ def test_one_of_several_modes_has_to_be_named_if_none_is_eval(read):
 def test_a_history_without_any_mode_says_so(read):
     with pytest.raises(KeyError, match="there is no mode to read: no epoch has ended yet"):
         read(lt.History())
+    with pytest.raises(KeyError, match="no mode 'eval': the history is empty"):
+        lt.History().at(1, "eval")
     assert lt.History().datasets(1) == {}
 
 

@@ -69,7 +69,7 @@ class Query:
     absent: Annotated[bool, typer.Option("--absent", help="Show labels that have no samples in an epoch, too.")] = False
     incomplete: Incomplete = False
     threads: Annotated[
-        int | None, typer.Option(metavar="N", help="Number of threads; by default chosen by the number of samples.")
+        int | None, typer.Option(metavar="N", help="Number of threads; chosen by the number of samples by default.")
     ] = None
 
     def history(
@@ -88,10 +88,10 @@ class Query:
             others = list(options["group"].values())
             if self.missing is not None:
                 options["group"][None] = _like(self.missing, others)
-        elif self.missing is not None:
-            fail("--missing is for --group")
-        if self.rest is not None:
-            options["rest"] = _like(self.rest, others if self.group is not None else ())
+            if self.rest is not None:
+                options["rest"] = _like(self.rest, others)
+        elif self.missing is not None or self.rest is not None:
+            fail(f"{'--rest' if self.missing is None else '--missing'} requires --group")
         with told(*_MISTAKES), warned():
             given: dict[str, Any] = {"nan_policy": self.nan_policy, "engine": engine}  # which recompute() checks
             history = run.recompute(
@@ -104,11 +104,11 @@ class Query:
 
 def register() -> None:
     """Add the commands to the app."""
-    _add(info, "Show what a recorded run is, and which epochs it has.")
-    _add(recompute, "Compute the statistics of every epoch from the samples, and show or write them.")
+    _add(info, "Show what was recorded, and which epochs there are.")
+    _add(recompute, "Compute the statistics of every epoch from the samples; show them or write them to a file.")
     _add(plot, "Plot the metric of every label over the steps.")
     _add(export, "Write samples to one file.")
-    _add(verify, "Compare every checksum. Exit code 1 if anything is damaged, missing, lost or unfinished.")
+    _add(verify, "Check every file. The exit code is 1 if anything is damaged, missing, lost or unfinished.")
     _add(worst, "Rank the labels of an epoch, worst first.")
 
 
@@ -147,14 +147,13 @@ def info(run: RunPath, *, as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps(found, default=_bytes))
         return
-    mapping = found["label_mapping"]
+    mapping, types = found["label_mapping"], ", ".join("/".join(pair) for pair in found["dtypes"])
     lines = {
         "run": found["path"],
         "metric": f"{found['metric']} by {found['label']}",
         "labels": "all" if mapping is None else ", ".join(f"{name} = {label!r}" for name, label in mapping.items()),
         "bounds": ", ".join("none" if bound is None else _text_of(bound) for bound in found["bounds"]),
-        "samples": f"{found['rows']:,} of type {', '.join('/'.join(pair) for pair in found['dtypes'])}, "
-        f"{found['bytes'] / 1e6:,.1f} MB",
+        "samples": f"{found['rows']:,}{types and f' of type {types}'}, {found['bytes'] / 1e6:,.1f} MB",
         "recorded": f"{found['created']}, labeltrack {found['labeltrack']}, {_count(found['sessions'], 'session')}",
     }
     for name, text in lines.items():
@@ -207,7 +206,7 @@ def recompute(
         if output is not None:
             check_ending(output, (".parquet", ".csv", ".json"))
     if scheduler is not None and engine != "dask":
-        fail("--scheduler is for --engine dask")
+        fail("--scheduler requires --engine dask")
     with _cluster(scheduler):
         history = query.history(_open(run), modes=modes, bounds=bounds, engine=engine)
     columns = history.columns()
@@ -344,7 +343,7 @@ def worst(
     by: Annotated[str, typer.Option(metavar="NAME", help="count, sum, mean, std, min, max or median.")] = "mean",
     k: Annotated[int, typer.Option("-k", metavar="N", help="Number of labels.")] = 10,
     mode: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Mode; by default eval, or the only one that there is.")
+        str | None, typer.Option(metavar="NAME", help="Mode; by default eval, or the only one there is.")
     ] = None,
     step: Annotated[int | None, typer.Option(metavar="N", help="Step; by default the last one.")] = None,
     query: Query,

@@ -87,6 +87,8 @@ class History(Entries):
 
     def _missing(self, mode: str, ds_id: str | None, step: int | None = None) -> KeyError:
         """Return what to raise where there is no such mode, no such dataset in it, or no such step of both."""
+        if not self._found:
+            return KeyError(f"no mode {mode!r}: the history is empty")
         if mode not in self._found:
             return missing_key(mode, self.modes, "mode")
         known = {at: parts for at, parts in self._found[mode].items() if ds_id is None or ds_id in parts}

@@ -66,7 +66,7 @@ class Scene:
     names: list[str]  # of the K labels, in order of labels or as the user listed them
     tracks: tuple[Track, ...]
     bounds: tuple[Bound, ...]
-    judged: Track  # the one of the tracks that ranks the labels
+    ranked_by: Track  # the one of the tracks that ranks the labels
     order: Integers  # (K,) indices of the labels, worst first
     higher_is_worse: bool
 
@@ -83,7 +83,7 @@ class Scene:
     @property
     def ranking(self) -> str:
         """How the labels were ranked, in words."""
-        track = self.judged
+        track = self.ranked_by
         of = f" in mode {track.mode}" if len(self.tracks) > 1 else ""
         return f"worst first by the mean{of} at {self.x_label} {self.origin + int(track.steps[-1])}"
 
@@ -121,7 +121,7 @@ def collect(
     for mode in shown:
         here, columns = columns[: len(steps[mode])], columns[len(steps[mode]) :]
         tracks.append(_track(mode, [step - origin for step in steps[mode]], here, known.size, bounds, kept))
-    judged = tracks[shown.index("eval") if modes is None and "eval" in shown else -1]
+    ranked_by = tracks[shown.index("eval") if modes is None and "eval" in shown else -1]
     return Scene(
         metric=history.metric,
         label=history.label,
@@ -131,8 +131,8 @@ def collect(
         names=names if isinstance(kept, slice) else [names[k] for k in kept],
         tracks=tuple(tracks),
         bounds=bounds,
-        judged=judged,
-        order=_rank(judged, higher_is_worse=higher_is_worse),
+        ranked_by=ranked_by,
+        order=_rank(ranked_by, higher_is_worse=higher_is_worse),
         higher_is_worse=higher_is_worse,
     )
 

@@ -32,7 +32,7 @@ def multiples(scene: Scene, heading: str) -> Figure:
     odd, behind = (any(found) for found in zip(*drawn, strict=True))
     entries = look.mode_entries(scene, markers=scene.is_single_step or look.has_many_modes(scene))
     if behind:
-        of = f" in {scene.judged.mode}" if len(scene.tracks) > 1 else ""
+        of = f" in {scene.ranked_by.mode}" if len(scene.tracks) > 1 else ""
         entries.append((Line2D([], [], color=look.BEHIND), f"the other labels{of}"))
     entries.append((Patch(color=look.WORST), "the worst" if _emphasised(n) == 1 else f"the {_emphasised(n)} worst"))
     if odd:
@@ -67,7 +67,7 @@ def _block(block: Any, scene: Scene, bound: Bound, rows: int, columns: int) -> t
         log_axis = None
     shared = log_axis is not None or look.fits_one_axis(scene, bound)
     # Other labels are drawn behind where they can be compared, and are lines at all.
-    behind = shared and n > 1 and scene.judged.steps.size > 1
+    behind = shared and n > 1 and scene.ranked_by.steps.size > 1
     grid = block.subplots(rows, columns, sharex=True, sharey=shared, squeeze=False)
     odd = False
     for place, axes in enumerate(grid.flat):
@@ -75,7 +75,7 @@ def _block(block: Any, scene: Scene, bound: Bound, rows: int, columns: int) -> t
             axes.remove()
             continue
         if behind:
-            look.draw_behind(axes, scene.judged.steps, scene.judged.bands[bound.name][1])
+            look.draw_behind(axes, scene.ranked_by.steps, scene.ranked_by.bands[bound.name][1])
         odd |= _panel(axes, scene, bound, int(scene.order[place]), worst=place < _emphasised(n))
         if log_axis is None:
             axes.yaxis.set_major_locator(MaxNLocator(4))

@@ -251,7 +251,7 @@ def test_every_command_includes_incomplete_epochs_if_asked_to(tmp_path):
             "quantiles cannot be merged; use",
         ),
         (["recompute", "{run}", "--engine", "spark"], "'local', 'dask'"),
-        (["recompute", "{run}", "--scheduler", "tcp://x:1"], "--scheduler is for --engine dask"),
+        (["recompute", "{run}", "--scheduler", "tcp://x:1"], "--scheduler requires --engine dask"),
         (["recompute", "{run}", "--mode", "trian"], "no recorded mode"),
         (["recompute", "{run}", "--threads", "0"], "threads must be a positive integer"),
         (["recompute", "{run}", "--label-mapping", "{tmp}/none.json"], "cannot read .*No such file"),
@@ -266,7 +266,7 @@ def test_every_command_includes_incomplete_epochs_if_asked_to(tmp_path):
         (["worst", "{run}", "-k", "0"], "k must be at least 1"),
         (["worst", "{run}", "--step", "9"], "no step in mode 'eval': 9"),
         (["verify", "nonsense://x"], "Protocol not known"),
-        (["recompute", "{run}", "--missing", "x"], "--missing is for --group"),
+        (["recompute", "{run}", "--missing", "x"], "--missing requires --group"),
         (["recompute", "{run}", "--group", "{ok}", "--missing", "x"], "with missing='error' the run has no samples"),
     ],
 )
@@ -407,6 +407,7 @@ def test_damage_repairs_and_runs_without_epochs_are_shown(recorded, tmp_path, mo
         with lt.LabelTracker("y", "ce", record_to=tmp_path / "empty") as tracker:
             tracker.update([1], [1.0])
     assert done("recompute", tmp_path / "empty") == "No epoch to show.\n"
+    assert "samples   0, 0.0 MB" in done("info", tmp_path / "empty").splitlines()
     monkeypatch.setitem(sys.modules, "distributed", None)
     command = ("recompute", recorded[0], "--engine", "dask", "--scheduler", "tcp://x:1")
     assert 'cannot import distributed, required for --scheduler: pip install "labeltrack[dask]"' in refusal(

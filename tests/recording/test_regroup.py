@@ -190,7 +190,7 @@ def test_the_command_warns_about_what_is_left_out_and_has_a_group_for_the_rest(t
     result = invoke(*base, tmp_path / "none.json", "--rest", "all")
     assert [(row["label"], row["count"]) for row in json.loads(result.stdout)] == [("all", 3)] * 2
     assert "as '1' and '1.0', for 10 and 20" in refusal(invoke(*base, tmp_path / "twice.json"))
-    assert "pass group, too" in refusal(invoke("recompute", tmp_path / "run", "--rest", "x"))
+    assert "--rest requires --group" in refusal(invoke("recompute", tmp_path / "run", "--rest", "x"))
     assert invoke("worst", tmp_path / "run", "--group", tmp_path / "few.json", "--rest", "-1").stderr == ""
 
 
