@@ -241,6 +241,12 @@ def test_a_step_is_an_integer(step):
         lt.History().add(step, lt.label_stats([0], [1]))
 
 
+@pytest.mark.parametrize("step", [2**63, -(2**63) - 1])
+def test_a_step_has_at_most_64_bits(step):
+    with pytest.raises(ValueError, match=f"step must be from .* to .*, got {step}"):
+        lt.History().add(step, lt.label_stats([0], [1]))
+
+
 def test_a_numpy_integer_is_a_step():
     history = lt.History()
     history.add(np.int32(3), lt.label_stats([0], [1]))

@@ -567,3 +567,44 @@ def test_an_epoch_of_a_mode_that_is_not_tracked_is_empty_without_a_word():
     tracker = lt.LabelTracker("y", "ce", mode="eval")
     tracker.update([1], [1.0], mode="eval")
     assert len(tracker.end_epoch(1)) == 0
+
+
+@pytest.mark.parametrize("change", ["add", "replace", "load"])
+def test_a_history_is_changed_as_a_whole_wherever_an_interrupt_comes(change):
+    """At any line: afterwards it is what it was before, or what an undisturbed change makes of it."""
+    old, new = lt.label_stats([0, 1], [0.5, 2.0]), lt.label_stats([0, 2], [0.25, 3.0])
+    other = lt.History(metric="accuracy", label="site", bounds=[None])
+    other.add(7, new, mode="test", ds_id="a")
+    state = other.state_dict()
+
+    def history():
+        made = lt.History(metric="ce", label="y")
+        made.add_all(1, {"a": old, "b": old}, mode="eval")
+        return made
+
+    def apply(to):
+        if change == "load":
+            to.load_state_dict(state)
+        elif change == "add":
+            to.add(2, new, mode="train")
+        else:
+            to.add_all(1, {"b": new}, mode="eval", replace=True)
+
+    def seen(what):
+        keys = [(key, stats.labels.tolist(), stats.sum.tolist()) for key, stats in what.items()]
+        found = {mode: [(step, list(what.datasets(step, mode))) for step in what.steps(mode)] for mode in what.modes}
+        return what.metric, what.label, what.bounds, keys, found
+
+    changed = history()
+    apply(changed)
+    allowed = [seen(history()), seen(changed)]
+    outcomes = Counter()
+    for n in itertools.count():
+        disturbed = history()
+        with (at := At(n)):
+            apply(disturbed)
+        outcomes[allowed.index(seen(disturbed))] += 1
+        if not at.raised:
+            break
+    assert outcomes[0] > 5  # too early
+    assert outcomes[1] > 1  # too late to keep it from happening

@@ -267,6 +267,8 @@ def test_every_command_includes_incomplete_epochs_if_asked_to(tmp_path):
         (["worst", "{run}", "--step", "9"], "no step in mode 'eval': 9"),
         (["verify", "nonsense://x"], "Protocol not known"),
         (["recompute", "{run}", "--missing", "x"], "--missing requires --group"),
+        (["recompute", "{run}", "--rest", "x"], "--rest requires --group"),
+        (["worst", "{run}", "--mode", "trian"], "no recorded mode 'trian'. Did you mean 'train'"),
         (["recompute", "{run}", "--group", "{ok}", "--missing", "x"], "with missing='error' the run has no samples"),
     ],
 )
