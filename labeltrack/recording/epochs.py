@@ -115,6 +115,22 @@ class _Process:
     modes: set[str] = field(default_factory=set)
     last: dict[str, int] = field(default_factory=dict)  # highest step that ended, by mode
     vocabularies: dict[str, Words] = field(default_factory=dict)
+    _words: dict[int, tuple[str, list[Any]]] = field(default_factory=dict)  # kind and words by number
+
+    def add_words(self, line: dict[str, Any]) -> None:
+        """Add the words of a line; KeyError, TypeError or ValueError if they do not continue the known ones."""
+        kind, known = self._words.setdefault(line["vocabulary"], (str(line["kind"]), []))
+        if line["first"] != len(known) or kind not in (STRING, BYTES) or kind != line["kind"]:
+            msg = f"it has words from code {line['first']} on, and {len(known)} are known"
+            raise ValueError(msg)
+        if kind == STRING and not all(isinstance(word, str) for word in line["words"]):
+            msg = "words must be strings"
+            raise TypeError(msg)
+        known += [bytes.fromhex(word) for word in line["words"]] if kind == BYTES else line["words"]
+
+    def freeze(self) -> None:
+        """Make `vocabularies` of the words so far."""
+        self.vocabularies = {str(number): np.array(known, object) for number, (_, known) in self._words.items()}
 
     def is_awaited(self, mode: str, step: int) -> bool:
         """Return whether it should have an attempt at an epoch: it crashed before that, or is still at work.
@@ -183,23 +199,22 @@ class RunIndex:
             lines = read_journal(file)
         process = self._processes[key] = _Process()
         damage = list(lines.damage)
-        words = _Vocabularies()
         for line in lines.lines:
             try:
-                self._apply(key, process, line, words)
+                self._apply(key, process, line)
             except _ForeignError as error:
                 del self._processes[key]
                 damage = [str(error)]
                 break
             except (KeyError, TypeError, ValueError) as error:
                 damage.append(f"line {line['seq']} makes no sense: {type(error).__name__} {error}")
-        process.vocabularies = words.arrays()
+        process.freeze()
         if damage:
             self.damage[name] = damage
         if lines.torn:
             self.torn.append(name)
 
-    def _apply(self, key: tuple[int, int], process: _Process, line: dict[str, Any], words: _Vocabularies) -> None:
+    def _apply(self, key: tuple[int, int], process: _Process, line: dict[str, Any]) -> None:
         """Apply one line of a journal."""
         event = line["event"]
         if event == "begin":
@@ -219,7 +234,7 @@ class RunIndex:
         elif event == "stream":
             process.modes.add(str(line["mode"]))
         elif event == "words":
-            words.add(line)
+            process.add_words(line)
         elif event == "epoch":
             mode, step = str(line["mode"]), int(line["step"])
             _check_streams(line["streams"])
@@ -375,36 +390,16 @@ def _between(numbers: set[int], first: int) -> list[str]:
     return [str(low) if low == high else f"{low} to {high}" for low, high in pairs]
 
 
-class _Vocabularies:
-    """The words of a journal, line by line."""
-
-    def __init__(self) -> None:
-        self._words: dict[int, tuple[str, list[Any]]] = {}
-
-    def add(self, line: dict[str, Any]) -> None:
-        """Add the words of a line; ValueError if they do not continue the known ones."""
-        kind, known = self._words.setdefault(line["vocabulary"], (str(line["kind"]), []))
-        if line["first"] != len(known) or kind not in (STRING, BYTES) or kind != line["kind"]:
-            msg = f"it has words from code {line['first']} on, and {len(known)} are known"
-            raise ValueError(msg)
-        if kind == STRING and not all(isinstance(word, str) for word in line["words"]):
-            msg = "words must be strings"
-            raise TypeError(msg)
-        known += [bytes.fromhex(word) for word in line["words"]] if kind == BYTES else line["words"]
-
-    def arrays(self) -> dict[str, Words]:
-        return {str(number): np.array(known, dtype=object) for number, (_, known) in self._words.items()}
-
-
 def read_vocabularies(storage: Storage, journal: str) -> dict[str, Words]:
     """Return the words in a journal, as `PartEntry.words` has them."""
-    words = _Vocabularies()
+    process = _Process()
     with storage.open(journal) as file:
         for line in read_journal(file).lines:
             if line["event"] == "words":
                 with contextlib.suppress(KeyError, TypeError, ValueError):  # `RunIndex` reports it
-                    words.add(line)
-    return words.arrays()
+                    process.add_words(line)
+    process.freeze()
+    return process.vocabularies
 
 
 def _check_streams(streams: Any) -> None:
