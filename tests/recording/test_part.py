@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labeltrack.recording import arrow_ipc as _ipc
 from labeltrack.recording.part import OPEN, PartWriter, examine
 from labeltrack.recording.storage import FileContent
 
@@ -61,17 +60,6 @@ def test_every_row_that_was_written_is_read(tmp_path, label, value, closed):
     assert METADATA.items() <= part.metadata.items()
     if closed:
         assert not part.damage
-
-
-def test_a_checksum_is_xxh3_of_both_columns_seeded_with_the_number_of_the_batch(tmp_path):
-    data = batches([64, 30])
-    path = written(tmp_path / "part.arrow", data)
-    with pa.ipc.open_file(path) as reader:
-        for seq, (labels, values) in enumerate(data):
-            _, said = reader.get_batch_with_custom_metadata(seq)
-            assert said[b"seq"] == str(seq).encode()
-            assert said[b"xxh3"].decode() == xxhash.xxh3_64_hexdigest(labels.tobytes() + values.tobytes(), seed=seq)
-        assert reader.schema.metadata[b"hash"] == b"xxh3_64"
 
 
 def test_other_libraries_open_a_closed_part(tmp_path):
@@ -172,15 +160,3 @@ def test_a_part_is_never_written_over(tmp_path):
     with pytest.raises(FileExistsError):
         PartWriter(tmp_path / "part.arrow", np.int32, np.float32, METADATA)
     writer.abandon()
-
-
-def test_the_messages_are_those_of_an_arrow_stream_from_byte_eight(tmp_path):
-    data = batches([64, 30])
-    path = written(tmp_path / "part.arrow", data, closed=False)
-    content = path.read_bytes()
-    assert content[:8] == _ipc.MAGIC
-    stream = pa.ipc.open_stream(pa.py_buffer(content[8:]))
-    for labels, values in data:
-        batch = stream.read_next_batch()
-        assert batch["label"].to_pylist() == labels.tolist()
-        assert batch["value"].to_pylist() == values.tolist()

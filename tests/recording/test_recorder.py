@@ -1,4 +1,4 @@
-"""Recording: what lands in the folder, resuming, several processes, failures that training does not feel."""
+"""Recording: what is written, resuming, several processes, and failures that training does not notice."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_without_recording_nothing_is_loaded_and_flush_and_close_do_nothing():
 @pytest.mark.parametrize("module", ["pyarrow", "xxhash"])
 def test_what_is_missing_is_said_when_the_tracker_is_made(tmp_path, monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=rf'need {module}: pip install "labeltrack\[record\]"'):
+    with pytest.raises(ImportError, match=rf'cannot import {module}, .*: pip install "labeltrack\[record\]"'):
         lt.LabelTracker("y", "ce", record_to=tmp_path / "run")
 
 
@@ -991,8 +991,8 @@ def test_a_tracker_may_be_found_by_the_garbage_collector_in_any_thread(tmp_path)
 def test_flushing_after_close_is_no_mistake(tmp_path):
     tracker = train(tmp_path / "run", [1])
     tracker.close()
-    tracker.flush()
-    assert tracker._recorder.failure == ""
+    tracker.flush()  # does not warn
+    assert len(tracker.end_epoch(2)) == 0
 
 
 def test_a_journal_that_cannot_be_written_leaves_the_epoch_incomplete(tmp_path, monkeypatch):

@@ -17,9 +17,7 @@ from test_recorder import QUICK, batch, same
 from test_run import _run, recorded  # noqa: F401 (a fixture)
 
 import labeltrack as lt
-from labeltrack.recording.epochs import RunIndex
 from labeltrack.recording.part import PartWriter, examine
-from labeltrack.recording.reader import PartReader
 from labeltrack.recording.storage import FileContent, LocalFolder
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
@@ -257,15 +255,6 @@ def test_an_epoch_that_never_ended_is_reported_with_its_rows(tmp_path):
     assert found.other == ("mode 'train', step 2 did not end; 300 of its rows are intact",)
 
 
-def test_a_deleted_journal_is_reported(run, tmp_path):
-    shutil.copytree(run[0], tmp_path / "run")
-    (tmp_path / "run" / "journal-0001-0000.log").unlink()
-    found = verified(tmp_path / "run")
-    assert "journal-0001-0000.log is missing" in str(found)
-    assert "mode 'train', step 2 did not end; 1600 of its rows are intact" in found.other
-    assert "mode 'train', step 2, session 1, process 0: it ended, with 1600 rows, but no journal says so" in found.other
-
-
 @pytest.mark.parametrize("kept", range(20))
 def test_a_journal_cut_at_any_line_is_reported_if_that_loses_an_epoch(run, tmp_path, kept):
     shutil.copytree(run[0], tmp_path / "run")
@@ -478,7 +467,7 @@ def test_too_many_open_files_are_an_error_and_not_damage(copy, monkeypatch):
     assert opened.samples(step=3).num_rows == 400  # the last epoch is left out, which is asked of its part
     monkeypatch.setattr(LocalFolder, "content", exhausted)
     with pytest.raises(OSError, match="Too many open files"):
-        opened._warn([], [], [epoch for epoch in opened._index.epochs if not epoch.complete])
+        opened.samples(step=opened.epochs[-1].step)  # it is left out, and asked whether it ended
 
 
 def test_a_part_whose_labels_are_not_of_the_kind_that_it_says_is_refused(copy):
@@ -492,19 +481,6 @@ def test_a_part_whose_labels_are_not_of_the_kind_that_it_says_is_refused(copy):
     writer.close(sync=False)
     writer.open_path.rename(path)
     assert bad_parts(copy) == [("corrupt", "it has 'float' labels in a column of type i4")]
-
-
-def test_a_file_that_is_cut_while_it_is_read_loses_its_rows(copy):
-    path = first_part(copy)
-    storage = LocalFolder(copy)
-    epoch = RunIndex(storage).epochs[0]
-    reader = PartReader(storage, epoch.attempts[0].parts[0])
-    batches = [batch for batch in reader.batches() if batch.rows]
-    os.truncate(path, batches[0].columns[0])
-    assert [reader.columns(batch) for batch in batches] == [None] * len(batches)
-    found = reader.finish()
-    assert (found.rows, found.lost, found.torn) == (0, 1600, False)
-    assert "the file was cut" in found.message
 
 
 def test_a_journal_of_which_no_epoch_had_ended_is_not_rebuilt(tmp_path):
