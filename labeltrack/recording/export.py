@@ -11,11 +11,11 @@ import numpy as np
 from labeltrack._labels.codes import BOOL, BYTES, STRING
 from labeltrack._tables import check_ending, portable, whole_file
 from labeltrack.errors import listing, need
-from labeltrack.recording.reader import PartReader, PartResult
+from labeltrack.recording.reader import PartReader, PartResult, open_parts
 from labeltrack.recording.storage import LocalFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from labeltrack.recording.arrow_ipc import Batch
@@ -39,20 +39,16 @@ def table(storage: Storage, parts: Parts, columns: tuple[str, ...]) -> tuple[Any
     """Return samples as a pyarrow Table, and what was read from each part; see `Run.samples`."""
     pa = need("pyarrow")
     _check_columns(columns)
-    found: list[PartResult] = []
-    batches = list(_record_batches(storage, parts, columns, found, mapped=True))
-    if len({tuple(batch.schema.types) for batch in batches}) > 1:  # casting would read the maps
-        found.clear()
-        batches = list(_record_batches(storage, parts, columns, found))
-    if not batches:
-        types = {"label": pa.int64(), "value": pa.float32()}
-        return pa.table({name: pa.array([], types.get(name, _type_of(name, pa))) for name in columns}), found
-    arrays = {}
-    for name in columns:
-        chunks = [batch.column(name) for batch in batches]
-        common = _common([chunk.type for chunk in chunks], name, pa)
-        arrays[name] = pa.chunked_array([c if c.type == common else c.cast(common) for c in chunks], common)
-    return pa.table(arrays), found
+    readers = open_parts(storage, [part for _, part in parts])
+    texts = {STRING: pa.dictionary(pa.int32(), pa.string()), BYTES: pa.dictionary(pa.int32(), pa.binary())}
+    schema, alike = _schema(readers, columns, texts, pa)
+    # Casting would read the maps.
+    files = [_map(storage, one.entry.name, pa) if alike and one.kind not in ("", BOOL) else None for one in readers]
+    batches = [
+        pa.record_batch([_cast(batch.column(one.name), one.type) for one in schema], schema=schema)
+        for batch in _record_batches(readers, parts, columns, files)
+    ]
+    return pa.Table.from_batches(batches, schema), [reader.finish() for reader in readers]
 
 
 def write(
@@ -62,8 +58,9 @@ def write(
     pa = need("pyarrow")
     _check_columns(columns)
     text = check_ending(path, (".parquet", ".csv")) == ".csv"
-    schema = _schema(storage, parts, columns, pa, text=text)
-    found: list[PartResult] = []
+    readers = open_parts(storage, [part for _, part in parts])
+    schema, _ = _schema(readers, columns, {STRING: pa.string(), BYTES: pa.string() if text else pa.binary()}, pa)
+    schema = pa.schema([(one.name, pa.string() if one.name in ("mode", "ds_id") else one.type) for one in schema])
     rows = 0
     with whole_file(path) as half:
         if text:
@@ -71,35 +68,24 @@ def write(
         else:
             writer = need("pyarrow.parquet").ParquetWriter(half, schema)
         with writer:
-            for batch in _record_batches(storage, parts, columns, found, text=text):
+            for batch in _record_batches(readers, parts, columns, [None] * len(parts), text=text):
                 cast = [batch.column(one.name).cast(one.type) for one in schema]
                 writer.write_batch(pa.record_batch(cast, schema=schema))
                 rows += batch.num_rows
                 on_rows(batch.num_rows)
-    return rows, found
+    return rows, [reader.finish() for reader in readers]
 
 
 def _record_batches(
-    storage: Storage,
-    parts: Parts,
-    columns: tuple[str, ...],
-    found: list[PartResult],
-    *,
-    mapped: bool = False,
-    text: bool = False,
+    readers: Sequence[PartReader], parts: Parts, columns: tuple[str, ...], files: Sequence[Any], *, text: bool = False
 ) -> Iterator[Any]:
-    """Yield samples as record batches, and append what was read from each part to `found`.
-
-    With `mapped`, columns are memory maps of the files where possible, instead of copies; with `text`, bytes are text.
-    """
+    """Yield samples as record batches; columns are views of the maps of files, if any; with `text`, bytes are text."""
     pa = need("pyarrow")
-    for attempt, part in parts:
-        reader = PartReader(storage, part)
+    for reader, (attempt, part), file in zip(readers, parts, files, strict=True):
         values = (attempt.mode, part.ds_id, attempt.step, attempt.session, attempt.rank, attempt.number)
         about = dict(zip(ABOUT, values, strict=True))
         vocabulary = reader.space().vocabulary
         words = None if vocabulary is None else _words(vocabulary.tolist(), reader.kind, pa, text=text)
-        file = _map(storage, part.name, pa) if mapped and reader.kind not in ("", BOOL) else None
         for batch in reader.batches():
             arrays = reader.columns(batch)
             if arrays is None or not batch.rows:
@@ -113,22 +99,27 @@ def _record_batches(
                 for name in columns
             ]
             yield pa.record_batch(row, names=list(columns))
-        found.append(reader.finish())
+        reader.release()
 
 
-def _schema(storage: Storage, parts: Parts, columns: tuple[str, ...], pa: Any, *, text: bool) -> Any:
-    """Return the schema that fits all parts, without dictionaries."""
-    types: dict[str, list[Any]] = {name: [] for name in SAMPLE}
-    special = {STRING: pa.string(), BYTES: pa.string() if text else pa.binary(), BOOL: pa.bool_()}
-    for _, part in parts:
-        reader = PartReader(storage, part)
+def _schema(
+    readers: Sequence[PartReader], columns: tuple[str, ...], texts: Mapping[str, Any], pa: Any
+) -> tuple[Any, bool]:
+    """Return the schema that fits all parts, and whether each has it already."""
+    types: dict[str, list[Any]] = {"label": [], "value": []}
+    for reader in readers:
         schema = reader.part.schema
         if reader.kind and schema is not None:
-            types["label"].append(special.get(reader.kind) or pa.from_numpy_dtype(schema.dtypes["label"]))
+            plain = pa.bool_() if reader.kind == BOOL else pa.from_numpy_dtype(reader.label_dtype)
+            types["label"].append(texts.get(reader.kind, plain))
             types["value"].append(pa.from_numpy_dtype(schema.dtypes["value"]))
-    empty = {"label": pa.int64(), "value": pa.float32(), "mode": pa.string(), "ds_id": pa.string()}
-    common = {name: _common(types[name], name, pa) for name in columns if types.get(name)}
-    return pa.schema([(name, common.get(name) or empty.get(name) or _type_of(name, pa)) for name in columns])
+    none = {"label": [pa.int64()], "value": [pa.float32()]}
+    fields = [(name, _common(types.get(name) or none.get(name) or [_type_of(name, pa)], name, pa)) for name in columns]
+    return pa.schema(fields), all(len(set(types[name])) <= 1 for name in SAMPLE if name in columns)
+
+
+def _cast(column: Any, wanted: Any) -> Any:
+    return column if column.type == wanted else column.cast(wanted)
 
 
 def _map(storage: Storage, name: str, pa: Any) -> Any:

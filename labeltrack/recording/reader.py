@@ -211,6 +211,17 @@ class PartReader:
         return found
 
 
+def open_parts(storage: Storage, parts: Sequence[PartEntry]) -> list[PartReader]:
+    """Return readers of parts, few of which stay open."""
+    readers: list[PartReader] = []
+    for part in parts:
+        reader = PartReader(storage, part)
+        if (part.rows is not None or len(readers) >= KEPT_OPEN) and isinstance(reader.part.data, FileContent):
+            reader.release()
+        readers.append(reader)
+    return readers
+
+
 def reduce_parts(
     storage: Storage,
     parts: Sequence[PartEntry],
@@ -225,12 +236,7 @@ def reduce_parts(
     Raises:
         TypeError: The labels cannot be ordered.
     """
-    readers: list[PartReader] = []
-    for part in parts:
-        reader = PartReader(storage, part)
-        if (part.rows is not None or len(readers) >= KEPT_OPEN) and isinstance(reader.part.data, FileContent):
-            reader.release()
-        readers.append(reader)
+    readers = open_parts(storage, parts)
     groups: dict[Any, list[PartReader]] = defaultdict(list)
     for reader in readers:
         if reader.kind:
