@@ -14,7 +14,6 @@ from labeltrack._convert.objects import text_array, written
 from labeltrack._filters import chosen_steps, single_mode
 from labeltrack._labels.codes import common_type
 from labeltrack._state import plain
-from labeltrack._tables import write_csv, write_parquet
 from labeltrack.bounds import TRACKER_BOUNDS
 from labeltrack.errors import listing, missing_key
 from labeltrack.history.entries import Entries, Entry
@@ -22,7 +21,7 @@ from labeltrack.stats import STATISTICS, LabelStats, merge_stats
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from matplotlib.figure import Figure
 
@@ -36,13 +35,13 @@ __all__ = ["Entry", "History"]
 class History(Entries):
     """One `LabelStats` for each mode, dataset id and step.
 
-    What reads one mode takes ``mode=None`` to be ``"eval"`` if there is such a mode, else the only one there is.
-    What writes has the default ``"train"``.
+    For methods that read one mode, ``mode=None`` means ``"eval"`` if there is such a mode, else the only one. Methods
+    that write default to ``"train"``.
 
     Attributes:
         metric: Name of the metric.
         label: Name of the label.
-        bounds: Names of the bounds that pictures show unless asked otherwise.
+        bounds: Names of the bounds that figures show by default.
 
     Example:
         >>> import labeltrack as lt
@@ -67,7 +66,7 @@ class History(Entries):
         """Return the statistics of one step.
 
         Args:
-            step: Epoch or step.
+            step: Step, such as the number of an epoch.
             mode: Mode; None for ``"eval"`` if there is such a mode, else for the only one.
             ds_id: Dataset; None pools all of them.
 
@@ -236,7 +235,7 @@ class History(Entries):
     def with_absent(self, labels: Iterable[Any] = ()) -> History:
         """Return the same history with rows for labels without samples at every step; see `LabelStats.with_absent`.
 
-        They are in every table and picture, so that a label that has vanished is seen.
+        They appear in every table and figure, so that labels that have vanished can be seen.
 
         Args:
             labels: Labels to have rows for, besides those of the `label_mapping` and those that occur at any step.
@@ -271,38 +270,38 @@ class History(Entries):
         }
         tables = [part.columns() for part in parts]
         for name in ("label", "name", *STATISTICS):
-            columns[name] = _together([table[name] for table in tables], name)
+            columns[name] = _concatenated([table[name] for table in tables], name)
         for fraction in sorted({fraction for part in parts for fraction in part.quantiles}):
             name = f"q{fraction!r}"
             columns[name] = np.concatenate([table.get(name, np.full(len(table["label"]), np.nan)) for table in tables])
         return columns
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        r"""Write the table as CSV; numbers are written so that they read back as the same double.
+        r"""Write the table as CSV; numbers read back as the same doubles.
 
-        Text is UTF-8. Halves of surrogate pairs, which `os.fsdecode` makes of bytes that are not UTF-8, are written as
-        Python writes them, such as ``\udce9``. Backslashes before such a half, and before what reads like one
-        already, are doubled, so that different texts stay different. This is so in Parquet and Arrow tables, too.
+        Text is UTF-8. In CSV, Parquet and Arrow tables, lone surrogates, which `os.fsdecode` makes of invalid UTF-8,
+        become Python escapes such as ``\udce9``; backslashes before them, or before text that looks like such an
+        escape, are doubled, so that different texts stay different.
 
         Args:
-            path: File to write; one that is there is replaced when all is written, and stays if that fails.
+            path: File to write; an existing one is replaced once everything is written.
 
         Raises:
             OSError: It cannot be written.
         """
-        write_csv(self.columns(), Path(path))
+        _tables.write_csv(self.columns(), Path(path))
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write the table as Parquet; see `to_csv`.
 
         Args:
-            path: File to write; one that is there is replaced when all is written, and stays if that fails.
+            path: File to write; an existing one is replaced once everything is written.
 
         Raises:
             ImportError: pyarrow is not installed (extra ``arrow``).
             OSError: It cannot be written.
         """
-        write_parquet(self.columns(), Path(path))
+        _tables.write_parquet(self.columns(), Path(path))
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """Offer the table to polars, pandas, duckdb and pyarrow (Arrow PyCapsule interface).
@@ -340,13 +339,14 @@ class History(Entries):
 
     def __repr__(self) -> str:
         """Return a table of the modes: how many steps, labels and samples."""
-        return _tables.text(self._title(), self._shown(), len(self._shown()) - 1)
+        return self._rendered(_tables.text)
 
     def _repr_html_(self) -> str:
-        return _tables.html(self._title(), self._shown(), len(self._shown()) - 1)
+        return self._rendered(_tables.html)
 
-    def _title(self) -> str:
-        return f"History of {self.metric!r} by {self.label!r}: {len(self)} entries"
+    def _rendered(self, render: Callable[[str, list[tuple[Any, ...]], int], str]) -> str:
+        rows = self._shown()
+        return render(f"History of {self.metric!r} by {self.label!r}: {len(self)} entries", rows, len(rows) - 1)
 
     def _shown(self) -> list[tuple[Any, ...]]:
         rows: list[tuple[Any, ...]] = [
@@ -428,11 +428,11 @@ class History(Entries):
 
 
 def _quiet(stats: LabelStats) -> LabelStats:
-    """Return statistics that can be looked at, whatever is in them."""
+    """Return statistics that can be shown even if there are NaN samples under ``"raise"``."""
     return stats.with_nan_policy("propagate") if stats.nan_policy == "raise" else stats
 
 
-def _together(parts: list[Array], name: str) -> Array:
+def _concatenated(parts: list[Array], name: str) -> Array:
     """Concatenate a column of all entries; labels of different types become strings."""
     if not parts:
         return np.empty(0, dtype=np.str_ if name == "name" else np.int64 if name in ("label", "count") else np.float64)

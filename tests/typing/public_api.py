@@ -32,6 +32,8 @@ assert_type(next(tracker.history.items()), tuple[tuple[str, str, int], lt.LabelS
 assert_type(tracker.state_dict(), dict[str, Any])
 assert_type(tracker.history.at(1), lt.LabelStats)
 assert_type(tracker.history.worst(5), list[Any])
+assert_type(tracker.history.pooled(steps=range(1, 3)), lt.LabelStats)
+assert_type(tracker.history.pooled("eval", slice(-5, None), "site-a"), lt.LabelStats)
 assert_type(tracker.history.plot(), Figure)
 assert_type(tracker.history.plot(bounds=None, modes="train", labels=[0]), Figure)
 
