@@ -94,12 +94,14 @@ class Held(NamedTuple):
         at: Number of the chunk that is appended to; the ones after it are empty.
         emptied: Chunks that somebody still reads.
         folded: Statistics of rows that were given up.
+        merged: Rows from elsewhere, which are not handed on.
     """
 
     chunks: list[Chunk]
     at: int = 0
     emptied: tuple[Chunk, ...] = ()
     folded: LabelStats | None = None
+    merged: tuple[tuple[Array, Array], ...] = ()
 
 
 class Plan(NamedTuple):
@@ -147,16 +149,25 @@ class SampleBuffer:
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return sum(chunk.used for chunk in self._settled().chunks)
+        held = self._settled()
+        return sum(chunk.used for chunk in held.chunks) + sum(len(keys) for keys, _ in held.merged)
 
     def empty(self) -> bool:
         """Return whether there are no rows."""
-        return not any(chunk.used for chunk in self._settled().chunks)
+        held = self._settled()
+        return not held.merged and not any(chunk.used for chunk in held.chunks)
 
     @property
     def nbytes(self) -> int:
         """Bytes allocated."""
-        return sum(chunk.nbytes for chunk in (*self._held.chunks, *self._held.emptied))
+        held = self._held
+        merged = sum(keys.nbytes + values.nbytes for keys, values in held.merged)
+        return merged + sum(chunk.nbytes for chunk in (*held.chunks, *held.emptied))
+
+    @property
+    def merged(self) -> tuple[tuple[Array, Array], ...]:
+        """Rows from elsewhere."""
+        return self._settled().merged
 
     @property
     def folded(self) -> LabelStats | None:
@@ -271,6 +282,18 @@ class SampleBuffer:
         self.seal()
         self._carry_out(Plan(kind, [], self._held._replace(folded=folded)))
 
+    def merge_in(self, merged: tuple[tuple[Array, Array], ...], folded: LabelStats | None, kind: str) -> None:
+        """Take rows from elsewhere, and statistics; they replace all such rows and all that was folded before.
+
+        Args:
+            merged: ``(N,)`` labels and values, which are not copied.
+            folded: The statistics.
+            kind: What kind all labels are from now on.
+        """
+        self.seal()
+        self._carry_out(Plan(kind, [], self._held._replace(folded=folded, merged=merged)))
+        self._reopen()
+
     def hand_on(self, *, asked: bool = False) -> None:
         """Do nothing; for subclasses that hand rows on."""
 
@@ -305,8 +328,9 @@ class SampleBuffer:
             chunk.busy = False
 
     def filled(self) -> list[tuple[Array, Array]]:
-        """Return the rows as pairs of contiguous arrays, without copying."""
-        return [(c.labels[:used], c.values[:used]) for c in self._settled().chunks if (used := c.used)]
+        """Return the rows as pairs of contiguous arrays, without copying; those from elsewhere are the last."""
+        held = self._settled()
+        return [*((c.labels[:used], c.values[:used]) for c in held.chunks if (used := c.used)), *held.merged]
 
     def clear(self, folded: LabelStats | None = None) -> None:
         """Forget the rows and keep the memory.

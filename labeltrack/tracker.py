@@ -314,7 +314,7 @@ class LabelTracker(Checkpointed):
             some = list(streams.values())
             ends = self._recorded.endings({mode: some}, step)
             order = self._recorded.appeared(some, list(stats.values()))
-            self._recorded.decide(Owed(list(of_mode.values()), entry, ends, order))
+            self._recorded.decide(Owed(list(of_mode.values()), [entry], ends, order))
         self._recorded.tell()
         return pooled
 

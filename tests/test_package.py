@@ -55,6 +55,7 @@ FLOORS = [
         ),
         (lt.LabelTracker.update, "(self, labels, values, *, mode='train', ds_id='')"),
         (lt.LabelTracker.compute, "(self, mode='train')"),
+        (lt.LabelTracker.merge_state, "(self, trackers)"),
         (lt.LabelTracker.end_epoch, "(self, step, *, mode='train', replace=False)"),
         (lt.History.at, "(self, step, mode=None, ds_id=None)"),
         (lt.History.series, "(self, label, statistic='mean', mode=None, ds_id=None)"),

@@ -93,7 +93,7 @@ class Intake:
                 return  # labels of no sample are of no kind: an empty list would be one of doubles
             kind = label_kind(array)
             kind, array = whole_numbers(kind, array, stream)
-        self.check_kind(key[0], kind)
+        self._check_kind(key[0], kind)
         words = self._recorded.words.get(kind)
         keys = integer_keys(array, kind) if words is None else words.encode(array)
         if stream is None or (stream.kind != kind and stream.empty()):
@@ -119,7 +119,7 @@ class Intake:
         mapped = label_kind(label_array(mapping.labels[:1])) if mapping is not None else None
         return kinds.get(mode, next(iter(kinds.values()), mapped) if array.dtype.kind == "U" else None)
 
-    def check_kind(self, mode: str, kind: str) -> None:
+    def _check_kind(self, mode: str, kind: str) -> None:
         """Raise TypeError if a mode has labels of a kind that this one does not go together with."""
         for (of, _), other in self._streams.items():  # those of all datasets of the mode are pooled in the end
             if of == mode and other.kind != kind and not {kind, other.kind} <= WHOLE and not other.empty():
@@ -208,7 +208,11 @@ def whole_numbers(kind: str, array: Array, stream: Stream | None) -> tuple[str, 
     if kind == UNSIGNED and before != UNSIGNED and (not array.size or int(array.max()) < 2**63):
         return INTEGER, array.view(np.int64) if array.flags.c_contiguous else array.astype(np.int64)
     if kind in WHOLE and before in WHOLE and (kind == UNSIGNED) != (before == UNSIGNED):
-        negative = _any_negative(stream) if kind == UNSIGNED else array.size and int(array.min()) < 0
+        if kind == UNSIGNED and stream is not None:
+            stream.buffer.seal()  # other threads add none then
+            negative = any_negative(stream.buffer.filled(), stream.folded)
+        else:
+            negative = bool(array.size) and int(array.min()) < 0
         if negative:
             msg = "labels above 2**63 - 1 and negative labels do not fit one type (this batch was not recorded)"
             raise TypeError(msg)
@@ -216,10 +220,7 @@ def whole_numbers(kind: str, array: Array, stream: Stream | None) -> tuple[str, 
     return kind, array
 
 
-def _any_negative(stream: Stream | None) -> bool:
-    """Return whether signed labels recorded so far are negative somewhere."""
-    if stream is None:
-        return False
-    stream.buffer.seal()  # other threads add none then
-    folded = stream.folded is not None and len(stream.folded) and stream.folded.labels[0] < 0
-    return bool(folded) or any(int(keys.min()) < 0 for keys, _ in stream.buffer.filled())
+def any_negative(chunks: list[tuple[Array, Array]], folded: LabelStats | None) -> bool:
+    """Return whether signed labels are negative somewhere."""
+    below = folded is not None and len(folded) and folded.labels[0] < 0
+    return bool(below) or any(int(keys.min()) < 0 for keys, _ in chunks)

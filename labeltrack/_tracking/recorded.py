@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
-    from labeltrack._tracking.streams import Key, Loaded
+    from labeltrack._tracking.streams import Key, Loaded, Merged
     from labeltrack.history import History
     from labeltrack.recording.layout import Description
     from labeltrack.recording.recorder import Ending, Recorder
@@ -159,21 +159,23 @@ class Recorded:
         owed = self.owed
         if owed is None:
             return
-        if owed.entry is not None:
-            self.history.enter(owed.entry)
-            self.order.update(dict.fromkeys(owed.order))
+        for entry in owed.entries:
+            self.history.enter(entry)
+        self.order.update(dict.fromkeys(owed.order))
         for stream in owed.streams:
-            stream.buffer.hand_on(asked=owed.entry is None)
+            stream.buffer.hand_on(asked=not owed.entries)
         for ending in owed.endings:
             if self.recorder is not None:
                 self.recorder.end(ending)
         for stream in owed.streams:
             stream.buffer.clear()
-            stream.appeared = {}
-        if owed.entry is not None or owed.loaded is not None:
+            stream.appeared, stream.missed = {}, 0
+        if (owed.streams and owed.entries) or owed.loaded is not None:
             self.unmapped = {}
         if owed.loaded is not None:
             self._replace(owed.streams, owed.loaded)
+        for part in owed.merged:
+            self._merge(part)
         self.owed = None
 
     def _replace(self, old: Sequence[Stream], loaded: Loaded) -> None:
@@ -185,9 +187,28 @@ class Recorded:
         for stream in old:
             stream.buffer.retire()
         for stream in list(self.streams.values()):
-            if stream.folded is not None and self.recorder is not None and stream.lane is not None:
-                self.recorder.miss(stream.lane, int(stream.folded._under("propagate").count.sum()))
+            if stream.missed or stream.folded is not None:
+                why = "the state that was loaded has them as statistics only; a larger max_buffer_bytes keeps them"
+                self._miss(stream, why)
             stream.buffer.paused = False
+
+    def _merge(self, part: Merged) -> None:
+        """Let a stream take what other trackers recorded."""
+        old, stream = self.streams.get(part.key), part.stream
+        self.streams[part.key] = stream
+        if old is not None and old is not stream:
+            old.buffer.retire()
+        stream.buffer.merge_in(part.chunks, part.folded, part.kind)
+        stream.began, stream.appeared = part.began, part.appeared
+        self.began = max(self.began, part.began)
+        stream.missed = part.missed
+        if part.missed:
+            self._miss(stream, "merge_state() took them from a tracker that does not record")
+
+    def _miss(self, stream: Stream, why: str) -> None:
+        """Tell the recorder how many samples of a stream it will not get."""
+        if self.recorder is not None and stream.lane is not None:
+            self.recorder.miss(stream.lane, stream.missed, why)
 
 
 def start_recorder(record_to: str | os.PathLike[str] | RecordingOptions, description: Description) -> Recorder:

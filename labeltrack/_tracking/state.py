@@ -29,6 +29,7 @@ class SavedStream:
     kind: str
     began: int
     chunks: list[tuple[Any, Any]]
+    merged: list[tuple[Any, Any]]
     folded: LabelStats | None
     appeared: list[Any]
 
@@ -48,7 +49,9 @@ def write_state(recorded: Recorded, label: str, metric: str, *, warned: bool) ->
     """Return the state of what is recorded."""
     streams = []
     for (mode, ds_id), stream in recorded.streams.items():
+        merged = stream.buffer.merged
         filled = stream.buffer.filled()
+        filled = filled[: len(filled) - len(merged)]
         streams.append(
             {
                 "mode": mode,
@@ -57,6 +60,7 @@ def write_state(recorded: Recorded, label: str, metric: str, *, warned: bool) ->
                 "began": stream.began,
                 "labels": [keys for keys, _ in filled],
                 "values": [values for _, values in filled],
+                "merged": [list(chunk) for chunk in merged],
                 "folded": None if stream.folded is None else stream.folded._state(),
                 "appeared": list(stream.appeared),
             }
@@ -101,6 +105,7 @@ def read_state(state: Any, label: str, metric: str) -> Saved:
             entry["kind"],
             entry["began"],
             list(zip(with_arrays(entry["labels"]), with_arrays(entry["values"]), strict=True)),
+            [tuple(with_arrays(chunk)) for chunk in entry["merged"]],
             None if entry["folded"] is None else LabelStats._from_state(entry["folded"]),
             with_arrays(entry["appeared"]),
         )
@@ -121,7 +126,8 @@ def load(saved: Saved, recorded: Recorded) -> Loaded:
         stream = streams[entry.key] = recorded.new_stream(entry.key, entry.kind, dtypes, saved.history, saved.words)
         stream.began, stream.appeared = entry.began, dict.fromkeys(entry.appeared)
         stream.buffer.paused = True  # none of it is recorded before all of it is there
-        stream.buffer.clear(entry.folded)
         for keys, values in entry.chunks:
             stream.buffer.append(keys.astype(key_dtype(entry.kind, keys.dtype), copy=False), values)
+        stream.buffer.merge_in(tuple(entry.merged), entry.folded, entry.kind)
+        stream.missed = stream.count() - sum(keys.shape[0] for keys, _ in entry.chunks)
     return Loaded(saved.history, saved.words, streams, saved.order)

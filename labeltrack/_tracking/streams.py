@@ -32,6 +32,7 @@ class Stream:
         lane: What records them, if anything does.
         began: Number of its first batch, which says in what order the streams of an epoch began.
         appeared: Labels of samples that were folded, in order of appearance, if the tracker keeps that.
+        missed: Number of samples that count here and are not recorded.
     """
 
     buffer: SampleBuffer
@@ -39,6 +40,7 @@ class Stream:
     lane: Lane | None = None
     began: int = 0
     appeared: dict[Any, None] = field(default_factory=dict)
+    missed: int = 0
 
     @property
     def kind(self) -> str:
@@ -83,17 +85,19 @@ class Owed:
 
     Attributes:
         streams: Those whose samples are dropped.
-        entry: What enters the history.
+        entries: What enters the history.
         endings: What to tell the recorder.
         order: Labels that appeared for the first time, in that order.
         loaded: What replaces everything.
+        merged: What streams take from other trackers.
     """
 
     streams: list[Stream]
-    entry: Entry | None = None
+    entries: list[Entry] = field(default_factory=list)
     endings: list[Ending] = field(default_factory=list)
     order: list[Any] = field(default_factory=list)
     loaded: Loaded | None = None
+    merged: list[Merged] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -104,3 +108,17 @@ class Loaded:
     words: dict[str, Vocabulary]
     streams: dict[Key, Stream]
     order: list[Any]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a stream takes from other trackers; each attribute replaces that of the stream or of its buffer."""
+
+    key: Key
+    stream: Stream
+    kind: str
+    chunks: tuple[tuple[Array, Array], ...]
+    folded: LabelStats | None
+    began: int
+    appeared: dict[Any, None]
+    missed: int

@@ -163,12 +163,12 @@ class Recorder:
         if ending.step is not None and self._options.durable == "epoch":
             self.flush()
 
-    def miss(self, lane: Lane, rows: int) -> None:
-        """Record that so many rows of this attempt exist as statistics only."""
+    def miss(self, lane: Lane, rows: int, why: str) -> None:
+        """Record that so many rows of this attempt will not come."""
         self._submit(self._writer.miss, lane, rows)
         self._fail(
-            f"the state that was loaded has {rows} samples of mode {lane.mode!r} as statistics only, so they are not "
-            f"recorded; the run at {self._writer.root} lacks them in this epoch. A larger max_buffer_bytes keeps them"
+            f"{rows} samples of mode {lane.mode!r} are not recorded; the run at {self._writer.root} lacks them in this "
+            f"epoch: {why}"
         )
 
     def flush(self) -> None:
