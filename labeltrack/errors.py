@@ -1,16 +1,17 @@
-"""Exceptions and warnings that callers may want to catch, and the wording that several errors share."""
+"""Exceptions and warnings that callers may want to catch, and the wording that several of them share."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
 _LONGEST = 200  # characters of an item in a list
 _SEARCHED = 5000  # names compared with a misspelt one; a hundred thousand would take over a second
@@ -56,12 +57,12 @@ def need(module: str, what: str = "recorded runs", extra: str = "record") -> Any
         raise ImportError(msg, name=module) from error
 
 
-def outside() -> int:
-    """Return the stack level, for a warning of the caller, of the first frame outside the package."""
-    level, frame = 1, sys._getframe(1)  # noqa: SLF001 (warnings of Python 3.12 have this built in)
+def warn(message: str) -> None:
+    """Give a `LabelTrackWarning` that points to the first caller outside the package."""
+    level, frame = 1, sys._getframe()  # noqa: SLF001 (warnings of Python 3.12 have this built in)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_INSIDE):
         level, frame = level + 1, frame.f_back
-    return level
+    warnings.warn(message, LabelTrackWarning, stacklevel=level)
 
 
 def listing(items: Iterable[object], limit: int = 10) -> str:
@@ -108,3 +109,49 @@ def missing_key(wanted: object, known: Iterable[object], what: str) -> KeyError:
     close = nearest(wanted, pool)
     hint = f" Did you mean {listing(close)}?" if close else ""
     return KeyError(f"no {what} {_shown(wanted)}.{hint} There are: {listing(pool)}")
+
+
+# -- what is probably a mistake ---------------------------------------------------------------------------
+
+
+def warn_nothing_mapped(mapped: Iterable[Any], occurred: Iterable[Any]) -> None:
+    """Warn that no sample has one of the labels of a mapping."""
+    msg = (
+        f"no sample has a label of label_mapping: it maps {listing(mapped)}, "
+        f"but the labels that occurred are {listing(occurred)}"
+    )
+    warn(msg)
+
+
+def warn_never(names: Mapping[Any, str], whole: Iterable[Collection[Any]]) -> None:
+    """Warn about labels of a mapping, by label, that occur in none of the statistics of a run, if others do."""
+    every = list(whole)
+    never = {label: name for label, name in names.items() if not any(label in stats for stats in every)}
+    if never and any(len(stats) for stats in every):
+        msg = (
+            f"label_mapping has labels that never occurred: {listing(never)}, called {listing(never.values())}. "
+            "Do they have the type of the labels?"
+        )
+        warn(msg)
+
+
+def warn_elsewhere(mode: str, pending: Mapping[tuple[str, str], int]) -> None:
+    """Warn if nothing was recorded in the mode that ends, and something in others."""
+    counts: dict[str, int] = {}
+    for (of, _), count in pending.items():
+        counts[of] = counts.get(of, 0) + count
+    if counts:
+        there = ", ".join(f"mode {of!r} has {count:,}" for of, count in counts.items())
+        msg = f"no samples were recorded in mode {mode!r} since its last epoch, but {there}: end_epoch(…, mode=…)?"
+        warn(msg)
+
+
+def warn_multi_hot() -> None:
+    """Warn that labels are grouped by 0 and 1 where columns were probably meant."""
+    msg = (
+        "two-dimensional labels contain only 0 and 1, and samples are grouped by these two values. If the labels are "
+        "multi-hot, with a column for each class, group by column instead: "
+        "label_stats(np.broadcast_to(np.arange(labels.shape[1]), labels.shape), values). "
+        "If grouping by 0 and 1 is intended, pass labels.ravel() and values.ravel(), or a label_mapping"
+    )
+    warn(msg)

@@ -26,8 +26,8 @@ from labeltrack._labels.codes import (
 )
 from labeltrack._labels.lookup import as_doubles
 from labeltrack._labels.missing import Missing, check_missing, names_of, read_labels, settle, wanted_by
-from labeltrack._labels.mistakes import warn_multi_hot, warn_nothing_mapped
 from labeltrack._nan_policy import NanPolicy, check_nan_policy
+from labeltrack.errors import warn_multi_hot, warn_nothing_mapped
 from labeltrack.stats import LabelStats
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def label_stats(
     missing = check_missing(missing, mapping)
     (array, gone), numbers = read_labels(labels), to_values(values)
     if mapping is None and looks_multi_hot(array, numbers):
-        warn_multi_hot(stacklevel=2)
+        warn_multi_hot()
     flat_labels, flat_values = settle(array, numbers, gone, missing)
     flat_values = np.ascontiguousarray(flat_values)
     kind = label_kind(flat_labels)
@@ -107,7 +107,7 @@ def label_stats(
     found, accumulator = reduce_chunks([chunk], space, wanted=wanted, threads=threads)
     if mapping is not None and flat_labels.size and not found.size:
         some = np.unique(flat_labels[:100_000])
-        warn_nothing_mapped(mapping, (as_doubles(some) if kind == FLOAT else some).tolist(), stacklevel=2)
+        warn_nothing_mapped(mapping.labels, (as_doubles(some) if kind == FLOAT else some).tolist())
     stats = LabelStats(found, accumulator, names=names_of(mapping, missing), nan_policy=policy)
     stats._check_finite()
     if fractions:

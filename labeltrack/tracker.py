@@ -13,7 +13,6 @@ from labeltrack._convert.objects import value_of
 from labeltrack._filters import Selection, check_step
 from labeltrack._labels.codes import INTEGER, LabelDecoder, LabelMapping
 from labeltrack._labels.missing import Missing, check_missing
-from labeltrack._labels.mistakes import warn_elsewhere, warn_never, warn_nothing_mapped
 from labeltrack._nan_policy import NanPolicy, check_nan_policy
 from labeltrack._tracking.checkpointed import Checkpointed
 from labeltrack._tracking.intake import Intake
@@ -22,7 +21,7 @@ from labeltrack._tracking.reducing import Reducer, some_labels
 from labeltrack._tracking.streams import Owed
 from labeltrack._version import __version__
 from labeltrack.bounds import needed_quantiles, resolve_all
-from labeltrack.errors import missing_key, outside
+from labeltrack.errors import missing_key, warn_elsewhere, warn_never, warn_nothing_mapped
 from labeltrack.history import History
 from labeltrack.recording.layout import Description
 
@@ -306,7 +305,7 @@ class LabelTracker(Checkpointed):
             stats, pooled = self._statistics(streams)
             if not streams:
                 if mode in self._modes:
-                    warn_elsewhere(mode, self._recorded.pending(), stacklevel=outside())
+                    warn_elsewhere(mode, self._recorded.pending())
                 return pooled
             parts = {ds_id: part for ds_id, part in stats.items() if len(part)}
             together = pooled if pooled.quantiles and len(parts) > 1 else None
@@ -359,7 +358,7 @@ class LabelTracker(Checkpointed):
             occurred = dict(self._recorded.unmapped)
             for each in samples:
                 occurred.update(some_labels(each.chunks, each.decoder))
-            warn_nothing_mapped(self._mapping, list(occurred), stacklevel=outside())
+            warn_nothing_mapped(self._mapping.labels, list(occurred))
         return dict(zip(streams, stats, strict=True)), pooled
 
     def reset(self, *, mode: str | None = None) -> None:
@@ -406,7 +405,7 @@ class LabelTracker(Checkpointed):
         """
         if self._mapping is not None and not self._never_told:
             self._never_told = True
-            warn_never(self._mapping, (stats for _, stats in self.history.items()), stacklevel=outside())
+            warn_never(self._mapping.names, (stats for _, stats in self.history.items()))
 
     def __enter__(self) -> Self:
         """Return the tracker."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from labeltrack._tracking.merging import combine, gather
 from labeltrack._tracking.state import load, read_state, write_state
-from labeltrack.errors import LabelTrackWarning, outside
+from labeltrack.errors import warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -121,5 +120,5 @@ class Checkpointed:
             self.__init__(**state["arguments"])  # type: ignore[misc]
         except (OSError, RuntimeError, ImportError) as error:  # of the recorder: the original may be recording
             self.__init__(**state["arguments"] | {"record_to": None})  # type: ignore[misc]
-            warnings.warn(f"this copy of a tracker does not record: {error}", LabelTrackWarning, stacklevel=outside())
+            warn(f"this copy of a tracker does not record: {error}")
         self.load_state_dict(state["state"])

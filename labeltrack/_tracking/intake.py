@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,9 +10,8 @@ import numpy.typing as npt
 from labeltrack._convert.arrays import QUICK, looks_multi_hot, to_values
 from labeltrack._labels.codes import BOOL, INTEGER, STRING, UNSIGNED, integer_keys, label_array, label_kind
 from labeltrack._labels.missing import read_labels, settle
-from labeltrack._labels.mistakes import warn_multi_hot
 from labeltrack._tracking.reducing import in_order, some_labels
-from labeltrack.errors import LabelTrackWarning, outside
+from labeltrack.errors import warn, warn_multi_hot
 from labeltrack.stats import LabelStats, NoQuantiles, merge_stats
 
 if TYPE_CHECKING:
@@ -86,7 +84,7 @@ class Intake:
                 return  # tensors of the dtypes of the batch before
             if not self._multi_hot_told and looks_multi_hot(array, samples):
                 self._multi_hot_told = True
-                warn_multi_hot(stacklevel=outside())
+                warn_multi_hot()
             expected = stream.kind if stream is not None else None if gone is None else self._expected(key[0], array)
             array, samples = settle(array, samples, gone, self._reducer.missing, expected)
             if not array.size:
@@ -181,7 +179,7 @@ class Intake:
         if not self._folding_told:
             self._folding_told = True
             msg = f"no quantiles for this epoch: {NoQuantiles.FOLDED.sentence} (it is {self._limit:,})"
-            warnings.warn(msg, LabelTrackWarning, stacklevel=outside())
+            warn(msg)
         return stats._without_quantiles(NoQuantiles.FOLDED)
 
 

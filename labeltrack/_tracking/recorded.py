@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 from labeltrack._buffers import SampleBuffer
@@ -11,7 +10,7 @@ from labeltrack._labels.codes import BYTES, STRING, LabelDecoder, Vocabulary
 from labeltrack._tracking.reducing import in_order
 from labeltrack._tracking.streams import Owed, Stream
 from labeltrack._tracking.turns import Turns
-from labeltrack.errors import LabelTrackWarning, outside
+from labeltrack.errors import warn
 from labeltrack.recording.options import RecordingOptions
 
 if TYPE_CHECKING:
@@ -110,10 +109,10 @@ class Recorded:
         if recorder is None:
             return
         while recorder.notes:
-            warnings.warn(recorder.notes.pop(0), LabelTrackWarning, stacklevel=outside())
+            warn(recorder.notes.pop(0))
         if recorder.failure and not self._told:
             self._told = recorder.failure
-            warnings.warn(recorder.failure, LabelTrackWarning, stacklevel=outside())
+            warn(recorder.failure)
 
     def appeared(self, streams: Sequence[Stream], stats: Sequence[LabelStats]) -> list[Any]:
         """Return the labels of streams that appeared for the first time, in that order; one stream after the other."""

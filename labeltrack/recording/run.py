@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -11,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from labeltrack._core.threads import check_threads
 from labeltrack._labels.codes import LabelMapping
-from labeltrack._labels.mistakes import warn_never
 from labeltrack._nan_policy import NanPolicy, check_nan_policy
 from labeltrack.bounds import TRACKER_BOUNDS, needed_quantiles, resolve_all
-from labeltrack.errors import LabelTrackWarning, listing
+from labeltrack.errors import listing, warn, warn_never
 from labeltrack.history import History
 from labeltrack.recording import verify as _verify
 from labeltrack.recording.epochs import RunIndex
@@ -318,11 +316,11 @@ class Run:
             texts += [f"{attempt}: no journal says that it ended ({rows} rows)" for attempt, rows in unlisted]
             shown = listing([*self._damage(), *texts], 3)
             msg = f"{self.path} is damaged; {lost} rows are left out: {shown}. See run.verify()"
-            warnings.warn(msg, LabelTrackWarning, stacklevel=3)
+            warn(msg)
         older = [epoch.older_session_message() for epoch in taken if epoch.newer]
         if older:
             more = f", and {len(older) - 3} more epochs" if len(older) > 3 else ""
-            warnings.warn(", ".join(older[:3]) + more, LabelTrackWarning, stacklevel=3)
+            warn(", ".join(older[:3]) + more)
         if left_out:
             names = listing([f"{epoch.mode} {epoch.step}" for epoch in left_out], 5)
             absent = "".join(f"; {text}" for text in sorted({epoch.absent for epoch in left_out} - {""}))
@@ -330,7 +328,7 @@ class Run:
                 f"epochs that did not end, or of which samples could not be recorded, are left out: {names}; "
                 f"incomplete=True (--incomplete) includes what there is of them{absent}"
             )
-            warnings.warn(msg, LabelTrackWarning, stacklevel=3)
+            warn(msg)
 
     # -- recomputing --------------------------------------------------------------------------------------
 
@@ -403,12 +401,12 @@ class Run:
         found = recomputation.run(self._storage, epochs, history, progress=progress)
         self._warn(found, taken, left_out)
         if grouping is not None and (text := grouping.left_out()):
-            warnings.warn(text, LabelTrackWarning, stacklevel=2)
+            warn(text)
         if mapping is not None and not len(history) and any(part.rows for part in found):
             msg = f"no recorded sample has a label of label_mapping, which maps {listing(mapping.labels)}"
-            warnings.warn(msg, LabelTrackWarning, stacklevel=2)
+            warn(msg)
         if mapping is not None:
-            warn_never(mapping, (stats for _, stats in history.items()), stacklevel=2)
+            warn_never(mapping.names, (stats for _, stats in history.items()))
         return history
 
     # -- health -------------------------------------------------------------------------------------------

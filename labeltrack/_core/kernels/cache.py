@@ -7,11 +7,10 @@ import hashlib
 import os
 import sys
 import tempfile
-import warnings
 from functools import cache
 from pathlib import Path
 
-from labeltrack.errors import LabelTrackWarning, outside
+from labeltrack.errors import warn
 
 CHECKED = ".checked"
 """Part of the names of files that end with a checksum."""
@@ -42,7 +41,7 @@ def warn_of_cache(problem: object) -> None:
             "again in every process, which takes some seconds; to avoid that, set the environment variable "
             "NUMBA_CACHE_DIR to a writable folder"
         )
-        warnings.warn(msg, LabelTrackWarning, stacklevel=outside())
+        warn(msg)
 
 
 @cache

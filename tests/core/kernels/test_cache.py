@@ -103,16 +103,13 @@ def test_files_that_are_damaged_while_a_process_runs_are_not_run(copied, tmp_pat
     kept = {"NUMBA_CACHE_DIR": str(tmp_path)}
     epochs(copied, **kept)
     files = [path for path in tmp_path.rglob("*.nbc") if path.is_file()]
-    before = """
-import labeltrack._core.kernels.cache
-labeltrack._core.kernels.cache.check_cache = lambda: None
-"""
+    unchecked = "import labeltrack._tracking.recorded as module; module.check_cache = lambda: None"
     for path in files:
         data = bytearray(path.read_bytes())
         for at in range(0, len(data), 100):
             data[at] ^= 255
         path.write_bytes(data)
-    said = epochs(copied, before + "import labeltrack.tracker as t; t.check_cache = lambda: None", **kept)
+    said = epochs(copied, unchecked, **kept)
     assert said.count("is damaged") == 1
 
 
