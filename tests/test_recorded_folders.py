@@ -244,7 +244,7 @@ def test_what_is_deleted_while_a_run_is_recorded_is_written_anew_and_told(tmp_pa
     (run / name).unlink()
     message = told(lambda: (train(None, [2, 3], tracker=tracker), tracker.close()))
     assert f"{name} was deleted" in message
-    assert "written anew" in message
+    assert "restored" in message
     assert same(lt.open_run(run).recompute(progress=False), tracker.history)
     assert lt.open_run(run).verify(progress=False).ok
 
@@ -260,7 +260,7 @@ def test_a_run_without_its_description_is_read_from_a_journal_and_told(tmp_path)
     assert "run.json is missing; the copy in a journal is used instead" in message
     assert not opened.verify(progress=False).ok
     with pytest.warns(
-        lt.LabelTrackWarning, match=r"run\.json was missing; it was written anew, from a journal"
+        lt.LabelTrackWarning, match=r"run\.json was missing and has been restored from a journal"
     ) as caught:
         again = lt.LabelTracker("y", "ce", record_to=run)
     assert caught[0].filename == __file__

@@ -33,15 +33,15 @@ class Journal:
         self._fd = _create(path)
         self._folder = path.parent.stat()
 
-    def append(self, event: str, *, sync: bool, **said: Any) -> None:
+    def append(self, event: str, *, sync: bool, **fields: Any) -> None:
         """Append a line, and wait until it is on disk if `sync`.
 
         Raises:
             OSError: The line could not be written, and is not there; or the file is gone.
         """
         if not os.fstat(self._fd).st_nlink:
-            self.stay()
-        text = as_json({"seq": self._seq, "event": event, **said})
+            self.ensure_present()
+        text = as_json({"seq": self._seq, "event": event, **fields})
         line = memoryview(f"{self._xxhash.xxh3_64_hexdigest(text)} ".encode() + text + b"\n")
         rest = line
         try:
@@ -56,8 +56,8 @@ class Journal:
         self._size += len(line)
         self._seq += 1
 
-    def stay(self) -> bool:
-        """Check that the file is where it was; if it alone was deleted, write it anew and return True.
+    def ensure_present(self) -> bool:
+        """Check that the file is where it was; if it alone was deleted, restore it and return True.
 
         Raises:
             FileNotFoundError: Its folder was deleted, moved or replaced, or another file is in its place.
@@ -74,7 +74,7 @@ class Journal:
         raise FileNotFoundError(msg)
 
     def _restore(self) -> None:
-        """Write the deleted file anew: its content exists as long as it is open."""
+        """Restore the deleted file: its content exists as long as it is open."""
         fd = _create(self.path)
         try:
             copied = 0
@@ -139,8 +139,8 @@ def read_journal(file: IO[bytes]) -> Lines:
 
 def _line(raw: bytes) -> dict[str, Any] | None:
     """Return a line, decoded; None if its checksum does not agree."""
-    said, text = raw[:17], raw[17:-1]
-    if said != f"{need('xxhash').xxh3_64_hexdigest(text)} ".encode():
+    checksum, text = raw[:17], raw[17:-1]
+    if checksum != f"{need('xxhash').xxh3_64_hexdigest(text)} ".encode():
         return None
     try:
         line = json.loads(text)

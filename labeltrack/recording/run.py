@@ -429,7 +429,7 @@ class Run:
         still writing, and parts with a wrong checksum, are left alone.
 
         A missing journal is rebuilt: epochs whose parts say that they ended count again. What no part says stays
-        unknown: rows that could not be recorded, and what string or bytes labels were. These parts are written anew, as
+        unknown: rows that could not be recorded, and what string or bytes labels were. Its parts are rewritten, as
         only the journal had the checksums of their footers. A missing ``run.json`` is written from a journal.
 
         Returns:

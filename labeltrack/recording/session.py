@@ -62,9 +62,9 @@ class Membership:
         self.root.mkdir(parents=True, exist_ok=True)
         with locked(self.root / LOCK):
             try:
-                self.description = self._agree(description)
-                self._own()
-                said = {
+                self.description = self._described(description)
+                self._lock_rank()
+                first = {
                     "rank": self.rank,
                     "world_size": self._size,
                     "launch": _hashed(self.description, options.launch or ""),
@@ -72,7 +72,7 @@ class Membership:
                     "writer": self.writer,
                     "run": self.description.plain(),
                 }
-                self.session, self.journal = self._begin(said, sync=sync)
+                self.session, self.journal = self._begin(first, sync=sync)
             except BaseException:
                 self._lock.release()
                 raise
@@ -85,24 +85,24 @@ class Membership:
             return
         # This is only for information, and must not cost a row.
         with contextlib.suppress(OSError, ValueError), locked(self.root / LOCK):
-            self.stay()
+            self.ensure_present()
             before = Description.read(LocalFolder(self.root))
             self.description = replace(before, dtypes=tuple(dict.fromkeys((*before.dtypes, (label, value)))))
             if self.description != before:
                 self.description.write(self.root)
 
-    def stay(self) -> None:
-        """Check that the folder is still the same, and write files anew that were deleted.
+    def ensure_present(self) -> None:
+        """Check that the folder is still the same, and restore deleted files.
 
         Raises:
             FileNotFoundError: It was deleted, moved or replaced.
         """
-        if self.journal.stay():
-            self.notes.append(f"{self.journal.path} was deleted while it was written; it was written anew, as it was")
+        if self.journal.ensure_present():
+            self.notes.append(f"{self.journal.path} was deleted during recording and has been restored")
         if not (self.root / DESCRIPTION).exists():
             with contextlib.suppress(FileExistsError):
                 self.description.write(self.root, replace=False)
-                self.notes.append(f"{self.root / DESCRIPTION} was deleted; it was written anew")
+                self.notes.append(f"{self.root / DESCRIPTION} was deleted during recording and has been restored")
 
     def identity(self) -> dict[str, str]:
         """Return what the parts of this process say about it."""
@@ -112,11 +112,11 @@ class Membership:
     def leave(self) -> None:
         """Close the journal and release the lock."""
         with contextlib.suppress(OSError):  # the folder may have been moved after everything was recorded
-            self.stay()
+            self.ensure_present()
         self.journal.close(sync=False)
         self._lock.release()
 
-    def _own(self) -> None:
+    def _lock_rank(self) -> None:
         """Lock the rank of this process."""
         if not self._lock.acquire(wait=False):
             raise self._busy(self.rank)
@@ -127,11 +127,11 @@ class Membership:
                 "launch=...) says, or what launchers set; give each launch its own, or record to another disk"
             )
 
-    def _agree(self, description: Description) -> Description:
+    def _described(self, description: Description) -> Description:
         """Write `run.json`, or check that the existing one describes the same."""
         if not (self.root / DESCRIPTION).exists():
             others = [path.name for path in self.root.iterdir() if not path.name.startswith(".")]
-            fresh = replace(description, id=secrets.token_hex(16)) if not others else self._remembered()
+            fresh = replace(description, id=secrets.token_hex(16)) if not others else self._described_by_a_journal()
             if fresh is None:
                 msg = (
                     f"{self.root} is not empty, and there is no recorded run in it (no {DESCRIPTION}); "
@@ -142,7 +142,7 @@ class Membership:
             with contextlib.suppress(FileExistsError):
                 fresh.write(self.root, replace=False)
                 if others:
-                    self.notes.append(f"{self.root / DESCRIPTION} was missing; it was written anew, from a journal")
+                    self.notes.append(f"{self.root / DESCRIPTION} was missing and has been restored from a journal")
         before = Description.read(LocalFolder(self.root))
         for name in ("metric", "label", "label_mapping", "nan_policy", "missing"):
             old, new = getattr(before, name), getattr(description, name)
@@ -157,7 +157,7 @@ class Membership:
             after.write(self.root)
         return after
 
-    def _remembered(self) -> Description | None:
+    def _described_by_a_journal(self) -> Description | None:
         """Return the description of a run that lacks `run.json`, from a journal."""
         storage = LocalFolder(self.root)
         for name in sorted(contents_of(storage).journals.values(), reverse=True):
@@ -166,11 +166,11 @@ class Membership:
                 return Description.from_plain(lines[0].get("run") if lines else None)
         return Description.read(storage) if (self.root / DESCRIPTION).exists() else None
 
-    def _begin(self, said: dict[str, Any], *, sync: bool) -> tuple[int, Journal]:
+    def _begin(self, first: dict[str, Any], *, sync: bool) -> tuple[int, Journal]:
         """Begin the journal of this process; return the number of its launch, and the journal."""
         least = 1
         while True:
-            session = max(least, self._launch(contents_of(LocalFolder(self.root)), said))
+            session = max(least, self._launch(contents_of(LocalFolder(self.root)), first))
             try:
                 journal = Journal(self.root / journal_name(session, self.rank))
             except FileExistsError:
@@ -178,10 +178,10 @@ class Membership:
                     raise
                 least = session + 1  # a process of the same rank just began: this is another launch
                 continue
-            journal.append("begin", sync=sync, session=session, **said)
+            journal.append("begin", sync=sync, session=session, **first)
             return session, journal
 
-    def _launch(self, contents: Contents, said: dict[str, Any]) -> int:
+    def _launch(self, contents: Contents, first: dict[str, Any]) -> int:
         """Return the number of this launch: the newest one, if its other processes belong to it, or a new one.
 
         Processes of a launch need not overlap in time. If this rank has recorded in the newest one, or a process of it
@@ -192,11 +192,11 @@ class Membership:
         joins = newest > 0 and (newest, self.rank) not in known
         for session, rank in sorted(known):
             if session == newest and rank != self.rank:
-                other = self._look_at(contents.journals.get((session, rank)), rank, said["host"])
-                alike = all(other.said.get(key, said[key]) == said[key] for key in ("world_size", "launch"))
+                other = self._look_at(contents.journals.get((session, rank)), rank, first["host"])
+                alike = all(other.first.get(key, first[key]) == first[key] for key in ("world_size", "launch"))
                 if other.alive and not alike:
-                    raise self._busy(rank, other.said.get("world_size"))
-                joins = joins and (other.alive or (alike and not other.died and "launch" in other.said))
+                    raise self._busy(rank, other.first.get("world_size"))
+                joins = joins and (other.alive or (alike and not other.died and "launch" in other.first))
         return newest if joins else newest + 1
 
     def _look_at(self, journal: str | None, rank: int, host: str) -> _Other:
@@ -210,10 +210,10 @@ class Membership:
             if time.monotonic() > patience:
                 break
             time.sleep(0.01)
-        said = lines[0] if lines else {}
+        first = lines[0] if lines else {}
         ended = bool(lines) and lines[-1]["event"] == "end"
-        seen = self._lock.works and said.get("host", host) == host  # locks may only work within one machine
-        return _Other(said, alive, died=not alive and not ended and (seen or not said))
+        seen = self._lock.works and first.get("host", host) == host  # locks may only work within one machine
+        return _Other(first, alive, died=not alive and not ended and (seen or not first))
 
     def _busy(self, rank: int, size: Any = None) -> RunInUseError:
         of = f" of {size}" if size is not None else ""
@@ -229,7 +229,7 @@ class Membership:
 class _Other:
     """Another process: the first line of its journal, and whether it is alive, or died without an end."""
 
-    said: dict[str, Any]
+    first: dict[str, Any]
     alive: bool
     died: bool
 

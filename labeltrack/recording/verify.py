@@ -215,7 +215,7 @@ def repair(storage: Storage, index: RunIndex, description: Description) -> list[
         if part.place is None or not part.place.is_open or _is_being_written(storage, index, attempt):
             continue
         if _report(storage, index, attempt, part).state == "torn":
-            _write_anew(storage.path / part.name, Part(storage.content(part.name)))
+            _rewrite(storage.path / part.name, Part(storage.content(part.name)))
             repaired.append(part.name)
     with contextlib.suppress(FileExistsError):
         description.write(storage.path, replace=False)
@@ -263,7 +263,7 @@ def _streams(
     """Return what the journal said of an attempt, from its parts; empty unless they say that it ended.
 
     All parts of a process must have the same `identity`; the first one fills it in. Footers may be damaged, which only
-    the journal would tell, so parts are written anew.
+    the journal would tell, so parts are rewritten.
     """
     streams: dict[str, dict[str, Part]] = {}
     ended: dict[str, bool] = {}
@@ -283,14 +283,14 @@ def _streams(
     said = []
     for ds_id, parts in streams.items():
         listed = [
-            {"name": name.rpartition("/")[2], "rows": part.rows, "xxh3": _write_anew(storage.path / name, part)}
+            {"name": name.rpartition("/")[2], "rows": part.rows, "xxh3": _rewrite(storage.path / name, part)}
             for name, part in parts.items()
         ]
         said.append({"ds_id": ds_id, "parts": listed, "rows": sum(part.rows for part in parts.values()), "lost": 0})
     return said
 
 
-def _write_anew(path: Path, part: Part) -> str:
+def _rewrite(path: Path, part: Part) -> str:
     """Replace a part by a closed one with its intact rows; return its checksum."""
     if part.schema is None:  # it has not a single row
         path.unlink()

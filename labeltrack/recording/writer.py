@@ -66,7 +66,7 @@ class RunWriter:
         self._begun: set[tuple[str, str]] = set()  # modes and datasets
         self._came: set[str] = set()  # modes of which there was something to write
         self._ended: dict[str, int] = {}  # the last attempt that ended, by mode
-        self._unsaid: list[tuple[str, dict[str, Any]]] = []  # what the journal lacks so far
+        self._pending: list[tuple[str, dict[str, Any]]] = []  # lines that are still to be written
         self._words_written: dict[int, int] = {}  # by number of the vocabulary
         self._open: list[Lane] = []  # the lane that was written to last comes last
         self._finished = False
@@ -75,7 +75,7 @@ class RunWriter:
         """Record, once, that there is such a mode and dataset."""
         if (mode, ds_id) not in self._begun:
             self._begun.add((mode, ds_id))
-            self._say("stream", sync=self._flushes, mode=mode, ds_id=ds_id)
+            self._log("stream", sync=self._flushes, mode=mode, ds_id=ds_id)
 
     def write(
         self, lane: Lane, chunk: Chunk, stop: int, kind: str, words: Words | None, attempt: int, expected: int
@@ -124,9 +124,9 @@ class RunWriter:
                 self._abandon(lane)
                 lane.parts, lane.lost, lane.missing = [], 0, 0
         if step is None:
-            self._say("reset", sync=self._syncs, mode=mode, attempt=attempt)
+            self._log("reset", sync=self._syncs, mode=mode, attempt=attempt)
         else:
-            self._say("epoch", sync=self._syncs, mode=mode, step=step, attempt=attempt, streams=streams)
+            self._log("epoch", sync=self._syncs, mode=mode, step=step, attempt=attempt, streams=streams)
 
     def finish(self, lanes: Iterable[Lane]) -> None:
         """Close the parts of these lanes, and leave the run."""
@@ -138,23 +138,23 @@ class RunWriter:
                 self._close(lane)
             some = self._came | self._ended.keys() | {lane.mode for lane in lanes if lane.missing}
             for mode in sorted({mode for mode, _ in self._begun} - some):  # its first batch was interrupted
-                self._say("reset", sync=self._syncs, mode=mode, attempt=1)
-            self._say("end", sync=self._syncs)
+                self._log("reset", sync=self._syncs, mode=mode, attempt=1)
+            self._log("end", sync=self._syncs)
         finally:
             self._member.leave()
 
     # -- the journal --------------------------------------------------------------------------------------
 
-    def _say(self, event: str, *, sync: bool, **said: Any) -> None:
-        """Append a line, after those that could not be written before, as it would hide them."""
-        self._unsaid.append((event, said))
-        while self._unsaid:
-            event, said = self._unsaid[0]
-            self._member.journal.append(event, sync=sync, **said)
-            del self._unsaid[0]
+    def _log(self, event: str, *, sync: bool, **fields: Any) -> None:
+        """Append a line, after earlier ones that could not be written, which it would hide otherwise."""
+        self._pending.append((event, fields))
+        while self._pending:
+            event, fields = self._pending[0]
+            self._member.journal.append(event, sync=sync, **fields)
+            del self._pending[0]
 
     def _write_words(self, number: int, words: Vocabulary, stop: int) -> None:
-        """Write the words of a vocabulary up to a code, as far as they are not written."""
+        """Write those words of a vocabulary below a code that are not written yet."""
         first = self._words_written.get(number, 0)
         while first < stop:
             some: list[Any] = []
@@ -197,7 +197,7 @@ class RunWriter:
 
     def _opened(self, lane: Lane, wanted: tuple[Any, ...], attempt: int, expected: int) -> PartWriter:
         label_dtype, value_dtype, kind, words = wanted
-        self._member.stay()  # or a folder that was deleted would be made anew, with nothing else in it
+        self._member.ensure_present()  # otherwise a deleted folder would be recreated without the rest
         folder = self.root / folder_of(lane.mode, lane.ds_id, min(expected, LAST_STEP))
         folder.mkdir(parents=True, exist_ok=True)
         metadata = {
@@ -235,7 +235,7 @@ class RunWriter:
         try:
             if last:
                 part.write(np.empty(0, part.dtypes["label"]), np.empty(0, part.dtypes["value"]), last)
-            self._member.stay()
+            self._member.ensure_present()
             part.close(sync=self._syncs)
             rename(part.open_path, part.path)
         except BaseException:
@@ -256,7 +256,7 @@ class RunWriter:
     def _settle(self, lane: Lane, step: int) -> dict[str, Any]:
         """Close the parts of a lane, move them to their epoch, and return what the journal says of them."""
         self._close(lane, {"step": str(step)})
-        self._member.stay()
+        self._member.ensure_present()
         folder = self.root / folder_of(lane.mode, lane.ds_id, step)
         parts = [
             {"name": self._move(path, folder).name.removesuffix(OPEN), "rows": rows, "xxh3": xxh3}
