@@ -1,14 +1,13 @@
 """Preallocated growable columns for the samples of one stream.
 
-Rows lie in chunks. A full chunk is never copied or moved: growing means one more chunk, and a batch of a wider
-dtype starts a chunk of that dtype. Emptying keeps the memory, so that from the second epoch on nothing is
-allocated.
+Rows are kept in chunks. A full chunk is never copied or moved: growing means one more chunk, and a batch of a wider
+dtype starts a chunk of that dtype. Emptying keeps the memory, so nothing is allocated from the second epoch on.
 
-An exception may come between any two steps, from a signal handler for example, and another thread may run. So whatever
-changes here does so in one assignment, before which nothing has happened and after which everything has; several of
-them are written down first (`_plan`), and whoever comes next does what is left of them. Of all this, only `try_append`
-may be called by several threads at once: it marks the chunk it writes to as busy. That and the question before it take
-no step at which CPython with a GIL lets another thread or a signal handler run; a lock would take 0.2 us for it.
+An exception, from a signal handler for example, may occur between any two steps, and another thread may run. So every
+change is a single assignment; one that takes several is decided in a single one first (`_plan`), and the next call
+completes it. Only `try_append` may be called by several threads at once: it marks the chunk it writes to as busy.
+Between checking and setting that mark, CPython with a GIL runs no other thread or signal handler; a lock would take
+0.2 us.
 """
 
 from __future__ import annotations
@@ -31,12 +30,11 @@ Dtype = np.dtype[Any]
 
 FIRST_ROWS = 1 << 12
 PATIENCE = 10.0  # seconds to wait for another thread that is copying a batch, which takes it microseconds
-_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()  # without it, every batch takes the road with a lock
-NOT_AS_IT_IS = (ValueError, TypeError, NotImplementedError, BufferError)
-"""What writing through a view raises for memory of another form."""
-# Columns below the 4 MiB from which numpy asks for huge pages: one of those that is touched for the first time, in the
-# middle of training, takes up to 5 ms in a virtual machine. The slowest append of the first epoch of a hundred million
-# samples was 11 ms with four times as many rows, and is 0.3; later epochs, and reading them, take the same time.
+_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()  # without it, every batch takes the lock
+REFUSED = (ValueError, TypeError, NotImplementedError, BufferError)
+"""What writing through a view raises for memory of another dtype or shape."""
+# Columns stay below the 4 MiB from which numpy asks for huge pages: the first access to one takes up to 5 ms in a
+# virtual machine. With four times as many rows, the slowest append was 11 ms instead of 0.3.
 LARGEST_ROWS = 1 << 18
 
 
@@ -48,13 +46,13 @@ class Chunk:
         labels: Label column.
         values: Value column.
         used: How many rows are filled.
-        limit: Up to which row the short road may fill it.
-        busy: Whether somebody is on the short road with it.
-        asked: Up to which row somebody was to read it, `handed` was told so, and `done` has; see `write_behind`.
-        label_view: The label column to write through. Writing to a slice of a memoryview compares format and
-            shape and copies, all in one call: 0.09 us for 256 rows of numpy, where comparing dtypes and writing
-            to a slice of the array takes 0.3; and it reads a TensorFlow tensor as it is.
-        value_view: The value column likewise.
+        limit: Up to which row `try_append` may fill it.
+        busy: Whether `try_append` is writing to it.
+        asked: Up to which row it is to be read by others; `handed`: up to which row they know; `done`: up to which row
+            they have read it. See `recording.write_behind`.
+        label_view: View to write labels through: it checks dtype and shape and copies in one call: 0.09 us for 256
+            rows, where comparing dtypes and writing to the array takes 0.3; it reads TensorFlow tensors, too.
+        value_view: View to write values through.
     """
 
     labels: Array
@@ -83,7 +81,7 @@ class Chunk:
 
 
 CLOSED = Chunk(np.empty(0, np.int64), np.empty(0, np.float32))
-"""Stands for the open chunk where the short road is closed: it has no room."""
+"""Takes the place of the open chunk while `try_append` may not write: it has no room."""
 
 
 class Held(NamedTuple):
@@ -91,9 +89,9 @@ class Held(NamedTuple):
 
     Attributes:
         chunks: Rows, and memory for more.
-        at: Number of the chunk that is appended to; the ones after it are empty.
-        emptied: Chunks that somebody still reads.
-        folded: Statistics of rows that were given up.
+        at: Number of the chunk to append to; those after it are empty.
+        emptied: Emptied chunks that others still read.
+        folded: Statistics of rows that were folded.
         merged: Rows from elsewhere, which are not handed on.
     """
 
@@ -105,7 +103,7 @@ class Held(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """A change that is decided: from then on it counts, and can be carried out any number of times."""
+    """A change that is decided, and may be carried out any number of times."""
 
     kind: str
     used: list[tuple[Chunk, int]]
@@ -121,10 +119,10 @@ class SampleBuffer:
         kind: Kind of the labels.
 
     Attributes:
-        open: The chunk that the short road appends to.
+        open: The chunk that `try_append` writes to.
         kind: Kind of the labels.
-        paused: Whether nothing is to be handed on for the time being.
-        retired: Whether other columns have taken the place of these.
+        paused: Whether rows are not handed on for now.
+        retired: Whether other columns have replaced these.
 
     Example:
         >>> buffer = SampleBuffer(np.dtype(np.int32), np.dtype(np.float32))
@@ -171,23 +169,22 @@ class SampleBuffer:
 
     @property
     def folded(self) -> LabelStats | None:
-        """Statistics of rows that were given up."""
+        """Statistics of rows that were folded."""
         return self._settled().folded
 
     def try_append(self, labels: Any, values: Any, kind: str = "") -> bool:
-        """Append ``(N,)`` rows if they fit the open chunk as they are; the path of nearly every batch.
+        """Append ``(N,)`` rows to the open chunk, if it has the same kind and dtypes and has room; most batches do.
 
-        `LabelTracker.update` has the same written out for arrays of numpy: keep both alike.
+        `LabelTracker.update` has this written out for numpy arrays: keep both alike.
 
         Args:
-            labels: Array, or other object that offers its memory (the buffer protocol).
+            labels: Array, or another object with the buffer protocol.
             values: Likewise.
             kind: Kind of the labels.
 
         Returns:
-            Whether the rows were appended. If not, nothing was changed: kind, dtypes or shapes differ from the
-            columns', there is no room, there are no rows yet, another thread is here, or an object that is no array
-            has not as many rows as the batch before.
+            Whether the rows were appended. If not, nothing was changed. They are not if the chunk has no rows yet,
+            another thread is writing to it, or an object other than an array has another length than the last batch.
         """
         # Other objects take longer to say how many rows they have than to be copied.
         rows = labels.size if type(labels) is np.ndarray else self._batch
@@ -204,7 +201,7 @@ class SampleBuffer:
                 chunk.used = end
                 chunk.busy = False
                 return True  # noqa: TRY300 (an `else` would not be guarded)
-            except NOT_AS_IT_IS:
+            except REFUSED:
                 chunk.busy = False
                 if chunk.used != start:
                     raise  # by a signal handler: the rows are in
@@ -214,21 +211,20 @@ class SampleBuffer:
         return False
 
     def append(self, labels: Array, values: Array, budget: int | None = None, kind: str | None = None) -> bool:
-        """Append ``(N,)`` rows, growing and widening the columns as it takes. All or nothing.
+        """Append all of ``(N,)`` rows or none, growing and widening the columns as needed.
 
         Args:
             labels: Checked labels, of a dtype that the kernels read.
             values: float32 or float64.
-            budget: Bytes that may be allocated at most; None for as many as it takes.
-            kind: What kind all labels are from now on; None for the one that they are of.
+            budget: Bytes that may be allocated; None for any number.
+            kind: Kind of all labels from now on; None for the present one.
 
         Returns:
-            Whether the rows were appended. If not, they would have taken more than the budget, and nothing was
-            changed.
+            Whether the rows were appended. If not, they exceed the budget, and nothing was changed.
 
         Raises:
-            MemoryError: There is none left; nothing was changed.
-            RuntimeError: Another thread does not come to an end with its batch.
+            MemoryError: There is no memory; nothing was changed.
+            RuntimeError: Another thread does not finish its batch.
         """
         self.seal()
         label_dtype = np.promote_types(self.label_dtype, labels.dtype)
@@ -271,24 +267,24 @@ class SampleBuffer:
         return True
 
     def fold_in(self, folded: LabelStats, labels: Array, values: Array, kind: str) -> None:  # noqa: ARG002 (likewise)
-        """Take statistics of rows that were not appended, and of all that was folded before, for those so far.
+        """Replace the statistics of folded rows.
 
         Args:
-            folded: The statistics.
-            labels: The rows, for subclasses that hand them on.
+            folded: The new statistics, those of `labels` and `values` included.
+            labels: Rows that were not appended, for subclasses that hand them on.
             values: Likewise.
-            kind: What kind all labels are from now on.
+            kind: Kind of all labels from now on.
         """
         self.seal()
         self._carry_out(Plan(kind, [], self._held._replace(folded=folded)))
 
     def merge_in(self, merged: tuple[tuple[Array, Array], ...], folded: LabelStats | None, kind: str) -> None:
-        """Take rows from elsewhere, and statistics; they replace all such rows and all that was folded before.
+        """Replace the rows from elsewhere and the statistics of folded rows.
 
         Args:
             merged: ``(N,)`` labels and values, which are not copied.
-            folded: The statistics.
-            kind: What kind all labels are from now on.
+            folded: The new statistics.
+            kind: Kind of all labels from now on.
         """
         self.seal()
         self._carry_out(Plan(kind, [], self._held._replace(folded=folded, merged=merged)))
@@ -298,10 +294,10 @@ class SampleBuffer:
         """Do nothing; for subclasses that hand rows on."""
 
     def seal(self) -> None:
-        """Close the short road, wait for who is on it, and do what an interrupt left to be done.
+        """Stop `try_append`, wait for a thread in it, and complete what an interrupt left undone.
 
         Raises:
-            RuntimeError: Another thread does not come to an end with its batch.
+            RuntimeError: Another thread does not finish its batch.
         """
         self.open = CLOSED
         held = self._settled()
@@ -318,12 +314,12 @@ class SampleBuffer:
                 time.sleep(0)
 
     def retire(self) -> None:
-        """Close the short road for good: other columns take the place of these."""
+        """Stop `try_append` for good: other columns replace these."""
         self.retired = True
         self.seal()
 
     def left_alone(self) -> None:  # pragma: no cover (in a forked process, where nothing is measured)
-        """Go on in a forked process, without the threads of its parent."""
+        """Release chunks in a forked process, where the threads of its parent do not exist."""
         for chunk in self._held.chunks:
             chunk.busy = False
 
@@ -335,10 +331,10 @@ class SampleBuffer:
     def clear(self, folded: LabelStats | None = None) -> None:
         """Forget the rows and keep the memory.
 
-        Chunks too narrow for the columns are replaced here, at the end of an epoch, not while training runs.
+        Chunks too narrow for the columns are replaced here, at the end of an epoch, rather than during training.
 
         Args:
-            folded: Statistics that take the place of the rows, and of all that was folded before.
+            folded: Statistics of all rows so far, if they are folded.
         """
         self.seal()
         free, emptied = self._free()
@@ -347,7 +343,7 @@ class SampleBuffer:
         self._reopen()
 
     def shrink(self, nbytes: int) -> None:
-        """Give memory back until no more than so many bytes are allocated. The buffer must be empty."""
+        """Free memory until at most `nbytes` are allocated. The buffer must be empty."""
         self.seal()
         chunks = list(self._held.chunks)
         while chunks and sum(chunk.nbytes for chunk in chunks) > nbytes:
@@ -355,7 +351,7 @@ class SampleBuffer:
         self._held = self._held._replace(chunks=chunks or [self._no_rows()], at=0)
 
     def _settled(self) -> Held:
-        """Carry out what was decided, and return what is held."""
+        """Complete what was decided, and return what is held."""
         plan = self._plan
         if plan is not None:
             for chunk, used in plan.used:
@@ -377,11 +373,11 @@ class SampleBuffer:
         return Chunk(np.empty(0, self.label_dtype), np.empty(0, self.value_dtype))
 
     def _free(self) -> tuple[list[Chunk], tuple[Chunk, ...]]:
-        """Return the chunks whose memory can be filled anew, and those that are still read."""
+        """Return the chunks whose memory can be reused, and those that others still read."""
         return self._held.chunks, ()
 
     def _memory(self, chunk: Chunk) -> tuple[Array, Array]:
-        """Return the memory of a chunk, or such of the dtypes of the columns."""
+        """Return the memory of a chunk, or as much with the dtypes of the columns."""
         if _holds(chunk, self.label_dtype, self.value_dtype):
             return chunk.labels, chunk.values
         rows = chunk.labels.shape[0]
@@ -392,18 +388,14 @@ class SampleBuffer:
         return Chunk(labels, values)
 
     def _filled(self, chunk: Chunk) -> None:
-        """Do nothing; for subclasses that do something with rows that were appended.
-
-        Args:
-            chunk: Where they are.
-        """
+        """Do nothing; for subclasses that do something with rows that were appended to a chunk."""
 
     def _regain(self, label_dtype: Dtype, value_dtype: Dtype) -> int:  # noqa: ARG002 (for subclasses)
-        """Return how many rows of those dtypes were made room for, without allocating; none here."""
+        """Return for how many more rows of those dtypes there is room without allocating; none here."""
         return 0
 
     def _next_size(self, short: int, row: int, budget: int | None) -> int:
-        """Return the rows of the next chunk: as many as all before it, within limits; 0 if over the budget."""
+        """Return the number of rows of the next chunk: that of all others, within limits; 0 if over the budget."""
         have = sum(chunk.labels.shape[0] for chunk in self._held.chunks)
         size = max(short, min(LARGEST_ROWS, max(FIRST_ROWS, have)))
         if budget is not None:

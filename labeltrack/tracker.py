@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from labeltrack._buffers import NOT_AS_IT_IS
+from labeltrack._buffers import REFUSED
 from labeltrack._convert.objects import value_of
 from labeltrack._filters import Selection, check_step
 from labeltrack._labels.codes import INTEGER, LabelDecoder, LabelMapping
@@ -237,7 +237,7 @@ class LabelTracker(Checkpointed):
                             chunk.used = end
                             chunk.busy = False
                             return  # noqa: TRY300 (an `else` would not be guarded)
-                        except NOT_AS_IT_IS:
+                        except REFUSED:
                             chunk.busy = False
                             if chunk.used != start:
                                 raise  # by a signal handler: the rows are in

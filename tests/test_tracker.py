@@ -305,7 +305,7 @@ MISTAKES = {
 }
 
 
-# These are told first that an epoch of integers cannot go on with them.
+# For these, the error in an epoch of integers is another one.
 _TOLD_FIRST = ("labels that are NaN", "mixed labels", "strings and bytes", "lists as labels")
 
 
@@ -368,7 +368,7 @@ def test_each_epoch_compares_the_labels_of_datasets_anew(before, first, second):
     assert tracker.end_epoch(2).count.tolist() == [1, 1]
 
 
-def test_strings_that_are_all_known_take_the_short_road_with_the_same_result():
+def test_strings_that_are_all_known_give_the_result_of_new_ones():
     quick, slow = make(), make()
     batches = [["b", "a", "b"], ["a", "b", "b"], ["a", "c", "a"], ["c"], ["d", "b"], [], ["b", "c", "a", "a"]]
     values = np.random.default_rng(0).normal(size=100).astype(np.float32)
@@ -394,7 +394,7 @@ def test_a_batch_of_no_samples_goes_with_labels_of_every_kind(labels):
     assert tracker.end_epoch(1).count.tolist() == [5, 5]
 
 
-def test_strings_and_values_that_differ_in_length_are_refused_on_the_short_road():
+def test_known_strings_and_values_that_differ_in_length_are_refused():
     tracker = make()
     tracker.update(["a", "b"], np.ones(2))
     with pytest.raises(ValueError, match="differ in length"):
@@ -632,7 +632,7 @@ def test_the_repr_says_what_is_recorded():
     )
 
 
-def test_the_short_road_takes_nothing_that_the_checked_road_refuses():
+def test_a_batch_like_the_one_before_is_refused_for_the_same_mistakes_as_a_first_one():
     tracker = lt.LabelTracker(label="y", metric="ce")
     labels, values = np.array([1, 2, 2], dtype=np.uint8), np.array([1.0, 2.0, 4.0], dtype=np.float32)
     tracker.update(labels, values)

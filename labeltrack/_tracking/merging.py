@@ -100,7 +100,7 @@ def _pooled(history: History, mode: str, step: int) -> LabelStats | None:
 
 
 def combine(recorded: Recorded, parts: Parts, reducer: Reducer, intake: Intake) -> Owed:
-    """Return what it takes to add parts to what is recorded; nothing is changed yet."""
+    """Return the change that adds parts to what is recorded; nothing is changed yet."""
     recorded.sealed(None)
     entries = [_entry(recorded.history, key, given, parts.pooled[key]) for key, given in parts.epochs.items()]
     kinds = {key: _common_kind(key, recorded.streams.get(key), given) for key, given in parts.streams.items()}

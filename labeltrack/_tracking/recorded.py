@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 class Recorded:
     """The history, and the samples since the last end of an epoch.
 
-    A change is decided in one assignment (`decide`), after which every call carries out what an interrupt has kept from
-    being done (`settle`).
+    A change is decided in one assignment (`decide`). If an interrupt comes before it is carried out, the next call
+    completes it (`settle`).
 
     Args:
         history: Statistics of the epochs that ended.
-        recorder: What saves every sample, if anything does.
+        recorder: Saves every sample; None if nothing does.
         keep_order: Whether to note in which order labels first appear.
 
     Attributes:
@@ -104,7 +104,7 @@ class Recorded:
                 stream.buffer.hand_on()
 
     def tell(self) -> None:
-        """Warn, once, that recording failed, and about whatever else the recorder noticed."""
+        """Warn, once, that recording failed; and about what else the recorder noticed."""
         recorder = self.recorder
         if recorder is None:
             return
@@ -136,7 +136,7 @@ class Recorded:
         return [recorder.ending(mode, step, some) for mode, some in lanes.items() if some]
 
     def dropped(self, mode: str | None) -> Owed:
-        """Return what it takes to forget the samples of a mode, or of all."""
+        """Return the change that drops the samples of a mode, or of all."""
         streams = self.sealed(mode)
         filled: dict[str, list[Stream]] = {}
         for (of, _), stream in streams.items():
@@ -145,7 +145,7 @@ class Recorded:
         return Owed(list(streams.values()), endings=self.endings(filled, None))
 
     def decide(self, owed: Owed) -> None:
-        """Carry out a change that is whole from here on."""
+        """Decide a change and carry it out."""
         try:
             self.owed = owed
             self.settle()
@@ -154,7 +154,7 @@ class Recorded:
             raise
 
     def settle(self) -> None:
-        """Do what was decided and is not done, because an interrupt came in between; all of it may be done twice."""
+        """Complete the change that is decided; every step may be repeated after an interrupt."""
         owed = self.owed
         if owed is None:
             return
@@ -178,7 +178,7 @@ class Recorded:
         self.owed = None
 
     def _replace(self, old: Sequence[Stream], loaded: Loaded) -> None:
-        """Let a loaded state take the place of all there is."""
+        """Replace everything with a loaded state."""
         self.history, self.words, self.order = loaded.history, loaded.words, dict.fromkeys(loaded.order)
         self.began = max((stream.began for stream in loaded.streams.values()), default=0)
         self.streams.clear()
@@ -192,7 +192,7 @@ class Recorded:
             stream.buffer.paused = False
 
     def _merge(self, part: Merged) -> None:
-        """Let a stream take what other trackers recorded."""
+        """Add what other trackers recorded to a stream."""
         old, stream = self.streams.get(part.key), part.stream
         self.streams[part.key] = stream
         if old is not None and old is not stream:

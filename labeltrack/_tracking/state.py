@@ -118,14 +118,14 @@ def read_state(state: Any, label: str, metric: str) -> Saved:
 
 
 def load(saved: Saved, recorded: Recorded) -> Loaded:
-    """Return what takes the place of all that is recorded; nothing is changed yet."""
+    """Return what is to replace everything that is recorded; nothing is changed yet."""
     streams: dict[Key, Stream] = {}
     for entry in saved.streams:
         first = entry.chunks[0] if entry.chunks else (np.empty(0, np.uint8), np.empty(0, np.float32))
         dtypes = key_dtype(entry.kind, first[0].dtype), first[1].dtype
         stream = streams[entry.key] = recorded.new_stream(entry.key, entry.kind, dtypes, saved.history, saved.words)
         stream.began, stream.appeared = entry.began, dict.fromkeys(entry.appeared)
-        stream.buffer.paused = True  # none of it is recorded before all of it is there
+        stream.buffer.paused = True  # nothing is recorded until everything is there
         for keys, values in entry.chunks:
             stream.buffer.append(keys.astype(key_dtype(entry.kind, keys.dtype), copy=False), values)
         stream.buffer.merge_in(tuple(entry.merged), entry.folded, entry.kind)

@@ -66,7 +66,7 @@ class Stream:
         return LabelDecoder(self.kind) if self.words is None else self.words.decoder(self.kind)
 
     def snapshot(self) -> Snapshot:
-        """Return what is there now."""
+        """Return the samples so far."""
         return Snapshot(self.buffer.filled(), self.folded, self.decoder())
 
 

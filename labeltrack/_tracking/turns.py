@@ -1,4 +1,4 @@
-"""Whose turn it is to change a tracker."""
+"""Which thread, and which call in it, may change a tracker."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Turns:
-    """Whose turn it is to change a tracker: one thread's, and within that one call's.
+    """The lock that allows one thread at a time to change a tracker, and one call within that thread.
 
-    Only the interpreter itself takes and gives back the lock (``with turns.of(...):``), at points where no signal
-    handler runs, so no exception of one leaves it locked.
+    Take it with ``with turns.of(...):`` only: no signal handler runs where the interpreter acquires and releases it, so
+    an exception of one cannot leave it locked.
 
     Args:
         streams: All streams of the tracker; their buffers are reset in a forked process.
@@ -36,17 +36,18 @@ class Turns:
             caller: Name of the method, for the message.
 
         Raises:
-            RuntimeError: This thread is in the middle of such a change: a signal handler calls, or a finalizer.
+            RuntimeError: This thread is in the middle of a change: the caller is a signal handler or a finalizer.
         """
         lock = self._lock
         if lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 (as `threading.Condition` does)
             frame: FrameType | None = sys._getframe(2)  # noqa: SLF001
             while frame is not None:
                 if frame.f_code.co_name in CHANGES and getattr(frame.f_locals.get("self"), "_turns", None) is self:
+                    within = frame.f_code.co_name.strip("_")
                     msg = (
-                        f"{caller}() was called within {frame.f_code.co_name}() of the same tracker, by a signal "
-                        "handler or a finalizer. Have it set a flag, and act on that between two batches; "
-                        "state_dict(), flush() and close() may be called at any time"
+                        f"{caller}() was called within {within}() of the same tracker, by a signal handler or a "
+                        "finalizer. Have it set a flag, and act on that between two batches; compute(), state_dict(), "
+                        "flush() and close() may be called at any time"
                     )
                     raise RuntimeError(msg)
                 frame = frame.f_back
@@ -58,7 +59,7 @@ class Turns:
         return self._lock
 
     def anew(self) -> None:  # pragma: no cover (in a forked process, where nothing is measured)
-        """Let a forked process go on without the threads of its parent, one of which may hold the lock."""
+        """Replace the lock in a forked process, where the thread that may hold it does not exist."""
         self._lock = RLock()
         for stream in self._streams.values():
             stream.buffer.left_alone()

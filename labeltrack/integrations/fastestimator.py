@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from fastestimator.util.data import Data
 
 
-# Of the keys in a summary, and so of the lines in a graph: the original's, with those that it does not have in between.
+# The order of the keys in a summary, and so of the lines in a graph: that of the original, and others in between.
 _ORDER = ("std", "range", "sem", "ci95", "median", "iqr")
 
 
 def _place(bound: labeltrack.bounds.BoundName) -> tuple[int, str]:
-    """Return where a bound stands among others in the summaries; None is the last."""
+    """Return what bounds are sorted by in the summaries; None is the last."""
     at = _ORDER.index(bound) if isinstance(bound, str) else len(_ORDER) + (bound is None)
     return at, str(bound)
 
@@ -52,34 +52,34 @@ class LabelTracker(Trace):
     Use it with ImageViewer or ImageSaver to see the graph when training ends; Traceability draws it too.
 
     Args:
-        label: Key of the labels. Batches of them are ``(N,)`` or ``(N, 1)``: integers, bools, floats or strings.
-        metric: Key of the metric, one number a sample: ``(N,)`` or ``(N, 1)``. A loss needs ``average_loss=False``.
-        label_mapping: ``{display name: label value}``; other labels are passed over. None (or nothing in it) tracks
-            every label.
+        label: Key of the labels: batches of ``(N,)`` or ``(N, 1)`` integers, bools, floats or strings.
+        metric: Key of the metric, one number per sample: ``(N,)`` or ``(N, 1)``. A loss needs ``average_loss=False``.
+        label_mapping: ``{display name: label value}``; other labels are ignored. None or an empty one tracks every
+            label.
         bounds: What to draw around the mean: None for nothing, ``"std"`` for one standard deviation, ``"range"``
-            for smallest and largest sample, ``"sem"`` and ``"ci95"`` for standard error and confidence interval of the
-            mean; or around the median ``"iqr"`` for the quartiles and ``("quantile", low, high)``; or several of these,
-            a graph each.
+            for the smallest and largest sample, ``"sem"`` and ``"ci95"`` for standard error and confidence interval of
+            the mean; or around the median ``"iqr"`` for the quartiles and ``("quantile", low, high)``; or several of
+            these, each in a graph of its own.
         mode: Modes to run in: ``"train"``, ``"eval"``, ``"test"``, ``"infer"``, several of these, ``"!train"`` for
-            all but it, or None for all.
-        ds_id: Dataset ids to run for: one, several, ``"!a"`` for all but it, or None for all.
+            all except it, or None for all.
+        ds_id: Dataset ids to run for: one, several, ``"!a"`` for all except it, or None for all.
         outputs: Key under which the summaries are written when training ends; ``f"{metric}_by_{label}"`` by default.
-        split_ds: Whether to keep datasets apart. The summaries then have the keys ``f"{key}|{ds_id}"``, which
-            FastEstimator draws as lines of their own in one graph. Otherwise all datasets of a mode are pooled.
-        nan_policy: What NaN samples do: ``"propagate"``, ``"omit"`` or ``"raise"``; see `labeltrack.LabelTracker`.
-        missing: What samples do whose label is missing: ``"error"``, ``"skip"`` or ``"label"``; see
+        split_ds: Whether to keep datasets apart: summaries then have the keys ``f"{key}|{ds_id}"``, which FastEstimator
+            draws as separate lines in one graph. Otherwise all datasets of a mode are pooled.
+        nan_policy: What to do with NaN samples: ``"propagate"``, ``"omit"`` or ``"raise"``; see
             `labeltrack.LabelTracker`.
-        max_buffer_bytes: Memory for the samples of an epoch; beyond it they are folded, which changes no bit.
+        missing: What to do with samples whose label is missing: ``"error"``, ``"skip"`` or ``"label"``; see
+            `labeltrack.LabelTracker`.
+        max_buffer_bytes: Memory for the samples of an epoch; see `labeltrack.LabelTracker`.
         record_to: Folder to save every sample in, or a `labeltrack.RecordingOptions`; see `labeltrack.LabelTracker`.
 
     Raises:
         TypeError: An argument of the wrong type.
-        ValueError: An unknown bound or NaN policy, or two display names for one label; or `record_to` is a folder of
-            something else.
-        ImportError: To record takes pyarrow and xxhash: the extra ``record``.
+        ValueError: An unknown option, or two display names for one label; or `record_to` contains something else.
+        ImportError: Recording needs pyarrow and xxhash: the extra ``record``.
         OSError: The folder of `record_to` cannot be written to.
         RunInUseError: Another process records to it.
-        AssertionError: A mode or dataset id that FastEstimator does not take.
+        AssertionError: A mode or dataset id that FastEstimator refuses.
 
     Example:
         >>> tracker = LabelTracker(label="y", metric="ce", label_mapping={"zero": 0, "one": 1}, bounds="range")
@@ -103,7 +103,7 @@ class LabelTracker(Trace):
         max_buffer_bytes: int = 256 * 2**20,
         record_to: str | os.PathLike[str] | labeltrack.RecordingOptions | None = None,
     ) -> None:
-        # FastEstimator decides by mode and ds_id when a trace runs; what arrives here is all to be recorded.
+        # FastEstimator decides by mode and ds_id when a trace runs: the tracker records whatever arrives.
         self._tracker = labeltrack.LabelTracker(
             label,
             metric,
@@ -164,8 +164,8 @@ class LabelTracker(Trace):
 
         Raises:
             KeyError: It has not; the message lists what it has.
-            TypeError: Labels or values of a type that cannot be used.
-            ValueError: Shapes that do not belong together, such as a loss that was averaged; or missing labels under
+            TypeError: Labels or values of an unsupported type.
+            ValueError: Shapes that do not match, as of an averaged loss; or missing labels under
                 ``missing="error"``.
         """
         if self._ending is not None:
@@ -186,19 +186,18 @@ class LabelTracker(Trace):
             data: Not used.
 
         Raises:
-            ValueError: There are NaN under ``nan_policy="raise"``; or a bound takes quantiles, and samples were folded.
+            ValueError: There are NaN under ``nan_policy="raise"``; or a bound needs quantiles, and samples were folded.
         """
         self._settle()
         mode, step = self.system.mode, self.system.global_step
         if any(of == mode for of, _ in self._tracker.pending):
             self._ending = mode, step
-        # After an interruption, RestoreWizard has the last eval epoch done again. A test without training is of no
-        # step; FastEstimator writes such things under step 0.
+        # RestoreWizard may repeat the last eval epoch. A test without training has no step: FastEstimator writes 0.
         self._tracker.end_epoch(step or 0, mode=mode, replace=True)
         self._settle()
 
     def _settle(self) -> None:
-        """Write an epoch that ended into the summaries; may be done again, as an interrupt may come at any line."""
+        """Write an epoch that ended into the summaries; may be repeated, as an interrupt may come at any line."""
         ending = self._ending
         if ending is None:
             return
@@ -212,7 +211,7 @@ class LabelTracker(Trace):
         try:
             for ds_id, stats in parts.items():
                 self._write(stats, mode, step, f"|{ds_id}" if ds_id else "")
-        except ValueError:  # there are no quantiles, which is told once
+        except ValueError:  # there are no quantiles, which is raised once
             self._ending = None
             raise
         if self._ending is ending:  # and not the next one, where another thread looks at the summaries
@@ -222,10 +221,10 @@ class LabelTracker(Trace):
         """Hand the summaries to the system, for Traceability, and to the traces that follow.
 
         Args:
-            data: Gets a list of ``Summary``, one a label, under the key `outputs`.
+            data: Gets a list with a ``Summary`` for each label, under the key `outputs`.
 
         Warns:
-            LabelTrackWarning: Labels of the mapping never occurred. This is told once.
+            LabelTrackWarning: Labels of the mapping never occurred. It warns once.
         """
         self._settle()
         self._tracker.flush()
@@ -235,7 +234,7 @@ class LabelTracker(Trace):
         data.write_without_log(self.outputs[0], summaries)
 
     def close(self) -> None:
-        """End the recording, so that another trace can go on with it in this process; see `labeltrack.LabelTracker`."""
+        """End the recording, so that another trace of this process can continue it; see `labeltrack.LabelTracker`."""
         self._tracker.close()
 
     def _write(self, stats: labeltrack.LabelStats, mode: str, step: int | None, suffix: str = "") -> None:
@@ -258,17 +257,17 @@ class LabelTracker(Trace):
                 histories[label][key][step] = value
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return all that it takes to go on, for System.save_state and pickle; samples of a running epoch included."""
+        """Return the state for System.save_state and pickle, with the samples of the running epoch."""
         summaries = self.label_summaries
         others = "system", "_tracker", "_summaries", "_ending"
         state = {name: value for name, value in vars(self).items() if name not in others}
         return {**state, "label_summaries": summaries, "tracker": self._tracker.__getstate__()}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state.
+        """Restore from a state.
 
-        System.load_state calls this on a trace that was made anew and belongs to a system: its arguments then
-        stay what the script says now. What pickle calls it on has no arguments yet.
+        `System.load_state` calls this on a trace that the script has made: it keeps its arguments. Pickle calls it on
+        one without any.
 
         Args:
             state: From `__getstate__`.
@@ -301,8 +300,8 @@ class LabelTracker(Trace):
 def _item(data: Data, key: str) -> Any:
     """Return ``data[key]``.
 
-    Data is a ChainMap of ChainMaps. Its own lookup raises and catches a KeyError for every map that has not the key:
-    0.5 us, and this takes 0.25.
+    Data is a ChainMap of ChainMaps, whose lookup raises and catches a KeyError for every map without the key: 0.5 us;
+    this takes 0.25.
     """
     if not isinstance(data, ChainMap):
         return data[key]
@@ -314,6 +313,6 @@ def _item(data: Data, key: str) -> Any:
 
 
 def _bounds(bounds: Any) -> Any:
-    """Return bounds, None for none of them."""
+    """Return bounds; None for an empty iterable."""
     given = bounds is not None and not isinstance(bounds, str) and isinstance(bounds, Iterable)
     return (list(bounds) or None) if given else bounds

@@ -13,7 +13,7 @@ from conftest import COMPILED
 from exact import expected, expected_by_label, fingerprint, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_interrupts import At, stride
+from test_interrupts import PLAIN, At, stride
 
 import labeltrack as lt
 
@@ -367,7 +367,7 @@ def test_an_interrupt_at_any_line_merges_everything_or_nothing():
         if not at.raised:
             break
     assert after != before
-    assert raised > seen > 3
+    assert raised > seen > 3 or PLAIN
 
 
 # -- recorded runs --------------------------------------------------------------------------------------------
