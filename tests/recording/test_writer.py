@@ -224,10 +224,10 @@ def test_where_no_descriptor_is_left_training_goes_on_and_the_next_epoch_is_reco
     tracker = lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(tmp_path / "run", flush_rows=1024))
 
     def train(step):
-        for i in range(40):
-            tracker.update(*batch(2048), ds_id=f"{i}")
+        for i in range(10):
+            tracker.update(*batch(1024), ds_id=f"{i}")
         tracker.flush()
-        assert tracker.end_epoch(step).count.sum() == 40 * 2048
+        assert tracker.end_epoch(step).count.sum() == 10 * 1024
 
     train(1)  # also loads what is compiled
     tracker.flush()
@@ -528,6 +528,11 @@ import numpy as np
 import labeltrack as lt
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+compiled = lt.LabelTracker("y", "ce")  # before files are limited, as compiled code is kept in files, too
+for step, batches in enumerate((10, 100)):
+    for i in range(batches):
+        compiled.update(np.full(256, i, np.int32), np.full(256, step, np.float32))
+    compiled.end_epoch(step)
 for trial, limit in enumerate(json.loads(sys.argv[2])):
     recording = lt.RecordingOptions("%s/run%d" % (sys.argv[1], trial), flush_rows=1024, fsync="never")
     tracker = lt.LabelTracker("y", "ce", record_to=recording)
