@@ -14,10 +14,10 @@ from labeltrack._filters import Selection, check_step
 from labeltrack._labels.codes import INTEGER, LabelDecoder, LabelMapping
 from labeltrack._labels.missing import Missing, check_missing
 from labeltrack._nan_policy import NanPolicy, check_nan_policy
-from labeltrack._tracking.checkpointed import Checkpointed
 from labeltrack._tracking.intake import Intake
 from labeltrack._tracking.recorded import Recorded, start_recorder
 from labeltrack._tracking.reducing import Reducer, some_labels
+from labeltrack._tracking.state import Stateful
 from labeltrack._tracking.streams import Owed
 from labeltrack._version import __version__
 from labeltrack.bounds import needed_quantiles, resolve_all
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _ARRAY = np.ndarray
 
 
-class LabelTracker(Checkpointed):
+class LabelTracker(Stateful):
     """Track a per-sample metric by label while a model trains.
 
     `update` copies batches into preallocated buffers; `end_epoch` computes exact statistics of them in one compiled
