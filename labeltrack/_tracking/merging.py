@@ -121,12 +121,10 @@ def _entry(
 ) -> Entry:
     mode, step = key
     own = history.datasets(step, mode) if mode in history.modes else {}
-    every: dict[str, list[LabelStats]] = {
-        ds_id: [own[ds_id]] for datasets in given for ds_id in datasets if ds_id in own
-    }
+    every: dict[str, list[LabelStats]] = {}
     for datasets in given:
         for ds_id, stats in datasets.items():
-            every.setdefault(ds_id, []).append(stats)
+            every.setdefault(ds_id, [own[ds_id]] if ds_id in own else []).append(stats)
     together = {ds_id: some[0] if len(some) == 1 else merge_stats(some) for ds_id, some in every.items()}
     return Entry(step, mode, together, set(), None if own or len(given) > 1 else pooled)
 

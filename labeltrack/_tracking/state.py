@@ -80,6 +80,7 @@ class Stateful:
         The result is bit for bit what one tracker would have of all samples. Steps that several trackers have in a mode
         and dataset are merged, as they are of one training. Samples of running epochs are copied as long as
         `max_buffer_bytes` allows, and folded beyond it. Merged steps have no quantiles, which cannot be merged.
+        Everything is added with every call, so merge the same samples only once.
 
         If this tracker records, it does not record the samples of the others: those of trackers that do not record
         either are missing in the recorded run, and it warns.
