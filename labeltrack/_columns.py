@@ -13,6 +13,7 @@ import numpy.typing as npt
 from labeltrack._convert.objects import tight
 from labeltrack._core.quantiles import reduce_quantiles
 from labeltrack._core.totals import Totals
+from labeltrack._labels.combined import columns_of
 from labeltrack._labels.lookup import display_names
 from labeltrack._nan_policy import NanPolicy, check_finite, check_nan_policy, with_nonfinite
 from labeltrack.errors import listing
@@ -38,6 +39,7 @@ class NoQuantiles(enum.Enum):
 
     NOT_REQUESTED = "not requested"
     MERGED = "merged"
+    MARGINAL = "marginal"
     FOLDED = "folded"
 
     @property
@@ -54,6 +56,10 @@ _NO_QUANTILES = {
     NoQuantiles.MERGED: (
         "these statistics were merged, and quantiles cannot be merged; compute them from all the samples at once, with "
         "one tracker or one call of label_stats()"
+    ),
+    NoQuantiles.MARGINAL: (
+        "by() merges the statistics of combinations of labels, and quantiles cannot be merged; compute them from the "
+        "samples, with label_stats() of those labels alone"
     ),
     NoQuantiles.FOLDED: (
         "max_buffer_bytes was full, so samples were folded into exact sums, and quantiles need the samples. Raise "
@@ -81,7 +87,8 @@ class ExactColumns:
         Args:
             labels: Label values.
             accumulator: Exact state of each label.
-            names: Display names by label; labels without one are shown as text.
+            names: Display names by label, or by ``(name of the label, label)`` where samples have several; labels
+                without one are shown as text.
             nan_policy: How NaN samples enter the statistics.
             quantiles: ``(K,)`` quantiles by fraction, NaN samples excluded.
             no_quantiles: Why there are no others.
@@ -102,6 +109,11 @@ class ExactColumns:
     def names(self) -> npt.NDArray[np.str_]:
         """``(K,)`` display names: those of the mapping, else the label as text."""
         return _frozen(display_names(self._labels, self._names))
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the labels where samples have several, each a field of `labels`; empty for one label."""
+        return self._labels.dtype.names or ()
 
     @property
     def nan_policy(self) -> NanPolicy:
@@ -270,8 +282,12 @@ class ExactColumns:
         return {f"q{fraction!r}": fraction for fraction in self._quantiles}
 
     def columns(self) -> dict[str, Array]:
-        """Return label, name and every statistic as a dict of ``(K,)`` arrays; quantiles are named like ``"q0.25"``."""
-        head: dict[str, Array] = {"label": self.labels, "name": self.names}
+        """Return label, name and every statistic as a dict of ``(K,)`` arrays; quantiles are named like ``"q0.25"``.
+
+        With several labels per sample, each has a column of its name in place of ``"label"``.
+        """
+        labels = columns_of(self._labels) or {"label": self._labels}
+        head = {name: _frozen(column) for name, column in labels.items()} | {"name": self.names}
         return head | {name: self.column(name) for name in (*STATISTICS, *self._named())}
 
     @property

@@ -123,6 +123,13 @@ def warn_nothing_mapped(mapped: Iterable[Any], occurred: Iterable[Any]) -> None:
     warn(msg)
 
 
+def warn_no_combination(mapped: Mapping[str, Iterable[Any]], unmatched: Iterable[str]) -> None:
+    """Warn that no sample has mapped labels; `unmatched` are the names of those of which no sample has one."""
+    wanted, none = ", ".join(f"{name!r}: {listing(labels)}" for name, labels in mapped.items()), listing(unmatched)
+    which = f"; none has one of {none}" if none != "none" else ""
+    warn(f"no sample has labels that label_mapping maps, which are {wanted}{which}")
+
+
 def warn_never(names: Mapping[Any, str], whole: Iterable[Collection[Any]]) -> None:
     """Warn about labels of a mapping, by label, that occur in none of the statistics of a run, if others do."""
     every = list(whole)

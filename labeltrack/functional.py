@@ -2,70 +2,98 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from labeltrack._convert.arrays import looks_multi_hot, to_values
-from labeltrack._core.dictionary import Dictionary
 from labeltrack._core.quantiles import Samples, check_fractions
-from labeltrack._core.reduce import reduce_chunks
-from labeltrack._core.reduce_strings import encode_words, reduce_words
-from labeltrack._core.strings import encode_strings
+from labeltrack._core.reduce import AsKeys, reduce_chunks
+from labeltrack._core.reduce_strings import reduce_words
 from labeltrack._core.threads import check_threads
-from labeltrack._labels.codes import (
-    BYTES,
-    FLOAT,
-    STRING,
-    LabelDecoder,
-    LabelMapping,
-    Vocabulary,
-    integer_keys,
-    label_kind,
-)
-from labeltrack._labels.lookup import as_doubles
+from labeltrack._labels.codes import LabelMapping, label_kind
+from labeltrack._labels.combined import by_label, separate_labels
+from labeltrack._labels.encoding import dictionary_of, to_keys
 from labeltrack._labels.missing import Missing, check_missing, names_of, read_labels, settle, wanted_by
+from labeltrack._labels.samples import LabelOptions, one_label, read_mask, several_labels
 from labeltrack._nan_policy import NanPolicy, check_nan_policy
-from labeltrack.errors import warn_multi_hot, warn_nothing_mapped
+from labeltrack.errors import warn_multi_hot, warn_no_combination, warn_nothing_mapped
 from labeltrack.stats import LabelStats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from labeltrack._core.accumulator import Accumulator
+    from labeltrack._labels.samples import Mask
+
+Array = npt.NDArray[Any]
+Integers = npt.NDArray[np.int64]
+
+
+_NO_KEYS = np.empty(0, dtype=np.int64)
+
+
+class _Given(NamedTuple):
+    """Values, which of them count, how many threads there are, and whether quantiles are wanted."""
+
+    values: Array
+    mask: Mask | None
+    threads: int | None
+    quantiles: bool
+
+
+class _Reduced(NamedTuple):
+    """Statistics, and what quantiles are computed from: samples, and the ``(K,)`` keys of the labels in them."""
+
+    labels: Array
+    accumulator: Accumulator
+    names: Mapping[Any, str] | None
+    chunk: tuple[Array, Array]
+    keys: Integers
 
 
 def label_stats(
     labels: Any,
     values: Any,
     *,
-    label_mapping: Mapping[str, Any] | None = None,
+    label_mapping: Mapping[str, Any] | Sequence[Any] | None = None,
     nan_policy: NanPolicy = "propagate",
-    missing: Missing = "error",
+    missing: Missing | Mapping[str, Missing] | Sequence[Missing] = "error",
     threads: int | None = None,
     quantiles: Iterable[float] = (),
+    where: Any = None,
 ) -> LabelStats:
     """Return count, sum, mean, standard deviation, minimum and maximum of the values of each label, exactly.
 
     Args:
-        labels: ``(N,)`` or ``(N, 1)`` integers, bools, floats or strings, as any array-like.
-        values: As many real numbers, as any array-like; or labels and values of one same shape. float32 and
-            float64 are reduced as they are, float16 and bfloat16 as float32, bool and integers as float64.
-        label_mapping: ``{display name: label value}``; samples with other labels are ignored.
+        labels: ``(N,)`` or ``(N, 1)`` integers, bools, floats or strings, as any array-like. Several labels per sample
+            are a mapping ``{name of the label: labels}``, or a tuple of array-likes, which are then called
+            ``"label_0"``, ``"label_1"`` and so on. There is one row for each combination that occurs, and
+            `LabelStats.by` gives the statistics of each label alone.
+        values: As many real numbers, as any array-like; or labels and values of one same shape; or labels of as many
+            dimensions, some of length 1, such as ``(N, 1)`` labels of documents for ``(N, T)`` losses of tokens.
+            float32 and float64 are reduced as they are, float16 and bfloat16 as float32, bool and integers as float64.
+        label_mapping: ``{display name: label value}``; samples with other labels are ignored. With several labels, one
+            mapping or None for each, as ``{name of the label: mapping}`` or a tuple.
         nan_policy: ``"propagate"``: a label with NaN samples has NaN statistics. ``"omit"``: NaN samples are
             ignored. ``"raise"``: they are an error.
         missing: What to do with samples whose label is missing (None, NaN, NA, null, masked). ``"error"``: raise.
             ``"skip"``: ignore them. ``"label"``: give them a label of their own, named ``"(missing)"``, which every
             `label_mapping` keeps. Its value is that text among strings and ``-2**63`` among numbers; bools become 0
-            and 1 next to it. A label that already has this value is counted with it.
+            and 1 next to it. A label that already has this value is counted with it. With several labels, one option
+            for all or, as for `label_mapping`, one for each.
         threads: Number of threads, limited to the number of processors and to 16; None chooses by the number of
             samples. If the system cannot start that many, fewer are used.
         quantiles: Which quantiles to compute, from 0 to 1, for `LabelStats.quantile` and for bounds: ``"iqr"`` needs
             0.25, 0.5 and 0.75. This needs memory for a copy of the values.
+        where: Bools in the shape of the values, or in one that broadcasts to it, as in numpy: samples where it is False
+            are ignored, whatever their label and value are. None counts all samples.
 
     Returns:
-        One row for each label that occurs, sorted by label. Sum, mean and standard deviation are the results of
-        rational arithmetic, rounded once, bit for bit the same for any order of the samples and any number of
-        threads.
+        One row for each label, or combination of labels, that occurs, sorted by label. Sum, mean and standard deviation
+        are the results of rational arithmetic, rounded once, bit for bit the same for any order of the samples and any
+        number of threads.
 
     Raises:
         TypeError: Labels or values of an unsupported type.
@@ -82,53 +110,71 @@ def label_stats(
         (['cat', 'dog'], [0.5, 2.5])
         >>> lt.label_stats([0, 1, 1], [0.5, 2.0, 3.0], quantiles=[0.5, 0.9]).quantile(0.9)
         array([0.5, 2.9])
+
+        Two labels per sample, and padding that does not count:
+
+        >>> sites = ["a", "b", "b", "a"]
+        >>> stats = lt.label_stats({"class": [0, 1, 1, -100], "site": sites}, [0.5, 2.0, 3.0, 9.0],
+        ...                        where=[True, True, True, False])
+        >>> stats[1, "b"].mean, stats.by("site")["a"].mean
+        (2.5, 0.5)
     """
     policy = check_nan_policy(nan_policy)
     fractions = check_fractions(quantiles)
-    threads = check_threads(threads)
-    mapping = None if label_mapping is None else LabelMapping(label_mapping)
-    missing = check_missing(missing, mapping)
-    (array, gone), numbers = read_labels(labels), to_values(values)
-    if mapping is None and looks_multi_hot(array, numbers):
-        warn_multi_hot()
-    flat_labels, flat_values = settle(array, numbers, gone, missing)
-    flat_values = np.ascontiguousarray(flat_values)
-    kind = label_kind(flat_labels)
-    dictionary = Dictionary(flat_labels) if flat_labels.dtype.kind in "US" else None
-    if dictionary is not None and dictionary.possible and mapping is None and not fractions:
-        reduced = reduce_words(dictionary, flat_values, threads=threads)
-        if reduced is not None:
-            stats = LabelStats(*reduced, names=names_of(None, missing), nan_policy=policy)
-            stats._check_finite()
-            return stats
-    keys, space = _to_keys(flat_labels, kind, dictionary, threads)
-    wanted = None if mapping is None else space.encode(wanted_by(mapping, missing))
-    chunk = (np.ascontiguousarray(keys), flat_values)
-    found, accumulator = reduce_chunks([chunk], space, wanted=wanted, threads=threads)
-    if mapping is not None and flat_labels.size and not found.size:
-        some = np.unique(flat_labels[:100_000])
-        warn_nothing_mapped(mapping.labels, (as_doubles(some) if kind == FLOAT else some).tolist())
-    stats = LabelStats(found, accumulator, names=names_of(mapping, missing), nan_policy=policy)
+    columns, numbers = separate_labels(labels), to_values(values)
+    given = _Given(numbers, read_mask(where, numbers), check_threads(threads), bool(fractions))
+    if columns is None:
+        reduced = _one_label(labels, given, label_mapping, missing)
+    else:
+        reduced = _several_labels(columns, given, label_mapping, missing)
+    stats = LabelStats(reduced.labels, reduced.accumulator, names=reduced.names, nan_policy=policy)
     stats._check_finite()
     if fractions:
-        samples = Samples([chunk], space.keys(found), np.arange(found.shape[0]))
-        stats = stats._with_quantiles([samples], fractions, threads=threads)
+        samples = Samples([reduced.chunk], reduced.keys, np.arange(len(stats)))
+        stats = stats._with_quantiles([samples], fractions, threads=given.threads)
     return stats
 
 
-def _to_keys(
-    labels: npt.NDArray[Any], kind: str, dictionary: Dictionary | None, threads: int | None
-) -> tuple[npt.NDArray[Any], LabelDecoder]:
-    """Return ``(N,)`` labels of any kind as keys for the kernels, and their decoder."""
-    if kind in (STRING, BYTES) and labels.dtype.kind == "O":
-        words = Vocabulary(kind)
-        return words.encode(labels), words.decoder(kind)
-    if kind == FLOAT and labels.dtype.itemsize < 8:
-        return integer_keys(labels.astype(np.float64), kind), LabelDecoder(kind, narrow=labels.dtype)
-    if dictionary is None:
-        return integer_keys(labels, kind), LabelDecoder(kind)
-    codes = encode_words(dictionary, threads=threads)
-    if codes is not None:
-        return codes, LabelDecoder(kind, dictionary.words)
-    codes, first = encode_strings(labels, threads=threads)
-    return codes, LabelDecoder(kind, labels[first])
+def _one_label(labels: Any, given: _Given, label_mapping: Any, missing: Any) -> _Reduced:
+    mapping = None if label_mapping is None else LabelMapping(label_mapping)
+    missing, read = check_missing(missing, mapping), read_labels(labels)
+    values, mask, threads, whole = given
+    if mapping is None and looks_multi_hot(read[0], values):
+        warn_multi_hot()
+    names = names_of(mapping, missing)
+    if mask is None and read[0].size == values.size:
+        flat_labels, flat_values = settle(read[0], values, read[1], missing)
+        flat_values = np.ascontiguousarray(flat_values)
+        dictionary = dictionary_of(flat_labels)
+        if dictionary is not None and dictionary.possible and mapping is None and not whole:
+            words = reduce_words(dictionary, flat_values, threads=threads)
+            if words is not None:
+                return _Reduced(*words, names, (flat_labels, flat_values), _NO_KEYS)
+        keys, space = to_keys(flat_labels, label_kind(flat_labels), dictionary, threads=threads)
+    else:
+        keys, flat_values, space = one_label(read, values, mask, missing, threads=threads)
+    wanted = None if mapping is None else space.encode(wanted_by(mapping, missing))
+    found, accumulator = reduce_chunks([(keys, flat_values)], space, wanted=wanted, threads=threads)
+    if mapping is not None and keys.size and not found.size:
+        some = space.decode(np.unique(keys[:100_000]).astype(np.int64, copy=False))
+        warn_nothing_mapped(mapping.labels, np.unique(some).tolist())
+    return _Reduced(found, accumulator, names, (keys, flat_values), space.keys(found) if whole else _NO_KEYS)
+
+
+def _several_labels(columns: Mapping[str, Any], given: _Given, label_mapping: Any, missing: Any) -> _Reduced:
+    mappings = dict.fromkeys(columns) if label_mapping is None else by_label(label_mapping, columns, "label_mapping")
+    either = dict.fromkeys(columns, missing) if isinstance(missing, str) else by_label(missing, columns, "missing")
+    options, names = {}, {}
+    for name in columns:
+        mapping = None if mappings[name] is None else LabelMapping(mappings[name])
+        options[name] = LabelOptions(mapping, check_missing(either[name] or "error", mapping))
+        names.update({(name, label): shown for label, shown in (names_of(*options[name]) or {}).items()})
+    keys, values, space, unmatched = several_labels(columns, *given[:2], options, threads=given.threads)
+    found, accumulator = reduce_chunks([(keys, values)], AsKeys(), threads=given.threads)
+    if (
+        given.values.size
+        and not found.size
+        and (mapped := {n: o.mapping.labels for n, o in options.items() if o.mapping})
+    ):
+        warn_no_combination(mapped, unmatched)
+    return _Reduced(space.decode(found), accumulator, names, (keys, values), found)

@@ -12,10 +12,12 @@ from labeltrack import _tables, bounds
 from labeltrack._columns import STATISTICS, ExactColumns, NoQuantiles
 from labeltrack._core.accumulator import Accumulator
 from labeltrack._core.arrays import sorted_unique
-from labeltrack._labels.codes import MISSING_NAME, MISSING_NUMBER, table_labels, union
-from labeltrack._labels.lookup import Lookup
+from labeltrack._labels.codes import MISSING_NAME, MISSING_NUMBER, table_labels
+from labeltrack._labels.combined import columns_of, combination_table, combinations, grouped, mapped_combinations, union
+from labeltrack._labels.lookup import CombinedLookup, Lookup
 from labeltrack._nan_policy import NanPolicy, check_nan_policy
 from labeltrack._state import plain, with_arrays
+from labeltrack.errors import listing, missing_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -49,7 +51,8 @@ class LabelStats(ExactColumns):
         labels: ``(K,)`` label values, sorted: bool, int64 (uint64 only for labels beyond it), float64 or text.
             Lower-precision floats become the decimal that they print as (0.1 for a float32 of 0.1), except multiples
             of 1/8, which keep their value. Text has dtype ``U`` or ``S``, or object (all str or bytes) where a label is
-            longer than 128 characters or ends with NUL.
+            longer than 128 characters or ends with NUL. Where samples have several labels, a structured array with one
+            such field for each, and a row for each combination that occurs; a label is then a tuple.
         names: ``(K,)`` display names, strings likewise.
         count: ``(K,)`` int64, number of samples; includes NaN samples under ``"propagate"``.
         sum: ``(K,)`` float64.
@@ -117,6 +120,8 @@ class LabelStats(ExactColumns):
 
     @cached_property
     def _lookup(self) -> Lookup:
+        if self.label_names:
+            return CombinedLookup(self._labels, lambda: self.names, self._names)
         return Lookup(self._labels, self.names if self._names else None)
 
     def _row(self, k: int) -> LabelRow:
@@ -134,10 +139,48 @@ class LabelStats(ExactColumns):
             >>> lt.label_stats([0, 1, 1], [0.5, 2.0, 3.5]).total().mean
             2.0
         """
-        together = Accumulator(1)
-        together.merge(self._accumulator, np.zeros(len(self), dtype=np.int64))
-        pooled = LabelStats(np.array(["all"]), together, nan_policy=self._nan_policy)
-        return pooled._row(0)._replace(label=None)
+        return self.by()._row(0)._replace(label=None)
+
+    def by(self, *names: str) -> LabelStats:
+        """Return the statistics by some of several labels per sample: exact marginals.
+
+        Args:
+            names: Names of labels; see `label_names`. One gives what tracking that label alone gives, bit for bit;
+                several give combinations of these. None gives one row for all samples.
+
+        Returns:
+            A new object, without quantiles, which cannot be merged.
+
+        Raises:
+            KeyError: There is no label of that name.
+            ValueError: A name is given twice.
+
+        Example:
+            >>> import labeltrack as lt
+            >>> stats = lt.label_stats({"class": [0, 1, 1], "site": ["a", "a", "b"]}, [0.5, 2.0, 3.0])
+            >>> stats.by("class").mean, stats.by("site").mean, stats.by().count
+            (array([0.5, 2.5]), array([1.25, 3.  ]), array([3]))
+        """
+        for name in names:
+            if name not in self.label_names:
+                raise missing_key(name, self.label_names, "label called")
+        if len(set(names)) < len(names):
+            msg = f"by() expects each name once, got {listing(names)}"
+            raise ValueError(msg)
+        if len(names) > 1 and names == self.label_names:
+            return self
+        if names:
+            labels, slots = grouped({name: self._labels[name] for name in names})
+        else:
+            labels, slots = np.array(["all"]), np.zeros(len(self), dtype=np.int64)
+        shown = {key: name for key, name in self._names.items() if key[0] in names} if names else {}
+        if len(names) == 1:
+            labels, shown = labels[names[0]], {label: name for (_, label), name in shown.items()}
+        accumulator = Accumulator(labels.shape[0])
+        accumulator.merge(self._accumulator, slots)
+        accumulator.release()
+        why = NoQuantiles.MARGINAL if self._quantiles else self._no_quantiles
+        return LabelStats(labels, accumulator, names=shown, nan_policy=self._nan_policy, no_quantiles=why)
 
     def order(self, by: str = "mean", *, descending: bool = True) -> Integers:
         """Return the positions of the labels, ranked; NaN comes first, ties are in order of labels.
@@ -166,10 +209,11 @@ class LabelStats(ExactColumns):
         Those rows have count 0 and sum 0.0; everything else is NaN. Rankings put them last.
 
         Args:
-            labels: Labels to add, besides those of the `label_mapping`.
+            labels: Labels to add, besides those of the `label_mapping`. With several labels per sample, combinations,
+                as tuples; besides those of all labels of each `label_mapping`, and of all that occur of labels without.
 
         Raises:
-            TypeError: Labels that cannot be ordered together with the existing ones.
+            TypeError: Labels that cannot be ordered together with the existing ones, or no tuples.
 
         Example:
             >>> import labeltrack as lt
@@ -177,12 +221,18 @@ class LabelStats(ExactColumns):
             >>> stats.with_absent()["dog"].count, stats.with_absent([7]).names.tolist()
             (0, ['cat', 'dog', '7'])
         """
-        # No row for missing labels: their absence is the normal case.
-        mapped = (label for label, name in self._names.items() if (label, name) != (MISSING_NUMBER, MISSING_NAME))
+        mapped: Iterable[Any]
+        if self.label_names:
+            mapped = mapped_combinations(self._labels, self._names)
+        else:  # no row for missing labels: their absence is the normal case
+            mapped = (label for label, name in self._names.items() if (label, name) != (MISSING_NUMBER, MISSING_NAME))
         extra = [label for label in dict.fromkeys([*mapped, *labels]) if label not in self]
         if not extra:
             return self
-        absent = sorted_unique(table_labels(extra))
+        if self.label_names:
+            absent, _ = grouped(columns_of(combination_table(extra, self._labels)))
+        else:
+            absent = sorted_unique(table_labels(extra))
         empty = LabelStats(absent, Accumulator(absent.shape[0]), names=self._names, nan_policy=self._nan_policy)
         merged = merge_stats([self, empty])
         (places, _) = union([self._labels, absent])[1]
@@ -222,16 +272,22 @@ class LabelStats(ExactColumns):
 
     def __repr__(self) -> str:
         """Return a table: every label, or the first and last few."""
-        return _tables.text(f"LabelStats of {len(self)} labels", self._shown(), len(self))
+        return _tables.text(self._title(), self._shown(), len(self))
 
     def _repr_html_(self) -> str:
-        return _tables.html(f"LabelStats of {len(self)} labels", self._shown(), len(self))
+        return _tables.html(self._title(), self._shown(), len(self))
+
+    def _title(self) -> str:
+        return f"LabelStats of {len(self)} {'combinations of labels' if self.label_names else 'labels'}"
 
     def _shown(self) -> list[tuple[Any, ...]]:
         stats = self._under("propagate") if self._nan_policy == "raise" and self.nan_count.any() else self
-        header = ("label", *(("name",) if self._names else ()), *STATISTICS)
-        rows = (stats._row(k) for k in _tables.shown_places(len(self)))
-        return [header, *(tuple(getattr(row, name) for name in header) for row in rows)]
+        header = (*(("name",) if self._names else ()), *STATISTICS)
+        rows = [stats._row(k) for k in _tables.shown_places(len(self))]
+        cells = [tuple(getattr(row, name) for name in header) for row in rows]
+        labels = [row.label if self.label_names else (row.label,) for row in rows]
+        heads = self.label_names or ("label",)
+        return [(*heads, *header), *((*label, *cell) for label, cell in zip(labels, cells, strict=True))]
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """Export the columns to polars, pandas, duckdb and pyarrow (Arrow PyCapsule interface).
@@ -247,7 +303,7 @@ class LabelStats(ExactColumns):
         """Return the state as built-in Python values, which ``torch.load`` accepts by default."""
         state: dict[str, Any] = plain(
             {
-                "labels": self._labels,
+                "labels": list(columns_of(self._labels).items()) or self._labels,
                 "names": list(self._names.items()),
                 "nan_policy": self._nan_policy,
                 "accumulator": self._accumulator.__getstate__(),
@@ -273,8 +329,9 @@ class LabelStats(ExactColumns):
         state = with_arrays(state)
         accumulator = Accumulator(0)
         accumulator.__setstate__(state["accumulator"])
+        labels = state["labels"]
         self.__init__(  # type: ignore[misc]
-            state["labels"],
+            combinations(dict(labels)) if isinstance(labels, list) else labels,
             accumulator,
             names=dict(state["names"]),
             nan_policy=check_nan_policy(state["nan_policy"]),
@@ -328,7 +385,10 @@ def merge_stats(parts: Iterable[LabelStats]) -> LabelStats:
     return LabelStats(labels, accumulator, names=names, nan_policy=given[0].nan_policy, no_quantiles=_why(given))
 
 
+_FIRST = (NoQuantiles.FOLDED, NoQuantiles.MARGINAL, NoQuantiles.MERGED, NoQuantiles.NOT_REQUESTED)
+
+
 def _why(parts: Iterable[LabelStats]) -> NoQuantiles:
     """Return why the result of a merge has no quantiles."""
     reasons = {NoQuantiles.MERGED if part._quantiles else part._no_quantiles for part in parts}
-    return next(why for why in (NoQuantiles.FOLDED, NoQuantiles.MERGED, NoQuantiles.NOT_REQUESTED) if why in reasons)
+    return next(why for why in _FIRST if why in reasons)

@@ -139,6 +139,12 @@ def test_the_page_about_recorded_runs_runs_from_top_to_bottom():
     assert names["report"].ok
 
 
+def test_the_page_about_slices_prints_what_it_says():
+    page, names = ROOT / "docs" / "slices.md", {}
+    texts = [printed(code, names).splitlines() for code in blocks(page, "python")]
+    assert [[line.rstrip() for line in text] for text in texts] == [text.splitlines() for text in blocks(page, "text")]
+
+
 @pytest.mark.skipif(
     importlib.util.find_spec("fastestimator") is None and not REQUIRED_FASTESTIMATOR,
     reason="FastEstimator is not installed: `nox -s fastestimator` does that",

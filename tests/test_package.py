@@ -43,7 +43,7 @@ FLOORS = [
             lt.label_stats,
             (
                 "(labels, values, *, label_mapping=None, nan_policy='propagate', missing='error', threads=None, "
-                "quantiles=())"
+                "quantiles=(), where=None)"
             ),
         ),
         (

@@ -236,8 +236,8 @@ def flat_pair(labels: Array, values: Array) -> tuple[Array, Array]:
     """Check that the shapes of labels and values match, and flatten both.
 
     Args:
-        labels: ``(N,)``, ``(N, 1)`` or the shape of `values`.
-        values: ``(N,)``, ``(N, 1)`` or the shape of `labels`.
+        labels: ``(N,)``, ``(N, 1)``, the shape of `values`, or one that `aligned_shape` takes.
+        values: ``(N,)``, ``(N, 1)`` or more dimensions.
 
     Returns:
         Labels and values, each ``(N,)``.
@@ -249,13 +249,36 @@ def flat_pair(labels: Array, values: Array) -> tuple[Array, Array]:
         >>> flat_pair(np.zeros((2, 1)), np.zeros(2))[0].shape
         (2,)
     """
+    if labels.shape != values.shape:
+        labels = np.broadcast_to(labels.reshape(aligned_shape(labels, values)), values.shape)
+    return labels.reshape(-1), values.reshape(-1)
+
+
+def aligned_shape(labels: Array, values: Array) -> tuple[int, ...]:
+    """Return the shape in which labels broadcast to the shape of values.
+
+    Args:
+        labels: ``(N,)`` or ``(N, 1)`` for as many values in either of these shapes; or as many dimensions as `values`,
+            each of the same length or 1, such as ``(N, 1)`` for values of shape ``(N, T)``. Fewer dimensions would not
+            say which ones they are.
+        values: Of any shape.
+
+    Raises:
+        ValueError: The shapes do not match; the message names the likely mistake.
+
+    Example:
+        >>> aligned_shape(np.zeros((2, 1)), np.zeros((2, 5))), aligned_shape(np.zeros((2, 1)), np.zeros(2))
+        ((2, 1), (2,))
+    """
     if labels.shape == values.shape:
-        return labels.reshape(-1), values.reshape(-1)
+        return labels.shape
     n, m = labels.size, values.size
     label_column = labels.ndim <= 1 or n == labels.shape[0]
     value_column = values.ndim <= 1 or m == values.shape[0]
     if label_column and value_column and n == m:
-        return labels.reshape(-1), values.reshape(-1)
+        return values.shape
+    if labels.ndim == values.ndim > 1 and all(a in (1, b) for a, b in zip(labels.shape, values.shape, strict=True)):
+        return labels.shape
     if m == 1 and n > 1:
         msg = (
             f"got a single metric value for {n} labels (labels {labels.shape}, values {values.shape}). {_WRONG_VALUES}"
@@ -270,7 +293,8 @@ def flat_pair(labels: Array, values: Array) -> tuple[Array, Array]:
     else:
         msg = (
             f"labels of shape {labels.shape} do not match values of shape {values.shape}; expected (N,) or (N, 1) for "
-            "both, or the same shape for both (per-pixel maps)"
+            "both, the same shape for both (per-pixel maps), or labels of as many dimensions, some of length 1, "
+            "such as (N, 1) for (N, T) values"
         )
     raise ValueError(msg)
 

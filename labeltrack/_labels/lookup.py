@@ -1,9 +1,10 @@
-"""Finding a label by its value or its display name: a float is one label regardless of the precision it came in."""
+"""Display names, and finding a label by value or name: a float is one label regardless of the precision it came in."""
 
 from __future__ import annotations
 
 import math
 from functools import cached_property
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from labeltrack._convert.objects import text_array, value_of, written
 from labeltrack.errors import missing_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 _MOST = 22  # powers of ten up to this one are exact doubles
 _WHOLE = 2.0**53  # above it, not every integer is a double
@@ -92,13 +93,31 @@ def plain_label(item: Any) -> Any:
 
 
 def display_names(labels: npt.NDArray[Any], names: Mapping[Any, str]) -> npt.NDArray[np.str_]:
-    """Return the ``(K,)`` display names of labels: those given, else the label as text."""
+    """Return the ``(K,)`` display names of labels: those given, else the label as text.
+
+    Args:
+        labels: Labels, or combinations of them, whose names are joined: ``"cat, a"``. Names with commas or quotation
+            marks are quoted as in CSV files, so that different combinations have different names.
+        names: Names by label; with several labels by ``(name of the label, label)``.
+    """
+    if labels.dtype.names is not None:
+        fields = [_names_of_field(labels, name, names) for name in labels.dtype.names]
+        return text_array([", ".join(row) for row in zip(*fields, strict=True)])
     plain: Any = written(labels)
     if not names:
         return plain  # type: ignore[no-any-return]
     aliases = {other: name for label, name in names.items() if (other := alias(label)) is not None}
     named = {**aliases, **names}
     return text_array([named.get(label, name) for label, name in zip(labels.tolist(), plain.tolist(), strict=True)])
+
+
+def _names_of_field(labels: npt.NDArray[Any], field: str, names: Mapping[Any, str]) -> list[str]:
+    mine = {label: name for (of, label), name in names.items() if of == field}
+    found: list[str] = display_names(labels[field], mine).tolist()
+    together = "".join(found)
+    if "," in together or '"' in together:
+        found = ['"' + name.replace('"', '""') + '"' if "," in name or '"' in name else name for name in found]
+    return found
 
 
 class Lookup:
@@ -130,4 +149,46 @@ class Lookup:
         if found is None:
             known = self._labels if self._names is None or not isinstance(label, str) else self._names
             raise missing_key(label, known.tolist(), "label")
+        return found
+
+
+class CombinedLookup(Lookup):
+    """Positions of ``(K,)`` combinations, as tuples of values or display names, or by the name of the combination.
+
+    Args:
+        labels: Structured array.
+        names: Returns the ``(K,)`` names of combinations, of which there may be millions.
+        given: Display names by ``(name of the label, label)``.
+    """
+
+    def __init__(
+        self, labels: npt.NDArray[Any], names: Callable[[], npt.NDArray[np.str_]], given: Mapping[Any, str]
+    ) -> None:
+        super().__init__(labels, None)
+        self._named = names
+        self._given = given
+
+    def find(self, label: Any) -> int | None:
+        """Return the position of a combination; None if there is no such one."""
+        fields = self._labels.dtype.names or ()
+        if isinstance(label, str):
+            return next(iter(np.flatnonzero(self._named() == label).tolist()), None)
+        if not isinstance(label, tuple):
+            return None
+        if len(label) != len(fields):
+            return None
+        try:
+            for combination in product(*map(self._meant, fields, label)):
+                if combination in self._positions:
+                    return self._positions[combination]
+        except TypeError:  # not hashable, so no label
+            return None
+        return None
+
+    def _meant(self, field: str, label: Any) -> list[Any]:
+        """Return which labels of a field are meant, the likeliest first."""
+        value = plain_label(label)
+        found = [value, *(one for (of, one), name in self._given.items() if of == field and name == value)]
+        if self._labels.dtype[field].kind == "f":
+            found += [other for one in found if (other := alias(one, widened=True)) is not None]
         return found

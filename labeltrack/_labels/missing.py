@@ -75,10 +75,10 @@ def settle(
         return flat_labels[~gone], flat_values[~gone]
     if kind is not None and gone.all():
         flat_labels = np.zeros(gone.shape, _DTYPES.get(kind, np.int64))
-    return _labelled(flat_labels, gone), flat_values
+    return labelled(flat_labels, gone), flat_values
 
 
-def _labelled(labels: Array, gone: Array) -> Array:
+def labelled(labels: Array, gone: Array) -> Array:
     """Give the missing ones among ``(N,)`` labels a label of their own."""
     name: Any = MISSING_NAME.encode() if label_kind(labels) == BYTES else MISSING_NAME
     if labels.dtype.kind == "O":

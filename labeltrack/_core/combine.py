@@ -1,0 +1,193 @@
+"""Several labels per sample: their keys become one integer key, which ascends as the labels do, and back.
+
+Combined keys are numbers in a mixed radix, one digit per label. Only combinations that occur become rows.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltrack._core import kernels
+from labeltrack._core.arrays import read_only
+from labeltrack._core.estimates import estimated_labels, spread_out
+from labeltrack._core.hash_index import Hash
+from labeltrack._core.threads import all_at_once, default_threads, edges_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Array = npt.NDArray[Any]
+Integers = npt.NDArray[np.int64]
+
+_LARGEST = 2**62  # combined keys; with more, those that occur are numbered first
+_BLOCK = 1 << 16  # samples whose keys are combined at a time, so that they stay in the cache
+_SMALL = 1 << 16  # combined keys that a dense table always has room for
+_SAMPLE = 1 << 12  # keys by which the number of different ones is estimated
+_EXACT = 1 << 14  # samples up to which their smallest and largest key are looked for; of more, some are sampled
+_NO_MARGIN = 128  # likewise as for a `KeyTable`
+_PER_THREAD = 1 << 20
+
+
+class Part(NamedTuple):
+    """The keys of one label, or of several that were combined before.
+
+    Attributes:
+        keys: ``(N,)`` uint8, int32 or int64; int32 codes from 0 if there are `ranks`.
+        ranks: ``(V,)`` the rank of each code in the order of labels; None for keys that ascend as labels do.
+        known: ``(V,)`` int64, what ranks stand for; None if there are none.
+        inner: How `known` were combined, if they are combined keys.
+    """
+
+    keys: Array
+    ranks: Integers | None = None
+    known: Integers | None = None
+    inner: Combined | None = None
+
+    def split(self, digits: Integers) -> list[Integers]:
+        """Return the keys of each label."""
+        keys = digits if self.known is None else self.known[digits]
+        return [keys] if self.inner is None else self.inner.split(keys)
+
+
+class Combined(NamedTuple):
+    """How keys were combined.
+
+    Attributes:
+        parts: What was combined; the first is the most significant.
+        lows: The smallest digit of each.
+        sizes: How many digits of each there may be.
+    """
+
+    parts: tuple[Part, ...]
+    lows: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+    @property
+    def factors(self) -> list[int]:
+        """What a digit of each part is multiplied by."""
+        return [math.prod(self.sizes[i + 1 :]) for i in range(len(self.sizes))]
+
+    def split(self, keys: Integers) -> list[Integers]:
+        """Return the ``(K,)`` keys of each label that ``(K,)`` combined keys stand for."""
+        found: list[Integers] = []
+        for part, low, factor in zip(self.parts, self.lows, self.factors, strict=True):
+            digits, keys = np.divmod(keys, factor)
+            found += part.split(digits + low)
+        return found
+
+
+def numbered(keys: Array, in_order: Callable[[Integers], Array] = lambda known: known) -> Part:
+    """Return a part with as few digits as there are different keys.
+
+    Args:
+        keys: ``(N,)`` uint8, int32 or int64.
+        in_order: Returns what keys are to be sorted by.
+    """
+    codes, index = np.empty(keys.shape[0], dtype=np.int32), Hash(np.empty(0, dtype=np.int64))
+    index.encode(read_only(keys), 0, keys.shape[0], codes, frozen=False)
+    return ranked(codes, index.keys[: index.size], in_order)
+
+
+def ranked(codes: npt.NDArray[np.int32], known: Integers, in_order: Callable[[Integers], Array]) -> Part:
+    """Return a part of codes that stand for ``(V,)`` known keys; see `numbered`."""
+    order = np.argsort(in_order(known), kind="stable")
+    ranks = np.empty(order.shape[0], dtype=np.int64)
+    ranks[order] = np.arange(order.shape[0])
+    return Part(codes, ranks, known[order])
+
+
+def combine(parts: Sequence[Part], *, threads: int | None = None) -> tuple[Array, Combined]:
+    """Combine the keys of several labels.
+
+    Args:
+        parts: The keys of each label.
+        threads: How many threads share the work; None chooses by the number of samples.
+
+    Returns:
+        ``(N,)`` int32 or int64 keys, which ascend as the labels do, the first one first; and how to split them.
+    """
+    extents = [_extent(part, exact=False) for part in parts]
+    sparse = _sparse(parts, [high - low + 1 for low, high in extents])
+    if sparse:
+        parts = [numbered(part.keys) if i in sparse else part for i, part in enumerate(parts)]
+        extents = [_extent(part, exact=False) for part in parts]
+    while True:
+        sizes = [high - low + 1 for low, high in extents]
+        if math.prod(sizes) > _LARGEST:
+            return _combine_narrowed(parts, sizes, threads)
+        form = Combined(tuple(parts), tuple(low for low, _ in extents), tuple(sizes))
+        keys = _combined(form, threads)
+        if keys is not None:
+            return keys, form
+        extents = [_extent(part, exact=True) for part in parts]  # a key is beyond those that were sampled
+
+
+def _sparse(parts: Sequence[Part], sizes: Sequence[int]) -> list[int]:
+    """Return which parts to number first, so that combined keys lie close enough together for a dense table.
+
+    A million combinations of which one label is 0, 7919, 15838 … took 0.6 s without and 0.3 with.
+    """
+    most = max(_SMALL, 2 * parts[0].keys.shape[0])
+    if math.prod(sizes) <= most:
+        return []
+    fewer = list(sizes)
+    for i, part in enumerate(parts):
+        if part.ranks is None:
+            labels, error = estimated_labels(spread_out(part.keys, part.keys.shape[0] // _SAMPLE))
+            fewer[i] = min(sizes[i], labels + error)
+    return [i for i, size in enumerate(fewer) if 4 * size < sizes[i]] if math.prod(fewer) <= most else []
+
+
+def _extent(part: Part, *, exact: bool) -> tuple[int, int]:
+    """Return the smallest and the largest digit, or a guess by some of them."""
+    keys, rows = part.keys, part.keys.shape[0]
+    if part.ranks is not None:
+        return 0, max(part.ranks.shape[0], 1) - 1
+    if rows == 0:
+        return 0, 0
+    if exact or rows <= _EXACT:
+        return int(keys.min()), int(keys.max())
+    some = spread_out(keys, rows // (_EXACT // 4), 16)
+    low, high = int(some.min()), int(some.max())
+    margin = (high - low) * 64 // some.shape[0] if high - low > _NO_MARGIN else 0
+    return max(low - margin, -(2**63)), min(high + margin, 2**63 - 1)
+
+
+def _combined(form: Combined, threads: int | None) -> Array | None:
+    """Return the combined keys of all samples; None if one of them is beyond the sizes."""
+    rows, module = form.parts[0].keys.shape[0], kernels.columns
+    keys = np.empty(rows, dtype=np.int32 if math.prod(form.sizes) <= 2**31 else np.int64)
+    factors = form.factors
+    steps = [
+        (read_only(part.keys), low, size, factor, None if part.ranks is None else factor * part.ranks)
+        for part, low, size, factor in zip(form.parts, form.lows, form.sizes, factors, strict=True)
+    ]
+
+    def add(start: int, stop: int) -> bool:
+        for at in range(start, stop, _BLOCK):
+            end = min(at + _BLOCK, stop)
+            for i, (part, low, size, factor, ranks) in enumerate(steps):
+                if ranks is not None:
+                    module.add_ranks(part, at, end, ranks, i == 0, keys)
+                elif not module.add_offsets(part, at, end, low, size, factor, i == 0, keys):
+                    return False
+        return True
+
+    threads = default_threads(rows, _PER_THREAD) if threads is None else threads
+    edges = edges_of(rows, threads)
+    return keys if all(all_at_once(add, edges[:-1], edges[1:])) else None
+
+
+def _combine_narrowed(parts: Sequence[Part], sizes: Sequence[int], threads: int | None) -> tuple[Array, Combined]:
+    """Combine keys that would take more than 64 bits, by numbering those that occur."""
+    widest = max((size, i) for i, size in enumerate(sizes))[1]
+    if parts[widest].ranks is None:
+        narrow = numbered(parts[widest].keys)
+        return combine([*parts[:widest], narrow, *parts[widest + 1 :]], threads=threads)
+    keys, inner = combine(parts[:-1], threads=threads)
+    narrow = numbered(keys)._replace(inner=inner)
+    return combine([narrow, parts[-1]], threads=threads)

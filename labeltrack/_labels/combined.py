@@ -1,0 +1,220 @@
+"""Several labels per sample: reading them, encoding them together, and tables of their combinations.
+
+Combinations are structured arrays with one field per label, sorted by the first label, then the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltrack._convert.objects import tight
+from labeltrack._core.arrays import sorted_unique
+from labeltrack._core.combine import Combined, Part, combine, numbered, ranked
+from labeltrack._core.hash_index import Hash
+from labeltrack._labels import codes
+from labeltrack._labels.codes import (
+    MISSING_NAME,
+    MISSING_NUMBER,
+    UNSIGNED,
+    LabelDecoder,
+    common_type,
+    label_kind,
+    table_labels,
+)
+from labeltrack._labels.encoding import dictionary_of, to_keys
+from labeltrack.errors import listing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Array = npt.NDArray[Any]
+Integers = npt.NDArray[np.int64]
+
+_TAKEN = ("step", "mode", "ds_id", "name", "count", "sum", "mean", "std", "min", "max")
+"""Names of the other columns of tables."""
+
+
+def separate_labels(labels: Any) -> dict[str, Any] | None:
+    """Return several labels per sample by name; None if it is one.
+
+    Args:
+        labels: A mapping of array-likes, or a tuple of them, which are called ``"label_0"``, ``"label_1"`` and so on.
+
+    Raises:
+        TypeError: A name is not a string.
+        ValueError: There are none, or a name is that of another column of tables.
+    """
+    if isinstance(labels, tuple) and labels and all(map(_is_column, labels)):
+        return {f"label_{i}": column for i, column in enumerate(labels)}
+    if not isinstance(labels, Mapping) or hasattr(labels, "shape"):  # some sparse matrices are mappings
+        return None
+    if not labels:
+        msg = "labels is an empty mapping; expected {name of the label: labels}"
+        raise ValueError(msg)
+    strange = [name for name in labels if not isinstance(name, str) or not name]
+    if strange:
+        msg = f"labels must be {{name of the label: labels}}, with a string as name, got {strange[0]!r}"
+        raise TypeError(msg)
+    taken = [name for name in labels if name in _TAKEN]
+    if taken:
+        msg = f"a label cannot be called {taken[0]!r}, like another column of tables; these are {listing(_TAKEN)}"
+        raise ValueError(msg)
+    return {str(name): column for name, column in labels.items()}
+
+
+def _is_column(item: Any) -> bool:
+    """Return whether an item of a tuple has the labels of all samples, not that of one."""
+    return not isinstance(item, (str, bytes)) and hasattr(item, "__len__") and getattr(item, "ndim", 1) > 0
+
+
+def by_label(option: Any, names: Iterable[str], what: str) -> dict[str, Any]:
+    """Return an option for each label, given as a mapping or a tuple; None where it leaves a label out.
+
+    Raises:
+        TypeError: It is neither.
+        ValueError: It names another label, or has not as many items as there are labels.
+    """
+    names = list(names)
+    if isinstance(option, Mapping):
+        strange = [name for name in option if name not in names]
+        if strange:
+            msg = f"{what} must have one for each label, by its name: there is no label {strange[0]!r}, but "
+            raise ValueError(msg + listing(names))
+        return {name: option.get(name) for name in names}
+    if not isinstance(option, (tuple, list)):
+        msg = f"{what} must be a mapping {{name of the label: …}} or a tuple, got {type(option).__name__}"
+        raise TypeError(msg)
+    if len(option) != len(names):
+        msg = f"{what} must have one for each of {len(names)} labels, got {len(option)}"
+        raise ValueError(msg)
+    return dict(zip(names, option, strict=True))
+
+
+# -- encoding ---------------------------------------------------------------------------------------------
+
+
+class CombinedDecoder:
+    """Turns combined keys back into ``(K,)`` combinations, in the order of which they ascend.
+
+    Args:
+        spaces: Decoder of each label, by name.
+        form: How keys were combined.
+    """
+
+    orderly = True
+
+    def __init__(self, spaces: Mapping[str, LabelDecoder], form: Combined) -> None:
+        self._spaces, self._form = dict(spaces), form
+
+    def decode(self, keys: Integers) -> Array:
+        """Return the combinations that keys stand for."""
+        parts = self._form.split(keys)
+        return combinations(
+            {name: self._spaces[name].decode(part) for name, part in zip(self._spaces, parts, strict=True)}
+        )
+
+
+def part_of(keys: Array, space: LabelDecoder) -> Part:
+    """Return the keys of one label as a part of combined keys."""
+    if space.vocabulary is not None:
+        return ranked(keys, np.arange(len(space.vocabulary)), space.decode)
+    if space.orderly or (space.kind == UNSIGNED and not (keys.size and int(keys.min()) < 0)):
+        return Part(keys)
+    return numbered(keys, space.decode)
+
+
+def kept_part(keys: Array, space: LabelDecoder, wanted: Integers) -> tuple[Part, npt.NDArray[np.bool_]]:
+    """Return `part_of` for the wanted keys alone, and a mask of the samples that have one of them."""
+    index, found = Hash(wanted), np.empty(keys.shape[0], dtype=np.int32)
+    index.encode(keys, 0, keys.shape[0], found, frozen=True)
+    part = ranked(found, index.keys[: index.size], space.decode)
+    assert part.ranks is not None  # noqa: S101 (codes have ranks)
+    return part._replace(ranks=np.append(part.ranks, 0)), found < index.size  # the last for all other samples
+
+
+# -- tables of combinations -------------------------------------------------------------------------------
+
+
+def combinations(columns: Mapping[str, Array]) -> Array:
+    """Return ``(K,)`` labels of each name as one structured array."""
+    columns = {name: tight(column) for name, column in columns.items()}
+    rows = len(next(iter(columns.values())))
+    table = np.empty(rows, dtype=[(name, column.dtype) for name, column in columns.items()])
+    for name, column in columns.items():
+        table[name] = column
+    return table
+
+
+def columns_of(table: Array) -> dict[str, Array]:
+    """Return the labels of a structured array by name; empty for one label."""
+    return {name: table[name] for name in table.dtype.names or ()}
+
+
+def grouped(columns: Mapping[str, Array]) -> tuple[Array, Integers]:
+    """Return the different combinations of ``(N,)`` labels, sorted, and the ``(N,)`` place of each sample's."""
+    spaces, parts = {}, []
+    for name, column in columns.items():
+        keys, spaces[name] = to_keys(column, label_kind(column), dictionary_of(column))
+        parts.append(part_of(keys, spaces[name]))
+    combined, form = combine(parts)
+    found = sorted_unique(combined)
+    return CombinedDecoder(spaces, form).decode(found.astype(np.int64)), np.searchsorted(found, combined)
+
+
+def union(parts: Sequence[Array]) -> tuple[Array, list[Integers]]:
+    """Merge sorted arrays of labels, or of combinations of the same labels; see `labeltrack._labels.codes.union`."""
+    names = parts[0].dtype.names
+    others = {part.dtype.names for part in parts} - {names}
+    if others:
+        kinds = [listing(each) if each else "one label" for each in (names, *others)]
+        msg = f"cannot put statistics by {' and by '.join(kinds)} into one table; use by() to have the same labels"
+        raise TypeError(msg)
+    if names is None:
+        return codes.union(parts)
+    together, places = grouped({name: np.concatenate(_of_one_type([part[name] for part in parts])) for name in names})
+    return together, np.split(places, np.cumsum([part.shape[0] for part in parts])[:-1])
+
+
+def mapped_combinations(table: Array, names: Mapping[Any, str]) -> Iterable[tuple[Any, ...]]:
+    """Return all combinations of labels with a name, and of those that occur where none has; none if none has.
+
+    Args:
+        table: Combinations that occur.
+        names: Display names by ``(name of the label, label)``.
+    """
+    fields = columns_of(table)
+    mapped: dict[str, list[Any]] = {name: [] for name in fields}
+    for (field, label), name in names.items():
+        if (label, name) != (MISSING_NUMBER, MISSING_NAME):  # whose absence is the normal case
+            mapped[field].append(label)
+    if not any(mapped.values()):
+        return ()
+    return product(*(mapped[name] or sorted_unique(column).tolist() for name, column in fields.items()))
+
+
+def _of_one_type(columns: Sequence[Array]) -> Sequence[Array]:
+    if len({column.dtype for column in columns}) == 1:
+        return columns
+    dtype = common_type([sorted_unique(column) for column in columns])[0].dtype
+    return [column.astype(dtype) for column in columns]
+
+
+def combination_table(rows: Sequence[Sequence[Any]], like: Array) -> Array:
+    """Return combinations, in the order given, with the names of the labels of another table.
+
+    Raises:
+        TypeError: One of them is not a tuple of as many labels.
+    """
+    names = like.dtype.names or ()
+    odd = [row for row in rows if not isinstance(row, tuple) or len(row) != len(names)]
+    if odd:
+        msg = f"expected tuples of {len(names)} labels ({listing(names)}), got {odd[0]!r}"
+        raise TypeError(msg)
+    return combinations(
+        {name: table_labels(list(column)) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+    )

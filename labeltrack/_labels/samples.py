@@ -1,0 +1,161 @@
+"""From labels, values and a mask, of shapes that broadcast, to keys and values, one of each per sample."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltrack._convert.arrays import aligned_shape, missing_entries, read_array
+from labeltrack._core.combine import combine
+from labeltrack._core.masks import selected
+from labeltrack._labels.codes import label_kind
+from labeltrack._labels.combined import CombinedDecoder, kept_part, part_of
+from labeltrack._labels.encoding import dictionary_of, to_keys
+from labeltrack._labels.missing import labelled, read_labels, wanted_by
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from labeltrack._labels.codes import LabelDecoder, LabelMapping
+    from labeltrack._labels.missing import Missing
+
+Array = npt.NDArray[Any]
+Mask = npt.NDArray[np.bool_]
+
+
+class LabelOptions(NamedTuple):
+    """What is to be done with one label."""
+
+    mapping: LabelMapping | None
+    missing: Missing
+
+
+def read_mask(where: Any, values: Array) -> Mask | None:
+    """Return which values count, in their shape; None for all of them.
+
+    Args:
+        where: None, or bools of a shape that broadcasts to that of the values.
+        values: Of any shape.
+
+    Raises:
+        TypeError: `where` is not boolean.
+        ValueError: Its shape does not broadcast, or entries are missing.
+    """
+    if where is None:
+        return None
+    mask, gone = read_array(where, "where")
+    if gone is not None:
+        raise missing_entries(int(gone.sum()), gone.size, "entries of where")
+    if mask.dtype != np.bool_:
+        msg = f"where must be boolean, got dtype {mask.dtype}; compare with a number, such as where=mask != 0"
+        raise TypeError(msg)
+    if mask.shape == values.shape:
+        return mask
+    if mask.size == values.size and all(array.shape[:1] == (array.size,) for array in (mask, values)):
+        return mask.reshape(values.shape)  # (N,) and (N, 1)
+    try:
+        return np.broadcast_to(mask, values.shape)
+    except ValueError:
+        msg = f"where of shape {mask.shape} does not broadcast to values of shape {values.shape}"
+        raise ValueError(msg) from None
+
+
+def one_label(
+    labels: tuple[Array, Mask | None], values: Array, mask: Mask | None, missing: Missing, *, threads: int | None = None
+) -> tuple[Array, Array, LabelDecoder]:
+    """Return ``(N,)`` keys and values of the samples that count, and the decoder of the keys.
+
+    Args:
+        labels: As `read_labels` returns them.
+        values: float32 or float64.
+        mask: From `read_mask`.
+        missing: What is to be done with missing labels.
+        threads: How many threads share the work; None chooses by the number of samples.
+
+    Raises:
+        ValueError: The shapes do not match, or labels are missing under ``"error"`` where the mask is set.
+    """
+    keys, space, mask = _encode(labels, values, mask, missing, threads)
+    return *_flat(keys, values, mask, threads), space
+
+
+def several_labels(
+    columns: Mapping[str, Any],
+    values: Array,
+    mask: Mask | None,
+    options: Mapping[str, LabelOptions],
+    *,
+    threads: int | None = None,
+) -> tuple[Array, Array, CombinedDecoder, list[str]]:
+    """Return what `one_label` returns, for several labels; and which of them have no label of their mapping.
+
+    Samples with a label that its mapping leaves out do not count.
+    """
+    spaces, parts, shapes, unmatched = {}, [], [], []
+    for name, labels in columns.items():
+        mapping, missing = options[name]
+        try:
+            keys, space, mask = _encode(read_labels(labels), values, mask, missing, threads)
+        except (TypeError, ValueError) as error:
+            msg = f"label {name!r}: {error}"
+            raise (TypeError if isinstance(error, TypeError) else ValueError)(msg) from error
+        flat = keys.reshape(-1)
+        if mapping is None:
+            part = part_of(flat, space)
+        else:
+            part, kept = kept_part(flat, space, space.encode(wanted_by(mapping, missing)))
+            if not kept.any():
+                unmatched.append(name)
+            mask = _both(mask, np.broadcast_to(kept.reshape(keys.shape), values.shape))
+        spaces[name] = space
+        parts.append(part)
+        shapes.append(keys.shape)
+    shape = np.broadcast_shapes(*shapes)
+    parts = [
+        part._replace(keys=_spread(part.keys.reshape(own), shape)) for part, own in zip(parts, shapes, strict=True)
+    ]
+    combined, form = combine(parts, threads=threads)
+    return *_flat(combined.reshape(shape), values, mask, threads), CombinedDecoder(spaces, form), unmatched
+
+
+def _encode(
+    labels: tuple[Array, Mask | None],
+    values: Array,
+    mask: Mask | None,
+    missing: Missing,
+    threads: int | None,
+) -> tuple[Array, LabelDecoder, Mask | None]:
+    """Return the keys of labels, in a shape that broadcasts to that of the values, their decoder and the new mask."""
+    array, gone = labels
+    shape, flat = aligned_shape(array, values), array.reshape(-1)
+    if gone is not None:
+        if missing == "label":
+            flat = labelled(flat, gone.reshape(-1))
+        else:
+            there = np.broadcast_to(gone.reshape(shape), values.shape)
+            number = int(np.count_nonzero(there if mask is None else there & mask))
+            if number and missing == "error":
+                raise missing_entries(number, values.size)
+            mask = _both(mask, ~there)
+    keys, space = to_keys(flat, label_kind(flat), dictionary_of(flat), threads=threads)
+    return keys.reshape(shape), space, mask
+
+
+def _both(mask: Mask | None, other: Mask) -> Mask:
+    return other if mask is None else mask & other
+
+
+def _flat(keys: Array, values: Array, mask: Mask | None, threads: int | None) -> tuple[Array, Array]:
+    """Return ``(N,)`` keys and values of the samples that count."""
+    columns = _spread(keys, values.shape), np.ascontiguousarray(values).reshape(-1)
+    if mask is None:
+        return columns
+    flat_keys, flat_values = selected(mask.reshape(-1), *columns, threads=threads)
+    return flat_keys, flat_values
+
+
+def _spread(keys: Array, shape: tuple[int, ...]) -> Array:
+    """Return keys as an array of a shape, flat."""
+    return np.ascontiguousarray(np.broadcast_to(keys, shape)).reshape(-1)
