@@ -281,6 +281,34 @@ def test_a_history_of_combinations_survives_its_state(stats):
     assert alike(again.at(1, "eval"), stats)
 
 
+def test_a_history_of_combinations_is_a_table_with_a_column_for_each_label(stats):
+    history = lt.History()
+    history.add(1, stats, mode="eval")
+    history.add(2, lt.label_stats({"class": ["cow"], "site": [1]}, [3.0], quantiles=[0.5]), mode="eval")
+    columns = history.columns()
+    assert list(columns)[:6] == ["step", "mode", "ds_id", "class", "site", "name"]
+    assert columns["class"].tolist() == ["cat", "cat", "dog", "dog", "cow"]
+    assert columns["site"].tolist() == [1, 3, 1, 2, 1]
+    assert columns["name"].tolist()[-1] == "cow, 1"
+    assert columns["q0.5"].tolist()[-1] == 3.0
+    assert history.pooled().count.tolist() == [2, 1, 1, 1, 1]
+    assert history.with_absent().at(2).count.tolist() == [0, 0, 1, 0, 0]
+    assert "cow, 1 (mean 3)" in repr(history)
+    history.add(3, stats.by("class"), mode="eval")
+    with pytest.raises(ValueError, match="steps with different labels: 'class', 'site' and 'label'"):
+        history.columns()
+
+
+def test_histories_of_combinations_are_drawn(stats):
+    pytest.importorskip("matplotlib")
+    history = lt.History()
+    history.add(1, stats)
+    history.add(2, stats.merge(lt.label_stats({"class": ["cow"], "site": [1]}, [3.0])))
+    texts = {text.get_text() for axes in history.plot().axes for text in [axes.title, *axes.texts]}
+    shown = {name for name in ("cat, 1", "cat, 3", "dog, 1", "dog, 2", "cow, 1") if any(name in text for text in texts)}
+    assert len(shown) == 5
+
+
 def test_states_of_combinations_are_loaded_by_torch(stats):
     torch = pytest.importorskip("torch")
     history, file = lt.History(), io.BytesIO()

@@ -255,9 +255,12 @@ class History(Entries):
     def columns(self) -> dict[str, Array]:
         """Return the whole history as a dict of equally long arrays, one row for each step, dataset and label.
 
-        Columns are step, mode, ds_id, label, name, count, sum, mean, std, min and max, and the quantiles that any step
-        has, as ``"q0.25"``, NaN where another does not have them; rows are sorted by mode (as first recorded), step and
-        dataset.
+        Columns are step, mode, ds_id, label (or one for each of several labels), name, count, sum, mean, std, min and
+        max, and the quantiles that any step has, as ``"q0.25"``, NaN where another does not have them; rows are sorted
+        by mode (as first recorded), step and dataset.
+
+        Raises:
+            ValueError: Some steps have other labels than others.
         """
         place = {mode: i for i, mode in enumerate(self.modes)}
         keys = sorted(self._entries, key=lambda key: (place[key[0]], key[2], key[1]))
@@ -269,11 +272,15 @@ class History(Entries):
             "ds_id": np.repeat(text_array([key[1] for key in keys]), lengths),
         }
         tables = [part.columns() for part in parts]
-        for name in ("label", "name", *STATISTICS):
+        heads = {part.label_names or ("label",) for part in parts} or {("label",)}
+        if len(heads) > 1:
+            msg = f"there is no table of steps with different labels: {' and '.join(map(listing, sorted(heads)))}"
+            raise ValueError(msg)
+        for name in (*heads.pop(), "name", *STATISTICS):
             columns[name] = _concatenated([table[name] for table in tables], name)
         for fraction in sorted({fraction for part in parts for fraction in part.quantiles}):
             name = f"q{fraction!r}"
-            columns[name] = np.concatenate([table.get(name, np.full(len(table["label"]), np.nan)) for table in tables])
+            columns[name] = np.concatenate([table.get(name, np.full(len(table["name"]), np.nan)) for table in tables])
         return columns
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
@@ -436,7 +443,7 @@ def _concatenated(parts: list[Array], name: str) -> Array:
     """Concatenate a column of all entries; labels of different types become strings."""
     if not parts:
         return np.empty(0, dtype=np.str_ if name == "name" else np.int64 if name in ("label", "count") else np.float64)
-    if name == "label":
+    if name not in ("name", *STATISTICS):
         try:
             parts = common_type(parts)
         except TypeError:  # strings in one epoch, numbers in another; or numbers that no one type holds exactly

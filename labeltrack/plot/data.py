@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._convert.objects import written
-from labeltrack._labels.codes import union
+from labeltrack._labels.combined import union
 from labeltrack._labels.lookup import alias, plain_label
 from labeltrack._tables import portable
 from labeltrack.errors import missing_key
