@@ -123,10 +123,10 @@ def warn_nothing_mapped(mapped: Iterable[Any], occurred: Iterable[Any]) -> None:
     warn(msg)
 
 
-def warn_no_combination(mapped: Mapping[str, Iterable[Any]], unmatched: Iterable[str]) -> None:
+def warn_no_combination(mapped: Mapping[str, Iterable[Any]], unmatched: Collection[str]) -> None:
     """Warn that no sample has mapped labels; `unmatched` are the names of those of which no sample has one."""
-    wanted, none = ", ".join(f"{name!r}: {listing(labels)}" for name, labels in mapped.items()), listing(unmatched)
-    which = f"; none has one of {none}" if none != "none" else ""
+    wanted = ", ".join(f"{name!r}: {listing(labels)}" for name, labels in mapped.items())
+    which = f"; none has one of {listing(unmatched)}" if unmatched else ""
     warn(f"no sample has labels that label_mapping maps, which are {wanted}{which}")
 
 

@@ -161,6 +161,17 @@ def test_missing_labels_are_repeated_too():
     assert lt.label_stats([["a"], [None]], values, missing="label").count.tolist() == [3, 3]
 
 
+def test_a_tracker_repeats_labels_too():
+    rng, tracker = np.random.default_rng(4), lt.LabelTracker("domain", "loss")
+    batches = [(rng.choice(["web", "books"], (4, 1)), rng.normal(size=(4, 7))) for _ in range(3)]
+    for domains, losses in batches:
+        tracker.update(domains, losses)
+    labels, values = (np.concatenate(columns) for columns in zip(*batches, strict=True))
+    assert (
+        fingerprint(tracker.end_epoch(1))[1:] == fingerprint(lt.label_stats(np.repeat(labels, 7), values.ravel()))[1:]
+    )
+
+
 def test_several_labels_broadcast_each_on_its_own():
     rng = np.random.default_rng(3)
     values = rng.normal(size=(6, 8)).astype(np.float32)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
+_MANY = 1 << 18
+
 
 class LabelOptions(NamedTuple):
     """What is to be done with one label."""
@@ -116,7 +118,7 @@ def several_labels(
     parts = [
         part._replace(keys=_spread(part.keys.reshape(own), shape)) for part, own in zip(parts, shapes, strict=True)
     ]
-    combined, form = combine(parts, threads=threads)
+    combined, form = combine(parts, threads=_sharing(parts[0].keys.shape[0], threads))
     return *_flat(combined.reshape(shape), values, mask, threads), CombinedDecoder(spaces, form), unmatched
 
 
@@ -152,8 +154,13 @@ def _flat(keys: Array, values: Array, mask: Mask | None, threads: int | None) ->
     columns = _spread(keys, values.shape), np.ascontiguousarray(values).reshape(-1)
     if mask is None:
         return columns
-    flat_keys, flat_values = selected(mask.reshape(-1), *columns, threads=threads)
+    flat_keys, flat_values = selected(mask.reshape(-1), *columns, threads=_sharing(mask.size, threads))
     return flat_keys, flat_values
+
+
+def _sharing(rows: int, threads: int | None) -> int | None:
+    """Return how many threads share quick work on samples: one if starting others takes longer."""
+    return threads if rows >= _MANY else 1
 
 
 def _spread(keys: Array, shape: tuple[int, ...]) -> Array:

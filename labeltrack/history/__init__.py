@@ -278,8 +278,7 @@ class History(Entries):
             raise ValueError(msg)
         for name in (*heads.pop(), "name", *STATISTICS):
             columns[name] = _concatenated([table[name] for table in tables], name)
-        for fraction in sorted({fraction for part in parts for fraction in part.quantiles}):
-            name = f"q{fraction!r}"
+        for name in [f"q{fraction!r}" for fraction in sorted({one for part in parts for one in part.quantiles})]:
             columns[name] = np.concatenate([table.get(name, np.full(len(table["name"]), np.nan)) for table in tables])
         return columns
 
