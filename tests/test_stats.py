@@ -310,7 +310,7 @@ def test_labels_of_every_type_go_to_arrow(labels):
 
 def test_without_pyarrow_the_error_says_how_to_get_it(stats, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ImportError, match=r"pip install 'labeltrack\[arrow\]'"):
+    with pytest.raises(ImportError, match=r'pip install "labeltrack\[arrow\]"'):
         stats.__arrow_c_stream__()
 
 
