@@ -116,10 +116,9 @@ def missing_key(wanted: object, known: Iterable[object], what: str) -> KeyError:
 
 def warn_nothing_mapped(mapped: Iterable[Any], occurred: Iterable[Any]) -> None:
     """Warn that no sample has one of the labels of a mapping."""
-    msg = (
-        f"no sample has a label of label_mapping: it maps {listing(mapped)}, "
-        f"but the labels that occurred are {listing(occurred)}"
-    )
+    known = list(occurred)  # of samples that were folded before a state was saved, none is
+    others = f"the labels that occurred are {listing(known)}" if known else "only other labels occurred"
+    msg = f"no sample has a label of label_mapping: it maps {listing(mapped)}, but {others}"
     warn(msg)
 
 

@@ -624,6 +624,17 @@ def test_what_is_no_state_is_refused():
         make().load_state_dict({"model": 1})
 
 
+@pytest.mark.parametrize("key", ["label", "history", "words", "streams", "order"])
+def test_a_state_that_lacks_something_is_refused_and_changes_nothing(key):
+    tracker = make()
+    tracker.update([0], [1.0])
+    state = tracker.state_dict()
+    lacking = {name: part for name, part in state.items() if name != key}
+    with pytest.raises(TypeError, match=rf"expected the state_dict\(\) of a LabelTracker, .*KeyError '{key}'"):
+        tracker.load_state_dict(lacking)
+    assert tracker.state_dict() == state
+
+
 def test_the_repr_says_what_is_recorded():
     tracker = make()
     tracker.update([0, 1], [1, 2])
@@ -875,6 +886,15 @@ def test_the_order_of_labels_is_known_only_to_those_who_ask_for_it():
     assert ordered.labels_in_order == [3, 7, 9, 1]
 
 
+def test_labels_folded_before_anybody_asked_for_the_order_are_not_left_out():
+    plain, ordered = make(max_buffer_bytes=1), make(keep_order=True)
+    plain.update([5, 3], [1.0, 2.0])
+    ordered.load_state_dict(plain.state_dict())
+    ordered.update([9, 3], [1.0, 2.0])
+    ordered.end_epoch(1)
+    assert sorted(ordered.labels_in_order) == [3, 5, 9]
+
+
 def test_labels_of_a_mapping_that_never_occurred_are_warned_of_once():
     tracker = make(label_mapping={"zero": 0, "ninety": 90})
     tracker.update([0], [1.0])
@@ -883,6 +903,14 @@ def test_labels_of_a_mapping_that_never_occurred_are_warned_of_once():
         tracker.check_mapping()
         tracker.close()
     assert [one.filename for one in caught] == [__file__]
+
+
+def test_unmapped_labels_that_a_saved_state_lacks_are_not_called_none():
+    tracker, again = (make(label_mapping={"ninety": 90}, max_buffer_bytes=1) for _ in range(2))
+    tracker.update([0], [1.0])
+    again.load_state_dict(tracker.state_dict())
+    with pytest.warns(lt.LabelTrackWarning, match="it maps 90, but only other labels occurred"):
+        again.end_epoch(1)
 
 
 def test_a_restored_tracker_repeats_no_warning_about_its_mapping():

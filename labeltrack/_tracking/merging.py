@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from labeltrack._labels.codes import BYTES, STRING, UNSIGNED
 from labeltrack._tracking.intake import WHOLE, any_negative, wider
-from labeltrack._tracking.reducing import in_order
+from labeltrack._tracking.reducing import in_order, some_labels
 from labeltrack._tracking.streams import Merged, Owed
 from labeltrack.history import Entry
 from labeltrack.stats import merge_stats
@@ -61,7 +61,7 @@ def gather(others: Iterable[Recorded], reducer: Reducer, room: int, *, keep_orde
             other.settle()
             streams = [(key, stream) for key, stream in other.streams.items() if not stream.empty()]
             for key, stream in sorted(streams, key=lambda item: item[1].began):
-                part = _part(stream, reducer, room, keep_order=keep_order)
+                part = _part(stream, reducer, room, parts.unmapped, keep_order=keep_order)
                 room -= sum(keys.nbytes + values.nbytes for keys, values in part.chunks)
                 parts.streams.setdefault(key, []).append(part)
             for mode, step in dict.fromkeys((mode, step) for (mode, _, step), _ in other.history.items()):
@@ -73,7 +73,7 @@ def gather(others: Iterable[Recorded], reducer: Reducer, room: int, *, keep_orde
     return parts
 
 
-def _part(stream: Stream, reducer: Reducer, room: int, *, keep_order: bool) -> Part:
+def _part(stream: Stream, reducer: Reducer, room: int, unmapped: dict[Any, None], *, keep_order: bool) -> Part:
     samples = stream.snapshot()
     missed = stream.count() if stream.lane is None else stream.missed
     kept = stream.kind, samples.decoder.vocabulary
@@ -85,6 +85,8 @@ def _part(stream: Stream, reducer: Reducer, room: int, *, keep_order: bool) -> P
         copies = [(keys.copy(), values.copy()) for keys, values in samples.chunks]
         return Part(*kept, copies, before[0] if before else None, appeared, missed)
     fresh = reducer.reduce(samples.chunks, samples.decoder)
+    if not len(fresh):
+        unmapped.update(some_labels(samples.chunks, samples.decoder))
     if keep_order:
         appeared += in_order(fresh.labels.tolist(), samples.chunks, samples.decoder)
     return Part(*kept, [], merge_stats([*before, fresh]), appeared, missed)

@@ -123,6 +123,8 @@ class Recorded:
             found.update(dict.fromkeys(label for label in stream.appeared if label in new))
             fresh = in_order(new.difference(found), stream.buffer.filled(), stream.decoder())
             found.update(dict.fromkeys(fresh))
+            # Labels of samples that were folded by a tracker without the option, whose state was loaded.
+            found.update(dict.fromkeys(label for label in part.labels.tolist() if label in new))
         return list(found)
 
     # -- changes ------------------------------------------------------------------------------------------

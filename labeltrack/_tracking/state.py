@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,6 @@ from labeltrack.history import History
 from labeltrack.stats import LabelStats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Self
 
     from labeltrack._tracking.intake import Intake
@@ -67,7 +66,11 @@ class Stateful:
             TypeError: It is not the state of a tracker.
             ValueError: It is of another label or metric, or of a later version.
         """
-        saved = read_state(state, self.label, self.metric)
+        try:
+            saved = read_state(state, self.label, self.metric)
+        except (KeyError, IndexError, AttributeError) as error:
+            msg = f"expected the state_dict() of a LabelTracker, but it cannot be read: {type(error).__name__} {error}"
+            raise TypeError(msg) from error
         with self._turns.of("load_state_dict"):
             self._recorded.settle()
             dropped = self._recorded.dropped(None)
@@ -101,7 +104,11 @@ class Stateful:
             >>> first.end_epoch(1).mean
             array([1., 4.])
         """
-        others: list[Any] = list(trackers)
+        given: Any = trackers
+        if not isinstance(given, Iterable):
+            msg = f"expected trackers to merge, such as [tracker], got {type(given).__name__}"
+            raise TypeError(msg)
+        others = list(given)
         for number, other in enumerate(others):
             if not isinstance(other, Stateful):
                 msg = f"expected trackers to merge, got {type(other).__name__} (number {number})"

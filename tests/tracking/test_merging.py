@@ -238,6 +238,8 @@ def test_trackers_of_something_else_are_not_merged(options, match):
 def test_only_trackers_are_merged():
     with pytest.raises(TypeError, match=r"expected trackers to merge, got dict \(number 0\)"):
         make().merge_state([make().state_dict()])
+    with pytest.raises(TypeError, match=r"expected trackers to merge, such as \[tracker\], got LabelTracker"):
+        make().merge_state(make())
 
 
 @pytest.mark.parametrize("limit", [1, 2**20])
@@ -308,8 +310,9 @@ def test_mappings_nan_and_missing_labels_act_on_the_whole(limit):
     }
 
 
-def test_labels_that_nobody_mapped_are_named_in_the_warning():
-    trackers = [make(label_mapping={"cat": "cat"}, max_buffer_bytes=1) for _ in range(2)]
+@pytest.mark.parametrize("limits", list(itertools.product([1, 2**20], repeat=2)))
+def test_labels_that_nobody_mapped_are_named_in_the_warning(limits):
+    trackers = [make(label_mapping={"cat": "cat"}, max_buffer_bytes=limit) for limit in limits]
     trackers[1].update(["dog"], [1.0])
     trackers[0].merge_state(trackers[1:])
     with pytest.warns(lt.LabelTrackWarning, match="the labels that occurred are 'dog'"):
