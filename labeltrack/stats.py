@@ -122,7 +122,7 @@ class LabelStats(ExactColumns):
     def _lookup(self) -> Lookup:
         if self.label_names:
             return CombinedLookup(self._labels, lambda: self.names, self._names)
-        return Lookup(self._labels, self.names if self._names else None)
+        return Lookup(self._labels, self.names if self._names else None, self._names)
 
     def _row(self, k: int) -> LabelRow:
         values = [getattr(self, name)[k].item() for name in STATISTICS]

@@ -14,7 +14,7 @@ from labeltrack._convert.objects import text_array, value_of, written
 from labeltrack.errors import missing_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 _MOST = 22  # powers of ten up to this one are exact doubles
 _WHOLE = 2.0**53  # above it, not every integer is a double
@@ -121,16 +121,26 @@ def _names_of_field(labels: npt.NDArray[Any], field: str, names: Mapping[Any, st
 
 
 class Lookup:
-    """Positions of ``(K,)`` labels, by value or display name; a value takes precedence over a name."""
+    """Positions of ``(K,)`` labels, by value or display name; a value takes precedence over a name.
 
-    def __init__(self, labels: npt.NDArray[Any], names: npt.NDArray[np.str_] | None) -> None:
+    Args:
+        labels: Labels.
+        names: Their display names; None if they have none.
+        mapped: Labels that have a display name, whether they are among these or not: no name stands for another label.
+    """
+
+    def __init__(
+        self, labels: npt.NDArray[Any], names: npt.NDArray[np.str_] | None, mapped: Collection[Any] = ()
+    ) -> None:
         self._labels = labels
         self._names = names
+        self._mapped = mapped
 
     @cached_property
     def _positions(self) -> dict[Any, int]:
         names = [] if self._names is None else self._names.tolist()
-        return {key: k for keys in (names, self._labels.tolist()) for k, key in enumerate(keys)}
+        named = {name: k for k, name in enumerate(names) if name not in self._mapped}
+        return named | {label: k for k, label in enumerate(self._labels.tolist())}
 
     def find(self, label: Any) -> int | None:
         """Return the position of a label; None if there is no such label."""
@@ -147,7 +157,8 @@ class Lookup:
         """Return the position of a label, or raise KeyError naming the nearest labels."""
         found = self.find(label)
         if found is None:
-            known = self._labels if self._names is None or not isinstance(label, str) else self._names
+            by_value = self._names is None or not isinstance(label, str) or label in self._mapped
+            known: Any = self._labels if by_value else self._names
             raise missing_key(label, known.tolist(), "label")
         return found
 
@@ -188,7 +199,9 @@ class CombinedLookup(Lookup):
     def _meant(self, field: str, label: Any) -> list[Any]:
         """Return which labels of a field are meant, the likeliest first."""
         value = plain_label(label)
-        found = [value, *(one for (of, one), name in self._given.items() if of == field and name == value)]
+        found = [value]
+        if (field, value) not in self._given:
+            found += [one for (of, one), name in self._given.items() if of == field and name == value]
         if self._labels.dtype[field].kind == "f":
             found += [other for one in found if (other := alias(one, widened=True)) is not None]
         return found

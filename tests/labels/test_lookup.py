@@ -170,3 +170,20 @@ def test_a_mapping_of_which_every_label_occurs_in_some_epoch_is_not_told_of():
         for epoch in (1, 2):
             tracker.update([epoch], [0.5])
             tracker.end_epoch(epoch)
+
+
+def test_a_label_that_does_not_occur_is_not_taken_for_another_one_of_that_name():
+    mapping = {"1": "0", "2": "1"}  # digits by position
+    with lt.LabelTracker("y", "ce", label_mapping=mapping) as tracker:
+        tracker.update(["0", "1"], [10.0, 20.0])
+        tracker.end_epoch(1)
+        tracker.update(["0"], [11.0])
+        stats = tracker.end_epoch(2)
+    steps, means = tracker.history.series("1")
+    assert (steps.tolist(), means.tolist()) == ([1], [20.0])
+    assert (stats["0"].mean, "1" in stats, "2" in stats) == (11.0, False, False)
+    with pytest.raises(KeyError, match=r"no label '1'\. There are: '0'"):
+        stats["1"]
+    assert [(row.label, row.count) for row in stats.with_absent()] == [("0", 1), ("1", 0)]
+    pairs = lt.label_stats({"digit": ["0"], "site": ["a"]}, [1.0], label_mapping=(mapping, None))
+    assert (pairs["0", "a"].mean, ("1", "a") in pairs) == (1.0, False)
