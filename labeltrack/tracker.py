@@ -43,7 +43,7 @@ class LabelTracker(Stateful):
     `update` copies batches into preallocated buffers; `end_epoch` computes exact statistics of them in one compiled
     pass. Both may be called by several threads: a batch belongs to the epoch that ends after it. An exception at any
     point, such as KeyboardInterrupt, leaves a batch or the end of an epoch complete or without effect. Signal handlers
-    may call whatever only reads, `flush` and `close`; other methods raise RuntimeError within a call.
+    may call methods that only read, `flush` and `close`; others raise RuntimeError if the handler interrupted a call.
 
     Args:
         label: Name of the label, such as its key in a batch.
@@ -66,8 +66,8 @@ class LabelTracker(Stateful):
             that is there is continued. A background thread writes; training waits only if `max_buffer_bytes` of
             samples are still to be written. If writing fails, for example because the disk is full, training goes on
             after one warning.
-        keep_order: Whether to note the order in which labels first appear, for `labels_in_order`. It takes time where
-            labels are many.
+        keep_order: Whether to keep the order in which labels first appear, for `labels_in_order`. It takes time if
+            there are many labels.
 
     Raises:
         TypeError: An argument of the wrong type.
@@ -175,8 +175,8 @@ class LabelTracker(Stateful):
     def labels_in_order(self) -> list[Any]:
         """Every label of the epochs that ended, in the order in which they first appeared.
 
-        Labels that are new in an epoch are in order of their samples, one dataset after the other, the one that began
-        first first.
+        Labels that are new in an epoch are ordered by their first sample, dataset by dataset, in the order in which the
+        datasets began.
 
         Raises:
             ValueError: The tracker was made without ``keep_order=True``.
@@ -278,15 +278,15 @@ class LabelTracker(Stateful):
     # -- the end of an epoch ------------------------------------------------------------------------------
 
     def end_epoch(self, step: int, *, mode: str = "train", replace: bool = False) -> LabelStats:
-        """Compute the statistics of the samples recorded in a mode since the last call, and enter them in the history.
+        """Compute the statistics of the samples recorded in a mode since the last call, and add them to the history.
 
         Args:
             step: The epoch or step, an integer that the history does not have yet in that mode.
             mode: The mode that ended.
-            replace: Whether to replace what the history has of this step, which was done again after an interruption.
+            replace: Whether to replace this step in the history, for an epoch that is repeated after an interruption.
 
         Returns:
-            Statistics of all dataset ids pooled. If nothing was recorded they are empty and do not enter the history.
+            Statistics of all dataset ids pooled. If nothing was recorded they are empty and not added to the history.
 
         Raises:
             TypeError: `step` is not an integer.

@@ -80,13 +80,13 @@ class Stateful:
     def merge_state(self, trackers: Iterable[Self]) -> None:
         """Add what other trackers have recorded, such as those of other processes: histories and running epochs.
 
-        The result is bit for bit what one tracker would have of all samples. Steps that several trackers have in a mode
-        and dataset are merged, as they are of one training. Samples of running epochs are copied as long as
-        `max_buffer_bytes` allows, and folded beyond it. Merged steps have no quantiles, which cannot be merged.
-        Everything is added with every call, so merge the same samples only once.
+        The result is bit for bit what a single tracker would have of all samples. Steps that several trackers have in
+        the same mode and dataset are merged, as parts of one training. Samples of running epochs are copied as long as
+        `max_buffer_bytes` allows, and folded beyond it. Merged steps have no quantiles, which cannot be merged. Every
+        call adds everything, so merge the same samples only once.
 
-        If this tracker records, it does not record the samples of the others: those of trackers that do not record
-        either are missing in the recorded run, and it warns.
+        A tracker that records does not record the samples of others. If nobody else does, they are missing in the
+        recorded run, and it warns.
 
         Args:
             trackers: Trackers of the same label, metric, `label_mapping`, `nan_policy` and `missing`; not changed.

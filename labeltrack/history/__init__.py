@@ -108,7 +108,8 @@ class History(Entries):
             ds_id: Dataset; None pools all of them.
 
         Returns:
-            What `label_stats` would return for all their samples, except that quantiles cannot be merged.
+            What `label_stats` would return for all their samples, but without quantiles, which cannot be merged; one
+            step keeps its own.
 
         Raises:
             KeyError: There is no such mode, dataset or step; the message says which are missing and lists those there.

@@ -163,9 +163,9 @@ class LabelTracker(Trace):
             data: Has the label and the metric.
 
         Raises:
-            KeyError: It has not; the message lists what it has.
+            KeyError: It lacks one of them; the message lists the keys that it has.
             TypeError: Labels or values of an unsupported type.
-            ValueError: Shapes that do not match, as of an averaged loss; or missing labels under
+            ValueError: Shapes that do not match, such as that of an averaged loss; or missing labels under
                 ``missing="error"``.
         """
         if self._ending is not None:
