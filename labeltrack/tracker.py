@@ -403,7 +403,7 @@ class LabelTracker(Stateful):
         Warns:
             LabelTrackWarning: There are such labels. They may have another type than the labels.
         """
-        if self._mapping is not None and not self._never_told:
+        if self._mapping is not None and not self._never_told and len(self.history):
             self._never_told = True
             warn_never(self._mapping.names, (stats for _, stats in self.history.items()))
 

@@ -897,6 +897,7 @@ def test_labels_folded_before_anybody_asked_for_the_order_are_not_left_out():
 
 def test_labels_of_a_mapping_that_never_occurred_are_warned_of_once():
     tracker = make(label_mapping={"zero": 0, "ninety": 90})
+    tracker.check_mapping()  # no epoch has ended: nothing to warn about yet
     tracker.update([0], [1.0])
     tracker.end_epoch(1)
     with pytest.warns(lt.LabelTrackWarning, match="never occurred: 90, called 'ninety'") as caught:
