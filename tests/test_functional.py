@@ -94,6 +94,21 @@ def test_no_samples_give_no_rows():
     assert stats.mean.size == 0
 
 
+@pytest.mark.parametrize("threads", [None, 1, 3])
+@pytest.mark.parametrize("quantiles", [(), (0.5,)])
+@pytest.mark.parametrize("dtype", ["i8", "u1", "u8", "?", "f4", "f8", "U3", "U1", "S5", "S8", "O"])
+def test_no_samples_of_any_label_type_give_no_rows(dtype, quantiles, threads):
+    labels, values = np.array([], dtype=dtype), np.array([], dtype=np.float32)
+    some = {"x": "x" if dtype[0] in "US" else 1}
+    for mapping in (None, some):
+        for more in ({}, {"where": np.array([], dtype=bool)}):
+            stats = lt.label_stats(
+                labels, values, label_mapping=mapping, quantiles=quantiles, threads=threads, missing="skip", **more
+            )
+            assert len(stats) == 0
+            assert stats.quantiles == quantiles
+
+
 # -- mappings ---------------------------------------------------------------------------------------------
 
 

@@ -55,7 +55,7 @@ def encode_strings(labels: Array, *, threads: int | None = None) -> tuple[npt.ND
     # The codes of each thread become codes of all: its words are coded after those of the threads before.
     first = np.concatenate(firsts)
     whole = np.empty(first.shape[0], dtype=np.int32)
-    distinct = read_only(words.reshape(rows, -1)[first].reshape(-1))
+    distinct = read_only(words.reshape(rows, width // 8)[first].reshape(-1))
     together = _encode(distinct, width // 8, 0, first.shape[0], whole)
     parts = np.split(whole, np.cumsum([part.shape[0] for part in firsts])[:-1])
 
