@@ -51,7 +51,7 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *session.posargs, env=env)
 
 
-@nox.session(python=PYTHONS[1] if shutil.which(f"python{PYTHONS[1]}") else None, default=False)
+@nox.session(python=PYTHONS[-1] if shutil.which(f"python{PYTHONS[-1]}") else None, default=False)
 def coverage(session: nox.Session) -> None:
     """Run all tests and measure coverage, that of kernels as plain Python; less than 98 % fails."""
     session.install("-e", ".[test,bench]")

@@ -152,8 +152,7 @@ class SampleBuffer:
 
     def empty(self) -> bool:
         """Return whether there are no rows."""
-        held = self._settled()
-        return not held.merged and not any(chunk.used for chunk in held.chunks)
+        return not len(self)  # not `any`, whose generator, closed early, loses an interrupt
 
     @property
     def nbytes(self) -> int:
