@@ -168,7 +168,7 @@ def _several_labels(columns: Mapping[str, Any], given: _Given, label_mapping: An
     for name in columns:
         mapping = None if mappings[name] is None else LabelMapping(mappings[name])
         options[name] = LabelOptions(mapping, check_missing(either[name] or "error", mapping))
-        names.update({(name, label): shown for label, shown in (names_of(*options[name]) or {}).items()})
+        names.update({(name, label): shown for label, shown in (names_of(*options[name][:2]) or {}).items()})
     keys, values, space, unmatched = several_labels(columns, *given[:2], options, threads=given.threads)
     found, accumulator = reduce_chunks([(keys, values)], AsKeys(), threads=given.threads)
     if (

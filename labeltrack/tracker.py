@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from labeltrack._buffers import REFUSED
-from labeltrack._convert.objects import value_of
 from labeltrack._filters import Selection, check_step
-from labeltrack._labels.codes import INTEGER, LabelDecoder, LabelMapping
-from labeltrack._labels.missing import Missing, check_missing
+from labeltrack._labels.codes import INTEGER
 from labeltrack._nan_policy import NanPolicy, check_nan_policy
+from labeltrack._tracking.arguments import Labels, check_bytes, check_label, check_name
 from labeltrack._tracking.intake import Intake
 from labeltrack._tracking.recorded import Recorded, start_recorder
 from labeltrack._tracking.reducing import Reducer, some_labels
@@ -21,14 +20,15 @@ from labeltrack._tracking.state import Stateful
 from labeltrack._tracking.streams import Owed
 from labeltrack._version import __version__
 from labeltrack.bounds import needed_quantiles, resolve_all
-from labeltrack.errors import missing_key, warn_elsewhere, warn_never, warn_nothing_mapped
-from labeltrack.history import History
+from labeltrack.errors import missing_key, warn_elsewhere
+from labeltrack.history import History, joined
 from labeltrack.recording.layout import Description
 
 if TYPE_CHECKING:
     import os
     from typing import Self
 
+    from labeltrack._labels.missing import Missing
     from labeltrack._tracking.streams import Stream
     from labeltrack.bounds import BoundName
     from labeltrack.recording.options import RecordingOptions
@@ -46,20 +46,21 @@ class LabelTracker(Stateful):
     may call methods that only read, `flush` and `close`; others raise RuntimeError if the handler interrupted a call.
 
     Args:
-        label: Name of the label, such as its key in a batch.
+        label: Name of the label, such as its key in a batch; or a tuple of names, for several labels per sample.
         metric: Name of the metric.
-        label_mapping: ``{display name: label value}``; other labels are ignored. None tracks every label.
+        label_mapping: ``{display name: label value}``; other labels are ignored. None tracks every label. With several
+            labels, one mapping or None for each, as ``{name of the label: mapping}`` or a tuple.
         bounds: Bands that figures show: None, ``"std"``, ``"range"``, ``"sem"``, ``"ci95"``, or, around the median,
             ``"iqr"``, ``("quantile", low, high)`` and ``"median"``; or an iterable of these.
         mode: Modes to track: None for all, a name, several, or ``"!name"`` for all except it. Updates in other modes
             are ignored.
         ds_id: Dataset ids to track, likewise.
-        outputs: Name of the result; ``f"{metric}_by_{label}"`` by default.
+        outputs: Name of the result; ``f"{metric}_by_{label}"`` by default, such as ``"ce_by_class_and_site"``.
         nan_policy: ``"propagate"``: a label with NaN samples has NaN statistics. ``"omit"``: NaN samples are ignored.
             ``"raise"``: they are an error at the end of the epoch.
         missing: What to do with samples whose label is missing (None, NaN, NA, null, masked): ``"error"``, ``"skip"``,
             or ``"label"``, which gives them a label of their own, ``"(missing)"``; see `label_stats`. A first batch
-            without any label is treated as text.
+            without any label is treated as text. With several labels, one option for all or one for each.
         max_buffer_bytes: Memory for samples. When it is full, samples are folded into exact sums: the statistics are
             the same to the last bit, but there are no quantiles.
         record_to: Folder to save every sample in (or `labeltrack.RecordingOptions`), for `labeltrack.open_run`. A run
@@ -68,6 +69,9 @@ class LabelTracker(Stateful):
             after one warning.
         keep_order: Whether to keep the order in which labels first appear, for `labels_in_order`. It takes time if
             there are many labels.
+        ignore_label: A label, or several, such as -100 or ``[255, None]``, whose samples are ignored whatever their
+            value is; they are not recorded either. None or NaN among several stands for missing labels. With several
+            labels per sample, for all of them or, as ``{name of the label: …}``, for some.
 
     Raises:
         TypeError: An argument of the wrong type.
@@ -90,52 +94,57 @@ class LabelTracker(Stateful):
 
     def __init__(
         self,
-        label: str,
+        label: str | tuple[str, ...],
         metric: str,
-        label_mapping: Mapping[str, Any] | None = None,
+        label_mapping: Mapping[str, Any] | Sequence[Any] | None = None,
         bounds: BoundName | Iterable[BoundName] = "std",
         mode: str | Iterable[str] | None = None,
         ds_id: str | Iterable[str] | None = None,
         outputs: str | None = None,
         *,
         nan_policy: NanPolicy = "propagate",
-        missing: Missing = "error",
+        missing: Missing | Mapping[str, Missing] | Sequence[Missing] = "error",
         max_buffer_bytes: int = 256 * 2**20,
         record_to: str | os.PathLike[str] | RecordingOptions | None = None,
         keep_order: bool = False,
+        ignore_label: Any = None,
     ) -> None:
-        self.label = _check_name("label", label)
-        self.metric = _check_name("metric", metric)
+        self.label = check_label(label)
+        self.metric = check_name("metric", metric)
         resolved = resolve_all(bounds)
         self.bounds = tuple(bound.name for bound in resolved)
         # Iterators are read once, here: the arguments are kept for pickling.
         self.mode = list(mode) if isinstance(mode, Iterable) and not isinstance(mode, str) else mode
         self.ds_id = list(ds_id) if isinstance(ds_id, Iterable) and not isinstance(ds_id, str) else ds_id
-        self.outputs = f"{self.metric}_by_{self.label}" if outputs is None else _check_name("outputs", outputs)
+        names = (self.label,) if isinstance(self.label, str) else self.label
+        default = f"{self.metric}_by_{'_and_'.join(names)}"
+        self.outputs = default if outputs is None else check_name("outputs", outputs)
         self.nan_policy: NanPolicy = check_nan_policy(nan_policy)
-        self.max_buffer_bytes = _check_bytes(max_buffer_bytes)
-        self._mapping = None if label_mapping is None else LabelMapping(label_mapping)
-        self.label_mapping = None if self._mapping is None else {n: x for x, n in self._mapping.names.items()}
-        self.missing: Missing = check_missing(missing, self._mapping)
+        self.max_buffer_bytes = check_bytes(max_buffer_bytes)
+        self._labels = Labels(self.label, label_mapping, missing, ignore_label)
+        self.label_mapping, self.missing, self.ignore_label = self._labels.given
         self._modes = Selection(self.mode, "mode")
         self._ds_ids = Selection(self.ds_id, "ds_id")
         self.record_to = record_to
         self.keep_order = bool(keep_order)
         self._warned = False
         self._never_told = False
-        history = History(metric=self.metric, label=self.label, bounds=self.bounds)
+        history = History(metric=self.metric, label=joined(names), bounds=self.bounds)
         self._recorder = None if record_to is None else start_recorder(record_to, self._description())
         if self._recorder is not None:
             weakref.finalize(self, self._recorder.finish)  # when the tracker is not needed any more, or at exit
-        self._recorded = Recorded(history, self._recorder, keep_order=self.keep_order)
-        self._reducer = Reducer(self._mapping, self.missing, needed_quantiles(resolved))
+        self._recorded = Recorded(history, self._recorder, keep_order=self.keep_order, names=self._labels.names)
+        self._reducer = Reducer(self._labels, needed_quantiles(resolved))
         self._intake = Intake(self._recorded, self._reducer, self.max_buffer_bytes)
         self._turns = self._recorded.turns
-        self._streams = self._recorded.streams  # looked up with every batch
+        self._streams = self._intake.quick  # looked up with every batch
         self._recorded.tell()
 
     def _description(self) -> Description:
         """Return what a recorded run says of its tracker."""
+        if not isinstance(self.label, str):
+            msg = f"recorded runs hold one label per sample, and this tracker has {joined(self.label)}"
+            raise ValueError(msg)  # noqa: TRY004 (the type is right, and recording cannot do it)
         return Description(
             metric=self.metric,
             label=self.label,
@@ -197,16 +206,21 @@ class LabelTracker(Stateful):
 
     # -- recording ----------------------------------------------------------------------------------------
 
-    def update(self, labels: Any, values: Any, *, mode: str = "train", ds_id: str = "") -> None:
+    def update(self, labels: Any, values: Any, *, mode: str = "train", ds_id: str = "", where: Any = None) -> None:
         """Record the samples of one batch.
 
         Args:
-            labels: ``(N,)`` or ``(N, 1)`` integers, bools, floats or strings, as any array-like.
-            values: As many real numbers, as any array-like; or labels and values of one same shape.
+            labels: ``(N,)`` or ``(N, 1)`` integers, bools, floats or strings, as any array-like. A tracker of several
+                labels takes a mapping ``{name of the label: labels}``, or a tuple of array-likes.
+            values: As many real numbers, as any array-like; or labels and values of one same shape; or labels of as
+                many dimensions, some of length 1: see `label_stats`.
             mode: Mode of the batch.
             ds_id: Dataset of the batch.
+            where: Bools in the shape of the values, or in one that broadcasts to it: samples where it is False are
+                ignored, whatever their label and value are. None records all samples.
 
         Raises:
+            KeyError: One of several labels is not in the mapping.
             TypeError: Labels or values of an unsupported type, or labels of another type than before in this epoch.
             ValueError: Shapes that do not match, or missing labels under ``missing="error"``. A batch that raises is
                 not recorded.
@@ -217,7 +231,9 @@ class LabelTracker(Stateful):
         # A batch like the one before, one-dimensional and of the same dtypes, takes two writes to memory that check
         # what they write. All others are checked and converted first, as is the first batch of an epoch: its labels
         # have to be of the same kind as those of other datasets.
-        if type(labels) is _ARRAY and type(values) is _ARRAY:
+        if where is not None:
+            pass
+        elif type(labels) is _ARRAY and type(values) is _ARRAY:
             # `SampleBuffer.try_append`, written out: calling it and asking `QUICK` took 0.3 of 0.75 us.
             try:
                 rows = len(labels)
@@ -246,33 +262,38 @@ class LabelTracker(Stateful):
                         raise
         elif self._intake.quickly(labels, values, mode, ds_id):
             return
-        self._update(labels, values, mode, ds_id)
+        self._update(labels, values, mode, ds_id, where)
 
-    def update_batch(self, batch: Mapping[str, Any], *, mode: str = "train", ds_id: str = "") -> None:
+    def update_batch(
+        self, batch: Mapping[str, Any], *, mode: str = "train", ds_id: str = "", where: Any = None
+    ) -> None:
         """Record the samples of a batch that is a mapping: its label and its metric are looked up by their names.
 
         Args:
             batch: Has the keys that the tracker's `label` and `metric` name.
             mode: Mode of the batch.
             ds_id: Dataset of the batch.
+            where: Which samples count; see `update`.
 
         Raises:
             KeyError: A key is missing; the message lists those that are there.
             TypeError: See `update`.
             ValueError: See `update`.
         """
-        for what, key in (("label", self.label), ("metric", self.metric)):
+        names = (self.label,) if isinstance(self.label, str) else self.label
+        for what, key in (*(("label", name) for name in names), ("metric", self.metric)):
             if key not in batch:
                 raise missing_key(key, batch, f"{what} key in the batch:")
-        self.update(batch[self.label], batch[self.metric], mode=mode, ds_id=ds_id)
+        labels = batch[self.label] if isinstance(self.label, str) else {name: batch[name] for name in names}
+        self.update(labels, batch[self.metric], mode=mode, ds_id=ds_id, where=where)
 
-    def _update(self, labels: Any, values: Any, mode: str, ds_id: str) -> None:
-        mode, ds_id = _check_name("mode", mode), _check_name("ds_id", ds_id)
+    def _update(self, labels: Any, values: Any, mode: str, ds_id: str, where: Any) -> None:
+        mode, ds_id = check_name("mode", mode), check_name("ds_id", ds_id)
         if mode not in self._modes or ds_id not in self._ds_ids:
             return
         with self._turns.of("update"):
             self._recorded.settle()
-            self._intake.append(labels, values, (mode, ds_id))
+            self._intake.append(labels, values, (mode, ds_id), where)
         self._recorded.tell()
 
     # -- the end of an epoch ------------------------------------------------------------------------------
@@ -297,7 +318,7 @@ class LabelTracker(Stateful):
             LabelTrackWarning: Nothing was recorded in this mode, but something in others; or no sample has a label of
                 the `label_mapping`.
         """
-        step, mode = check_step(step), _check_name("mode", mode)
+        step, mode = check_step(step), check_name("mode", mode)
         with self._turns.of("end_epoch"):
             self._recorded.settle()
             of_mode = self._recorded.sealed(mode)
@@ -339,7 +360,7 @@ class LabelTracker(Stateful):
             >>> tracker.compute().mean
             array([0.5, 2. ])
         """
-        mode = _check_name("mode", mode)
+        mode = check_name("mode", mode)
         with self._turns.to_read:
             self._recorded.settle()
             return self._statistics(self._recorded.filled(mode))[1]
@@ -351,14 +372,14 @@ class LabelTracker(Stateful):
         for part in stats:
             part._check_finite()
         if not stats:
-            return {}, self._reducer.reduce([], LabelDecoder(INTEGER), self.nan_policy)
+            return {}, self._reducer.reduce([], self._labels.nothing, self.nan_policy)
         pooled = self._reducer.pooled(samples, stats)
-        if not len(pooled) and self._mapping is not None and not self._warned:
+        if not len(pooled) and self._labels.mapped and not self._warned:
             self._warned = True
             occurred = dict(self._recorded.unmapped)
             for each in samples:
                 occurred.update(some_labels(each.chunks, each.decoder))
-            warn_nothing_mapped(self._mapping.labels, list(occurred))
+            self._labels.warn_nothing(list(occurred))
         return dict(zip(streams, stats, strict=True)), pooled
 
     def reset(self, *, mode: str | None = None) -> None:
@@ -403,9 +424,9 @@ class LabelTracker(Stateful):
         Warns:
             LabelTrackWarning: There are such labels. They may have another type than the labels.
         """
-        if self._mapping is not None and not self._never_told and len(self.history):
+        if self._labels.mapped and not self._never_told and len(self.history):
             self._never_told = True
-            warn_never(self._mapping.names, (stats for _, stats in self.history.items()))
+            self._labels.warn_never(stats for _, stats in self.history.items())
 
     def __enter__(self) -> Self:
         """Return the tracker."""
@@ -418,24 +439,8 @@ class LabelTracker(Stateful):
     def __repr__(self) -> str:
         """Return arguments, and what is recorded."""
         with self._turns.to_read:
-            pending = sum(len(stream.buffer) for stream in self._streams.values())
+            pending = sum(len(stream.buffer) for stream in self._recorded.streams.values())
         return (
             f"LabelTracker(label={self.label!r}, metric={self.metric!r}, bounds={self.bounds!r}): "
             f"{len(self.history)} entries in the history, {pending} samples since"
         )
-
-
-def _check_name(what: str, name: Any) -> str:
-    """Return a name as a plain string, or raise TypeError if it is none."""
-    if not isinstance(name, str):
-        msg = f"{what} must be a string, got {type(name).__name__} {name!r}"
-        raise TypeError(msg)
-    return str(value_of(name))
-
-
-def _check_bytes(number: Any) -> int:
-    """Return a positive integer, or raise ValueError."""
-    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
-        msg = f"max_buffer_bytes must be a positive integer, got {number!r}"
-        raise ValueError(msg)
-    return int(number)

@@ -50,10 +50,11 @@ FLOORS = [
             lt.LabelTracker,
             (
                 "(label, metric, label_mapping=None, bounds='std', mode=None, ds_id=None, outputs=None, *, "
-                "nan_policy='propagate', missing='error', max_buffer_bytes=268435456, record_to=None, keep_order=False)"
+                "nan_policy='propagate', missing='error', max_buffer_bytes=268435456, record_to=None, "
+                "keep_order=False, ignore_label=None)"
             ),
         ),
-        (lt.LabelTracker.update, "(self, labels, values, *, mode='train', ds_id='')"),
+        (lt.LabelTracker.update, "(self, labels, values, *, mode='train', ds_id='', where=None)"),
         (lt.LabelTracker.compute, "(self, mode='train')"),
         (lt.LabelTracker.merge_state, "(self, trackers)"),
         (lt.LabelTracker.end_epoch, "(self, step, *, mode='train', replace=False)"),
@@ -64,6 +65,7 @@ FLOORS = [
             "(self, k=5, by='mean', mode=None, *, step=None, ds_id=None, higher_is_worse=True)",
         ),
         (lt.History.pooled, "(self, mode=None, steps=None, ds_id=None)"),
+        (lt.History.by, "(self, *names)"),
         (lt.History.plot, "(self, bounds=<the tracker's>, modes=None, labels=None)"),
         (lt.merge_stats, "(parts)"),
     ],

@@ -272,8 +272,12 @@ def test_a_bad_option_is_refused_at_once(options, error, message):
 
 
 def test_label_and_metric_are_names():
-    with pytest.raises(TypeError, match="label must be a string, got list"):
+    with pytest.raises(TypeError, match="label must be a string, got int"):
+        lt.LabelTracker(0, "ce")
+    with pytest.raises(TypeError, match="label must be a string, got int 0"):
         lt.LabelTracker([0, 1], "ce")
+    with pytest.raises(TypeError, match="metric must be a string, got tuple"):
+        lt.LabelTracker("y", ("ce", "correct"))
 
 
 # -- mistakes ---------------------------------------------------------------------------------------------

@@ -39,9 +39,14 @@ def check_missing(missing: Any, mapping: LabelMapping | None = None) -> Missing:
     return cast("Missing", missing)
 
 
-def read_labels(labels: Any) -> tuple[Array, Array | None]:
-    """Return any array-like of labels as numpy, their kind checked, and a mask of missing ones (None without any)."""
+def read_labels(labels: Any, kind: str | None = None) -> tuple[Array, Array | None]:
+    """Return any array-like of labels as numpy, their kind checked, and a mask of missing ones (None without any).
+
+    Labels that are all missing are of that `kind`, if it is given.
+    """
     array, gone = read_array(labels, "labels")
+    if kind is not None and gone is not None and gone.all():
+        array = np.zeros(gone.shape, _DTYPES.get(kind, np.int64))
     if label_kind(array) == FLOAT:
         bad = np.isnan(array)
         if bad.any():

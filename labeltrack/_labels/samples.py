@@ -10,15 +10,15 @@ import numpy.typing as npt
 from labeltrack._convert.arrays import aligned_shape, missing_entries, read_array
 from labeltrack._core.combine import combine
 from labeltrack._core.masks import selected
-from labeltrack._labels.codes import label_kind
+from labeltrack._labels.codes import BYTES, STRING, LabelDecoder, integer_keys, label_kind
 from labeltrack._labels.combined import CombinedDecoder, kept_part, part_of
 from labeltrack._labels.encoding import dictionary_of, to_keys
 from labeltrack._labels.missing import labelled, read_labels, wanted_by
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from labeltrack._labels.codes import LabelDecoder, LabelMapping
+    from labeltrack._labels.codes import LabelMapping
     from labeltrack._labels.missing import Missing
 
 Array = npt.NDArray[Any]
@@ -32,6 +32,7 @@ class LabelOptions(NamedTuple):
 
     mapping: LabelMapping | None
     missing: Missing
+    ignored: tuple[Any, ...] = ()
 
 
 def read_mask(where: Any, values: Array) -> Mask | None:
@@ -89,17 +90,20 @@ def several_labels(
     mask: Mask | None,
     options: Mapping[str, LabelOptions],
     *,
+    kinds: Mapping[str, str] | None = None,
     threads: int | None = None,
 ) -> tuple[Array, Array, CombinedDecoder, list[str]]:
     """Return what `one_label` returns, for several labels; and which of them have no label of their mapping.
 
-    Samples with a label that its mapping leaves out do not count.
+    Samples with a label that its mapping leaves out do not count. Labels that are all missing take on their kind of
+    `kinds`.
     """
     spaces, parts, shapes, unmatched = {}, [], [], []
     for name, labels in columns.items():
-        mapping, missing = options[name]
+        mapping, missing, ignored = options[name]
         try:
-            keys, space, mask = _encode(read_labels(labels), values, mask, missing, threads)
+            read = read_labels(labels, None if kinds is None else kinds.get(name))
+            keys, space, mask = _encode(read, values, mask, missing, threads, ignored)
         except (TypeError, ValueError) as error:
             msg = f"label {name!r}: {error}"
             raise (TypeError if isinstance(error, TypeError) else ValueError)(msg) from error
@@ -128,10 +132,13 @@ def _encode(
     mask: Mask | None,
     missing: Missing,
     threads: int | None,
+    ignored: Sequence[Any] = (),
 ) -> tuple[Array, LabelDecoder, Mask | None]:
     """Return the keys of labels, in a shape that broadcasts to that of the values, their decoder and the new mask."""
     array, gone = labels
     shape, flat = aligned_shape(array, values), array.reshape(-1)
+    if ignored:
+        mask = _both(mask, np.broadcast_to(~_ignored(array, gone, ignored).reshape(shape), values.shape))
     if gone is not None:
         if missing == "label":
             flat = labelled(flat, gone.reshape(-1))
@@ -143,6 +150,45 @@ def _encode(
             mask = _both(mask, ~there)
     keys, space = to_keys(flat, label_kind(flat), dictionary_of(flat), threads=threads)
     return keys.reshape(shape), space, mask
+
+
+def counted(
+    labels: tuple[Array, Mask | None], values: Array, mask: Mask | None, ignored: Sequence[Any]
+) -> tuple[Array, Mask | None, Array]:
+    """Return ``(N,)`` labels of the samples that count, which of them are missing, and their values.
+
+    Args:
+        labels: As `read_labels` returns them.
+        values: Of a shape that labels broadcast to.
+        mask: From `read_mask`.
+        ignored: Labels whose samples do not count.
+
+    Raises:
+        ValueError: The shapes do not match.
+    """
+    array, gone = labels
+    shape = aligned_shape(array, values)
+    if ignored:
+        mask = _both(mask, np.broadcast_to(~_ignored(array, gone, ignored).reshape(shape), values.shape))
+    if mask is None:
+        return array, gone, values
+    array = np.broadcast_to(array.reshape(shape), values.shape)[mask]
+    gone = None if gone is None else np.broadcast_to(gone.reshape(shape), values.shape)[mask]
+    return array, gone if gone is not None and gone.any() else None, values[mask]
+
+
+def _ignored(labels: Array, gone: Mask | None, ignored: Sequence[Any]) -> Mask:
+    """Return which labels are among those to ignore; none that is missing is."""
+    kind, found = label_kind(labels), np.zeros(labels.shape, dtype=np.bool_)
+    if kind in (STRING, BYTES):
+        for label in ignored:
+            if isinstance(label, str if kind == STRING else bytes):
+                found |= labels == label
+    else:
+        keys = integer_keys(labels.reshape(-1), kind).reshape(labels.shape)
+        for key in LabelDecoder(kind).encode(ignored).tolist():
+            found |= keys == key
+    return found if gone is None else found & ~gone
 
 
 def _both(mask: Mask | None, other: Mask) -> Mask:

@@ -8,22 +8,27 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._convert.arrays import QUICK, looks_multi_hot, to_values
-from labeltrack._labels.codes import BOOL, INTEGER, STRING, UNSIGNED, integer_keys, label_array, label_kind
+from labeltrack._labels.codes import INTEGER, STRING, UNSIGNED, integer_keys, label_array, label_kind
+from labeltrack._labels.combined import columns_of
 from labeltrack._labels.missing import read_labels, settle
+from labeltrack._labels.samples import counted, read_mask
+from labeltrack._labels.tuples import WHOLE, Combinations, TupleDecoder, compatible, encode_batch, kinds_of, wider
+from labeltrack._tracking.arguments import ONLY
 from labeltrack._tracking.reducing import in_order, some_labels
+from labeltrack._tracking.streams import Snapshot
 from labeltrack.errors import warn, warn_multi_hot
 from labeltrack.stats import LabelStats, NoQuantiles, merge_stats
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from labeltrack._labels.codes import LabelDecoder
+    from labeltrack._labels.samples import Mask
     from labeltrack._tracking.recorded import Recorded
     from labeltrack._tracking.reducing import Reducer
     from labeltrack._tracking.streams import Key, Stream
 
 Array = npt.NDArray[Any]
-
-WHOLE = {BOOL, INTEGER, UNSIGNED}
-"""Kinds of labels that one 64-bit type may hold together."""
 
 
 class Intake:
@@ -33,6 +38,9 @@ class Intake:
         recorded: Where they go.
         reducer: What folds samples.
         max_buffer_bytes: Memory for samples.
+
+    Attributes:
+        quick: The streams, if batches may be recorded without searching them for labels to ignore; else none.
     """
 
     def __init__(self, recorded: Recorded, reducer: Reducer, max_buffer_bytes: int) -> None:
@@ -40,7 +48,9 @@ class Intake:
         self._streams = recorded.streams
         self._reducer = reducer
         self._limit = max_buffer_bytes
-        self._multi_hot_told = reducer.mapping is not None
+        self._labels = reducer.labels
+        self.quick: dict[Key, Stream] = {} if self._labels.ignored else self._streams
+        self._multi_hot_told = reducer.labels.mapped
         self._folding_told = False
 
     def quickly(self, labels: Any, values: Any, mode: str, ds_id: str) -> bool:
@@ -48,7 +58,7 @@ class Intake:
         keys: Any = None
         samples: Any = None
         try:
-            stream = self._streams[mode, ds_id]
+            stream = self.quick[mode, ds_id]
             buffer = stream.buffer
             kind = buffer.kind
             if not buffer.open.used:
@@ -66,34 +76,71 @@ class Intake:
             return False  # the first batch, another type or shape, a mode that is no string, memory that is elsewhere
         return buffer.try_append(keys, samples, kind)
 
-    def append(self, labels: Any, values: Any, key: Key) -> None:
+    def append(self, labels: Any, values: Any, key: Key, where: Any = None) -> None:
         """Record a batch of whatever is allowed."""
         samples = to_values(values)
+        mask = None if where is None else read_mask(where, samples)
+        encode = self._encoded if self._labels.names is None else self._combined
+        encoded = encode(labels, samples, mask, key)
+        if encoded is not None:
+            self._record(*encoded, key)
+
+    def _encoded(self, labels: Any, samples: Array, mask: Mask | None, key: Key) -> tuple[Array, Array, str] | None:
+        """Return keys, values and kind of a batch; None if there are none left, or the quick way took it."""
         stream = self._streams.get(key)
+        _, missing, ignored = self._labels.options[ONLY]
         array: Any
-        if type(labels) is list and samples.shape == (len(labels),) and set(map(type, labels)) == {str}:
+        plain = mask is None and not ignored
+        if plain and type(labels) is list and samples.shape == (len(labels),) and set(map(type, labels)) == {str}:
             kind, array = STRING, labels  # coded as it is: making an array of it first would take twice as long
         else:
             array, gone = read_labels(labels)
             if (
-                gone is None
+                plain
+                and gone is None
                 and stream is not None
                 and stream.kind == INTEGER
                 and stream.buffer.try_append(array, samples, INTEGER)
             ):
-                return  # tensors of the dtypes of the batch before
+                return None  # tensors of the dtypes of the batch before
             if not self._multi_hot_told and looks_multi_hot(array, samples):
                 self._multi_hot_told = True
                 warn_multi_hot()
+            if not plain:
+                array, gone, samples = counted((array, gone), samples, mask, ignored)
             expected = stream.kind if stream is not None else None if gone is None else self._expected(key[0], array)
-            array, samples = settle(array, samples, gone, self._reducer.missing, expected)
+            array, samples = settle(array, samples, gone, missing, expected)
             if not array.size:
-                return  # labels of no sample are of no kind: an empty list would be one of doubles
+                return None  # labels of no sample are of no kind: an empty list would be one of doubles
             kind = label_kind(array)
             kind, array = whole_numbers(kind, array, stream)
         self._check_kind(key[0], kind)
         words = self._recorded.words.get(kind)
-        keys = integer_keys(array, kind) if words is None else words.encode(array)
+        return integer_keys(array, kind) if words is None else words.encode(array), samples, kind
+
+    def _combined(self, labels: Any, samples: Array, mask: Mask | None, key: Key) -> tuple[Array, Array, str] | None:
+        """Return the same of a batch with several labels per sample."""
+        stream, (words,) = self._streams.get(key), self._recorded.words.values()
+        assert isinstance(words, Combinations)  # noqa: S101 (where labels have names)
+        kinds = {of: each.kind for (of, _), each in self._streams.items()}
+        known = kinds.get(key[0], next(iter(kinds.values()), None)) if stream is None else stream.kind
+        expected = None if known is None else dict(zip(words.names, kinds_of(known), strict=True))
+        columns = self._labels.columns(labels)
+        keys, samples, kind = encode_batch(columns, samples, mask, self._labels.options, words, expected)
+        if not keys.size:
+            return None
+        self._check_kind(key[0], kind)
+        if stream is not None and not stream.empty() and kind != stream.kind:
+            stream.buffer.seal()  # other threads add none then
+            batch = Snapshot([(keys, samples)], None, words.decoder(kind))
+            if no_common_type(wider(kind, stream.kind), [(kind, batch), (stream.kind, stream.snapshot())]):
+                msg = "labels above 2**63 - 1 and negative labels do not fit one type (this batch was not recorded)"
+                raise TypeError(msg)
+        return keys, samples, kind
+
+    def _record(self, keys: Array, samples: Array, kind: str, key: Key) -> None:
+        """Record a batch that is encoded."""
+        stream = self._streams.get(key)
         if stream is None or (stream.kind != kind and stream.empty()):
             old, stream = stream, self._recorded.new_stream(key, kind, (keys.dtype, samples.dtype))
             self._streams[key] = stream
@@ -113,14 +160,14 @@ class Intake:
     def _expected(self, mode: str, array: Array) -> str | None:
         """Return the kind of labels of a mode's other datasets; for text, also of other modes or of the mapping."""
         kinds = {of: stream.kind for (of, _), stream in self._streams.items()}
-        mapping = self._reducer.mapping
+        mapping = self._labels.options[ONLY].mapping
         mapped = label_kind(label_array(mapping.labels[:1])) if mapping is not None else None
         return kinds.get(mode, next(iter(kinds.values()), mapped) if array.dtype.kind == "U" else None)
 
     def _check_kind(self, mode: str, kind: str) -> None:
         """Raise TypeError if a mode has labels of a kind that this one does not go together with."""
         for (of, _), other in self._streams.items():  # those of all datasets of the mode are pooled in the end
-            if of == mode and other.kind != kind and not {kind, other.kind} <= WHOLE and not other.empty():
+            if of == mode and other.kind != kind and not compatible([kind, other.kind]) and not other.empty():
                 msg = (
                     f"labels of mode {mode!r} were {other.kind} labels so far in this epoch and are {kind} labels now; "
                     "convert them to one type (this batch was not recorded)"
@@ -183,11 +230,6 @@ class Intake:
         return stats._without_quantiles(NoQuantiles.FOLDED)
 
 
-def wider(kind: str, other: str) -> str:
-    """Return the kind that holds labels of two kinds that go together."""
-    return kind if kind == other else UNSIGNED if UNSIGNED in (kind, other) else INTEGER
-
-
 def whole_numbers(kind: str, array: Array, stream: Stream | None) -> tuple[str, Array]:
     """Bring uint64 labels and signed ones together, as far as one 64-bit type holds them all.
 
@@ -208,7 +250,7 @@ def whole_numbers(kind: str, array: Array, stream: Stream | None) -> tuple[str, 
     if kind in WHOLE and before in WHOLE and (kind == UNSIGNED) != (before == UNSIGNED):
         if kind == UNSIGNED and stream is not None:
             stream.buffer.seal()  # other threads add none then
-            negative = any_negative(stream.buffer.filled(), stream.folded)
+            negative = _any_negative(stream.snapshot(), 0)
         else:
             negative = bool(array.size) and int(array.min()) < 0
         if negative:
@@ -218,7 +260,27 @@ def whole_numbers(kind: str, array: Array, stream: Stream | None) -> tuple[str, 
     return kind, array
 
 
-def any_negative(chunks: list[tuple[Array, Array]], folded: LabelStats | None) -> bool:
-    """Return whether signed labels are negative somewhere."""
-    below = folded is not None and len(folded) and folded.labels[0] < 0
-    return bool(below) or any(int(keys.min()) < 0 for keys, _ in chunks)
+def no_common_type(kind: str, every: Iterable[tuple[str, Snapshot]]) -> bool:
+    """Return whether no 64-bit type holds some labels: some are negative, and others above ``2**63 - 1``.
+
+    Args:
+        kind: The kind that is wide enough for all.
+        every: Samples, and their kind.
+    """
+    every = list(every)
+    for place, wide in enumerate(kinds_of(kind)):
+        narrow = [samples for of, samples in every if kinds_of(of)[place] != UNSIGNED]
+        if wide == UNSIGNED and any(_any_negative(samples, place) for samples in narrow):
+            return True
+    return False
+
+
+def _any_negative(samples: Snapshot, place: int) -> bool:
+    """Return whether signed labels are negative somewhere, by their place among several."""
+    chunks, folded, decoder = samples.chunks, samples.folded, samples.decoder
+    if not isinstance(decoder, TupleDecoder):
+        return bool(folded is not None and len(folded) and folded.labels[0] < 0) or any(
+            int(keys.min()) < 0 for keys, _ in chunks
+        )
+    tables = [decoder.decode(np.unique(keys)) for keys, _ in chunks] + ([] if folded is None else [folded.labels])
+    return any(bool((list(columns_of(table).values())[place] < 0).any()) for table in tables)

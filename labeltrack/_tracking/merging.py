@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._labels.codes import BYTES, STRING, UNSIGNED
-from labeltrack._tracking.intake import WHOLE, any_negative, wider
+from labeltrack._labels.tuples import compatible, wider, words_of
+from labeltrack._tracking.intake import no_common_type
 from labeltrack._tracking.reducing import in_order, some_labels
-from labeltrack._tracking.streams import Merged, Owed
+from labeltrack._tracking.streams import Merged, Owed, Snapshot
 from labeltrack.history import Entry
 from labeltrack.stats import merge_stats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from labeltrack._labels.codes import LabelDecoder
     from labeltrack._tracking.intake import Intake
     from labeltrack._tracking.recorded import Recorded
     from labeltrack._tracking.reducing import Reducer
-    from labeltrack._tracking.streams import Key, Snapshot, Stream
+    from labeltrack._tracking.streams import Key, Stream
     from labeltrack.history import History
     from labeltrack.stats import LabelStats
 
@@ -35,7 +36,7 @@ class Part:
     """The samples of one mode and dataset of another tracker: copies of them, or their statistics."""
 
     kind: str
-    vocabulary: Array | None
+    decoder: LabelDecoder
     chunks: Chunks
     folded: LabelStats | None
     appeared: list[Any]  # labels that were folded
@@ -76,7 +77,7 @@ def gather(others: Iterable[Recorded], reducer: Reducer, room: int, *, keep_orde
 def _part(stream: Stream, reducer: Reducer, room: int, unmapped: dict[Any, None], *, keep_order: bool) -> Part:
     samples = stream.snapshot()
     missed = stream.count() if stream.lane is None else stream.missed
-    kept = stream.kind, samples.decoder.vocabulary
+    kept = stream.kind, samples.decoder
     before = [] if samples.folded is None else [samples.folded._under("propagate")]
     appeared = list(stream.appeared)
     if keep_order and not appeared:  # the other tracker does not keep it
@@ -133,11 +134,11 @@ def _entry(
 
 def _common_kind(key: Key, stream: Stream | None, given: list[Part]) -> str:
     """Return the kind of labels that holds all of a mode and dataset."""
-    own = [] if stream is None or stream.empty() else [(stream.kind, stream.buffer.filled(), stream.folded)]
-    every = [*own, *((part.kind, part.chunks, part.folded) for part in given)]
-    kinds = {kind for kind, _, _ in every}
+    own = [] if stream is None or stream.empty() else [(stream.kind, stream.snapshot())]
+    every = [*own, *((part.kind, Snapshot(part.chunks, part.folded, part.decoder)) for part in given)]
+    kinds = {kind for kind, _ in every}
     _check_alike(key[0], kinds)
-    if UNSIGNED in kinds and any(kind != UNSIGNED and any_negative(some, folded) for kind, some, folded in every):
+    if no_common_type(reduce(wider, kinds), every):
         msg = "labels above 2**63 - 1 and negative labels do not fit one type (nothing was merged)"
         raise TypeError(msg)
     return reduce(wider, kinds)
@@ -145,7 +146,7 @@ def _common_kind(key: Key, stream: Stream | None, given: list[Part]) -> str:
 
 def _check_alike(mode: str, kinds: set[str]) -> None:
     """Raise TypeError if a mode would have labels of kinds that do not go together."""
-    if len(kinds) > 1 and not kinds <= WHOLE:
+    if not compatible(kinds):
         msg = (
             f"the trackers to merge have {' and '.join(sorted(kinds))} labels in mode {mode!r}; convert them to one "
             "type (nothing was merged)"
@@ -182,9 +183,10 @@ def _merged(
 
 def _recoded(recorded: Recorded, part: Part) -> Chunks:
     """Return samples with the keys that this tracker has for their labels."""
-    if part.kind not in (STRING, BYTES) or part.vocabulary is None or not part.chunks:
+    vocabulary, words = part.decoder.vocabulary, words_of(recorded.words, part.kind)
+    if vocabulary is None or words is None or not part.chunks:
         return part.chunks
     used = np.unique(np.concatenate([np.unique(keys) for keys, _ in part.chunks]))
-    codes = np.zeros(part.vocabulary.shape[0], dtype=np.int32)
-    codes[used] = recorded.words[part.kind].encode(part.vocabulary[used].tolist())
+    codes = np.zeros(vocabulary.shape[0], dtype=np.int32)
+    codes[used] = words.encode(vocabulary[used].tolist())
     return [(codes[keys], values) for keys, values in part.chunks]

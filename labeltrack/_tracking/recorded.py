@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from labeltrack._buffers import SampleBuffer
 from labeltrack._core.kernels.cache import check_cache
-from labeltrack._labels.codes import BYTES, STRING, LabelDecoder, Vocabulary
+from labeltrack._labels.codes import LabelDecoder, Vocabulary
+from labeltrack._labels.tuples import vocabularies, words_of
 from labeltrack._tracking.reducing import in_order
 from labeltrack._tracking.streams import Owed, Stream
 from labeltrack._tracking.turns import Turns
@@ -34,22 +35,26 @@ class Recorded:
         history: Statistics of the epochs that ended.
         recorder: Saves every sample; None if nothing does.
         keep_order: Whether to note in which order labels first appear.
+        names: Names of several labels per sample; None for one.
 
     Attributes:
         streams: Samples by mode and dataset; always the same dict.
-        words: What the keys of strings and bytes stand for, by kind.
+        words: What the keys of strings and bytes, or of combinations, stand for.
         unmapped: Some labels of samples that were folded and of which none was mapped.
         order: Labels of the epochs that ended, in order of appearance.
         began: Number of times that a stream has begun.
         owed: The change that is decided.
     """
 
-    def __init__(self, history: History, recorder: Recorder | None, *, keep_order: bool) -> None:
+    def __init__(
+        self, history: History, recorder: Recorder | None, *, keep_order: bool, names: Sequence[str] | None = None
+    ) -> None:
         self.history = history
         self.recorder = recorder
         self.keep_order = keep_order
         self.streams: dict[Key, Stream] = {}
-        self.words = {kind: Vocabulary(kind) for kind in (STRING, BYTES)}
+        self.names = names
+        self.words = vocabularies(names)
         self.unmapped: dict[Any, None] = {}
         self.order: dict[Any, None] = {}
         self.began = 0
@@ -69,7 +74,7 @@ class Recorded:
     ) -> Stream:
         """Return a stream without samples, for this history and these words or for those that will replace them."""
         check_cache()
-        its_words = (self.words if words is None else words).get(kind)
+        its_words = words_of(self.words if words is None else words, kind)
         if self.recorder is None:
             return Stream(SampleBuffer(*dtypes, kind), its_words)
         expected = max((self.history if history is None else history).steps(key[0]), default=0) + 1
@@ -78,7 +83,7 @@ class Recorded:
 
     def decoder(self, kind: str) -> LabelDecoder:
         """Return the decoder of the keys of a kind of labels."""
-        words = self.words.get(kind)
+        words = words_of(self.words, kind)
         return LabelDecoder(kind) if words is None else words.decoder(kind)
 
     def sealed(self, mode: str | None) -> dict[Key, Stream]:

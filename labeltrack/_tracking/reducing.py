@@ -9,17 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._core.quantiles import Samples
-from labeltrack._core.reduce import reduce_chunks
-from labeltrack._labels.codes import union
-from labeltrack._labels.missing import names_of, wanted_by
+from labeltrack._core.reduce import AsKeys, reduce_chunks
+from labeltrack._labels.combined import columns_of, grouped, union
+from labeltrack._labels.tuples import TupleDecoder
 from labeltrack.stats import LabelStats, merge_stats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from labeltrack._labels.codes import LabelDecoder, LabelMapping
-    from labeltrack._labels.missing import Missing
+    from labeltrack._labels.codes import LabelDecoder
     from labeltrack._nan_policy import NanPolicy
+    from labeltrack._tracking.arguments import Labels
     from labeltrack._tracking.streams import Snapshot
 
 Array = npt.NDArray[Any]
@@ -33,22 +33,25 @@ class Reducer:
     """Reduces the samples of streams.
 
     Attributes:
-        mapping: Which labels count; None for all of them.
-        missing: The option for missing labels.
+        labels: Which labels count, and what they are called.
         fractions: Which quantiles to compute.
     """
 
-    mapping: LabelMapping | None
-    missing: Missing
+    labels: Labels
     fractions: Sequence[float]
 
     def reduce(
         self, chunks: list[tuple[Array, Array]], decoder: LabelDecoder, nan_policy: NanPolicy = "propagate"
     ) -> LabelStats:
         """Return the statistics of samples, given as ``(N,)`` keys and values."""
-        wanted = None if self.mapping is None else decoder.encode(wanted_by(self.mapping, self.missing))
-        labels, accumulator = reduce_chunks(chunks, decoder, wanted=wanted)
-        return LabelStats(labels, accumulator, names=names_of(self.mapping, self.missing), nan_policy=nan_policy)
+        wanted = self.labels.wanted(decoder)
+        if isinstance(decoder, TupleDecoder):
+            codes, unsorted = reduce_chunks(chunks, AsKeys(), wanted=wanted)
+            labels, places = grouped(columns_of(decoder.decode(codes)))
+            accumulator = unsorted.take(np.argsort(places))
+        else:
+            labels, accumulator = reduce_chunks(chunks, decoder, wanted=wanted)
+        return LabelStats(labels, accumulator, names=self.labels.shown, nan_policy=nan_policy)
 
     def stats(self, samples: Snapshot, nan_policy: NanPolicy) -> LabelStats:
         """Return the statistics of a stream, with quantiles if none of its samples were folded."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from labeltrack._labels.codes import Vocabulary, key_dtype
+from labeltrack._labels.codes import key_dtype
+from labeltrack._labels.tuples import vocabularies
 from labeltrack._state import plain, with_arrays
 from labeltrack._tracking.merging import combine, gather
 from labeltrack._tracking.streams import Loaded
@@ -17,28 +18,31 @@ from labeltrack.history import History
 from labeltrack.stats import LabelStats
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Self
 
+    from labeltrack._labels.codes import Vocabulary
     from labeltrack._tracking.intake import Intake
     from labeltrack._tracking.recorded import Recorded
     from labeltrack._tracking.reducing import Reducer
     from labeltrack._tracking.streams import Key, Stream
     from labeltrack._tracking.turns import Turns
 
+Label = str | tuple[str, ...]
 STATE_VERSION = 1
 _ARGUMENTS = (
     *("label", "metric", "label_mapping", "bounds", "mode", "ds_id", "outputs"),
-    *("nan_policy", "missing", "max_buffer_bytes", "record_to", "keep_order"),
+    *("nan_policy", "missing", "max_buffer_bytes", "record_to", "keep_order", "ignore_label"),
 )
 """Arguments of `labeltrack.LabelTracker`, which a pickle holds."""
-ALIKE = ("label", "metric", "label_mapping", "nan_policy", "missing")
+ALIKE = ("label", "metric", "label_mapping", "nan_policy", "missing", "ignore_label")
 """Arguments that trackers have to share to be merged."""
 
 
 class Stateful:
     """The part of `labeltrack.LabelTracker` that saves, restores and merges what is recorded."""
 
-    label: str
+    label: str | tuple[str, ...]
     metric: str
     _recorded: Recorded
     _reducer: Reducer
@@ -67,7 +71,7 @@ class Stateful:
             ValueError: It is of another label or metric, or of a later version.
         """
         try:
-            saved = read_state(state, self.label, self.metric)
+            saved = read_state(state, self.label, self.metric, self._recorded.names)
         except (KeyError, IndexError, AttributeError) as error:
             msg = f"expected the state_dict() of a LabelTracker, but it cannot be read: {type(error).__name__} {error}"
             raise TypeError(msg) from error
@@ -89,7 +93,8 @@ class Stateful:
         recorded run, and it warns.
 
         Args:
-            trackers: Trackers of the same label, metric, `label_mapping`, `nan_policy` and `missing`; not changed.
+            trackers: Trackers of the same label, metric, `label_mapping`, `nan_policy`, `missing` and `ignore_label`;
+                not changed.
 
         Raises:
             TypeError: Something is not a tracker, or labels of a mode are of different types.
@@ -163,7 +168,7 @@ class Saved:
     warned: bool
 
 
-def write_state(recorded: Recorded, label: str, metric: str, *, warned: bool) -> dict[str, Any]:
+def write_state(recorded: Recorded, label: Label, metric: str, *, warned: bool) -> dict[str, Any]:
     """Return the state of what is recorded."""
     streams = []
     for (mode, ds_id), stream in recorded.streams.items():
@@ -198,8 +203,8 @@ def write_state(recorded: Recorded, label: str, metric: str, *, warned: bool) ->
     return state
 
 
-def read_state(state: Any, label: str, metric: str) -> Saved:
-    """Return what a state says, checked.
+def read_state(state: Any, label: Label, metric: str, names: Sequence[str] | None) -> Saved:
+    """Return what a state says, checked; `names` are those of several labels.
 
     Raises:
         TypeError: It is not the state of a tracker.
@@ -229,7 +234,7 @@ def read_state(state: Any, label: str, metric: str) -> Saved:
         )
         for entry in state["streams"]
     ]
-    words = {kind: Vocabulary(kind, with_arrays(some)) for kind, some in state["words"].items()}
+    words = vocabularies(names, with_arrays(state["words"]))
     # Where the order was not kept, labels so far come in that of the labels.
     order = list(history.names()) if state["order"] is None else with_arrays(state["order"])
     return Saved(history, words, streams, order, warned=state["warned"])

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import operator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from labeltrack import _tables
-from labeltrack._convert.objects import text_array, written
 from labeltrack._filters import chosen_steps, single_mode
-from labeltrack._labels.codes import common_type
 from labeltrack._state import plain
-from labeltrack.bounds import TRACKER_BOUNDS
+from labeltrack.bounds import TRACKER_BOUNDS, needed_quantiles, resolve_all
 from labeltrack.errors import listing, missing_key
-from labeltrack.history.entries import Entries, Entry
-from labeltrack.stats import STATISTICS, LabelStats, merge_stats
+from labeltrack.history.entries import Entry
+from labeltrack.history.tables import Tables
+from labeltrack.stats import LabelStats, merge_stats
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable, Mapping
 
     from matplotlib.figure import Figure
@@ -32,7 +29,7 @@ Array = npt.NDArray[Any]
 __all__ = ["Entry", "History"]
 
 
-class History(Entries):
+class History(Tables):
     """One `LabelStats` for each mode, dataset id and step.
 
     For methods that read one mode, ``mode=None`` means ``"eval"`` if there is such a mode, else the only one. Methods
@@ -251,72 +248,36 @@ class History(Entries):
         history._pooled = {key: stats.with_absent(wanted) for key, stats in self._pooled.items()}
         return history
 
-    # -- tables -------------------------------------------------------------------------------------------
-
-    def columns(self) -> dict[str, Array]:
-        """Return the whole history as a dict of equally long arrays, one row for each step, dataset and label.
-
-        Columns are step, mode, ds_id, label (or one for each of several labels), name, count, sum, mean, std, min and
-        max, and the quantiles that any step has, as ``"q0.25"``, NaN where another does not have them; rows are sorted
-        by mode (as first recorded), step and dataset.
-
-        Raises:
-            ValueError: Some steps have other labels than others.
-        """
-        place = {mode: i for i, mode in enumerate(self.modes)}
-        keys = sorted(self._entries, key=lambda key: (place[key[0]], key[2], key[1]))
-        parts = [self._entries[key] for key in keys]
-        lengths = np.array([len(part) for part in parts], dtype=np.int64)
-        columns: dict[str, Array] = {
-            "step": np.repeat(np.array([key[2] for key in keys], dtype=np.int64), lengths),
-            "mode": np.repeat(text_array([key[0] for key in keys]), lengths),
-            "ds_id": np.repeat(text_array([key[1] for key in keys]), lengths),
-        }
-        tables = [part.columns() for part in parts]
-        heads = {part.label_names or ("label",) for part in parts} or {("label",)}
-        if len(heads) > 1:
-            msg = f"there is no table of steps with different labels: {' and '.join(map(listing, sorted(heads)))}"
-            raise ValueError(msg)
-        for name in (*heads.pop(), "name", *STATISTICS):
-            columns[name] = _concatenated([table[name] for table in tables], name)
-        for name in [f"q{fraction!r}" for fraction in sorted({one for part in parts for one in part.quantiles})]:
-            columns[name] = np.concatenate([table.get(name, np.full(len(table["name"]), np.nan)) for table in tables])
-        return columns
-
-    def to_csv(self, path: str | os.PathLike[str]) -> None:
-        r"""Write the table as CSV; numbers read back as the same doubles.
-
-        Text is UTF-8. In CSV, Parquet and Arrow tables, lone surrogates, which `os.fsdecode` makes of invalid UTF-8,
-        become Python escapes such as ``\udce9``; backslashes before them, or before text that looks like such an
-        escape, are doubled, so that different texts stay different.
+    def by(self, *names: str) -> History:
+        """Return the history of some of several labels per sample: exact marginals of every entry.
 
         Args:
-            path: File to write; an existing one is replaced once everything is written.
+            names: Names of labels; see `LabelStats.by`. One gives the history of that label alone, bit for bit;
+                several give that of their combinations. None gives one row for all samples.
+
+        Returns:
+            A new history, without quantiles, which cannot be merged; nor with bounds that need them.
 
         Raises:
-            OSError: It cannot be written.
+            KeyError: There is no label of that name.
+            ValueError: A name is given twice.
+
+        Example:
+            >>> import labeltrack as lt
+            >>> history = History(metric="ce", label="class and site")
+            >>> history.add(1, lt.label_stats({"class": [0, 1, 1], "site": ["a", "a", "b"]}, [0.5, 2.0, 3.0]))
+            >>> history.by("site").worst(1), history.by().at(1).mean
+            (['b'], array([1.83333333]))
         """
-        _tables.write_csv(self.columns(), Path(path))
-
-    def to_parquet(self, path: str | os.PathLike[str]) -> None:
-        """Write the table as Parquet; see `to_csv`.
-
-        Args:
-            path: File to write; an existing one is replaced once everything is written.
-
-        Raises:
-            ImportError: pyarrow is not installed (extra ``arrow``).
-            OSError: It cannot be written.
-        """
-        _tables.write_parquet(self.columns(), Path(path))
-
-    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        """Offer the table to polars, pandas, duckdb and pyarrow (Arrow PyCapsule interface).
-
-        Raises:
-            ImportError: pyarrow is not installed (extra ``arrow``).
-        """
-        return _tables.arrow_stream(self.columns(), requested_schema)
+        parts = {key: stats.by(*names) for key, stats in self.items()}
+        pooled = {key: stats.by(*names) for key, stats in self._pooled.items()}
+        kept = all(part.quantiles or not self._entries[key].quantiles for key, part in parts.items())
+        bounds = [bound for bound in self.bounds if kept or not needed_quantiles(resolve_all(bound))] or [None]
+        history = History(metric=self.metric, label=joined(names) if names else "all", bounds=bounds)
+        for (mode, ds_id, step), part in parts.items():
+            history.add(step, part, mode=mode, ds_id=ds_id)
+        history._pooled = {key: stats for key, stats in pooled.items() if stats.quantiles}
+        return history
 
     # -- looks --------------------------------------------------------------------------------------------
 
@@ -434,18 +395,11 @@ class History(Entries):
         self._ascending, self._pooled = other._ascending, other._pooled
 
 
+def joined(names: Iterable[str]) -> str:
+    """Return what several labels are called together, such as ``"class and site"``."""
+    return " and ".join(names)
+
+
 def _quiet(stats: LabelStats) -> LabelStats:
     """Return statistics that can be shown even if there are NaN samples under ``"raise"``."""
     return stats.with_nan_policy("propagate") if stats.nan_policy == "raise" else stats
-
-
-def _concatenated(parts: list[Array], name: str) -> Array:
-    """Concatenate a column of all entries; labels of different types become strings."""
-    if not parts:
-        return np.empty(0, dtype=np.str_ if name == "name" else np.int64 if name in ("label", "count") else np.float64)
-    if name not in ("name", *STATISTICS):
-        try:
-            parts = common_type(parts)
-        except TypeError:  # strings in one epoch, numbers in another; or numbers that no one type holds exactly
-            parts = [written(part) for part in parts]
-    return np.concatenate(parts)

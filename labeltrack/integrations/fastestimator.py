@@ -124,7 +124,7 @@ class LabelTracker(Trace):
     @property
     def label_key(self) -> str:
         """Key of the labels."""
-        return self._tracker.label
+        return str(self._tracker.label)
 
     @property
     def metric_key(self) -> str:
@@ -173,7 +173,7 @@ class LabelTracker(Trace):
         tracker = self._tracker
         system = self.system
         try:
-            labels, values = _item(data, tracker.label), _item(data, tracker.metric)
+            labels, values = _item(data, self.label_key), _item(data, tracker.metric)
         except KeyError:
             tracker.update_batch(data, mode=system.mode, ds_id=system.ds_id)  # says which is missing
             return

@@ -42,8 +42,16 @@ assert_type(tracker.history.at(1), lt.LabelStats)
 assert_type(tracker.history.worst(5), list[Any])
 assert_type(tracker.history.pooled(steps=range(1, 3)), lt.LabelStats)
 assert_type(tracker.history.pooled("eval", slice(-5, None), "site-a"), lt.LabelStats)
+assert_type(tracker.history.by("class", "site"), lt.History)
 assert_type(tracker.history.plot(), Figure)
 assert_type(tracker.history.plot(bounds=None, modes="train", labels=[0]), Figure)
+
+slices = lt.LabelTracker(
+    ("class", "site"), "ce", ({"cat": 0}, None), missing={"site": "skip"}, ignore_label=[-100, None]
+)
+slices.update(([0], ["a"]), [1.0], where=[True])
+slices.update({"class": [0], "site": ["a"]}, [1.0])
+slices.update_batch({"class": [0], "site": ["a"], "ce": [1.0]}, where=[True])
 
 recording = lt.RecordingOptions("runs/exp1", flush_rows=2**20, fsync="flush", rank=0, world_size=2)
 with lt.LabelTracker("y", "ce", record_to=recording) as recorded:
