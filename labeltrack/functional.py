@@ -15,7 +15,7 @@ from labeltrack._core.threads import check_threads
 from labeltrack._labels.codes import LabelMapping, label_kind
 from labeltrack._labels.combined import by_label, separate_labels
 from labeltrack._labels.encoding import dictionary_of, to_keys
-from labeltrack._labels.missing import Missing, check_missing, names_of, read_labels, settle, wanted_by
+from labeltrack._labels.missing import Missing, apply_missing, check_missing, names_of, read_labels, wanted_by
 from labeltrack._labels.samples import LabelOptions, one_label, read_mask, several_labels
 from labeltrack._nan_policy import NanPolicy, check_nan_policy
 from labeltrack.errors import warn_multi_hot, warn_no_combination, warn_nothing_mapped
@@ -143,7 +143,7 @@ def _one_label(labels: Any, given: _Given, label_mapping: Any, missing: Any) -> 
         warn_multi_hot()
     names = names_of(mapping, missing)
     if mask is None and read[0].size == values.size:
-        flat_labels, flat_values = settle(read[0], values, read[1], missing)
+        flat_labels, flat_values = apply_missing(read[0], values, read[1], missing)
         flat_values = np.ascontiguousarray(flat_values)
         dictionary = dictionary_of(flat_labels)
         if dictionary is not None and dictionary.possible and mapping is None and not whole:

@@ -54,7 +54,7 @@ def read_labels(labels: Any, kind: str | None = None) -> tuple[Array, Array | No
     return array, gone
 
 
-def settle(
+def apply_missing(
     labels: Array, values: Array, gone: Array | None, missing: Missing, kind: str | None = None
 ) -> tuple[Array, Array]:
     """Return labels and values, each ``(N,)``, with the option for missing labels applied.

@@ -38,7 +38,7 @@ Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
 
 COMBINED = "combined"
-"""Under which name the vocabulary of combinations is kept, whatever the kinds of their labels are."""
+"""The key of the vocabulary of combinations, for labels of any kinds."""
 WHOLE = {BOOL, INTEGER, UNSIGNED}
 """Kinds of labels that one 64-bit type may hold together."""
 _FEW = 1 << 12  # samples whose labels become tuples at once: of 256, this takes 50 us instead of 250
@@ -204,7 +204,7 @@ def _aligned(labels: Any, values: Array) -> Array | None:
         if gone is not None or not array.size or aligned_shape(array, values) != values.shape:
             return None
     except (TypeError, ValueError):
-        return None  # which is told by those who come next
+        return None  # the general path raises the error
     flat = array.reshape(-1)
     return as_doubles(flat) if label_kind(flat) == FLOAT else flat
 

@@ -1,4 +1,4 @@
-"""From a batch of whatever is allowed to rows of a stream, folding samples where memory is full."""
+"""Batches of any supported type become rows of a stream; samples are folded when memory is full."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from labeltrack._convert.arrays import QUICK, looks_multi_hot, to_values
 from labeltrack._labels.codes import INTEGER, STRING, UNSIGNED, integer_keys, label_array, label_kind
 from labeltrack._labels.combined import columns_of
-from labeltrack._labels.missing import read_labels, settle
+from labeltrack._labels.missing import apply_missing, read_labels
 from labeltrack._labels.samples import counted, read_mask
 from labeltrack._labels.tuples import WHOLE, Combinations, TupleDecoder, compatible, encode_batch, kinds_of, wider
 from labeltrack._tracking.arguments import ONLY
@@ -77,7 +77,7 @@ class Intake:
         return buffer.try_append(keys, samples, kind)
 
     def append(self, labels: Any, values: Any, key: Key, where: Any = None) -> None:
-        """Record a batch of whatever is allowed."""
+        """Record a batch of any supported type."""
         samples = to_values(values)
         mask = None if where is None else read_mask(where, samples)
         encode = self._encoded if self._labels.names is None else self._combined
@@ -109,7 +109,7 @@ class Intake:
             if not plain:
                 array, gone, samples = counted((array, gone), samples, mask, ignored)
             expected = stream.kind if stream is not None else None if gone is None else self._expected(key[0], array)
-            array, samples = settle(array, samples, gone, missing, expected)
+            array, samples = apply_missing(array, samples, gone, missing, expected)
             if not array.size:
                 return None  # labels of no sample are of no kind: an empty list would be one of doubles
             kind = label_kind(array)

@@ -99,7 +99,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]  # pragma: no cover
             # Not numba's own, which imports all that only compiling needs, SciPy included: 0.2 s of a first call.
             rtsys.initialize(target_context)
             return self._load_overload(sig, target_context)
-        except Exception as error:  # noqa: BLE001 (whatever is in the files, there is source code to compile)
+        except Exception as error:  # noqa: BLE001 (damaged cache files raise anything; the source can be compiled)
             warn_of_cache(f"{self._cache_path}: {error!r}")
             return None
 
