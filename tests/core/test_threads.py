@@ -115,11 +115,11 @@ import os, resource, sys
 import numpy as np
 import labeltrack as lt
 labels, values = np.arange(20_000) % 7, np.arange(20_000.0)
-alone = lt.label_stats(labels, values, threads=1)
+alone = lt.label_stats(labels, values, threads=1).sum  # now: another user may not be able to import what that needs
 if not os.getuid():
     os.setuid(65534)  # limits are not for root
 resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
-assert (lt.label_stats(labels, values, threads=3).sum == alone.sum).all()
+assert (lt.label_stats(labels, values, threads=3).sum == alone).all()
 """
 
 
