@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 Dtype = np.dtype[Any]
+Rows = tuple[Array, ...]
+"""Columns of as many rows: labels, values, and further ones."""
 
 FIRST_ROWS = 1 << 12
 PATIENCE = 10.0  # seconds to wait for another thread that is copying a batch, which takes it microseconds
@@ -40,11 +42,12 @@ LARGEST_ROWS = 1 << 18
 
 @dataclass(slots=True, eq=False)
 class Chunk:
-    """Rows ``[0, used)`` of two columns.
+    """Rows ``[0, used)`` of two columns or more.
 
     Attributes:
         labels: Label column.
         values: Value column.
+        more: Further columns: the values of further metrics, float32 or float64, and int64 ids of samples.
         used: How many rows are filled.
         limit: Up to which row `try_append` may fill it.
         busy: Whether `try_append` is writing to it.
@@ -53,10 +56,12 @@ class Chunk:
         label_view: View to write labels through: it checks dtype and shape and copies in one call: 0.09 us for 256
             rows, where comparing dtypes and writing to the array takes 0.3; it reads TensorFlow tensors, too.
         value_view: View to write values through.
+        more_views: Views to write further columns through.
     """
 
     labels: Array
     values: Array
+    more: Rows = ()
     used: int = 0
     limit: int = field(init=False)
     busy: bool = False
@@ -65,19 +70,24 @@ class Chunk:
     done: int = 0
     label_view: Any = field(init=False)
     value_view: Any = field(init=False)
+    more_views: tuple[Any, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self.limit = self.labels.shape[0]
         # numpy 1.26's stubs do not know that its arrays are buffers.
-        labels: Any = self.labels
-        values: Any = self.values
-        self.label_view = memoryview(labels)
-        self.value_view = memoryview(values)
+        columns: tuple[Any, ...] = self.columns
+        self.label_view, self.value_view, *more = (memoryview(column) for column in columns)
+        self.more_views = tuple(more)
+
+    @property
+    def columns(self) -> Rows:
+        """All columns."""
+        return self.labels, self.values, *self.more
 
     @property
     def nbytes(self) -> int:
         """Bytes allocated."""
-        return self.labels.nbytes + self.values.nbytes
+        return size_of(self.columns)
 
 
 CLOSED = Chunk(np.empty(0, np.int64), np.empty(0, np.float32))
@@ -99,7 +109,7 @@ class Held(NamedTuple):
     at: int = 0
     emptied: tuple[Chunk, ...] = ()
     folded: LabelStats | None = None
-    merged: tuple[tuple[Array, Array], ...] = ()
+    merged: tuple[Rows, ...] = ()
 
 
 class Plan(NamedTuple):
@@ -111,15 +121,17 @@ class Plan(NamedTuple):
 
 
 class SampleBuffer:
-    """Two growable columns, labels and values, appended to together.
+    """Growable columns, labels and values and perhaps more, appended to together.
 
     Args:
         label_dtype: Dtype of the label column, of those that the kernels read.
         value_dtype: float32 or float64.
         kind: Kind of the labels.
+        more: Dtypes of further columns.
 
     Attributes:
-        open: The chunk that `try_append` writes to.
+        open: The chunk that `try_append` writes to, if it has two columns; else one without room.
+        wide: Likewise, if it has more.
         kind: Kind of the labels.
         paused: Whether rows are not handed on for now.
         retired: Whether other columns have replaced these.
@@ -132,23 +144,22 @@ class SampleBuffer:
         (2, array([0.5 , 0.25], dtype=float32))
     """
 
-    __slots__ = ("_batch", "_held", "_plan", "kind", "label_dtype", "open", "paused", "retired", "value_dtype")
+    __slots__ = ("_batch", "_held", "_plan", "dtypes", "kind", "open", "paused", "retired", "wide")
 
-    def __init__(self, label_dtype: Dtype, value_dtype: Dtype, kind: str = "") -> None:
-        self.label_dtype = label_dtype
-        self.value_dtype = value_dtype
+    def __init__(self, label_dtype: Dtype, value_dtype: Dtype, kind: str = "", more: tuple[Dtype, ...] = ()) -> None:
+        self.dtypes: tuple[Dtype, ...] = (label_dtype, value_dtype, *more)
         self.kind = kind
         self.paused = False
         self.retired = False
         self._batch = 0  # rows of the batch before
         self._plan: Plan | None = None
         self._held = Held([self._no_rows()])
-        self.open = CLOSED
+        self.open = self.wide = CLOSED
 
     def __len__(self) -> int:
         """Return the number of rows."""
         held = self._settled()
-        return sum(chunk.used for chunk in held.chunks) + sum(len(keys) for keys, _ in held.merged)
+        return sum(chunk.used for chunk in held.chunks) + sum(len(rows[0]) for rows in held.merged)
 
     def empty(self) -> bool:
         """Return whether there are no rows."""
@@ -158,11 +169,10 @@ class SampleBuffer:
     def nbytes(self) -> int:
         """Bytes allocated."""
         held = self._held
-        merged = sum(keys.nbytes + values.nbytes for keys, values in held.merged)
-        return merged + sum(chunk.nbytes for chunk in (*held.chunks, *held.emptied))
+        return sum(map(size_of, held.merged)) + sum(chunk.nbytes for chunk in (*held.chunks, *held.emptied))
 
     @property
-    def merged(self) -> tuple[tuple[Array, Array], ...]:
+    def merged(self) -> tuple[Rows, ...]:
         """Rows from elsewhere."""
         return self._settled().merged
 
@@ -171,7 +181,7 @@ class SampleBuffer:
         """Statistics of rows that were folded."""
         return self._settled().folded
 
-    def try_append(self, labels: Any, values: Any, kind: str = "") -> bool:
+    def try_append(self, labels: Any, values: Any, kind: str = "", more: tuple[Any, ...] = ()) -> bool:
         """Append ``(N,)`` rows to the open chunk, if it has the same kind and dtypes and has room; most batches do.
 
         `LabelTracker.update` has this written out for numpy arrays: keep both alike.
@@ -180,6 +190,7 @@ class SampleBuffer:
             labels: Array, or another object with the buffer protocol.
             values: Likewise.
             kind: Kind of the labels.
+            more: Further columns, likewise.
 
         Returns:
             Whether the rows were appended. If not, nothing was changed. They are not if the chunk has no rows yet,
@@ -187,7 +198,7 @@ class SampleBuffer:
         """
         # Other objects take longer to say how many rows they have than to be copied.
         rows = labels.size if type(labels) is np.ndarray else self._batch
-        chunk = self.open
+        chunk = self.wide if more else self.open
         start = chunk.used
         end = start + rows
         if not start or end > chunk.limit or self.kind != kind or chunk.busy:
@@ -197,6 +208,9 @@ class SampleBuffer:
                 chunk.busy = True
                 chunk.label_view[start:end] = labels
                 chunk.value_view[start:end] = values
+                if more:
+                    for view, column in zip(chunk.more_views, more, strict=True):
+                        view[start:end] = column
                 chunk.used = end
                 chunk.busy = False
                 return True  # noqa: TRY300 (an `else` would not be guarded)
@@ -209,7 +223,9 @@ class SampleBuffer:
             raise
         return False
 
-    def append(self, labels: Array, values: Array, budget: int | None = None, kind: str | None = None) -> bool:
+    def append(
+        self, labels: Array, values: Array, budget: int | None = None, kind: str | None = None, more: Rows = ()
+    ) -> bool:
         """Append all of ``(N,)`` rows or none, growing and widening the columns as needed.
 
         Args:
@@ -217,6 +233,7 @@ class SampleBuffer:
             values: float32 or float64.
             budget: Bytes that may be allocated; None for any number.
             kind: Kind of all labels from now on; None for the present one.
+            more: Further columns, as many as the buffer has.
 
         Returns:
             Whether the rows were appended. If not, they exceed the budget, and nothing was changed.
@@ -226,36 +243,36 @@ class SampleBuffer:
             RuntimeError: Another thread does not finish its batch.
         """
         self.seal()
-        label_dtype = np.promote_types(self.label_dtype, labels.dtype)
-        value_dtype = np.promote_types(self.value_dtype, values.dtype)
+        columns = labels, values, *more
+        dtypes = tuple(np.promote_types(old, c.dtype) for old, c in zip(self.dtypes, columns, strict=True))
         rows = labels.shape[0]
         held = self._held
-        room = sum(c.labels.shape[0] - c.used for c in held.chunks[held.at :] if _holds(c, label_dtype, value_dtype))
+        room = sum(c.labels.shape[0] - c.used for c in held.chunks[held.at :] if _holds(c, dtypes))
         if rows > room:
-            room += self._regain(label_dtype, value_dtype)
+            room += self._regain(dtypes)
         if rows > room:
-            size = self._next_size(rows - room, label_dtype.itemsize + value_dtype.itemsize, budget)
+            size = self._next_size(rows - room, sum(dtype.itemsize for dtype in dtypes), budget)
             if not size:
                 return False
-            chunk = self._chunk(np.empty(size, label_dtype), np.empty(size, value_dtype))
+            chunk = self._chunk(*(np.empty(size, dtype) for dtype in dtypes))
             held = self._held
             kept = (
                 held.chunks if held.chunks[-1].labels.shape[0] else held.chunks[:-1]
             )  # a new buffer has one of no rows
             self._held = held._replace(chunks=[*kept, chunk])
-        self.label_dtype, self.value_dtype = label_dtype, value_dtype
+        self.dtypes = dtypes
         self._batch = rows
         held = self._held
         at, done, used = held.at, 0, []
         while done < rows:
             chunk = held.chunks[at]
             n = min(rows - done, chunk.labels.shape[0] - chunk.used)
-            if n == 0 or not _holds(chunk, label_dtype, value_dtype):
+            if n == 0 or not _holds(chunk, dtypes):
                 at += 1
                 continue
             end = chunk.used + n
-            chunk.labels[chunk.used : end] = labels[done : done + n]
-            chunk.values[chunk.used : end] = cast(values[done : done + n], chunk.values.dtype, copy=False)
+            for column, given in zip(chunk.columns, columns, strict=True):
+                column[chunk.used : end] = cast(given[done : done + n], column.dtype, copy=False)
             used.append((chunk, end))
             done += n
             at += done < rows
@@ -265,23 +282,22 @@ class SampleBuffer:
         self._reopen()
         return True
 
-    def fold_in(self, folded: LabelStats, labels: Array, values: Array, kind: str) -> None:  # noqa: ARG002 (likewise)
+    def fold_in(self, folded: LabelStats, rows: Rows, kind: str) -> None:  # noqa: ARG002 (for subclasses)
         """Replace the statistics of folded rows.
 
         Args:
-            folded: The new statistics, those of `labels` and `values` included.
-            labels: Rows that were not appended, for subclasses that hand them on.
-            values: Likewise.
+            folded: The new statistics, those of `rows` included.
+            rows: Those that were not appended, for subclasses that hand them on.
             kind: Kind of all labels from now on.
         """
         self.seal()
         self._carry_out(Plan(kind, [], self._held._replace(folded=folded)))
 
-    def merge_in(self, merged: tuple[tuple[Array, Array], ...], folded: LabelStats | None, kind: str) -> None:
+    def merge_in(self, merged: tuple[Rows, ...], folded: LabelStats | None, kind: str) -> None:
         """Replace the rows from elsewhere and the statistics of folded rows.
 
         Args:
-            merged: ``(N,)`` labels and values, which are not copied.
+            merged: ``(N,)`` columns, which are not copied.
             folded: The new statistics.
             kind: Kind of all labels from now on.
         """
@@ -298,7 +314,7 @@ class SampleBuffer:
         Raises:
             RuntimeError: Another thread does not finish its batch.
         """
-        self.open = CLOSED
+        self.open = self.wide = CLOSED
         held = self._settled()
         chunk = held.chunks[held.at]
         if chunk.busy:
@@ -323,9 +339,14 @@ class SampleBuffer:
             chunk.busy = False
 
     def filled(self) -> list[tuple[Array, Array]]:
-        """Return the rows as pairs of contiguous arrays, without copying; those from elsewhere are the last."""
+        """Return labels and values of the rows; see `rows`."""
+        return [(rows[0], rows[1]) for rows in self.rows()]
+
+    def rows(self) -> list[Rows]:
+        """Return the rows as tuples of contiguous arrays, without copying; those from elsewhere are the last."""
         held = self._settled()
-        return [*((c.labels[:used], c.values[:used]) for c in held.chunks if (used := c.used)), *held.merged]
+        own = [tuple(c[:used] for c in chunk.columns) for chunk in held.chunks if (used := chunk.used)]
+        return [*own, *held.merged]
 
     def clear(self, folded: LabelStats | None = None) -> None:
         """Forget the rows and keep the memory.
@@ -366,30 +387,35 @@ class SampleBuffer:
 
     def _reopen(self) -> None:
         if _GIL and not self.retired:
-            self.open = self._held.chunks[self._held.at]
+            chunk = self._held.chunks[self._held.at]
+            if chunk.more:
+                self.wide = chunk
+            else:
+                self.open = chunk
 
     def _no_rows(self) -> Chunk:
-        return Chunk(np.empty(0, self.label_dtype), np.empty(0, self.value_dtype))
+        labels, values, *more = (np.empty(0, dtype) for dtype in self.dtypes)
+        return Chunk(labels, values, tuple(more))
 
     def _free(self) -> tuple[list[Chunk], tuple[Chunk, ...]]:
         """Return the chunks whose memory can be reused, and those that others still read."""
         return self._held.chunks, ()
 
-    def _memory(self, chunk: Chunk) -> tuple[Array, Array]:
+    def _memory(self, chunk: Chunk) -> Rows:
         """Return the memory of a chunk, or as much with the dtypes of the columns."""
-        if _holds(chunk, self.label_dtype, self.value_dtype):
-            return chunk.labels, chunk.values
+        if _holds(chunk, self.dtypes):
+            return chunk.columns
         rows = chunk.labels.shape[0]
-        return np.empty(rows, self.label_dtype), np.empty(rows, self.value_dtype)
+        return tuple(np.empty(rows, dtype) for dtype in self.dtypes)
 
-    def _chunk(self, labels: Array, values: Array) -> Chunk:
+    def _chunk(self, labels: Array, values: Array, *more: Array) -> Chunk:
         """Return a chunk without rows."""
-        return Chunk(labels, values)
+        return Chunk(labels, values, more)
 
     def _filled(self, chunk: Chunk) -> None:
         """Do nothing; for subclasses that do something with rows that were appended to a chunk."""
 
-    def _regain(self, label_dtype: Dtype, value_dtype: Dtype) -> int:  # noqa: ARG002 (for subclasses)
+    def _regain(self, dtypes: tuple[Dtype, ...]) -> int:  # noqa: ARG002 (for subclasses)
         """Return for how many more rows of those dtypes there is room without allocating; none here."""
         return 0
 
@@ -402,6 +428,11 @@ class SampleBuffer:
         return size if size >= short else 0
 
 
-def _holds(chunk: Chunk, label_dtype: Dtype, value_dtype: Dtype) -> bool:
+def size_of(rows: Rows) -> int:
+    """Return how many bytes columns take."""
+    return sum(column.nbytes for column in rows)
+
+
+def _holds(chunk: Chunk, dtypes: tuple[Dtype, ...]) -> bool:
     """Return whether a chunk has the dtypes of the columns."""
-    return chunk.labels.dtype == label_dtype and chunk.values.dtype == value_dtype
+    return tuple(column.dtype for column in chunk.columns) == dtypes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
 
 import numpy as np
@@ -138,7 +139,7 @@ def test_a_wider_batch_widens_the_columns_and_keeps_the_rows():
     keys, values = together(buffer)
     assert keys == [1, 2**40, 3]
     assert values == [float(np.float32(0.1)), 0.1, 0.5]
-    assert (buffer.label_dtype, buffer.value_dtype) == (I64, F64)
+    assert buffer.dtypes == (I64, F64)
     buffer.clear()
     assert all(chunk.labels.dtype == I64 and chunk.values.dtype == F64 for chunk in buffer._held.chunks)
 
@@ -149,7 +150,7 @@ def test_a_batch_over_the_budget_changes_nothing():
     size = buffer.nbytes
     assert not buffer.append(np.zeros(1, I32), np.zeros(1, F32), budget=0)
     assert not buffer.append(np.zeros(1), np.zeros(1), budget=7)
-    assert (len(buffer), buffer.nbytes, buffer.label_dtype) == (100, size, I32)
+    assert (len(buffer), buffer.nbytes, buffer.dtypes[0]) == (100, size, I32)
     assert buffer.append(np.zeros(1, I32), np.zeros(1, F32), budget=8)
     assert buffer.nbytes == 808
 
@@ -206,3 +207,87 @@ def test_emptying_keeps_the_memory_and_filling_again_takes_none():
     assert peak < min(column.nbytes for column, _ in buffer.filled())  # no column is allocated; views come and go
     assert buffer.nbytes == size
     assert [k.ctypes.data for k, _ in buffer.filled()] == first
+
+
+# -- further columns --------------------------------------------------------------------------------------
+
+
+def batch(start, rows, dtypes):
+    """Return columns that hold the numbers from `start` on."""
+    labels, values, *more = (np.arange(start, start + rows).astype(dtype) for dtype in dtypes)
+    return labels, values, tuple(more)
+
+
+def appended(buffer, labels, values, more):
+    return buffer.try_append(labels, values, more=more) or buffer.append(labels, values, more=more)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 3 * FIRST_ROWS),
+            st.sampled_from([I32, I64]),
+            *[st.sampled_from([F32, F64]) for _ in range(2)],
+        ),
+        max_size=6,
+    )
+)
+def test_further_columns_come_out_in_order_whatever_the_batches(batches):
+    buffer, rows = SampleBuffer(I32, F32, more=(F32, I64)), 0
+    for n, label, value, more in batches:
+        assert appended(buffer, *batch(rows, n, (label, value, more, I64)))
+        rows += n
+    columns = [np.concatenate(column) for column in zip(*buffer.rows(), strict=True)] or [np.empty(0)] * 4
+    assert all(column.tolist() == list(range(rows)) for column in columns)
+    assert len(buffer) == rows
+    assert [len(keys) for keys, _ in buffer.filled()] == [len(columns[0]) for columns in buffer.rows()]
+
+
+def test_a_further_column_that_does_not_fit_leaves_the_whole_batch_out():
+    buffer = SampleBuffer(I32, F32, more=(F64, I64))
+    labels, values, (other, ids) = batch(0, 8, (I32, F32, F64, I64))
+    assert buffer.append(labels, values, more=(other, ids))
+    for more in [(other.astype(F32), ids), (other, ids.astype(I32)), (other, ids[:3]), (other,), (other, ids, ids), ()]:
+        assert not buffer.try_append(labels, values, more=more)
+    assert not SampleBuffer(I32, F32).try_append(labels, values, more=(other,))
+    assert len(buffer) == 8
+    assert buffer.try_append(labels, values, more=(other, ids))
+    assert [column.tolist() for column in buffer.rows()[0]] == [[*range(8)] * 2] * 4
+
+
+def test_rows_of_several_columns_are_appended_by_several_threads():
+    buffer, each = SampleBuffer(I64, F64, more=(F64, I64)), 2000
+    appended(buffer, *batch(0, 4, (I64, F64, F64, I64)))
+    lock = threading.Lock()
+
+    def work(number):
+        for start in range(4 + number * each, 4 + (number + 1) * each, 4):
+            columns = batch(start, 4, (I64, F64, F64, I64))
+            if not buffer.try_append(*columns[:2], more=columns[2]):
+                with lock:
+                    buffer.append(*columns[:2], more=columns[2])
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    columns = [np.concatenate(column) for column in zip(*buffer.rows(), strict=True)]
+    assert sorted(columns[0].tolist()) == list(range(4 + 4 * each))
+    assert all(column.tolist() == columns[0].tolist() for column in columns)
+
+
+def test_memory_of_further_columns_counts_and_is_reused():
+    buffer = SampleBuffer(I32, F32, more=(F32, I64))
+    assert not buffer.append(*batch(0, 10, (I32, F32))[:2], 199, more=batch(0, 10, (I32, F32, F32, I64))[2])
+    assert buffer.append(*batch(0, 10, (I32, F32))[:2], 200, more=batch(0, 10, (I32, F32, F32, I64))[2])
+    assert buffer.nbytes == 200
+    before = [column.ctypes.data for column in buffer.rows()[0]]
+    buffer.clear()
+    assert appended(buffer, *batch(3, 10, (I32, F32, F32, I64)))
+    assert [column.ctypes.data for column in buffer.rows()[0]] == before
+    merged = tuple(np.arange(5).astype(dtype) for dtype in (I32, F32, F32, I64))
+    buffer.merge_in((merged,), None, "")
+    assert len(buffer) == 15
+    assert buffer.rows()[-1] is merged
+    assert buffer.nbytes == 200 + 5 * 20

@@ -343,7 +343,7 @@ def test_numbers_are_not_taken_for_the_codes_of_strings(dtype):
     values = np.array([1.0, 2.0], dtype=np.float32)
     tracker.update(["a", "b"], values)
     stream = tracker._streams["train", ""]
-    for labels in (np.array([1, 0], dtype=dtype), np.array([0, 1], dtype=stream.buffer.label_dtype)):
+    for labels in (np.array([1, 0], dtype=dtype), np.array([0, 1], dtype=stream.buffer.dtypes[0])):
         with pytest.raises(TypeError, match="were string labels so far"):
             tracker.update(labels, values)
     stats = tracker.end_epoch(1)

@@ -197,7 +197,7 @@ class Intake:
             return
         # A batch larger than all the memory.
         chunk = np.ascontiguousarray(keys), np.ascontiguousarray(samples)
-        stream.buffer.fold_in(self._folded(stream, [chunk], self._recorded.decoder(kind)), *chunk, kind)
+        stream.buffer.fold_in(self._folded(stream, [chunk], self._recorded.decoder(kind)), chunk, kind)
 
     def _fold(self, stream: Stream) -> None:
         """Replace the samples of a stream by their statistics."""

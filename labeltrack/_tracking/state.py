@@ -183,7 +183,7 @@ def write_state(recorded: Recorded, label: Label, metric: str, *, warned: bool) 
                 "began": stream.began,
                 "labels": [keys for keys, _ in filled],
                 "values": [values for _, values in filled],
-                "merged": [list(chunk) for chunk in merged],
+                "merged": [list(rows) for rows in merged],
                 "folded": None if stream.folded is None else stream.folded._state(),
                 "appeared": list(stream.appeared),
             }

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from labeltrack._labels.codes import LabelDecoder
 
 if TYPE_CHECKING:
-    from labeltrack._buffers import SampleBuffer
+    from labeltrack._buffers import Rows, SampleBuffer
     from labeltrack._labels.codes import Vocabulary
     from labeltrack.history import Entry, History
     from labeltrack.recording.recorder import Ending
@@ -117,7 +117,7 @@ class Merged:
     key: Key
     stream: Stream
     kind: str
-    chunks: tuple[tuple[Array, Array], ...]
+    chunks: tuple[Rows, ...]
     folded: LabelStats | None
     began: int
     appeared: dict[Any, None]

@@ -122,9 +122,12 @@ class Recorder:
         self._submit(self._writer.begin, mode, ds_id)
         return Lane(mode, ds_id, words)
 
-    def buffer(self, lane: Lane, label_dtype: Dtype, value_dtype: Dtype, kind: str) -> HandedOnBuffer:
+    def buffer(
+        self, lane: Lane, label_dtype: Dtype, value_dtype: Dtype, kind: str, more: tuple[Dtype, ...] = ()
+    ) -> HandedOnBuffer:
         """Return columns whose rows are recorded."""
-        buffer = HandedOnBuffer(label_dtype, value_dtype, partial(self._take, lane), self._options.flush_rows, kind)
+        sink, rows = partial(self._take, lane), self._options.flush_rows
+        buffer = HandedOnBuffer(label_dtype, value_dtype, sink, rows, kind, more)
         self._buffers = {other: held for other, held in self._buffers.items() if not held.retired} | {lane: buffer}
         return buffer
 

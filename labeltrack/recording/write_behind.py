@@ -11,7 +11,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from labeltrack._buffers import Array, Chunk, Dtype, Plan, SampleBuffer
+from labeltrack._buffers import Array, Chunk, Dtype, Plan, Rows, SampleBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,9 +33,15 @@ class HandedOnBuffer(SampleBuffer):
     __slots__ = ("__weakref__", "_at_a_time", "_sink")
 
     def __init__(
-        self, label_dtype: Dtype, value_dtype: Dtype, sink: Callable[[Chunk, int, str], Any], rows: int, kind: str = ""
+        self,
+        label_dtype: Dtype,
+        value_dtype: Dtype,
+        sink: Callable[[Chunk, int, str], Any],
+        rows: int,
+        kind: str = "",
+        more: tuple[Dtype, ...] = (),
     ) -> None:
-        super().__init__(label_dtype, value_dtype, kind)
+        super().__init__(label_dtype, value_dtype, kind, more)
         self._sink = sink
         self._at_a_time = rows
         _BUFFERS.add(self)
@@ -51,12 +57,12 @@ class HandedOnBuffer(SampleBuffer):
         for chunk in () if asked or self.retired else held.chunks:
             self._offer(chunk)
 
-    def fold_in(self, folded: LabelStats, labels: Array, values: Array, kind: str) -> None:
+    def fold_in(self, folded: LabelStats, rows: Rows, kind: str) -> None:
         """Add statistics of rows that were not appended, and hand these rows on; see `SampleBuffer.fold_in`."""
         self.seal()
-        rows = labels.shape[0]
         # A copy: after an interrupt, the caller's memory would still have to be read.
-        chunk = Chunk(labels.copy(), values.copy(), used=rows, asked=rows)
+        labels, values, *more = (column.copy() for column in rows)
+        chunk = Chunk(labels, values, tuple(more), used=labels.shape[0], asked=labels.shape[0])
         before = self._held.emptied
         self._carry_out(Plan(kind, [], self._held._replace(folded=folded, emptied=(*before, chunk))))
         self._wait(chunk)
@@ -83,8 +89,8 @@ class HandedOnBuffer(SampleBuffer):
         still = tuple(chunk for chunk in chunks if not _done(chunk))
         return [chunk for chunk in chunks if _done(chunk) and chunk not in still], (*emptied, *still)
 
-    def _chunk(self, labels: Array, values: Array) -> Chunk:
-        chunk = super()._chunk(labels, values)
+    def _chunk(self, labels: Array, values: Array, *more: Array) -> Chunk:
+        chunk = super()._chunk(labels, values, *more)
         chunk.limit = min(chunk.limit, self._at_a_time)
         return chunk
 
@@ -126,11 +132,11 @@ class HandedOnBuffer(SampleBuffer):
             self._held = self._held._replace(emptied=tuple(chunk for chunk in self._held.emptied if chunk not in back))
         return back
 
-    def _regain(self, label_dtype: Dtype, value_dtype: Dtype) -> int:
+    def _regain(self, dtypes: tuple[Dtype, ...]) -> int:
         fresh = [
-            self._chunk(chunk.labels, chunk.values)
+            self._chunk(*chunk.columns)
             for chunk in self._take_back()
-            if (chunk.labels.dtype, chunk.values.dtype) == (label_dtype, value_dtype)
+            if tuple(column.dtype for column in chunk.columns) == dtypes
         ]
         self._held = self._held._replace(chunks=[*self._held.chunks, *fresh])
         return sum(chunk.labels.shape[0] for chunk in fresh)

@@ -209,4 +209,30 @@ def test_columns_widen_while_rows_are_still_read(wide):
     buffer.hand_on()
     sink.work()
     assert sink.rows()[0] == list(range(75))
-    assert (buffer.label_dtype, buffer.value_dtype) == wide
+    assert buffer.dtypes == wide
+
+
+def test_further_columns_are_handed_on_with_the_rows():
+    given = []
+    buffer = HandedOnBuffer(I32, F32, lambda chunk, stop, _kind: given.append((chunk, stop)), 10, more=(F64, I64))
+    rows = np.arange(25)
+    for some in np.array_split(rows, 5):
+        columns = some.astype(I32), some.astype(F32), (some.astype(F64), some)
+        assert buffer.try_append(*columns[:2], more=columns[2]) or buffer.append(*columns[:2], more=columns[2])
+    buffer.hand_on()
+    last = {id(chunk): (chunk, stop) for chunk, stop in given}.values()
+    for column in zip(*((*(c[:stop] for c in chunk.columns),) for chunk, stop in last), strict=True):
+        assert np.concatenate(column).tolist() == rows.tolist()
+
+
+def test_a_batch_that_is_folded_is_handed_on_with_its_further_columns():
+    given = []
+
+    def sink(chunk, stop, _kind):
+        given.append([column[:stop].tolist() for column in chunk.columns])
+        chunk.done = stop
+
+    buffer = HandedOnBuffer(I32, F32, sink, 10, more=(I64,))
+    buffer.fold_in(None, (np.arange(3, dtype=I32), np.arange(3, dtype=F32), np.arange(7, 10)), "")
+    assert given == [[[0, 1, 2], [0.0, 1.0, 2.0], [7, 8, 9]]]
+    assert buffer.empty()
