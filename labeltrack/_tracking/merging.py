@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -62,9 +62,10 @@ def gather(others: Iterable[Recorded], reducer: Reducer, room: int, *, keep_orde
             other.settle()
             streams = [(key, stream) for key, stream in other.streams.items() if not stream.empty()]
             for key, stream in sorted(streams, key=lambda item: item[1].began):
-                part = _part(stream, reducer, room, parts.unmapped, keep_order=keep_order)
+                part = _part(stream, reducer, room, parts.unmapped, other, keep_order=keep_order)
                 room -= sum(keys.nbytes + values.nbytes for keys, values in part.chunks)
-                parts.streams.setdefault(key, []).append(part)
+                given = parts.streams.setdefault(key, [])
+                given.append(_joined(given.pop(), part) if given and _sums(given[-1], part) else part)
             for mode, step in dict.fromkeys((mode, step) for (mode, _, step), _ in other.history.items()):
                 datasets = other.history.datasets(step, mode)
                 parts.epochs.setdefault((mode, step), []).append(datasets)
@@ -74,23 +75,67 @@ def gather(others: Iterable[Recorded], reducer: Reducer, room: int, *, keep_orde
     return parts
 
 
-def _part(stream: Stream, reducer: Reducer, room: int, unmapped: dict[Any, None], *, keep_order: bool) -> Part:
+def _part(
+    stream: Stream, reducer: Reducer, room: int, unmapped: dict[Any, None], other: Recorded, *, keep_order: bool
+) -> Part:
     samples = stream.snapshot()
-    missed = stream.count() if stream.lane is None else stream.missed
-    kept = stream.kind, samples.decoder
-    before = [] if samples.folded is None else [samples.folded._under("propagate")]
-    appeared = list(stream.appeared)
-    if keep_order and not appeared:  # the other tracker does not keep it
-        appeared = [label for part in before for label in part.labels.tolist()]
+    gone = stream.missed if other.of_state else missed(stream)
     if sum(keys.nbytes + values.nbytes for keys, values in samples.chunks) <= room:
         copies = [(keys.copy(), values.copy()) for keys, values in samples.chunks]
-        return Part(*kept, copies, before[0] if before else None, appeared, missed)
+        before = None if samples.folded is None else samples.folded._under("propagate")
+        return Part(
+            stream.kind, samples.decoder, copies, before, _appeared(stream, before, keep_order=keep_order), gone
+        )
+    together, appeared = folded(stream, reducer, keep_order=keep_order, unmapped=unmapped)
+    return Part(stream.kind, samples.decoder, [], together, appeared, gone)
+
+
+def missed(stream: Stream) -> int:
+    """Return the number of samples of a stream that nothing records."""
+    return stream.count() if stream.lane is None else stream.missed
+
+
+def _appeared(stream: Stream, before: LabelStats | None, *, keep_order: bool) -> list[Any]:
+    """Return the labels of samples that were folded, in order of appearance if that is known."""
+    if keep_order and not stream.appeared and before is not None:  # the other tracker does not keep it
+        return list(before.labels.tolist())
+    return list(stream.appeared)
+
+
+def folded(
+    stream: Stream, reducer: Reducer, *, keep_order: bool, unmapped: dict[Any, None] | None = None
+) -> tuple[LabelStats, list[Any]]:
+    """Return statistics of all samples of a stream, and their labels in order of appearance if that is to be kept.
+
+    Args:
+        stream: It is not changed.
+        reducer: Reduces samples.
+        keep_order: Whether to look for that order.
+        unmapped: Gets some labels of samples of which none is mapped.
+    """
+    samples = stream.snapshot()
+    before = None if samples.folded is None else samples.folded._under("propagate")
+    appeared = _appeared(stream, before, keep_order=keep_order)
+    if before is not None and not samples.chunks:
+        return before, appeared
     fresh = reducer.reduce(samples.chunks, samples.decoder)
-    if not len(fresh):
+    if not len(fresh) and unmapped is not None:
         unmapped.update(some_labels(samples.chunks, samples.decoder))
     if keep_order:
         appeared += in_order(fresh.labels.tolist(), samples.chunks, samples.decoder)
-    return Part(*kept, [], merge_stats([*before, fresh]), appeared, missed)
+    return fresh if before is None else merge_stats([before, fresh]), appeared
+
+
+def _sums(part: Part, other: Part) -> bool:
+    """Return whether both are only sums of labels of one kind."""
+    alone = part.folded is not None and other.folded is not None and not part.chunks and not other.chunks
+    return alone and part.kind == other.kind
+
+
+def _joined(part: Part, other: Part) -> Part:
+    """Return two parts that are only sums as one, so that no more than one and the next are in memory."""
+    both = merge_stats([sums for sums in (part.folded, other.folded) if sums is not None])
+    return replace(part, folded=both, appeared=[*part.appeared, *other.appeared], missed=part.missed + other.missed)
 
 
 def _pooled(history: History, mode: str, step: int) -> LabelStats | None:

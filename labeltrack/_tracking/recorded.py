@@ -44,6 +44,7 @@ class Recorded:
         order: Labels of the epochs that ended, in order of appearance.
         began: Number of times that a stream has begun.
         owed: The change that is decided.
+        of_state: Whether this is a state to be merged, whose streams know what nobody recorded.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Recorded:
         self.order: dict[Any, None] = {}
         self.began = 0
         self.owed: Owed | None = None
+        self.of_state = False
         self._told = ""  # the failure of the recorder that there was a warning about
         self._turns = self.turns = Turns(self.streams)
 

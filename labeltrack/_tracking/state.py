@@ -11,8 +11,9 @@ import numpy as np
 from labeltrack._labels.codes import key_dtype
 from labeltrack._labels.tuples import vocabularies
 from labeltrack._state import plain, with_arrays
-from labeltrack._tracking.merging import combine, gather
-from labeltrack._tracking.streams import Loaded
+from labeltrack._tracking.merging import combine, folded, gather, missed
+from labeltrack._tracking.recorded import Recorded
+from labeltrack._tracking.streams import Loaded, Owed
 from labeltrack.errors import warn
 from labeltrack.history import History
 from labeltrack.stats import LabelStats
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from labeltrack._labels.codes import Vocabulary
     from labeltrack._tracking.intake import Intake
-    from labeltrack._tracking.recorded import Recorded
     from labeltrack._tracking.reducing import Reducer
     from labeltrack._tracking.streams import Key, Stream
     from labeltrack._tracking.turns import Turns
@@ -50,15 +50,32 @@ class Stateful:
     _turns: Turns
     _warned: bool  # that no label of the mapping occurred
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, *, mode: str | None = None, history: bool = True, samples: bool = True) -> dict[str, Any]:
         """Return history and the samples of the running epoch as built-in Python values; arrays as bytes.
 
         ``torch.load`` reads them with its default ``weights_only=True``. The tracker's arguments are not included: load
-        the state into a tracker made with the same ones.
+        the state into a tracker made with the same ones, or add it to one with `merge_state`.
+
+        Args:
+            mode: The mode whose running epoch to return; None for all.
+            history: Whether to return the history.
+            samples: Whether to return the samples. False returns their exact sums instead, which take 72 bytes per
+                integer label: the statistics are the same to the last bit, but there are no quantiles.
+
+        Example:
+            >>> import labeltrack as lt
+            >>> trained, tracker = (lt.LabelTracker(label="y", metric="ce") for _ in range(2))
+            >>> trained.update([0, 1, 1], [0.5, 1.0, 3.0])
+            >>> tracker.merge_state([trained.state_dict(samples=False)])
+            >>> tracker.compute().mean
+            array([0.5, 2. ])
         """
         with self._turns.to_read:
             self._recorded.settle()
-            return write_state(self._recorded, self.label, self.metric, warned=self._warned)
+            reducer = None if samples else self._reducer
+            return write_state(
+                self._recorded, self.label, self.metric, mode, reducer, warned=self._warned, history=history
+            )
 
     def load_state_dict(self, state: Any) -> None:
         """Continue from a `state_dict`; what this tracker has recorded is replaced.
@@ -70,18 +87,14 @@ class Stateful:
             TypeError: It is not the state of a tracker.
             ValueError: It is of another label or metric, or of a later version.
         """
-        try:
-            saved = read_state(state, self.label, self.metric, self._recorded.names)
-        except (KeyError, IndexError, AttributeError) as error:
-            msg = f"expected the state_dict() of a LabelTracker, but it cannot be read: {type(error).__name__} {error}"
-            raise TypeError(msg) from error
+        saved = self._read(state)
         with self._turns.of("load_state_dict"):
             self._recorded.settle()
             dropped = self._recorded.dropped(None)
             self._recorded.decide(replace(dropped, loaded=load(saved, self._recorded)))
             self._warned = saved.warned
 
-    def merge_state(self, trackers: Iterable[Self]) -> None:
+    def merge_state(self, trackers: Iterable[Self | Mapping[str, Any]]) -> None:
         """Add what other trackers have recorded, such as those of other processes: histories and running epochs.
 
         The result is bit for bit what a single tracker would have of all samples. Steps that several trackers have in
@@ -93,11 +106,11 @@ class Stateful:
         recorded run, and it warns.
 
         Args:
-            trackers: Trackers of the same label, metric, `label_mapping`, `nan_policy`, `missing` and `ignore_label`;
-                not changed.
+            trackers: Trackers of the same label, metric, `label_mapping`, `nan_policy`, `missing` and `ignore_label`,
+                or what their `state_dict` returns; not changed. They are taken from an iterator one by one.
 
         Raises:
-            TypeError: Something is not a tracker, or labels of a mode are of different types.
+            TypeError: Something is neither a tracker nor a state, or labels of a mode are of different types.
             ValueError: A tracker differs in one of these arguments. Nothing is merged in either case.
 
         Example:
@@ -113,22 +126,39 @@ class Stateful:
         if not isinstance(given, Iterable):
             msg = f"expected trackers to merge, such as [tracker], got {type(given).__name__}"
             raise TypeError(msg)
-        others = list(given)
-        for number, other in enumerate(others):
-            if not isinstance(other, Stateful):
-                msg = f"expected trackers to merge, got {type(other).__name__} (number {number})"
-                raise TypeError(msg)
-            for name in ALIKE:
-                mine, its = getattr(self, name), getattr(other, name)
-                if mine != its:
-                    msg = f"cannot merge tracker number {number}: its {name} is {its!r}, and {mine!r} here"
-                    raise ValueError(msg)
-        recorded = [other._recorded for other in others]  # noqa: SLF001 (of the same class)
+        recorded = (self._of(other, number) for number, other in enumerate(given))
         parts = gather(recorded, self._reducer, self._intake.budget(), keep_order=self._recorded.keep_order)
         with self._turns.of("merge_state"):
             self._recorded.settle()
             self._recorded.decide(combine(self._recorded, parts, self._reducer, self._intake))
         self._recorded.tell()
+
+    def _read(self, state: Any) -> Saved:
+        """Return what a state says, checked."""
+        try:
+            return read_state(state, self.label, self.metric, self._recorded.names)
+        except (KeyError, IndexError, AttributeError) as error:
+            msg = f"expected the state_dict() of a LabelTracker, but it cannot be read: {type(error).__name__} {error}"
+            raise TypeError(msg) from error
+
+    def _of(self, other: Any, number: int) -> Recorded:
+        """Return what a tracker to merge, or a state, has recorded."""
+        own = self._recorded
+        if isinstance(other, Mapping):
+            saved = self._read(other)
+            recorded = Recorded(History(), None, keep_order=own.keep_order, names=own.names)
+            recorded.of_state = True
+            recorded.decide(Owed([], loaded=load(saved, recorded)))
+            return recorded
+        if not isinstance(other, Stateful):
+            msg = f"expected trackers to merge, or their states, got {type(other).__name__} (number {number})"
+            raise TypeError(msg)
+        for name in ALIKE:
+            mine, its = getattr(self, name), getattr(other, name)
+            if mine != its:
+                msg = f"cannot merge tracker number {number}: its {name} is {its!r}, and {mine!r} here"
+                raise ValueError(msg)
+        return other._recorded  # noqa: SLF001 (of the same class)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the arguments and the `state_dict`, for pickle."""
@@ -155,6 +185,7 @@ class SavedStream:
     merged: list[tuple[Any, Any]]
     folded: LabelStats | None
     appeared: list[Any]
+    missed: int | None  # None in states of early versions
 
 
 @dataclass(frozen=True)
@@ -168,34 +199,53 @@ class Saved:
     warned: bool
 
 
-def write_state(recorded: Recorded, label: Label, metric: str, *, warned: bool) -> dict[str, Any]:
-    """Return the state of what is recorded."""
+def write_state(
+    recorded: Recorded,
+    label: Label,
+    metric: str,
+    mode: str | None,
+    reducer: Reducer | None,
+    *,
+    warned: bool,
+    history: bool,
+) -> dict[str, Any]:
+    """Return the state of what is recorded; with a reducer, sums instead of samples."""
     streams = []
-    for (mode, ds_id), stream in recorded.streams.items():
-        merged = stream.buffer.merged
-        filled = stream.buffer.filled()
-        filled = filled[: len(filled) - len(merged)]
-        streams.append(
-            {
-                "mode": mode,
-                "ds_id": ds_id,
-                "kind": stream.kind,
-                "began": stream.began,
-                "labels": [keys for keys, _ in filled],
-                "values": [values for _, values in filled],
-                "merged": [list(rows) for rows in merged],
-                "folded": None if stream.folded is None else stream.folded._state(),
-                "appeared": list(stream.appeared),
-            }
-        )
+    for (of, ds_id), stream in recorded.streams.items():
+        if mode not in (None, of):
+            continue
+        entry: dict[str, Any] = {
+            "mode": of,
+            "ds_id": ds_id,
+            "kind": stream.kind,
+            "began": stream.began,
+            "missed": missed(stream),
+        }
+        if reducer is None:
+            merged = stream.buffer.merged
+            filled = stream.buffer.filled()
+            filled = filled[: len(filled) - len(merged)]
+            entry["labels"], entry["values"] = [keys for keys, _ in filled], [values for _, values in filled]
+            entry["merged"] = [list(rows) for rows in merged]
+            entry["folded"], entry["appeared"] = stream.folded, list(stream.appeared)
+        elif stream.empty():
+            continue
+        else:
+            entry |= {"labels": [], "values": [], "merged": []}
+            entry["folded"], entry["appeared"] = folded(stream, reducer, keep_order=recorded.keep_order)
+        entry["folded"] = None if entry["folded"] is None else entry["folded"]._state()
+        streams.append(entry)
+    past = recorded.history
+    if not history:
+        past = History(metric=past.metric, label=past.label, bounds=past.bounds)
     state: dict[str, Any] = plain(
         {
             "version": STATE_VERSION,
             "label": label,
             "metric": metric,
-            "history": recorded.history.state_dict(),
-            "words": {kind: vocabulary.words for kind, vocabulary in recorded.words.items()},
-            "order": list(recorded.order) if recorded.keep_order else None,
+            "history": past.state_dict(),
+            "words": {kind: words.words for kind, words in recorded.words.items() if reducer is None},
+            "order": list(recorded.order) if recorded.keep_order and history else None,
             "streams": streams,
             "warned": warned,
         }
@@ -231,6 +281,7 @@ def read_state(state: Any, label: Label, metric: str, names: Sequence[str] | Non
             [tuple(with_arrays(chunk)) for chunk in entry["merged"]],
             None if entry["folded"] is None else LabelStats._from_state(entry["folded"]),
             with_arrays(entry["appeared"]),
+            entry.get("missed"),
         )
         for entry in state["streams"]
     ]
@@ -252,5 +303,8 @@ def load(saved: Saved, recorded: Recorded) -> Loaded:
         for keys, values in entry.chunks:
             stream.buffer.append(keys.astype(key_dtype(entry.kind, keys.dtype), copy=False), values)
         stream.buffer.merge_in(tuple(entry.merged), entry.folded, entry.kind)
-        stream.missed = stream.count() - sum(keys.shape[0] for keys, _ in entry.chunks)
+        if recorded.of_state:
+            stream.missed = stream.count() if entry.missed is None else entry.missed
+        else:
+            stream.missed = stream.count() - sum(keys.shape[0] for keys, _ in entry.chunks)
     return Loaded(saved.history, saved.words, streams, saved.order)

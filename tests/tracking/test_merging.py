@@ -236,8 +236,8 @@ def test_trackers_of_something_else_are_not_merged(options, match):
 
 
 def test_only_trackers_are_merged():
-    with pytest.raises(TypeError, match=r"expected trackers to merge, got dict \(number 0\)"):
-        make().merge_state([make().state_dict()])
+    with pytest.raises(TypeError, match=r"expected trackers to merge, or their states, got list \(number 1\)"):
+        make().merge_state([make(), [make()]])
     with pytest.raises(TypeError, match=r"expected trackers to merge, such as \[tracker\], got LabelTracker"):
         make().merge_state(make())
 
@@ -290,6 +290,85 @@ def test_an_empty_stream_takes_labels_of_any_type():
     first.merge_state([second])
     first.update(["b"], [4.0])
     assert rows(first.end_epoch(2)) == {"a": expected([1.0]), "b": expected([2.0, 4.0])}
+
+
+# -- states -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("limit", [1, 2**20])
+@pytest.mark.parametrize("samples", [True, False])
+def test_a_state_is_merged_like_the_tracker_that_it_is_of(kind, limit, samples):
+    rng = np.random.default_rng(7)
+    trackers = [make(max_buffer_bytes=limit) for _ in range(3)]
+    for tracker, first in zip(trackers, (0, 5, 40), strict=True):
+        for step in (1, 2):
+            for mode, ds_id in STREAMS:
+                labels = KINDS[kind](rng.integers(first, first + 9, 50))
+                tracker.update(labels, rng.lognormal(0, 9, 50), mode=mode, ds_id=ds_id)
+            if step == 1:
+                tracker.end_epoch(1)
+    by_states, by_trackers = make(max_buffer_bytes=limit), make(max_buffer_bytes=limit)
+    by_trackers.merge_state(trackers)
+    by_states.merge_state(tracker.state_dict(samples=samples) for tracker in trackers)
+    for tracker in (by_states, by_trackers):
+        for mode in ("train", "eval"):
+            tracker.end_epoch(2, mode=mode)
+    found, wanted = ({key: fingerprint(stats) for key, stats in of.history.items()} for of in (by_states, by_trackers))
+    assert found == wanted
+    assert len(found) == 5
+
+
+def test_a_state_may_leave_out_modes_the_history_and_samples():
+    tracker = make(bounds="iqr")
+    tracker.update([0], [1.0])
+    tracker.end_epoch(1)
+    tracker.update([0] * 100_000, np.arange(100_000.0))
+    tracker.update([3], [4.0], mode="eval", ds_id="b")
+    sums = tracker.state_dict(mode="train", history=False, samples=False)
+    assert len(pickle.dumps(sums)) < 2000
+    other = make()
+    other.merge_state([sums])
+    assert len(other.history) == 0
+    assert other.pending == {("train", ""): 100_000}
+    assert rows(other.compute()) == rows(tracker.compute())
+    whole = make(bounds="iqr")
+    whole.merge_state([tracker.state_dict(history=False)])
+    assert whole.pending == tracker.pending
+    assert whole.compute().median.tolist() == [49_999.5]
+
+
+@pytest.mark.parametrize("keep_order", [True, False])
+def test_the_sums_of_a_state_keep_the_order_of_labels(keep_order):
+    tracker, other = make(keep_order=keep_order), make(keep_order=True)
+    tracker.update(["b", "c", "a"], [1.0, 2.0, 3.0])
+    other.merge_state([tracker.state_dict(samples=False)])
+    other.end_epoch(1)
+    assert other.labels_in_order == (["b", "c", "a"] if keep_order else ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("change", [{"version": 99}, {"metric": "loss"}, {"streams": [{}]}, {"history": None}])
+def test_a_state_that_cannot_be_read_is_not_merged(change):
+    first, second = make(), make()
+    second.update([0, 1], [1.0, 2.0])
+    with pytest.raises((TypeError, ValueError), match=r"state|history"):
+        first.merge_state([second.state_dict(), second.state_dict() | change])
+    assert first.state_dict() == make().state_dict()
+
+
+def test_states_are_taken_one_by_one_and_nothing_is_merged_if_that_fails():
+    first = make()
+    first.update([0], [1.0])
+
+    def states():
+        yield first.state_dict()
+        msg = "no more"
+        raise OSError(msg)
+
+    before = first.state_dict()
+    with pytest.raises(OSError, match="no more"):
+        first.merge_state(states())
+    assert first.state_dict() == before
 
 
 # -- options --------------------------------------------------------------------------------------------------
@@ -415,6 +494,26 @@ def test_samples_of_trackers_that_record_are_in_their_run(tmp_path):
         every = [np.concatenate(columns) for columns in zip(*(samples(300, n) for n in seeds), strict=True)]
         recomputed = lt.open_run(tmp_path / name).recompute(progress=False)
         assert fingerprint(recomputed.at(1)) == fingerprint(lt.label_stats(*every))
+
+
+def test_samples_of_a_state_are_missing_in_the_run_only_if_nobody_recorded_them(tmp_path):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
+    plain = make()
+    plain.update([4, 5], [1.0, 2.0])
+    with make(record_to=tmp_path / "a") as first, make(record_to=tmp_path / "b") as second:
+        first.update([0, 1], [1.0, 2.0])
+        second.update([1], [4.0])
+        for samples in (True, False):
+            first.merge_state([second.state_dict(samples=samples)])
+        with pytest.warns(lt.LabelTrackWarning, match="2 samples of mode 'train' are not recorded; .* merge_state"):
+            first.merge_state([plain.state_dict(samples=False)])
+        early = plain.state_dict()
+        for stream in early["streams"]:
+            del stream["missed"]
+        first.merge_state([early])
+        assert first.end_epoch(1).count.sum() == 8
+    (epoch,) = lt.open_run(tmp_path / "a").epochs
+    assert (epoch.rows, epoch.lost) == (2, 4)
 
 
 def test_merged_samples_are_not_recorded_by_a_copy_that_goes_on(tmp_path):
