@@ -22,7 +22,7 @@ from labeltrack._version import __version__
 from labeltrack.bounds import needed_quantiles, resolve_all
 from labeltrack.errors import missing_key, warn_elsewhere
 from labeltrack.history import History, joined
-from labeltrack.recording.layout import Description
+from labeltrack.recording.description import Description
 
 if TYPE_CHECKING:
     import os

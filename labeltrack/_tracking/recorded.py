@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from labeltrack._tracking.streams import Key, Loaded, Merged
     from labeltrack.history import History
-    from labeltrack.recording.layout import Description
+    from labeltrack.recording.description import Description
     from labeltrack.recording.recorder import Ending, Recorder
     from labeltrack.stats import LabelStats
 

@@ -1,8 +1,8 @@
-"""The folder of a recorded run: its description, and the names of its files.
+"""The folder of a recorded run, and the names of its files.
 
 ::
 
-    run.json                                       what was tracked, and in which version of the format
+    run.json                                       what was tracked (see `description`)
     journal-0001-0000.log                          what happened (see `journal`), one file per launch and process
     mode=train/ds_id=/epoch=3/part-….arrow         samples (see `part`)
 
@@ -12,39 +12,26 @@ them as Hive partitions.
 
 from __future__ import annotations
 
-import dataclasses
-import datetime as dt
 import errno
 import functools
 import hashlib
-import json
 import os
 import re
-import secrets
 from dataclasses import dataclass, field
 from itertools import accumulate, takewhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from labeltrack._labels.codes import LabelMapping
-from labeltrack._labels.missing import check_missing
-from labeltrack._nan_policy import check_nan_policy
-from labeltrack._tables import whole_file
-from labeltrack.bounds import resolve_all
-from labeltrack.errors import DamagedRunError, need
-from labeltrack.recording.part import OPEN, Part, as_json
+from labeltrack.recording.part import OPEN, Part
 from labeltrack.recording.storage import EXHAUSTED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from labeltrack.bounds import BoundName
     from labeltrack.recording.storage import Storage
 
-FORMAT, VERSION = "labeltrack run", 1
 DESCRIPTION = "run.json"
-LARGEST_DESCRIPTION = 16 * 2**20  # bytes; a mapping of 100 000 labels takes 3 MB
 LAST_STEP = 2**63 - 1
 LONGEST_NAME = 255  # bytes; what file systems allow
 SHORTENED_NAME = 120  # without its hash
@@ -54,150 +41,6 @@ LOCK = ".lock"  # held while a process joins the run
 _PART = re.compile(r"part-([0-9]{4,9})-([0-9]{4,9})-([0-9]{5,9})-([0-9]{4,9})\.arrow(\.open)?")
 _JOURNAL = re.compile(r"journal-([0-9]{4,9})-([0-9]{4,9})\.log")
 _EPOCH = re.compile(r"-?[0-9]{1,19}")
-
-
-@dataclass(frozen=True)
-class Description:
-    """The content of `run.json`."""
-
-    metric: str
-    label: str
-    label_mapping: Mapping[str, Any] | None = None
-    bounds: tuple[BoundName, ...] = ("std",)
-    nan_policy: str = "propagate"
-    dtypes: tuple[tuple[str, str], ...] = ()  # of labels and values that were recorded
-    labeltrack: str = ""  # version that began the run
-    created: str = field(default_factory=lambda: dt.datetime.now(dt.UTC).isoformat(timespec="seconds"))
-    missing: str = "error"
-    id: str = ""  # random, the same in all files of the run; empty in runs of early versions
-
-    def plain(self) -> dict[str, Any]:
-        """Return it as values for JSON."""
-        mapping = None if self.label_mapping is None else [[n, _to_json(v)] for n, v in self.label_mapping.items()]
-        said = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            **said,
-            "label_mapping": mapping,
-            "bounds": list(self.bounds),
-            "dtypes": [list(pair) for pair in self.dtypes],
-        }
-
-    @classmethod
-    def from_plain(cls, plain: Any) -> Description:
-        """Return the description that `plain` was called on.
-
-        Raises:
-            DamagedRunError: It is damaged.
-            ValueError: It is no description, or of a later version.
-        """
-        if not isinstance(plain, dict) or plain.get("format") != FORMAT:
-            msg = "it is no description of a recorded run"
-            raise ValueError(msg)
-        version = plain.get("version")
-        if not isinstance(version, int) or version > VERSION:
-            msg = (
-                f"it is of version {version!r} of the format, this labeltrack reads up to {VERSION}; update labeltrack"
-            )
-            raise ValueError(msg)
-        try:
-            return cls._checked(plain)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            msg = f"it is damaged: {error}"
-            raise DamagedRunError(msg) from None
-
-    @classmethod
-    def _checked(cls, plain: dict[str, Any]) -> Description:
-        texts = {name: plain[name] for name in ("metric", "label", "labeltrack", "created")}
-        texts["id"] = plain.get("id", "")
-        for name, text in texts.items():
-            if not isinstance(text, str):
-                msg = f"{name} must be a string, not {type(text).__name__}"
-                raise TypeError(msg)
-        mapping = plain["label_mapping"]
-        if mapping is not None:
-            pairs = [(name, _from_json(value)) for name, value in mapping]
-            mapping = dict(pairs)
-            LabelMapping(mapping)
-            if len(mapping) < len(pairs):
-                msg = "label_mapping has a name twice"
-                raise ValueError(msg)
-        bounds = tuple(bound.name for bound in resolve_all(plain["bounds"]))
-        dtypes = tuple((str(label), str(value)) for label, value in plain["dtypes"])
-        policy = check_nan_policy(plain["nan_policy"])
-        missing = check_missing(plain.get("missing", "error"))  # early versions did not write it
-        return cls(label_mapping=mapping, bounds=bounds, dtypes=dtypes, nan_policy=policy, missing=missing, **texts)
-
-    def write(self, folder: Path, *, replace: bool = True) -> None:
-        """Write it so that at any moment, also after a crash, the old or the new file is there.
-
-        Raises:
-            FileExistsError: There is one that was not to be replaced.
-            OSError: It cannot be written; the old one stays.
-        """
-        plain = self.plain()
-        path = folder / DESCRIPTION
-        fresh = path if replace else path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-        with whole_file(fresh) as half:
-            half.write_bytes(as_json({**plain, "xxh3": _checksum(plain)}, indent=1) + b"\n")
-        if not replace:
-            try:
-                rename(fresh, path)
-            except OSError:
-                fresh.unlink()
-                raise
-        sync_folder(folder)
-
-    @classmethod
-    def read(cls, storage: Storage) -> Description:
-        """Return the description of a run.
-
-        Raises:
-            FileNotFoundError: There is no run.
-            OSError: The file cannot be read, or is not a regular file.
-            DamagedRunError: It is damaged.
-            ValueError: It is no description, or of a later version.
-        """
-        where = f"{storage.root}/{DESCRIPTION}"
-        try:
-            with storage.open(DESCRIPTION) as file:
-                raw = file.read(LARGEST_DESCRIPTION + 1)
-        except FileNotFoundError:
-            msg = f"no recorded run in {storage.root}: it has no {DESCRIPTION}"
-            raise FileNotFoundError(msg) from None
-        if len(raw) > LARGEST_DESCRIPTION:
-            msg = f"{where} has more than the {LARGEST_DESCRIPTION} bytes there may be"
-            raise DamagedRunError(msg)
-        try:
-            plain = json.loads(raw.decode("utf-8", "surrogatepass"))
-        except (ValueError, RecursionError):
-            msg = f"{where} is damaged: it is not JSON"
-            raise DamagedRunError(msg) from None
-        said = plain.pop("xxh3", None) if isinstance(plain, dict) else None
-        try:
-            description = cls.from_plain(plain)
-        except ValueError as error:
-            msg = f"{where}: {error}"
-            raise type(error)(msg) from None
-        if said != _checksum(plain):
-            msg = f"{where} is damaged: its checksum does not agree"
-            raise DamagedRunError(msg)
-        return description
-
-
-def _checksum(plain: Mapping[str, Any]) -> str:
-    text: str = need("xxhash").xxh3_64_hexdigest(as_json(plain, sort_keys=True))
-    return text
-
-
-def _to_json(label: Any) -> Any:
-    plain = label.item() if hasattr(label, "item") else label
-    return {"bytes": plain.hex()} if isinstance(plain, bytes) else plain
-
-
-def _from_json(value: Any) -> Any:
-    return bytes.fromhex(value["bytes"]) if isinstance(value, dict) else value
 
 
 def rename(path: Path, target: Path) -> None:

@@ -71,7 +71,7 @@ class Rules(NamedTuple):
 
     mapping: LabelMapping | None  # labels to keep, and their names; None keeps every label
     nan_policy: NanPolicy
-    missing: str = "error"  # what samples without a label did when they were recorded
+    missing: Any = "error"  # what samples without a label did when they were recorded
 
 
 class PartReader:

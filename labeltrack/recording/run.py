@@ -13,10 +13,11 @@ from labeltrack._labels.codes import LabelMapping
 from labeltrack._nan_policy import NanPolicy, check_nan_policy
 from labeltrack.bounds import TRACKER_BOUNDS, needed_quantiles, resolve_all
 from labeltrack.errors import listing, warn, warn_never
-from labeltrack.history import History
+from labeltrack.history import History, joined
 from labeltrack.recording import verify as _verify
+from labeltrack.recording.description import Description
 from labeltrack.recording.epochs import RunIndex
-from labeltrack.recording.layout import DESCRIPTION, Description
+from labeltrack.recording.layout import DESCRIPTION
 from labeltrack.recording.reader import Progress, Rules
 from labeltrack.recording.recompute import Engine, Recomputation
 from labeltrack.recording.regroup import Grouping
@@ -101,13 +102,15 @@ class Run:
 
     Attributes:
         path: Where it is.
-        metric: Name of the metric.
-        label: Name of the label.
-        label_mapping: ``{display name: label value}`` that the run was tracked with, or None.
+        metrics: Names of the metrics.
+        metric: Name of the metric; of several, all names in one text.
+        label: Name of the label; of several labels per sample, a tuple of names.
+        label_mapping: ``{display name: label value}`` that the run was tracked with, or None. With several labels,
+            ``{name of the label: mapping or None}``.
         bounds: Names of the bounds it was tracked with.
         nan_policy: What NaN samples did.
         missing: What samples without a label did. Under ``"label"``, their label is ``"(missing)"`` among strings and
-            ``-2**63`` among numbers.
+            ``-2**63`` among numbers. With several labels for which it differs, ``{name of the label: option}``.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -127,7 +130,8 @@ class Run:
             if isinstance(error, FileNotFoundError):
                 self._trouble = f"{DESCRIPTION} is missing; the copy in a journal is used instead"
         described = self._description
-        self.metric = described.metric
+        self.metrics = described.metrics
+        self.metric = joined(described.metrics)
         self.label = described.label
         self.label_mapping = None if described.label_mapping is None else dict(described.label_mapping)
         self.bounds = described.bounds
@@ -166,7 +170,7 @@ class Run:
         return {
             "path": self.path,
             "metric": self.metric,
-            "label": self.label,
+            "label": self.label if isinstance(self.label, str) else list(self.label),
             "label_mapping": self.label_mapping,
             "bounds": [list(bound) if isinstance(bound, tuple) else bound for bound in self.bounds],
             "nan_policy": self.nan_policy,
@@ -397,7 +401,8 @@ class Run:
         recomputation = Recomputation(rules, grouping, mapping, quantiles, engine, threads)
         taken, left_out = self._index.select(modes, None, "modes", incomplete=incomplete)
         epochs = [epoch for epoch in taken if epoch.attempts]
-        history = History(metric=self.metric, label=self.label, bounds=tuple(bound.name for bound in resolved))
+        label = joined((self.label,) if isinstance(self.label, str) else self.label)
+        history = History(metric=self.metric, label=label, bounds=tuple(bound.name for bound in resolved))
         found = recomputation.run(self._storage, epochs, history, progress=progress)
         self._warn(found, taken, left_out)
         if grouping is not None and (text := grouping.left_out()):

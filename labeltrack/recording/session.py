@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labeltrack.errors import RunInUseError
+from labeltrack.recording.description import Description
 from labeltrack.recording.journal import Journal, read_journal
 from labeltrack.recording.layout import (
     DESCRIPTION,
     LOCK,
     Contents,
-    Description,
     contents_of,
     journal_name,
     sync_folder,
@@ -79,15 +79,15 @@ class Membership:
         if sync:
             sync_folder(self.root)
 
-    def note_dtypes(self, label: str, value: str) -> None:
-        """Add dtypes of labels and values to `run.json`."""
-        if (label, value) in self.description.dtypes:
+    def note_dtypes(self, *types: str) -> None:
+        """Add the types of the columns of samples to `run.json`."""
+        if types in self.description.dtypes:
             return
         # This is only for information, and must not cost a row.
         with contextlib.suppress(OSError, ValueError), locked(self.root / LOCK):
             self.ensure_present()
             before = Description.read(LocalFolder(self.root))
-            self.description = replace(before, dtypes=tuple(dict.fromkeys((*before.dtypes, (label, value)))))
+            self.description = replace(before, dtypes=tuple(dict.fromkeys((*before.dtypes, types))))
             if self.description != before:
                 self.description.write(self.root)
 

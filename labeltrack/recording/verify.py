@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from labeltrack.recording.description import Description
     from labeltrack.recording.epochs import Attempt, Epoch, PartEntry
-    from labeltrack.recording.layout import Description
     from labeltrack.recording.storage import Storage
 
 State = Literal["intact", "writing", "torn", "corrupt", "missing"]

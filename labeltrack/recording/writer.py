@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from labeltrack._buffers import Chunk
-    from labeltrack.recording.layout import Description
+    from labeltrack.recording.columns import Ids
+    from labeltrack.recording.description import Description
     from labeltrack.recording.options import RecordingOptions
 
     Words = tuple[int, Vocabulary, int]  # number of a vocabulary, itself, and how many words are in use
@@ -42,7 +43,10 @@ class Lane:
 
     mode: str
     ds_id: str
-    words: Vocabulary | None  # what codes stand for, if labels are strings or bytes
+    words: Vocabulary | None  # what codes stand for, if labels are strings, bytes or combinations
+    names: tuple[str, ...] = ()  # of several labels; empty for one
+    metrics: tuple[str, ...] = ()  # names; one or none is the column `value`
+    ids: Ids | None = None  # what ids are, the last of the further columns of chunks; None without
     # The rest belongs to the writing thread.
     part: PartWriter | None = None
     written_as: tuple[Any, ...] = ()  # dtypes, kind and vocabulary of the part

@@ -1,8 +1,7 @@
-"""The folder of a run: its description, names of parts, and what does not belong there."""
+"""The folder of a run: names of parts, and what does not belong there."""
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -11,120 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeltrack.recording import layout as store
 from labeltrack.recording import storage as _storage
-from labeltrack.recording.layout import DESCRIPTION, Description, contents_of, folder_of, part_name
+from labeltrack.recording.layout import contents_of, folder_of, part_name
 from labeltrack.recording.storage import LocalFolder
-
-
-def test_a_description_comes_back_as_it_was_written(tmp_path):
-    mapping = {"cat": 3, "dog": np.int64(2**40), "x": 0.1, "y": "ä", "raw": b"\x00\xff", "yes": True}
-    written = Description("ce", "y", mapping, (None, "range"), "omit", (("int32", "float32"),), "0.1.0")
-    written.write(tmp_path)
-    read = Description.read(LocalFolder(tmp_path))
-    assert read == written
-    assert [type(label) for label in read.label_mapping.values()] == [int, int, float, str, bytes, bool]
-    assert [path.name for path in tmp_path.iterdir()] == [DESCRIPTION]
-    Description("ce", "y").write(tmp_path)
-    assert Description.read(LocalFolder(tmp_path)).label_mapping is None
-
-
-def test_a_description_says_nothing_of_the_machine(tmp_path):
-    Description("ce", "y").write(tmp_path)
-    text = (tmp_path / DESCRIPTION).read_text(encoding="utf-8")
-    assert os.uname().nodename not in text
-    assert str(tmp_path) not in text
-
-
-def test_a_description_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
-    Description("old", "y").write(tmp_path)
-
-    def fail(*_args):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(store.os, "fsync", fail)
-    with pytest.raises(OSError, match="No space left"):
-        Description("new", "y").write(tmp_path)
-    assert Description.read(LocalFolder(tmp_path)).metric == "old"
-    assert [path.name for path in tmp_path.iterdir()] == [DESCRIPTION]
-
-
-GOOD = {
-    "format": "labeltrack run",
-    "version": 1,
-    "metric": "ce",
-    "label": "y",
-    "label_mapping": None,
-    "bounds": ["std"],
-    "nan_policy": "omit",
-    "dtypes": [],
-    "labeltrack": "0.1.0",
-    "created": "2026-01-01T00:00:00+00:00",
-}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "not JSON"),
-        ("{", "not JSON"),
-        ("[" * 100_000, "not JSON"),
-        ("[]", "no description"),
-        ("null", "no description"),
-        (json.dumps({"version": 1}), "no description"),
-        (json.dumps(GOOD | {"version": 2}), "version 2 of the format.*update"),
-        (json.dumps(GOOD | {"version": "1"}), "version '1'"),
-        (json.dumps(GOOD | {"nan_policy": "ignore"}), "'ignore'"),
-        (json.dumps(GOOD | {"dtypes": [3]}), "damaged"),
-        (json.dumps(GOOD), "checksum"),
-        (json.dumps(GOOD | {"metric": 3}), "metric must be a string"),
-        (json.dumps({key: value for key, value in GOOD.items() if key != "label"}), "label"),
-        (json.dumps(GOOD | {"bounds": ["everything"]}), "'everything'"),
-        (json.dumps(GOOD | {"bounds": []}), "empty iterable"),
-        (json.dumps(GOOD | {"label_mapping": []}), "empty"),
-        (json.dumps(GOOD | {"label_mapping": [["a", [1]]]}), "must be a number or a string"),
-        (json.dumps(GOOD | {"label_mapping": [["a", {"bytes": "xyz"}]]}), "damaged"),
-        (json.dumps(GOOD | {"label_mapping": [["a", 1], ["a", 2]]}), "twice"),
-        (json.dumps(GOOD | {"label_mapping": [["a", 1], ["b", 1]]}), "two names"),
-        (json.dumps(GOOD | {"label_mapping": "ab"}), "damaged"),
-    ],
-)
-def test_a_damaged_description_is_refused(tmp_path, text, message):
-    (tmp_path / DESCRIPTION).write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=message) as caught:
-        Description.read(LocalFolder(tmp_path))
-    assert str(tmp_path / DESCRIPTION) in str(caught.value)
-
-
-def test_a_changed_description_is_noticed(tmp_path):
-    Description("ce", "y", {"cat": 3}).write(tmp_path)
-    path = tmp_path / DESCRIPTION
-    path.write_text(path.read_text(encoding="utf-8").replace("3", "4", 1), encoding="utf-8")
-    with pytest.raises(ValueError, match="checksum does not agree"):
-        Description.read(LocalFolder(tmp_path))
-
-
-def test_a_description_that_is_no_plain_file_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no recorded run in .*run\.json"):
-        Description.read(LocalFolder(tmp_path))
-    path = tmp_path / DESCRIPTION
-    os.mkfifo(path)
-    with pytest.raises(OSError, match="not a regular file"):
-        Description.read(LocalFolder(tmp_path))
-    path.unlink()
-    (tmp_path / "secret").write_text(json.dumps(GOOD), encoding="utf-8")
-    path.symlink_to(tmp_path / "secret")
-    with pytest.raises(OSError, match="symbolic links"):
-        Description.read(LocalFolder(tmp_path))
-    path.unlink()
-    path.write_bytes(b"\xff\xfe")
-    with pytest.raises(ValueError, match="not JSON"):
-        Description.read(LocalFolder(tmp_path))
-    path.unlink()
-    with path.open("wb") as file:
-        file.truncate(10 * 2**30)  # takes no room
-    with pytest.raises(ValueError, match="more than the 16777216 bytes"):
-        Description.read(LocalFolder(tmp_path))
 
 
 @given(st.text(), st.text(), st.integers(-(10**17), 10**17))
