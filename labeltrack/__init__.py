@@ -9,6 +9,7 @@ Example:
 """
 
 from labeltrack._version import __version__
+from labeltrack.compare import Comparison, compare
 from labeltrack.errors import LabelTrackWarning
 from labeltrack.functional import label_stats
 from labeltrack.history import History
@@ -18,6 +19,7 @@ from labeltrack.stats import LabelRow, LabelStats, merge_stats
 from labeltrack.tracker import LabelTracker
 
 __all__ = [
+    "Comparison",
     "History",
     "LabelRow",
     "LabelStats",
@@ -26,6 +28,7 @@ __all__ = [
     "RecordingOptions",
     "Run",
     "__version__",
+    "compare",
     "label_stats",
     "merge_stats",
     "open_run",

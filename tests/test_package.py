@@ -27,8 +27,10 @@ FLOORS = [
     ["_nan_policy", "_columns", "bounds"],
     ["stats"],
     ["_buffers", "functional", "plot"],
+    ["_significance"],
     ["history"],
     ["recording"],
+    ["compare"],
     ["_tracking"],
     ["tracker"],
     ["report"],
@@ -67,6 +69,14 @@ FLOORS = [
         (lt.History.pooled, "(self, mode=None, steps=None, ds_id=None)"),
         (lt.History.by, "(self, *names)"),
         (lt.History.plot, "(self, bounds=<the tracker's>, modes=None, labels=None)"),
+        (
+            lt.History.compare,
+            "(self, before, after, mode=None, ds_id=None, *, higher_is_worse=True, alpha=0.05)",
+        ),
+        (
+            lt.compare,
+            ("(a, b=None, *, mode=None, steps=None, ds_id=None, higher_is_worse=True, alpha=0.05, method='auto')"),
+        ),
         (lt.merge_stats, "(parts)"),
     ],
 )
@@ -141,7 +151,8 @@ def test_compiled_functions_live_in_modules_of_kernels():
 def test_importing_the_package_loads_nothing_heavier_than_numpy():
     code = (
         "import sys, labeltrack; "
-        "print([m for m in ('numba', 'matplotlib', 'pyarrow', 'rich', 'typer', 'pandas', 'torch') if m in sys.modules])"
+        "heavy = 'numba', 'matplotlib', 'pyarrow', 'rich', 'typer', 'pandas', 'scipy', 'torch'; "
+        "print([m for m in heavy if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

@@ -53,6 +53,14 @@ slices.update(([0], ["a"]), [1.0], where=[True])
 slices.update({"class": [0], "site": ["a"]}, [1.0])
 slices.update_batch({"class": [0], "site": ["a"], "ce": [1.0]}, where=[True])
 
+changes = lt.compare(stats, stats, higher_is_worse=False, alpha=0.01, method="welch")
+assert_type(changes, lt.Comparison)
+assert_type(tracker.history.compare(3, 7, mode="eval"), lt.Comparison)
+assert_type(changes.q, npt.NDArray[np.float64])
+assert_type(changes.verdict, npt.NDArray[np.str_])
+assert_type(changes.worse(), list[Any])
+assert_type(changes.plot(["cat"]), Figure)
+
 recording = lt.RecordingOptions("runs/exp1", flush_rows=2**20, fsync="flush", rank=0, world_size=2)
 with lt.LabelTracker("y", "ce", record_to=recording) as recorded:
     assert_type(recorded, lt.LabelTracker)
@@ -66,10 +74,12 @@ assert_type(run.recompute(["std"], {"cat": 3}, modes="!eval", engine="dask", thr
 assert_type(run.recompute(label_mapping=None, group={1: "a"}, nan_policy="omit", incomplete=True), lt.History)
 assert_type(run.recompute(group=lambda label: label // 10), lt.History)
 assert_type(run.export("samples.parquet", "train", step=[1, 2]), int)
+assert_type(lt.compare(run, steps=(3, 7)), lt.Comparison)
 assert_type(run.verify().ok, bool)
 assert_type(run.verify().parts[0].lost, int)
 assert_type(run.repair(), list[str])
 
+lt.compare(run, run, method="anova")  # type: ignore[arg-type]
 run.recompute(engine="spark")  # type: ignore[arg-type]
 lt.RecordingOptions("runs/exp1", fsync="always")  # type: ignore[arg-type]
 lt.label_stats([0], [1.0], nan_policy="ignore")  # type: ignore[arg-type]

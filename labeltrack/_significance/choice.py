@@ -1,0 +1,207 @@
+"""Which test a label gets, and the comparison of two sides.
+
+The limits were chosen by simulation (``benchmarks/significance.py``): what does not hold its level there is not chosen.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltrack._labels.combined import union
+from labeltrack._significance import methods
+from labeltrack._significance.comparison import BETTER, NO_EVIDENCE, TOO_FEW, WORSE, Comparison
+from labeltrack._significance.methods import Found, Moments
+from labeltrack.errors import listing
+from labeltrack.functional import label_stats
+
+if TYPE_CHECKING:
+    from labeltrack.stats import LabelStats
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Booleans = npt.NDArray[np.bool_]
+
+Method = Literal["auto", "welch", "paired-t", "wilcoxon", "mann-whitney"]
+_NAMES = {
+    "welch": methods.WELCH,
+    "paired-t": methods.PAIRED_T,
+    "wilcoxon": methods.WILCOXON,
+    "mann-whitney": methods.MANN_WHITNEY,
+}
+FEWEST: Final = 20  # samples on each side; with fewer no test says much, and Welch's t depends on the distribution
+MOST_SKEW: Final = (
+    0.1  # of the difference of means; at 0.2, 20 against 40 exponential samples pass 0.001 twice as often
+)
+MOST_PAIRED_SKEW: Final = 0.2  # of the mean of differences between pairs
+TOO_SKEWED, NOT_FINITE = "too skewed for moments alone: record the run", "not finite"
+
+
+class Samples(NamedTuple):
+    """The samples of both sides, by position of their label in the comparison."""
+
+    codes: tuple[Integers, Integers]  # before and after
+    values: tuple[Floats, Floats]
+    paired: bool  # the samples at each position are the same on both sides, so that both codes are equal
+
+
+def compare_stats(
+    before: LabelStats,
+    after: LabelStats,
+    samples: Samples | None = None,
+    *,
+    title: str = "before and after",
+    metric: str = "metric",
+    higher_is_worse: bool = True,
+    alpha: float = 0.05,
+    method: Method = "auto",
+) -> Comparison:
+    """Compare two sides; see `labeltrack.compare`.
+
+    Args:
+        before: Statistics before.
+        after: Statistics after.
+        samples: Their samples, by position in ``merged_labels(before, after)``; None if there are only statistics.
+        title: What is compared.
+        metric: Name of the metric.
+        higher_is_worse: True for a loss, False for an accuracy.
+        alpha: Limit of q for a verdict.
+        method: The test; ``"auto"`` chooses the best for each label.
+
+    Raises:
+        ImportError: scipy is not installed (extra ``stats``).
+        ValueError: An unknown method, one that needs other samples, or `alpha` is not between 0 and 1.
+    """
+    _check(method, alpha, samples)
+    labels, places, others = merged_labels(before, after)
+    old, new = _moments(before, places, len(labels)), _moments(after, others, len(labels))
+    names = np.empty(len(labels), dtype=object)
+    names[others], names[places] = after.names, before.names
+    enough = (old.count >= FEWEST) & (new.count >= FEWEST)
+    finite = np.isfinite(old.mean) & np.isfinite(old.std), np.isfinite(new.mean) & np.isfinite(new.std)
+    found, used = _tested(old, new, samples, enough & finite[0] & finite[1], method)
+    with np.errstate(all="ignore"):
+        difference = new.mean - old.mean
+        relative = np.where(difference == 0, 0.0, difference / np.abs(old.mean))
+    q = methods.adjusted(found.p)
+    sign = np.sign(difference) * (1 if higher_is_worse else -1)
+    sign[found.sign != np.sign(difference)] = 0  # ranks and means disagree
+    verdict = np.full(len(labels), NO_EVIDENCE, dtype="<U11")
+    verdict[(q < alpha) & (sign > 0)] = WORSE
+    verdict[(q < alpha) & (sign < 0)] = BETTER
+    verdict[finite[0] & ~finite[1]] = WORSE
+    verdict[~finite[0] & finite[1]] = BETTER
+    used[~(finite[0] & finite[1])] = NOT_FINITE
+    verdict[~enough], used[~enough] = TOO_FEW, f"fewer than {FEWEST} samples"
+    return Comparison(
+        labels=labels,
+        names=names.astype(np.str_),
+        count_before=old.count,
+        count_after=new.count,
+        mean_before=old.mean,
+        mean_after=new.mean,
+        difference=difference,
+        relative=relative,
+        low=found.low,
+        high=found.high,
+        g=methods.hedges_g(old, new),
+        p=found.p,
+        q=q,
+        method=used.astype(np.str_),
+        verdict=verdict,
+        title=title,
+        metric=metric,
+        alpha=alpha,
+        higher_is_worse=higher_is_worse,
+    )
+
+
+def merged_labels(before: LabelStats, after: LabelStats) -> tuple[Array, Integers, Integers]:
+    """Return the labels of both sides, and the positions of each side's labels among them."""
+    labels, (places, others) = union([before.labels, after.labels])
+    return labels, places, others
+
+
+def _check(method: str, alpha: float, samples: Samples | None) -> None:
+    if method not in ("auto", *_NAMES):
+        msg = f"method: unknown option {method!r}; allowed are {listing(('auto', *_NAMES))}"
+        raise ValueError(msg)
+    if not 0 < alpha < 1:
+        msg = f"alpha must be between 0 and 1, got {alpha}"
+        raise ValueError(msg)
+    if method in ("paired-t", "wilcoxon") and not (samples is not None and samples.paired):
+        msg = (
+            f"method={method!r} needs the same samples on both sides: recorded runs with ids, or with equal labels in "
+            "equal order"
+        )
+        raise ValueError(msg)
+    if method == "mann-whitney" and samples is None:
+        msg = "method='mann-whitney' needs the samples, and statistics do not have them: compare recorded runs"
+        raise ValueError(msg)
+
+
+def _moments(stats: LabelStats, places: Integers, size: int) -> Moments:
+    """Return the statistics of one side at the positions of its labels."""
+
+    def spread(column: Array, rest: float) -> Array:
+        whole = np.full(size, rest, dtype=column.dtype)
+        whole[places] = column
+        return whole
+
+    return Moments(
+        spread(stats.count, 0), *(spread(column, np.nan) for column in (stats.mean, stats.std, stats.min, stats.max))
+    )
+
+
+def _tested(
+    before: Moments, after: Moments, samples: Samples | None, tested: Booleans, method: Method
+) -> tuple[Found, Array]:
+    """Return the results of the labels to be tested, and the name of each label's test."""
+    found = Found(*(np.full(tested.shape[0], np.nan) for _ in Found._fields))
+    used = np.full(tested.shape[0], "", dtype=object)
+    if samples is not None and samples.paired and method not in ("welch", "mann-whitney"):
+        codes, differences = _pairs(samples, tested)
+        stats = label_stats(codes, differences)
+        pairs = _moments(stats, stats.labels, tested.shape[0])
+        skewed = np.abs(methods.skewness(codes, differences, pairs)) > MOST_PAIRED_SKEW * np.sqrt(pairs.count)
+        by_rank = tested & (skewed if method == "auto" else np.bool_(method == "wilcoxon"))
+        by_mean = tested & ~by_rank
+        _enter(found, used, by_mean, methods.PAIRED_T, methods.paired_t(pairs.at(by_mean)))
+        if by_rank.any():
+            _enter(found, used, by_rank, methods.WILCOXON, methods.wilcoxon(_of_labels(codes, differences, by_rank)))
+        return found, used
+    skewed = methods.skew_error(before, after) > MOST_SKEW
+    by_rank = tested & (skewed if method == "auto" else np.bool_(method == "mann-whitney"))
+    by_mean = tested & ~by_rank
+    _enter(found, used, by_mean, methods.WELCH, methods.welch(before.at(by_mean), after.at(by_mean)))
+    if samples is None:
+        used[by_rank] = TOO_SKEWED
+    elif by_rank.any():
+        split = [_of_labels(*side, by_rank) for side in zip(samples.codes, samples.values, strict=True)]
+        _enter(found, used, by_rank, methods.MANN_WHITNEY, methods.mann_whitney(*split))
+    return found, used
+
+
+def _pairs(samples: Samples, tested: Booleans) -> tuple[Integers, Floats]:
+    """Return the codes and differences of the pairs to be tested that are numbers."""
+    codes, (before, after) = samples.codes[0], samples.values
+    kept = tested[codes] & ~np.isnan(before) & ~np.isnan(after)
+    return codes[kept], after[kept].astype(np.float64) - before[kept]
+
+
+def _of_labels(codes: Integers, values: Floats, wanted: Booleans) -> list[Floats]:
+    """Return the values of each wanted label that are numbers, in order of labels."""
+    kept = wanted[codes] & ~np.isnan(values)
+    codes, values = codes[kept], values[kept]
+    order = np.argsort(codes, kind="stable")
+    ends = np.searchsorted(codes[order], np.flatnonzero(wanted), side="right")
+    return np.split(values[order], ends[:-1])
+
+
+def _enter(found: Found, used: Array, where: Booleans, name: str, results: Found) -> None:
+    for column, result in zip(found, results, strict=True):
+        column[where] = result
+    used[where] = name

@@ -1,0 +1,162 @@
+"""Tests of a change, label by label: arrays in, arrays out. scipy computes every p-value.
+
+A test gives ``(K,)`` two-sided p-values, and the ends of a confidence interval of the difference of means where it has
+one, else NaN.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltrack.errors import need
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+WELCH, PAIRED_T, WILCOXON, MANN_WHITNEY = "Welch's t", "paired t", "Wilcoxon", "Mann-Whitney"
+CONFIDENCE = 0.95
+
+
+class Moments(NamedTuple):
+    """``(K,)`` statistics of one side; count 0 where a label has no samples there."""
+
+    count: Integers  # type: ignore[assignment]  # hides tuple.count
+    mean: Floats
+    std: Floats
+    min: Floats
+    max: Floats
+
+    def at(self, places: Array) -> Moments:
+        """Return the statistics of some labels."""
+        return Moments(self.count[places], *(column[places] for column in (self.mean, self.std, self.min, self.max)))
+
+
+class Found(NamedTuple):
+    """``(K,)`` results of a test of the difference after - before."""
+
+    p: Floats
+    low: Floats
+    high: Floats
+    sign: Floats  # of what was tested: of means or of ranks
+
+
+def scipy_stats() -> Any:
+    """Import scipy.stats.
+
+    Raises:
+        ImportError: scipy is not installed (extra ``stats``).
+    """
+    return need("scipy.stats", "tests of significance", "stats")
+
+
+def welch(before: Moments, after: Moments) -> Found:
+    """Test a difference of means by Welch's t; labels without variance differ for certain, or not at all."""
+    stats = scipy_stats()
+    n, m = before.count.astype(np.float64), after.count.astype(np.float64)
+    sides = after.mean, after.std, m, before.mean, before.std, n
+    with np.errstate(all="ignore"):
+        p = stats.ttest_ind_from_stats(*sides, equal_var=False).pvalue
+        parts = after.std**2 / m, before.std**2 / n
+        error = np.sqrt(parts[0] + parts[1])
+        df = (parts[0] + parts[1]) ** 2 / (parts[0] ** 2 / (m - 1) + parts[1] ** 2 / (n - 1))
+    return _interval(p, after.mean - before.mean, error, df)
+
+
+def paired_t(pairs: Moments) -> Found:
+    """Test the mean of differences between pairs by Student's t."""
+    df = pairs.count - 1.0
+    with np.errstate(all="ignore"):
+        error = pairs.std / np.sqrt(pairs.count)
+        p = 2 * scipy_stats().t.sf(np.abs(pairs.mean / error), df)
+    return _interval(p, pairs.mean, error, df)
+
+
+def _interval(p: Floats, difference: Floats, error: Array, df: Array) -> Found:
+    constant = error == 0
+    p = np.where(constant, np.where(difference == 0, 1.0, 0.0), p)
+    with np.errstate(invalid="ignore"):
+        reach = np.where(constant, 0.0, scipy_stats().t.ppf((1 + CONFIDENCE) / 2, df) * error)
+    return Found(p, difference - reach, difference + reach, np.sign(difference))
+
+
+def wilcoxon(differences: list[Floats]) -> Found:
+    """Test each label's differences between pairs by Wilcoxon's signed ranks."""
+    test, p, sign = scipy_stats().wilcoxon, [], []
+    for of_label in differences:
+        ranks = _signed_ranks(of_label)
+        p.append(test(of_label).pvalue if ranks is not None else 1.0)
+        sign.append(0.0 if ranks is None else np.sign(ranks))
+    return _of_ranks(p, sign)
+
+
+def _signed_ranks(differences: Floats) -> float | None:
+    """Return the sum of signed ranks; None if all differences are zero."""
+    moved = differences[differences != 0]
+    return float(np.sum(np.sign(moved) * scipy_stats().rankdata(np.abs(moved)))) if moved.size else None
+
+
+def mann_whitney(before: list[Floats], after: list[Floats]) -> Found:
+    """Test each label's samples by the ranks of Mann and Whitney."""
+    test, p, sign = scipy_stats().mannwhitneyu, [], []
+    for old, new in zip(before, after, strict=True):
+        with np.errstate(invalid="ignore"):  # all samples are one number
+            result = test(new, old)
+        p.append(result.pvalue)
+        sign.append(np.sign(result.statistic - new.size * old.size / 2))
+    return _of_ranks(p, sign)
+
+
+def _of_ranks(p: list[float], sign: list[float]) -> Found:
+    found, none = np.array(p, dtype=np.float64), np.full(len(p), np.nan)
+    return Found(np.where(np.isnan(found), 1.0, found), none, none, np.array(sign, dtype=np.float64))
+
+
+def adjusted(p: Floats) -> Floats:
+    """Return q-values by Benjamini and Hochberg, of the p-values that are numbers."""
+    q, tested = np.full(p.shape[0], np.nan), ~np.isnan(p)
+    if tested.any():
+        q[tested] = scipy_stats().false_discovery_control(p[tested], method="bh")
+    return q
+
+
+def hedges_g(before: Moments, after: Moments) -> Floats:
+    """Return Hedges' g: the difference in units of the pooled standard deviation, corrected for small samples."""
+    gammaln = need("scipy.special", "effect sizes", "stats").gammaln
+    n, m = before.count.astype(np.float64), after.count.astype(np.float64)
+    df = n + m - 2
+    with np.errstate(all="ignore"):
+        pooled = np.sqrt(((n - 1) * before.std**2 + (m - 1) * after.std**2) / df)
+        small = np.exp(gammaln(df / 2) - gammaln((df - 1) / 2) - np.log(df / 2) / 2)
+        difference = after.mean - before.mean
+        return np.where((pooled == 0) & (difference == 0), 0.0, difference / pooled * small)
+
+
+def skew_error(before: Moments, after: Moments) -> Floats:
+    """Return the skewness of the difference of means that two samples of one skewed distribution would have.
+
+    It is what makes Welch's t reject too often, and zero where both sides have the same number of samples. Moments do
+    not say how skewed the samples are, but samples from ``m - a·s`` to ``m + b·s`` around their mean ``m``, with
+    standard deviation ``s``, have a skewness from ``1/a - a`` to ``b - 1/b``; the middle of that is taken.
+    """
+    n, m = before.count.astype(np.float64), after.count.astype(np.float64)
+    with np.errstate(all="ignore"):
+        mean = (n * before.mean + m * after.mean) / (n + m)
+        spread = (n - 1) * before.std**2 + (m - 1) * after.std**2
+        spread += n * (before.mean - mean) ** 2 + m * (after.mean - mean) ** 2
+        std = np.sqrt(spread / (n + m))
+        a, b = (mean - np.minimum(before.min, after.min)) / std, (np.maximum(before.max, after.max) - mean) / std
+        skewness = ((1 / a - a) + (b - 1 / b)) / 2
+        found = np.abs(skewness * (1 / m**2 - 1 / n**2)) / (1 / m + 1 / n) ** 1.5
+    return np.where((std == 0) | (n == m), 0.0, found)
+
+
+def skewness(codes: Integers, differences: Floats, pairs: Moments) -> Floats:
+    """Return the skewness of each label's differences."""
+    with np.errstate(all="ignore"):
+        scaled = (differences - pairs.mean[codes]) / pairs.std[codes]
+        third = np.bincount(codes, scaled**3, minlength=pairs.count.shape[0])
+        return np.where(pairs.std == 0, 0.0, third / pairs.count)
