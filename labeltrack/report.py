@@ -313,14 +313,14 @@ def _table(
     stats: LabelStats, places: npt.NDArray[np.int64], columns: list[_Column], *, title: str | None, label: str
 ) -> Table:
     """Build the table; the first row is the worst."""
-    names = [_shown(name) for name in stats.names[places].tolist()]
+    names = [printable(name) for name in stats.names[places].tolist()]
     hidden = len(stats) - len(names)
-    absent = [_shown(name) for name in stats.names[~stats.present].tolist()]
+    absent = [printable(name) for name in stats.names[~stats.present].tolist()]
     notes = [f"and {hidden} more {'label' if hidden == 1 else 'labels'}"] if hidden else []
     if absent:
         notes.append(f"without samples: {', '.join(absent[:_NAMED])}{', …' if len(absent) > _NAMED else ''}")
     table = Table(
-        title=None if title is None else Text(_shown(title), style="bold"),
+        title=None if title is None else Text(printable(title), style="bold"),
         caption=Text("; ".join(notes)) if notes else None,
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -333,7 +333,7 @@ def _table(
     # A truncated number is a wrong number: only long names are folded.
     table.add_column("", min_width=len(_MARK), no_wrap=True)
     table.add_column(
-        Text(_shown(label)),
+        Text(printable(label)),
         Text("all"),
         overflow="fold",
         vertical="bottom",
@@ -350,11 +350,11 @@ def _table(
     return table
 
 
-def _shown(text: str) -> str:
+def printable(text: str) -> str:
     r"""Return a text with control characters escaped, so that it neither breaks the line nor controls the terminal.
 
     Example:
-        >>> _shown("a\nb"), _shown("größe"), _shown("")
+        >>> printable("a\nb"), printable("größe"), printable("")
         ('a\\nb', 'größe', "''")
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text) or "''"

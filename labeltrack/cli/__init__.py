@@ -11,10 +11,11 @@ from typing import Annotated
 import typer
 
 import labeltrack
-from labeltrack.cli import runs
+from labeltrack.cli import check, runs
 from labeltrack.cli.application import app, told
 
 runs.register()
+check.register()
 
 
 def main() -> None:

@@ -19,6 +19,10 @@ from labeltrack.errors import LabelTrackWarning
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from labeltrack.recording.run import Run
+
+MISTAKES = (ValueError, OSError, KeyError, TypeError, ImportError)
+"""What reading and computing raises where the user has to do something."""
 _USER_ERROR = 2
 # The base of all mistakes in options and arguments. Where it lives depends on the version of typer: later ones bring
 # their own copy of click. What it is a base of does not.
@@ -98,3 +102,11 @@ def warned() -> Iterator[None]:
             tell(one.message, "warning")
         else:
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+
+
+def open_recorded(path: str) -> Run:
+    """Open a recorded run."""
+    from labeltrack.recording.run import open_run  # noqa: PLC0415
+
+    with told(*MISTAKES):
+        return open_run(path)

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from labeltrack._filters import single_mode
+from labeltrack.cli.application import MISTAKES as _MISTAKES
 from labeltrack.cli.application import app, fail, told, warned
+from labeltrack.cli.application import open_recorded as _open
 from labeltrack.errors import need
 
 if TYPE_CHECKING:
@@ -42,8 +44,6 @@ HigherIsWorse = Annotated[
     typer.Option("--higher-is-worse/--lower-is-worse", help="Whether high values are bad, as for a loss."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-
-_MISTAKES = (ValueError, OSError, KeyError, TypeError, ImportError)
 
 
 @dataclass(frozen=True)
@@ -370,13 +370,6 @@ def worst(
 
 
 # -- what the commands share ------------------------------------------------------------------------------
-
-
-def _open(path: str) -> Run:
-    from labeltrack.recording.run import open_run  # noqa: PLC0415
-
-    with told(*_MISTAKES):
-        return open_run(path)
 
 
 def _bound(name: str) -> Any:

@@ -1,0 +1,219 @@
+"""``labeltrack check``: fails where a label of a recorded run got worse, for continuous integration."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path  # noqa: TC003 (typer reads the annotations when it runs)
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from labeltrack._filters import single_mode
+from labeltrack.cli.application import MISTAKES, app, fail, open_recorded, told, warned
+from labeltrack.cli.runs import HigherIsWorse, Json, RunPath  # noqa: TC001 (typer reads them)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from labeltrack.compare import Comparison
+    from labeltrack.recording.run import Run
+
+_NAMED = 10  # labels that were not tested
+
+
+def register() -> None:
+    """Add the command to the app."""
+    app.command(
+        help=(
+            "Fail if a label got worse: exit code 1 if its mean is significantly worse than before, and by more than a "
+            "margin."
+        )
+    )(check)
+
+
+def check(
+    run: RunPath,
+    *,
+    max_regression: Annotated[
+        str, typer.Option(metavar="SHARE", help="What a label may get worse by, such as 5% or 0.05 of its mean before.")
+    ] = "0%",
+    q: Annotated[
+        float, typer.Option("--q", metavar="LEVEL", help="Accepted share of false alarms among the labels that fail.")
+    ] = 0.05,
+    against: Annotated[
+        str, typer.Option(metavar="STEP", help="Compare with: previous, first, or a step.")
+    ] = "previous",
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Compare with this run: its last step, unless --against says which."),
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Mode; by default eval, or the only one there is.")
+    ] = None,
+    step: Annotated[int | None, typer.Option(metavar="N", help="Step to check; by default the last one.")] = None,
+    higher_is_worse: HigherIsWorse = True,
+    as_json: Json = False,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a JUnit report: a test per label.")] = None,
+) -> None:
+    """Compare, print what got worse, and exit with 1 if anything did."""
+    from labeltrack.compare import compare  # noqa: PLC0415 (for this command only)
+
+    margin = _share(max_regression)
+    opened = open_recorded(run)
+    before = opened if baseline is None else open_recorded(baseline)
+    with told(*MISTAKES), warned():
+        mode = single_mode((epoch.mode for epoch in opened.epochs), mode)
+        steps = _steps(opened, before, mode, against, step)
+        found = compare(before, opened, mode=mode, steps=steps, higher_is_worse=higher_is_worse, alpha=q)
+        failed = _failed(found, margin)
+        if junit is not None:
+            _write_junit(found, failed, margin, junit)
+    if as_json:
+        typer.echo(json.dumps(_plain(found, failed, margin, opened, before, mode, steps)))
+    else:
+        _show(found, failed, margin)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _share(text: str) -> float:
+    """Return the number that a share such as ``5%`` stands for."""
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share < math.inf:
+        fail(f"--max-regression must be a share such as 5% or 0.05, got {text!r}")
+    return share
+
+
+def _steps(run: Run, before: Run, mode: str, against: str, step: int | None) -> tuple[int, int]:
+    """Return the step to compare with, and the one to check."""
+    own = sorted(epoch.step for epoch in run.epochs if epoch.mode == mode and epoch.complete)
+    if not own:
+        msg = f"{run.path} has no complete epoch in mode {mode!r}"
+        raise ValueError(msg)
+    after = own[-1] if step is None else step
+    known = sorted(epoch.step for epoch in before.epochs if epoch.mode == mode and epoch.complete)
+    candidates = known if before is not run else [one for one in own if one < after]
+    if against in ("previous", "first"):
+        if not candidates:
+            where = f"before step {after}" if before is run else f"in {before.path}"
+            msg = f"there is no complete epoch of mode {mode!r} {where} to compare with; use --baseline RUN"
+            raise ValueError(msg)
+        return candidates[0 if against == "first" else -1], after
+    try:
+        return int(against), after
+    except ValueError:
+        msg = f"--against must be previous, first or a step, got {against!r}"
+        raise ValueError(msg) from None
+
+
+def _failed(found: Comparison, margin: float) -> list[int]:
+    """Return the positions of the labels that got worse by more than the margin, the largest change first."""
+    sign = 1 if found.higher_is_worse else -1
+    worse = [k for k in found.order().tolist() if found.verdict[k] == "worse"]
+    return [k for k in worse if not sign * float(found.relative[k]) <= margin]  # NaN fails
+
+
+# -- output -----------------------------------------------------------------------------------------------
+
+
+def _untested(found: Comparison) -> dict[str, list[str]]:
+    """Return the names of the labels that have no p-value, by reason."""
+    reasons: dict[str, list[str]] = {}
+    for name, p, method, verdict in zip(
+        found.names.tolist(), found.p.tolist(), found.method.tolist(), found.verdict.tolist(), strict=True
+    ):
+        if math.isnan(p) and verdict in ("too few", "no evidence"):
+            reasons.setdefault(method, []).append(name)
+    return reasons
+
+
+def _headline(found: Comparison, failed: list[int], margin: float) -> str:
+    by = f" by more than {100 * margin:.4g} %" if margin else ""
+    count = f"{len(failed) or 'none'} of {len(found)} {'label' if len(found) == 1 else 'labels'}"
+    less = len(found.worse()) - len(failed)
+    also = f"; {less} got worse by less" if less else ""
+    return f"{'FAILED' if failed else 'PASSED'}: {count} got worse{by} (q < {found.alpha:g}){also}"
+
+
+def _show(found: Comparison, failed: list[int], margin: float) -> None:
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    from labeltrack.report import printable, show  # noqa: PLC0415
+
+    typer.echo(f"{printable(found.metric)}, {printable(found.title)}")
+    typer.echo(_headline(found, failed, margin))
+    if failed:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("label", overflow="fold")
+        for name in ("before", "after", "change", "q", "samples"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("test", no_wrap=True)
+        for k in failed:
+            table.add_row(*(Text(cell) for cell in (printable(str(found.names[k])), *_cells(found, k))))
+        show(table)
+    for reason, names in _untested(found).items():
+        shown = ", ".join(map(printable, names[:_NAMED])) + (", …" if len(names) > _NAMED else "")
+        typer.echo(f"Not tested, {reason}: {len(names)} ({shown})")
+
+
+def _cells(found: Comparison, k: int) -> tuple[str, ...]:
+    q = float(found.q[k])
+    return (
+        f"{found.mean_before[k]:.6g}",
+        f"{found.mean_after[k]:.6g}",
+        f"{found.relative[k]:+.1%}",
+        "-" if math.isnan(q) else f"{q:.2g}",
+        f"{found.count_before[k]} → {found.count_after[k]}",
+        str(found.method[k]),
+    )
+
+
+def _plain(
+    found: Comparison, failed: Iterable[int], margin: float, run: Run, before: Run, mode: str, steps: tuple[int, int]
+) -> dict[str, Any]:
+    """Return the result as plain values for JSON."""
+    from labeltrack._tables import rows_of  # noqa: PLC0415
+
+    rows = rows_of(found.columns())
+    return {
+        "passed": not failed,
+        "metric": found.metric,
+        "mode": mode,
+        "before": {"run": before.path, "step": steps[0]},
+        "after": {"run": run.path, "step": steps[1]},
+        "q": found.alpha,
+        "max_regression": margin,
+        "failed": [rows[k] for k in failed],
+        "labels": rows,
+    }
+
+
+def _write_junit(found: Comparison, failed: list[int], margin: float, path: Path) -> None:
+    """Write a JUnit report: a test for each label, skipped where nothing was tested."""
+    from xml.etree import ElementTree as ET  # noqa: PLC0415
+
+    from labeltrack._tables import whole_file  # noqa: PLC0415
+    from labeltrack.report import printable  # noqa: PLC0415
+
+    skipped = {name: reason for reason, names in _untested(found).items() for name in names}
+    counts = {"tests": len(found), "failures": len(failed), "errors": 0, "skipped": len(skipped)}
+    name = printable(f"{found.metric}, {found.title}")
+    suite = ET.Element("testsuite", {"name": name, **{key: str(count) for key, count in counts.items()}})
+    for k, label in enumerate(found.names.tolist()):
+        case = ET.SubElement(suite, "testcase", {"classname": printable(found.metric), "name": printable(label)})
+        before, after, change, q, samples, method = _cells(found, k)
+        said = f"{before} → {after} ({change}), q = {q}, {samples} samples, {method}"
+        if k in failed:
+            more = f" by more than {100 * margin:.4g} %" if margin else ""
+            ET.SubElement(case, "failure", {"message": f"got worse{more}: {said}", "type": "regression"})
+        elif label in skipped:
+            ET.SubElement(case, "skipped", {"message": skipped[label]})
+        else:
+            ET.SubElement(case, "system-out").text = said
+    with whole_file(path) as half:
+        ET.ElementTree(suite).write(half, encoding="utf-8", xml_declaration=True)
