@@ -113,7 +113,7 @@ class StyledFigure(Figure):
         drawn = io.BytesIO()
         super().savefig(drawn, format=ending, transparent=transparent, **kwargs)
         with whole_file(path) as half:
-            half.write_bytes(drawn.getbuffer())
+            half.write_bytes(drawn.getvalue())  # a view that an error keeps alive crashes in Python 3.12.1
 
 
 def new_figure(width: float, height: float, heading: str) -> StyledFigure:
