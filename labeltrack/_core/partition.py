@@ -131,7 +131,7 @@ def reduce_by_range(
             continue
         total = sum(keys.shape[0] for keys, _ in group)
         ranges.suggest(np.concatenate([spread_out(samples, total // _HEAD) for _, samples in group]), total)
-        for sorted_samples in _rounds(group, low, shift, buckets, threads):
+        for sorted_samples in rounds(group, low, shift, buckets, threads):
             ranges.add(sorted_samples)
             del sorted_samples  # a fifth of all memory, before the rows are finished
     return ranges.result()
@@ -156,8 +156,16 @@ def _is_local(chunks: Sequence[Chunk], shift: int) -> bool:
     return 4 * apart <= seen
 
 
-def _rounds(chunks: Sequence[Chunk], low: int, shift: int, buckets: int, threads: int) -> Iterator[Sorted]:
-    """Sort the samples of chunks of one dtype, a round at a time; each round overwrites the one before."""
+def rounds(chunks: Sequence[Chunk], low: int, shift: int, buckets: int, threads: int) -> Iterator[Sorted]:
+    """Sort the samples of chunks of one dtype, a round at a time; each round overwrites the one before.
+
+    Args:
+        chunks: See `labeltrack._core.reduce.reduce_chunks`.
+        low: The label of slot 0.
+        shift: Binary logarithm of the slots per bucket.
+        buckets: How many there are.
+        threads: Number of threads.
+    """
     sizes = [keys.shape[0] for keys, _ in chunks]
     total, dtype = sum(sizes), chunks[0][1].dtype
     rounds = -(-total // max(_ROUND, 2 * (buckets << shift)))
