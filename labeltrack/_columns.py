@@ -274,7 +274,8 @@ class ExactColumns:
         fraction = _fraction_of(statistic)
         if fraction is None:
             msg = f"unknown statistic {statistic!r}; there are {listing((*STATISTICS, 'median', *self._named()))}"
-            raise ValueError(msg)
+            labels = f"; the labels are {listing(self.label_names)}" if self.label_names else ""
+            raise ValueError(msg + labels)
         return self.quantile(fraction)
 
     def _named(self) -> dict[str, float]:

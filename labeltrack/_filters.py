@@ -1,12 +1,15 @@
-"""Which modes, dataset ids and steps are meant: all but some (``"!eval"``), the mode that None stands for."""
+"""Which modes, dataset ids, steps and labels are meant: all but some (``"!eval"``), the mode that None stands for."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labeltrack.errors import listing
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 class Selection:
@@ -78,6 +81,22 @@ def single_mode(modes: Iterable[str], mode: str | None = None) -> str:
         msg = f"which mode? There is no 'eval', which would be the default, but {listing(there)}; pass mode (--mode)"
         raise ValueError(msg)
     return "eval" if "eval" in there else there[0]
+
+
+def labels_named(by: str | Iterable[str], names: Collection[str]) -> tuple[str, ...] | None:
+    """Return which of several labels per sample `by` names, if it does not name a statistic.
+
+    Args:
+        by: A statistic or the name of a label; or names of labels.
+        names: Those of the labels there are.
+
+    Example:
+        >>> labels_named("mean", ["class", "site"]), labels_named("site", ["class", "site"])
+        (None, ('site',))
+    """
+    if isinstance(by, str):
+        return (by,) if by in names else None
+    return tuple(by)
 
 
 def check_step(step: Any) -> int:

@@ -19,7 +19,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from labeltrack._filters import single_mode
+from labeltrack._filters import labels_named, single_mode
+from labeltrack.history import joined
 from labeltrack.stats import STATISTICS
 
 if TYPE_CHECKING:
@@ -80,22 +81,23 @@ def stats_table(
     stats: LabelStats,
     *,
     title: str | None = None,
-    by: str = "mean",
+    by: str | Iterable[str] = "mean",
     higher_is_worse: bool = True,
     limit: int | None = None,
     compare: Mapping[str, LabelStats] | None = None,
-    label: str = "label",
+    label: str | None = None,
 ) -> Table:
     """Return a table of the statistics of every label, worst first, and of all labels together in the last row.
 
     Args:
         stats: What to show.
         title: Printed above the table; None for no title.
-        by: The statistic that ranks: count, sum, mean, std, min or max.
+        by: The statistic that ranks: count, sum, mean, std, min or max; or the name of one of several labels per
+            sample, or several names: the table is then of these, by their means.
         higher_is_worse: True for a loss, False for an accuracy. A NaN is worst either way.
         limit: How many labels at most; None for all.
         compare: Further statistics by name, such as those of another mode: each adds a column with its `by`.
-        label: Heading of the label names.
+        label: Heading of the label names; None for the names of several labels, or "label".
 
     Returns:
         A table to print with a rich ``Console``. Names are printed literally, never parsed as markup.
@@ -109,6 +111,11 @@ def stats_table(
         >>> [str(column.header) for column in table.columns]
         ['', 'label', 'count', 'mean', 'std', 'min', 'max']
     """
+    labels = labels_named(by, stats.label_names)
+    if labels is not None:
+        stats, compare = stats.by(*labels), {name: other.by(*labels) for name, other in (compare or {}).items()}
+        by, label = "mean", label or joined(labels)
+    by, label = str(by), label or joined(stats.label_names) or "label"
     places = _ranked(stats, by, limit, higher_is_worse=higher_is_worse)
     columns = _columns(stats, places, by, compare or {})
     return _table(stats, places, columns, title=title, label=label)
@@ -120,7 +127,7 @@ def history_table(
     mode: str | None = None,
     step: int | None = None,
     title: str | None = None,
-    by: str = "mean",
+    by: str | Iterable[str] = "mean",
     higher_is_worse: bool = True,
     limit: int | None = None,
 ) -> Table:
@@ -131,7 +138,8 @@ def history_table(
         mode: The mode to show; None for ``"eval"`` if there is such a mode, else for the only one.
         step: Which step; None for the last of the mode.
         title: Printed above the table; None for a description of its content.
-        by: The statistic that ranks and is compared: count, sum, mean, std, min or max.
+        by: The statistic that ranks and is compared: count, sum, mean, std, min or max; or the name of one of several
+            labels per sample, or several names: the table is then of these, by their means.
         higher_is_worse: True for a loss, False for an accuracy. A NaN is worst either way.
         limit: How many labels at most; None for all.
 
@@ -150,6 +158,7 @@ def history_table(
         >>> [str(column.header) for column in history_table(history).columns]
         ['', 'y', 'count', 'mean', 'std', 'min', 'max', 'best\n(step)']
     """
+    history, by = _by_labels(history, by)
     mode = single_mode(history.modes, mode)
     if step is None:
         step = max(history.steps(mode), default=0)  # no such mode: the next line says so
@@ -171,14 +180,15 @@ def history_table(
 
 
 def setbacks(
-    history: History, *, mode: str | None = None, by: str = "mean", higher_is_worse: bool = True
+    history: History, *, mode: str | None = None, by: str | Iterable[str] = "mean", higher_is_worse: bool = True
 ) -> list[Course]:
     """Return the labels whose last value is worse than their best, largest setback first.
 
     Args:
         history: What was recorded.
         mode: The mode to look at; None for ``"eval"`` if there is such a mode, else for the only one.
-        by: The statistic: count, sum, mean, std, min or max.
+        by: The statistic: count, sum, mean, std, min or max; or the name of one of several labels per sample, or
+            several names: setbacks are then those of their means.
         higher_is_worse: True for a loss, False for an accuracy. A NaN is worst either way.
 
     Returns:
@@ -197,8 +207,15 @@ def setbacks(
         >>> [(course.name, course.best, course.last) for course in setbacks(history)]
         [('0', 0.5, 0.75)]
     """
+    history, by = _by_labels(history, by)
     courses = _courses(history, single_mode(history.modes, mode), by, higher_is_worse=higher_is_worse).values()
     return sorted((course for course in courses if course.setback > 0), key=lambda course: -course.setback)
+
+
+def _by_labels(history: History, by: str | Iterable[str]) -> tuple[History, str]:
+    """Return the history of the labels that `by` names, and the statistic that ranks them."""
+    labels = labels_named(by, history.label_names)
+    return (history, str(by)) if labels is None else (history.by(*labels), "mean")
 
 
 def show(table: Table, console: Console | None = None) -> None:

@@ -214,6 +214,7 @@ class LabelStats(ExactColumns):
 
         Raises:
             TypeError: Labels that cannot be ordered together with the existing ones, or no tuples.
+            ValueError: Mappings of several labels have more than a million combinations.
 
         Example:
             >>> import labeltrack as lt

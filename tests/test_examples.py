@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import runpy
+import statistics
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import labeltrack as lt
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 REQUIRED = os.environ.get("LABELTRACK_REQUIRE_FRAMEWORKS") == "1"
@@ -40,6 +44,40 @@ def test_the_plain_pytorch_loop_prints_a_table_and_saves_a_figure(tmp_path: Path
     assert list(shown.values()) == sorted(shown.values(), reverse=True)
     assert (out / "loss_std.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert process.stdout.splitlines()[-1] == f"Written: {out / 'loss_std.png'}"
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None and not REQUIRED, reason="torch is not installed (extra 'frameworks')"
+)
+def test_the_loop_over_padded_tokens_counts_what_a_plain_loop_counts(monkeypatch, capsys) -> None:
+    tokens: list[dict[str, list[float]]] = []
+    epochs: list[lt.LabelStats] = []
+
+    class Tracker(lt.LabelTracker):
+        def update(self, labels, values, *, where, **more):
+            super().update(labels, values, where=where, **more)
+            for (domain,), losses, counted in zip(labels, values.tolist(), where.tolist(), strict=True):
+                for loss, counts in zip(losses, counted, strict=True):
+                    if counts:
+                        tokens[-1].setdefault(domain, []).append(loss)
+
+        def end_epoch(self, step, **more):
+            epochs.append(super().end_epoch(step, **more))
+            tokens.append({})
+            return epochs[-1]
+
+    tokens.append({})
+    monkeypatch.setattr(lt, "LabelTracker", Tracker)
+    monkeypatch.setattr(sys, "argv", ["padded_tokens.py", "2"])
+    runpy.run_path(str(EXAMPLES / "padded_tokens.py"))
+    assert len(epochs) == 2
+    for stats, expected in zip(epochs, tokens[:2], strict=True):
+        assert stats.labels.tolist() == sorted(expected) == ["code", "prose", "sums"]
+        assert stats.count.tolist() == [len(expected[name]) for name in sorted(expected)]
+        assert stats.mean.tolist() == [statistics.mean(expected[name]) for name in sorted(expected)]
+        assert stats.std.tolist() == [statistics.stdev(expected[name]) for name in sorted(expected)]
+        assert stats.min.tolist() == [min(expected[name]) for name in sorted(expected)]
+    assert capsys.readouterr().out.splitlines()[-1] in ("Worst: prose", "Worst: code")
 
 
 @pytest.mark.skipif(

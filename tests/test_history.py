@@ -93,6 +93,26 @@ def test_the_worst_labels_of_the_last_step_come_first(history):
     assert history.worst(1, mode="eval", ds_id="b") == [0]
 
 
+def test_the_worst_of_several_labels_are_combinations_or_values_of_one_or_some():
+    labels = {"class": [0, 0, 1, 1], "site": ["a", "b", "a", "c"], "hour": [3, 3, 4, 4]}
+    history = lt.History()
+    history.add(1, lt.label_stats(labels, [1.0, 8.0, 5.0, 2.0]))
+    assert history.worst(1) == [(0, "b", 3)]
+    assert history.worst(1, by="max", higher_is_worse=False) == [(0, "a", 3)]
+    assert history.worst(by="class") == [0, 1]
+    assert history.worst(by="site") == ["b", "a", "c"]
+    assert history.worst(1, by=["site", "hour"]) == [("b", 3)]
+    assert history.worst(by=()) == ["all"]
+    assert history.by("site").worst(1, by="count") == ["a"]
+    assert history.label_names == ("class", "site", "hour")
+    with pytest.raises(
+        ValueError, match=r"unknown statistic 'sight'; there are .*; the labels are 'class', 'site', 'hour'"
+    ):
+        history.worst(by="sight")
+    with pytest.raises(KeyError, match="no label called 'mean'"):
+        history.worst(by=("class", "mean"))
+
+
 def test_a_label_with_nan_is_worst_either_way():
     history = lt.History()
     history.add(1, lt.label_stats([0, 1, 2], [3.0, math.nan, 1.0]))

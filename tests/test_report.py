@@ -276,3 +276,22 @@ def test_labels_without_samples_have_dashes_come_last_and_are_named_below() -> N
     assert [course.name for course in report.setbacks(whole, mode="eval")] == ["cat"]
     many = lt.label_stats([0], [1.0]).with_absent(range(1, 30))
     assert "without samples: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …" in " ".join(text(report.stats_table(many)).split())
+
+
+def test_tables_of_several_labels_are_of_one_of_them_if_its_name_is_given() -> None:
+    history = lt.History(metric="loss", label="class and site")
+    for step, values in ((1, [1.0, 2.0, 3.0]), (2, [2.0, 8.0, 1.0])):
+        history.add(step, lt.label_stats({"class": ["cat", "dog", "cat"], "site": ["a", "a", "b"]}, values))
+    stats = history.at(2)
+    assert rows(report.stats_table(stats))[0][:4] == [">", "dog,", "a", "1"]
+    assert str(report.stats_table(stats).columns[1].header) == "class and site"
+    by_site = report.stats_table(stats, by="site")
+    assert [row[:4] for row in rows(by_site)[:2]] == [[">", "a", "2", "5.000"], ["b", "1", "1.000", "0.000"]]
+    assert str(by_site.columns[1].header) == "site"
+    beside = rows(report.stats_table(stats, by=["site", "class"], compare={"before": history.at(1)}))
+    assert [row[-1] for row in beside[:3]] == ["2.000", "1.000", "3.000"]
+    assert [row[:2] for row in beside[1:3]] == [["a,", "cat"], ["b,", "cat"]]
+    table = report.history_table(history, by="site")
+    assert [row[-2:] for row in rows(table)[:2]] == [["1.500", "(1)"], ["1.000", "(2)"]]
+    assert "loss by site: train, step 2, worst mean first" in text(table)
+    assert [(c.name, c.best, c.last) for c in report.setbacks(history, by="class")] == [("dog", 2.0, 8.0)]

@@ -361,6 +361,21 @@ def test_absent_combinations_are_those_of_the_mappings(stats):
         stats.with_absent(["ox"])
 
 
+def test_more_absent_combinations_than_anybody_reads_are_refused():
+    mapping = {name: {f"{name} {i}": i for i in range(1001)} for name in ("class", "site")}
+    stats = lt.label_stats({"class": [1], "site": [2]}, [3.0], label_mapping=mapping)
+    message = (
+        "1,002,001 rows, one for every combination of 1,001 of 'class' × 1,001 of 'site', and makes at most 1,000,000"
+    )
+    with pytest.raises(ValueError, match=message):
+        stats.with_absent()
+    history = lt.History()
+    history.add(1, stats)
+    with pytest.raises(ValueError, match="1,002,001 rows"):
+        history.with_absent()
+    assert len(history.by("class").with_absent().at(1)) == 1001
+
+
 def test_missing_labels_are_treated_label_by_label():
     labels = {"class": ["cat", None, "dog", None], "site": [1.0, 2.0, math.nan, math.nan]}
     values = [1.0, 2.0, 4.0, 8.0]
@@ -403,11 +418,18 @@ def test_nan_under_raise_names_the_combination():
     [
         ({}, {}, ValueError, "labels is an empty mapping"),
         ({"count": [1]}, {}, ValueError, "a label cannot be called 'count'"),
+        ({"median": [1]}, {}, ValueError, "a label cannot be called 'median'"),
+        ({"q0.25": [1]}, {}, ValueError, "a label cannot be called 'q0.25'"),
         ({1: [1]}, {}, TypeError, "with a string as name, got 1"),
         ({"a": [1], "b": [1, 2]}, {}, ValueError, "label 'b': got a single metric value for 2 labels"),
         ({"a": [1], "b": np.array([1j])}, {}, TypeError, "label 'b': labels must be integers"),
         ({"a": [1]}, {"label_mapping": {"cat": 1}}, ValueError, "there is no label 'cat', but 'a'"),
-        (([1], [2]), {"label_mapping": ({"x": 1},)}, ValueError, "one for each of 2 labels, got 1"),
+        (
+            ([1], [2]),
+            {"label_mapping": ({"x": 1},)},
+            ValueError,
+            r"one for each of 2 labels \(label_0, label_1\), got 1",
+        ),
         (([1], [2]), {"label_mapping": 3}, TypeError, r"label_mapping must be a mapping .* or a tuple, got int"),
         (([1], [2]), {"missing": "drop"}, ValueError, "missing: unknown option 'drop'"),
         (([1], [2]), {"missing": {"label_7": "skip"}}, ValueError, "there is no label 'label_7'"),

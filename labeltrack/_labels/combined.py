@@ -5,6 +5,7 @@ Combinations are structured arrays with one field per label, sorted by the first
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -35,8 +36,12 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
 
-_TAKEN = ("step", "mode", "ds_id", "name", "count", "sum", "mean", "std", "min", "max")
+_TAKEN = ("step", "mode", "ds_id", "name", "count", "sum", "mean", "std", "min", "max", "median")
 """Names of the other columns of tables."""
+
+
+_MOST_ABSENT = 1_000_000
+"""Combinations of mapped labels that `mapped_combinations` returns; a million take ten seconds as rows."""
 
 
 def separate_labels(labels: Any) -> dict[str, Any] | None:
@@ -60,11 +65,19 @@ def separate_labels(labels: Any) -> dict[str, Any] | None:
     if strange:
         msg = f"labels must be {{name of the label: labels}}, with a string as name, got {strange[0]!r}"
         raise TypeError(msg)
-    taken = [name for name in labels if name in _TAKEN]
+    taken = [name for name in labels if name in _TAKEN or _names_quantile(name)]
     if taken:
         msg = f"a label cannot be called {taken[0]!r}, like another column of tables; these are {listing(_TAKEN)}"
         raise ValueError(msg)
     return {str(name): column for name, column in labels.items()}
+
+
+def _names_quantile(name: str) -> bool:
+    """Return whether this is how tables call a quantile, such as ``"q0.25"``."""
+    try:
+        return name == f"q{float(name[1:])!r}"
+    except ValueError:
+        return False
 
 
 def _is_column(item: Any) -> bool:
@@ -87,10 +100,11 @@ def by_label(option: Any, names: Iterable[str], what: str) -> dict[str, Any]:
             raise ValueError(msg + listing(names))
         return {name: option.get(name) for name in names}
     if not isinstance(option, (tuple, list)):
-        msg = f"{what} must be a mapping {{name of the label: …}} or a tuple, got {type(option).__name__}"
+        expected = f"{{{', '.join(f'{name!r}: …' for name in names)}}}"
+        msg = f"{what} must be a mapping {expected} or a tuple, got {type(option).__name__}"
         raise TypeError(msg)
     if len(option) != len(names):
-        msg = f"{what} must have one for each of {len(names)} labels, got {len(option)}"
+        msg = f"{what} must have one for each of {len(names)} labels ({', '.join(names)}), got {len(option)}"
         raise ValueError(msg)
     return dict(zip(names, option, strict=True))
 
@@ -186,6 +200,9 @@ def mapped_combinations(table: Array, names: Mapping[Any, str]) -> Iterable[tupl
     Args:
         table: Combinations that occur.
         names: Display names by ``(name of the label, label)``.
+
+    Raises:
+        ValueError: There are more than a million.
     """
     fields = columns_of(table)
     mapped: dict[str, list[Any]] = {name: [] for name in fields}
@@ -194,7 +211,16 @@ def mapped_combinations(table: Array, names: Mapping[Any, str]) -> Iterable[tupl
             mapped[field].append(label)
     if not any(mapped.values()):
         return ()
-    return product(*(mapped[name] or sorted_unique(column).tolist() for name, column in fields.items()))
+    sides = [mapped[name] or sorted_unique(column).tolist() for name, column in fields.items()]
+    number = math.prod(map(len, sides))
+    if number > _MOST_ABSENT:
+        sizes = " × ".join(f"{len(side):,} of {name!r}" for name, side in zip(fields, sides, strict=True))
+        msg = (
+            f"with_absent() would make {number:,} rows, one for every combination of {sizes}, and makes at most "
+            f"{_MOST_ABSENT:,}; take fewer labels first, such as with by()"
+        )
+        raise ValueError(msg)
+    return product(*sides)
 
 
 def _of_one_type(columns: Sequence[Array]) -> Sequence[Array]:

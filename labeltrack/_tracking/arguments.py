@@ -148,19 +148,12 @@ class Labels:
             ValueError: There are more or fewer.
         """
         names = self.names or ()
-        if isinstance(labels, Mapping) and not hasattr(labels, "shape"):
-            for name in names:
-                if name not in labels:
-                    raise missing_key(name, labels, "label in the labels:")
-            return {name: labels[name] for name in names}
-        if not isinstance(labels, (tuple, list)):
-            expected = f"{{{', '.join(f'{name!r}: …' for name in names)}}}"
-            msg = f"this tracker has several labels: expected {expected} or a tuple, got {type(labels).__name__}"
-            raise TypeError(msg)
-        if len(labels) != len(names):
-            msg = f"expected a tuple of {len(names)} labels ({', '.join(names)}), got {len(labels)}"
-            raise ValueError(msg)
-        return dict(zip(names, labels, strict=True))
+        if not isinstance(labels, Mapping) or hasattr(labels, "shape"):
+            return by_label(labels, names, "labels")
+        for name in names:
+            if name not in labels:
+                raise missing_key(name, labels, "label in the labels:")
+        return {name: labels[name] for name in names}
 
     def warn_nothing(self, occurred: Iterable[Any]) -> None:
         """Warn that no sample has labels that are mapped."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack import _tables
-from labeltrack._filters import chosen_steps
+from labeltrack._filters import chosen_steps, labels_named
 from labeltrack._state import plain
 from labeltrack.bounds import TRACKER_BOUNDS, needed_quantiles, resolve_all
 from labeltrack.errors import listing, missing_key
@@ -137,18 +137,20 @@ class History(Changes):
     def worst(
         self,
         k: int = 5,
-        by: str = "mean",
+        by: str | Iterable[str] = "mean",
         mode: str | None = None,
         *,
         step: int | None = None,
         ds_id: str | None = None,
         higher_is_worse: bool = True,
     ) -> list[Any]:
-        """Return the labels ranked worst first.
+        """Return the labels ranked worst first; combinations, if there are several labels per sample.
 
         Args:
             k: How many at most.
-            by: The statistic that ranks: count, sum, mean, std, min or max; or a quantile, see `LabelStats.column`.
+            by: The statistic that ranks: count, sum, mean, std, min or max; or a quantile, see `LabelStats.column`. The
+                name of one of several labels per sample ranks that label by its mean over all others; several names
+                rank their combinations. ``history.by("class").worst(by="std")`` ranks a label by a statistic.
             mode: Mode; None for ``"eval"`` if there is such a mode, else for the only one.
             step: Which step; None for the last of the mode.
             ds_id: Dataset; None pools all of them.
@@ -158,8 +160,15 @@ class History(Changes):
             At most `k` label values.
 
         Raises:
-            KeyError: There is no such mode, dataset or step.
+            KeyError: There is no such mode, dataset or step, or none of several names is that of a label.
             ValueError: There is no such statistic, `k` is not positive, or `mode` is None and it is not clear which.
+
+        Example:
+            >>> import labeltrack as lt
+            >>> history = History()
+            >>> history.add(1, lt.label_stats({"class": [0, 1, 1], "site": ["a", "a", "b"]}, [5.0, 1.0, 4.0]))
+            >>> history.worst(2), history.worst(1, by="class"), history.worst(1, by="site")
+            ([(0, 'a'), (1, 'b')], [0], ['b'])
         """
         if operator.index(k) < 1:
             msg = f"k must be at least 1, got {k}"
@@ -171,7 +180,10 @@ class History(Changes):
             if step is None:
                 raise self._missing(mode, ds_id)
         stats = self.at(step, mode, ds_id)
-        ranked: list[Any] = stats.labels[stats.order(by, descending=higher_is_worse)[:k]].tolist()
+        labels = labels_named(by, stats.label_names)
+        if labels is not None:
+            stats, by = stats.by(*labels), "mean"
+        ranked: list[Any] = stats.labels[stats.order(str(by), descending=higher_is_worse)[:k]].tolist()
         return ranked
 
     def with_absent(self, labels: Iterable[Any] = ()) -> History:
@@ -184,6 +196,7 @@ class History(Changes):
 
         Raises:
             TypeError: Labels that cannot be ordered among each other.
+            ValueError: Mappings of several labels have more than a million combinations.
         """
         wanted = [*self.names(), *labels]
         history = History(metric=self.metric, label=self.label, bounds=self.bounds)
@@ -230,6 +243,10 @@ class History(Changes):
         bounds: BoundName | Iterable[BoundName] | TrackerBounds = TRACKER_BOUNDS,
         modes: str | Iterable[str] | None = None,
         labels: Any = None,
+        *,
+        by: str | Iterable[str] | None = None,
+        form: str | None = None,
+        step: int | None = None,
     ) -> Figure:
         """Draw the history; see `labeltrack.plot.plot_history`, which has more options.
 
@@ -237,17 +254,27 @@ class History(Changes):
             bounds: Bounds to show, one row of panels for each; None for no band; by default those of the tracker.
             modes: Modes to show, one or several; None for all.
             labels: Label values or display names to show, one or several; None for all.
+            by: Which of several labels per sample to draw, one or several; None for all of them.
+            form: ``"lines"``, ``"multiples"``, ``"heatmap"``, or for two labels per sample ``"grid"``, one down and the
+                other across; None chooses.
+            step: The step that a grid shows; None for the last.
 
         Returns:
             A matplotlib Figure that is not registered with pyplot; save it with ``figure.savefig(path)``.
 
         Raises:
-            ValueError: The history is empty, or a bound is unknown.
-            KeyError: There is no such mode or label.
+            ValueError: The history is empty, a bound or form is unknown, or there is a step for another form.
+            KeyError: There is no such mode, step or label.
         """
-        from labeltrack.plot import plot_history  # noqa: PLC0415 (matplotlib is loaded only to draw)
+        from labeltrack.plot import plot_grid, plot_history  # noqa: PLC0415 (matplotlib is loaded only to draw)
 
-        return plot_history(self, bounds=bounds, modes=modes, labels=labels)
+        if step is None:
+            return plot_history(self, by=by, bounds=bounds, modes=modes, labels=labels, form=form)
+        if form not in (None, "grid"):
+            msg = f"only form='grid' draws a single step, got form={form!r} and step={step!r}"
+            raise ValueError(msg)
+        some = None if bounds is TRACKER_BOUNDS else bounds
+        return plot_grid(self, by=by, step=step, bounds=some, modes=modes, labels=labels)
 
     def __repr__(self) -> str:
         """Return a table of the modes: how many steps, labels and samples."""

@@ -166,6 +166,11 @@ class Entries:
         return list(self._found)
 
     @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of several labels per sample; empty for one."""
+        return next((stats.label_names for stats in self._entries.values() if stats.label_names), ())
+
+    @property
     def ds_ids(self) -> list[str]:
         """Dataset ids, in the order they were first recorded."""
         return list(dict.fromkeys(ds_id for _, ds_id, _ in self._entries))

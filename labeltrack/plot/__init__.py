@@ -1,4 +1,4 @@
-"""Figures of a history: lines, small multiples or a heatmap, by the number of labels.
+"""Figures of a history: lines, small multiples or a heatmap, by the number of labels; a grid of two labels per sample.
 
 Figures are built without pyplot: nothing is registered or shown, no display is needed, and the caller's matplotlib
 settings are neither changed nor followed, except the font family, which may be what makes names readable.
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from labeltrack.bounds import TRACKER_BOUNDS, resolve_all
 from labeltrack.errors import listing
 from labeltrack.plot.data import collect
+from labeltrack.plot.grid import Words, grid
 from labeltrack.plot.heatmap import heatmap
 from labeltrack.plot.lines import lines
 from labeltrack.plot.multiples import multiples
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from labeltrack.plot.data import Plottable
 
 _FORMS = {"lines": lines, "multiples": multiples, "heatmap": heatmap}
+_GRID = "grid"
 _MULTIPLES_FROM = 7  # more bands than this in one panel hide each other
 _HEATMAP_FROM = 40  # more panels than this are smaller than a stamp
 _MAX_PANELS = 200  # a panel takes about 20 ms to lay out
@@ -33,6 +35,7 @@ _MAX_PANELS = 200  # a panel takes about 20 ms to lay out
 def plot_history(
     history: Plottable,
     *,
+    by: str | Iterable[str] | None = None,
     bounds: BoundName | Iterable[BoundName] | TrackerBounds = TRACKER_BOUNDS,
     modes: str | Iterable[str] | None = None,
     labels: Any = None,
@@ -50,6 +53,9 @@ def plot_history(
     mean as colour. A heatmap cannot show a band, so for each bound a second heatmap shows half the width of the band.
     Beyond 110 labels the worst 25 are also shown enlarged, with their names.
 
+    Two labels per sample with 7 or more combinations are a **grid** of the last step, see `plot_grid`. Any other number
+    of labels is drawn as combinations, and ``by="class"`` draws one label by itself.
+
     The axis is logarithmic where most labels would look flat because others are at least 20 times as large.
 
     Modes differ in line style, beyond 4 of them also in markers; in a heatmap each has a panel. Worst is judged by the
@@ -59,6 +65,7 @@ def plot_history(
 
     Args:
         history: A `labeltrack.History`.
+        by: Which of several labels per sample to draw, one or several; None for all of them.
         bounds: ``"std"``, ``"range"``, ``"sem"``, ``"ci95"`` or None (no band); around the median, ``"iqr"``,
             ``("quantile", low, high)`` or ``"median"``, if the quantiles were computed; or several of them. By default
             the bounds of the tracker that made the history.
@@ -68,15 +75,15 @@ def plot_history(
         x_label: What a step is called, such as "epoch".
         units: Unit of the metric, such as "nats".
         higher_is_worse: True for a loss, False for an accuracy.
-        form: ``"lines"``, ``"multiples"`` or ``"heatmap"``; None chooses by the number of labels. Lines of more than
-            6 labels show the worst 6 in colour and the others in grey.
+        form: ``"lines"``, ``"multiples"``, ``"heatmap"`` or ``"grid"``; None chooses by the number of labels. Lines of
+            more than 6 labels show the worst 6 in colour and the others in grey.
 
     Returns:
         A matplotlib Figure that is not registered with pyplot. ``figure.savefig(path)`` writes PNG, SVG or PDF.
 
     Raises:
         ValueError: An empty history, an unknown bound or form, too many labels for ``"multiples"``, or too many modes.
-        KeyError: There is no such mode or label; the message names the nearest.
+        KeyError: There is no such mode or label, nor a label called so; the message names the nearest.
 
     Example:
         >>> import labeltrack as lt
@@ -87,9 +94,22 @@ def plot_history(
         >>> [axes.get_title(loc="left") for axes in figure.axes]
         ['mean ± one standard deviation', 'mean, from the smallest to the largest sample']
     """
-    if form not in (None, *_FORMS):
-        msg = f"form: unknown option {form!r}; allowed are {listing(_FORMS)}, or None to choose by the number of labels"
+    forms = (*_FORMS, _GRID)
+    if form not in (None, *forms):
+        msg = f"form: unknown option {form!r}; allowed are {listing(forms)}, or None to choose by the number of labels"
         raise ValueError(msg)
+    history = history if by is None else history.by(*([by] if isinstance(by, str) else by))
+    if form == _GRID or (form is None and _suits_grid(history, labels)):
+        return plot_grid(
+            history,
+            bounds=None if bounds is TRACKER_BOUNDS else bounds,
+            modes=modes,
+            labels=labels,
+            title=title,
+            x_label=x_label,
+            units=units,
+            higher_is_worse=higher_is_worse,
+        )
     scene = collect(
         history,
         resolve_all(history.bounds if bounds is TRACKER_BOUNDS else bounds),
@@ -116,3 +136,74 @@ def plot_history(
         raise ValueError(msg)
     with styled():
         return _FORMS[form](scene, f"{scene.metric} by {scene.label}" if title is None else title)
+
+
+def _suits_grid(history: Plottable, labels: Any) -> bool:
+    """Return whether there are two labels per sample, and too many combinations for lines."""
+    if len(history.label_names) != 2 or labels is not None:
+        return False
+    return any(len(history.at(history.steps(mode)[-1], mode)) >= _MULTIPLES_FROM for mode in history.modes)
+
+
+def plot_grid(
+    history: Plottable,
+    *,
+    by: Iterable[str] | None = None,
+    step: int | None = None,
+    bounds: BoundName | Iterable[BoundName] = None,
+    modes: str | Iterable[str] | None = None,
+    labels: Any = None,
+    title: str | None = None,
+    x_label: str = "step",
+    units: str | None = None,
+    higher_is_worse: bool = True,
+) -> Figure:
+    """Draw two labels per sample against each other at one step, the mean of each combination as colour.
+
+    The first label is down and the second across, unless that has more than 60 values and the first fewer. Both are
+    worst first by their own means, which are the first column and row. Where they fit, cells have the mean and the
+    number of samples, or the number alone. Combinations without samples are hatched. Beyond 110 rows the worst 25 are
+    also shown enlarged.
+
+    Args:
+        history: A `labeltrack.History` of several labels per sample.
+        by: The names of the two labels, rows first; None if there are only two.
+        step: Which step; None for the last of the mode.
+        bounds: Bounds of which further grids show half the width of the band; not those around the median, as medians
+            of one label cannot be computed from those of combinations.
+        modes: Modes to draw, one or several; None for ``"eval"`` if there is such a mode, else for the last.
+        labels: Combinations to draw, as tuples or display names; None for all.
+        title: Title; None for "metric by label and label".
+        x_label: What a step is called, such as "epoch".
+        units: Unit of the metric, such as "nats".
+        higher_is_worse: True for a loss, False for an accuracy.
+
+    Returns:
+        A matplotlib Figure that is not registered with pyplot.
+
+    Raises:
+        ValueError: An empty history, no two labels, an unknown bound or one around the median, or too many cells.
+        KeyError: There is no such mode, step or label; the message names the nearest.
+
+    Example:
+        >>> import labeltrack as lt
+        >>> history = lt.History(metric="ce")
+        >>> history.add(1, lt.label_stats({"class": [0, 1, 1], "site": ["a", "a", "b"]}, [0.5, 2.0, 3.0]))
+        >>> figure = plot_grid(history, units="nats")
+        >>> [text.get_text() for text in figure.axes[0].get_yticklabels()]
+        ['all', '1', '0']
+    """
+    names = history.label_names if by is None else tuple([by] if isinstance(by, str) else by)
+    if len(names) != 2 or names[0] == names[1]:
+        what = listing(names) if names else "one label per sample"
+        msg = f"a grid has two labels per sample, one down and one across, got {what}; name two with by="
+        raise ValueError(msg)
+    resolved = resolve_all(bounds)
+    if any(bound.quantiles for bound in resolved):
+        msg = f"a grid shows means, not medians; got bounds={bounds!r}"
+        raise ValueError(msg)
+    words = Words(title, x_label, units)
+    with styled():
+        return grid(
+            history, resolved, names, words, modes=modes, step=step, labels=labels, higher_is_worse=higher_is_worse
+        )

@@ -36,11 +36,18 @@ class Plottable(Protocol):
     def modes(self) -> list[str]:
         """Modes, in the order they were first recorded."""
 
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of several labels per sample; empty for one."""
+
     def steps(self, mode: str, /) -> list[int]:
         """Return the steps recorded in a mode, ascending."""
 
     def at(self, step: int, mode: str, /) -> LabelStats:
         """Return the statistics of one step, all datasets pooled."""
+
+    def by(self, *names: str) -> Plottable:
+        """Return the history of some of several labels per sample."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,7 @@ def collect(
     higher_is_worse: bool,
 ) -> Scene:
     """Read a history into arrays; see `labeltrack.plot.plot_history` for the arguments and the errors."""
-    shown = _choose_modes(history.modes, modes)
+    shown = choose_modes(history.modes, modes)
     steps = {mode: history.steps(mode) for mode in shown}
     read = [history.at(step, mode) for mode in shown for step in steps[mode]]
     known, slots = _unite([stats.labels for stats in read])
@@ -115,13 +122,13 @@ def collect(
         )
         raise ValueError(msg)
     names = _names(read, slots, known.size)
-    kept = slice(None) if labels is None else _choose_labels(labels, known, names, shown)
+    kept = slice(None) if labels is None else choose_labels(labels, known, names, shown)
     origin = _origin([step for of_mode in steps.values() for step in (of_mode[0], of_mode[-1])])
     tracks, columns = [], list(zip(read, slots, strict=True))
     for mode in shown:
         here, columns = columns[: len(steps[mode])], columns[len(steps[mode]) :]
         tracks.append(_track(mode, [step - origin for step in steps[mode]], here, known.size, bounds, kept))
-    ranked_by = tracks[shown.index("eval") if modes is None and "eval" in shown else -1]
+    ranked_by = tracks[ranking_mode(shown, modes)]
     return Scene(
         metric=history.metric,
         label=history.label,
@@ -175,7 +182,8 @@ def _listed(choice: Any, what: str) -> list[Any]:
     return listed
 
 
-def _choose_modes(known: list[str], modes: Any) -> list[str]:
+def choose_modes(known: list[str], modes: Any) -> list[str]:
+    """Return the modes that the user lists, all for None."""
     if not known:
         msg = "the history is empty, so there is nothing to plot; call end_epoch() after at least one update() first"
         raise ValueError(msg)
@@ -184,6 +192,11 @@ def _choose_modes(known: list[str], modes: Any) -> list[str]:
         if mode not in known:
             raise missing_key(mode, known, "mode")
     return [known[known.index(mode)] for mode in wanted]  # plain strings, where an enum compares equal to one
+
+
+def ranking_mode(shown: list[str], modes: Any) -> int:
+    """Return which of the modes that are shown ranks: the last, but ``"eval"`` unless the user lists modes."""
+    return shown.index("eval") if modes is None and "eval" in shown else len(shown) - 1
 
 
 def _quote_modes(modes: list[str]) -> str:
@@ -210,7 +223,7 @@ def _names(read: list[LabelStats], slots: list[Integers], n: int) -> list[str]:
     return [str(name) for name in names]
 
 
-def _choose_labels(labels: Any, known: Array, names: list[str], modes: list[str]) -> list[int]:
+def choose_labels(labels: Any, known: Array, names: list[str], modes: list[str]) -> list[int]:
     """Return the indices of the labels that the user lists, by value or display name; a value wins over a name."""
     values = known.tolist()
     places: dict[Any, int] = {name: k for k, name in enumerate(names)} | {value: k for k, value in enumerate(values)}

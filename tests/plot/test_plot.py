@@ -156,7 +156,7 @@ def test_every_form_can_be_forced(n):
 
 def test_an_unknown_form_is_refused_with_those_there_are():
     with pytest.raises(
-        ValueError, match="form: unknown option 'pie'; allowed are 'lines', 'multiples', 'heatmap', or None"
+        ValueError, match="form: unknown option 'pie'; allowed are 'lines', 'multiples', 'heatmap', 'grid', or None"
     ):
         plot_history(course(2, 1), form="pie")
 

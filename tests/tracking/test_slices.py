@@ -287,8 +287,8 @@ def test_names_that_are_none_are_refused(label, error, message):
 @pytest.mark.parametrize(
     ("labels", "error", "message"),
     [
-        (CLASSES, ValueError, r"expected a tuple of 2 labels \(class, site\), got 5"),
-        (np.array(SITES), TypeError, r"expected \{'class': …, 'site': …\} or a tuple, got ndarray"),
+        (CLASSES, ValueError, r"labels must have one for each of 2 labels \(class, site\), got 5"),
+        (np.array(SITES), TypeError, r"labels must be a mapping \{'class': …, 'site': …\} or a tuple, got ndarray"),
         ({"class": CLASSES, "sites": SITES}, KeyError, r"no label in the labels: 'site'\. Did you mean 'sites'"),
         ((CLASSES, SITES[:2]), ValueError, "label 'site': labels and values differ in length"),
         ((CLASSES, np.array([1j] * 5)), TypeError, "label 'site': labels must be integers"),

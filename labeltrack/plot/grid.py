@@ -1,0 +1,293 @@
+"""Grid: one of two labels per sample down, the other across, the mean of each combination as colour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from labeltrack.plot import style as look
+from labeltrack.plot.cells import (
+    ALL_NAMED,
+    ENLARGED,
+    Quantity,
+    cell_legend,
+    colour_bar,
+    colours,
+    draw_cells,
+    scale,
+    tick_ranks,
+)
+from labeltrack.plot.data import choose_labels, choose_modes, ranking_mode, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from labeltrack.bounds import Bound
+    from labeltrack.plot.data import Array, Booleans, Floats, Integers, Plottable
+    from labeltrack.stats import LabelStats
+
+_MOST = 4_000_000  # cells
+_COLUMNS = 60  # more columns than this become rows if there are fewer of these
+_CHARACTER = 0.058  # inches, at 6.5 points
+_LINE = 0.1
+
+
+class Words(NamedTuple):
+    """What is written: the title, what a step is called, and the unit of the metric."""
+
+    title: str | None
+    x_label: str
+    units: str | None
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One of the labels: its name, and the display names of its values, worst first after that of all together."""
+
+    label: str
+    names: list[str]
+    places: dict[Any, int]  # by label value
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """One mode at a step, ``(R, C)``; the first row and the first column are of all labels together."""
+
+    mode: str
+    step: int
+    count: Integers
+    present: Booleans
+    mean: Floats
+    halves: list[Floats]  # half the width of the band of each bound
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Sizes in inches, and which rows are drawn: all of them, or the worst enlarged and then all."""
+
+    parts: list[slice]
+    cell: tuple[float, float]
+    size: tuple[float, float]
+    down: list[str]
+    across: list[str]
+    upright: bool
+
+    @property
+    def both(self) -> bool:
+        """Whether cells have room for a mean and a number of samples."""
+        return self.cell[0] >= 0.42 and self.cell[1] >= 0.25
+
+    @property
+    def room(self) -> int:
+        """How many characters fit into a cell."""
+        if self.cell[1] < _LINE or self.cell[0] < 0.13:
+            return 0
+        return int((self.cell[0] - 0.03) / (_CHARACTER * self.font / 6.5))
+
+    @property
+    def font(self) -> float:
+        """Size of the texts in cells, in points."""
+        return 6.5 if self.both else 5.5
+
+
+def grid(
+    history: Plottable,
+    bounds: tuple[Bound, ...],
+    by: Sequence[str],
+    words: Words,
+    *,
+    modes: Any,
+    step: int | None,
+    labels: Any,
+    higher_is_worse: bool,
+) -> Figure:
+    """Draw one label against another; see `labeltrack.plot.plot_grid`."""
+    shown = choose_modes(history.modes, modes)
+    top = ranking_mode(shown, modes)
+    if modes is None:
+        shown, top = [shown[top]], 0
+    steps = [history.steps(mode)[-1] if step is None else step for mode in shown]
+    read = [history.at(at, mode) for at, mode in zip(steps, shown, strict=True)]
+    if labels is not None:
+        read = [_only(stats, labels, shown) for stats in read]
+    rows, columns = _sides(read, by, top, higher_is_worse=higher_is_worse)
+    wide = [bound for bound in bounds if bound.wide]
+    panels = [_panel(*one, rows, columns, wide) for one in zip(shown, steps, read, strict=True)]
+    value_label = f"{history.metric} ({words.units})" if words.units else history.metric
+    means = [panel.mean for panel in panels]
+    quantities = [Quantity("mean", f"mean {value_label}", means, colours(higher_is_worse=higher_is_worse))]
+    for i, bound in enumerate(wide):
+        title = f"{bound.text.replace('_', ' ')}, half the band"
+        label = f"half the width of the band\n({bound.description})"
+        quantities.append(Quantity(title, label, [panel.halves[i] for panel in panels], "cividis"))
+    layout = _layout(rows, columns, len(panels) * len(quantities))
+    heading = f"{history.metric} by {rows.label} and {columns.label}" if words.title is None else words.title
+    figure = look.new_figure(*layout.size, heading)
+    (block,) = figure.subfigures(1, 1, squeeze=False)[0]
+    heights = [1.0] if len(layout.parts) == 1 else [3.0, 4.2]
+    axes = block.subplots(len(heights), len(panels) * len(quantities), squeeze=False, height_ratios=heights)
+    of = f" in mode {shown[top]}" if len(shown) > 1 else ""
+    at = ", ".join(dict.fromkeys(f"{words.x_label} {at}" for at in steps))
+    numbers = "; numbers of samples in the cells" if layout.room and not layout.both else ""
+    look.subtitle(block, f"{at}; worst first by the mean{of}, from the top and from the left{numbers}")
+    for group, quantity in zip(np.split(axes, len(quantities), axis=1), quantities, strict=True):
+        _group(block, group, layout, panels, quantity)
+    for one in axes[-1]:
+        _name_columns(one, columns, layout)
+    _name_rows(axes[:, 0], rows, layout)
+    gaps = any(not panel.present.all() for panel in panels)
+    odd = any((panel.present & ~np.isfinite(panel.mean)).any() for panel in panels)
+    cell_legend(figure, gaps=gaps, odd=odd)
+    return figure
+
+
+# -- what is drawn ------------------------------------------------------------------------------------------
+
+
+def _only(stats: LabelStats, labels: Any, modes: list[str]) -> LabelStats:
+    """Return the statistics of the combinations that the user lists."""
+    kept = np.array(choose_labels(labels, stats.labels, stats.names.tolist(), modes), dtype=np.int64)
+    return stats._regrouped(stats.labels[kept], kept, np.arange(kept.size), names=stats._names)
+
+
+def _sides(read: list[LabelStats], by: Sequence[str], top: int, *, higher_is_worse: bool) -> tuple[_Side, _Side]:
+    """Return the labels of rows and columns, ranked by their means over all of the other one."""
+    rows, columns = (
+        _side([stats.by(name) for stats in read], name, top, higher_is_worse=higher_is_worse) for name in by
+    )
+    r, c = len(rows.names), len(columns.names)
+    if r == 1:
+        msg = "there are no labels at that step, so there is nothing to draw"
+        raise ValueError(msg)
+    if r * c > _MOST:
+        msg = f"{r - 1:,} × {c - 1:,} cells are too many to draw; choose combinations with labels=, or a label with by="
+        raise ValueError(msg)
+    return (columns, rows) if c > max(r, _COLUMNS) else (rows, columns)
+
+
+def _side(alone: list[LabelStats], name: str, top: int, *, higher_is_worse: bool) -> _Side:
+    shown: dict[Any, str] = {}
+    for stats in [alone[top], *alone]:
+        order = stats.order("mean", descending=higher_is_worse)
+        for value, text in zip(stats.labels[order].tolist(), stats.names[order].tolist(), strict=True):
+            shown.setdefault(value, text)
+    return _Side(name, ["all", *shown.values()], {value: i for i, value in enumerate(shown, start=1)})
+
+
+def _panel(mode: str, step: int, stats: LabelStats, rows: _Side, columns: _Side, bounds: list[Bound]) -> _Panel:
+    """Scatter the statistics of a mode: of combinations, of either label alone, and of all samples."""
+    both = stats.by(rows.label, columns.label)
+    down, across = stats.by(rows.label), stats.by(columns.label)
+    shape = len(rows.names), len(columns.names)
+    count, present = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.bool_)
+    numbers = np.full((1 + len(bounds), *shape), np.nan)
+    for part, i, j in (
+        (both, _places(rows, both.labels[rows.label]), _places(columns, both.labels[columns.label])),
+        (down, _places(rows, down.labels), [0] * len(down)),
+        (across, [0] * len(across), _places(columns, across.labels)),
+        (stats.by(), [0], [0]),
+    ):
+        count[i, j], present[i, j] = part.count, part.present
+        with np.errstate(invalid="ignore", over="ignore"):  # infinite minus infinite: drawn as not finite
+            halves = [(high - low) / 2 for low, _, high in (bound.band(part) for bound in bounds)]
+        for matrix, values in zip(numbers, [part.mean, *halves], strict=True):
+            matrix[i, j] = values
+    return _Panel(mode, step, count, present, numbers[0], list(numbers[1:]))
+
+
+def _places(side: _Side, labels: Array) -> list[int]:
+    return [side.places[value] for value in labels.tolist()]
+
+
+# -- how ------------------------------------------------------------------------------------------------------
+
+
+def _layout(rows: _Side, columns: _Side, panels: int) -> _Layout:
+    """Choose sizes: cells as large as fit, so that counts can be read where there are few."""
+    r, c = len(rows.names), len(columns.names)
+    parts = [slice(0, r)] if r <= ALL_NAMED else [slice(0, ENLARGED + 1), slice(0, r)]
+    down = [shorten(name, 26) for name in rows.names[: parts[0].stop]]
+    across = [shorten(name, 20) for name in columns.names] if c <= ALL_NAMED else []
+    width = max(1.5, min(11.0, c * float(np.clip(10.0 / c, 0.125, 0.75))))
+    height = max(1.0, r * float(np.clip(7.0 / r, 0.105, 0.42))) if len(parts) == 1 else 7.0
+    longest = _CHARACTER * max(map(len, across), default=0)
+    upright = longest > width / c - 0.04
+    margin = 0.6 + _CHARACTER * max(map(len, down))
+    size = max(4.2, margin + (width + 0.2) * panels), height + 2.0 + (longest if upright else 0.0)
+    enlarged = height if len(parts) == 1 else height * 3.0 / 7.2
+    return _Layout(parts, (width / c, enlarged / parts[0].stop), size, down, across, upright)
+
+
+def _group(block: Any, group: Array, layout: _Layout, panels: list[_Panel], quantity: Quantity) -> None:
+    """Draw one quantity, a column of panels per mode, and its colour bar."""
+    norm, extend, note = scale(np.concatenate([matrix.ravel() for matrix in quantity.matrices]))
+    image: Any = None
+    for column, (panel, matrix) in enumerate(zip(panels, quantity.matrices, strict=True)):
+        for axes, part in zip(group[:, column], layout.parts, strict=True):
+            image = draw_cells(axes, matrix[part], panel.present[part], norm, quantity.cmap)
+            axes.axhline(0.5, color="white", linewidth=2.0)
+            axes.axvline(0.5, color="white", linewidth=2.0)
+            axes.set_xticks([])
+            axes.set_yticks([])
+        _write(group[0, column], image, matrix[layout.parts[0]], panel.count[layout.parts[0]], layout)
+        title = f"{shorten(panel.mode, 18)}\n{quantity.title}"
+        group[0, column].set_title(title, color=look.INK, parse_math=False)
+    colour_bar(block, image, list(group[-1]), extend, f"{quantity.bar_label}{note}")
+
+
+def _write(axes: Axes, image: Any, matrix: Floats, count: Integers, layout: _Layout) -> None:
+    """Write value and number of samples into the cells, or the number alone, where they fit."""
+    if not layout.room:
+        return
+    for (i, j), value in np.ndenumerate(matrix):
+        text = _short(int(count[i, j]))
+        if not count[i, j] or len(text) > layout.room:
+            continue
+        red, green, blue, _ = image.cmap(image.norm(value)) if np.isfinite(value) else (1.0, 1.0, 1.0, 1.0)
+        ink = "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else look.INK
+        text = f"{value:.3g}\nn {text}" if layout.both else text
+        axes.text(j, i, text, ha="center", va="center", fontsize=layout.font, color=ink, parse_math=False)
+
+
+def _short(n: int) -> str:
+    """Return a number of samples in at most four characters.
+
+    Example:
+        >>> [_short(n) for n in (0, 999, 1234, 123_456, 99_999_999)]
+        ['0', '999', '1.2k', '123k', '100M']
+    """
+    for unit, name in ((1, ""), (1000, "k"), (10**6, "M"), (10**9, "G")):
+        if n < 999.5 * unit:
+            return f"{n / unit:.1f}{name}" if unit > 1 and n < 9.95 * unit else f"{n / unit:.0f}{name}"
+    return f"{n:.0e}"
+
+
+def _name_columns(axes: Axes, columns: _Side, layout: _Layout) -> None:
+    axes.set_xlabel(shorten(columns.label, 30), parse_math=False)
+    if not layout.across:
+        axes.set_xlabel(f"{shorten(columns.label, 20)}: all {len(columns.names) - 1}, by rank", parse_math=False)
+        ranks = tick_ranks(len(columns.names) - 1)
+        axes.set_xticks(ranks, [str(rank) for rank in ranks.tolist()])
+        return
+    turned: dict[str, Any] = {"rotation": 90} if layout.upright else {}
+    axes.set_xticks(range(len(layout.across)), layout.across, parse_math=False, fontsize=6.5, **turned)
+    axes.tick_params(axis="x", length=0)
+
+
+def _name_rows(first: Iterable[Axes], rows: _Side, layout: _Layout) -> None:
+    for axes, part in zip(first, layout.parts, strict=True):
+        if part.stop <= len(layout.down):
+            axes.set_yticks(range(len(layout.down)), layout.down, parse_math=False, fontsize=6.5)
+            axes.tick_params(axis="y", length=0)
+            few = part.stop < len(rows.names)
+            label = shorten(rows.label, 30) if not few else f"{shorten(rows.label, 20)}: the {part.stop - 1} worst"
+        else:
+            ranks = tick_ranks(part.stop - 1)
+            axes.set_yticks(ranks, [str(rank) for rank in ranks.tolist()])
+            label = f"all {part.stop - 1}, by rank"
+        axes.set_ylabel(label, parse_math=False)
