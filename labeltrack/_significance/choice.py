@@ -77,7 +77,7 @@ def compare_stats(
     """
     _check(method, alpha, samples)
     labels, places, others = merged_labels(before, after)
-    old, new = _moments(before, places, len(labels)), _moments(after, others, len(labels))
+    old, new = moments(before, places, len(labels)), moments(after, others, len(labels))
     names = np.empty(len(labels), dtype=object)
     names[others], names[places] = after.names, before.names
     enough = (old.count >= FEWEST) & (new.count >= FEWEST)
@@ -129,9 +129,7 @@ def _check(method: str, alpha: float, samples: Samples | None) -> None:
     if method not in ("auto", *_NAMES):
         msg = f"method: unknown option {method!r}; allowed are {listing(('auto', *_NAMES))}"
         raise ValueError(msg)
-    if not 0 < alpha < 1:
-        msg = f"alpha must be between 0 and 1, got {alpha}"
-        raise ValueError(msg)
+    check_alpha(alpha)
     if method in ("paired-t", "wilcoxon") and not (samples is not None and samples.paired):
         msg = (
             f"method={method!r} needs the same samples on both sides: recorded runs with ids, or with equal labels in "
@@ -143,7 +141,14 @@ def _check(method: str, alpha: float, samples: Samples | None) -> None:
         raise ValueError(msg)
 
 
-def _moments(stats: LabelStats, places: Integers, size: int) -> Moments:
+def check_alpha(alpha: float) -> None:
+    """Raise a ValueError unless it is a probability."""
+    if not 0 < alpha < 1:
+        msg = f"alpha must be between 0 and 1, got {alpha}"
+        raise ValueError(msg)
+
+
+def moments(stats: LabelStats, places: Integers, size: int) -> Moments:
     """Return the statistics of one side at the positions of its labels."""
 
     def spread(column: Array, rest: float) -> Array:
@@ -165,7 +170,7 @@ def _tested(
     if samples is not None and samples.paired and method not in ("welch", "mann-whitney"):
         codes, differences = _pairs(samples, tested)
         stats = label_stats(codes, differences)
-        pairs = _moments(stats, stats.labels, tested.shape[0])
+        pairs = moments(stats, stats.labels, tested.shape[0])
         skewed = np.abs(methods.skewness(codes, differences, pairs)) > MOST_PAIRED_SKEW * np.sqrt(pairs.count)
         by_rank = tested & (skewed if method == "auto" else np.bool_(method == "wilcoxon"))
         by_mean = tested & ~by_rank

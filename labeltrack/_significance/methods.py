@@ -143,15 +143,24 @@ def skew_error(before: Moments, after: Moments) -> Floats:
     standard deviation ``s``, have a skewness from ``1/a - a`` to ``b - 1/b``; the middle of that is taken.
     """
     n, m = before.count.astype(np.float64), after.count.astype(np.float64)
+    both = together(before, after)
     with np.errstate(all="ignore"):
-        mean = (n * before.mean + m * after.mean) / (n + m)
-        spread = (n - 1) * before.std**2 + (m - 1) * after.std**2
-        spread += n * (before.mean - mean) ** 2 + m * (after.mean - mean) ** 2
-        std = np.sqrt(spread / (n + m))
-        a, b = (mean - np.minimum(before.min, after.min)) / std, (np.maximum(before.max, after.max) - mean) / std
+        a, b = (both.mean - both.min) / both.std, (both.max - both.mean) / both.std
         skewness = ((1 / a - a) + (b - 1 / b)) / 2
         found = np.abs(skewness * (1 / m**2 - 1 / n**2)) / (1 / m + 1 / n) ** 1.5
-    return np.where((std == 0) | (n == m), 0.0, found)
+    return np.where((both.std == 0) | (n == m), 0.0, found)
+
+
+def together(one: Moments, other: Moments) -> Moments:
+    """Return the statistics of the samples of both, rounded."""
+    n, m = one.count.astype(np.float64), other.count.astype(np.float64)
+    with np.errstate(all="ignore"):
+        share = m / (n + m)
+        apart = other.mean - one.mean
+        mean = np.where(m == 0, one.mean, np.where(n == 0, other.mean, one.mean + share * apart))
+        spread = (n - 1) * one.std**2 + (m - 1) * other.std**2 + n * share * apart**2
+        std = np.where(m == 0, one.std, np.where(n == 0, other.std, np.sqrt(spread / (n + m - 1))))
+    return Moments(one.count + other.count, mean, std, np.fmin(one.min, other.min), np.fmax(one.max, other.max))
 
 
 def skewness(codes: Integers, differences: Floats, pairs: Moments) -> Floats:

@@ -8,6 +8,7 @@ from labeltrack.history.reading import Reading
 
 if TYPE_CHECKING:
     from labeltrack._significance.comparison import Comparison
+    from labeltrack._significance.sequence import Alarm
 
 
 class Changes(Reading):
@@ -60,3 +61,56 @@ class Changes(Reading):
             higher_is_worse=higher_is_worse,
             alpha=alpha,
         )
+
+    def alarms(
+        self,
+        mode: str | None = None,
+        ds_id: str | None = None,
+        *,
+        against: int | None = None,
+        higher_is_worse: bool = True,
+        alpha: float = 0.05,
+    ) -> list[Alarm]:
+        """Return the labels that got worse since a step, at any of the steps after it.
+
+        This may be asked after every epoch: however many looks there are, a label that did not change is an alarm with
+        a probability of at most about `alpha`. A test repeated at every epoch is not: with 50 looks, it sees changes in
+        nearly half of the labels that did not change. Once there is an alarm, it stays.
+
+        Every look counts twice: all samples since the step that is compared with, which shows changes that last, and
+        the samples of the look alone, which show sudden ones. Both use means and standard deviations only. Where sizes
+        differ and samples are so skewed that these do not suffice, there is no alarm; nor with fewer than 20 samples. A
+        mean that is no longer finite is an alarm without a test.
+
+        Args:
+            mode: Mode; None for ``"eval"`` if there is such a mode, else for the only one.
+            ds_id: Dataset; None pools all of them.
+            against: Step to compare with, which must not be chosen for its results; None for the first.
+            higher_is_worse: True for a loss, False for an accuracy.
+            alpha: Limit of q: p-values after Benjamini and Hochberg across the labels.
+
+        Returns:
+            The labels, with the step of the alarm, means and p-values, the largest change first.
+
+        Raises:
+            ImportError: scipy is not installed (extra ``stats``).
+            KeyError: There is no such mode, dataset or step.
+            ValueError: `mode` is None, and it is not clear which; or `alpha` is not between 0 and 1.
+
+        Example:
+            >>> import labeltrack as lt
+            >>> history = lt.History()
+            >>> for step in range(1, 6):
+            ...     losses = [0.5 + 0.01 * i + (step > 3) * 0.25 for i in range(40)]
+            ...     history.add(step, lt.label_stats(["cat"] * 40, losses), mode="eval")
+            >>> [(alarm.label, alarm.step) for alarm in history.alarms()]
+            [('cat', 4)]
+        """
+        from labeltrack._significance.sequence import find_alarms  # noqa: PLC0415 (only for this)
+
+        mode = self._single(mode)
+        found = dict(self._of(mode, ds_id))
+        against = min(found) if against is None else against
+        reference = self.at(against, mode, ds_id)
+        looks = [(step, stats) for step, stats in found.items() if step > against]
+        return find_alarms(reference, looks, higher_is_worse=higher_is_worse, alpha=alpha)
