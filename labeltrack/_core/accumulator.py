@@ -434,7 +434,7 @@ class Accumulator:
         self.fold_back()
         return {
             "rows": self.counts.reshape(-1, ROW).copy(),
-            "nonfinite": self.nonfinite.copy(),
+            "nonfinite": _NO_NONFINITE if self.all_finite() else self.nonfinite.copy(),
             "keys": self.keys.copy(),
             "values": self.values.copy(),
         }
@@ -444,6 +444,7 @@ class Accumulator:
         rows = np.asarray(state["rows"], dtype=np.int64)
         self.__init__(rows.shape[0])  # type: ignore[misc]
         self.counts[...] = rows.reshape(-1)
-        self.nonfinite[...] = state["nonfinite"]
+        if len(state["nonfinite"]):
+            self.nonfinite[...] = state["nonfinite"]
         self.keys = np.array(state["keys"], dtype=np.int64)
         self.values = np.array(state["values"], dtype=np.float64)

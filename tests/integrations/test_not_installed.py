@@ -5,12 +5,21 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 
-def test_without_fastestimator_the_error_says_how_to_get_it():
+
+@pytest.mark.parametrize(
+    ("module", "framework", "command"),
+    [
+        ("fastestimator", "fastestimator", 'pip install "labeltrack[fastestimator]"'),
+        ("torch", "torch", "pip install torch"),
+    ],
+)
+def test_without_a_framework_the_error_says_how_to_get_it(module, framework, command):
     code = (
-        "import sys; sys.modules['fastestimator'] = None\n"
-        "try:\n    import labeltrack.integrations.fastestimator\n"
+        f"import sys; sys.modules[{framework!r}] = None\n"
+        f"try:\n    import labeltrack.integrations.{module}\n"
         "except ImportError as error:\n    print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert 'pip install "labeltrack[fastestimator]"' in done.stdout
+    assert command in done.stdout

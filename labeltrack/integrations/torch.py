@@ -1,0 +1,404 @@
+"""Distributed PyTorch: one running epoch of all ranks, checkpoints for any number of ranks, evaluation without padding.
+
+Every rank updates a tracker of its own; before the epoch ends, `sync` makes their samples those of all::
+
+    from labeltrack.integrations.torch import sync
+
+    sync(tracker, mode="eval")  # every rank, also one without samples
+    stats = tracker.end_epoch(epoch, mode="eval")  # the same bits on every rank
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import weakref
+from collections.abc import Sized
+from typing import TYPE_CHECKING, Any
+
+import labeltrack
+
+try:
+    import torch
+    from torch import distributed
+except ModuleNotFoundError as error:  # pragma: no cover (a test runs this in a process of its own)
+    if (error.name or "").partition(".")[0] != "torch":
+        raise
+    msg = "labeltrack.integrations.torch needs PyTorch 2.2 or later: pip install torch"
+    raise ImportError(msg, name="torch") from error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+__all__ = ["gather_state", "load_gathered", "sync", "unpadded"]
+
+_CHUNK = 16 * 2**20  # bytes of one message
+_ARGUMENTS = ("label", "metric", "label_mapping", "bounds", "nan_policy", "missing", "ignore_label")
+_PLAIN = {str, int, float, bool, type(None)}
+_GROUPS: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # on gloo, by the group that they are beside
+
+
+def sync(tracker: labeltrack.LabelTracker, *, mode: str | None = None, group: Any = None) -> None:
+    """Make the running epoch of every rank the epoch of all ranks, exactly.
+
+    Every rank of the group calls this once per epoch, right before ``end_epoch``, which then gives the same bits on all
+    of them. Ranks may have different labels, or no samples. Each of them records its own samples, if it records. What
+    travels is the exact sums of each label, as bytes. Where `bounds` need quantiles it is the samples, as long as those
+    of all ranks take at most a quarter of `max_buffer_bytes`; beyond, there are no quantiles.
+
+    Sums of different ranks are merged as they arrive: with K labels on all ranks together, integers of finite samples,
+    it takes at most ``7 * 72 * K`` bytes and a message of 16 MiB, regardless of the number of ranks.
+
+    Without a process group, or with one process, nothing happens. Calling it again before the epoch ends would count
+    the samples of the other ranks again.
+
+    Args:
+        tracker: With the same arguments on every rank.
+        mode: The mode to synchronise; None for all. The same on every rank.
+        group: Process group; None for all processes. If it cannot send what is in CPU memory (NCCL), a group of the
+            same ranks on gloo is made beside it, once, with the default timeout of torch.
+
+    Raises:
+        ValueError: Trackers or modes of the ranks differ, or this process is not in the group.
+        TypeError: Labels of a mode are of different types on different ranks.
+        RuntimeError: Another rank raised, ended, or did not call this within the timeout of the group. Nothing was
+            merged on this rank in any of these cases.
+    """
+    exchange = _Exchange.of(group)
+    if exchange is None:
+        return
+    states = exchange.states(tracker, mode)
+    try:
+        tracker.merge_state(map(_unpacked, states))
+    except BaseException:
+        exchange.failed = True
+        for _ in states:  # the others are still sending
+            pass
+        raise
+
+
+def gather_state(tracker: labeltrack.LabelTracker, *, group: Any = None) -> dict[str, Any]:
+    """Return one state of all ranks for a checkpoint: the history of this rank, and the running epochs of all.
+
+    Every rank of the group calls this; the trackers are not changed. The history is that of `sync` and ``end_epoch``,
+    the same on every rank, so it does not matter which of them saves the state. `load_gathered` continues from it, with
+    any number of ranks.
+
+    Args:
+        tracker: With the same arguments on every rank.
+        group: Process group; see `sync`.
+
+    Returns:
+        What ``state_dict()`` returns, with exact sums instead of samples; see `sync` about quantiles.
+
+    Raises:
+        ValueError: See `sync`.
+        TypeError: See `sync`.
+        RuntimeError: See `sync`.
+    """
+    exchange = _Exchange.of(group)
+    if exchange is None:
+        return tracker.state_dict()
+    options = {name: getattr(tracker, name) for name in (*_ARGUMENTS, "max_buffer_bytes", "keep_order")}
+    together = labeltrack.LabelTracker(**options)
+    together.load_state_dict(tracker.state_dict())
+    states = exchange.states(tracker, None)
+    try:
+        together.merge_state(map(_unpacked, states))
+    except BaseException:
+        exchange.failed = True
+        for _ in states:
+            pass
+        raise
+    return together.state_dict()
+
+
+def load_gathered(tracker: labeltrack.LabelTracker, state: Mapping[str, Any], *, group: Any = None) -> None:
+    """Continue from a `gather_state`, with as many ranks as there are now.
+
+    Every rank gets the history. The running epoch goes to rank 0, so that its samples are counted once.
+
+    Args:
+        tracker: What it has recorded is replaced.
+        state: The same on every rank.
+        group: Process group; None for all processes.
+
+    Raises:
+        TypeError: It is not the state of a tracker.
+        ValueError: It is of another label or metric, or of a later version.
+    """
+    tracker.load_state_dict(state)
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_rank(group) > 0:
+        tracker.reset()
+
+
+def unpadded(loader: Iterable[Any]) -> Iterator[tuple[Any, int]]:
+    """Iterate over the batches of an evaluation, each with the number of its samples that are no padding.
+
+    So that every rank has as many samples, the loaders of distributed training repeat some at the end. They are always
+    the last ones of a batch: the first `n` samples are real, and may be none::
+
+        for (x, y), n in unpadded(loader):
+            losses = F.cross_entropy(model(x), y, reduction="none")
+            tracker.update(y[:n], losses[:n], mode="eval")
+
+    Args:
+        loader: What Accelerate prepared; or a ``DataLoader`` with a ``DistributedSampler``, with or without a
+            `batch_size`; or any other, whose batches are not padded.
+
+    Yields:
+        The batch, and how many of its first samples are real.
+
+    Raises:
+        TypeError: A batch has no tensor.
+
+    Example:
+        >>> from torch.utils.data import DataLoader, DistributedSampler
+        >>> sampler = DistributedSampler(range(5), num_replicas=2, rank=1, shuffle=False)
+        >>> [(batch.tolist(), n) for batch, n in unpadded(DataLoader(range(5), batch_size=2, sampler=sampler))]
+        [([1, 3], 2), ([0], 0)]
+    """
+    if hasattr(loader, "end_of_dataloader") and hasattr(loader, "remainder"):
+        rank = distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
+        for batch in loader:
+            n = _length(batch)
+            remainder = loader.remainder
+            padded = loader.end_of_dataloader and remainder > 0  # 0: the last batches are full, -1: not known
+            yield batch, min(max(remainder - rank * n, 0), n) if padded else n
+        return
+    sampler = getattr(loader, "sampler", None)
+    left: float = float("inf")
+    if isinstance(sampler, torch.utils.data.DistributedSampler) and isinstance(sampler.dataset, Sized):
+        left = len(range(sampler.rank, len(sampler.dataset), sampler.num_replicas))
+    for batch in loader:
+        n = _length(batch)
+        yield batch, int(min(left, n))
+        left = max(left - n, 0)
+
+
+def _length(batch: Any) -> int:
+    """Return the number of samples of a batch: the length of its first tensor."""
+    found = _first(batch)
+    if found is None:
+        msg = f"unpadded() expects batches with a tensor, got {type(batch).__name__}"
+        raise TypeError(msg)
+    return found
+
+
+def _first(batch: Any) -> int | None:
+    if isinstance(batch, torch.Tensor):
+        return batch.shape[0] if batch.ndim else None
+    inside = batch.values() if hasattr(batch, "values") else batch if isinstance(batch, (list, tuple)) else ()
+    return next((found for part in inside if (found := _first(part)) is not None), None)
+
+
+class _Exchange:
+    """The states of the trackers of a group, sent to all its ranks.
+
+    Attributes:
+        ranks: Number of ranks.
+        failed: Whether this rank could not take what it received.
+    """
+
+    def __init__(self, group: Any) -> None:
+        self._group = group
+        self._rank = distributed.get_rank(group)
+        self.ranks = distributed.get_world_size(group)
+        self.failed = False
+        if self._rank < 0:
+            msg = "this process is not in the group that it is to be synchronised with"
+            raise ValueError(msg)
+
+    @classmethod
+    def of(cls, group: Any) -> _Exchange | None:
+        """Return that of a group; None if there is nobody to exchange anything with."""
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return None
+        exchange = cls(_on_cpu(group))
+        return exchange if exchange.ranks > 1 else None
+
+    def states(self, tracker: labeltrack.LabelTracker, mode: str | None) -> Iterator[memoryview]:
+        """Yield the packed states of the other ranks; return once all ranks have taken all of them.
+
+        Raises:
+            ValueError: The trackers of the ranks differ.
+            RuntimeError: Another rank failed.
+        """
+        own, sizes = self._agree(tracker, mode)
+        for rank, size in enumerate(sizes):
+            if rank == self._rank:
+                self._send(own)
+                own = []
+            else:
+                yield self._receive(rank, size)
+        taken = [bool(status) for (status,) in self._all(int(self.failed))]
+        if any(taken) and not self.failed:
+            msg = f"labeltrack could not synchronise: {_listed(taken)} could not take what the others sent"
+            raise RuntimeError(msg)
+
+    def _agree(self, tracker: labeltrack.LabelTracker, mode: str | None) -> tuple[list[bytes], list[int]]:
+        """Return the packed state of this rank and the sizes of all; first as samples, if quantiles are needed."""
+        samples = False
+        failure: BaseException | None = None
+        alike = room = 0
+        try:
+            alike = _digest(tracker, mode)
+            resolved = labeltrack.bounds.resolve_all(tracker.bounds)
+            room = tracker.max_buffer_bytes // 4
+            waiting = sum(n for (of, _), n in tracker.pending.items() if mode in (None, of))
+            samples = bool(labeltrack.bounds.needed_quantiles(resolved)) and 8 * waiting <= room
+            data = _packed(tracker.state_dict(mode=mode, history=False, samples=samples))
+        except BaseException as error:  # noqa: BLE001 (it is raised below, once the others know)
+            failure, data = error, _packed(f"{type(error).__name__}: {error}")
+        while True:
+            rows = self._all(int(failure is not None), sum(map(len, data)), alike, int(samples), room)
+            if any(row[0] for row in rows):
+                self._raise(failure, data, rows)
+            if len({row[2] for row in rows}) > 1:
+                other = [row[2] != rows[0][2] for row in rows]
+                names = ", ".join(_ARGUMENTS)
+                msg = (
+                    f"labeltrack cannot synchronise: mode or arguments ({names}) differ on {_listed(other)} and rank 0"
+                )
+                raise ValueError(msg)
+            fits = sum(row[1] for row in rows) <= min(row[4] for row in rows)
+            if not any(row[3] for row in rows) or (all(row[3] for row in rows) and fits):
+                return data, [row[1] for row in rows]
+            samples = False
+            try:
+                data = _packed(tracker.state_dict(mode=mode, history=False, samples=False))
+            except BaseException as error:  # noqa: BLE001 (likewise)
+                failure, data = error, _packed(f"{type(error).__name__}: {error}")
+
+    def _raise(self, failure: BaseException | None, data: list[bytes], rows: list[list[int]]) -> None:
+        """Raise what failed on this rank, or else what failed on another one."""
+        reasons = []
+        for rank, (status, size, *_) in enumerate(rows):
+            if status and rank == self._rank:
+                self._send(data)
+            elif status:
+                reasons.append(f"rank {rank}: {_unpacked(self._receive(rank, size))}")
+        if failure is not None:
+            raise failure
+        msg = f"labeltrack could not synchronise, as another rank raised an error ({'; '.join(reasons)})"
+        raise RuntimeError(msg)
+
+    def _all(self, *numbers: int) -> list[list[int]]:
+        """Return the numbers of all ranks."""
+        own = torch.tensor(numbers, dtype=torch.int64)
+        every = [torch.empty_like(own) for _ in range(self.ranks)]
+        self._call(distributed.all_gather, every, own)
+        return [row.tolist() for row in every]
+
+    def _send(self, pieces: list[bytes]) -> None:
+        """Send bytes to all others."""
+        room = torch.empty(min(_CHUNK, sum(map(len, pieces))), dtype=torch.uint8)
+        message, used = memoryview(room.numpy()), 0
+        for piece in pieces:
+            start = 0
+            while start < len(piece):
+                n = min(len(piece) - start, len(message) - used)
+                message[used : used + n] = memoryview(piece)[start : start + n]
+                start, used = start + n, used + n
+                if used == len(message):
+                    self._broadcast(room, self._rank)
+                    used = 0
+        if used:
+            self._broadcast(room[:used], self._rank)
+
+    def _receive(self, rank: int, size: int) -> memoryview:
+        """Return what another rank sends."""
+        data = torch.empty(size, dtype=torch.uint8)
+        for message in data.split(_CHUNK):
+            self._broadcast(message, rank)
+        return memoryview(data.numpy())
+
+    def _broadcast(self, message: torch.Tensor, rank: int) -> None:
+        self._call(distributed.broadcast, message, distributed.get_global_rank(self._group, rank))
+
+    def _call(self, collective: Callable[..., Any], *arguments: Any) -> None:
+        try:
+            collective(*arguments, group=self._group)
+        except RuntimeError as error:
+            msg = (
+                f"labeltrack could not synchronise rank {self._rank}: another process ended, or did not call sync() "
+                "within the timeout of its group; every rank has to call it once per epoch, also one without samples"
+            )
+            raise RuntimeError(msg) from error
+
+
+def _on_cpu(group: Any) -> Any:
+    """Return a group of the same ranks that sends what is in CPU memory."""
+    group = distributed.group.WORLD if group is None else group
+    if distributed.get_rank(group) < 0 or "cpu:" in distributed.get_backend_config(group):
+        return group
+    if group not in _GROUPS:
+        ranks = distributed.get_process_group_ranks(group)
+        local = group is not distributed.group.WORLD
+        _GROUPS[group] = distributed.new_group(ranks, backend="gloo", use_local_synchronization=local)
+    return _GROUPS[group]
+
+
+def _digest(tracker: labeltrack.LabelTracker, mode: str | None) -> int:
+    """Return a number that is equal on ranks with the same arguments."""
+    arguments = [_sorted(getattr(tracker, name)) for name in _ARGUMENTS]
+    text = repr([labeltrack.__version__, mode, *arguments])
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:7], "little")
+
+
+def _sorted(value: Any) -> Any:
+    """Return a mapping as a list that does not depend on the order of its items."""
+    if isinstance(value, dict):
+        return sorted(((key, _sorted(item)) for key, item in value.items()), key=repr)
+    return value
+
+
+def _listed(ranks: list[bool]) -> str:
+    """Return the ranks that are marked."""
+    some = [str(rank) for rank, marked in enumerate(ranks) if marked]
+    return f"rank{'s' * (len(some) > 1)} {', '.join(some)}"
+
+
+# -- states as bytes: JSON, with what is bytes behind it --------------------------------------------------------
+
+
+def _packed(value: Any) -> list[bytes]:
+    """Return a value made of dicts, lists, tuples, bytes, strings and numbers as bytes, in pieces."""
+    blobs: list[bytes] = []
+    text = json.dumps(_tree(value, blobs)).encode()
+    return [len(text).to_bytes(8, "little"), text, *blobs]
+
+
+def _tree(value: Any, blobs: list[bytes]) -> Any:
+    """Return what JSON has a form for: others are objects with one key that names their type."""
+    if isinstance(value, bytes):
+        blobs.append(value)
+        return {"b": len(value)}
+    if isinstance(value, dict):
+        return {"d": [[_tree(key, blobs), _tree(item, blobs)] for key, item in value.items()]}
+    if isinstance(value, (list, tuple)):
+        items = list(value) if set(map(type, value)) <= _PLAIN else [_tree(item, blobs) for item in value]
+        return items if isinstance(value, list) else {"t": items}
+    return value
+
+
+def _unpacked(data: memoryview) -> Any:
+    """Return the value that was packed; the data of its arrays are parts of what is given."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    place = end
+
+    def value(tree: Any, key: Any = None) -> Any:
+        nonlocal place
+        if isinstance(tree, dict):
+            ((what, inside),) = tree.items()
+            if what == "b":
+                start, place = place, place + inside
+                return data[start:place] if key == "data" else bytes(data[start:place])
+            if what == "d":
+                return {(name := value(key)): value(item, name) for key, item in inside}
+            return tuple(map(value, inside))
+        if isinstance(tree, list):
+            return tree if set(map(type, tree)) <= _PLAIN else [value(item) for item in tree]
+        return tree
+
+    return value(json.loads(bytes(data[8:end])))
