@@ -9,6 +9,7 @@ Example:
 """
 
 from labeltrack._version import __version__
+from labeltrack.collection import TrackedMetric, TrackerCollection
 from labeltrack.compare import Comparison, compare
 from labeltrack.errors import LabelTrackWarning
 from labeltrack.functional import label_stats
@@ -27,6 +28,8 @@ __all__ = [
     "LabelTracker",
     "RecordingOptions",
     "Run",
+    "TrackedMetric",
+    "TrackerCollection",
     "__version__",
     "compare",
     "label_stats",

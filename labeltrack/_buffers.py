@@ -15,15 +15,12 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from labeltrack._core.arrays import cast
-
-if TYPE_CHECKING:
-    from labeltrack.stats import LabelStats
 
 Array = npt.NDArray[Any]
 Dtype = np.dtype[Any]
@@ -57,6 +54,9 @@ class Chunk:
             rows, where comparing dtypes and writing to the array takes 0.3; it reads TensorFlow tensors, too.
         value_view: View to write values through.
         more_views: Views to write further columns through.
+        written: Views of values and further columns.
+        columns: All columns.
+        dtypes: Their dtypes.
     """
 
     labels: Array
@@ -71,18 +71,18 @@ class Chunk:
     label_view: Any = field(init=False)
     value_view: Any = field(init=False)
     more_views: tuple[Any, ...] = field(init=False)
+    written: tuple[Any, ...] = field(init=False)
+    columns: Rows = field(init=False)
+    dtypes: tuple[Dtype, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self.limit = self.labels.shape[0]
         # numpy 1.26's stubs do not know that its arrays are buffers.
-        columns: tuple[Any, ...] = self.columns
+        columns: tuple[Any, ...] = (self.labels, self.values, *self.more)
+        self.columns, self.dtypes = columns, tuple([column.dtype for column in columns])
         self.label_view, self.value_view, *more = (memoryview(column) for column in columns)
         self.more_views = tuple(more)
-
-    @property
-    def columns(self) -> Rows:
-        """All columns."""
-        return self.labels, self.values, *self.more
+        self.written = self.value_view, *more
 
     @property
     def nbytes(self) -> int:
@@ -101,14 +101,14 @@ class Held(NamedTuple):
         chunks: Rows, and memory for more.
         at: Number of the chunk to append to; those after it are empty.
         emptied: Emptied chunks that others still read.
-        folded: Statistics of rows that were folded.
+        folded: What is kept of rows that were folded; None if none were.
         merged: Rows from elsewhere, which are not handed on.
     """
 
     chunks: list[Chunk]
     at: int = 0
     emptied: tuple[Chunk, ...] = ()
-    folded: LabelStats | None = None
+    folded: Any = None
     merged: tuple[Rows, ...] = ()
 
 
@@ -177,8 +177,8 @@ class SampleBuffer:
         return self._settled().merged
 
     @property
-    def folded(self) -> LabelStats | None:
-        """Statistics of rows that were folded."""
+    def folded(self) -> Any:
+        """What is kept of rows that were folded."""
         return self._settled().folded
 
     def try_append(self, labels: Any, values: Any, kind: str = "", more: tuple[Any, ...] = ()) -> bool:
@@ -247,7 +247,7 @@ class SampleBuffer:
         dtypes = tuple(np.promote_types(old, c.dtype) for old, c in zip(self.dtypes, columns, strict=True))
         rows = labels.shape[0]
         held = self._held
-        room = sum(c.labels.shape[0] - c.used for c in held.chunks[held.at :] if _holds(c, dtypes))
+        room = sum(c.labels.shape[0] - c.used for c in held.chunks[held.at :] if c.dtypes == dtypes)
         if rows > room:
             room += self._regain(dtypes)
         if rows > room:
@@ -267,7 +267,7 @@ class SampleBuffer:
         while done < rows:
             chunk = held.chunks[at]
             n = min(rows - done, chunk.labels.shape[0] - chunk.used)
-            if n == 0 or not _holds(chunk, dtypes):
+            if n == 0 or chunk.dtypes != dtypes:
                 at += 1
                 continue
             end = chunk.used + n
@@ -282,23 +282,23 @@ class SampleBuffer:
         self._reopen()
         return True
 
-    def fold_in(self, folded: LabelStats, rows: Rows, kind: str) -> None:  # noqa: ARG002 (for subclasses)
-        """Replace the statistics of folded rows.
+    def fold_in(self, folded: Any, rows: Rows, kind: str) -> None:  # noqa: ARG002 (for subclasses)
+        """Replace what is kept of folded rows.
 
         Args:
-            folded: The new statistics, those of `rows` included.
+            folded: What is kept now, that of `rows` included.
             rows: Those that were not appended, for subclasses that hand them on.
             kind: Kind of all labels from now on.
         """
         self.seal()
         self._carry_out(Plan(kind, [], self._held._replace(folded=folded)))
 
-    def merge_in(self, merged: tuple[Rows, ...], folded: LabelStats | None, kind: str) -> None:
-        """Replace the rows from elsewhere and the statistics of folded rows.
+    def merge_in(self, merged: tuple[Rows, ...], folded: Any, kind: str) -> None:
+        """Replace the rows from elsewhere and what is kept of folded rows.
 
         Args:
             merged: ``(N,)`` columns, which are not copied.
-            folded: The new statistics.
+            folded: What is kept now.
             kind: Kind of all labels from now on.
         """
         self.seal()
@@ -328,6 +328,10 @@ class SampleBuffer:
                     raise RuntimeError(msg)
                 time.sleep(0)
 
+    def settle(self) -> None:
+        """Complete what an interrupt left undone."""
+        self._settled()
+
     def retire(self) -> None:
         """Stop `try_append` for good: other columns replace these."""
         self.retired = True
@@ -348,13 +352,13 @@ class SampleBuffer:
         own = [tuple(c[:used] for c in chunk.columns) for chunk in held.chunks if (used := chunk.used)]
         return [*own, *held.merged]
 
-    def clear(self, folded: LabelStats | None = None) -> None:
+    def clear(self, folded: Any = None) -> None:
         """Forget the rows and keep the memory.
 
         Chunks too narrow for the columns are replaced here, at the end of an epoch, rather than during training.
 
         Args:
-            folded: Statistics of all rows so far, if they are folded.
+            folded: What is kept of all rows so far, if they are folded.
         """
         self.seal()
         free, emptied = self._free()
@@ -403,7 +407,7 @@ class SampleBuffer:
 
     def _memory(self, chunk: Chunk) -> Rows:
         """Return the memory of a chunk, or as much with the dtypes of the columns."""
-        if _holds(chunk, self.dtypes):
+        if chunk.dtypes == self.dtypes:
             return chunk.columns
         rows = chunk.labels.shape[0]
         return tuple(np.empty(rows, dtype) for dtype in self.dtypes)
@@ -431,8 +435,3 @@ class SampleBuffer:
 def size_of(rows: Rows) -> int:
     """Return how many bytes columns take."""
     return sum(column.nbytes for column in rows)
-
-
-def _holds(chunk: Chunk, dtypes: tuple[Dtype, ...]) -> bool:
-    """Return whether a chunk has the dtypes of the columns."""
-    return tuple(column.dtype for column in chunk.columns) == dtypes

@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from labeltrack._buffers import REFUSED
-from labeltrack._filters import Selection, check_step
 from labeltrack._labels.codes import INTEGER
-from labeltrack._nan_policy import NanPolicy, check_nan_policy
-from labeltrack._tracking.arguments import Labels, check_bytes, check_label, check_name
-from labeltrack._tracking.intake import Intake
-from labeltrack._tracking.recorded import Recorded, start_recorder
-from labeltrack._tracking.reducing import Reducer, some_labels
-from labeltrack._tracking.state import Stateful
-from labeltrack._tracking.streams import Owed
-from labeltrack._version import __version__
-from labeltrack.bounds import needed_quantiles, resolve_all
-from labeltrack.errors import missing_key, warn_elsewhere
-from labeltrack.history import History, joined
-from labeltrack.recording.description import Description
+from labeltrack._tracking.arguments import check_name
+from labeltrack._tracking.base import Arguments, Tracking
 
 if TYPE_CHECKING:
     import os
-    from typing import Self
+    from collections.abc import Iterable, Mapping, Sequence
 
     from labeltrack._labels.missing import Missing
-    from labeltrack._tracking.streams import Stream
+    from labeltrack._nan_policy import NanPolicy
+    from labeltrack._tracking.ids import OnDuplicate
     from labeltrack.bounds import BoundName
+    from labeltrack.history import History
     from labeltrack.recording.options import RecordingOptions
     from labeltrack.stats import LabelStats
 
 _ARRAY = np.ndarray
 
 
-class LabelTracker(Stateful):
+class LabelTracker(Tracking):
     """Track a per-sample metric by label while a model trains.
 
     `update` copies batches into preallocated buffers; `end_epoch` computes exact statistics of them in one compiled
@@ -72,6 +61,10 @@ class LabelTracker(Stateful):
         ignore_label: A label, or several, such as -100 or ``[255, None]``, whose samples are ignored whatever their
             value is; they are not recorded either. None or NaN among several stands for missing labels. With several
             labels per sample, for all of them or, as ``{name of the label: …}``, for some.
+        on_duplicate: What to do with samples whose id, see `update`, occurred before in the same epoch, mode and
+            dataset: None counts only the first sample of each id, in order of arrival, and warns once; ``"first"``
+            does so without a warning; ``"count"`` counts all; ``"error"`` raises at the end of the epoch. The ids of
+            samples that are folded are kept, 8 bytes each, beside `max_buffer_bytes`, except under ``"count"``.
 
     Raises:
         TypeError: An argument of the wrong type.
@@ -108,105 +101,36 @@ class LabelTracker(Stateful):
         record_to: str | os.PathLike[str] | RecordingOptions | None = None,
         keep_order: bool = False,
         ignore_label: Any = None,
+        on_duplicate: OnDuplicate | None = None,
     ) -> None:
-        self.label = check_label(label)
         self.metric = check_name("metric", metric)
-        resolved = resolve_all(bounds)
-        self.bounds = tuple(bound.name for bound in resolved)
-        # Iterators are read once, here: the arguments are kept for pickling.
-        self.mode = list(mode) if isinstance(mode, Iterable) and not isinstance(mode, str) else mode
-        self.ds_id = list(ds_id) if isinstance(ds_id, Iterable) and not isinstance(ds_id, str) else ds_id
-        names = (self.label,) if isinstance(self.label, str) else self.label
-        default = f"{self.metric}_by_{'_and_'.join(names)}"
-        self.outputs = default if outputs is None else check_name("outputs", outputs)
-        self.nan_policy: NanPolicy = check_nan_policy(nan_policy)
-        self.max_buffer_bytes = check_bytes(max_buffer_bytes)
-        self._labels = Labels(self.label, label_mapping, missing, ignore_label)
-        self.label_mapping, self.missing, self.ignore_label = self._labels.given
-        self._modes = Selection(self.mode, "mode")
-        self._ds_ids = Selection(self.ds_id, "ds_id")
-        self.record_to = record_to
-        self.keep_order = bool(keep_order)
-        self._warned = False
-        self._never_told = False
-        history = History(metric=self.metric, label=joined(names), bounds=self.bounds)
-        self._recorder = None if record_to is None else start_recorder(record_to, self._description())
-        if self._recorder is not None:
-            weakref.finalize(self, self._recorder.finish)  # when the tracker is not needed any more, or at exit
-        self._recorded = Recorded(history, self._recorder, keep_order=self.keep_order, names=self._labels.names)
-        self._reducer = Reducer(self._labels, needed_quantiles(resolved))
-        self._intake = Intake(self._recorded, self._reducer, self.max_buffer_bytes)
-        self._turns = self._recorded.turns
-        self._streams = self._intake.quick  # looked up with every batch
-        self._recorded.tell()
-
-    def _description(self) -> Description:
-        """Return what a recorded run says of its tracker."""
-        if not isinstance(self.label, str):
-            msg = f"recorded runs hold one label per sample, and this tracker has {joined(self.label)}"
-            raise ValueError(msg)  # noqa: TRY004 (the type is right, and recording cannot do it)
-        return Description(
-            metric=self.metric,
-            label=self.label,
-            label_mapping=self.label_mapping,
-            bounds=self.bounds,
-            nan_policy=self.nan_policy,
-            missing=self.missing,
-            labeltrack=__version__,
+        given = Arguments(
+            label=label,
+            label_mapping=label_mapping,
+            bounds=bounds,
+            mode=mode,
+            ds_id=ds_id,
+            nan_policy=nan_policy,
+            missing=missing,
+            max_buffer_bytes=max_buffer_bytes,
+            record_to=record_to,
+            keep_order=keep_order,
+            ignore_label=ignore_label,
+            on_duplicate=on_duplicate,
         )
+        self._begin(given, (self.metric,))
+        self.outputs = self._output(self.metric) if outputs is None else check_name("outputs", outputs)
 
     @property
     def history(self) -> History:
         """The statistics of the epochs that ended."""
-        if self._recorded.owed is not None:
-            with self._turns.to_read:
-                self._recorded.settle()
-        return self._recorded.history
-
-    @property
-    def pending(self) -> dict[tuple[str, str], int]:
-        """The number of samples recorded since the last end of an epoch, by mode and dataset id.
-
-        Modes and datasets without any are left out. Samples with labels that the `label_mapping` leaves out count until
-        memory is full and they are folded.
-
-        Example:
-            >>> tracker = LabelTracker(label="y", metric="ce")
-            >>> tracker.update([0, 1], [1.0, 2.0], mode="eval")
-            >>> tracker.pending
-            {('eval', ''): 2}
-        """
-        with self._turns.to_read:
-            self._recorded.settle()
-            return self._recorded.pending()
-
-    @property
-    def labels_in_order(self) -> list[Any]:
-        """Every label of the epochs that ended, in the order in which they first appeared.
-
-        Labels that are new in an epoch are ordered by their first sample, dataset by dataset, in the order in which the
-        datasets began.
-
-        Raises:
-            ValueError: The tracker was made without ``keep_order=True``.
-
-        Example:
-            >>> tracker = LabelTracker(label="y", metric="ce", keep_order=True)
-            >>> tracker.update(["dog", "cat", "dog"], [1.0, 2.0, 3.0])
-            >>> _ = tracker.end_epoch(1)
-            >>> tracker.labels_in_order
-            ['dog', 'cat']
-        """
-        if not self.keep_order:
-            msg = "the order of labels is not known; make the tracker with LabelTracker(…, keep_order=True)"
-            raise ValueError(msg)
-        with self._turns.to_read:
-            self._recorded.settle()
-            return list(self._recorded.order)
+        return self._history(0)
 
     # -- recording ----------------------------------------------------------------------------------------
 
-    def update(self, labels: Any, values: Any, *, mode: str = "train", ds_id: str = "", where: Any = None) -> None:
+    def update(
+        self, labels: Any, values: Any, *, mode: str = "train", ds_id: str = "", where: Any = None, ids: Any = None
+    ) -> None:
         """Record the samples of one batch.
 
         Args:
@@ -218,12 +142,16 @@ class LabelTracker(Stateful):
             ds_id: Dataset of the batch.
             where: Bools in the shape of the values, or in one that broadcasts to it: samples where it is False are
                 ignored, whatever their label and value are. None records all samples.
+            ids: Integers or strings that identify the samples, such as their places in the dataset: as many as values,
+                of the same shape, as any array-like; with every batch of an epoch or with none. Samples whose id
+                occurred before in the epoch are duplicates, see `on_duplicate`; recorded runs have an `id` column.
 
         Raises:
             KeyError: One of several labels is not in the mapping.
-            TypeError: Labels or values of an unsupported type, or labels of another type than before in this epoch.
-            ValueError: Shapes that do not match, or missing labels under ``missing="error"``. A batch that raises is
-                not recorded.
+            TypeError: Labels, values or ids of an unsupported type, or labels or ids of another type than before in
+                this epoch.
+            ValueError: Shapes that do not match, missing labels under ``missing="error"``, missing ids, or ids in some
+                batches only. A batch that raises is not recorded.
 
         Warns:
             LabelTrackWarning: Labels look multi-hot; see `label_stats`. There is one such warning.
@@ -231,8 +159,9 @@ class LabelTracker(Stateful):
         # A batch like the one before, one-dimensional and of the same dtypes, takes two writes to memory that check
         # what they write. All others are checked and converted first, as is the first batch of an epoch: its labels
         # have to be of the same kind as those of other datasets.
-        if where is not None:
-            pass
+        if where is not None or ids is not None:
+            if where is None and self._intake.quickly(labels, (values,), mode, ds_id, ids):
+                return
         elif type(labels) is _ARRAY and type(values) is _ARRAY:
             # `SampleBuffer.try_append`, written out: calling it and asking `QUICK` took 0.3 of 0.75 us.
             try:
@@ -260,12 +189,12 @@ class LabelTracker(Stateful):
                     except BaseException:
                         chunk.busy = False
                         raise
-        elif self._intake.quickly(labels, values, mode, ds_id):
+        elif self._intake.quickly(labels, (values,), mode, ds_id):
             return
-        self._update(labels, values, mode, ds_id, where)
+        self._update(labels, (values,), mode, ds_id, where, ids)
 
     def update_batch(
-        self, batch: Mapping[str, Any], *, mode: str = "train", ds_id: str = "", where: Any = None
+        self, batch: Mapping[str, Any], *, mode: str = "train", ds_id: str = "", where: Any = None, ids: Any = None
     ) -> None:
         """Record the samples of a batch that is a mapping: its label and its metric are looked up by their names.
 
@@ -274,27 +203,15 @@ class LabelTracker(Stateful):
             mode: Mode of the batch.
             ds_id: Dataset of the batch.
             where: Which samples count; see `update`.
+            ids: What identifies the samples; see `update`.
 
         Raises:
             KeyError: A key is missing; the message lists those that are there.
             TypeError: See `update`.
             ValueError: See `update`.
         """
-        names = (self.label,) if isinstance(self.label, str) else self.label
-        for what, key in (*(("label", name) for name in names), ("metric", self.metric)):
-            if key not in batch:
-                raise missing_key(key, batch, f"{what} key in the batch:")
-        labels = batch[self.label] if isinstance(self.label, str) else {name: batch[name] for name in names}
-        self.update(labels, batch[self.metric], mode=mode, ds_id=ds_id, where=where)
-
-    def _update(self, labels: Any, values: Any, mode: str, ds_id: str, where: Any) -> None:
-        mode, ds_id = check_name("mode", mode), check_name("ds_id", ds_id)
-        if mode not in self._modes or ds_id not in self._ds_ids:
-            return
-        with self._turns.of("update"):
-            self._recorded.settle()
-            self._intake.append(labels, values, (mode, ds_id), where)
-        self._recorded.tell()
+        labels, (values,) = self._from_batch(batch)
+        self.update(labels, values, mode=mode, ds_id=ds_id, where=where, ids=ids)
 
     # -- the end of an epoch ------------------------------------------------------------------------------
 
@@ -311,32 +228,14 @@ class LabelTracker(Stateful):
 
         Raises:
             TypeError: `step` is not an integer.
-            ValueError: The history has that step and `replace` is False, or there are NaN under ``nan_policy="raise"``.
-                The samples are kept in either case.
+            ValueError: The history has that step and `replace` is False, there are NaN under ``nan_policy="raise"``,
+                or duplicates under ``on_duplicate="error"``. The samples are kept in any case.
 
         Warns:
-            LabelTrackWarning: Nothing was recorded in this mode, but something in others; or no sample has a label of
-                the `label_mapping`.
+            LabelTrackWarning: Nothing was recorded in this mode, but something in others; no sample has a label of
+                the `label_mapping`; or there are duplicates, see `on_duplicate`.
         """
-        step, mode = check_step(step), check_name("mode", mode)
-        with self._turns.of("end_epoch"):
-            self._recorded.settle()
-            of_mode = self._recorded.sealed(mode)
-            streams = self._recorded.filled(mode)
-            stats, pooled = self._statistics(streams)
-            if not streams:
-                if mode in self._modes:
-                    warn_elsewhere(mode, self._recorded.pending())
-                return pooled
-            parts = {ds_id: part for ds_id, part in stats.items() if len(part)}
-            together = pooled if pooled.quantiles and len(parts) > 1 else None
-            entry = self._recorded.history.entry(step, parts, mode=mode, replace=replace, pooled=together)
-            some = list(streams.values())
-            ends = self._recorded.endings({mode: some}, step)
-            order = self._recorded.appeared(some, list(stats.values()))
-            self._recorded.decide(Owed(list(of_mode.values()), [entry], ends, order))
-        self._recorded.tell()
-        return pooled
+        return self._end_epoch(step, mode, replace=replace)[0]
 
     def compute(self, mode: str = "train") -> LabelStats:
         """Return the statistics of the samples recorded in a mode since the last end of an epoch; they stay recorded.
@@ -349,10 +248,11 @@ class LabelTracker(Stateful):
             nothing was recorded.
 
         Raises:
-            ValueError: There are NaN under ``nan_policy="raise"``.
+            ValueError: There are NaN under ``nan_policy="raise"``, or duplicates under ``on_duplicate="error"``.
 
         Warns:
-            LabelTrackWarning: No sample has a label of the `label_mapping`. Either this or `end_epoch` warns, once.
+            LabelTrackWarning: No sample has a label of the `label_mapping`, or there are duplicates. Either this or
+                `end_epoch` warns, once.
 
         Example:
             >>> tracker = LabelTracker(label="y", metric="ce")
@@ -360,87 +260,4 @@ class LabelTracker(Stateful):
             >>> tracker.compute().mean
             array([0.5, 2. ])
         """
-        mode = check_name("mode", mode)
-        with self._turns.to_read:
-            self._recorded.settle()
-            return self._statistics(self._recorded.filled(mode))[1]
-
-    def _statistics(self, streams: dict[str, Stream]) -> tuple[dict[str, LabelStats], LabelStats]:
-        """Return the statistics of the datasets of a mode, and of all of them together."""
-        samples = [stream.snapshot() for stream in streams.values()]
-        stats = [self._reducer.stats(each, self.nan_policy) for each in samples]
-        for part in stats:
-            part._check_finite()
-        if not stats:
-            return {}, self._reducer.reduce([], self._labels.nothing, self.nan_policy)
-        pooled = self._reducer.pooled(samples, stats)
-        if not len(pooled) and self._labels.mapped and not self._warned:
-            self._warned = True
-            occurred = dict(self._recorded.unmapped)
-            for each in samples:
-                occurred.update(some_labels(each.chunks, each.decoder))
-            self._labels.warn_nothing(list(occurred))
-        return dict(zip(streams, stats, strict=True)), pooled
-
-    def reset(self, *, mode: str | None = None) -> None:
-        """Forget the samples recorded since the last end of an epoch; the history stays.
-
-        Args:
-            mode: The mode whose samples to forget; None for all.
-
-        Example:
-            >>> tracker = LabelTracker(label="y", metric="ce")
-            >>> tracker.update([0], [1.0])
-            >>> tracker.reset()
-            >>> len(tracker.end_epoch(1))
-            0
-        """
-        with self._turns.of("reset"):
-            self._recorded.settle()
-            self._recorded.decide(self._recorded.dropped(mode))
-
-    def flush(self) -> None:
-        """Wait until every sample so far is written, if the tracker records."""
-        if self._recorder is not None:
-            self._recorded.hand_on()
-            self._recorder.flush()
-            self._recorded.tell()
-
-    def close(self) -> None:
-        """Write what is left and end the recording; then `check_mapping`.
-
-        Recording also ends when the tracker is no longer referenced, and when the process exits in an orderly way.
-        The tracker can still be used afterwards; its samples are then not recorded, and it warns.
-        """
-        if self._recorder is not None:
-            self._recorded.hand_on()
-            self._recorder.close()
-            self._recorded.tell()
-        self.check_mapping()
-
-    def check_mapping(self) -> None:
-        """Warn, once, about labels of the `label_mapping` that never occurred in the history, if others did.
-
-        Warns:
-            LabelTrackWarning: There are such labels. They may have another type than the labels.
-        """
-        if self._labels.mapped and not self._never_told and len(self.history):
-            self._never_told = True
-            self._labels.warn_never(stats for _, stats in self.history.items())
-
-    def __enter__(self) -> Self:
-        """Return the tracker."""
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        """End the recording; see `close`."""
-        self.close()
-
-    def __repr__(self) -> str:
-        """Return arguments, and what is recorded."""
-        with self._turns.to_read:
-            pending = sum(len(stream.buffer) for stream in self._recorded.streams.values())
-        return (
-            f"LabelTracker(label={self.label!r}, metric={self.metric!r}, bounds={self.bounds!r}): "
-            f"{len(self.history)} entries in the history, {pending} samples since"
-        )
+        return self._compute(mode)[0]

@@ -32,7 +32,7 @@ FLOORS = [
     ["recording"],
     ["compare"],
     ["_tracking"],
-    ["tracker"],
+    ["tracker", "collection"],
     ["report"],
     ["cli", "integrations", "__main__"],
 ]
@@ -53,10 +53,19 @@ FLOORS = [
             (
                 "(label, metric, label_mapping=None, bounds='std', mode=None, ds_id=None, outputs=None, *, "
                 "nan_policy='propagate', missing='error', max_buffer_bytes=268435456, record_to=None, "
-                "keep_order=False, ignore_label=None)"
+                "keep_order=False, ignore_label=None, on_duplicate=None)"
             ),
         ),
-        (lt.LabelTracker.update, "(self, labels, values, *, mode='train', ds_id='', where=None)"),
+        (
+            lt.TrackerCollection,
+            (
+                "(label, metrics, label_mapping=None, bounds='std', mode=None, ds_id=None, outputs=None, *, "
+                "nan_policy='propagate', missing='error', max_buffer_bytes=268435456, record_to=None, "
+                "keep_order=False, ignore_label=None, on_duplicate=None)"
+            ),
+        ),
+        (lt.LabelTracker.update, "(self, labels, values, *, mode='train', ds_id='', where=None, ids=None)"),
+        (lt.TrackerCollection.update, "(self, labels, values, *, mode='train', ds_id='', where=None, ids=None)"),
         (lt.LabelTracker.compute, "(self, mode='train')"),
         (lt.LabelTracker.merge_state, "(self, trackers)"),
         (lt.LabelTracker.end_epoch, "(self, step, *, mode='train', replace=False)"),

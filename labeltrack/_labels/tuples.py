@@ -39,6 +39,8 @@ Integers = npt.NDArray[np.int64]
 
 COMBINED = "combined"
 """The key of the vocabulary of combinations, for labels of any kinds."""
+IDS = "ids"
+"""The key of the vocabulary of ids of samples."""
 WHOLE = {BOOL, INTEGER, UNSIGNED}
 """Kinds of labels that one 64-bit type may hold together."""
 _FEW = 1 << 12  # samples whose labels become tuples at once: of 256, this takes 50 us instead of 250
@@ -138,16 +140,17 @@ def _column(labels: list[Any], kind: str) -> Array:
 
 
 def vocabularies(names: Sequence[str] | None, words: Mapping[str, Iterable[Any]] | None = None) -> Vocabularies:
-    """Return what the keys of labels that are no numbers stand for.
+    """Return what the keys of labels that are no numbers, and of ids that are none, stand for.
 
     Args:
         names: Names of several labels per sample; None for one.
         words: The first words, by kind.
     """
     words = words or {}
+    ids = {IDS: Vocabulary(STRING, words.get(IDS, ()))}
     if names is not None:
-        return {COMBINED: Combinations(names, words.get(COMBINED, ()))}
-    return {kind: Vocabulary(kind, words.get(kind, ())) for kind in (STRING, BYTES)}
+        return {COMBINED: Combinations(names, words.get(COMBINED, ()))} | ids
+    return {kind: Vocabulary(kind, words.get(kind, ())) for kind in (STRING, BYTES)} | ids
 
 
 def words_of(words: Mapping[str, Vocabulary], kind: str) -> Vocabulary | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,23 +12,53 @@ from labeltrack._labels.codes import INTEGER, STRING, UNSIGNED, integer_keys, la
 from labeltrack._labels.combined import columns_of
 from labeltrack._labels.missing import apply_missing, read_labels
 from labeltrack._labels.samples import counted, read_mask
-from labeltrack._labels.tuples import WHOLE, Combinations, TupleDecoder, compatible, encode_batch, kinds_of, wider
+from labeltrack._labels.tuples import (
+    COMBINED,
+    IDS,
+    WHOLE,
+    Combinations,
+    TupleDecoder,
+    compatible,
+    encode_batch,
+    kinds_of,
+    wider,
+)
 from labeltrack._tracking.arguments import ONLY
+from labeltrack._tracking.ids import check_alike, read_ids
 from labeltrack._tracking.reducing import in_order, some_labels
-from labeltrack._tracking.streams import Snapshot
+from labeltrack._tracking.streams import Folded, Snapshot
 from labeltrack.errors import warn, warn_multi_hot
-from labeltrack.stats import LabelStats, NoQuantiles, merge_stats
+from labeltrack.stats import LabelStats, NoQuantiles
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from labeltrack._labels.codes import LabelDecoder
+    from labeltrack._buffers import Rows
     from labeltrack._labels.samples import Mask
+    from labeltrack._tracking.ids import BatchIds
     from labeltrack._tracking.recorded import Recorded
     from labeltrack._tracking.reducing import Reducer
     from labeltrack._tracking.streams import Key, Stream
 
 Array = npt.NDArray[Any]
+
+
+class Batch(NamedTuple):
+    """A batch that was read.
+
+    Attributes:
+        labels: As they came.
+        values: Of each metric, all of one shape.
+        mask: Which samples count; None for all.
+        ids: Their ids.
+        samples: What stands for the samples: the values, or the places of values in them, if there are more columns.
+    """
+
+    labels: Any
+    values: list[Array]
+    mask: Mask | None
+    ids: BatchIds | None
+    samples: Array
 
 
 class Intake:
@@ -53,41 +83,100 @@ class Intake:
         self._multi_hot_told = reducer.labels.mapped
         self._folding_told = False
 
-    def quickly(self, labels: Any, values: Any, mode: str, ds_id: str) -> bool:
-        """Record a batch of tensors, or a list of strings, if it is like the one before; return whether it was."""
+    def quickly(self, labels: Any, values: Sequence[Any], mode: str, ds_id: str, ids: Any = None) -> bool:
+        """Record a batch of tensors, or a list of strings, if it is like the one before; return whether it was.
+
+        Args:
+            labels: Of the samples.
+            values: Of each metric.
+            mode: Mode.
+            ds_id: Dataset.
+            ids: Of the samples, if they have some.
+        """
         keys: Any = None
-        samples: Any = None
+        columns: list[Any] = []
         try:
             stream = self.quick[mode, ds_id]
             buffer = stream.buffer
             kind = buffer.kind
-            if not buffer.open.used:
+            if not (buffer.open.used or buffer.wide.used):
                 return False
-            read_values = QUICK[type(values)]
             if kind == INTEGER:
                 read_labels = QUICK[type(labels)]
                 keys = labels if read_labels is None else read_labels(labels)
             elif kind == STRING and type(labels) is list and stream.words is not None:
                 keys = stream.words.known(labels)
-            if keys is None:
+            if keys is None or (ids is None) is not (stream.ids is None):
                 return False
-            samples = values if read_values is None else read_values(values)
+            for column in values:
+                read = QUICK[type(column)]
+                columns.append(column if read is None else read(column))
+            if stream.ids is not None:
+                if stream.ids.words is None:
+                    read = QUICK[type(ids)]
+                    columns.append(ids if read is None else read(ids))
+                elif type(ids) is not list or (codes := stream.ids.words.known(ids)) is None:
+                    return False
+                else:
+                    columns.append(codes.astype(np.int64))
         except (KeyError, TypeError, ValueError, RuntimeError, BufferError):
             return False  # the first batch, another type or shape, a mode that is no string, memory that is elsewhere
-        return buffer.try_append(keys, samples, kind)
+        return buffer.try_append(keys, columns[0], kind, tuple(columns[1:]))
 
-    def append(self, labels: Any, values: Any, key: Key, where: Any = None) -> None:
-        """Record a batch of any supported type."""
-        samples = to_values(values)
-        mask = None if where is None else read_mask(where, samples)
+    def append(self, labels: Any, values: Sequence[Any], key: Key, where: Any = None, ids: Any = None) -> None:
+        """Record a batch of any supported type; `values` are those of each metric."""
+        columns = self._values(values)
+        first = columns[0]
+        read = None if ids is None else read_ids(ids, first)
+        mask = None if where is None else read_mask(where, first)
+        alone = len(columns) == 1 and read is None
+        samples = first if alone else np.arange(first.size).reshape(first.shape)
+        batch = Batch(labels, columns, mask, read, samples)
         encode = self._encoded if self._labels.names is None else self._combined
-        encoded = encode(labels, samples, mask, key)
-        if encoded is not None:
-            self._record(*encoded, key)
+        encoded = encode(batch, key)
+        if encoded is None:
+            return
+        keys, kept, kind = encoded
+        if alone:
+            self._record((keys, kept), kind, key, None)
+            return
+        places = None if kept.size == first.size else kept
+        rows = [column.reshape(-1) if places is None else column.reshape(-1)[places] for column in columns]
+        if read is not None:
+            stream, taken = self._streams.get(key), read.taken(places)
+            if stream is not None and not stream.empty():
+                check_alike(key[0], stream.ids, read.kind)  # before words are added
+            rows.append(self._recorded.words[IDS].encode(taken).astype(np.int64) if read.kind == STRING else taken)
+        self._record((keys, *rows), kind, key, None if read is None else read.kind)
 
-    def _encoded(self, labels: Any, samples: Array, mask: Mask | None, key: Key) -> tuple[Array, Array, str] | None:
-        """Return keys, values and kind of a batch; None if there are none left, or the quick way took it."""
-        stream = self._streams.get(key)
+    def _values(self, values: Sequence[Any]) -> list[Array]:
+        """Return the values of each metric, of one shape."""
+        if len(values) == 1:
+            return [to_values(values[0])]
+        columns: list[Array] = []
+        for history, given in zip(self._recorded.histories, values, strict=True):
+            try:
+                column = to_values(given)
+            except (TypeError, ValueError) as error:
+                msg = f"metric {history.metric!r}: {error}"
+                raise (TypeError if isinstance(error, TypeError) else ValueError)(msg) from error
+            shape = columns[0].shape if columns else column.shape
+            if column.shape != shape:
+                flat = all(each.ndim <= 1 or each.size == each.shape[0] for each in (columns[0], column))
+                if not flat or column.size != columns[0].size:
+                    msg = (
+                        f"metric {history.metric!r} has values of shape {column.shape}, and "
+                        f"{self._recorded.history.metric!r} of shape {shape}; every sample needs a value of each "
+                        "metric (this batch was not recorded)"
+                    )
+                    raise ValueError(msg)
+                column = column.reshape(shape)
+            columns.append(column)
+        return columns
+
+    def _encoded(self, batch: Batch, key: Key) -> tuple[Array, Array, str] | None:
+        """Return keys, samples and kind of a batch; None if there are none left, or the quick way took it."""
+        stream, labels, samples, mask = self._streams.get(key), batch.labels, batch.samples, batch.mask
         _, missing, ignored = self._labels.options[ONLY]
         array: Any
         plain = mask is None and not ignored
@@ -100,7 +189,7 @@ class Intake:
                 and gone is None
                 and stream is not None
                 and stream.kind == INTEGER
-                and stream.buffer.try_append(array, samples, INTEGER)
+                and self._as_it_is(stream, array, batch)
             ):
                 return None  # tensors of the dtypes of the batch before
             if not self._multi_hot_told and looks_multi_hot(array, samples):
@@ -118,44 +207,61 @@ class Intake:
         words = self._recorded.words.get(kind)
         return integer_keys(array, kind) if words is None else words.encode(array), samples, kind
 
-    def _combined(self, labels: Any, samples: Array, mask: Mask | None, key: Key) -> tuple[Array, Array, str] | None:
+    @staticmethod
+    def _as_it_is(stream: Stream, keys: Array, batch: Batch) -> bool:
+        """Record a batch of the dtypes of the one before; return whether it was."""
+        ids = batch.ids
+        if (ids is None) is not (stream.ids is None):
+            return False
+        first, *more = batch.values
+        if ids is not None:
+            if ids.kind != INTEGER or ids.gone is not None or stream.ids is None or stream.ids.kind != INTEGER:
+                return False
+            more.append(ids.ids)
+        return stream.buffer.try_append(keys, first, INTEGER, tuple(more))
+
+    def _combined(self, batch: Batch, key: Key) -> tuple[Array, Array, str] | None:
         """Return the same of a batch with several labels per sample."""
-        stream, (words,) = self._streams.get(key), self._recorded.words.values()
+        stream, words = self._streams.get(key), self._recorded.words[COMBINED]
         assert isinstance(words, Combinations)  # noqa: S101 (where labels have names)
         kinds = {of: each.kind for (of, _), each in self._streams.items()}
         known = kinds.get(key[0], next(iter(kinds.values()), None)) if stream is None else stream.kind
         expected = None if known is None else dict(zip(words.names, kinds_of(known), strict=True))
-        columns = self._labels.columns(labels)
-        keys, samples, kind = encode_batch(columns, samples, mask, self._labels.options, words, expected)
+        columns = self._labels.columns(batch.labels)
+        keys, samples, kind = encode_batch(columns, batch.samples, batch.mask, self._labels.options, words, expected)
         if not keys.size:
             return None
         self._check_kind(key[0], kind)
         if stream is not None and not stream.empty() and kind != stream.kind:
             stream.buffer.seal()  # other threads add none then
-            batch = Snapshot([(keys, samples)], None, words.decoder(kind))
-            if no_common_type(wider(kind, stream.kind), [(kind, batch), (stream.kind, stream.snapshot())]):
+            fresh = Snapshot([(keys, samples)], None, words.decoder(kind))
+            if no_common_type(wider(kind, stream.kind), [(kind, fresh), (stream.kind, stream.snapshot())]):
                 msg = "labels above 2**63 - 1 and negative labels do not fit one type (this batch was not recorded)"
                 raise TypeError(msg)
         return keys, samples, kind
 
-    def _record(self, keys: Array, samples: Array, kind: str, key: Key) -> None:
-        """Record a batch that is encoded."""
+    def _record(self, rows: Rows, kind: str, key: Key, ids: str | None) -> None:
+        """Record a batch that is encoded; `ids` is the kind of the ids, the last column."""
         stream = self._streams.get(key)
-        if stream is None or (stream.kind != kind and stream.empty()):
-            old, stream = stream, self._recorded.new_stream(key, kind, (keys.dtype, samples.dtype))
+        its_ids = None if stream is None or stream.ids is None else stream.ids.kind
+        if stream is None or ((stream.kind != kind or its_ids != ids) and stream.empty()):
+            old, stream = stream, self._recorded.new_stream(key, kind, [column.dtype for column in rows], ids)
             self._streams[key] = stream
             if old is not None:
                 old.buffer.retire()
+        elif its_ids != ids:
+            check_alike(key[0], stream.ids, ids)
         if stream.empty():
             self._recorded.began += 1
             stream.began = self._recorded.began
         widened = wider(kind, stream.kind)
         # The quick way first: strings come here with every batch, and it takes 2.4 us less.
         buffer = stream.buffer
-        if widened == buffer.kind and buffer.try_append(keys, samples, widened):
+        keys, values, *more = rows
+        if widened == buffer.kind and buffer.try_append(keys, values, widened, tuple(more)):
             return
-        if not buffer.append(keys, samples, self.budget(), widened):
-            self._make_room(stream, widened, keys, samples)
+        if not buffer.append(keys, values, self.budget(), widened, tuple(more)):
+            self._make_room(stream, widened, rows)
 
     def _expected(self, mode: str, array: Array) -> str | None:
         """Return the kind of labels of a mode's other datasets; for text, also of other modes or of the mapping."""
@@ -180,8 +286,9 @@ class Intake:
         """Return how many bytes may still be allocated."""
         return max(0, self._limit - sum(stream.buffer.nbytes for stream in self._streams.values()))
 
-    def _make_room(self, stream: Stream, kind: str, keys: Array, samples: Array) -> None:
+    def _make_room(self, stream: Stream, kind: str, rows: Rows) -> None:
         """Record a batch for which there is no memory left, by folding samples into running statistics."""
+        keys, values, *more = rows
         share = self._limit // max(1, sum(not other.empty() for other in self._streams.values()))
         if stream.buffer.nbytes < share:
             # Others took more than their part while this stream had nothing to record. Without this, an eval
@@ -190,34 +297,34 @@ class Intake:
                 if other.buffer.nbytes > share:
                     self._fold(other)
                     other.buffer.shrink(share)
-            if stream.buffer.append(keys, samples, self.budget(), kind):
+            if stream.buffer.append(keys, values, self.budget(), kind, tuple(more)):
                 return
         self._fold(stream)
-        if stream.buffer.append(keys, samples, self.budget(), kind):
+        if stream.buffer.append(keys, values, self.budget(), kind, tuple(more)):
             return
         # A batch larger than all the memory.
-        chunk = np.ascontiguousarray(keys), np.ascontiguousarray(samples)
-        stream.buffer.fold_in(self._folded(stream, [chunk], self._recorded.decoder(kind)), chunk, kind)
+        whole = tuple(np.ascontiguousarray(column) for column in rows)
+        fresh = Snapshot([whole], stream.folded, self._recorded.decoder(kind), stream.ids)
+        stream.buffer.fold_in(self._folded(stream, fresh), whole, kind)
 
     def _fold(self, stream: Stream) -> None:
         """Replace the samples of a stream by their statistics."""
         stream.buffer.seal()
         if not stream.buffer.empty():
-            stats = self._folded(stream, stream.buffer.filled(), stream.decoder())
+            folded = self._folded(stream, stream.snapshot())
             stream.buffer.hand_on()
-            stream.buffer.clear(stats)
+            stream.buffer.clear(folded)
 
-    def _folded(self, stream: Stream, chunks: list[tuple[Array, Array]], decoder: LabelDecoder) -> LabelStats:
-        """Return the statistics of samples that are about to be folded, and of those that were before."""
-        stats = self._reducer.reduce(chunks, decoder)
-        if not len(stats):
-            self._recorded.unmapped.update(some_labels(chunks, decoder))
+    def _folded(self, stream: Stream, samples: Snapshot) -> Folded:
+        """Return what is kept of samples that are about to be folded, and of those that were before."""
+        folded = self._reducer.fold(samples)
+        first = folded.stats[0]
+        if not len(first):
+            self._recorded.unmapped.update(some_labels(samples.rows, samples.decoder))
         if self._recorded.keep_order:
-            new = {label for label in stats.labels.tolist() if label not in stream.appeared}
-            stream.appeared.update(dict.fromkeys(in_order(new, chunks, decoder)))
-        if stream.folded is not None:
-            stats = merge_stats([stream.folded._under("propagate"), stats])
-        return self.without_quantiles(stats)
+            new = {label for label in first.labels.tolist() if label not in stream.appeared}
+            stream.appeared.update(dict.fromkeys(in_order(new, samples.rows, samples.decoder)))
+        return folded._replace(stats=tuple(map(self.without_quantiles, folded.stats)))
 
     def without_quantiles(self, stats: LabelStats) -> LabelStats:
         """Return statistics of samples that are folded; warn, once, if there should have been quantiles."""
@@ -277,10 +384,11 @@ def no_common_type(kind: str, every: Iterable[tuple[str, Snapshot]]) -> bool:
 
 def _any_negative(samples: Snapshot, place: int) -> bool:
     """Return whether signed labels are negative somewhere, by their place among several."""
-    chunks, folded, decoder = samples.chunks, samples.folded, samples.decoder
+    decoder = samples.decoder
+    folded = None if samples.folded is None else samples.folded.stats[0].labels
     if not isinstance(decoder, TupleDecoder):
-        return bool(folded is not None and len(folded) and folded.labels[0] < 0) or any(
-            int(keys.min()) < 0 for keys, _ in chunks
+        return bool(folded is not None and len(folded) and folded[0] < 0) or any(
+            int(keys.min()) < 0 for keys, *_ in samples.rows
         )
-    tables = [decoder.decode(np.unique(keys)) for keys, _ in chunks] + ([] if folded is None else [folded.labels])
+    tables = [decoder.decode(np.unique(keys)) for keys, *_ in samples.rows] + ([] if folded is None else [folded])
     return any(bool((list(columns_of(table).values())[place] < 0).any()) for table in tables)

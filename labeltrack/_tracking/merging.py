@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._labels.tuples import compatible, wider, words_of
+from labeltrack._buffers import size_of
+from labeltrack._labels.tuples import IDS, compatible, wider, words_of
+from labeltrack._tracking.ids import Duplicates, Seen, check_alike, repeated
 from labeltrack._tracking.intake import no_common_type
 from labeltrack._tracking.reducing import in_order, some_labels
-from labeltrack._tracking.streams import Merged, Owed, Snapshot
+from labeltrack._tracking.streams import Folded, Merged, Owed, Snapshot
+from labeltrack.errors import warn
 from labeltrack.history import Entry
 from labeltrack.stats import merge_stats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from labeltrack._labels.codes import LabelDecoder
+    from labeltrack._labels.codes import Vocabulary
     from labeltrack._tracking.intake import Intake
     from labeltrack._tracking.recorded import Recorded
     from labeltrack._tracking.reducing import Reducer
@@ -28,19 +31,22 @@ if TYPE_CHECKING:
     from labeltrack.stats import LabelStats
 
 Array = npt.NDArray[Any]
-Chunks = list[tuple[Array, Array]]
+Epoch = tuple[int, str, int]
+"""Place of the metric, mode and step."""
 
 
 @dataclass(frozen=True)
 class Part:
     """The samples of one mode and dataset of another tracker: copies of them, or their statistics."""
 
-    kind: str
-    decoder: LabelDecoder
-    chunks: Chunks
-    folded: LabelStats | None
+    samples: Snapshot
     appeared: list[Any]  # labels that were folded
     missed: int  # samples that nothing records
+
+    @property
+    def kind(self) -> str:
+        """Kind of the labels."""
+        return self.samples.decoder.kind
 
 
 @dataclass
@@ -48,46 +54,45 @@ class Parts:
     """What other trackers have recorded."""
 
     streams: dict[Key, list[Part]] = field(default_factory=dict)
-    epochs: dict[tuple[str, int], list[dict[str, LabelStats]]] = field(default_factory=dict)
-    pooled: dict[tuple[str, int], LabelStats | None] = field(default_factory=dict)
+    epochs: dict[Epoch, list[dict[str, LabelStats]]] = field(default_factory=dict)
+    pooled: dict[Epoch, LabelStats | None] = field(default_factory=dict)
     order: dict[Any, None] = field(default_factory=dict)
     unmapped: dict[Any, None] = field(default_factory=dict)
+    room: int = 0  # bytes that samples may still take
 
 
 def gather(others: Iterable[Recorded], reducer: Reducer, room: int, *, keep_order: bool) -> Parts:
-    """Return what other trackers have recorded, with copies of as many samples as `room`, in bytes, allows."""
-    parts = Parts()
+    """Return what other trackers have recorded, with copies of as many samples as `room`, in bytes, allows.
+
+    Samples that count only once are copied all the same: which ones these are is known when they come together.
+    """
+    parts = Parts(room=room)
     for other in others:
         with other.turns.to_read:
             other.settle()
             streams = [(key, stream) for key, stream in other.streams.items() if not stream.empty()]
             for key, stream in sorted(streams, key=lambda item: item[1].began):
-                part = _part(stream, reducer, room, parts.unmapped, other, keep_order=keep_order)
-                room -= sum(keys.nbytes + values.nbytes for keys, values in part.chunks)
+                part = _part(stream, reducer, parts, other, keep_order=keep_order)
+                parts.room -= sum(map(size_of, part.samples.rows))
                 given = parts.streams.setdefault(key, [])
                 given.append(_joined(given.pop(), part) if given and _sums(given[-1], part) else part)
-            for mode, step in dict.fromkeys((mode, step) for (mode, _, step), _ in other.history.items()):
-                datasets = other.history.datasets(step, mode)
-                parts.epochs.setdefault((mode, step), []).append(datasets)
-                parts.pooled[mode, step] = _pooled(other.history, mode, step)
+            for place, history in enumerate(other.histories):
+                for mode, step in dict.fromkeys((mode, step) for (mode, _, step), _ in history.items()):
+                    parts.epochs.setdefault((place, mode, step), []).append(history.datasets(step, mode))
+                    parts.pooled[place, mode, step] = _pooled(history, mode, step)
             parts.order.update(other.order if other.keep_order else other.history.names())
             parts.unmapped.update(other.unmapped)
     return parts
 
 
-def _part(
-    stream: Stream, reducer: Reducer, room: int, unmapped: dict[Any, None], other: Recorded, *, keep_order: bool
-) -> Part:
+def _part(stream: Stream, reducer: Reducer, parts: Parts, other: Recorded, *, keep_order: bool) -> Part:
     samples = stream.snapshot()
     gone = stream.missed if other.of_state else missed(stream)
-    if sum(keys.nbytes + values.nbytes for keys, values in samples.chunks) <= room:
-        copies = [(keys.copy(), values.copy()) for keys, values in samples.chunks]
-        before = None if samples.folded is None else samples.folded._under("propagate")
-        return Part(
-            stream.kind, samples.decoder, copies, before, _appeared(stream, before, keep_order=keep_order), gone
-        )
-    together, appeared = folded(stream, reducer, keep_order=keep_order, unmapped=unmapped)
-    return Part(stream.kind, samples.decoder, [], together, appeared, gone)
+    if reducer.finds_duplicates(stream) or sum(map(size_of, samples.rows)) <= parts.room:
+        copies = [tuple(column.copy() for column in rows) for rows in samples.rows]
+        return Part(replace(samples, rows=copies), _appeared(stream, keep_order=keep_order), gone)
+    together, appeared = folded(stream, reducer, keep_order=keep_order, unmapped=parts.unmapped)
+    return Part(replace(samples, rows=[], folded=together), appeared, gone)
 
 
 def missed(stream: Stream) -> int:
@@ -95,17 +100,17 @@ def missed(stream: Stream) -> int:
     return stream.count() if stream.lane is None else stream.missed
 
 
-def _appeared(stream: Stream, before: LabelStats | None, *, keep_order: bool) -> list[Any]:
+def _appeared(stream: Stream, *, keep_order: bool) -> list[Any]:
     """Return the labels of samples that were folded, in order of appearance if that is known."""
-    if keep_order and not stream.appeared and before is not None:  # the other tracker does not keep it
-        return list(before.labels.tolist())
+    if keep_order and not stream.appeared and stream.folded is not None:  # the other tracker does not keep it
+        return list(stream.folded.stats[0].labels.tolist())
     return list(stream.appeared)
 
 
 def folded(
     stream: Stream, reducer: Reducer, *, keep_order: bool, unmapped: dict[Any, None] | None = None
-) -> tuple[LabelStats, list[Any]]:
-    """Return statistics of all samples of a stream, and their labels in order of appearance if that is to be kept.
+) -> tuple[Folded, list[Any]]:
+    """Return what is kept of all samples of a stream, and their labels in order of appearance if that is to be kept.
 
     Args:
         stream: It is not changed.
@@ -114,28 +119,49 @@ def folded(
         unmapped: Gets some labels of samples of which none is mapped.
     """
     samples = stream.snapshot()
-    before = None if samples.folded is None else samples.folded._under("propagate")
-    appeared = _appeared(stream, before, keep_order=keep_order)
-    if before is not None and not samples.chunks:
-        return before, appeared
-    fresh = reducer.reduce(samples.chunks, samples.decoder)
-    if not len(fresh) and unmapped is not None:
-        unmapped.update(some_labels(samples.chunks, samples.decoder))
+    appeared = _appeared(stream, keep_order=keep_order)
+    together = reducer.fold(samples)
+    labels = together.stats[0].labels
+    if samples.rows and not len(labels) and unmapped is not None:
+        unmapped.update(some_labels(samples.rows, samples.decoder))
     if keep_order:
-        appeared += in_order(fresh.labels.tolist(), samples.chunks, samples.decoder)
-    return fresh if before is None else merge_stats([before, fresh]), appeared
+        appeared += in_order({*labels.tolist()} - {*appeared}, samples.rows, samples.decoder)
+    return together, appeared
 
 
 def _sums(part: Part, other: Part) -> bool:
-    """Return whether both are only sums of labels of one kind."""
-    alone = part.folded is not None and other.folded is not None and not part.chunks and not other.chunks
-    return alone and part.kind == other.kind
+    """Return whether both are only sums of labels of one kind, of samples that all count."""
+    alone = all(one.samples.folded is not None and not one.samples.rows for one in (part, other))
+    return alone and part.kind == other.kind and part.samples.ids == other.samples.ids is None
 
 
 def _joined(part: Part, other: Part) -> Part:
     """Return two parts that are only sums as one, so that no more than one and the next are in memory."""
-    both = merge_stats([sums for sums in (part.folded, other.folded) if sums is not None])
-    return replace(part, folded=both, appeared=[*part.appeared, *other.appeared], missed=part.missed + other.missed)
+    both = _together([one.samples.folded for one in (part, other)])
+    samples, appeared = replace(part.samples, folded=both), [*part.appeared, *other.appeared]
+    return Part(samples, appeared, part.missed + other.missed)
+
+
+def _together(parts: Sequence[Folded | None]) -> Folded | None:
+    """Return what is kept of samples that were folded in several places; None for nothing."""
+    some = [part for part in parts if part is not None]
+    if len(some) < 2:
+        return some[0] if some else None
+    stats = zip(*(part.stats for part in some), strict=True)
+    merged = tuple(merge_stats([part._under("propagate") for part in each]) for each in stats)
+    seen = [part.seen for part in some if part.seen is not None]
+    if not seen:
+        return Folded(merged)
+    masks = repeated([each.ids for each in seen])
+    ids = [each.ids for each in seen]
+    if masks is not None:
+        number = sum(int(mask.sum()) for mask in masks)
+        warn(
+            f"{number} samples are in the statistics of several of the trackers that were merged, and count more than "
+            "once: these trackers had no room for samples, only for their sums; a larger max_buffer_bytes keeps samples"
+        )
+        ids = [each[~mask] for each, mask in zip(ids, masks, strict=True)]
+    return Folded(merged, Seen(np.concatenate(ids), reduce(Duplicates.and_, (each.duplicates for each in seen))))
 
 
 def _pooled(history: History, mode: str, step: int) -> LabelStats | None:
@@ -150,7 +176,10 @@ def _pooled(history: History, mode: str, step: int) -> LabelStats | None:
 def combine(recorded: Recorded, parts: Parts, reducer: Reducer, intake: Intake) -> Owed:
     """Return the change that adds parts to what is recorded; nothing is changed yet."""
     recorded.sealed(None)
-    entries = [_entry(recorded.history, key, given, parts.pooled[key]) for key, given in parts.epochs.items()]
+    entries = [
+        (place, _entry(recorded.histories[place], (mode, step), given, parts.pooled[place, mode, step]))
+        for (place, mode, step), given in parts.epochs.items()
+    ]
     kinds = {key: _common_kind(key, recorded.streams.get(key), given) for key, given in parts.streams.items()}
     every = {key: stream.kind for key, stream in recorded.streams.items() if not stream.empty()} | kinds
     for mode, _ in kinds:  # all datasets of a mode are pooled in the end
@@ -158,7 +187,7 @@ def combine(recorded: Recorded, parts: Parts, reducer: Reducer, intake: Intake) 
     began, merged = recorded.began, []
     for key, given in parts.streams.items():
         began += 1
-        merged.append(_merged(recorded, key, kinds[key], given, began, reducer, intake))
+        merged.append(_merged(recorded, key, kinds[key], given, began, reducer, intake, parts))
     recorded.unmapped.update(parts.unmapped)
     order = [label for label in parts.order if label not in recorded.order] if recorded.keep_order else []
     return Owed([], entries, order=order, merged=merged)
@@ -180,7 +209,11 @@ def _entry(
 def _common_kind(key: Key, stream: Stream | None, given: list[Part]) -> str:
     """Return the kind of labels that holds all of a mode and dataset."""
     own = [] if stream is None or stream.empty() else [(stream.kind, stream.snapshot())]
-    every = [*own, *((part.kind, Snapshot(part.chunks, part.folded, part.decoder)) for part in given)]
+    every = [*own, *((part.kind, part.samples) for part in given)]
+    if every:
+        ids = [samples.ids for _, samples in every]
+        for other in ids[1:]:
+            check_alike(key[0], ids[0], None if other is None else other.kind, "nothing was merged")
     kinds = {kind for kind, _ in every}
     _check_alike(key[0], kinds)
     if no_common_type(reduce(wider, kinds), every):
@@ -200,38 +233,85 @@ def _check_alike(mode: str, kinds: set[str]) -> None:
 
 
 def _merged(
-    recorded: Recorded, key: Key, kind: str, given: list[Part], began: int, reducer: Reducer, intake: Intake
+    recorded: Recorded,
+    key: Key,
+    kind: str,
+    given: list[Part],
+    began: int,
+    reducer: Reducer,
+    intake: Intake,
+    parts: Parts,
 ) -> Merged:
     """Return what a stream is to hold of other trackers."""
     stream = recorded.streams.get(key)
-    chunks = [chunk for part in given for chunk in _recoded(recorded, part)]
-    if stream is None or (stream.kind != kind and stream.empty()):
-        first = chunks[0] if chunks else (np.empty(0, np.int32), np.empty(0, np.float32))
-        stream = recorded.new_stream(key, kind, (first[0].dtype, first[1].dtype))
+    recoded = [_recoded(recorded, part) for part in given]
+    rows = [columns for samples in recoded for columns in samples.rows]
+    ids = recoded[0].ids
+    own_ids = None if stream is None or stream.ids is None else stream.ids.kind
+    if stream is None or (stream.empty() and (stream.kind != kind or own_ids != (ids and ids.kind))):
+        dtypes = [column.dtype for column in rows[0]] if rows else column_dtypes(reducer.metrics, ids=ids is not None)
+        stream = recorded.new_stream(key, kind, dtypes, ids and ids.kind)
     elif not stream.empty():
         began = stream.began
     own: Snapshot = stream.snapshot()
-    before = [] if own.folded is None else [own.folded._under("propagate")]
-    folds = [part.folded for part in given if part.folded is not None]
-    folded = own.folded
     appeared = dict(stream.appeared)
-    if folds:
-        folded = intake.without_quantiles(merge_stats([*before, *folds]))
+    kept = own.folded
+    if any(samples.folded is not None for samples in recoded):
+        kept = _together([own.folded, *(samples.folded for samples in recoded)])
         if recorded.keep_order:
-            if own.chunks:
-                labels = reducer.reduce(own.chunks, own.decoder).labels.tolist()
-                appeared.update(dict.fromkeys(in_order(labels, own.chunks, own.decoder)))
+            _note_order(appeared, own, reducer)
             appeared.update(dict.fromkeys(label for part in given for label in part.appeared))
+    if parts.room < 0 and ids is not None:
+        whole, found = reducer.distinct(replace(own, rows=[*own.rows, *rows], folded=kept))
+        fresh = replace(own, rows=whole.rows[len(own.rows) :], folded=kept)
+        if recorded.keep_order:
+            _note_order(appeared, own, reducer)
+            _note_order(appeared, fresh, reducer)
+        number = sum(len(columns[0]) for columns in rows) - sum(len(columns[0]) for columns in fresh.rows)
+        kept, rows = reducer.fold(fresh), []
+        if kept.seen is not None:
+            duplicates = kept.seen.duplicates.and_(Duplicates(number, found.some))
+            kept = kept._replace(seen=kept.seen._replace(duplicates=duplicates))
+    if kept is not own.folded and kept is not None:
+        kept = kept._replace(stats=tuple(map(intake.without_quantiles, kept.stats)))
     missed = stream.missed + sum(part.missed for part in given)
-    return Merged(key, stream, kind, (*stream.buffer.merged, *chunks), folded, began, appeared, missed)
+    return Merged(key, stream, kind, (*stream.buffer.merged, *rows), kept, began, appeared, missed)
 
 
-def _recoded(recorded: Recorded, part: Part) -> Chunks:
-    """Return samples with the keys that this tracker has for their labels."""
-    vocabulary, words = part.decoder.vocabulary, words_of(recorded.words, part.kind)
-    if vocabulary is None or words is None or not part.chunks:
-        return part.chunks
-    used = np.unique(np.concatenate([np.unique(keys) for keys, _ in part.chunks]))
-    codes = np.zeros(vocabulary.shape[0], dtype=np.int32)
-    codes[used] = words.encode(vocabulary[used].tolist())
-    return [(codes[keys], values) for keys, values in part.chunks]
+def column_dtypes(metrics: int, *, ids: bool) -> list[Any]:
+    """Return dtypes of columns that have no rows yet."""
+    return [np.dtype(np.uint8), *[np.dtype(np.float32)] * metrics, *([np.dtype(np.int64)] if ids else [])]
+
+
+def _note_order(appeared: dict[Any, None], samples: Snapshot, reducer: Reducer) -> None:
+    """Add the labels of samples, in order of appearance."""
+    if samples.rows:
+        labels = reducer.reduce(samples.of(0).chunks, samples.decoder).labels.tolist()
+        appeared.update(dict.fromkeys(in_order(labels, samples.rows, samples.decoder)))
+
+
+def _recoded(recorded: Recorded, part: Part) -> Snapshot:
+    """Return samples with the keys that this tracker has for their labels and ids."""
+    samples, words = part.samples, words_of(recorded.words, part.kind)
+    vocabulary, rows = samples.decoder.vocabulary, samples.rows
+    if vocabulary is not None and words is not None and rows:
+        codes = _codes([columns[0] for columns in rows], vocabulary.tolist(), words)
+        rows = [(codes[keys], *more) for keys, *more in rows]
+    folded, ids = samples.folded, samples.ids
+    if ids is not None and ids.words is not None:
+        seen = None if folded is None else folded.seen
+        columns = [columns[-1] for columns in rows] + ([] if seen is None else [seen.ids])
+        codes = _codes(columns, ids.words.words, recorded.words[IDS]).astype(np.int64)
+        rows = [(*others, codes[column]) for *others, column in rows]
+        if folded is not None and seen is not None:
+            some = tuple(codes[np.array(seen.duplicates.some, dtype=np.int64)].tolist())
+            folded = folded._replace(seen=Seen(codes[seen.ids], seen.duplicates._replace(some=some)))
+    return replace(samples, rows=rows, folded=folded)
+
+
+def _codes(columns: Sequence[Array], words: Sequence[Any], own: Vocabulary) -> Array:
+    """Return, by code of another tracker, the code that this one has for the word; zero for those that do not occur."""
+    codes = np.zeros(len(words), dtype=np.int32)
+    used = np.unique(np.concatenate([np.unique(column) for column in columns])) if columns else codes[:0]
+    codes[used] = own.encode([words[code] for code in used.tolist()])
+    return codes

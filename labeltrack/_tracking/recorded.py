@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from labeltrack._buffers import SampleBuffer
 from labeltrack._core.kernels.cache import check_cache
-from labeltrack._labels.codes import LabelDecoder, Vocabulary
-from labeltrack._labels.tuples import vocabularies, words_of
+from labeltrack._labels.codes import STRING, LabelDecoder, Vocabulary
+from labeltrack._labels.tuples import IDS, vocabularies, words_of
 from labeltrack._tracking.reducing import in_order
 from labeltrack._tracking.streams import Owed, Stream
 from labeltrack._tracking.turns import Turns
 from labeltrack.errors import warn
+from labeltrack.recording.columns import Ids
 from labeltrack.recording.options import RecordingOptions
 
 if TYPE_CHECKING:
@@ -26,20 +27,20 @@ if TYPE_CHECKING:
 
 
 class Recorded:
-    """The history, and the samples since the last end of an epoch.
+    """The histories, and the samples since the last end of an epoch.
 
     A change is decided in one assignment (`decide`). If an interrupt comes before it is carried out, the next call
     completes it (`settle`).
 
     Args:
-        history: Statistics of the epochs that ended.
+        histories: Statistics of the epochs that ended, one history per metric.
         recorder: Saves every sample; None if nothing does.
         keep_order: Whether to note in which order labels first appear.
         names: Names of several labels per sample; None for one.
 
     Attributes:
         streams: Samples by mode and dataset; always the same dict.
-        words: What the keys of strings and bytes, or of combinations, stand for.
+        words: What the keys of strings and bytes, or of combinations, and of ids stand for.
         unmapped: Some labels of samples that were folded and of which none was mapped.
         order: Labels of the epochs that ended, in order of appearance.
         began: Number of times that a stream has begun.
@@ -48,9 +49,14 @@ class Recorded:
     """
 
     def __init__(
-        self, history: History, recorder: Recorder | None, *, keep_order: bool, names: Sequence[str] | None = None
+        self,
+        histories: Sequence[History],
+        recorder: Recorder | None,
+        *,
+        keep_order: bool,
+        names: Sequence[str] | None = None,
     ) -> None:
-        self.history = history
+        self.histories = tuple(histories)
         self.recorder = recorder
         self.keep_order = keep_order
         self.streams: dict[Key, Stream] = {}
@@ -66,22 +72,48 @@ class Recorded:
 
     # -- streams ------------------------------------------------------------------------------------------
 
+    @property
+    def history(self) -> History:
+        """The history of the first metric."""
+        return self.histories[0]
+
     def new_stream(
         self,
         key: Key,
         kind: str,
-        dtypes: tuple[Any, Any],
+        dtypes: Sequence[Any],
+        ids: str | None,
         history: History | None = None,
         words: Mapping[str, Vocabulary] | None = None,
     ) -> Stream:
-        """Return a stream without samples, for this history and these words or for those that will replace them."""
+        """Return a stream without samples, for this history and these words or for those that will replace them.
+
+        Args:
+            key: Mode and dataset.
+            kind: Kind of the labels.
+            dtypes: Of all columns.
+            ids: Kind of the ids, which are the last column; None without.
+            history: See above.
+            words: See above.
+        """
         check_cache()
-        its_words = words_of(self.words if words is None else words, kind)
+        words = self.words if words is None else words
+        its_words = words_of(words, kind)
+        its_ids = None if ids is None else Ids(ids, words[IDS] if ids == STRING else None)
+        label, value, *more = dtypes
         if self.recorder is None:
-            return Stream(SampleBuffer(*dtypes, kind), its_words)
-        expected = max((self.history if history is None else history).steps(key[0]), default=0) + 1
-        lane = self.recorder.lane(*key, its_words, expected)
-        return Stream(self.recorder.buffer(lane, *dtypes, kind), its_words, lane)
+            return Stream(SampleBuffer(label, value, kind, tuple(more)), its_words, ids=its_ids)
+        past = self.histories[0] if history is None else history
+        lane = self.recorder.lane(
+            *key,
+            its_words,
+            max(past.steps(key[0]), default=0) + 1,
+            names=self.names or (),
+            metrics=[history.metric for history in self.histories],
+            ids=its_ids,
+        )
+        buffer = self.recorder.buffer(lane, label, value, kind, tuple(more))
+        return Stream(buffer, its_words, lane, ids=its_ids)
 
     def decoder(self, kind: str) -> LabelDecoder:
         """Return the decoder of the keys of a kind of labels."""
@@ -128,7 +160,7 @@ class Recorded:
         for stream, part in sorted(pairs, key=lambda pair: pair[0].began) if self.keep_order else ():
             new = {label for label in part.labels.tolist() if label not in self.order and label not in found}
             found.update(dict.fromkeys(label for label in stream.appeared if label in new))
-            fresh = in_order(new.difference(found), stream.buffer.filled(), stream.decoder())
+            fresh = in_order(new.difference(found), stream.buffer.rows(), stream.decoder())
             found.update(dict.fromkeys(fresh))
             # Labels of samples that were folded by a tracker without the option, whose state was loaded.
             found.update(dict.fromkeys(label for label in part.labels.tolist() if label in new))
@@ -167,8 +199,8 @@ class Recorded:
         owed = self.owed
         if owed is None:
             return
-        for entry in owed.entries:
-            self.history.enter(entry)
+        for place, entry in owed.entries:
+            self.histories[place].enter(entry)
         self.order.update(dict.fromkeys(owed.order))
         for stream in owed.streams:
             stream.buffer.hand_on(asked=not owed.entries)
@@ -188,7 +220,7 @@ class Recorded:
 
     def _replace(self, old: Sequence[Stream], loaded: Loaded) -> None:
         """Replace everything with a loaded state."""
-        self.history, self.words, self.order = loaded.history, loaded.words, dict.fromkeys(loaded.order)
+        self.histories, self.words, self.order = loaded.histories, loaded.words, dict.fromkeys(loaded.order)
         self.began = max((stream.began for stream in loaded.streams.values()), default=0)
         self.streams.clear()
         self.streams.update(loaded.streams)
@@ -206,7 +238,7 @@ class Recorded:
         self.streams[part.key] = stream
         if old is not None and old is not stream:
             old.buffer.retire()
-        stream.buffer.merge_in(part.chunks, part.folded, part.kind)
+        stream.buffer.merge_in(part.rows, part.folded, part.kind)
         stream.began, stream.appeared = part.began, part.appeared
         self.began = max(self.began, part.began)
         stream.missed = part.missed

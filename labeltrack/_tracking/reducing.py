@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,15 +12,18 @@ from labeltrack._core.quantiles import Samples
 from labeltrack._core.reduce import AsKeys, reduce_chunks
 from labeltrack._labels.combined import columns_of, grouped, union
 from labeltrack._labels.tuples import TupleDecoder
+from labeltrack._tracking.ids import Duplicates, OnDuplicate, Seen, distinct
+from labeltrack._tracking.streams import Folded
 from labeltrack.stats import LabelStats, merge_stats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from labeltrack._buffers import Rows
     from labeltrack._labels.codes import LabelDecoder
     from labeltrack._nan_policy import NanPolicy
     from labeltrack._tracking.arguments import Labels
-    from labeltrack._tracking.streams import Snapshot
+    from labeltrack._tracking.streams import MetricSamples, Snapshot, Stream
 
 Array = npt.NDArray[Any]
 
@@ -35,10 +38,44 @@ class Reducer:
     Attributes:
         labels: Which labels count, and what they are called.
         fractions: Which quantiles to compute.
+        metrics: How many metrics there are.
+        on_duplicate: What to do with samples whose id occurred before.
     """
 
     labels: Labels
     fractions: Sequence[float]
+    metrics: int = 1
+    on_duplicate: OnDuplicate | None = None
+
+    def finds_duplicates(self, stream: Snapshot | Stream) -> bool:
+        """Return whether samples count only once."""
+        return stream.ids is not None and self.on_duplicate != "count"
+
+    def distinct(self, samples: Snapshot) -> tuple[Snapshot, Duplicates]:
+        """Return the samples that count, and what was left out as duplicates, those that were folded included."""
+        if not self.finds_duplicates(samples):
+            return samples, Duplicates()
+        seen = None if samples.folded is None else samples.folded.seen
+        rows, found = distinct(samples.rows, seen)
+        return replace(samples, rows=rows), found if seen is None else seen.duplicates.and_(found)
+
+    def fold(self, samples: Snapshot) -> Folded:
+        """Return what is kept of samples, and of those folded before, once they are folded."""
+        kept, duplicates = self.distinct(samples)
+        before = samples.folded
+        stats = []
+        for metric in range(self.metrics):
+            chunks, earlier, decoder = (of := kept.of(metric)).chunks, of.folded, of.decoder
+            if earlier is None:
+                stats.append(self.reduce(chunks, decoder))
+            else:
+                earlier = earlier._under("propagate")
+                stats.append(merge_stats([earlier, self.reduce(chunks, decoder)]) if chunks else earlier)
+        if not self.finds_duplicates(samples):
+            return Folded(tuple(stats))
+        seen = [] if before is None or before.seen is None else [before.seen.ids]
+        ids = np.concatenate([*seen, *(rows[-1] for rows in kept.rows), np.empty(0, np.int64)])
+        return Folded(tuple(stats), Seen(ids, duplicates))
 
     def reduce(
         self, chunks: list[tuple[Array, Array]], decoder: LabelDecoder, nan_policy: NanPolicy = "propagate"
@@ -53,7 +90,7 @@ class Reducer:
             labels, accumulator = reduce_chunks(chunks, decoder, wanted=wanted)
         return LabelStats(labels, accumulator, names=self.labels.shown, nan_policy=nan_policy)
 
-    def stats(self, samples: Snapshot, nan_policy: NanPolicy) -> LabelStats:
+    def stats(self, samples: MetricSamples, nan_policy: NanPolicy) -> LabelStats:
         """Return the statistics of a stream, with quantiles if none of its samples were folded."""
         before = None if samples.folded is None else samples.folded._under(nan_policy)
         if before is not None and not samples.chunks:
@@ -66,7 +103,7 @@ class Reducer:
         part = Samples(samples.chunks, samples.decoder.keys(fresh.labels), np.arange(len(fresh)))
         return fresh._with_quantiles([part], self.fractions)
 
-    def pooled(self, streams: Sequence[Snapshot], stats: Sequence[LabelStats]) -> LabelStats:
+    def pooled(self, streams: Sequence[MetricSamples], stats: Sequence[LabelStats]) -> LabelStats:
         """Return the statistics of several streams together, given those of each."""
         if len(stats) == 1:
             return stats[0]
@@ -82,19 +119,19 @@ class Reducer:
         return pooled._with_quantiles(parts, self.fractions)
 
 
-def some_labels(chunks: Iterable[tuple[Array, Array]], decoder: LabelDecoder) -> dict[Any, None]:
+def some_labels(rows: Iterable[Rows], decoder: LabelDecoder) -> dict[Any, None]:
     """Return some of the labels of samples, whether mapped or not."""
     found: dict[Any, None] = {}
-    for keys, _ in list(chunks)[:1]:
+    for keys, *_ in list(rows)[:1]:
         some = np.unique(keys[:FEW_SAMPLES]).astype(np.int64)
         found.update(dict.fromkeys(decoder.decode(some).tolist()))
     return found
 
 
-def in_order(labels: Iterable[Any], chunks: Iterable[tuple[Array, Array]], decoder: LabelDecoder) -> list[Any]:
+def in_order(labels: Iterable[Any], rows: Iterable[Rows], decoder: LabelDecoder) -> list[Any]:
     """Return labels in the order in which they first appear in samples."""
     new, found = set(labels), []
-    for keys, _ in chunks:
+    for keys, *_ in rows:
         start, size = 0, FIRST_LOOK  # new labels mostly appear soon: few samples are looked at
         while new and start < len(keys):
             some, first = np.unique(keys[start : start + size], return_index=True)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labeltrack._labels.codes import key_dtype
-from labeltrack._labels.tuples import vocabularies
+from labeltrack._labels.tuples import IDS, vocabularies
 from labeltrack._state import plain, with_arrays
-from labeltrack._tracking.merging import combine, folded, gather, missed
+from labeltrack._tracking.ids import Duplicates, Seen
+from labeltrack._tracking.merging import column_dtypes, combine, folded, gather, missed
 from labeltrack._tracking.recorded import Recorded
-from labeltrack._tracking.streams import Loaded, Owed
+from labeltrack._tracking.streams import Folded, Loaded, Owed
 from labeltrack.errors import warn
 from labeltrack.history import History
 from labeltrack.stats import LabelStats
@@ -22,28 +23,33 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
+    from labeltrack._buffers import Rows
     from labeltrack._labels.codes import Vocabulary
     from labeltrack._tracking.intake import Intake
     from labeltrack._tracking.reducing import Reducer
     from labeltrack._tracking.streams import Key, Stream
     from labeltrack._tracking.turns import Turns
 
-Label = str | tuple[str, ...]
-STATE_VERSION = 1
+STATE_VERSION = 2
+"""Of states with several metrics or ids; others are of version 1."""
 _ARGUMENTS = (
-    *("label", "metric", "label_mapping", "bounds", "mode", "ds_id", "outputs"),
-    *("nan_policy", "missing", "max_buffer_bytes", "record_to", "keep_order", "ignore_label"),
+    *("label", "label_mapping", "bounds", "mode", "ds_id", "outputs", "nan_policy", "missing", "max_buffer_bytes"),
+    *("record_to", "keep_order", "ignore_label", "on_duplicate"),
 )
-"""Arguments of `labeltrack.LabelTracker`, which a pickle holds."""
-ALIKE = ("label", "metric", "label_mapping", "nan_policy", "missing", "ignore_label")
-"""Arguments that trackers have to share to be merged."""
+"""Arguments of a tracker, beside its metrics, that a pickle holds."""
+_ALIKE = ("label", "label_mapping", "nan_policy", "missing", "ignore_label", "on_duplicate")
+"""Arguments, beside its metrics, that trackers have to share to be merged."""
 
 
 class Stateful:
-    """The part of `labeltrack.LabelTracker` that saves, restores and merges what is recorded."""
+    """The part of a tracker that saves, restores and merges what is recorded.
 
+    Attributes:
+        _metric: Name of the argument, and attribute, that names the metric or metrics.
+    """
+
+    _metric = "metric"
     label: str | tuple[str, ...]
-    metric: str
     _recorded: Recorded
     _reducer: Reducer
     _intake: Intake
@@ -60,7 +66,9 @@ class Stateful:
             mode: The mode whose running epoch to return; None for all.
             history: Whether to return the history.
             samples: Whether to return the samples. False returns their exact sums instead, which take 72 bytes per
-                integer label: the statistics are the same to the last bit, but there are no quantiles.
+                integer label: the statistics are the same to the last bit, but there are no quantiles. Samples with ids
+                are returned all the same unless the tracker has ``on_duplicate="count"``: merging has to see which
+                ones are duplicates.
 
         Example:
             >>> import labeltrack as lt
@@ -73,9 +81,8 @@ class Stateful:
         with self._turns.to_read:
             self._recorded.settle()
             reducer = None if samples else self._reducer
-            return write_state(
-                self._recorded, self.label, self.metric, mode, reducer, warned=self._warned, history=history
-            )
+            named = {"label": self.label, "metric": getattr(self, self._metric)}
+            return write_state(self._recorded, named, mode, reducer, warned=self._warned, history=history)
 
     def load_state_dict(self, state: Any) -> None:
         """Continue from a `state_dict`; what this tracker has recorded is replaced.
@@ -100,14 +107,17 @@ class Stateful:
         The result is bit for bit what a single tracker would have of all samples. Steps that several trackers have in
         the same mode and dataset are merged, as parts of one training. Samples of running epochs are copied as long as
         `max_buffer_bytes` allows, and folded beyond it. Merged steps have no quantiles, which cannot be merged. Every
-        call adds everything, so merge the same samples only once.
+        call adds everything, so merge the same samples only once. Of samples with ids, each counts once among all
+        trackers, see `on_duplicate`: this tracker's before those of the first one given, and so on. Epochs that ended
+        are sums, in which duplicates are not found: merge before.
 
         A tracker that records does not record the samples of others. If nobody else does, they are missing in the
         recorded run, and it warns.
 
         Args:
-            trackers: Trackers of the same label, metric, `label_mapping`, `nan_policy`, `missing` and `ignore_label`,
-                or what their `state_dict` returns; not changed. They are taken from an iterator one by one.
+            trackers: Trackers of the same label, metric, `label_mapping`, `nan_policy`, `missing`, `ignore_label` and
+                `on_duplicate`, or what their `state_dict` returns; not changed. They are taken from an iterator one by
+                one.
 
         Raises:
             TypeError: Something is neither a tracker nor a state, or labels of a mode are of different types.
@@ -136,7 +146,8 @@ class Stateful:
     def _read(self, state: Any) -> Saved:
         """Return what a state says, checked."""
         try:
-            return read_state(state, self.label, self.metric, self._recorded.names)
+            named = {"label": self.label, "metric": getattr(self, self._metric)}
+            return read_state(state, named, self._recorded.names)
         except (KeyError, IndexError, AttributeError) as error:
             msg = f"expected the state_dict() of a LabelTracker, but it cannot be read: {type(error).__name__} {error}"
             raise TypeError(msg) from error
@@ -144,16 +155,16 @@ class Stateful:
     def _of(self, other: Any, number: int) -> Recorded:
         """Return what a tracker to merge, or a state, has recorded."""
         own = self._recorded
-        if isinstance(other, Mapping):
+        if not isinstance(other, Stateful) and isinstance(other, Mapping):
             saved = self._read(other)
-            recorded = Recorded(History(), None, keep_order=own.keep_order, names=own.names)
+            recorded = Recorded(saved.histories, None, keep_order=own.keep_order, names=own.names)
             recorded.of_state = True
             recorded.decide(Owed([], loaded=load(saved, recorded)))
             return recorded
-        if not isinstance(other, Stateful):
+        if not isinstance(other, Stateful) or other._metric != self._metric:  # noqa: SLF001 (likewise)
             msg = f"expected trackers to merge, or their states, got {type(other).__name__} (number {number})"
             raise TypeError(msg)
-        for name in ALIKE:
+        for name in (self._metric, *_ALIKE):
             mine, its = getattr(self, name), getattr(other, name)
             if mine != its:
                 msg = f"cannot merge tracker number {number}: its {name} is {its!r}, and {mine!r} here"
@@ -162,7 +173,10 @@ class Stateful:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the arguments and the `state_dict`, for pickle."""
-        return {"arguments": {name: getattr(self, name) for name in _ARGUMENTS}, "state": self.state_dict()}
+        return {
+            "arguments": {name: getattr(self, name) for name in (self._metric, *_ARGUMENTS)},
+            "state": self.state_dict(),
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore from pickle."""
@@ -181,18 +195,19 @@ class SavedStream:
     key: Key
     kind: str
     began: int
-    chunks: list[tuple[Any, Any]]
-    merged: list[tuple[Any, Any]]
-    folded: LabelStats | None
+    rows: list[Rows]
+    merged: list[Rows]
+    folded: Folded | None
     appeared: list[Any]
     missed: int | None  # None in states of early versions
+    ids: str | None
 
 
 @dataclass(frozen=True)
 class Saved:
     """A state that was read and checked."""
 
-    history: History
+    histories: tuple[History, ...]
     words: dict[str, Vocabulary]
     streams: list[SavedStream]
     order: list[Any]
@@ -201,18 +216,26 @@ class Saved:
 
 def write_state(
     recorded: Recorded,
-    label: Label,
-    metric: str,
+    named: Mapping[str, Any],
     mode: str | None,
     reducer: Reducer | None,
     *,
     warned: bool,
     history: bool,
 ) -> dict[str, Any]:
-    """Return the state of what is recorded; with a reducer, sums instead of samples."""
-    streams = []
+    """Return the state of what is recorded.
+
+    Args:
+        recorded: It is not changed.
+        named: Names of label and metric.
+        mode: The mode whose samples to return; None for all.
+        reducer: Returns sums instead of samples, where these all count; None for samples.
+        warned: Whether there was a warning that no label is mapped.
+        history: Whether to return what ended.
+    """
+    streams, coded = [], reducer is None
     for (of, ds_id), stream in recorded.streams.items():
-        if mode not in (None, of):
+        if mode not in (None, of) or (reducer is not None and stream.empty()):
             continue
         entry: dict[str, Any] = {
             "mode": of,
@@ -221,30 +244,34 @@ def write_state(
             "began": stream.began,
             "missed": missed(stream),
         }
-        if reducer is None:
-            merged = stream.buffer.merged
-            filled = stream.buffer.filled()
-            filled = filled[: len(filled) - len(merged)]
-            entry["labels"], entry["values"] = [keys for keys, _ in filled], [values for _, values in filled]
-            entry["merged"] = [list(rows) for rows in merged]
-            entry["folded"], entry["appeared"] = stream.folded, list(stream.appeared)
-        elif stream.empty():
-            continue
+        if stream.ids is not None:
+            entry["ids"] = stream.ids.kind
+        kept, appeared = stream.folded, list(stream.appeared)
+        rows: list[Rows] = []
+        merged: tuple[Rows, ...] = ()
+        if reducer is None or reducer.finds_duplicates(stream):
+            coded, merged, rows = True, stream.buffer.merged, stream.buffer.rows()
+            rows = rows[: len(rows) - len(merged)]
         else:
-            entry |= {"labels": [], "values": [], "merged": []}
-            entry["folded"], entry["appeared"] = folded(stream, reducer, keep_order=recorded.keep_order)
-        entry["folded"] = None if entry["folded"] is None else entry["folded"]._state()
+            kept, appeared = folded(stream, reducer, keep_order=recorded.keep_order)
+        entry["labels"], entry["values"] = [columns[0] for columns in rows], [columns[1] for columns in rows]
+        if len(recorded.histories) > 1 or stream.ids is not None:
+            entry["more"] = [list(columns[2:]) for columns in rows]
+        entry["merged"], entry["appeared"] = [list(columns) for columns in merged], appeared
+        entry |= _folded_state(kept)
         streams.append(entry)
-    past = recorded.history
+    past = recorded.histories
     if not history:
-        past = History(metric=past.metric, label=past.label, bounds=past.bounds)
+        past = tuple(History(metric=each.metric, label=each.label, bounds=each.bounds) for each in past)
+    several = len(past) > 1
     state: dict[str, Any] = plain(
         {
-            "version": STATE_VERSION,
-            "label": label,
-            "metric": metric,
-            "history": past.state_dict(),
-            "words": {kind: words.words for kind, words in recorded.words.items() if reducer is None},
+            "version": STATE_VERSION if several or any("ids" in entry for entry in streams) else 1,
+            **named,
+            "history": [each.state_dict() for each in past] if several else past[0].state_dict(),
+            "words": {
+                kind: words.words for kind, words in recorded.words.items() if coded and (kind != IDS or words.words)
+            },
             "order": list(recorded.order) if recorded.keep_order and history else None,
             "streams": streams,
             "warned": warned,
@@ -253,8 +280,36 @@ def write_state(
     return state
 
 
-def read_state(state: Any, label: Label, metric: str, names: Sequence[str] | None) -> Saved:
-    """Return what a state says, checked; `names` are those of several labels.
+def _folded_state(folded: Folded | None) -> dict[str, Any]:
+    """Return what the state of a stream says of samples that were folded."""
+    if folded is None:
+        return {"folded": None}
+    first, *others = folded.stats
+    said: dict[str, Any] = {"folded": first._state()}
+    if others:
+        said["others_folded"] = [stats._state() for stats in others]
+    if folded.seen is not None:
+        said["seen"] = {"ids": folded.seen.ids, "duplicates": list(folded.seen.duplicates)}
+    return said
+
+
+def _read_folded(entry: Mapping[str, Any]) -> Folded | None:
+    if entry["folded"] is None:
+        return None
+    stats = tuple(LabelStats._from_state(each) for each in (entry["folded"], *entry.get("others_folded", ())))
+    if "seen" not in entry:
+        return Folded(stats)
+    number, some = entry["seen"]["duplicates"]
+    return Folded(stats, Seen(with_arrays(entry["seen"]["ids"]), Duplicates(number, tuple(some))))
+
+
+def read_state(state: Any, named: Mapping[str, Any], names: Sequence[str] | None) -> Saved:
+    """Return what a state says, checked.
+
+    Args:
+        state: From `write_state`.
+        named: Names of label and metric.
+        names: Names of several labels; None for one.
 
     Raises:
         TypeError: It is not the state of a tracker.
@@ -263,48 +318,61 @@ def read_state(state: Any, label: Label, metric: str, names: Sequence[str] | Non
     if not isinstance(state, Mapping) or "version" not in state:
         msg = "expected the state_dict() of a LabelTracker"
         raise TypeError(msg)
-    if state["version"] != STATE_VERSION:
-        msg = f"state of version {state['version']} cannot be read, expected {STATE_VERSION}; update labeltrack"
+    if state["version"] not in range(1, STATE_VERSION + 1):
+        msg = f"state of version {state['version']} cannot be read, expected up to {STATE_VERSION}; update labeltrack"
         raise ValueError(msg)
-    for what, own in (("label", label), ("metric", metric)):
+    for what, own in named.items():
         if state[what] != own:
             msg = f"state of {what} {state[what]!r} cannot be loaded into a tracker of {own!r}"
             raise ValueError(msg)
-    history = History()
-    history.load_state_dict(state["history"])
+    histories = []
+    for each in state["history"] if isinstance(state["history"], list) else [state["history"]]:
+        histories.append(History())
+        histories[-1].load_state_dict(each)
     streams = [
         SavedStream(
             (entry["mode"], entry["ds_id"]),
             entry["kind"],
             entry["began"],
-            list(zip(with_arrays(entry["labels"]), with_arrays(entry["values"]), strict=True)),
-            [tuple(with_arrays(chunk)) for chunk in entry["merged"]],
-            None if entry["folded"] is None else LabelStats._from_state(entry["folded"]),
+            _read_rows(entry),
+            [tuple(with_arrays(columns)) for columns in entry["merged"]],
+            _read_folded(entry),
             with_arrays(entry["appeared"]),
             entry.get("missed"),
+            entry.get("ids"),
         )
         for entry in state["streams"]
     ]
     words = vocabularies(names, with_arrays(state["words"]))
     # Where the order was not kept, labels so far come in that of the labels.
-    order = list(history.names()) if state["order"] is None else with_arrays(state["order"])
-    return Saved(history, words, streams, order, warned=state["warned"])
+    order = list(histories[0].names()) if state["order"] is None else with_arrays(state["order"])
+    return Saved(tuple(histories), words, streams, order, warned=state["warned"])
+
+
+def _read_rows(entry: Mapping[str, Any]) -> list[Rows]:
+    columns = [with_arrays(entry[name]) for name in ("labels", "values")]
+    more = with_arrays(entry.get("more", [[]] * len(columns[0])))
+    return [(labels, values, *others) for labels, values, others in zip(*columns, more, strict=True)]
 
 
 def load(saved: Saved, recorded: Recorded) -> Loaded:
     """Return what is to replace everything that is recorded; nothing is changed yet."""
     streams: dict[Key, Stream] = {}
     for entry in saved.streams:
-        first = entry.chunks[0] if entry.chunks else (np.empty(0, np.uint8), np.empty(0, np.float32))
-        dtypes = key_dtype(entry.kind, first[0].dtype), first[1].dtype
-        stream = streams[entry.key] = recorded.new_stream(entry.key, entry.kind, dtypes, saved.history, saved.words)
+        first = next(iter(entry.rows), None)
+        if first is None:
+            first = tuple(np.empty(0, dtype) for dtype in column_dtypes(len(saved.histories), ids=bool(entry.ids)))
+        dtypes = [key_dtype(entry.kind, first[0].dtype), *(column.dtype for column in first[1:])]
+        stream = recorded.new_stream(entry.key, entry.kind, dtypes, entry.ids, saved.histories[0], saved.words)
+        streams[entry.key] = stream
         stream.began, stream.appeared = entry.began, dict.fromkeys(entry.appeared)
         stream.buffer.paused = True  # nothing is recorded until everything is there
-        for keys, values in entry.chunks:
-            stream.buffer.append(keys.astype(key_dtype(entry.kind, keys.dtype), copy=False), values)
+        for labels, values, *more in entry.rows:
+            keys = labels.astype(key_dtype(entry.kind, labels.dtype), copy=False)
+            stream.buffer.append(keys, values, more=tuple(more))
         stream.buffer.merge_in(tuple(entry.merged), entry.folded, entry.kind)
         if recorded.of_state:
             stream.missed = stream.count() if entry.missed is None else entry.missed
         else:
-            stream.missed = stream.count() - sum(keys.shape[0] for keys, _ in entry.chunks)
-    return Loaded(saved.history, saved.words, streams, saved.order)
+            stream.missed = stream.count() - sum(columns[0].shape[0] for columns in entry.rows)
+    return Loaded(saved.histories, saved.words, streams, saved.order)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy.typing as npt
 
@@ -12,7 +12,9 @@ from labeltrack._labels.codes import LabelDecoder
 if TYPE_CHECKING:
     from labeltrack._buffers import Rows, SampleBuffer
     from labeltrack._labels.codes import Vocabulary
+    from labeltrack._tracking.ids import Seen
     from labeltrack.history import Entry, History
+    from labeltrack.recording.columns import Ids
     from labeltrack.recording.recorder import Ending
     from labeltrack.recording.writer import Lane
     from labeltrack.stats import LabelStats
@@ -20,6 +22,18 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Key = tuple[str, str]
 """Mode and dataset id."""
+
+
+class Folded(NamedTuple):
+    """What is kept of samples that were folded.
+
+    Attributes:
+        stats: Their statistics, one per metric.
+        seen: Their ids; None if they have none, or duplicates count.
+    """
+
+    stats: tuple[LabelStats, ...]
+    seen: Seen | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +47,7 @@ class Stream:
         began: Number of its first batch, which says in what order the streams of an epoch began.
         appeared: Labels of samples that were folded, in order of appearance, if the tracker keeps that.
         missed: Number of samples that count here and are not recorded.
+        ids: What the ids of samples are, the last column; None without.
     """
 
     buffer: SampleBuffer
@@ -41,16 +56,19 @@ class Stream:
     began: int = 0
     appeared: dict[Any, None] = field(default_factory=dict)
     missed: int = 0
+    ids: Ids | None = None
 
     @property
     def kind(self) -> str:
         """Kind of the labels."""
+        self.buffer.settle()
         return self.buffer.kind
 
     @property
-    def folded(self) -> LabelStats | None:
-        """Statistics of samples that were folded."""
-        return self.buffer.folded
+    def folded(self) -> Folded | None:
+        """What is kept of samples that were folded."""
+        folded: Folded | None = self.buffer.folded
+        return folded
 
     def empty(self) -> bool:
         """Return whether nothing was recorded."""
@@ -59,7 +77,10 @@ class Stream:
     def count(self) -> int:
         """Return the number of samples; of those that were folded, the number with mapped labels."""
         folded = self.folded
-        return len(self.buffer) + (0 if folded is None else int(folded._under("propagate").count.sum()))
+        if folded is None:
+            return len(self.buffer)
+        left_out = 0 if folded.seen is None else folded.seen.duplicates.number
+        return len(self.buffer) + left_out + int(folded.stats[0]._under("propagate").count.sum())
 
     def decoder(self) -> LabelDecoder:
         """Return the decoder of the keys."""
@@ -67,12 +88,27 @@ class Stream:
 
     def snapshot(self) -> Snapshot:
         """Return the samples so far."""
-        return Snapshot(self.buffer.filled(), self.folded, self.decoder())
+        return Snapshot(self.buffer.rows(), self.folded, self.decoder(), self.ids)
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """The samples of a stream at one time: views that stay as they are until the stream is emptied."""
+
+    rows: list[Rows]
+    folded: Folded | None
+    decoder: LabelDecoder
+    ids: Ids | None = None
+
+    def of(self, metric: int) -> MetricSamples:
+        """Return the samples of one metric, by its place."""
+        folded = None if self.folded is None else self.folded.stats[metric]
+        return MetricSamples([(rows[0], rows[1 + metric]) for rows in self.rows], folded, self.decoder)
+
+
+@dataclass(frozen=True)
+class MetricSamples:
+    """Labels and values of one metric, and statistics of those that were folded."""
 
     chunks: list[tuple[Array, Array]]
     folded: LabelStats | None
@@ -81,11 +117,11 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Owed:
-    """A change to the history and to several streams that is decided, and which may be carried out any number of times.
+    """A change to histories and several streams that is decided, and which may be carried out any number of times.
 
     Attributes:
         streams: Those whose samples are dropped.
-        entries: What enters the history.
+        entries: What enters the history of each metric, by its place.
         endings: What to tell the recorder.
         order: Labels that appeared for the first time, in that order.
         loaded: What replaces everything.
@@ -93,7 +129,7 @@ class Owed:
     """
 
     streams: list[Stream]
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[tuple[int, Entry]] = field(default_factory=list)
     endings: list[Ending] = field(default_factory=list)
     order: list[Any] = field(default_factory=list)
     loaded: Loaded | None = None
@@ -102,9 +138,9 @@ class Owed:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A loaded state: history, streams, what their keys stand for, and the order in which labels appeared."""
+    """A loaded state: histories, streams, what their keys stand for, and the order in which labels appeared."""
 
-    history: History
+    histories: tuple[History, ...]
     words: dict[str, Vocabulary]
     streams: dict[Key, Stream]
     order: list[Any]
@@ -117,8 +153,8 @@ class Merged:
     key: Key
     stream: Stream
     kind: str
-    chunks: tuple[Rows, ...]
-    folded: LabelStats | None
+    rows: tuple[Rows, ...]
+    folded: Folded | None
     began: int
     appeared: dict[Any, None]
     missed: int

@@ -16,8 +16,6 @@ from labeltrack._buffers import Array, Chunk, Dtype, Plan, Rows, SampleBuffer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from labeltrack.stats import LabelStats
-
 _BUFFERS: weakref.WeakSet[HandedOnBuffer] = weakref.WeakSet()
 TOGETHER = 64  # rows; columns of so many end at a multiple of 64 bytes, so that the next ones are aligned
 
@@ -57,8 +55,8 @@ class HandedOnBuffer(SampleBuffer):
         for chunk in () if asked or self.retired else held.chunks:
             self._offer(chunk)
 
-    def fold_in(self, folded: LabelStats, rows: Rows, kind: str) -> None:
-        """Add statistics of rows that were not appended, and hand these rows on; see `SampleBuffer.fold_in`."""
+    def fold_in(self, folded: Any, rows: Rows, kind: str) -> None:
+        """Replace what is kept of folded rows, and hand on those that were not appended; see `SampleBuffer.fold_in`."""
         self.seal()
         # A copy: after an interrupt, the caller's memory would still have to be read.
         labels, values, *more = (column.copy() for column in rows)
@@ -133,11 +131,7 @@ class HandedOnBuffer(SampleBuffer):
         return back
 
     def _regain(self, dtypes: tuple[Dtype, ...]) -> int:
-        fresh = [
-            self._chunk(*chunk.columns)
-            for chunk in self._take_back()
-            if tuple(column.dtype for column in chunk.columns) == dtypes
-        ]
+        fresh = [self._chunk(*chunk.columns) for chunk in self._take_back() if chunk.dtypes == dtypes]
         self._held = self._held._replace(chunks=[*self._held.chunks, *fresh])
         return sum(chunk.labels.shape[0] for chunk in fresh)
 

@@ -1,0 +1,328 @@
+"""What trackers of one metric and of several have in common."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from labeltrack._filters import Selection, check_step
+from labeltrack._nan_policy import NanPolicy, check_nan_policy
+from labeltrack._tracking.arguments import Labels, check_bytes, check_label, check_name
+from labeltrack._tracking.ids import OnDuplicate, check_on_duplicate
+from labeltrack._tracking.intake import Intake
+from labeltrack._tracking.recorded import Recorded, start_recorder
+from labeltrack._tracking.reducing import Reducer, some_labels
+from labeltrack._tracking.state import Stateful
+from labeltrack._tracking.streams import Owed
+from labeltrack._version import __version__
+from labeltrack.bounds import needed_quantiles, resolve_all
+from labeltrack.errors import NaNError, missing_key, warn, warn_elsewhere
+from labeltrack.history import History, joined
+from labeltrack.recording.description import Description
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Self
+
+    from labeltrack._tracking.streams import Snapshot, Stream
+    from labeltrack.stats import LabelStats
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The arguments of a tracker, as they were given; see `labeltrack.LabelTracker`."""
+
+    label: Any
+    label_mapping: Any
+    bounds: Any
+    mode: Any
+    ds_id: Any
+    nan_policy: Any
+    missing: Any
+    max_buffer_bytes: Any
+    record_to: Any
+    keep_order: Any
+    ignore_label: Any
+    on_duplicate: Any
+
+
+class Tracking(Stateful):
+    """A tracker of some metrics."""
+
+    def _begin(self, given: Arguments, metrics: tuple[str, ...]) -> None:
+        """Check the arguments, and begin.
+
+        Args:
+            given: They become attributes.
+            metrics: Names of the metrics.
+        """
+        self.label = check_label(given.label)
+        self._metrics = metrics
+        resolved = resolve_all(given.bounds)
+        self.bounds = tuple(bound.name for bound in resolved)
+        # Iterators are read once, here: the arguments are kept for pickling.
+        self.mode, self.ds_id = (
+            list(some) if isinstance(some, Iterable) and not isinstance(some, str) else some
+            for some in (given.mode, given.ds_id)
+        )
+        self.nan_policy: NanPolicy = check_nan_policy(given.nan_policy)
+        self.max_buffer_bytes = check_bytes(given.max_buffer_bytes)
+        self.on_duplicate: OnDuplicate | None = check_on_duplicate(given.on_duplicate)
+        self._labels = Labels(self.label, given.label_mapping, given.missing, given.ignore_label)
+        self.label_mapping, self.missing, self.ignore_label = self._labels.given
+        self._modes = Selection(self.mode, "mode")
+        self._ds_ids = Selection(self.ds_id, "ds_id")
+        self.record_to = given.record_to
+        self.keep_order = bool(given.keep_order)
+        self._warned = self._never_told = self._duplicates_told = False
+        names = joined(self._label_names)
+        histories = [History(metric=metric, label=names, bounds=self.bounds) for metric in metrics]
+        self._recorder = None if self.record_to is None else start_recorder(self.record_to, self._description())
+        if self._recorder is not None:
+            weakref.finalize(self, self._recorder.finish)  # when the tracker is not needed any more, or at exit
+        self._recorded = Recorded(histories, self._recorder, keep_order=self.keep_order, names=self._labels.names)
+        self._reducer = Reducer(self._labels, needed_quantiles(resolved), len(metrics), self.on_duplicate)
+        self._intake = Intake(self._recorded, self._reducer, self.max_buffer_bytes)
+        self._turns = self._recorded.turns
+        self._streams = self._intake.quick  # looked up with every batch
+        self._recorded.tell()
+
+    @property
+    def _label_names(self) -> tuple[str, ...]:
+        return (self.label,) if isinstance(self.label, str) else self.label
+
+    def _output(self, metric: str) -> str:
+        """Return the default name of the result of a metric."""
+        return f"{metric}_by_{'_and_'.join(self._label_names)}"
+
+    def _description(self) -> Description:
+        """Return what a recorded run says of its tracker."""
+        if not isinstance(self.label, str) or len(self._metrics) > 1:
+            msg = f"recorded runs hold one label per sample, and this tracker has {joined(self._label_names)}"
+            raise ValueError(msg)
+        return Description(
+            metric=self._metrics,
+            label=self.label,
+            label_mapping=self.label_mapping,
+            bounds=self.bounds,
+            nan_policy=self.nan_policy,
+            missing=self.missing,
+            labeltrack=__version__,
+        )
+
+    def _history(self, place: int) -> History:
+        """Return the history of a metric, by its place."""
+        if self._recorded.owed is not None:
+            with self._turns.to_read:
+                self._recorded.settle()
+        return self._recorded.histories[place]
+
+    @property
+    def pending(self) -> dict[tuple[str, str], int]:
+        """The number of samples recorded since the last end of an epoch, by mode and dataset id.
+
+        Modes and datasets without any are left out. Samples with labels that the `label_mapping` leaves out count until
+        memory is full and they are folded.
+
+        Example:
+            >>> tracker = LabelTracker(label="y", metric="ce")
+            >>> tracker.update([0, 1], [1.0, 2.0], mode="eval")
+            >>> tracker.pending
+            {('eval', ''): 2}
+        """
+        with self._turns.to_read:
+            self._recorded.settle()
+            return self._recorded.pending()
+
+    @property
+    def labels_in_order(self) -> list[Any]:
+        """Every label of the epochs that ended, in the order in which they first appeared.
+
+        Labels that are new in an epoch are ordered by their first sample, dataset by dataset, in the order in which the
+        datasets began.
+
+        Raises:
+            ValueError: The tracker was made without ``keep_order=True``.
+
+        Example:
+            >>> tracker = LabelTracker(label="y", metric="ce", keep_order=True)
+            >>> tracker.update(["dog", "cat", "dog"], [1.0, 2.0, 3.0])
+            >>> _ = tracker.end_epoch(1)
+            >>> tracker.labels_in_order
+            ['dog', 'cat']
+        """
+        if not self.keep_order:
+            msg = "the order of labels is not known; make the tracker with LabelTracker(…, keep_order=True)"
+            raise ValueError(msg)
+        with self._turns.to_read:
+            self._recorded.settle()
+            return list(self._recorded.order)
+
+    # -- recording ----------------------------------------------------------------------------------------
+
+    def _from_batch(self, batch: Mapping[str, Any]) -> tuple[Any, list[Any]]:
+        """Return the labels of a batch that is a mapping, and the values of each metric."""
+        names = self._label_names
+        wanted = [*(("label", name) for name in names), *(("metric", metric) for metric in self._metrics)]
+        for what, key in wanted:
+            if key not in batch:
+                raise missing_key(key, batch, f"{what} key in the batch:")
+        labels = batch[self.label] if isinstance(self.label, str) else {name: batch[name] for name in names}
+        return labels, [batch[metric] for metric in self._metrics]
+
+    def _update(self, labels: Any, values: Sequence[Any], mode: str, ds_id: str, where: Any, ids: Any) -> None:
+        mode, ds_id = check_name("mode", mode), check_name("ds_id", ds_id)
+        if mode not in self._modes or ds_id not in self._ds_ids:
+            return
+        with self._turns.of("update"):
+            self._recorded.settle()
+            self._intake.append(labels, values, (mode, ds_id), where, ids)
+        self._recorded.tell()
+
+    # -- the end of an epoch ------------------------------------------------------------------------------
+
+    def _end_epoch(self, step: int, mode: str, *, replace: bool) -> list[LabelStats]:
+        """End an epoch; return the statistics of each metric."""
+        step, mode = check_step(step), check_name("mode", mode)
+        with self._turns.of("end_epoch"):
+            self._recorded.settle()
+            of_mode = self._recorded.sealed(mode)
+            streams = self._recorded.filled(mode)
+            found = self._statistics(mode, streams)
+            together = [pooled for _, pooled in found]
+            if not streams:
+                if mode in self._modes:
+                    warn_elsewhere(mode, self._recorded.pending())
+                return together
+            entries = []
+            for place, (stats, pooled) in enumerate(found):
+                parts = {ds_id: part for ds_id, part in zip(streams, stats, strict=True) if len(part)}
+                more = pooled if pooled.quantiles and len(parts) > 1 else None
+                history = self._recorded.histories[place]
+                entries.append((place, history.entry(step, parts, mode=mode, replace=replace, pooled=more)))
+            some = list(streams.values())
+            ends = self._recorded.endings({mode: some}, step)
+            order = self._recorded.appeared(some, found[0][0])
+            self._recorded.decide(Owed(list(of_mode.values()), entries, ends, order))
+        self._recorded.tell()
+        return together
+
+    def _compute(self, mode: str) -> list[LabelStats]:
+        """Return the statistics of each metric since the last end of an epoch."""
+        mode = check_name("mode", mode)
+        with self._turns.to_read:
+            self._recorded.settle()
+            return [pooled for _, pooled in self._statistics(mode, self._recorded.filled(mode))]
+
+    def _statistics(self, mode: str, streams: dict[str, Stream]) -> list[tuple[list[LabelStats], LabelStats]]:
+        """Return, for each metric, the statistics of the datasets of a mode, and of all of them together."""
+        samples = [self._distinct(mode, stream.snapshot()) for stream in streams.values()]
+        found = []
+        for place, metric in enumerate(self._metrics):
+            of = [each.of(place) for each in samples]
+            stats = [self._reducer.stats(each, self.nan_policy) for each in of]
+            for part in stats:
+                try:
+                    part._check_finite()
+                except NaNError as error:
+                    if len(self._metrics) == 1:
+                        raise
+                    msg = f"metric {metric!r}: {error}"
+                    raise NaNError(msg) from error
+            if stats:
+                found.append((stats, self._reducer.pooled(of, stats)))
+            else:
+                found.append(([], self._reducer.reduce([], self._labels.nothing, self.nan_policy)))
+        if samples and not len(found[0][1]) and self._labels.mapped and not self._warned:
+            self._warned = True
+            occurred = dict(self._recorded.unmapped)
+            for each in samples:
+                occurred.update(some_labels(each.rows, each.decoder))
+            self._labels.warn_nothing(list(occurred))
+        return found
+
+    def _distinct(self, mode: str, samples: Snapshot) -> Snapshot:
+        """Return the samples of a stream that count; tell of duplicates."""
+        kept, duplicates = self._reducer.distinct(samples)
+        if duplicates.number and samples.ids is not None:
+            some = (
+                f"{duplicates.number} samples of mode {mode!r} have an id that occurred before in this epoch, such as "
+                f"{duplicates.shown(samples.ids)}"
+            )
+            if self.on_duplicate == "error":
+                msg = f"{some}; on_duplicate='first' counts only the first sample of each id, 'count' all of them"
+                raise ValueError(msg)
+            if self.on_duplicate is None and not self._duplicates_told:
+                self._duplicates_told = True
+                warn(
+                    f"{some}; only the first sample of each id counts, which on_duplicate='first' does without this "
+                    "warning, and 'count' counts all. Distributed samplers repeat samples to make batches equal"
+                )
+        return kept
+
+    def reset(self, *, mode: str | None = None) -> None:
+        """Forget the samples recorded since the last end of an epoch; the history stays.
+
+        Args:
+            mode: The mode whose samples to forget; None for all.
+
+        Example:
+            >>> tracker = LabelTracker(label="y", metric="ce")
+            >>> tracker.update([0], [1.0])
+            >>> tracker.reset()
+            >>> len(tracker.end_epoch(1))
+            0
+        """
+        with self._turns.of("reset"):
+            self._recorded.settle()
+            self._recorded.decide(self._recorded.dropped(mode))
+
+    def flush(self) -> None:
+        """Wait until every sample so far is written, if the tracker records."""
+        if self._recorder is not None:
+            self._recorded.hand_on()
+            self._recorder.flush()
+            self._recorded.tell()
+
+    def close(self) -> None:
+        """Write what is left and end the recording; then `check_mapping`.
+
+        Recording also ends when the tracker is no longer referenced, and when the process exits in an orderly way.
+        The tracker can still be used afterwards; its samples are then not recorded, and it warns.
+        """
+        if self._recorder is not None:
+            self._recorded.hand_on()
+            self._recorder.close()
+            self._recorded.tell()
+        self.check_mapping()
+
+    def check_mapping(self) -> None:
+        """Warn, once, about labels of the `label_mapping` that never occurred in the history, if others did.
+
+        Warns:
+            LabelTrackWarning: There are such labels. They may have another type than the labels.
+        """
+        history = self._history(0)
+        if self._labels.mapped and not self._never_told and len(history):
+            self._never_told = True
+            self._labels.warn_never(stats for _, stats in history.items())
+
+    def __enter__(self) -> Self:
+        """Return the tracker."""
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """End the recording; see `close`."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Return arguments, and what is recorded."""
+        with self._turns.to_read:
+            pending = sum(len(stream.buffer) for stream in self._recorded.streams.values())
+        named = f"{self._metric}={getattr(self, self._metric)!r}"
+        return (
+            f"{type(self).__name__}(label={self.label!r}, {named}, bounds={self.bounds!r}): "
+            f"{len(self._recorded.history)} entries in the history, {pending} samples since"
+        )
