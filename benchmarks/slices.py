@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 LEFT, RIGHT = 1000, 20
 SHARES = (0.1, 0.5, 0.9)
+BATCHES = (256, 4096, 65_536)
 
 
 def measured(runs: dict[str, Callable[[], lt.LabelStats]], rounds: int) -> dict[str, Any]:
@@ -51,10 +52,32 @@ def cases(n: int, threads: int) -> dict[str, dict[str, Callable[[], lt.LabelStat
             "index": lambda: stats(left[mask], values[mask]),
         }
 
+    def tracked(labels: Any, name: Any, size: int) -> Callable[[], lt.LabelStats]:
+        tracker = lt.LabelTracker(label=name, metric="loss", max_buffer_bytes=2**30)
+
+        def epoch() -> lt.LabelStats:
+            for start in range(0, n, size):
+                batch = slice(start, start + size)
+                some = tuple(each[batch] for each in labels) if isinstance(labels, tuple) else labels[batch]
+                tracker.update(some, values[batch])
+            found = tracker.end_epoch(1, replace=True)
+            _ = found.mean
+            return found
+
+        return epoch
+
     two = {"two": lambda: stats({"left": left, "right": right}, values), "one": lambda: stats(one, values)}
-    return {f"{LEFT} × {RIGHT} labels, one label": two} | {
-        f"mask of {share:.0%}, boolean indexing": masked(share) for share in SHARES
-    }
+    return (
+        {f"{LEFT} × {RIGHT} labels, one label": two}
+        | {
+            f"tracker, batches of {size}": {
+                "two": tracked((left, right), ("left", "right"), size),
+                "one": tracked(one, "both", size),
+            }
+            for size in BATCHES
+        }
+        | {f"mask of {share:.0%}, boolean indexing": masked(share) for share in SHARES}
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:

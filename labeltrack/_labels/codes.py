@@ -32,7 +32,7 @@ _KINDS = {"b": BOOL, "i": INTEGER, "u": INTEGER, "f": FLOAT, "U": STRING, "S": B
 MISSING_NUMBER, MISSING_NAME = -(2**63), "(missing)"
 """The label of samples without one under ``missing="label"``: a number or a string."""
 
-_READ_AS_IS = {np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.int64)}
+READ_AS_IS = {np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.int64)}
 _LARGEST = int(np.finfo(np.float64).max)
 
 
@@ -86,7 +86,7 @@ def integer_keys(labels: Array, kind: str) -> Array:
     if kind == FLOAT:
         return as_doubles(labels).view(np.int64)
     dtype = labels.dtype
-    if dtype in _READ_AS_IS:
+    if dtype in READ_AS_IS:
         return labels
     if kind == BOOL:
         return labels.view(np.uint8)

@@ -180,6 +180,16 @@ def grouped(columns: Mapping[str, Array]) -> tuple[Array, Integers]:
     return CombinedDecoder(spaces, form).decode(found.astype(np.int64)), np.searchsorted(found, combined)
 
 
+def in_order_of_labels(table: Array) -> tuple[Array, Integers]:
+    """Return ``(K,)`` combinations that are all different in the order of their labels, and the place each was at."""
+    parts = []
+    for column in columns_of(table).values():
+        keys, space = to_keys(column, label_kind(column), dictionary_of(column))
+        parts.append(part_of(keys, space))
+    order = np.argsort(combine(parts)[0])
+    return table[order], order
+
+
 def union(parts: Sequence[Array]) -> tuple[Array, list[Integers]]:
     """Merge sorted arrays of labels, or of combinations of the same labels; see `labeltrack._labels.codes.union`."""
     names = parts[0].dtype.names

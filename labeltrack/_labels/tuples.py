@@ -10,22 +10,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._convert.arrays import aligned_shape
-from labeltrack._convert.objects import text_array
+from labeltrack._convert.arrays import QUICK, aligned_shape
+from labeltrack._core import kernels
+from labeltrack._core.arrays import read_only
 from labeltrack._core.combine import numbered
+from labeltrack._core.hash_index import Codes
+from labeltrack._core.pair_table import PairTable
 from labeltrack._labels.codes import (
     BOOL,
     BYTES,
     FLOAT,
     INTEGER,
+    READ_AS_IS,
     STRING,
     UNSIGNED,
     LabelDecoder,
     Vocabulary,
+    integer_keys,
     label_kind,
 )
-from labeltrack._labels.combined import columns_of, combinations
-from labeltrack._labels.lookup import alias, as_doubles
+from labeltrack._labels.combined import columns_of, combinations, grouped, union
+from labeltrack._labels.label_codes import LABEL_BITS, LabelCodes, of_kind
+from labeltrack._labels.lookup import alias
 from labeltrack._labels.missing import read_labels
 from labeltrack._labels.samples import several_labels
 
@@ -41,9 +47,11 @@ COMBINED = "combined"
 """The key of the vocabulary of combinations, for labels of any kinds."""
 IDS = "ids"
 """The key of the vocabulary of ids of samples."""
+PAIR = f"({INTEGER}, {INTEGER})"
+"""The kind of combinations of two integers."""
 WHOLE = {BOOL, INTEGER, UNSIGNED}
 """Kinds of labels that one 64-bit type may hold together."""
-_FEW = 1 << 12  # samples whose labels become tuples at once: of 256, this takes 50 us instead of 250
+_SECOND = 1 << 32  # what the first code of a pair is multiplied by
 
 Vocabularies = dict[str, Vocabulary]
 
@@ -70,73 +78,173 @@ def compatible(kinds: Iterable[str]) -> bool:
 
 def wider(kind: str, other: str) -> str:
     """Return the kind that holds labels of two kinds that are compatible."""
+    if kind == other:
+        return kind
     if several(kind):
         return kind_of(wider(*pair) for pair in zip(kinds_of(kind), kinds_of(other), strict=True))
-    return kind if kind == other else UNSIGNED if UNSIGNED in (kind, other) else INTEGER
+    return UNSIGNED if UNSIGNED in (kind, other) else INTEGER
 
 
 class Combinations(Vocabulary):
-    """Combinations seen so far, as tuples, each with an int32 code in order of appearance.
+    """Combinations seen so far, each with an int32 code in order of appearance.
+
+    Labels have codes; that of the first is paired with that of the second, the code of the pair with that of the third,
+    and so on, and each different pair is a key. Tuples are made only of combinations that are read.
 
     Args:
         names: Names of the labels.
-        words: The first combinations.
+        words: The first combinations, as tuples.
     """
 
     def __init__(self, names: Sequence[str], words: Iterable[tuple[Any, ...]] = ()) -> None:
-        super().__init__(COMBINED, words)
-        self._type = tuple
         self.names = tuple(names)
+        self._labels = [LabelCodes() for _ in self.names]
+        self._pairs = [Codes() for _ in self.names[1:]] or [Codes()]
+        self._table, self._entered = PairTable(), 0  # of two labels that are integers; how many are in it
+        self._made: list[tuple[Any, ...]] = []
+        self.encode(list(words))
+
+    def __len__(self) -> int:
+        """Return the number of combinations."""
+        return int(self._pairs[-1].keys.shape[0])
+
+    @property
+    def words(self) -> list[tuple[Any, ...]]:  # type: ignore[override]  # an attribute there
+        """The combinations as tuples; a list that grows with each call."""
+        start, stop = len(self._made), len(self)
+        if start < stop:
+            parts = self._split(np.arange(start, stop))
+            columns = [labels.values(codes) for labels, codes in zip(self._labels, parts, strict=True)]
+            self._made[start:stop] = zip(*columns, strict=True)  # another thread may have done the same
+        return self._made
+
+    def encode(self, labels: Any) -> npt.NDArray[np.int32]:
+        """Return the ``(N,)`` codes of combinations given as tuples, adding those that are new."""
+        odd = [row for row in labels if not isinstance(row, tuple) or len(row) != len(self.names)]
+        if odd:
+            msg = f"expected tuples of {len(self.names)} labels, got {odd[0]!r}"
+            raise TypeError(msg)
+        columns = [list(column) for column in zip(*labels, strict=True)] or [[] for _ in self.names]
+        return self._paired([of.encode_values(column) for of, column in zip(self._labels, columns, strict=True)])
+
+    def encode_columns(self, columns: Sequence[Array | list[str]], kinds: Sequence[str]) -> npt.NDArray[np.int32]:
+        """Return the ``(N,)`` codes of combinations, adding those that are new.
+
+        Args:
+            columns: ``(N,)`` labels, for each name, without missing ones; lists only of strings.
+            kinds: The kind of each.
+        """
+        if len(columns) != 2 or not WHOLE.issuperset(kinds):
+            return self._paired(columns, kinds)
+        keys = [integer_keys(np.asarray(column), kind) for column, kind in zip(columns, kinds, strict=True)]
+        codes = self._table.look_up(keys[0], keys[1])
+        if codes is None:
+            codes, start = self._paired(columns, kinds), self._entered
+            fresh = np.arange(start, len(self))
+            if fresh.size:
+                first, second = self._split(fresh)
+                self._table.enter(first, second, fresh)
+                self._entered = start + fresh.size
+        return codes
+
+    def _paired(
+        self, columns: Sequence[Array | list[str]], kinds: Sequence[str] | None = None
+    ) -> npt.NDArray[np.int32]:
+        """Return the codes of combinations of labels of some kinds, or of codes of labels."""
+        add, rows = kernels.columns.add_offsets, len(columns[0])
+        keys, codes = np.empty(rows, dtype=np.int64), np.empty(0, dtype=np.int32)
+        for place, column in enumerate(columns):
+            factor = _SECOND if place == 0 and len(columns) > 1 else 1
+            if kinds is not None:
+                self._labels[place].add(column, kinds[place], factor, keys, first=place == 0)
+            else:
+                add(read_only(np.asarray(column)), 0, rows, 0, 1 << LABEL_BITS, factor, place == 0, keys)
+            if place or len(columns) == 1:
+                codes = self._pairs[max(place - 1, 0)].encode(keys)
+            if 0 < place < len(columns) - 1:
+                add(read_only(codes), 0, rows, 0, 1 << LABEL_BITS, _SECOND, True, keys)
+        return codes
+
+    def _split(self, codes: Integers) -> list[Integers]:
+        """Return the code of each label of combinations."""
+        found: list[Integers] = []
+        for pairs in reversed(self._pairs):
+            codes, last = np.divmod(pairs.keys[codes], _SECOND)
+            found.append(last)
+        return [codes, *reversed(found)] if len(self.names) > 1 else found
+
+    def decode(self, codes: Integers, kind: str) -> Array:
+        """Return combinations of a kind as a structured array."""
+        parts = zip(self.names, self._labels, self._split(codes), kinds_of(kind), strict=True)
+        return combinations({name: labels.decode(part, of) for name, labels, part, of in parts})
+
+    def wanted(self, codes: Integers, kind: str, labels: Mapping[str, Sequence[Any]]) -> Integers:
+        """Return those codes of combinations of a kind that have one of some labels in each of some fields."""
+        here = np.ones(codes.shape[0], dtype=np.bool_)
+        for name, of, part, own in zip(self.names, self._labels, self._split(codes), kinds_of(kind), strict=True):
+            here &= of_kind(part, own)
+            if name in labels:
+                kept = set(labels[name])
+                if own == FLOAT:
+                    kept |= {other for label in labels[name] if (other := alias(label)) is not None}
+                different, places = np.unique(part[here], return_inverse=True)
+                good = np.array([value in kept for value in of.decode(different, own).tolist()], dtype=np.bool_)
+                here[here] = good[places]
+        return codes[here]
+
+    def known(self, words: Any) -> npt.NDArray[np.int32] | None:
+        """Return the ``(N,)`` codes of a batch of two labels, as a mapping or a tuple of integers; None for any other.
+
+        None, too, if some are new; nothing is added.
+        """
+        if type(words) is dict:
+            words = [words[name] for name in self.names]
+        elif type(words) is not tuple:
+            return None
+        columns: list[Array] = []
+        for column in words:
+            read = QUICK[type(column)]
+            columns.append(array := column if read is None else np.asarray(read(column)))
+            if array.ndim != 1 or array.dtype not in READ_AS_IS or array.shape != columns[0].shape:
+                return None
+        return self._table.look_up(columns[0], columns[1]) if len(columns) == len(self.names) == 2 else None
 
     def decoder(self, kind: str) -> LabelDecoder:
         """Return the decoder of the codes so far."""
-        return TupleDecoder(self.names, kind, np.fromiter(self.words, dtype=object, count=len(self.words)))
+        return TupleDecoder(self, kind)
 
 
 class TupleDecoder(LabelDecoder):
     """Turns the codes of combinations back into structured arrays, and combinations into codes.
 
     Args:
-        names: Names of the labels.
+        words: The combinations; those that are added later do not count.
         kind: Kind of the combinations.
-        vocabulary: ``(V,)`` the combination of each code, as tuples.
     """
 
-    def __init__(self, names: Sequence[str], kind: str, vocabulary: Array) -> None:
-        super().__init__(kind, vocabulary)
-        self._names = tuple(names)
+    def __init__(self, words: Combinations, kind: str) -> None:
+        super().__init__(kind)
+        self._words, self._size = words, len(words)
+
+    @property
+    def orderly(self) -> bool:
+        """Whether labels are in the order of their keys."""
+        return False
 
     def decode(self, keys: Integers) -> Array:
         """Return the combinations of keys as a structured array."""
-        assert self.vocabulary is not None  # noqa: S101 (given above)
-        rows = self.vocabulary[keys].tolist()
-        return combinations(
-            {
-                name: _column([row[place] for row in rows], kind)
-                for place, (name, kind) in enumerate(zip(self._names, kinds_of(self.kind), strict=True))
-            }
-        )
+        return self._words.decode(keys, self.kind)
+
+    def keys(self, labels: Array) -> Integers:
+        """Return the keys of ``(K,)`` combinations that `decode` gave."""
+        every = self.wanted({})
+        (_, known), order = grouped(columns_of(self.decode(every))), np.empty(every.shape[0], dtype=np.int64)
+        order[known] = every
+        return order[union([self.decode(order), labels])[1][1]]
 
     def wanted(self, labels: Mapping[str, Sequence[Any]]) -> Integers:
         """Return the keys of the combinations that have one of some labels in each of some fields."""
-        assert self.vocabulary is not None  # noqa: S101 (given above)
-        here = np.ones(self.vocabulary.shape[0], dtype=np.bool_)
-        for place, (name, kind) in enumerate(zip(self._names, kinds_of(self.kind), strict=True)):
-            if name in labels:
-                kept = set(labels[name])
-                if kind == FLOAT:
-                    kept |= {other for label in labels[name] if (other := alias(label)) is not None}
-                here &= np.array([word[place] in kept for word in self.vocabulary.tolist()], dtype=np.bool_)
-        return np.flatnonzero(here)
-
-
-def _column(labels: list[Any], kind: str) -> Array:
-    """Return labels of a kind with the dtype that they have in statistics."""
-    if kind in (STRING, BYTES):
-        return text_array(labels, str if kind == STRING else bytes)
-    if kind == UNSIGNED:
-        return np.array(labels, dtype=np.uint64 if labels and max(labels) >= 2**63 else np.int64)
-    return np.array(labels, dtype={BOOL: np.bool_, FLOAT: np.float64}.get(kind, np.int64))
+        return self._words.wanted(np.arange(self._size), self.kind, labels)
 
 
 def vocabularies(names: Sequence[str] | None, words: Mapping[str, Iterable[Any]] | None = None) -> Vocabularies:
@@ -183,36 +291,36 @@ def encode_batch(
         TypeError: Labels of an unsupported type.
         ValueError: The shapes do not match, or labels are missing under ``"error"`` where the mask is set.
     """
+    if mask is None and values.size and not any(option.ignored for option in options.values()):
+        read = [aligned for column in columns.values() if (aligned := _aligned(column, values)) is not None]
+        if len(read) == len(columns):
+            arrays, known = [array for array, _ in read], [kind for _, kind in read]
+            return words.encode_columns(arrays, known), values.reshape(-1), kind_of(known)
     plain = {name: option._replace(mapping=None) for name, option in options.items()}
-    if mask is None and values.size <= _FEW and not any(option.ignored for option in plain.values()):
-        arrays = [array for column in columns.values() if (array := _aligned(column, values)) is not None]
-        if len(arrays) == len(columns):
-            rows = list(zip(*(array.tolist() for array in arrays), strict=True))
-            return words.encode(rows), values.reshape(-1), kind_of(map(_narrow_kind, arrays))
     keys, flat, space, _ = several_labels(columns, values, mask, plain, kinds=kinds)
     if not flat.size:
         return np.empty(0, dtype=np.int32), flat, ""
     part = numbered(keys)
     assert part.ranks is not None  # noqa: S101 (of numbered keys)
     assert part.known is not None  # noqa: S101 (likewise)
-    table = space.decode(part.known)
-    codes = words.encode(table.tolist())[part.ranks][part.keys]
-    return codes, flat, kind_of(map(label_kind, columns_of(table).values()))
+    table = columns_of(space.decode(part.known))
+    found = list(map(label_kind, table.values()))
+    codes = words.encode_columns(list(table.values()), found)[part.ranks][part.keys]
+    return codes, flat, kind_of(found)
 
 
-def _aligned(labels: Any, values: Array) -> Array | None:
-    """Return the ``(N,)`` labels of as many values; None if some are missing, have to be repeated, or are wrong."""
+def _aligned(labels: Any, values: Array) -> tuple[Array | list[str], str] | None:
+    """Return the ``(N,)`` labels of as many values, and their kind, that of integers if these hold them.
+
+    None if some are missing, have to be repeated, or are wrong.
+    """
+    if type(labels) is list and values.shape == (len(labels),) and set(map(type, labels)) == {str}:
+        return labels, STRING
     try:
         array, gone = read_labels(labels)
         if gone is not None or not array.size or aligned_shape(array, values) != values.shape:
             return None
     except (TypeError, ValueError):
         return None  # the general path raises the error
-    flat = array.reshape(-1)
-    return as_doubles(flat) if label_kind(flat) == FLOAT else flat
-
-
-def _narrow_kind(labels: Array) -> str:
-    """Return the kind of ``(N,)`` labels, that of integers if these hold them."""
-    kind = label_kind(labels)
-    return INTEGER if kind == UNSIGNED and int(labels.max()) < 2**63 else kind
+    kind, array = label_kind(array), array.reshape(-1)
+    return array, INTEGER if kind == UNSIGNED and int(array.max()) < 2**63 else kind

@@ -14,7 +14,7 @@ from labeltrack._labels.combined import by_label, separate_labels
 from labeltrack._labels.lookup import plain_label
 from labeltrack._labels.missing import check_missing, names_of, wanted_by
 from labeltrack._labels.samples import LabelOptions
-from labeltrack._labels.tuples import TupleDecoder, kind_of
+from labeltrack._labels.tuples import Combinations, TupleDecoder, kind_of
 from labeltrack.errors import missing_key, warn_never, warn_no_combination, warn_nothing_mapped
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Labels:
         """A decoder of no keys."""
         if self.names is None:
             return LabelDecoder(INTEGER)
-        return TupleDecoder(self.names, kind_of(INTEGER for _ in self.names), np.empty(0, dtype=object))
+        return Combinations(self.names).decoder(kind_of(INTEGER for _ in self.names))
 
     def wanted(self, decoder: LabelDecoder) -> npt.NDArray[np.int64] | None:
         """Return the keys of the labels to keep; None for all."""

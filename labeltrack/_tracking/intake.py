@@ -15,6 +15,7 @@ from labeltrack._labels.samples import counted, read_mask
 from labeltrack._labels.tuples import (
     COMBINED,
     IDS,
+    PAIR,
     WHOLE,
     Combinations,
     TupleDecoder,
@@ -84,7 +85,7 @@ class Intake:
         self._folding_told = False
 
     def quickly(self, labels: Any, values: Sequence[Any], mode: str, ds_id: str, ids: Any = None) -> bool:
-        """Record a batch of tensors, or a list of strings, if it is like the one before; return whether it was.
+        """Record a batch of tensors, or of a list of strings, if it is like the one before; return whether it was.
 
         Args:
             labels: Of the samples.
@@ -104,7 +105,7 @@ class Intake:
             if kind == INTEGER:
                 read_labels = QUICK[type(labels)]
                 keys = labels if read_labels is None else read_labels(labels)
-            elif kind == STRING and type(labels) is list and stream.words is not None:
+            elif stream.words is not None and (kind == PAIR or (kind == STRING and type(labels) is list)):
                 keys = stream.words.known(labels)
             if keys is None or (ids is None) is not (stream.ids is None):
                 return False

@@ -20,7 +20,7 @@ from labeltrack.history import Entry
 from labeltrack.stats import merge_stats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from labeltrack._labels.codes import Vocabulary
     from labeltrack._tracking.intake import Intake
@@ -293,15 +293,18 @@ def _note_order(appeared: dict[Any, None], samples: Snapshot, reducer: Reducer) 
 def _recoded(recorded: Recorded, part: Part) -> Snapshot:
     """Return samples with the keys that this tracker has for their labels and ids."""
     samples, words = part.samples, words_of(recorded.words, part.kind)
-    vocabulary, rows = samples.decoder.vocabulary, samples.rows
-    if vocabulary is not None and words is not None and rows:
-        codes = _codes([columns[0] for columns in rows], vocabulary.tolist(), words)
+    decoder, rows = samples.decoder, samples.rows
+    if words is not None and rows:
+        codes = _codes([columns[0] for columns in rows], lambda used: decoder.decode(used).tolist(), words)
         rows = [(codes[keys], *more) for keys, *more in rows]
     folded, ids = samples.folded, samples.ids
     if ids is not None and ids.words is not None:
         seen = None if folded is None else folded.seen
         columns = [columns[-1] for columns in rows] + ([] if seen is None else [seen.ids])
-        codes = _codes(columns, ids.words.words, recorded.words[IDS]).astype(np.int64)
+        known = ids.words.words
+        codes = _codes(columns, lambda used: [known[code] for code in used.tolist()], recorded.words[IDS]).astype(
+            np.int64
+        )
         rows = [(*others, codes[column]) for *others, column in rows]
         if folded is not None and seen is not None:
             some = tuple(codes[np.array(seen.duplicates.some, dtype=np.int64)].tolist())
@@ -309,9 +312,9 @@ def _recoded(recorded: Recorded, part: Part) -> Snapshot:
     return replace(samples, rows=rows, folded=folded)
 
 
-def _codes(columns: Sequence[Array], words: Sequence[Any], own: Vocabulary) -> Array:
+def _codes(columns: Sequence[Array], decode: Callable[[Array], list[Any]], own: Vocabulary) -> Array:
     """Return, by code of another tracker, the code that this one has for the word; zero for those that do not occur."""
-    codes = np.zeros(len(words), dtype=np.int32)
-    used = np.unique(np.concatenate([np.unique(column) for column in columns])) if columns else codes[:0]
-    codes[used] = own.encode([words[code] for code in used.tolist()])
+    used = np.unique(np.concatenate([np.unique(column) for column in columns])) if columns else np.empty(0, np.int64)
+    codes = np.zeros(int(used.max(initial=-1)) + 1, dtype=np.int32)
+    codes[used] = own.encode(decode(used.astype(np.int64)))
     return codes

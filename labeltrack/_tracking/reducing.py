@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from labeltrack._core.quantiles import Samples
 from labeltrack._core.reduce import AsKeys, reduce_chunks
-from labeltrack._labels.combined import columns_of, grouped, union
+from labeltrack._labels.combined import in_order_of_labels, union
 from labeltrack._labels.tuples import TupleDecoder
 from labeltrack._tracking.ids import Duplicates, OnDuplicate, Seen, distinct
 from labeltrack._tracking.streams import Folded
@@ -84,8 +84,8 @@ class Reducer:
         wanted = self.labels.wanted(decoder)
         if isinstance(decoder, TupleDecoder):
             codes, unsorted = reduce_chunks(chunks, AsKeys(), wanted=wanted)
-            labels, places = grouped(columns_of(decoder.decode(codes)))
-            accumulator = unsorted.take(np.argsort(places))
+            labels, order = in_order_of_labels(decoder.decode(codes))
+            accumulator = unsorted.take(order)
         else:
             labels, accumulator = reduce_chunks(chunks, decoder, wanted=wanted)
         return LabelStats(labels, accumulator, names=self.labels.shown, nan_policy=nan_policy)

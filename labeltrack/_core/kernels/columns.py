@@ -1,4 +1,4 @@
-"""Compiled: the samples that a mask selects, and keys of several labels combined into one."""
+"""Compiled: the samples that a mask selects, keys of several labels combined into one, codes of pairs."""
 
 from __future__ import annotations
 
@@ -70,3 +70,23 @@ def add_ranks(codes: Any, start: int, stop: int, ranks: Any, first: bool, keys: 
     """
     for i in range(np.uint64(start), np.uint64(stop)):
         keys[i] = (np.int64(0) if first else np.int64(keys[i])) + ranks[np.uint64(codes[i])]
+
+
+@_jit
+def look_up_pairs(first: Any, second: Any, table: Any, codes: Any) -> Any:
+    """Write the codes of pairs of labels; return whether all are in the table.
+
+    Args:
+        first: ``(N,)`` uint8, int32 or int64.
+        second: Likewise.
+        table: ``(R, C)`` int32, the code of each pair, -1 for none.
+        codes: ``(N,)`` int32, written to.
+    """
+    rows, columns = np.uint64(table.shape[0]), np.uint64(table.shape[1])
+    beyond = np.int32(0)
+    for i in range(np.uint64(codes.shape[0])):
+        row, column = np.uint64(np.int64(first[i])), np.uint64(np.int64(second[i]))
+        code = table[row, column] if row < rows and column < columns else np.int32(-1)
+        beyond |= code
+        codes[i] = code
+    return beyond >= 0

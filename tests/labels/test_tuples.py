@@ -1,0 +1,97 @@
+"""Combinations of labels of any type: a code for each, in order of appearance, and the way back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labeltrack._labels.codes import label_kind
+from labeltrack._labels.tuples import Combinations, kind_of
+
+COLUMNS = {
+    "small": st.integers(0, 3).map(np.int64),
+    "whole": (st.integers(-(2**63), 2**63 - 1) | st.sampled_from([-1, 0, 2**28 - 1, 2**28])).map(np.int64),
+    "high": (st.integers(0, 2**64 - 1) | st.sampled_from([1, 2**63])).map(np.uint64),
+    "float": st.sampled_from([-1.5, 0.0, 0.1, 2.0**70, float("inf")]).map(np.float64),
+    "bool": st.booleans().map(np.bool_),
+    "text": st.sampled_from(["", "a", "b" * 200, "c\0"]),
+    "bytes": st.sampled_from([b"a", b"bb"]),
+}
+
+
+def as_array(values):
+    if isinstance(values[0], (str, bytes)):
+        found = np.empty(len(values), dtype=object)
+        found[:] = values
+        return found
+    return np.array(values)
+
+
+@st.composite
+def batches(draw):
+    """Return several batches of labels of the same types: ``(columns, kinds)``."""
+    types = draw(st.lists(st.sampled_from(sorted(COLUMNS)), min_size=1, max_size=4))
+    found = []
+    for _ in range(draw(st.integers(1, 4))):
+        rows = draw(st.lists(st.tuples(*(COLUMNS[each] for each in types)), min_size=1, max_size=8))
+        columns = [as_array(list(column)) for column in zip(*rows, strict=True)]
+        found.append((columns, list(map(label_kind, columns))))
+    return found
+
+
+@given(batches())
+def test_codes_are_those_of_a_dict_and_lead_back_to_the_labels(drawn):
+    names = [f"label {i}" for i in range(len(drawn[0][0]))]
+    words, expected = Combinations(names), {}
+    for columns, kinds in drawn:
+        rows = list(zip(*(column.tolist() for column in columns), strict=True))
+        codes = words.encode_columns(columns, kinds)
+        assert codes.tolist() == [expected.setdefault(row, len(expected)) for row in rows]
+        decoder = words.decoder(kind_of(kinds))
+        assert decoder.decode(codes.astype(np.int64)).tolist() == rows
+        kept = {names[0]: [rows[0][0]]}
+        mine = {code for row, code in zip(rows, codes.tolist(), strict=True) if row[0] == rows[0][0]}
+        assert mine <= set(decoder.wanted(kept).tolist()) <= {c for row, c in expected.items() if row[0] == rows[0][0]}
+    assert words.words == list(expected)
+    again = Combinations(names, words.words)
+    assert again.words == words.words
+    for columns, kinds in drawn:
+        assert again.encode_columns(columns, kinds).tolist() == words.encode_columns(columns, kinds).tolist()
+
+
+@given(batches())
+def test_keys_of_labels_are_those_they_were_decoded_from(drawn):
+    words = Combinations([f"label {i}" for i in range(len(drawn[0][0]))], [])
+    for columns, kinds in drawn:
+        codes = np.unique(words.encode_columns(columns, kinds)).astype(np.int64)
+        decoder = words.decoder(kind_of(kinds))
+        assert decoder.keys(decoder.decode(codes)).tolist() == codes.tolist()
+
+
+def test_integers_above_a_bool_are_no_bools():
+    words = Combinations(["a", "b"])
+    words.encode_columns([np.array([0, 1, 5]), np.array([0, 0, 0])], ["integer", "integer"])
+    codes = words.encode_columns([np.array([True]), np.array([0])], ["bool", "integer"])
+    decoder = words.decoder("(bool, integer)")
+    assert decoder.decode(codes.astype(np.int64)).tolist() == [(True, 0)]
+    assert decoder.keys(decoder.decode(codes.astype(np.int64))).tolist() == codes.tolist() == [1]
+
+
+def test_only_batches_of_two_integer_labels_that_are_all_known_are_known():
+    words = Combinations(["a", "b"])
+    a, b = np.array([1, 2, 1]), np.array([7, 7, 8], dtype=np.uint8)
+    assert words.known((a, b)) is None
+    codes = words.encode_columns([a, b], ["integer", "integer"])
+    assert words.known((a, b)).tolist() == words.known({"b": b, "a": a, "c": None}).tolist() == codes.tolist()
+    assert len(words) == 3
+    for other in [(a, a), (a, b, b), (a,), (a, b[:2]), (a.reshape(-1, 1), b.reshape(-1, 1)), [a, b], (a * 1.0, b), a]:
+        assert words.known(other) is None
+    assert len(words) == 3
+
+
+@pytest.mark.parametrize("rows", [[("a",)], [["a", "b"]], [("a", "b", "c")], [("a", None)], [("a", ("b",))]])
+def test_words_that_are_no_combinations_are_refused(rows):
+    with pytest.raises(TypeError, match=r"expected (tuples of 2 labels|a label that is a number or text)"):
+        Combinations(["a", "b"], rows)
