@@ -54,7 +54,7 @@ class Chunk:
             rows, where comparing dtypes and writing to the array takes 0.3; it reads TensorFlow tensors, too.
         value_view: View to write values through.
         more_views: Views to write further columns through.
-        written: Views of values and further columns.
+        width: Number of columns.
         columns: All columns.
         dtypes: Their dtypes.
     """
@@ -71,7 +71,7 @@ class Chunk:
     label_view: Any = field(init=False)
     value_view: Any = field(init=False)
     more_views: tuple[Any, ...] = field(init=False)
-    written: tuple[Any, ...] = field(init=False)
+    width: int = field(init=False)
     columns: Rows = field(init=False)
     dtypes: tuple[Dtype, ...] = field(init=False)
 
@@ -82,7 +82,7 @@ class Chunk:
         self.columns, self.dtypes = columns, tuple([column.dtype for column in columns])
         self.label_view, self.value_view, *more = (memoryview(column) for column in columns)
         self.more_views = tuple(more)
-        self.written = self.value_view, *more
+        self.width = len(columns)
 
     @property
     def nbytes(self) -> int:
@@ -198,19 +198,21 @@ class SampleBuffer:
         """
         # Other objects take longer to say how many rows they have than to be copied.
         rows = labels.size if type(labels) is np.ndarray else self._batch
+        width = 2 + len(more)
         chunk = self.wide if more else self.open
         start = chunk.used
         end = start + rows
-        if not start or end > chunk.limit or self.kind != kind or chunk.busy:
+        if not start or end > chunk.limit or self.kind != kind or chunk.width != width or chunk.busy:
             return False
         try:
             try:  # first, as no line between it and the next is guarded by the other one
                 chunk.busy = True
                 chunk.label_view[start:end] = labels
                 chunk.value_view[start:end] = values
-                if more:
-                    for view, column in zip(chunk.more_views, more, strict=True):
-                        view[start:end] = column
+                place = 0
+                for view in chunk.more_views:  # `zip` takes 0.2 us
+                    view[start:end] = more[place]
+                    place += 1  # noqa: SIM113 (so does `enumerate`)
                 chunk.used = end
                 chunk.busy = False
                 return True  # noqa: TRY300 (an `else` would not be guarded)

@@ -164,7 +164,7 @@ class TrackerCollection(Tracking, Mapping[str, TrackedMetric]):
             self.outputs[metric] = check_name("outputs", name)
         self._tracked = {metric: TrackedMetric(self, place) for place, metric in enumerate(self.metrics)}
         # One C call; of a single name, `itemgetter` gives no tuple.
-        self._number = len(self.metrics)
+        self._number, self._width = len(self.metrics), 1 + len(self.metrics)
         self._taken = itemgetter(*self.metrics) if self._number > 1 else itemgetter(self.metrics[0], self.metrics[0])
 
     # -- a mapping of metrics -----------------------------------------------------------------------------
@@ -240,13 +240,22 @@ class TrackerCollection(Tracking, Mapping[str, TrackedMetric]):
                 chunk = buffer.wide
                 start = chunk.used
                 end = start + rows
-                if start and end <= chunk.limit and buffer.kind == INTEGER and not chunk.busy:
+                if (
+                    start
+                    and end <= chunk.limit
+                    and buffer.kind == INTEGER
+                    and chunk.width == self._width
+                    and not chunk.busy
+                ):
                     try:
                         try:  # first, as no line between it and the next is guarded by the other one
                             chunk.busy = True
                             chunk.label_view[start:end] = labels
-                            for view, column in zip(chunk.written, columns, strict=True):
-                                view[start:end] = column
+                            chunk.value_view[start:end] = columns[0]
+                            place = 1
+                            for view in chunk.more_views:
+                                view[start:end] = columns[place]
+                                place += 1
                             chunk.used = end
                             chunk.busy = False
                             return  # noqa: TRY300 (an `else` would not be guarded)
