@@ -99,9 +99,6 @@ class Tracking(Stateful):
 
     def _description(self) -> Description:
         """Return what a recorded run says of its tracker."""
-        if not isinstance(self.label, str) or len(self._metrics) > 1:
-            msg = f"recorded runs hold one label per sample, and this tracker has {joined(self._label_names)}"
-            raise ValueError(msg)
         return Description(
             metric=self._metrics,
             label=self.label,

@@ -11,7 +11,7 @@ import typer
 
 from labeltrack._filters import single_mode
 from labeltrack.cli.application import MISTAKES, app, fail, open_recorded, told, warned
-from labeltrack.cli.runs import HigherIsWorse, Json, RunPath  # noqa: TC001 (typer reads them)
+from labeltrack.cli.query import HigherIsWorse, Json, RunPath  # noqa: TC001 (typer reads them)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

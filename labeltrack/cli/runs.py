@@ -6,100 +6,22 @@ import functools
 import inspect
 import json
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path  # noqa: TC003 (typer reads the annotations when it runs)
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from labeltrack._filters import single_mode
-from labeltrack.cli.application import MISTAKES as _MISTAKES
-from labeltrack.cli.application import app, fail, told, warned
+from labeltrack.cli.application import MISTAKES, app, fail, told, warned
 from labeltrack.cli.application import open_recorded as _open
+from labeltrack.cli.query import Bounds, HigherIsWorse, Incomplete, Json, Modes, Query, RunPath
 from labeltrack.errors import need
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from labeltrack.history import History
-    from labeltrack.recording.run import Run
-
-RunPath = Annotated[
-    str, typer.Argument(metavar="RUN", help="Folder of a recorded run, or any path that fsspec supports.")
-]
-Bounds = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME",
-        help="std, range, sem, ci95, iqr, median, quantile:0.05:0.95 or none; by default those of the run. Repeatable.",
-    ),
-]
-Modes = Annotated[
-    list[str] | None,
-    typer.Option("--mode", metavar="NAME", help="Only this mode, or '!NAME': all others. Repeatable."),
-]
-Incomplete = Annotated[bool, typer.Option("--incomplete", help="Include epochs that did not end.")]
-HigherIsWorse = Annotated[
-    bool,
-    typer.Option("--higher-is-worse/--lower-is-worse", help="Whether high values are bad, as for a loss."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-
-
-@dataclass(frozen=True)
-class Query:
-    """The options of all commands that compute statistics."""
-
-    label_mapping: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help='JSON: {"display name": label, ...}; other labels are ignored.'),
-    ] = None
-    group: Annotated[
-        Path | None, typer.Option(metavar="FILE", help='JSON: {"label": "new label", ...}, such as coarse classes.')
-    ] = None
-    rest: Annotated[
-        str | None, typer.Option(metavar="NAME", help="New label of everything that --group leaves out.")
-    ] = None
-    missing: Annotated[
-        str | None, typer.Option(metavar="NAME", help="New label of samples without a label, with --group.")
-    ] = None
-    nan_policy: Annotated[
-        str | None, typer.Option(metavar="NAME", help="propagate, omit or raise; by default that of the run.")
-    ] = None
-    absent: Annotated[bool, typer.Option("--absent", help="Show labels that have no samples in an epoch, too.")] = False
-    incomplete: Incomplete = False
-    threads: Annotated[
-        int | None, typer.Option(metavar="N", help="Number of threads; chosen by the number of samples by default.")
-    ] = None
-
-    def history(
-        self, run: Run, *, modes: list[str] | None, bounds: list[str] | None = None, engine: str = "local"
-    ) -> History:
-        """Recompute a run."""
-        from labeltrack.recording.regroup import TextKeys  # noqa: PLC0415
-
-        options: dict[str, Any] = {}
-        if bounds:
-            options["bounds"] = [_bound(name) for name in bounds]
-        if self.label_mapping is not None:
-            options["label_mapping"] = _json_object(self.label_mapping, "--label-mapping")
-        if self.group is not None:
-            options["group"] = TextKeys(_json_object(self.group, "--group"))
-            others = list(options["group"].values())
-            if self.missing is not None:
-                options["group"][None] = _like(self.missing, others)
-            if self.rest is not None:
-                options["rest"] = _like(self.rest, others)
-        elif self.missing is not None or self.rest is not None:
-            fail(f"{'--rest' if self.missing is None else '--missing'} requires --group")
-        with told(*_MISTAKES), warned():
-            given: dict[str, Any] = {"nan_policy": self.nan_policy, "engine": engine}  # which recompute() checks
-            history = run.recompute(
-                **options, **given, modes=modes or None, incomplete=self.incomplete, threads=self.threads
-            )
-        if not history.modes and options.keys() & {"group", "label_mapping"}:
-            fail(f"nothing of {run.path} is left to show")
-        return history.with_absent() if self.absent else history
 
 
 def register() -> None:
@@ -141,26 +63,37 @@ def _add(command: Callable[..., None], text: str) -> None:
 
 def info(run: RunPath, *, as_json: Json = False) -> None:
     """Print what the run is, and a line for each mode."""
+    from labeltrack.history import joined  # noqa: PLC0415
+
     opened = _open(run)
-    with told(*_MISTAKES):
+    with told(*MISTAKES):
         found = opened.info()
     if as_json:
         typer.echo(json.dumps(found, default=_bytes))
         return
-    mapping, types = found["label_mapping"], ", ".join("/".join(pair) for pair in found["dtypes"])
+    mapping, types = found["label_mapping"], ", ".join("/".join(each) for each in found["dtypes"])
+    if mapping is None or isinstance(found["label"], str):
+        labels = _mapping_text(mapping)
+    else:
+        labels = "; ".join(f"{name}: {_mapping_text(one)}" for name, one in mapping.items())
     lines = {
         "run": found["path"],
-        "metric": f"{found['metric']} by {found['label']}",
-        "labels": "all" if mapping is None else ", ".join(f"{name} = {label!r}" for name, label in mapping.items()),
+        "metric": f"{found['metric']} by {opened.label if isinstance(opened.label, str) else joined(opened.label)}",
+        "labels": labels,
         "bounds": ", ".join("none" if bound is None else _text_of(bound) for bound in found["bounds"]),
         "samples": f"{found['rows']:,}{types and f' of type {types}'}, {found['bytes'] / 1e6:,.1f} MB",
+        "ids": "yes" if found["ids"] else "",
         "recorded": f"{found['created']}, labeltrack {found['labeltrack']}, {_count(found['sessions'], 'session')}",
     }
-    for name, text in lines.items():
+    for name, text in ((name, text) for name, text in lines.items() if text):
         typer.echo(f"{name:<9} {_short(text)}")
     for text in found["damage"]:
         typer.echo(f"{'damaged':<9} {text}")
     _show_epochs(opened.epochs)
+
+
+def _mapping_text(mapping: dict[str, Any] | None) -> str:
+    return "all" if mapping is None else ", ".join(f"{name} = {label!r}" for name, label in mapping.items())
 
 
 def _show_epochs(epochs: list[Any]) -> None:
@@ -202,7 +135,7 @@ def recompute(
     """Compute the history; write it, print it, or show its last epochs."""
     from labeltrack._tables import check_ending, rows_of, write_columns  # noqa: PLC0415
 
-    with told(*_MISTAKES):
+    with told(*MISTAKES):
         if output is not None:
             check_ending(output, (".parquet", ".csv", ".json"))
     if scheduler is not None and engine != "dask":
@@ -213,7 +146,7 @@ def recompute(
     if bounds:
         columns |= _band_columns(history)
     if output is not None:
-        with told(*_MISTAKES):
+        with told(*MISTAKES):
             write_columns(columns, output)
     if as_json:
         typer.echo(json.dumps(rows_of(columns)))
@@ -279,10 +212,10 @@ def plot(
     from labeltrack._tables import check_ending  # noqa: PLC0415
     from labeltrack.plot import plot_history  # noqa: PLC0415
 
-    with told(*_MISTAKES):
+    with told(*MISTAKES):
         check_ending(output, (".png", ".svg", ".pdf"))
     history = query.history(_open(run), modes=modes, bounds=bounds)
-    with told(*_MISTAKES):
+    with told(*MISTAKES):
         names = {str(value): value for value in history.names()}
         labels = [names.get(name, name) for name in label] if label else None
         figure = plot_history(history, labels=labels, title=title, units=units, higher_is_worse=higher_is_worse)
@@ -304,7 +237,7 @@ def export(
 ) -> None:
     """Write samples to a file, batch by batch."""
     opened = _open(run)
-    with told(*_MISTAKES), warned():
+    with told(*MISTAKES), warned():
         selection = (modes or None, step or None, ds_id or None)
         rows = opened.export(output, *selection, incomplete=incomplete, all_attempts=all_attempts)
     typer.echo(f"{rows:,} samples written to {output}")
@@ -324,7 +257,7 @@ def verify(
 ) -> None:
     """Print what is not intact, and the numbers of rows."""
     opened = _open(run)
-    with told(*_MISTAKES):
+    with told(*MISTAKES):
         repaired = opened.repair() if repair else []
         found = opened.verify()
     if as_json:
@@ -355,10 +288,10 @@ def worst(
     from labeltrack.report import history_table, show  # noqa: PLC0415
 
     opened = _open(run)
-    with told(*_MISTAKES):
+    with told(*MISTAKES):
         chosen = single_mode((epoch.mode for epoch in opened.epochs), mode)
     history = query.history(opened, modes=[chosen], bounds=["median"] if by == "median" else None)
-    with told(*_MISTAKES):
+    with told(*MISTAKES):
         labels = history.worst(k, by, chosen, step=step, higher_is_worse=higher_is_worse)
         if not as_json:
             show(history_table(history, mode=chosen, step=step, by=by, limit=k, higher_is_worse=higher_is_worse))
@@ -372,12 +305,6 @@ def worst(
 # -- what the commands share ------------------------------------------------------------------------------
 
 
-def _bound(name: str) -> Any:
-    """Return the bound that a name means on the command line."""
-    parts = name.split(":")
-    return None if name == "none" else name if len(parts) == 1 else tuple(parts)
-
-
 def _text_of(bound: Any) -> str:
     return bound if isinstance(bound, str) else ":".join(map(str, bound))
 
@@ -385,30 +312,6 @@ def _text_of(bound: Any) -> str:
 def _bytes(label: Any) -> Any:
     """Return a label of bytes as JSON, as in ``run.json``."""
     return {"bytes": label.hex()}
-
-
-def _like(text: str, others: Iterable[Any]) -> Any:
-    """Return the label that a text means beside others: a number among numbers."""
-    if any(isinstance(other, str) for other in others):
-        return text
-    try:
-        number = json.loads(text)
-    except ValueError:
-        return text
-    return number if isinstance(number, (bool, int, float)) else text
-
-
-def _json_object(path: Path, option: str) -> dict[str, Any]:
-    """Return the object in a JSON file."""
-    try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        fail(f"{option}: cannot read {path}: {error.strerror}")
-    except (ValueError, RecursionError) as error:
-        fail(f"{option}: {path} is not JSON: {error}")
-    if not isinstance(plain, dict):
-        fail(f"{option}: {path} must be a JSON object, {{...}}, and is a {type(plain).__name__}")
-    return plain
 
 
 def _count(n: int, what: str) -> str:

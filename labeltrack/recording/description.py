@@ -80,6 +80,12 @@ class Description:
         return columns_of(self.names, self.metrics, ids=self.ids)
 
     @property
+    def missing_of_each(self) -> tuple[str, ...]:
+        """What samples without a label did, for each label."""
+        names = self.names or (str(self.label),)
+        return tuple(self.missing if isinstance(self.missing, str) else self.missing[name] for name in names)
+
+    @property
     def version(self) -> int:
         """The version of the format that it takes."""
         return 2 if self.ids or self.names or len(self.metrics) > 1 else 1
@@ -149,7 +155,7 @@ class Description:
         return cls(
             label_mapping=mapping,
             bounds=tuple(bound.name for bound in resolve_all(plain["bounds"])),
-            dtypes=tuple(tuple(map(str, types)) for types in plain["dtypes"]),
+            dtypes=_dtypes(plain["dtypes"], several=several),
             nan_policy=check_nan_policy(plain["nan_policy"]),
             missing=missing,
             ids=bool(plain["ids"]) if several else False,
@@ -228,6 +234,14 @@ def _names(said: Any, what: str, *, several: bool) -> str | tuple[str, ...]:
         msg = f"{what} must be a string, not {type(said).__name__}"
         raise TypeError(msg)
     return tuple(said)
+
+
+def _dtypes(said: Any, *, several: bool) -> tuple[tuple[str, ...], ...]:
+    found = tuple(tuple(map(str, types)) for types in said)
+    if not all(len(types) == 2 or (several and len(types) > 2) for types in found):
+        msg = "dtypes must have a type for each column"
+        raise ValueError(msg)
+    return found
 
 
 def _mapping_to_json(mapping: Mapping[str, Any] | None) -> Any:

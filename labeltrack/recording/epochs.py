@@ -15,19 +15,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from labeltrack._filters import Selection, check_step
-from labeltrack._labels.codes import BYTES, STRING
 from labeltrack.errors import listing, missing_key
 from labeltrack.recording.journal import read_journal
 from labeltrack.recording.layout import Contents, Place, contents_of, folder_of, journal_name
+from labeltrack.recording.words import Words
 
 if TYPE_CHECKING:
     from labeltrack.recording.storage import Storage
 
-Words = npt.NDArray[Any]
 MOST_PROCESSES = 10**6
 _NO_LINE = 2**62  # sorts attempts without a journal line last
 
@@ -43,7 +39,7 @@ class PartEntry:
     xxh3: str  # of the whole file, according to the journal; empty: it does not say
     metadata: tuple[tuple[str, str], ...]  # that the file must have
     journal: str  # of the process that wrote it
-    words: dict[str, Words] = field(compare=False)  # ``(V,)`` words that codes stand for, by number of the vocabulary
+    words: dict[str, Words] = field(compare=False)  # what codes stand for, by number of the vocabulary
 
 
 @dataclass(frozen=True)
@@ -64,6 +60,29 @@ class Attempt:
     def __str__(self) -> str:
         """Return a description for messages."""
         return f"mode {self.mode!r}, step {self.step}, session {self.session}, process {self.rank}"
+
+
+@dataclass(frozen=True)
+class RecordedEpoch:
+    """One epoch of one mode in a recorded run.
+
+    Attributes:
+        mode: Mode.
+        step: Step, such as the number of the epoch; if it did not end, the expected one.
+        ds_ids: Datasets.
+        rows: Number of recorded samples; 0 if the epoch did not end, as they were not counted.
+        complete: Whether it ended and every sample was recorded.
+        lost: Number of samples that could not be recorded.
+        other_attempts: Number of other attempts, which were interrupted or repeated.
+    """
+
+    mode: str
+    step: int
+    ds_ids: tuple[str, ...]
+    rows: int
+    complete: bool
+    lost: int
+    other_attempts: int
 
 
 @dataclass(frozen=True)
@@ -94,6 +113,18 @@ class Epoch:
         """Datasets, in the order of the history."""
         return list(dict.fromkeys(part.ds_id for attempt in self.attempts for part in attempt.parts))
 
+    def recorded(self) -> RecordedEpoch:
+        """Return what users see of it."""
+        return RecordedEpoch(
+            mode=self.mode,
+            step=self.step,
+            ds_ids=tuple(self.ds_ids),
+            rows=sum(part.rows or 0 for attempt in self.attempts for part in attempt.parts),
+            complete=self.complete,
+            lost=sum(attempt.lost for attempt in self.attempts),
+            other_attempts=len(self.others),
+        )
+
     def older_session_message(self) -> str:
         """Return the message that an older session counts, as the newer one did not end the epoch everywhere."""
         absent = f"; {self.newer_absent}" if self.newer_absent else ""
@@ -114,23 +145,17 @@ class _Process:
     closed: bool = False
     modes: set[str] = field(default_factory=set)
     last: dict[str, int] = field(default_factory=dict)  # highest step that ended, by mode
-    vocabularies: dict[str, Words] = field(default_factory=dict)
-    _words: dict[int, tuple[str, list[Any]]] = field(default_factory=dict)  # kind and words by number
+    vocabularies: dict[str, Words] = field(default_factory=dict)  # by number
 
     def add_words(self, line: dict[str, Any]) -> None:
         """Add the words of a line; KeyError, TypeError or ValueError if they do not continue the known ones."""
-        kind, known = self._words.setdefault(line["vocabulary"], (str(line["kind"]), []))
-        if line["first"] != len(known) or kind not in (STRING, BYTES) or kind != line["kind"]:
+        kind, number = str(line["kind"]), str(line["vocabulary"])
+        known = self.vocabularies.get(number) or Words(kind)
+        if line["first"] != len(known) or kind != known.kind:
             msg = f"it has words from code {line['first']} on, and {len(known)} are known"
             raise ValueError(msg)
-        if kind == STRING and not all(isinstance(word, str) for word in line["words"]):
-            msg = "words must be strings"
-            raise TypeError(msg)
-        known += [bytes.fromhex(word) for word in line["words"]] if kind == BYTES else line["words"]
-
-    def freeze(self) -> None:
-        """Make `vocabularies` of the words so far."""
-        self.vocabularies = {str(number): np.array(known, object) for number, (_, known) in self._words.items()}
+        known.add(line["words"])
+        self.vocabularies[number] = known
 
     def is_awaited(self, mode: str, step: int) -> bool:
         """Return whether it should have an attempt at an epoch: it crashed before that, or is still at work.
@@ -208,7 +233,6 @@ class RunIndex:
                 break
             except (KeyError, TypeError, ValueError) as error:
                 damage.append(f"line {line['seq']} makes no sense: {type(error).__name__} {error}")
-        process.freeze()
         if damage:
             self.damage[name] = damage
         if lines.torn:
@@ -230,7 +254,9 @@ class RunIndex:
                 process.world_size = min(int(line["world_size"]), MOST_PROCESSES)
             process.rebuilt = bool(line.get("rebuilt"))
             process.run, process.writer = run, str(line.get("writer", ""))
-            self.description = line["run"]
+            self._describe(line["run"])
+        elif event == "run":
+            self._describe(line["run"])
         elif event == "stream":
             process.modes.add(str(line["mode"]))
         elif event == "words":
@@ -245,6 +271,14 @@ class RunIndex:
             self._dropped.add((*key, str(line["mode"]), int(line["attempt"])))
         elif event == "end":
             process.closed = True
+
+    def _describe(self, said: Any) -> None:
+        """Keep a copy of the description: the last one of the highest version, as versions never decrease."""
+        if not isinstance(said, dict):
+            msg = "it has no copy of run.json"
+            raise TypeError(msg)
+        if self.description is None or _version(said) >= _version(self.description):
+            self.description = said
 
     # -- attempts -----------------------------------------------------------------------------------------
 
@@ -374,6 +408,11 @@ class RunIndex:
         )
 
 
+def _version(said: dict[str, Any]) -> int:
+    version = said.get("version")
+    return version if isinstance(version, int) else 0
+
+
 def _selection(names: Any, known: set[str], argument: str, what: str) -> Selection:
     names = list(names) if isinstance(names, Iterable) and not isinstance(names, str) else names
     selection = Selection(names, argument)
@@ -398,7 +437,6 @@ def read_vocabularies(storage: Storage, journal: str) -> dict[str, Words]:
             if line["event"] == "words":
                 with contextlib.suppress(KeyError, TypeError, ValueError):  # `RunIndex` reports it
                     process.add_words(line)
-    process.freeze()
     return process.vocabularies
 
 

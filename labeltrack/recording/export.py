@@ -11,55 +11,72 @@ import numpy as np
 from labeltrack._labels.codes import BOOL, BYTES, STRING
 from labeltrack._tables import check_ending, portable, whole_file
 from labeltrack.errors import listing, need
+from labeltrack.recording.columns import ABOUT, ID
 from labeltrack.recording.reader import PartReader, PartResult, open_parts
 from labeltrack.recording.storage import LocalFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from labeltrack.recording.arrow_ipc import Batch
+    from labeltrack.recording.columns import Columns
     from labeltrack.recording.epochs import Attempt, PartEntry
+    from labeltrack.recording.reader import Column
     from labeltrack.recording.storage import Storage
+    from labeltrack.recording.words import Words
 
     Parts = Sequence[tuple[Attempt, PartEntry]]
 
-SAMPLE = ("label", "value")
-ABOUT = ("mode", "ds_id", "step", "session", "rank", "attempt")
 
-
-def _check_columns(columns: tuple[str, ...]) -> None:
-    unknown = [name for name in columns if name not in (*SAMPLE, *ABOUT)]
-    if unknown or not columns:
-        msg = f"columns: unknown {listing(unknown)}; allowed are {listing((*SAMPLE, *ABOUT))}"
+def _chosen(
+    readers: Sequence[PartReader], columns: Columns, chosen: Iterable[str] | None, front: Sequence[str]
+) -> list[str]:
+    """Return the names of the columns of a table: those given, or by default some, and all that samples have."""
+    ids = any(reader.ids is not None for reader in readers)
+    own = columns._replace(ids=ids or columns.ids).names
+    if chosen is None:
+        return [*front, *columns._replace(ids=ids).names]
+    names = list(chosen)
+    unknown = [name for name in names if name not in (*own, *ABOUT)]
+    if unknown or not names:
+        msg = f"columns: unknown {listing(unknown)}; allowed are {listing((*own, *ABOUT), 20)}"
         raise ValueError(msg)
+    return names
 
 
-def table(storage: Storage, parts: Parts, columns: tuple[str, ...]) -> tuple[Any, list[PartResult]]:
+def table(
+    storage: Storage, parts: Parts, columns: Columns, chosen: Iterable[str] | None
+) -> tuple[Any, list[PartResult]]:
     """Return samples as a pyarrow Table, and what was read from each part; see `Run.samples`."""
     pa = need("pyarrow")
-    _check_columns(columns)
-    readers = open_parts(storage, [part for _, part in parts])
+    readers = open_parts(storage, [part for _, part in parts], columns)
+    names = _chosen(readers, columns, chosen, ())
     texts = {STRING: pa.dictionary(pa.int32(), pa.string()), BYTES: pa.dictionary(pa.int32(), pa.binary())}
-    schema, alike = _schema(readers, columns, texts, pa)
+    schema, alike = _schema(readers, columns, names, texts, pa)
     # Casting would read the maps.
-    files = [_map(storage, one.entry.name, pa) if alike and one.kind not in ("", BOOL) else None for one in readers]
+    mapped = [alike and bool(one.labels) and all(of.kind != BOOL for of in one.labels) for one in readers]
+    files = [_map(storage, one.entry.name, pa) if may else None for one, may in zip(readers, mapped, strict=True)]
     batches = [
         pa.record_batch([_cast(batch.column(one.name), one.type) for one in schema], schema=schema)
-        for batch in _record_batches(readers, parts, columns, files)
+        for batch in _record_batches(readers, parts, columns, names, files)
     ]
     return pa.Table.from_batches(batches, schema), [reader.finish() for reader in readers]
 
 
 def write(
-    storage: Storage, parts: Parts, columns: tuple[str, ...], path: Path, on_rows: Callable[[int], object]
+    storage: Storage,
+    parts: Parts,
+    columns: Columns,
+    chosen: Iterable[str] | None,
+    path: Path,
+    on_rows: Callable[[int], object],
 ) -> tuple[int, list[PartResult]]:
     """Write samples to a file; return their number, and what was read from each part; see `Run.export`."""
     pa = need("pyarrow")
-    _check_columns(columns)
     text = check_ending(path, (".parquet", ".csv")) == ".csv"
-    readers = open_parts(storage, [part for _, part in parts])
-    schema, _ = _schema(readers, columns, {STRING: pa.string(), BYTES: pa.string() if text else pa.binary()}, pa)
+    readers = open_parts(storage, [part for _, part in parts], columns)
+    names = _chosen(readers, columns, chosen, ("mode", "ds_id", "step"))
+    schema, _ = _schema(readers, columns, names, {STRING: pa.string(), BYTES: pa.string() if text else pa.binary()}, pa)
     schema = pa.schema([(one.name, pa.string() if one.name in ("mode", "ds_id") else one.type) for one in schema])
     rows = 0
     with whole_file(path) as half:
@@ -68,7 +85,7 @@ def write(
         else:
             writer = need("pyarrow.parquet").ParquetWriter(half, schema)
         with writer:
-            for batch in _record_batches(readers, parts, columns, [None] * len(parts), text=text):
+            for batch in _record_batches(readers, parts, columns, names, [None] * len(parts), text=text):
                 cast = [batch.column(one.name).cast(one.type) for one in schema]
                 writer.write_batch(pa.record_batch(cast, schema=schema))
                 rows += batch.num_rows
@@ -77,45 +94,74 @@ def write(
 
 
 def _record_batches(
-    readers: Sequence[PartReader], parts: Parts, columns: tuple[str, ...], files: Sequence[Any], *, text: bool = False
+    readers: Sequence[PartReader],
+    parts: Parts,
+    columns: Columns,
+    names: Sequence[str],
+    files: Sequence[Any],
+    *,
+    text: bool = False,
 ) -> Iterator[Any]:
     """Yield samples as record batches; columns are views of the maps of files, if any; with `text`, bytes are text."""
     pa = need("pyarrow")
+    words = _Words(pa, text=text)
     for reader, (attempt, part), file in zip(readers, parts, files, strict=True):
         values = (attempt.mode, part.ds_id, attempt.step, attempt.session, attempt.rank, attempt.number)
         about = dict(zip(ABOUT, values, strict=True))
-        vocabulary = reader.space().vocabulary
-        words = None if vocabulary is None else _words(vocabulary.tolist(), reader.kind, pa, text=text)
+        of = [*reader.labels, *[None] * len(columns.values), *([reader.ids] if reader.ids else [])]
         for batch in reader.batches():
-            arrays = reader.columns(batch)
-            if arrays is None or not batch.rows:
+            rows = reader.rows(batch)
+            if rows is None or not batch.rows:
                 continue
-            if file is not None and batch.end <= file.size and arrays[0].dtype == reader.stored_dtype:
-                first, second = (file.slice(at, x.nbytes) for at, x in zip(batch.columns, arrays, strict=True))
-                arrays = np.frombuffer(first, arrays[0].dtype), np.frombuffer(second, arrays[1].dtype)
-            sample = dict(zip(SAMPLE, _arrow(reader.kind, words, batch, arrays, pa), strict=True))
-            row = [
-                sample[name] if name in sample else _constant(about[name], batch.rows, _type_of(name, pa), pa)
-                for name in columns
-            ]
-            yield pa.record_batch(row, names=list(columns))
+            arrays = [*rows.labels, *rows.values, *([] if rows.ids is None else [rows.ids])]
+            if file is not None and batch.end <= file.size and _as_stored(reader):
+                pieces = [file.slice(at, x.nbytes) for at, x in zip(batch.columns, arrays, strict=True)]
+                arrays = [np.frombuffer(piece, x.dtype) for piece, x in zip(pieces, arrays, strict=True)]
+            own = dict(zip(reader.part.columns.names, zip(of, arrays, strict=True), strict=True))
+            row = []
+            for name in names:
+                if name in own:
+                    row.append(_arrow(*own[name], words, pa))
+                elif name == ID:
+                    row.append(pa.nulls(batch.rows, pa.int64()))
+                else:
+                    row.append(_constant(about[name], batch.rows, _type_of(name, pa), pa))
+            yield pa.record_batch(row, names=list(names))
         reader.release()
 
 
+def _as_stored(reader: PartReader) -> bool:
+    """Return whether labels are read with the types that they have in the file."""
+    return all(of.dtype == of.stored for of in reader.labels)
+
+
 def _schema(
-    readers: Sequence[PartReader], columns: tuple[str, ...], texts: Mapping[str, Any], pa: Any
+    readers: Sequence[PartReader], columns: Columns, names: Sequence[str], texts: Mapping[str, Any], pa: Any
 ) -> tuple[Any, bool]:
     """Return the schema that fits all parts, and whether each has it already."""
-    types: dict[str, list[Any]] = {"label": [], "value": []}
+    types: dict[str, list[Any]] = {name: [] for name in columns._replace(ids=True).names}
     for reader in readers:
-        schema = reader.part.schema
-        if reader.kind and schema is not None:
-            plain = pa.bool_() if reader.kind == BOOL else pa.from_numpy_dtype(reader.label_dtype)
-            types["label"].append(texts.get(reader.kind, plain))
-            types["value"].append(pa.from_numpy_dtype(schema.dtypes["value"]))
-    none = {"label": [pa.int64()], "value": [pa.float32()]}
-    fields = [(name, _common(types.get(name) or none.get(name) or [_type_of(name, pa)], name, pa)) for name in columns]
-    return pa.schema(fields), all(len(set(types[name])) <= 1 for name in SAMPLE if name in columns)
+        if reader.labels:
+            for name, of in zip(columns.labels, reader.labels, strict=True):
+                plain = pa.bool_() if of.kind == BOOL else pa.from_numpy_dtype(of.dtype)
+                types[name].append(texts.get(of.kind, plain))
+            for name, dtype in zip(columns.values, reader.value_dtypes, strict=True):
+                types[name].append(pa.from_numpy_dtype(dtype))
+            if reader.ids is not None:
+                types[ID].append(_wide(texts[reader.ids.kind], pa) if reader.ids.words is not None else pa.int64())
+    none = dict.fromkeys(columns.labels, pa.int64()) | dict.fromkeys(columns.values, pa.float32()) | {ID: pa.int64()}
+    fields = []
+    for name in names:
+        if name in types:
+            fields.append((name, _common(types[name] or [none[name]], name, pa)))
+        else:
+            fields.append((name, _type_of(name, pa)))
+    return pa.schema(fields), all(len(set(types[name])) <= 1 for name in names if name in types)
+
+
+def _wide(of: Any, pa: Any) -> Any:
+    """Return the type of ids that are text: their codes have 64 bits."""
+    return pa.dictionary(pa.int64(), of.value_type) if pa.types.is_dictionary(of) else of
 
 
 def _cast(column: Any, wanted: Any) -> Any:
@@ -130,23 +176,34 @@ def _map(storage: Storage, name: str, pa: Any) -> Any:
     return None
 
 
-def _arrow(kind: str, words: Any, batch: Batch, arrays: tuple[Any, Any], pa: Any) -> tuple[Any, Any]:
-    """Return labels and values as Arrow arrays that share their memory."""
-    labels, values = (
-        pa.Array.from_buffers(pa.from_numpy_dtype(array.dtype), batch.rows, [None, pa.py_buffer(array)])
-        for array in arrays
-    )
-    if kind in (STRING, BYTES):
-        labels = pa.DictionaryArray.from_arrays(labels, words)
-    elif kind == BOOL:
-        labels = labels.cast(pa.bool_())  # one bit each in Arrow
-    return labels, values
+def _arrow(of: Column | None, array: Any, words: _Words, pa: Any) -> Any:
+    """Return labels, values or ids as an Arrow array that shares their memory."""
+    plain = pa.Array.from_buffers(pa.from_numpy_dtype(array.dtype), array.shape[0], [None, pa.py_buffer(array)])
+    if of is not None and of.words is not None:
+        return pa.DictionaryArray.from_arrays(plain, words.of(of.words))
+    return plain.cast(pa.bool_()) if of is not None and of.kind == BOOL else plain  # one bit each in Arrow
 
 
-def _words(words: list[Any], kind: str, pa: Any, *, text: bool) -> Any:
-    if kind == BYTES and not text:
-        return pa.array(words, pa.binary())
-    return pa.array([_as_text(word) for word in words] if kind == BYTES else portable(words), pa.string())
+class _Words:
+    """Vocabularies as Arrow arrays; with `text`, bytes are text."""
+
+    def __init__(self, pa: Any, *, text: bool) -> None:
+        self._pa, self._text = pa, text
+        self._known: dict[int, tuple[Words, Any]] = {}  # kept, as identities are reused
+
+    def of(self, words: Words) -> Any:
+        """Return the words of a vocabulary."""
+        if id(words) not in self._known:
+            self._known[id(words)] = words, self._converted(words)
+        return self._known[id(words)][1]
+
+    def _converted(self, words: Words) -> Any:
+        plain = words.array.tolist()
+        if words.kind == BYTES and not self._text:
+            return self._pa.array(plain, self._pa.binary())
+        return self._pa.array(
+            [_as_text(word) for word in plain] if words.kind == BYTES else portable(plain), self._pa.string()
+        )
 
 
 def _as_text(word: bytes) -> str:

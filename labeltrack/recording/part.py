@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
@@ -19,10 +20,11 @@ import numpy.typing as npt
 
 from labeltrack.errors import DamagedRunError, TruncatedRunError, need
 from labeltrack.recording import arrow_ipc as _ipc
+from labeltrack.recording.columns import Columns, read_columns
 from labeltrack.recording.storage import ALIGNMENT, FileContent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from labeltrack.recording.storage import Content
@@ -32,7 +34,6 @@ Array = npt.NDArray[Any]
 HASH = "xxh3_64"
 OPEN = ".open"
 PERCENT = "percent"  # key in the metadata: which other texts are percent-encoded
-COLUMNS = ("label", "value")
 VARYING = ("seq", "xxh3", "about")  # in the metadata of batches; the rest rarely changes
 BLOCK = 1 << 24  # bytes of a file that are read at a time for its checksum
 SMALLEST = 1024  # bytes; the beginning of a part is shorter
@@ -101,13 +102,13 @@ class PartWriter:
     it again, and one that trains in Python gives it away only every 5 ms.
     """
 
-    def __init__(self, path: Path, label_dtype: Any, value_dtype: Any, metadata: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, dtypes: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
         self._pa = need("pyarrow")
         need("xxhash")
         self.path = path
         self.rows = 0
         self.seq = 0
-        self.dtypes = dict(zip(COLUMNS, (np.dtype(label_dtype), np.dtype(value_dtype)), strict=True))
+        self.dtypes = {name: np.dtype(dtype) for name, dtype in dtypes.items()}
         self.metadata = {**_as_utf8(metadata), "hash": HASH}
         fields = [
             self._pa.field(name, self._pa.from_numpy_dtype(dtype), nullable=False)
@@ -128,19 +129,23 @@ class PartWriter:
             raise
         self._writer = self._pa.ipc.new_file(self._file, self._schema)
 
-    def write(self, labels: Array, values: Array, more: Mapping[str, str] | None = None) -> None:
-        """Write ``(N,)`` rows, and more metadata, as a record batch; after an OSError, the part ends before it."""
-        columns = _xxhash().xxh3_64(seed=self.seq)
-        for column in (labels, values):
-            columns.update(np.ascontiguousarray(column).data.cast("B") if column.size else b"")
-        batch = {"seq": str(self.seq), "rows": str(labels.shape[0]), "xxh3": columns.hexdigest(), **(more or {})}
+    def write(self, columns: Sequence[Array], more: Mapping[str, str] | None = None) -> None:
+        """Write ``(N,)`` columns, and more metadata, as a record batch; after an OSError, the part ends before it."""
+        sums, rows = _xxhash().xxh3_64(seed=self.seq), columns[0].shape[0]
+        for column in columns:
+            sums.update(np.ascontiguousarray(column).data.cast("B") if rows else b"")
+        batch = {"seq": str(self.seq), "rows": str(rows), "xxh3": sums.hexdigest(), **(more or {})}
         batch["about"] = _about(self.seq, self._about_file, batch)
         batch["pad"] = self._padding(batch)
-        self._writer.write_batch(self._batch([labels, values]), custom_metadata=batch)
+        self._writer.write_batch(self._batch(columns), custom_metadata=batch)
         self.seq += 1
-        self.rows += labels.shape[0]
+        self.rows += rows
 
-    def _batch(self, columns: list[Array]) -> Any:
+    def end(self, more: Mapping[str, str]) -> None:
+        """Write metadata with a batch of no rows."""
+        self.write([np.empty(0, dtype) for dtype in self.dtypes.values()], more)
+
+    def _batch(self, columns: Sequence[Array]) -> Any:
         """Return ``(N,)`` numbers as a record batch that views them.
 
         Not by `pyarrow.array`: it imports pandas, which takes half a second and fails once the process is ending.
@@ -164,7 +169,7 @@ class PartWriter:
                     writer.write_batch(self._one_row, custom_metadata={**batch, "pad": least})
                     sizes.append(int(count.size()))
             message = sizes[1] - sizes[0]
-            self._heads[lengths] = sizes[0] - message, message - 8 * len(COLUMNS)
+            self._heads[lengths] = sizes[0] - message, message - 8 * len(self.dtypes)
         before, head = self._heads[lengths]
         position = self._file.tell() if self.seq else before
         return least + " " * (-(position + head) % ALIGNMENT)
@@ -217,6 +222,7 @@ class Part:
     Attributes:
         data: The bytes of the file, until they are released.
         schema: Dtypes and metadata as written; None if the beginning is damaged.
+        columns: Which columns are labels, values and ids.
         metadata: Key-value pairs of the file; empty if the beginning is damaged.
         batches: The intact ones, from `examine`.
         closed: Whether the end mark follows the last batch and nothing before it is damaged.
@@ -229,14 +235,16 @@ class Part:
         self.data = data
         self.schema: _ipc.Schema | None = None
         self.metadata: dict[str, str] = {}
+        self.columns = Columns()
         self.batches: list[_ipc.Batch] = []
         self.closed = self.torn = False
         self.damage = ""
         self.lost_rows = 0
         try:
             schema, self._first = _ipc.read_schema(data)
-            _check_schema(schema)
+            _check_hash(schema)
             self.metadata = _as_given(schema.metadata)
+            self.columns = read_columns(schema.dtypes, self.metadata)
         except DamagedRunError as damage:
             self.damage = str(damage)
             self.torn = len(data) < SMALLEST
@@ -272,7 +280,7 @@ class Part:
             if batch is None:
                 self.closed = intact
                 return
-            if _is_consistent(file, batch, expected) and (not check or self.read(batch)[2]):
+            if _is_consistent(file, batch, expected) and (not check or self.read(batch)[1]):
                 yield batch
             else:
                 intact = False
@@ -281,28 +289,29 @@ class Part:
             expected += 1
             position = batch.end
 
-    def read(self, batch: _ipc.Batch) -> tuple[Array, Array, bool]:
-        """Return the ``(N,)`` labels and values of a batch, and whether their checksum agrees.
+    def read(self, batch: _ipc.Batch) -> tuple[list[Array], bool]:
+        """Return the ``(N,)`` columns of a batch, and whether their checksum agrees.
 
         Raises:
             TruncatedRunError: They can no longer be read.
         """
-        types = () if self.schema is None else self.schema.dtypes.values()
+        types = [] if self.schema is None else list(self.schema.dtypes.values())
         spans = [(at, at + batch.rows * of.itemsize) for at, of in zip(batch.columns, types, strict=True)]
         first, end = min(start for start, _ in spans), max(stop for _, stop in spans)
         body = batch.data[first:end]
         columns = [body[start - first : stop - first] for start, stop in spans]
         seed = int(batch.metadata["seq"])
-        if spans[0][1] == spans[1][0]:
+        if all(before[1] == after[0] for before, after in pairwise(spans)):
             found = _xxhash().xxh3_64_hexdigest(body, seed)
         else:
-            sums = _xxhash().xxh3_64(columns[0], seed)
-            sums.update(columns[1])
+            sums = _xxhash().xxh3_64(seed=seed)
+            for column in columns:
+                sums.update(column)
             found = sums.hexdigest()
-        labels, values = (
+        arrays = [
             np.frombuffer(some, of) if batch.rows else np.empty(0, of) for some, of in zip(columns, types, strict=True)
-        )
-        return labels, values, bool(batch.metadata["xxh3"] == found)
+        ]
+        return arrays, bool(batch.metadata["xxh3"] == found)
 
 
 def examine(data: Content, *, check: bool = True) -> Part:
@@ -312,10 +321,7 @@ def examine(data: Content, *, check: bool = True) -> Part:
     return part
 
 
-def _check_schema(schema: _ipc.Schema) -> None:
-    if tuple(schema.dtypes) != COLUMNS or schema.dtypes["value"].kind != "f":
-        msg = f"columns {', '.join(schema.dtypes)}"
-        raise DamagedRunError(msg)
+def _check_hash(schema: _ipc.Schema) -> None:
     if schema.metadata.get("hash") != HASH:
         msg = f"checksums of an unknown kind, {schema.metadata.get('hash')!r}"
         raise DamagedRunError(msg)

@@ -1,10 +1,9 @@
-"""Reading recorded parts into exact statistics, comparing all checksums and counting torn and damaged rows."""
+"""Reading recorded parts batch by batch, comparing all checksums and counting torn and damaged rows."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections import defaultdict
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,24 +11,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._core.accumulator import Accumulator
-from labeltrack._core.reduce import reduce_stream
-from labeltrack._labels.codes import BOOL, BYTES, FLOAT, INTEGER, STRING, UNSIGNED, LabelDecoder, LabelMapping
-from labeltrack._labels.missing import names_of, wanted_by
-from labeltrack.errors import TruncatedRunError
+from labeltrack._labels.codes import BOOL, BYTES, FLOAT, INTEGER, STRING, UNSIGNED, LabelDecoder
+from labeltrack.errors import TruncatedRunError, listing
+from labeltrack.recording.columns import ID, read_coded
 from labeltrack.recording.layout import begin_part
 from labeltrack.recording.part import Part
 from labeltrack.recording.storage import EXHAUSTED, FileContent
-from labeltrack.stats import LabelStats, merge_stats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Self
 
-    from labeltrack._nan_policy import NanPolicy
     from labeltrack.recording.arrow_ipc import Batch
+    from labeltrack.recording.columns import Coded, Columns
     from labeltrack.recording.epochs import PartEntry
     from labeltrack.recording.storage import Storage
+    from labeltrack.recording.words import Words
 
 Array = npt.NDArray[Any]
 
@@ -50,41 +47,73 @@ class PartResult:
     message: str = ""  # what is wrong; empty: nothing
 
 
-class Samples(NamedTuple):
-    """The samples that statistics were computed from."""
+class Rows(NamedTuple):
+    """Samples of a batch whose checksum agrees.
 
-    chunks: list[tuple[Array, Array]]  # ``(N,)`` keys and ``(N,)`` values
-    space: LabelDecoder  # what the keys stand for
-    labels: Array  # ``(K,)`` labels that occurred
+    Attributes:
+        labels: ``(N,)`` labels, or codes of the words of their column, of each label; see `Column`.
+        values: ``(N,)`` float32 or float64, of each metric.
+        ids: ``(N,)`` int64, ids or codes of the words of their column; None without.
+    """
 
-
-class Reduced(NamedTuple):
-    """Statistics of some parts."""
-
-    stats: LabelStats
-    found: list[PartResult]
-    samples: list[Samples]  # empty unless they were to be kept
+    labels: list[Array]
+    values: list[Array]
+    ids: Array | None
 
 
-class Rules(NamedTuple):
-    """How samples become statistics."""
+class Column(NamedTuple):
+    """What a column of labels or ids of a part is.
 
-    mapping: LabelMapping | None  # labels to keep, and their names; None keeps every label
-    nan_policy: NanPolicy
-    missing: Any = "error"  # what samples without a label did when they were recorded
+    Attributes:
+        kind: Kind of the labels or ids.
+        stored: Dtype in the file.
+        number: Number of the vocabulary; empty if there is none.
+        words: The vocabulary, if they are codes.
+    """
+
+    kind: str
+    stored: np.dtype[Any]
+    number: str = ""
+    words: Words | None = None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype as it is read."""
+        return np.dtype(_COLUMN.get(self.kind, self.stored))
+
+    def space(self) -> LabelDecoder:
+        """Return what its keys stand for."""
+        return LabelDecoder(self.kind, None if self.words is None else self.words.array)
+
+    def keys(self, labels: Array) -> Array:
+        """Return ``(N,)`` labels as keys."""
+        return labels.view(np.int64) if self.kind in (FLOAT, UNSIGNED) else labels
+
+    def has(self, codes: Array) -> bool:
+        """Return whether ``(N,)`` codes are all codes of words, if they have to be."""
+        return self.words is None or not codes.size or 0 <= int(codes.min()) <= int(codes.max()) < len(self.words)
 
 
 class PartReader:
-    """Reads a part, batch by batch; the methods for batches may be called in any thread."""
+    """Reads a part, batch by batch; the methods for batches may be called in any thread.
 
-    def __init__(self, storage: Storage, entry: PartEntry) -> None:
+    Args:
+        storage: Where it is.
+        entry: The part.
+        columns: The columns that it must have, apart from ids; None for any.
+
+    Attributes:
+        labels: What its columns of labels are; empty if nothing can be read.
+        ids: Likewise, its ids; None without.
+    """
+
+    def __init__(self, storage: Storage, entry: PartEntry, columns: Columns | None = None) -> None:
         self.entry = entry
         self.part = Part(b"")
-        self.kind = ""  # of its labels; empty if nothing can be read
-        self.number = ""  # of the vocabulary of its labels, if they have one
+        self.labels: list[Column] = []
+        self.ids: Column | None = None
         self.found = PartResult(entry.name, lost=entry.rows or 0)
         self._lock = Lock()
-        self._words: Array | None = None
         self._storage = storage
         self._whole = True  # all bytes of the file are at hand, not just the first ones
         if entry.place is None:
@@ -97,16 +126,16 @@ class PartReader:
             self._unreadable(error)
             return
         self.found.torn = self.part.torn
-        self.found.message = self.part.damage if self.part.schema is None else self._refusal()
+        self.found.message = self.part.damage if self.part.schema is None else self._refusal(columns)
 
     def _unreadable(self, error: OSError) -> None:
         if error.errno in EXHAUSTED:
             raise error
         self.found.message = f"it cannot be read: {error}"
 
-    def _refusal(self) -> str:
-        """Return why no row can be used; empty if rows can be, after `kind` and `number` were set."""
-        there = self.part.metadata
+    def _refusal(self, columns: Columns | None) -> str:
+        """Return why no row can be used; empty if rows can be, after `labels` and `ids` were set."""
+        there, mine = self.part.metadata, self.part.columns
         for key, value in self.entry.metadata:
             if key == "run" and not there.get(key):
                 continue  # early versions wrote none
@@ -114,43 +143,56 @@ class PartReader:
                 if key in ("run", "writer"):
                     return "it is a part of another run, or of another recording of this run"
                 return f"its metadata says {key} {there.get(key)!r}, but its path {value!r}"
-        kind, number = there.get("kind", ""), there.get("words", "")
-        dtype = self.stored_dtype.str[1:]
-        allowed = dtype[0] != "f" if kind == INTEGER else dtype == _COLUMN.get(kind)
-        if not allowed and not (kind in _WIDENED and dtype == "i8"):
-            return f"it has {kind!r} labels in a column of type {dtype}"
-        if kind in (STRING, BYTES):
-            words = self.entry.words.get(number)
-            if words is None or (len(words) and isinstance(words[0], str) != (kind == STRING)):
-                return "its labels are codes, and the journal does not say what they stand for"
-            self._words = words
-        self.kind, self.number = kind, number
+        if columns is not None and mine._replace(ids=columns.ids) != columns:
+            return f"it has columns {listing(mine.names)}, and the run {listing(columns.names)}"
+        coded, coded_ids = read_coded(mine, there)
+        labels = [self._column(*pair) for pair in zip(mine.labels, coded, strict=False)]
+        ids = None if coded_ids is None else self._column(ID, coded_ids)
+        for text in [one for one in (*labels, ids) if isinstance(one, str)]:
+            return text
+        if not labels:
+            return f"it has labels of kinds {there.get('kind')!r} in columns {listing(mine.labels)}"
+        self.labels = [one for one in labels if isinstance(one, Column)]
+        self.ids = ids if isinstance(ids, Column) else None
         return ""
+
+    def _column(self, name: str, coded: Coded) -> Column | str:
+        """Return what a column is, or why it cannot be read."""
+        stored = self._dtypes()[name]
+        kind, dtype, what = coded.kind, stored.str[1:], "ids" if name == ID and self.part.columns.ids else "labels"
+        if what == "ids":
+            allowed = kind in (INTEGER, STRING, BYTES)
+        else:
+            allowed = dtype[0] != "f" if kind == INTEGER else dtype == _COLUMN.get(kind)
+            allowed = allowed or (kind in _WIDENED and dtype == "i8")
+        if not allowed:
+            return f"it has {kind!r} {what} in a column of type {dtype}"
+        if kind not in (STRING, BYTES):
+            return Column(kind, stored, coded.words)
+        words = self.entry.words.get(coded.words)
+        if words is None or words.kind != kind:
+            return f"its {what} are codes, and the journal does not say what they stand for"
+        return Column(kind, stored, coded.words, words)
+
+    def _dtypes(self) -> dict[str, np.dtype[Any]]:
+        return {} if self.part.schema is None else dict(self.part.schema.dtypes)
 
     @property
     def expected(self) -> int:
         """The approximate number of rows."""
         if self.entry.rows is not None or self.part.schema is None:
             return self.entry.rows or 0
-        return self._size // sum(dtype.itemsize for dtype in self.part.schema.dtypes.values())
+        return self._size // sum(dtype.itemsize for dtype in self._dtypes().values())
 
     @property
-    def stored_dtype(self) -> np.dtype[Any]:
-        """Dtype of the labels in the file."""
-        return np.dtype("i4") if self.part.schema is None else self.part.schema.dtypes["label"]
-
-    @property
-    def label_dtype(self) -> np.dtype[Any]:
-        """Dtype of the labels as they are read."""
-        return np.dtype(_COLUMN.get(self.kind, self.stored_dtype))
-
-    def space(self) -> LabelDecoder:
-        """Return what its keys stand for."""
-        return LabelDecoder(self.kind, self._words)
+    def value_dtypes(self) -> list[np.dtype[Any]]:
+        """Dtype of each metric."""
+        dtypes = self._dtypes()
+        return [dtypes[name] for name in self.part.columns.values]
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the batches; each has to be passed to `columns` or `keys`."""
-        if not self.kind or not self._load():
+        """Yield the batches; each has to be passed to `rows`."""
+        if not self.labels or not self._load():
             return
         yield from self.part.walk(check=False)
         with self._lock:
@@ -172,35 +214,28 @@ class PartReader:
         """Release the file until its batches are asked for; batches that were handed out keep it open."""
         self.part.data, self._whole = b"", False
 
-    def columns(self, batch: Batch) -> tuple[Array, Array] | None:
-        """Return the ``(N,)`` labels, of `label_dtype`, and values of a batch; None if they are damaged."""
-        labels = values = np.empty(0)
+    def rows(self, batch: Batch) -> Rows | None:
+        """Return the samples of a batch; None if they are damaged."""
+        columns: list[Array] = []
         message = f"the checksum of batch {batch.metadata['seq']} does not agree"
         try:
-            labels, values, agrees = self.part.read(batch)
+            columns, agrees = self.part.read(batch)
         except TruncatedRunError as damage:
             message = str(damage)
         else:
             if agrees:
-                message = ""
-                words = None if self._words is None or not batch.rows else len(self._words)
-                if words is not None and not 0 <= int(labels.min()) <= int(labels.max()) < words:
-                    message = "it has codes for which the journal has no words"
+                coded = [*zip(self.labels, columns, strict=False), *([(self.ids, columns[-1])] if self.ids else [])]
+                whole = all(column.has(codes) for column, codes in coded)
+                message = "" if whole else "it has codes for which the journal has no words"
         with self._lock:
             if message:
                 self.found.message, self.found.torn = message, False
                 self.part.lost_rows += batch.rows
                 return None
             self.found.rows += batch.rows
-        return labels.astype(self.label_dtype, copy=False), values
-
-    def keys(self, batch: Batch) -> tuple[Array, Array] | None:
-        """Return the ``(N,)`` keys and values of a batch; None if there are none or they are damaged."""
-        found = self.columns(batch)
-        if found is None or not batch.rows:
-            return None
-        labels, values = found
-        return (labels.view(np.int64) if self.kind in (FLOAT, UNSIGNED) else labels), values
+        labels = [array.astype(one.dtype, copy=False) for one, array in zip(self.labels, columns, strict=False)]
+        values = columns[len(labels) : len(labels) + len(self.part.columns.values)]
+        return Rows(labels, values, columns[-1] if self.ids is not None else None)
 
     def finish(self) -> PartResult:
         """Return what was read, after all batches."""
@@ -211,80 +246,31 @@ class PartReader:
         return found
 
 
-def open_parts(storage: Storage, parts: Sequence[PartEntry]) -> list[PartReader]:
-    """Return readers of parts, few of which stay open."""
+def open_parts(storage: Storage, parts: Sequence[PartEntry], columns: Columns | None = None) -> list[PartReader]:
+    """Return readers of parts, few of which stay open; see `PartReader`."""
     readers: list[PartReader] = []
     for part in parts:
-        reader = PartReader(storage, part)
+        reader = PartReader(storage, part, columns)
         if (part.rows is not None or len(readers) >= KEPT_OPEN) and isinstance(reader.part.data, FileContent):
             reader.release()
         readers.append(reader)
     return readers
 
 
-def reduce_parts(
-    storage: Storage,
-    parts: Sequence[PartEntry],
-    rules: Rules,
-    *,
-    threads: int | None = None,
-    on_rows: Callable[[int], object] = lambda _: None,
-    keep: bool = False,
-) -> Reduced:
-    """Reduce parts to statistics per label; `on_rows` is called with the rows of each batch, in any thread.
-
-    Raises:
-        TypeError: The labels cannot be ordered.
-    """
-    readers = open_parts(storage, parts)
-    groups: dict[Any, list[PartReader]] = defaultdict(list)
-    for reader in readers:
-        if reader.kind:
-            whole = reader.kind in (BOOL, INTEGER, UNSIGNED)
-            # Codes mean something in one process and vocabulary only.
-            groups["whole" if whole else (reader.kind, reader.number, reader.entry.journal)].append(reader)
-    names = names_of(rules.mapping, rules.missing)
-    stats, samples = [], []
-    for members in groups.values():
-        space = _common_space(members)
-        wanted = None if rules.mapping is None else space.encode(wanted_by(rules.mapping, rules.missing))
-        expected = sum(reader.expected for reader in members)
-        chunks: list[tuple[Array, Array]] = []
-
-        def load(
-            item: tuple[PartReader, Batch], chunks: list[tuple[Array, Array]] = chunks
-        ) -> tuple[Array, Array] | None:
-            reader, batch = item
-            chunk = reader.keys(batch)
-            on_rows(batch.rows)
-            if chunk is not None and keep:
-                chunks.append(chunk)
-            return chunk
-
-        labels, accumulator = reduce_stream(_batches(members), load, expected, space, wanted=wanted, threads=threads)
-        stats.append(LabelStats(labels, accumulator, names=names, nan_policy=rules.nan_policy))
-        if keep:
-            samples.append(Samples(chunks, space, labels))
-    found = [reader.finish() for reader in readers]
-    if not stats:  # nothing can be read
-        stats = [LabelStats(np.empty(0, np.int64), Accumulator(0), nan_policy=rules.nan_policy)]
-    return Reduced(stats[0] if len(stats) == 1 else merge_stats(stats), found, samples)
+def read_rows(readers: Sequence[PartReader]) -> Iterator[tuple[PartReader, Rows]]:
+    """Yield the samples of parts, batch by batch, each with its reader; `PartReader.finish` then says what was lost."""
+    for reader, batch in batches_of(readers):
+        rows = reader.rows(batch)
+        if rows is not None and batch.rows:
+            yield reader, rows
 
 
-def _batches(members: Sequence[PartReader]) -> Iterator[tuple[PartReader, Batch]]:
+def batches_of(readers: Sequence[PartReader]) -> Iterator[tuple[PartReader, Batch]]:
     """Yield the batches of several parts, and release each part after its last one."""
-    for reader in members:
+    for reader in readers:
         yield from ((reader, batch) for batch in reader.batches())
         # Not all files at the end: unmapping takes 9 ms/GB, which other threads can use, and any number of files fits.
         reader.release()
-
-
-def _common_space(members: Sequence[PartReader]) -> LabelDecoder:
-    """Return what the keys of several parts stand for."""
-    kinds = {reader.kind for reader in members}
-    if len(kinds) == 1:
-        return members[0].space()
-    return LabelDecoder(UNSIGNED if UNSIGNED in kinds else INTEGER)
 
 
 class Progress:

@@ -12,26 +12,31 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from labeltrack._core import quantiles
-from labeltrack._labels.codes import common_type
-from labeltrack.errors import NaNError, need
+from labeltrack._labels.codes import LabelMapping, common_type
+from labeltrack._labels.combined import by_label, union
+from labeltrack.errors import NaNError, listing, need, warn, warn_never, warn_no_combination
 from labeltrack.recording.epochs import read_vocabularies
-from labeltrack.recording.reader import Progress, Reduced, Rules, reduce_parts
+from labeltrack.recording.reader import Progress
+from labeltrack.recording.reduce import Reduced, Rules, reduce_parts
 from labeltrack.recording.storage import LocalFolder, storage_of
 from labeltrack.stats import merge_stats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
-    from labeltrack._labels.codes import LabelMapping
     from labeltrack.history import History
     from labeltrack.recording.epochs import Epoch, PartEntry
-    from labeltrack.recording.reader import PartResult, Samples
-    from labeltrack.recording.regroup import Grouping
+    from labeltrack.recording.reader import PartResult
+    from labeltrack.recording.reduce import Samples
+    from labeltrack.recording.regroup import Grouping, Groupings
     from labeltrack.recording.storage import Storage
     from labeltrack.stats import LabelStats
 
+Array = npt.NDArray[Any]
+Integers = npt.NDArray[np.int64]
 Engine = Literal["local", "dask"]
 FAN_IN = 8  # partial statistics that one task merges
 
@@ -41,8 +46,8 @@ class Recomputation:
     """What to compute from the samples, and where; ValueError if the engine cannot."""
 
     rules: Rules  # for recorded labels
-    grouping: Grouping | None  # None keeps the recorded labels
-    new_mapping: LabelMapping | None  # new labels to keep, and their names; None keeps all
+    grouping: Grouping | Groupings | None  # None keeps the recorded labels
+    new: Mapped  # new labels to keep, and their names
     fractions: tuple[float, ...]  # quantiles
     engine: Engine
     threads: int | None
@@ -100,7 +105,7 @@ class Recomputation:
 
     def _finished(self, reduced: Reduced, where: str, ds_id: str) -> LabelStats:
         """Return the statistics by new label, with quantiles."""
-        stats = reduced.stats if self.grouping is None else self.grouping.apply(reduced.stats, self.new_mapping)
+        stats = reduced.stats if self.grouping is None else self.grouping.apply(reduced.stats, self.new.given)
         try:
             stats._check_finite()
         except NaNError as error:
@@ -114,14 +119,63 @@ class Recomputation:
             return stats
         parts = []
         for one in samples:
-            rows, labels = np.arange(one.labels.shape[0]), one.labels
+            keys, labels = one.keys, one.labels
             if self.grouping is not None:
-                rows, labels = self.grouping.new_labels(one.labels, self.new_mapping)
+                rows, labels = self.grouping.new_labels(one.labels, self.new.given)
+                keys = keys[rows]
             if labels.size:
-                known, sought = common_type([stats.labels, labels])
-                keys = one.space.keys(one.labels[rows])
-                parts.append(quantiles.Samples(one.chunks, keys, np.searchsorted(known, sought)))
+                parts.append(quantiles.Samples(one.chunks, keys, _places(stats.labels, labels)))
         return stats._with_quantiles(parts, self.fractions, threads=self.threads)
+
+
+def _places(known: Array, labels: Array) -> Integers:
+    """Return where ``(N,)`` labels, or combinations, are among all of them."""
+    if known.dtype.names is not None:
+        return union([known, labels])[1][1]
+    known, labels = common_type([known, labels])
+    return np.searchsorted(known, labels)
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """Labels to keep, and their names.
+
+    Args:
+        names: Names of several labels; empty for one.
+        each: The mapping of each; None keeps every label.
+    """
+
+    names: tuple[str, ...]
+    each: tuple[LabelMapping | None, ...]
+
+    @classmethod
+    def of(cls, label_mapping: Any, names: tuple[str, ...]) -> Mapped:
+        """Return what a `label_mapping` of one label, or of several, says."""
+        if not names:
+            given = [label_mapping]
+        elif label_mapping is None:
+            given = [None] * len(names)
+        else:
+            given = list(by_label(label_mapping, names, "label_mapping").values())
+        return cls(names, tuple(None if one is None else LabelMapping(one) for one in given))
+
+    @property
+    def given(self) -> Any:
+        """The mapping of one label, or those of several, as groupings take them."""
+        return self.each if self.names else self.each[0]
+
+    def warn(self, history: History, *, read: bool) -> None:
+        """Warn about labels that never occurred; `read` says whether there were samples."""
+        mapped = {name: one for name, one in zip(self.names or ("",), self.each, strict=True) if one is not None}
+        if mapped and read and not len(history):
+            if self.names:
+                warn_no_combination({name: one.labels for name, one in mapped.items()}, [])
+            else:
+                msg = f"no recorded sample has a label of label_mapping, which maps {listing(mapped[''].labels)}"
+                warn(msg)
+        every = [stats for _, stats in history.items()]
+        for name, one in mapped.items():
+            warn_never(one.names, [stats.by(name) for stats in every] if self.names else every)
 
 
 # -- on a cluster -----------------------------------------------------------------------------------------

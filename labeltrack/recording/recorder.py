@@ -87,7 +87,6 @@ class Recorder:
         self._attempts: dict[str, int] = {}
         self._expected: dict[str, int] = {}
         self._last: dict[str, int] = {}
-        self._numbers: dict[Vocabulary, int] = {}  # from 1 on
         self._buffers: dict[Lane, HandedOnBuffer] = {}
         self._pid = os.getpid()
         self._closed = False
@@ -152,12 +151,8 @@ class Recorder:
                 f"this process was forked from the one that records to {self._writer.root}: its samples count, and are "
                 "not recorded. Make the tracker in the process that trains"
             )
-        words = None
-        if lane.words is not None:
-            number = self._numbers.setdefault(lane.words, len(self._numbers) + 1)
-            words = (number, lane.words, len(lane.words.words))
         attempt, expected = self._attempts[lane.mode], self._expected[lane.mode]
-        if not self._submit(self._writer.write, lane, chunk, stop, kind, words, attempt, expected):
+        if not self._submit(self._writer.write, lane, chunk, stop, kind, lane.sizes, attempt, expected):
             chunk.done = max(chunk.done, stop)
 
     def ending(self, mode: str, step: int | None, lanes: list[Lane]) -> Ending:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._convert.objects import is_missing
+from labeltrack._core.arrays import sorted_unique
 from labeltrack._labels.codes import (
     BOOL,
     BYTES,
@@ -23,11 +24,15 @@ from labeltrack._labels.codes import (
     label_kind,
     table_labels,
 )
+from labeltrack._labels.combined import by_label, columns_of, combinations, grouped
 from labeltrack._labels.lookup import alias, plain_label
 from labeltrack.errors import listing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from labeltrack._labels.codes import LabelMapping
+    from labeltrack.recording.description import Description
     from labeltrack.stats import LabelStats
 
 Array = npt.NDArray[Any]
@@ -69,21 +74,30 @@ class Grouping:
             TypeError: A new label is neither number nor string, or the new labels cannot be ordered.
             ValueError: Two keys of `group` stand for the same label, with different new labels.
         """
-        old, found = stats.labels.tolist(), self._look_up(stats.labels)
-        for label, one, count in zip(old, found, stats.count.tolist(), strict=True):
-            self._samples += count
-            self._grouped += one is not _NO_KEY and not is_missing(one)
-            if one is _NO_KEY:
-                self._left[label] = self._left.get(label, 0) + count
-        self._seen.update(old)
-        rows, new = self._kept(found, mapping)
+        rows, new = self.new_labels(stats.labels, mapping, stats.count)
         labels, slots = np.unique(new, return_inverse=True)
         names = None if mapping is None else mapping.names
         return stats._regrouped(labels, rows, slots.reshape(-1).astype(np.int64), names=names)
 
-    def new_labels(self, labels: Array, mapping: LabelMapping | None = None) -> tuple[Integers, Array]:
-        """Return the ``(R,)`` indices of the ``(K,)`` labels to keep, and their ``(R,)`` new labels; see `apply`."""
-        return self._kept(self._look_up(labels), mapping)
+    def new_labels(
+        self, labels: Array, mapping: LabelMapping | None = None, counts: Integers | None = None
+    ) -> tuple[Integers, Array]:
+        """Return the ``(R,)`` indices of the ``(K,)`` labels to keep, and their ``(R,)`` new labels; see `apply`.
+
+        `counts` are the ``(K,)`` numbers of samples, which `left_out` then knows.
+        """
+        found = self._look_up(labels)
+        if counts is not None:
+            self._count(labels.tolist(), found, counts.tolist())
+        return self._kept(found, mapping)
+
+    def _count(self, labels: list[Any], found: list[Any], counts: list[int]) -> None:
+        for label, one, count in zip(labels, found, counts, strict=True):
+            self._samples += count
+            self._grouped += one is not _NO_KEY and not is_missing(one)
+            if one is _NO_KEY:
+                self._left[label] = self._left.get(label, 0) + count
+        self._seen.update(labels)
 
     def left_out(self) -> str:
         """Return a warning about labels that `apply` left out unintentionally; empty if there are none."""
@@ -122,6 +136,86 @@ class Grouping:
         keys = [self._keys[kind].of(label) for label in labels.tolist()]
         self._used.update(keys)
         return [_NO_KEY if key is _NO_KEY else self._group[key] for key in keys]
+
+
+class Groupings:
+    """New labels of some of several labels; see `Run.recompute`.
+
+    Args:
+        group: New labels by old label, as a mapping or a function, by name of the label.
+        rest: New label of what a mapping leaves out; or one for each, by name of the label.
+        names: Names of the labels.
+
+    Example:
+        >>> import labeltrack as lt
+        >>> stats = lt.label_stats({"class": [1, 2, 3], "site": ["a", "a", "b"]}, [0.5, 1.0, 2.5])
+        >>> coarse = Groupings({"class": {1: "low", 2: "low"}}, "high", ["class", "site"]).apply(stats, [None, None])
+        >>> coarse["low", "a"].count
+        2
+    """
+
+    def __init__(self, group: Mapping[str, Any], rest: Any, names: Sequence[str]) -> None:
+        self._names = tuple(names)
+        groups = by_label(group, names, "group")
+        rests = by_label(rest, names, "rest") if isinstance(rest, Mapping) else dict.fromkeys(names, rest)
+        self._each = {name: Grouping(one, rests[name]) for name, one in groups.items() if one is not None}
+
+    def apply(self, stats: LabelStats, mappings: Sequence[LabelMapping | None]) -> LabelStats:
+        """Return the statistics by new combinations, of those in the mapping of each label; see `Grouping.apply`."""
+        rows, new = self.new_labels(stats.labels, mappings, stats.count)
+        labels, slots = grouped(columns_of(new))
+        named = zip(self._names, mappings, strict=True)
+        names = {(name, label): text for name, of in named if of is not None for label, text in of.names.items()}
+        return stats._regrouped(labels, rows, slots, names=names)
+
+    def new_labels(
+        self, labels: Array, mappings: Sequence[LabelMapping | None], counts: Integers | None = None
+    ) -> tuple[Integers, Array]:
+        """Return the ``(R,)`` indices of the ``(K,)`` combinations to keep, and their ``(R,)`` new combinations."""
+        kept, columns = np.ones(labels.shape[0], dtype=np.bool_), {}
+        for name, mapping in zip(self._names, mappings, strict=True):
+            known = sorted_unique(labels[name])
+            places = np.searchsorted(known, labels[name])
+            of_label = None if counts is None else np.zeros(known.shape[0], dtype=np.int64)
+            if of_label is not None and counts is not None:
+                np.add.at(of_label, places, counts)
+            rows, new = self._each.get(name, _UNCHANGED).new_labels(known, mapping, of_label)
+            slots = np.full(known.shape[0], -1, dtype=np.int64)
+            slots[rows] = np.arange(rows.shape[0])
+            columns[name] = new, slots[places]
+            kept &= slots[places] >= 0
+        return np.flatnonzero(kept), combinations({name: new[slots[kept]] for name, (new, slots) in columns.items()})
+
+    def left_out(self) -> str:
+        """Return a warning about labels that `apply` left out unintentionally; empty if there are none."""
+        texts = {name: one.left_out() for name, one in self._each.items()}
+        return ". ".join(f"label {name!r}: {text}" for name, text in texts.items() if text)
+
+
+def grouping_of(description: Description, group: Any, rest: Any) -> Grouping | Groupings | None:
+    """Return what gives the labels of a run new ones; None keeps them.
+
+    Raises:
+        TypeError: `group` is neither a mapping nor a function.
+        ValueError: The arguments contradict each other or the run.
+    """
+    if rest is not None and group is None:
+        msg = f"rest={rest!r} is the new label of everything that group leaves out; pass group, too"
+        raise ValueError(msg)
+    if group is None:
+        return None
+    names = description.names
+    several = bool(names) and isinstance(group, Mapping)
+    grouping = Groupings(group, rest, names) if several else Grouping(group, rest)
+    each = [group.get(name) for name in names] if several else [group]
+    for one, missing in zip(each, description.missing_of_each, strict=False):
+        if isinstance(one, Mapping) and None in one and missing != "label":
+            msg = f"group has the key None, but with missing={missing!r} the run has no samples without a label"
+            raise ValueError(msg)
+    return grouping
+
+
+_UNCHANGED = Grouping(lambda label: label)
 
 
 class _Keys:

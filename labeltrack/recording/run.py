@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from labeltrack._core.threads import check_threads
-from labeltrack._labels.codes import LabelMapping
 from labeltrack._nan_policy import NanPolicy, check_nan_policy
 from labeltrack.bounds import TRACKER_BOUNDS, needed_quantiles, resolve_all
-from labeltrack.errors import listing, warn, warn_never
+from labeltrack.errors import listing, missing_key, warn
 from labeltrack.history import History, joined
 from labeltrack.recording import verify as _verify
 from labeltrack.recording.description import Description
-from labeltrack.recording.epochs import RunIndex
+from labeltrack.recording.epochs import RecordedEpoch, RunIndex
 from labeltrack.recording.layout import DESCRIPTION
-from labeltrack.recording.reader import Progress, Rules
-from labeltrack.recording.recompute import Engine, Recomputation
-from labeltrack.recording.regroup import Grouping
+from labeltrack.recording.reader import Progress
+from labeltrack.recording.recompute import Engine, Mapped, Recomputation
+from labeltrack.recording.reduce import Rules
+from labeltrack.recording.regroup import Grouping, grouping_of
 from labeltrack.recording.storage import storage_of
 
 if TYPE_CHECKING:
@@ -41,29 +41,6 @@ class _Default(Enum):
 
 RECORDED: Final = _Default.RECORDED
 _Names = str | Iterable[str] | None
-
-
-@dataclass(frozen=True)
-class RecordedEpoch:
-    """One epoch of one mode in a recorded run.
-
-    Attributes:
-        mode: Mode.
-        step: Step, such as the number of the epoch; if it did not end, the expected one.
-        ds_ids: Datasets.
-        rows: Number of recorded samples; 0 if the epoch did not end, as they were not counted.
-        complete: Whether it ended and every sample was recorded.
-        lost: Number of samples that could not be recorded.
-        other_attempts: Number of other attempts, which were interrupted or repeated.
-    """
-
-    mode: str
-    step: int
-    ds_ids: tuple[str, ...]
-    rows: int
-    complete: bool
-    lost: int
-    other_attempts: int
 
 
 def open_run(path: str | os.PathLike[str]) -> Run:
@@ -143,33 +120,24 @@ class Run:
     @property
     def epochs(self) -> list[RecordedEpoch]:
         """Every epoch, in the order in which they ended; those that did not end come last."""
-        return [
-            RecordedEpoch(
-                mode=epoch.mode,
-                step=epoch.step,
-                ds_ids=tuple(epoch.ds_ids),
-                rows=sum(part.rows or 0 for attempt in epoch.attempts for part in attempt.parts),
-                complete=epoch.complete,
-                lost=sum(attempt.lost for attempt in epoch.attempts),
-                other_attempts=len(epoch.others),
-            )
-            for epoch in self._index.epochs
-            if epoch.attempts
-        ]
+        return [epoch.recorded() for epoch in self._index.epochs if epoch.attempts]
 
     def info(self) -> dict[str, Any]:
         """Return a description of the run as plain values.
 
         Returns:
-            path, metric, label, label_mapping, bounds, nan_policy, missing, dtypes, labeltrack (the version that began
-            it), created, sessions (launches), modes, ds_ids, epochs (number of complete ones), incomplete (mode and
-            step of the others), by_epoch (`epochs` as dicts), rows, bytes (of all files of samples), and damage
-            (messages about description and journals; `verify` checks the samples, too).
+            path, metric, metrics, label, ids (whether samples have them), label_mapping, bounds, nan_policy, missing,
+            dtypes, labeltrack (the version that began it), created, sessions (launches), modes, ds_ids, epochs (number
+            of complete ones), incomplete (mode and step of the others), by_epoch (`epochs` as dicts), rows, bytes (of
+            all files of samples), and damage (messages about description and journals; `verify` checks the samples,
+            too).
         """
         epochs = self.epochs
         return {
             "path": self.path,
             "metric": self.metric,
+            "metrics": list(self.metrics),
+            "ids": self._description.ids,
             "label": self.label if isinstance(self.label, str) else list(self.label),
             "label_mapping": self.label_mapping,
             "bounds": [list(bound) if isinstance(bound, tuple) else bound for bound in self.bounds],
@@ -209,7 +177,7 @@ class Run:
         step: int | Iterable[int] | None = None,
         ds_id: _Names = None,
         *,
-        columns: Iterable[str] = ("label", "value"),
+        columns: Iterable[str] | None = None,
         incomplete: bool = False,
         all_attempts: bool = False,
     ) -> Any:
@@ -219,8 +187,10 @@ class Run:
             mode: Modes: a name, several, ``"!name"`` for all others, or None for all.
             step: Steps: one, several, or None for all.
             ds_id: Dataset ids, as for modes.
-            columns: Any of label, value, mode, ds_id, step, session, rank and attempt. Labels and values share the
-                memory of the files; every other column takes 4 bytes per row.
+            columns: Names of columns. Samples have ``label``, or a column per label with its name; ``value``, or a
+                column per metric with its name; and ``id``, if they have ids. By default all of these, which share the
+                memory of the files. There are also mode, ds_id, step, session, rank and attempt, which take 4 bytes per
+                row.
             incomplete: Whether to include the available samples of epochs that did not end, or of which samples could
                 not be recorded.
             all_attempts: Whether to include everything that was recorded: `incomplete`, and attempts that were
@@ -242,7 +212,7 @@ class Run:
         from labeltrack.recording.export import table  # noqa: PLC0415 (pyarrow is an extra)
 
         chosen, taken, left_out = self._parts(mode, step, ds_id, incomplete=incomplete, all_attempts=all_attempts)
-        result, found = table(self._storage, chosen, tuple(columns))
+        result, found = table(self._storage, chosen, self._description.columns, columns)
         self._warn(found, [] if all_attempts else taken, left_out)
         return result
 
@@ -253,7 +223,7 @@ class Run:
         step: int | Iterable[int] | None = None,
         ds_id: _Names = None,
         *,
-        columns: Iterable[str] = ("mode", "ds_id", "step", "label", "value"),
+        columns: Iterable[str] | None = None,
         incomplete: bool = False,
         all_attempts: bool = False,
         progress: bool = True,
@@ -265,7 +235,7 @@ class Run:
             mode: See `samples`.
             step: See `samples`.
             ds_id: See `samples`.
-            columns: See `samples`.
+            columns: See `samples`; None: mode, ds_id, step, and all that samples have.
             incomplete: See `samples`.
             all_attempts: See `samples`.
             progress: Whether to show a progress bar on stderr, if that is a terminal and it takes more than a second.
@@ -287,7 +257,7 @@ class Run:
         chosen, taken, left_out = self._parts(mode, step, ds_id, incomplete=incomplete, all_attempts=all_attempts)
         total = sum(part.rows or 0 for _, part in chosen)
         with Progress("Writing", total, "samples", wanted=progress) as bar:
-            rows, found = write(self._storage, chosen, tuple(columns), Path(path), bar.advance)
+            rows, found = write(self._storage, chosen, self._description.columns, columns, Path(path), bar.advance)
         self._warn(found, [] if all_attempts else taken, left_out)
         return rows
 
@@ -341,9 +311,10 @@ class Run:
         bounds: BoundName | Iterable[BoundName] | TrackerBounds = TRACKER_BOUNDS,
         label_mapping: Mapping[str, Any] | Literal[_Default.RECORDED] | None = RECORDED,
         *,
+        metric: str | None = None,
         modes: _Names = None,
-        group: Mapping[Any, Hashable] | Callable[[Any], Hashable] | None = None,
-        rest: Hashable | None = None,
+        group: Mapping[Any, Any] | Callable[[Any], Hashable] | None = None,
+        rest: Any = None,
         nan_policy: NanPolicy | None = None,
         incomplete: bool = False,
         engine: Engine = "local",
@@ -352,18 +323,24 @@ class Run:
     ) -> History:
         """Compute the history from the samples.
 
-        Without arguments, the result is the history of the tracker that recorded the run, bit for bit.
+        Without arguments, the result is the history of the tracker that recorded the run, bit for bit. Of a run of
+        several metrics, name one: ``{name: run.recompute(metric=name) for name in run.metrics}`` has all histories.
 
         Args:
             bounds: Bounds that plots of the history show; by default those of the run. For ``"iqr"``, ``"median"`` and
                 ``("quantile", low, high)``, the samples of an epoch must fit into memory.
             label_mapping: ``{display name: label value}``; other labels are ignored. None keeps every label. By
-                default, the mapping that the run was tracked with, or None with `group`.
+                default, the mapping that the run was tracked with, or None with `group`. With several labels, one
+                mapping or None for each, as ``{name of the label: mapping}`` or a tuple.
+            metric: Name of the metric, of which there may be several; see `metrics`. None if there is one.
             modes: Modes: a name, several, ``"!name"`` for all others, or None for all.
             group: New labels by label, such as coarse classes, as a mapping or a function, which is called once per
                 label and epoch. Labels that are not in the mapping, or whose new label is None, are left out. In a
                 mapping, the key None stands for samples without a label. `label_mapping` then applies to new labels.
-            rest: New label of those that `group` would leave out.
+                With several labels, ``{name of the label: mapping or function}`` for some of them; or a function of the
+                combination, a tuple, that returns one new label.
+            rest: New label of those that `group` would leave out. With several labels, that of each label in `group`;
+                or ``{name of the label: new label}``.
             nan_policy: What NaN samples do: ``"propagate"``, ``"omit"`` or ``"raise"``; None does what the run did.
             incomplete: Whether to include epochs that did not end, or of which samples could not be recorded.
             engine: ``"local"``: this process. ``"dask"``: the current `dask.distributed` client, or a local cluster
@@ -376,43 +353,47 @@ class Run:
 
         Raises:
             ImportError: Dask is not installed (extra ``dask``).
-            KeyError: There is no such mode.
+            KeyError: There is no such mode or metric.
             TypeError: The labels cannot be ordered, or an argument has the wrong type.
-            ValueError: An unknown option, NaN samples under ``"raise"``, or quantiles on a cluster.
+            ValueError: An unknown option, NaN samples under ``"raise"``, quantiles on a cluster, or no `metric` where
+                there are several.
 
         Warns:
             LabelTrackWarning: Damaged rows or incomplete epochs are left out, a label of the mapping does not occur, or
                 labels have no key in `group`.
         """
         resolved = resolve_all(self.bounds if bounds is TRACKER_BOUNDS else bounds)
-        grouping = None if group is None else Grouping(group, rest)
-        if rest is not None and grouping is None:
-            msg = f"rest={rest!r} is the new label of everything that group leaves out; pass group, too"
-            raise ValueError(msg)
-        if isinstance(group, Mapping) and None in group and self.missing != "label":
-            msg = f"group has the key None, but with missing={self.missing!r} the run has no samples without a label"
-            raise ValueError(msg)
+        described, place = self._description, self._metric(metric)
+        grouping = grouping_of(self._description, group, rest)
+        names = () if isinstance(grouping, Grouping) else described.names
         if label_mapping is RECORDED:
             label_mapping = self.label_mapping if grouping is None else None
-        mapping = None if label_mapping is None else LabelMapping(label_mapping)
+        mapped = Mapped.of(label_mapping, names)
+        nothing = (None,) * len(described.columns.labels)
         policy = check_nan_policy(self.nan_policy if nan_policy is None else nan_policy)
-        rules = Rules(mapping if grouping is None else None, policy, self.missing)
+        mappings = nothing if grouping is not None else mapped.each
+        rules = Rules(described.columns, place, bool(described.names), mappings, described.missing_of_each, policy)
         quantiles, threads = needed_quantiles(resolved), check_threads(threads)
-        recomputation = Recomputation(rules, grouping, mapping, quantiles, engine, threads)
+        recomputation = Recomputation(rules, grouping, mapped, quantiles, engine, threads)
         taken, left_out = self._index.select(modes, None, "modes", incomplete=incomplete)
         epochs = [epoch for epoch in taken if epoch.attempts]
         label = joined((self.label,) if isinstance(self.label, str) else self.label)
-        history = History(metric=self.metric, label=label, bounds=tuple(bound.name for bound in resolved))
+        history = History(metric=self.metrics[place], label=label, bounds=tuple(bound.name for bound in resolved))
         found = recomputation.run(self._storage, epochs, history, progress=progress)
         self._warn(found, taken, left_out)
         if grouping is not None and (text := grouping.left_out()):
             warn(text)
-        if mapping is not None and not len(history) and any(part.rows for part in found):
-            msg = f"no recorded sample has a label of label_mapping, which maps {listing(mapping.labels)}"
-            warn(msg)
-        if mapping is not None:
-            warn_never(mapping.names, (stats for _, stats in history.items()))
+        mapped.warn(history, read=any(part.rows for part in found))
         return history
+
+    def _metric(self, name: str | None) -> int:
+        """Return the place of a metric, or of the only one."""
+        if name is None and len(self.metrics) > 1:
+            msg = f"the run has several metrics; pass metric=…, one of {listing(self.metrics)}"
+            raise ValueError(msg)
+        if name is not None and name not in self.metrics:
+            raise missing_key(name, self.metrics, "recorded metric")
+        return 0 if name is None else self.metrics.index(name)
 
     # -- health -------------------------------------------------------------------------------------------
 

@@ -91,6 +91,22 @@ class Membership:
             if self.description != before:
                 self.description.write(self.root)
 
+    def note_ids(self) -> bool:
+        """Say in `run.json` that samples have ids; return whether this process did not know.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        if self.description.ids:
+            return False
+        with locked(self.root / LOCK):
+            before = Description.read(LocalFolder(self.root))
+            after = replace(before, ids=True)
+            if after != before:  # another process may have been first
+                after.write(self.root)
+            self.description = after
+        return True
+
     def ensure_present(self) -> None:
         """Check that the folder is still the same, and restore deleted files.
 
@@ -162,8 +178,8 @@ class Membership:
         storage = LocalFolder(self.root)
         for name in sorted(contents_of(storage).journals.values(), reverse=True):
             with contextlib.suppress(OSError, ValueError), storage.open(name) as file:
-                lines = read_journal(file).lines
-                return Description.from_plain(lines[0].get("run") if lines else None)
+                said = [line["run"] for line in read_journal(file).lines if "run" in line]
+                return Description.from_plain(said[-1] if said else None)
         return Description.read(storage) if (self.root / DESCRIPTION).exists() else None
 
     def _begin(self, first: dict[str, Any], *, sync: bool) -> tuple[int, Journal]:

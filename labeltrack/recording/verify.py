@@ -169,7 +169,7 @@ def _parts(index: RunIndex) -> Iterator[tuple[Attempt, PartEntry]]:
 def _report(storage: Storage, index: RunIndex, attempt: Attempt, part: PartEntry) -> PartReport:
     reader = PartReader(storage, part)
     for batch in reader.batches():
-        reader.columns(batch)
+        reader.rows(batch)
     found = reader.finish()
     state: State = "intact"
     message = found.message
@@ -299,13 +299,13 @@ def _rewrite(path: Path, part: Part) -> str:
     half = target.with_name(f".{target.name}")
     half.with_name(half.name + OPEN).unlink(missing_ok=True)  # of an interrupted repair
     metadata = {key: text for key, text in part.metadata.items() if key != "hash"}
-    writer = PartWriter(half, part.schema.dtypes["label"], part.schema.dtypes["value"], metadata)
+    writer = PartWriter(half, part.schema.dtypes, metadata)
     try:
         for batch in part.walk(check=False):
-            labels, values, agrees = part.read(batch)
+            columns, agrees = part.read(batch)
             if agrees:
                 known = ("seq", "rows", "xxh3", "about", "pad")
-                writer.write(labels, values, {k: text for k, text in batch.metadata.items() if k not in known})
+                writer.write(columns, {k: text for k, text in batch.metadata.items() if k not in known})
         writer.close(sync=True)
     except BaseException:
         writer.abandon()

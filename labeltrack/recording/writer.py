@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labeltrack._labels.codes import BOOL, BYTES, STRING, Array, Vocabulary, as_stored
+from labeltrack._labels.tuples import Combinations
+from labeltrack.recording.columns import ID, Coded, columns_of, said_of
 from labeltrack.recording.layout import LAST_STEP, folder_of, part_name, rename, sync_folder
 from labeltrack.recording.part import OPEN, PartWriter
 from labeltrack.recording.session import Membership
+from labeltrack.recording.split import Split
 from labeltrack.recording.storage import EXHAUSTED
 
 resource: Any
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from labeltrack._buffers import Chunk
+    from labeltrack._buffers import Rows as Arrays
     from labeltrack.recording.columns import Ids
     from labeltrack.recording.description import Description
     from labeltrack.recording.options import RecordingOptions
 
-    Words = tuple[int, Vocabulary, int]  # number of a vocabulary, itself, and how many words are in use
+    Sizes = tuple[int, int]  # how many words of labels and of ids there are
 
 LARGEST_PART = 256 * 2**20  # bytes; a part is what one task of a cluster reads
 WORDS_A_LINE = 4096
@@ -49,10 +51,40 @@ class Lane:
     ids: Ids | None = None  # what ids are, the last of the further columns of chunks; None without
     # The rest belongs to the writing thread.
     part: PartWriter | None = None
-    written_as: tuple[Any, ...] = ()  # dtypes, kind and vocabulary of the part
+    written_as: tuple[Any, ...] = ()  # form of the rows in the part
     parts: list[tuple[Path, int, str]] = field(default_factory=list)  # of the attempt: path, rows, checksum
     lost: int = 0  # rows that could not be written
     missing: int = 0  # rows that were never handed on
+
+    @property
+    def sizes(self) -> Sizes:
+        """How many words of labels and of ids there are."""
+        labels = None if self.names else self.words  # combinations are no words of the journal
+        ids = None if self.ids is None else self.ids.words
+        return 0 if labels is None else len(labels.words), 0 if ids is None else len(ids.words)
+
+
+class _Rows(NamedTuple):
+    """Rows as they are written."""
+
+    columns: dict[str, Array]
+    labels: list[Coded]
+    ids: Coded | None
+    said: dict[str, str]  # what the part says of the columns
+
+    @property
+    def form(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """What the rows of a part have in common."""
+        return {name: column.dtype for name, column in self.columns.items()}, self.said
+
+    @property
+    def types(self) -> list[str]:
+        """What `run.json` says of the columns."""
+        coded = dict(zip(self.columns, self.labels, strict=False)) | ({ID: self.ids} if self.ids else {})
+        return [
+            coded[name].kind if name in coded and coded[name].kind in (STRING, BYTES, BOOL) else column.dtype.name
+            for name, column in self.columns.items()
+        ]
 
 
 class RunWriter:
@@ -71,7 +103,9 @@ class RunWriter:
         self._came: set[str] = set()  # modes of which there was something to write
         self._ended: dict[str, int] = {}  # the last attempt that ended, by mode
         self._pending: list[tuple[str, dict[str, Any]]] = []  # lines that are still to be written
+        self._numbers: dict[Vocabulary, int] = {}  # from 1 on
         self._words_written: dict[int, int] = {}  # by number of the vocabulary
+        self._splits: dict[Vocabulary, Split] = {}  # of combinations
         self._open: list[Lane] = []  # the lane that was written to last comes last
         self._finished = False
 
@@ -81,10 +115,8 @@ class RunWriter:
             self._begun.add((mode, ds_id))
             self._log("stream", sync=self._flushes, mode=mode, ds_id=ds_id)
 
-    def write(
-        self, lane: Lane, chunk: Chunk, stop: int, kind: str, words: Words | None, attempt: int, expected: int
-    ) -> None:
-        """Write the rows of a chunk up to `stop`, unless that was done before."""
+    def write(self, lane: Lane, chunk: Chunk, stop: int, kind: str, sizes: Sizes, attempt: int, expected: int) -> None:
+        """Write the rows of a chunk up to `stop`, unless that was done before; their codes are below `sizes`."""
         start = chunk.done
         if stop <= start:
             return
@@ -93,9 +125,9 @@ class RunWriter:
             lane.lost += stop - start
             chunk.done = stop
             return
-        labels, values = chunk.labels[start:stop], chunk.values[start:stop]
         try:
-            self._append(lane, labels, values, kind, words, attempt, expected)
+            rows = self._stored(lane, tuple(column[start:stop] for column in chunk.columns), kind, sizes)
+            self._append(lane, rows, attempt, expected)
         except Exception:
             lane.lost += stop - start
             self._abandon(lane)
@@ -175,33 +207,43 @@ class RunWriter:
 
     # -- parts --------------------------------------------------------------------------------------------
 
-    def _append(
-        self,
-        lane: Lane,
-        labels: Array,
-        values: Array,
-        kind: str,
-        words: Words | None,
-        attempt: int,
-        expected: int,
-    ) -> None:
+    def _stored(self, lane: Lane, columns: Arrays, kind: str, sizes: Sizes) -> _Rows:
+        """Return ``(N,)`` columns of a chunk as they are written, once the words that they need are."""
+        keys, *others = columns
+        if isinstance(lane.words, Combinations):
+            split = self._splits.setdefault(lane.words, Split(lane.words))
+            labels = [(*found, 0 if found[2] is None else len(found[2].words)) for found in split.columns(keys, kind)]
+        else:
+            labels = [(as_stored(keys, kind), kind, lane.words, sizes[0])]
+        coded = [Coded(of, self._number(words, stop)) for _, of, words, stop in labels]
+        ids = None if lane.ids is None else Coded(lane.ids.kind, self._number(lane.ids.words, sizes[1]))
+        names = columns_of(lane.names, lane.metrics, ids=ids is not None)
+        arrays = dict(zip(names.names, [*(column for column, *_ in labels), *others], strict=True))
+        return _Rows(arrays, coded, ids, said_of(names, coded, ids))
+
+    def _number(self, words: Vocabulary | None, stop: int) -> str:
+        """Return the number of a vocabulary as text, after its words below a code are written; empty for none."""
+        if words is None:
+            return ""
+        number = self._numbers.setdefault(words, len(self._numbers) + 1)
+        self._write_words(number, words, stop)
+        return str(number)
+
+    def _append(self, lane: Lane, rows: _Rows, attempt: int, expected: int) -> None:
         """Append rows to the part of a lane, or to a new one if they do not fit it."""
-        if words is not None:
-            self._write_words(*words)
-        labels = as_stored(labels, kind)
-        wanted = (labels.dtype, values.dtype, kind, "" if words is None else str(words[0]))
-        if lane.part is not None and (lane.written_as != wanted or lane.part.nbytes >= LARGEST_PART):
+        if lane.part is not None and (lane.written_as != rows.form or lane.part.nbytes >= LARGEST_PART):
             self._close(lane)
         if lane.part is None:
-            lane.part, lane.written_as = self._opened(lane, wanted, attempt, expected), wanted
+            lane.part, lane.written_as = self._opened(lane, rows, attempt, expected), rows.form
         self._open = [*self._others_open(lane), lane]
-        lane.part.write(labels, values)
+        lane.part.write(list(rows.columns.values()))
         if self._flushes:
             lane.part.sync()
 
-    def _opened(self, lane: Lane, wanted: tuple[Any, ...], attempt: int, expected: int) -> PartWriter:
-        label_dtype, value_dtype, kind, words = wanted
+    def _opened(self, lane: Lane, rows: _Rows, attempt: int, expected: int) -> PartWriter:
         self._member.ensure_present()  # otherwise a deleted folder would be recreated without the rest
+        if rows.ids is not None and self._member.note_ids():
+            self._log("run", sync=self._syncs, run=self._member.description.plain())
         folder = self.root / folder_of(lane.mode, lane.ds_id, min(expected, LAST_STEP))
         folder.mkdir(parents=True, exist_ok=True)
         metadata = {
@@ -209,8 +251,7 @@ class RunWriter:
             "ds_id": lane.ds_id,
             "attempt": str(attempt),
             "index": str(len(lane.parts)),
-            "kind": kind,
-            "words": words,
+            **rows.said,
             **self._member.identity(),
         }
         path = folder / part_name(self._member.session, self._member.rank, attempt, len(lane.parts))
@@ -219,13 +260,13 @@ class RunWriter:
         while part is None:
             try:
                 if len(others) < _most_open():
-                    part = PartWriter(path, label_dtype, value_dtype, metadata)
+                    part = PartWriter(path, rows.form[0], metadata)
             except OSError as error:
                 if error.errno not in EXHAUSTED or not others:
                     raise
             if part is None:  # the lane that has waited longest goes on in another part
                 self._close(others.pop(0))
-        self._member.note_dtypes(kind if kind in (STRING, BYTES, BOOL) else label_dtype.name, value_dtype.name)
+        self._member.note_dtypes(*rows.types)
         return part
 
     def _others_open(self, lane: Lane) -> list[Lane]:
@@ -238,7 +279,7 @@ class RunWriter:
             return
         try:
             if last:
-                part.write(np.empty(0, part.dtypes["label"]), np.empty(0, part.dtypes["value"]), last)
+                part.end(last)
             self._member.ensure_present()
             part.close(sync=self._syncs)
             rename(part.open_path, part.path)

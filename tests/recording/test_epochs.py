@@ -164,12 +164,13 @@ def test_words_must_continue_the_known_ones(folder):
     folder.part(1, 0, 1, 1)
     folder.part(9, 0, 1, 1)
     foreign, own = [part for epoch in folder.index().epochs for one in epoch.every_attempt for part in one.parts]
-    assert {number: known.tolist() for number, known in own.words.items()} == {"1": ["a", "b"], "2": [b"\xff\x00"]}
+    expected = {"1": ["a", "b"], "2": [b"\xff\x00"]}
+    assert {number: known.array.tolist() for number, known in own.words.items()} == expected
     assert foreign.words == {}
     (damage,) = index.damage.values()
     assert [text.partition(":")[0] for text in damage] == [f"line {i} makes no sense" for i in (4, 5, 6)]
     again = read_vocabularies(LocalFolder(folder.path), journal_name(1, 0))
-    assert {number: known.tolist() for number, known in again.items()} == {"1": ["a", "b"], "2": [b"\xff\x00"]}
+    assert {number: known.array.tolist() for number, known in again.items()} == expected
 
 
 # -- which epochs are read --------------------------------------------------------------------------------

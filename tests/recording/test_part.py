@@ -22,9 +22,9 @@ def batches(lengths, label="int32", value="float32", seed=0):
 def written(path, data, *, closed=True, **options):
     """Write a part; return where it lies."""
     labels, values = data[0]
-    writer = PartWriter(path, labels.dtype, values.dtype, METADATA)
+    writer = PartWriter(path, {"label": labels.dtype, "value": values.dtype}, METADATA)
     for i, (labels, values) in enumerate(data):
-        writer.write(labels, values, options if i == len(data) - 1 else None)
+        writer.write([labels, values], options if i == len(data) - 1 else None)
     if not closed:
         writer.abandon()
         return writer.open_path
@@ -39,7 +39,7 @@ def read(file):
 
 def rows(part):
     columns = [part.read(batch) for batch in part.batches if batch.rows]
-    return [(labels.tolist(), values.tolist()) for labels, values, _ in columns]
+    return [(labels.tolist(), values.tolist()) for (labels, values), _ in columns]
 
 
 def plain(data):
@@ -156,7 +156,7 @@ def test_batches_of_another_part_or_in_another_order_are_not_taken(tmp_path):
 
 
 def test_a_part_is_never_written_over(tmp_path):
-    writer = PartWriter(tmp_path / "part.arrow", np.int32, np.float32, METADATA)
+    writer = PartWriter(tmp_path / "part.arrow", {"label": np.int32, "value": np.float32}, METADATA)
     with pytest.raises(FileExistsError):
-        PartWriter(tmp_path / "part.arrow", np.int32, np.float32, METADATA)
+        PartWriter(tmp_path / "part.arrow", {"label": np.int32, "value": np.float32}, METADATA)
     writer.abandon()

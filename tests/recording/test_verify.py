@@ -229,10 +229,10 @@ def test_repeated_epochs_and_a_running_process_are_not_problems(tmp_path):
 def test_rows_that_the_journal_reports_as_lost_are_counted(tmp_path, monkeypatch):
     write = PartWriter.write
 
-    def failing(self, labels, values, more=None):
-        if self.seq == 1 and labels.size:
+    def failing(self, columns, more=None):
+        if self.seq == 1 and columns[0].size:
             raise OSError(28, "No space left on device")
-        write(self, labels, values, more)
+        write(self, columns, more)
 
     monkeypatch.setattr(PartWriter, "write", failing)
     recording = lt.RecordingOptions(tmp_path / "run", flush_rows=1024, fsync="never")
@@ -475,9 +475,9 @@ def test_a_part_whose_labels_are_not_of_the_kind_that_it_says_is_refused(copy):
     part = examine(FileContent(path))
     path.unlink()
     metadata = {key: text for key, text in part.metadata.items() if key != "hash"} | {"kind": "float"}
-    writer = PartWriter(path, "i4", "f4", metadata)
+    writer = PartWriter(path, {"label": "i4", "value": "f4"}, metadata)
     for one in part.batches:
-        writer.write(*part.read(one)[:2])
+        writer.write(part.read(one)[0])
     writer.close(sync=False)
     writer.open_path.rename(path)
     assert bad_parts(copy) == [("corrupt", "it has 'float' labels in a column of type i4")]

@@ -107,7 +107,7 @@ def test_words_stand_in_the_journal_before_the_codes_that_use_them(tmp_path, mon
         lambda self, event, *, sync, **said: (order.append((event, sync)), append(self, event, sync=sync, **said))[1],
     )
     monkeypatch.setattr(
-        writer_module.PartWriter, "write", lambda *args: (order.append(("rows", len(args[1]))), write(*args))[1]
+        writer_module.PartWriter, "write", lambda *args: (order.append(("rows", len(args[1][0]))), write(*args))[1]
     )
     recording = lt.RecordingOptions(run, flush_rows=1024, fsync="never")
     with lt.LabelTracker("y", "ce", record_to=recording) as tracker:
@@ -596,9 +596,9 @@ from labeltrack.recording.part import PartWriter
 
 write, written = PartWriter.write, [0]
 
-def counted(self, labels, values, more=None):
-    write(self, labels, values, more)
-    written[0] += labels.size
+def counted(self, columns, more=None):
+    write(self, columns, more)
+    written[0] += columns[0].size
 
 PartWriter.write = counted
 words = np.array(["w%d" % i for i in range(3000)])

@@ -1,0 +1,148 @@
+"""The options that several commands for recorded runs share, and the history that they ask for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path  # noqa: TC003 (typer reads the annotations when it runs)
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from labeltrack.cli.application import MISTAKES, fail, told, warned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from labeltrack.history import History
+    from labeltrack.recording.run import Run
+
+RunPath = Annotated[
+    str, typer.Argument(metavar="RUN", help="Folder of a recorded run, or any path that fsspec supports.")
+]
+Bounds = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="std, range, sem, ci95, iqr, median, quantile:0.05:0.95 or none; by default those of the run. Repeatable.",
+    ),
+]
+Modes = Annotated[
+    list[str] | None,
+    typer.Option("--mode", metavar="NAME", help="Only this mode, or '!NAME': all others. Repeatable."),
+]
+Incomplete = Annotated[bool, typer.Option("--incomplete", help="Include epochs that did not end.")]
+HigherIsWorse = Annotated[
+    bool,
+    typer.Option("--higher-is-worse/--lower-is-worse", help="Whether high values are bad, as for a loss."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+@dataclass(frozen=True)
+class Query:
+    """The options of all commands that compute statistics."""
+
+    metric: Annotated[str | None, typer.Option(metavar="NAME", help="Metric, if the run has several.")] = None
+    label_mapping: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help='JSON: {"display name": label, ...}; other labels are ignored. With several labels per sample, '
+            "{label name: such an object, ...}.",
+        ),
+    ] = None
+    group: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help='JSON: {"label": "new label", ...}, such as coarse classes. With several labels per sample, '
+            "{label name: such an object, ...}.",
+        ),
+    ] = None
+    rest: Annotated[
+        str | None, typer.Option(metavar="NAME", help="New label of everything that --group leaves out.")
+    ] = None
+    missing: Annotated[
+        str | None, typer.Option(metavar="NAME", help="New label of samples without a label, with --group.")
+    ] = None
+    nan_policy: Annotated[
+        str | None, typer.Option(metavar="NAME", help="propagate, omit or raise; by default that of the run.")
+    ] = None
+    absent: Annotated[bool, typer.Option("--absent", help="Show labels that have no samples in an epoch, too.")] = False
+    incomplete: Incomplete = False
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="Number of threads; chosen by the number of samples by default.")
+    ] = None
+
+    def history(
+        self, run: Run, *, modes: list[str] | None, bounds: list[str] | None = None, engine: str = "local"
+    ) -> History:
+        """Recompute a run."""
+        options: dict[str, Any] = {}
+        if bounds:
+            options["bounds"] = [_bound(name) for name in bounds]
+        if self.label_mapping is not None:
+            options["label_mapping"] = _json_object(self.label_mapping, "--label-mapping")
+        if self.group is not None:
+            options |= self._grouping(run)
+        elif self.missing is not None or self.rest is not None:
+            fail(f"{'--rest' if self.missing is None else '--missing'} requires --group")
+        with told(*MISTAKES), warned():
+            checked: dict[str, Any] = {"nan_policy": self.nan_policy, "engine": engine}  # by recompute()
+            options |= {"metric": self.metric, "modes": modes or None, **checked}
+            history = run.recompute(**options, incomplete=self.incomplete, threads=self.threads)
+        if not history.modes and options.keys() & {"group", "label_mapping"}:
+            fail(f"nothing of {run.path} is left to show")
+        return history.with_absent() if self.absent else history
+
+    def _grouping(self, run: Run) -> dict[str, Any]:
+        """Return the options of `recompute` that give labels new ones."""
+        from labeltrack.recording.regroup import TextKeys  # noqa: PLC0415
+
+        assert self.group is not None  # noqa: S101 (the caller asks)
+        given = _json_object(self.group, "--group")
+        several = not isinstance(run.label, str)
+        for name, one in given.items() if several else ():
+            if not isinstance(one, dict):
+                fail(f"--group: {self.group} must have an object {{...}} for each label, and has {one!r} for {name!r}")
+        groups = {name: TextKeys(one) for name, one in (given if several else {"": given}).items()}
+        rests = {}
+        for name, group in groups.items():
+            others = list(group.values())
+            if self.missing is not None:
+                group[None] = _like(self.missing, others)
+            if self.rest is not None:
+                rests[name] = _like(self.rest, others)
+        found: dict[str, Any] = {"group": groups if several else groups[""]}
+        return found | ({"rest": rests if several else rests[""]} if rests else {})
+
+
+def _bound(name: str) -> Any:
+    """Return the bound that a name means on the command line."""
+    parts = name.split(":")
+    return None if name == "none" else name if len(parts) == 1 else tuple(parts)
+
+
+def _like(text: str, others: Iterable[Any]) -> Any:
+    """Return the label that a text means beside others: a number among numbers."""
+    if any(isinstance(other, str) for other in others):
+        return text
+    try:
+        number = json.loads(text)
+    except ValueError:
+        return text
+    return number if isinstance(number, (bool, int, float)) else text
+
+
+def _json_object(path: Path, option: str) -> dict[str, Any]:
+    """Return the object in a JSON file."""
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        fail(f"{option}: cannot read {path}: {error.strerror}")
+    except (ValueError, RecursionError) as error:
+        fail(f"{option}: {path} is not JSON: {error}")
+    if not isinstance(plain, dict):
+        fail(f"{option}: {path} must be a JSON object, {{...}}, and is a {type(plain).__name__}")
+    return plain
