@@ -42,7 +42,10 @@ def _root(
         typer.echo(context.get_help())
 
 
-@app.command("demo", help="Train a small classifier of handwritten digits, and show which digit has the worst loss.")
+@app.command(
+    "demo",
+    help="Train a small classifier of handwritten digits, and show which digit and which slice has the worst loss.",
+)
 def _demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Directory for the figures, the history and the run.")],
     epochs: Annotated[int, typer.Option(metavar="N", help="Number of epochs.")] = 20,
@@ -62,12 +65,13 @@ def _demo(
     with told(OSError, ValueError, RuntimeError):
         path = demo.prepare_directory(out)
         tracker, recorded = demo.recording_tracker(path)
+    slices = demo.make_slices()
     with demo.progress_bar(epochs) as on_epoch, tracker:
-        history = demo.train(data, settings, tracker=tracker, on_epoch=on_epoch)
+        history = demo.train(data, settings, tracker=tracker, slices=slices, on_epoch=on_epoch)
     show(history_table(history, title=f"Cross-entropy by digit, eval, epoch {epochs}: worst first"))
-    typer.echo(f"\n{demo.finding(history)}\n")
+    typer.echo(f"\n{demo.finding(history)}\n\n{demo.worst_slice(slices)}\n")
     with told(OSError):
-        written = demo.write_results(history, path)
+        written = demo.write_results(history, slices, path)
     for note in (*written.notes, *recorded.notes):
         typer.echo(f"Note: {note}")
     typer.echo("Written:")

@@ -1,4 +1,4 @@
-"""The demo: a small classifier of handwritten digits, trained in numpy and tracked by class.
+"""The demo: a small classifier of handwritten digits, trained in numpy and tracked by class and by slice.
 
 `train` is an ordinary training loop and can be read as an example: what tracking adds are the calls of the tracker.
 """
@@ -10,16 +10,16 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from rich import progress
 from rich.console import Console
 
-from labeltrack import History, LabelTracker
+from labeltrack import History, LabelTracker, TrackerCollection
 from labeltrack.errors import need
-from labeltrack.plot import plot_history
+from labeltrack.plot import plot_grid, plot_history
 from labeltrack.report import setbacks
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ FIGURES = {  # file and caption of the figure of each bound
     "std": ("loss_std.png", "mean ± one standard deviation"),
     "range": ("loss_range.png", "mean, from the smallest to the largest sample"),
 }
+SLICES = "slices.png"
+STROKES = {"thin": 0, "medium": 1, "bold": 2}  # thirds of the images by the amount of ink
 _HIDDEN = 32
 _LEARNING_RATE = 0.02
 _MOMENTUM = 0.9
@@ -70,12 +72,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Data:
-    """``(N, 64)`` pixels and ``(N,)`` digits to train on and to evaluate on."""
+    """``(N, 64)`` pixels and ``(N,)`` digits to train on and to evaluate on, and the stroke of the latter."""
 
     train_x: Floats
     train_y: Integers
     eval_x: Floats
     eval_y: Integers
+    eval_stroke: Integers
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,11 @@ class Network:
     def losses(self, x: Floats, y: Integers) -> Floats:
         """Return the ``(N,)`` cross-entropies of ``(N, inputs)`` features and ``(N,)`` classes."""
         return self._forward(x, y)[0]
+
+    def judge(self, x: Floats, y: Integers) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """Return the cross-entropies as `losses` does, and whether the most probable class is the right one."""
+        losses, _, probabilities = self._forward(x, y)
+        return losses, probabilities.argmax(axis=1) == y
 
     def step(self, x: Floats, y: Integers) -> Floats:
         """Return the cross-entropies as `losses` does, and take a gradient step on their mean."""
@@ -144,13 +152,24 @@ def load_data(seed: int) -> Data:
     std[std == 0] = 1  # pixels in the corners that are always blank
     scaled = ((pixels - mean) / std).astype(np.float32)
     labels = digits.astype(np.int64)
-    return Data(scaled[train], labels[train], scaled[held_out], labels[held_out])
+    ink = pixels.mean(axis=1)
+    stroke = np.searchsorted(np.quantile(ink, [1 / 3, 2 / 3]), ink[held_out]).astype(np.int64)
+    return Data(scaled[train], labels[train], scaled[held_out], labels[held_out], stroke)
 
 
 def make_tracker(record_to: str | os.PathLike[str] | None = None) -> LabelTracker:
     """Return the tracker of the demo: cross-entropy by digit, with two bounds."""
     return LabelTracker(
         label="digit", metric="cross-entropy", label_mapping=DIGITS, bounds=list(FIGURES), record_to=record_to
+    )
+
+
+def make_slices() -> TrackerCollection:
+    """Return what tracks slices: cross-entropy and accuracy of the evaluation, by digit and stroke."""
+    return TrackerCollection(
+        ("digit", "stroke"),
+        ["cross-entropy", "accuracy"],
+        label_mapping={"digit": DIGITS, "stroke": STROKES},
     )
 
 
@@ -177,7 +196,12 @@ def recording_tracker(out: Path) -> tuple[LabelTracker, Written]:
 
 
 def train(
-    data: Data, settings: Settings, *, tracker: LabelTracker | None = None, on_epoch: OnEpoch | None = None
+    data: Data,
+    settings: Settings,
+    *,
+    tracker: LabelTracker | None = None,
+    slices: TrackerCollection | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> History:
     """Train a network and track the loss of every sample, in training and in evaluation.
 
@@ -185,32 +209,37 @@ def train(
         data: What to train and evaluate on.
         settings: Epochs, batch size and seed.
         tracker: Where the samples go; None for a new one from `make_tracker`.
+        slices: Where the samples of the evaluation go, too; None for a new one from `make_slices`.
         on_epoch: Called with the number of epochs done and the history so far.
 
     Returns:
         The history of the tracker: modes ``"train"`` and ``"eval"``, steps from 1 to the number of epochs.
     """
     tracker = make_tracker() if tracker is None else tracker
+    slices = make_slices() if slices is None else slices
     rng = np.random.default_rng(settings.seed)
     # The gradients of smaller batches are noisier.
     learning_rate = _LEARNING_RATE * min(1.0, settings.batch_size / Settings.batch_size)
     network = Network(data.train_x.shape[1], len(DIGITS), rng, learning_rate)
     for epoch in range(1, settings.epochs + 1):
         order = rng.permutation(len(data.train_y))
-        for x, y in _batches(data.train_x[order], data.train_y[order], settings.batch_size):
+        for x, y in _batches(settings.batch_size, data.train_x[order], data.train_y[order]):
             tracker.update(y, network.step(x, y), mode="train")
         tracker.end_epoch(epoch, mode="train")
-        for x, y in _batches(data.eval_x, data.eval_y, settings.batch_size):
-            tracker.update(y, network.losses(x, y), mode="eval")
+        for x, y, stroke in _batches(settings.batch_size, data.eval_x, data.eval_y, data.eval_stroke):
+            losses, correct = network.judge(x, y)
+            tracker.update(y, losses, mode="eval")
+            slices.update((y, stroke), {"cross-entropy": losses, "accuracy": correct}, mode="eval")
         tracker.end_epoch(epoch, mode="eval")
+        slices.end_epoch(epoch, mode="eval")
         if on_epoch is not None:
             on_epoch(epoch, tracker.history)
     return tracker.history
 
 
-def _batches(x: Floats, y: Integers, size: int) -> Iterator[tuple[Floats, Integers]]:
-    for start in range(0, len(y), size):
-        yield x[start : start + size], y[start : start + size]
+def _batches(size: int, *columns: npt.NDArray[Any]) -> Iterator[tuple[npt.NDArray[Any], ...]]:
+    for start in range(0, len(columns[0]), size):
+        yield tuple(column[start : start + size] for column in columns)
 
 
 def prepare_directory(out: str | os.PathLike[str]) -> Path:
@@ -233,8 +262,8 @@ def prepare_directory(out: str | os.PathLike[str]) -> Path:
         raise OSError(msg) from error
 
 
-def write_results(history: History, out: Path) -> Written:
-    """Write the history as CSV and, with pyarrow, as Parquet, and a figure for each bound; replace earlier files.
+def write_results(history: History, slices: TrackerCollection, out: Path) -> Written:
+    """Write the history as CSV and, with pyarrow, as Parquet, and figures; replace earlier files.
 
     Raises:
         OSError: A file cannot be written.
@@ -251,6 +280,10 @@ def write_results(history: History, out: Path) -> Written:
         figure = plot_history(history, bounds=bound, title="Cross-entropy by digit", x_label="epoch", units="nats")
         figure.savefig(out / name, dpi=150)
         written.files[out / name] = caption
+    by_slice = slices["cross-entropy"].history
+    figure = plot_grid(by_slice, title="Cross-entropy by digit and stroke", x_label="epoch", units="nats")
+    figure.savefig(out / SLICES, dpi=150)
+    written.files[out / SLICES] = "mean of each slice, such as fours of thin strokes"
     return written
 
 
@@ -267,6 +300,20 @@ def finding(history: History) -> str:
         return f"{text} So is every single digit." if best == last else text
     most = worse[0]
     return f"{text}\nBut '{most.name}' got worse: {most.best:.3f} at epoch {most.best_step}, {most.last:.3f} now."
+
+
+def worst_slice(slices: TrackerCollection) -> str:
+    """Return in words which slice has the highest loss at the end, and how it compares with its digit."""
+    loss, accuracy = slices["cross-entropy"].history, slices["accuracy"].history
+    (worst,) = loss.worst(1)
+    last = loss.steps()[-1]
+    row, right = loss.at(last)[worst], accuracy.at(last)[worst]
+    digit, alone = loss.by("digit").at(last), accuracy.by("digit").at(last)
+    name, stroke = digit[worst[0]].name, loss.by("stroke").at(last)[worst[1]].name
+    return (
+        f"The worst slice is '{name}' with a {stroke} stroke, {row.count} images: cross-entropy {row.mean:.3f}, "
+        f"{right.mean:.0%} correct.\nAll of '{name}': {digit[worst[0]].mean:.3f}, {alone[worst[0]].mean:.0%} correct."
+    )
 
 
 @contextmanager

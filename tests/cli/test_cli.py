@@ -94,7 +94,8 @@ def test_the_last_lines_list_the_files_that_were_written(
     lines = process.stdout.splitlines()
     listed = [line.split("  ")[1] for line in lines[lines.index("Written:") + 1 :]]
     assert listed == [
-        str(out / name) for name in ("history.csv", "history.parquet", "loss_std.png", "loss_range.png", "run")
+        str(out / name)
+        for name in ("history.csv", "history.parquet", "loss_std.png", "loss_range.png", "slices.png", "run")
     ]
     assert sorted(listed) == sorted(str(file) for file in out.iterdir())
 
@@ -117,9 +118,9 @@ def test_the_table_has_every_digit_worst_first_as_in_the_history(
 def test_the_demo_runs_in_this_process_and_takes_its_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[demo.Settings] = []
 
-    def train(data: demo.Data, settings: demo.Settings, **_: Any) -> lt.History:
+    def train(data: demo.Data, settings: demo.Settings, *, slices: lt.TrackerCollection, **_: Any) -> lt.History:
         seen.append(settings)
-        return original(data, demo.Settings(epochs=settings.epochs))
+        return original(data, demo.Settings(epochs=settings.epochs), slices=slices)
 
     original = demo.train
     monkeypatch.setattr(demo, "train", train)
@@ -127,6 +128,7 @@ def test_the_demo_runs_in_this_process_and_takes_its_options(tmp_path: Path, mon
     assert result.exit_code == 0, result.output
     assert seen == [demo.Settings(epochs=1, batch_size=64, seed=5)]
     assert "eval, epoch 1: worst first" in result.output
+    assert re.search(r"The worst slice is '\w+' with a \w+ stroke, \d+ images: cross-entropy \d", result.output)
     assert "\x1b" not in result.output
 
 
@@ -140,7 +142,12 @@ def test_without_pyarrow_the_demo_writes_csv_and_says_what_is_missing(
         'Note: no history.parquet: cannot import pyarrow, required for Arrow tables: pip install "labeltrack[arrow]"'
         in result.output
     )
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["history.csv", "loss_range.png", "loss_std.png"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "history.csv",
+        "loss_range.png",
+        "loss_std.png",
+        "slices.png",
+    ]
 
 
 def test_without_scikit_learn_one_line_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import struct
 import sys
 import tempfile
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -40,6 +40,9 @@ class SpyTracker(lt.LabelTracker):
         return super().end_epoch(step, mode=mode)
 
 
+Finished: TypeAlias = tuple[lt.History, demo.Written, lt.TrackerCollection]
+
+
 @pytest.fixture(scope="module")
 def data() -> demo.Data:
     return demo.load_data(seed=1)
@@ -55,14 +58,15 @@ def spied(data: demo.Data) -> SpyTracker:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[lt.History, demo.Written]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """Do what the command does."""
     out = demo.prepare_directory(tmp_path_factory.mktemp("demo") / "new" / "directory")
     tracker, recorded = demo.recording_tracker(out)
     with tracker:
-        history = demo.train(demo.load_data(1), demo.Settings(epochs=2), tracker=tracker)
-    written = demo.write_results(history, out)
-    return history, demo.Written(written.files | recorded.files, written.notes + recorded.notes)
+        slices = demo.make_slices()
+        history = demo.train(demo.load_data(1), demo.Settings(epochs=2), tracker=tracker, slices=slices)
+    written = demo.write_results(history, slices, out)
+    return history, demo.Written(written.files | recorded.files, written.notes + recorded.notes), slices
 
 
 def test_the_split_leaves_every_sample_in_one_of_the_two_sets(data: demo.Data) -> None:
@@ -179,9 +183,9 @@ def test_the_tracker_of_the_demo_has_both_bounds_and_named_digits() -> None:
     assert tracker.label_mapping == demo.DIGITS
 
 
-def test_the_files_that_are_listed_are_there(finished: tuple[lt.History, demo.Written]) -> None:
-    _, written = finished
-    names = ["history.csv", "history.parquet", "loss_std.png", "loss_range.png", "run"]
+def test_the_files_that_are_listed_are_there(finished: Finished) -> None:
+    _, written, _ = finished
+    names = ["history.csv", "history.parquet", "loss_std.png", "loss_range.png", "slices.png", "run"]
     assert [file.name for file in written.files] == names
     (directory,) = {file.parent for file in written.files}
     assert sorted(directory.iterdir()) == sorted(written.files)
@@ -197,25 +201,24 @@ def assert_same(table: pl.DataFrame, history: lt.History) -> None:
         assert table[name].to_list() == column.tolist()
 
 
-def test_the_csv_reads_back_as_the_history_to_the_last_bit(finished: tuple[lt.History, demo.Written]) -> None:
-    history, written = finished
+def test_the_csv_reads_back_as_the_history_to_the_last_bit(finished: Finished) -> None:
+    history, written, _ = finished
     (file,) = (file for file in written.files if file.suffix == ".csv")
     table = pl.read_csv(file, schema_overrides={"ds_id": pl.String})
     assert len(table) == 2 * 2 * 10
     assert_same(table.with_columns(pl.col("ds_id").fill_null("")), history)  # CSV knows no empty strings
 
 
-def test_the_parquet_file_reads_back_as_the_history_to_the_last_bit(finished: tuple[lt.History, demo.Written]) -> None:
-    history, written = finished
+def test_the_parquet_file_reads_back_as_the_history_to_the_last_bit(finished: Finished) -> None:
+    history, written, _ = finished
     (file,) = (file for file in written.files if file.suffix == ".parquet")
     assert_same(pl.read_parquet(file), history)
 
 
-def test_the_figures_are_png_files_of_a_readable_size(finished: tuple[lt.History, demo.Written]) -> None:
-    _, written = finished
+def test_the_figures_are_png_files_of_a_readable_size(finished: Finished) -> None:
+    _, written, _ = finished
     figures = [file.read_bytes() for file in written.files if file.suffix == ".png"]
-    assert len(figures) == 2
-    assert figures[0] != figures[1]
+    assert len(set(figures)) == 3
     for content in figures:
         assert content.startswith(b"\x89PNG\r\n\x1a\n")
         width, height = struct.unpack(">II", content[16:24])
@@ -224,19 +227,70 @@ def test_the_figures_are_png_files_of_a_readable_size(finished: tuple[lt.History
 
 
 def test_without_pyarrow_there_is_no_parquet_file_but_a_note(
-    finished: tuple[lt.History, demo.Written], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    written = demo.write_results(finished[0], tmp_path)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["history.csv", "loss_range.png", "loss_std.png"]
+    written = demo.write_results(finished[0], finished[2], tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "history.csv",
+        "loss_range.png",
+        "loss_std.png",
+        "slices.png",
+    ]
     assert sorted(written.files) == sorted(tmp_path.iterdir())
     (note,) = written.notes
     assert "labeltrack[arrow]" in note
 
 
-def test_files_of_a_run_before_are_replaced(finished: tuple[lt.History, demo.Written], tmp_path: Path) -> None:
+def test_slices_are_the_losses_and_hits_of_the_evaluation(finished: Finished, data: demo.Data) -> None:
+    _, _, slices = finished
+    assert slices["accuracy"].history.modes == ["eval"]
+    assert slices["cross-entropy"].history.by("digit").at(2).names.tolist() == sorted(
+        demo.DIGITS, key=demo.DIGITS.__getitem__
+    )
+    counts = np.bincount(data.eval_y * 3 + data.eval_stroke, minlength=30)
+    stats = slices["accuracy"].history.at(2)
+    assert {(digit, stroke): counts[digit * 3 + stroke] for digit, stroke in stats.labels.tolist()} == {
+        row.label: row.count for row in stats
+    }
+    assert int(stats.count.sum()) == 599
+    assert 0.5 < stats.total().mean < 1.0
+    ink = {stroke: data.eval_x[data.eval_stroke == stroke].mean() for stroke in demo.STROKES.values()}
+    assert ink[0] < ink[1] < ink[2]
+
+
+def test_slices_have_the_same_losses_as_digits(finished: Finished) -> None:
+    history, _, slices = finished
+    for step in (1, 2):
+        one, other = slices["cross-entropy"].history.by("digit").at(step), history.at(step, "eval")
+        assert one.names.tolist() == other.names.tolist()
+        for name in ("count", "sum", "mean", "std", "min", "max"):
+            assert one.column(name).tobytes() == other.column(name).tobytes()
+
+
+def test_accuracy_counts_the_most_probable_class(data: demo.Data) -> None:
+    network = demo.Network(64, 10, np.random.default_rng(0), 0.1)
+    losses, correct = network.judge(data.eval_x, data.eval_y)
+    assert losses.tobytes() == network.losses(data.eval_x, data.eval_y).tobytes()
+    every = np.stack([network.losses(data.eval_x, np.full(599, digit)) for digit in range(10)])
+    assert correct.tolist() == (every.argmin(axis=0) == data.eval_y).tolist()
+
+
+def test_the_worst_slice_is_told_beside_its_digit() -> None:
+    slices = demo.make_slices()
+    labels = (np.array([4, 4, 4, 7]), np.array([0, 0, 2, 1]))
+    metrics = {"cross-entropy": np.array([3.0, 2.0, 0.5, 1.0]), "accuracy": np.array([True, False, True, True])}
+    slices.update(labels, metrics, mode="eval")
+    slices.end_epoch(1, mode="eval")
+    assert demo.worst_slice(slices) == (
+        "The worst slice is 'four' with a thin stroke, 2 images: cross-entropy 2.500, 50% correct.\n"
+        "All of 'four': 1.833, 67% correct."
+    )
+
+
+def test_files_of_a_run_before_are_replaced(finished: Finished, tmp_path: Path) -> None:
     (tmp_path / "history.csv").write_text("old " * 10_000)
-    demo.write_results(finished[0], tmp_path)
+    demo.write_results(finished[0], finished[2], tmp_path)
     assert (tmp_path / "history.csv").read_text().startswith("step,mode")
     assert "old" not in (tmp_path / "history.csv").read_text()
 
@@ -284,8 +338,8 @@ def test_a_directory_is_made_with_its_parents_and_left_empty(tmp_path: Path) -> 
     assert list(path.iterdir()) == []
 
 
-def test_the_run_that_is_recorded_gives_the_same_history(finished: tuple[lt.History, demo.Written]) -> None:
-    history, written = finished
+def test_the_run_that_is_recorded_gives_the_same_history(finished: Finished) -> None:
+    history, written, _ = finished
     (run,) = (file for file in written.files if file.name == "run")
     recomputed = lt.open_run(run).recompute(progress=False)
     assert recomputed.bounds == ("std", "range")
