@@ -14,6 +14,7 @@ from labeltrack.compare import Comparison, compare
 from labeltrack.errors import LabelTrackWarning
 from labeltrack.functional import label_stats
 from labeltrack.history import History
+from labeltrack.recording.dynamics import Dynamics
 from labeltrack.recording.options import RecordingOptions
 from labeltrack.recording.run import Run, open_run
 from labeltrack.stats import LabelRow, LabelStats, merge_stats
@@ -21,6 +22,7 @@ from labeltrack.tracker import LabelTracker
 
 __all__ = [
     "Comparison",
+    "Dynamics",
     "History",
     "LabelRow",
     "LabelStats",

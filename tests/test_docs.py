@@ -140,10 +140,19 @@ def test_the_page_about_recorded_runs_runs_from_top_to_bottom():
     assert names["report"].ok
 
 
-def test_the_page_about_slices_prints_what_it_says():
-    page, names = ROOT / "docs" / "slices.md", {}
+@pytest.mark.parametrize("name", ["slices", "samples"])
+def test_a_page_prints_what_it_says(name, tmp_path, monkeypatch):
+    if name == "samples":
+        pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
+        pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra 'plot')")
+    monkeypatch.chdir(tmp_path)
+    page, names = ROOT / "docs" / f"{name}.md", {}
     texts = [printed(code, names).splitlines() for code in blocks(page, "python")]
-    assert [[line.rstrip() for line in text] for text in texts] == [text.splitlines() for text in blocks(page, "text")]
+    shown = [[line.rstrip() for line in text] for text in texts if text]
+    assert shown == [text.splitlines() for text in blocks(page, "text")]
+    for command in [line for block in blocks(page, "sh") for line in block.splitlines()]:
+        result = invoke(*shlex.split(command)[1:])
+        assert result.exit_code == 0, (command, result.output)
 
 
 @pytest.mark.skipif(

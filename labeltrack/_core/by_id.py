@@ -293,18 +293,25 @@ class ByID:
             else:
                 self._probability = None
 
-    def merge(self, later: ByID) -> int:
-        """Add the steps of another, which come after those of this one; return how many ids have another label."""
+    def merge(self, later: ByID, ids: Integers | None = None, labels: Sequence[Integers | None] = (None,)) -> int:
+        """Add the steps of another, which come after those of this one; return how many ids have another label.
+
+        Args:
+            later: Only read.
+            ids: What its ids are called here, by id; None if they are called the same.
+            labels: Likewise, its labels, for each label of a sample.
+        """
         module = kernels.by_id
         there = later._used()
-        (slots,) = self._slots.of([later._slots.ids()[there]])
+        (slots,) = self._slots.of([_renamed(later._slots.ids()[there], ids)])
         self._grow()
         mine, theirs = self._words.reshape(-1, module.WORDS), later._words.reshape(-1, module.WORDS)[there]
         old, relabelled = mine[slots], 0
         known = old[:, 3] != 0
-        for known_labels, labels in zip(self._labels, later._labels, strict=True):
-            known_labels[slots[~known]] = labels[there[~known]]
-            relabelled += int(np.count_nonzero(known_labels[slots] != labels[there]))
+        for mine_labels, theirs_labels, names in zip(self._labels, later._labels, labels, strict=True):
+            now = _renamed(theirs_labels[there], names)
+            mine_labels[slots[~known]] = now[~known]
+            relabelled += int(np.count_nonzero(mine_labels[slots] != now))
         mine[slots] = _joined(old, theirs, self._steps)
         places = np.full(later._slots.size, -1, dtype=np.int64)
         places[there] = slots
@@ -345,6 +352,10 @@ class ByID:
             both = words[:, 2][place]
             hits = both & 0xFFFFFFFF, both >> 32
         return Course(ids[place], tuple(known[place] for known in self._labels), values, (*ends,), kept, hits)
+
+
+def _renamed(keys: Integers, names: Integers | None) -> Integers:
+    return keys if names is None else names[keys]
 
 
 def _joined(old: Integers, new: Integers, steps: int) -> Integers:

@@ -1,4 +1,4 @@
-"""The command line: ``labeltrack demo``, and the commands for recorded runs (see `labeltrack.cli.runs`).
+"""The command line: ``labeltrack demo``, and the commands for recorded runs, in modules of their own.
 
 Commands import what they need when they run, so that ``--version`` and ``--help`` respond at once.
 """
@@ -11,11 +11,12 @@ from typing import Annotated
 import typer
 
 import labeltrack
-from labeltrack.cli import check, runs
+from labeltrack.cli import check, runs, samples
 from labeltrack.cli.application import app, told
 
 runs.register()
 check.register()
+samples.register()
 
 
 def main() -> None:

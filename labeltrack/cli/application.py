@@ -6,18 +6,21 @@ code 2. Anything else that is raised is a bug, and shows as a traceback.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 
 import typer
 from typer.core import TyperGroup
 
-from labeltrack.errors import LabelTrackWarning
+from labeltrack.errors import LabelTrackWarning, need
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from labeltrack.recording.run import Run
 
@@ -102,6 +105,46 @@ def warned() -> Iterator[None]:
             tell(one.message, "warning")
         else:
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+
+
+@contextmanager
+def cluster(address: str | None) -> Iterator[None]:
+    """Within the block, the Dask scheduler at an address is the current one."""
+    if address is None:
+        yield
+        return
+    with told(OSError, ValueError, ImportError):
+        client = need("distributed", "--scheduler", "dask").Client(address, timeout=10)
+    with client:
+        yield
+
+
+def add_command(command: Callable[..., None], text: str) -> None:
+    """Add a command; where a parameter is a dataclass, each field of that is an option."""
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    shared: dict[str, tuple[Any, list[str]]] = {}
+    hints, parameters = get_type_hints(command, include_extras=True), []
+    for parameter in inspect.signature(command).parameters.values():
+        hint = hints[parameter.name]
+        if is_dataclass(hint):
+            of_fields = get_type_hints(hint, include_extras=True)
+            shared[parameter.name] = hint, [field.name for field in fields(hint)]
+            parameters += [
+                inspect.Parameter(field.name, keyword, default=field.default, annotation=of_fields[field.name])
+                for field in fields(hint)
+            ]
+        else:
+            parameters.append(parameter.replace(kind=keyword, annotation=hint))
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        for name, (made, names) in shared.items():
+            given[name] = made(**{each: given.pop(each) for each in names})
+        command(**given)
+
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    app.command(help=text)(run)
 
 
 def open_recorded(path: str) -> Run:

@@ -111,9 +111,9 @@ class Query:
         for name, group in groups.items():
             others = list(group.values())
             if self.missing is not None:
-                group[None] = _like(self.missing, others)
+                group[None] = like(self.missing, others)
             if self.rest is not None:
-                rests[name] = _like(self.rest, others)
+                rests[name] = like(self.rest, others)
         found: dict[str, Any] = {"group": groups if several else groups[""]}
         return found | ({"rest": rests if several else rests[""]} if rests else {})
 
@@ -124,7 +124,7 @@ def _bound(name: str) -> Any:
     return None if name == "none" else name if len(parts) == 1 else tuple(parts)
 
 
-def _like(text: str, others: Iterable[Any]) -> Any:
+def like(text: str, others: Iterable[Any]) -> Any:
     """Return the label that a text means beside others: a number among numbers."""
     if any(isinstance(other, str) for other in others):
         return text

@@ -2,63 +2,37 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import json
-from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path  # noqa: TC003 (typer reads the annotations when it runs)
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from labeltrack._filters import single_mode
-from labeltrack.cli.application import MISTAKES, app, fail, told, warned
+from labeltrack.cli.application import MISTAKES, add_command, cluster, fail, told, warned
 from labeltrack.cli.application import open_recorded as _open
-from labeltrack.cli.query import Bounds, HigherIsWorse, Incomplete, Json, Modes, Query, RunPath
-from labeltrack.errors import need
+from labeltrack.cli.query import (  # noqa: TC001 (typer reads them)
+    Bounds,
+    HigherIsWorse,
+    Incomplete,
+    Json,
+    Modes,
+    Query,
+    RunPath,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from labeltrack.history import History
 
 
 def register() -> None:
     """Add the commands to the app."""
-    _add(info, "Show what was recorded, and which epochs there are.")
-    _add(recompute, "Compute the statistics of every epoch from the samples; show them or write them to a file.")
-    _add(plot, "Plot the metric of every label over the steps.")
-    _add(export, "Write samples to one file.")
-    _add(verify, "Check every file. The exit code is 1 if anything is damaged, missing, lost or unfinished.")
-    _add(worst, "Rank the labels of an epoch, worst first.")
-
-
-def _add(command: Callable[..., None], text: str) -> None:
-    """Add a command; if it takes a `Query`, each field of that is an option."""
-    hints = get_type_hints(command, include_extras=True)
-    shared = get_type_hints(Query, include_extras=True)
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    parameters = []
-    for parameter in inspect.signature(command).parameters.values():
-        if hints[parameter.name] is Query:
-            defaults = {field.name: field.default for field in fields(Query)}
-            parameters += [
-                inspect.Parameter(name, keyword, default=defaults[name], annotation=hint)
-                for name, hint in shared.items()
-            ]
-        else:
-            parameters.append(parameter.replace(kind=keyword, annotation=hints[parameter.name]))
-
-    @functools.wraps(command)
-    def run(**given: Any) -> None:
-        if "query" in hints:
-            given["query"] = Query(**{name: given.pop(name) for name in shared})
-        command(**given)
-
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    app.command(help=text)(run)
+    add_command(info, "Show what was recorded, and which epochs there are.")
+    add_command(recompute, "Compute the statistics of every epoch from the samples; show them or write them to a file.")
+    add_command(plot, "Plot the metric of every label over the steps.")
+    add_command(export, "Write samples to one file.")
+    add_command(verify, "Check every file. The exit code is 1 if anything is damaged, missing, lost or unfinished.")
+    add_command(worst, "Rank the labels of an epoch, worst first.")
 
 
 def info(run: RunPath, *, as_json: Json = False) -> None:
@@ -140,7 +114,7 @@ def recompute(
             check_ending(output, (".parquet", ".csv", ".json"))
     if scheduler is not None and engine != "dask":
         fail("--scheduler requires --engine dask")
-    with _cluster(scheduler):
+    with cluster(scheduler):
         history = query.history(_open(run), modes=modes, bounds=bounds, engine=engine)
     columns = history.columns()
     if bounds:
@@ -154,18 +128,6 @@ def recompute(
         typer.echo(f"{len(columns['step']):,} rows written to {output}")
     else:
         _show_history(history)
-
-
-@contextmanager
-def _cluster(address: str | None) -> Iterator[None]:
-    """Within the block, the scheduler at an address is the current one."""
-    if address is None:
-        yield
-        return
-    with told(OSError, ValueError, ImportError):
-        client = need("distributed", "--scheduler", "dask").Client(address, timeout=10)
-    with client:
-        yield
 
 
 def _band_columns(history: History) -> dict[str, Any]:

@@ -41,6 +41,13 @@ Engine = Literal["local", "dask"]
 FAN_IN = 8  # partial statistics that one task merges
 
 
+def check_engine(engine: Any) -> None:
+    """Raise a ValueError for an unknown engine."""
+    if engine not in get_args(Engine):
+        msg = f"engine: unknown option {engine!r}; allowed are 'local', 'dask'"
+        raise ValueError(msg)
+
+
 @dataclass(frozen=True)
 class Recomputation:
     """What to compute from the samples, and where; ValueError if the engine cannot."""
@@ -54,9 +61,7 @@ class Recomputation:
 
     def __post_init__(self) -> None:
         """Check the engine."""
-        if self.engine not in get_args(Engine):
-            msg = f"engine: unknown option {self.engine!r}; allowed are 'local', 'dask'"
-            raise ValueError(msg)
+        check_engine(self.engine)
         if self.engine == "dask" and self.fractions:
             msg = (
                 "engine='dask' merges statistics of parts, and quantiles cannot be merged; use engine='local', or "
@@ -185,8 +190,8 @@ def _reduce_on_cluster(
     storage: Storage, jobs: Sequence[Sequence[PartEntry]], rules: Rules, on_rows: Callable[[int], object]
 ) -> Generator[Reduced, None, None]:
     """Yield the statistics of each job's parts."""
-    root = str(storage.path.absolute()) if isinstance(storage, LocalFolder) else storage.root
-    with _client() as client:
+    root = root_of(storage)
+    with cluster_client() as client:
         futures = []
         for parts in jobs:
             level = []
@@ -205,8 +210,13 @@ def _reduce_on_cluster(
             client.cancel(futures)
 
 
+def root_of(storage: Storage) -> str:
+    """Return where a run is, for other machines."""
+    return str(storage.path.absolute()) if isinstance(storage, LocalFolder) else storage.root
+
+
 @contextlib.contextmanager
-def _client() -> Iterator[Any]:
+def cluster_client() -> Iterator[Any]:
     """Yield the current client, or one of a local cluster that is closed afterwards."""
     distributed = need("distributed", 'engine="dask"', "dask")
     try:
@@ -224,12 +234,13 @@ def _client() -> Iterator[Any]:
 def _reduce(root: str, part: PartEntry, has_words: bool, rules: Rules) -> Reduced:
     """Reduce one part; runs on a worker."""
     if has_words:
-        part = replace(part, words=_vocabularies(root, part.journal))
+        part = replace(part, words=vocabularies(root, part.journal))
     return reduce_parts(storage_of(root), [part], rules, threads=1)
 
 
 @lru_cache(maxsize=4)
-def _vocabularies(root: str, journal: str) -> dict[str, Any]:
+def vocabularies(root: str, journal: str) -> dict[str, Any]:
+    """Return the words of a journal by number of the vocabulary; on a worker, kept for the next part."""
     return read_vocabularies(storage_of(root), journal)
 
 

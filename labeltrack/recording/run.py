@@ -17,6 +17,7 @@ from labeltrack.recording import verify as _verify
 from labeltrack.recording.description import Description
 from labeltrack.recording.epochs import RecordedEpoch, RunIndex
 from labeltrack.recording.layout import DESCRIPTION
+from labeltrack.recording.per_sample import PerSample
 from labeltrack.recording.reader import Progress
 from labeltrack.recording.recompute import Engine, Mapped, Recomputation
 from labeltrack.recording.reduce import Rules
@@ -74,7 +75,7 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     return Run(path)
 
 
-class Run:
+class Run(PerSample):
     """A recorded run; see `open_run`.
 
     Attributes:

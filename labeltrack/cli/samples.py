@@ -1,0 +1,145 @@
+"""The commands for recorded runs whose samples have ids: dynamics, hardest."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path  # noqa: TC003 (typer reads the annotations when it runs)
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from labeltrack.cli.application import MISTAKES, add_command, cluster, fail, open_recorded, told, warned
+from labeltrack.cli.query import HigherIsWorse, Incomplete, Json, RunPath, like
+
+if TYPE_CHECKING:
+    from labeltrack.recording.dynamics import Dynamics
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The options that say which samples are read."""
+
+    mode: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Mode; by default eval, or the only one there is.")
+    ] = None
+    metric: Annotated[str | None, typer.Option(metavar="NAME", help="Metric; by default the first.")] = None
+    step: Annotated[list[int] | None, typer.Option(metavar="N", help="Only this step. Repeatable.")] = None
+    ds_id: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this dataset. Repeatable.")] = None
+    correct: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Metric that is 1 where a sample is right; by default the first of 0 and 1."),
+    ] = None
+    on_duplicate: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Ids that occur twice in a step: first, count or error."),
+    ] = None
+    nan_policy: Annotated[
+        str | None, typer.Option(metavar="NAME", help="propagate, omit or raise; by default that of the run.")
+    ] = None
+    incomplete: Incomplete = False
+    engine: Annotated[str, typer.Option(metavar="NAME", help="local, or dask: a cluster.")] = "local"
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Of a running Dask scheduler, such as tcp://host:8786.")
+    ] = None
+
+    def read(self, path: str) -> Dynamics:
+        """Return the table of a run."""
+        if self.scheduler is not None and self.engine != "dask":
+            fail("--scheduler requires --engine dask")
+        options: dict[str, Any] = {
+            "step": self.step or None,
+            "ds_id": self.ds_id or None,
+            "correct": self.correct,
+            "on_duplicate": self.on_duplicate,
+            "nan_policy": self.nan_policy,
+            "incomplete": self.incomplete,
+            "engine": self.engine,
+        }
+        with cluster(self.scheduler), told(*MISTAKES), warned():
+            return open_recorded(path).dynamics(self.mode, self.metric, **options)
+
+
+def register() -> None:
+    """Add the commands to the app."""
+    add_command(dynamics, "Show how the metric of each sample went over the steps, or write it to a file.")
+    add_command(hardest, "Rank samples by their metric, worst first.")
+
+
+def dynamics(
+    run: RunPath,
+    *,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Table: .parquet, .csv or .json.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Data map: .png, .svg or .pdf.")
+    ] = None,
+    color: Annotated[str, typer.Option(metavar="NAME", help="Colour of the data map: count or forgetting.")] = "count",
+    selection: Selection,
+) -> None:
+    """Print the table, or write table and data map."""
+    from labeltrack._tables import check_ending, write_columns  # noqa: PLC0415
+
+    with told(*MISTAKES):
+        if output is not None:
+            check_ending(output, (".parquet", ".csv", ".json"))
+        if picture is not None:
+            check_ending(picture, (".png", ".svg", ".pdf"))
+    table = selection.read(run)
+    with told(*MISTAKES):
+        if output is not None:
+            write_columns(table.columns(), output)
+            typer.echo(f"{len(table):,} rows written to {output}")
+        if picture is not None:
+            table.plot(color).savefig(picture, dpi=150)
+            typer.echo(f"Written: {picture}")
+    if output is None and picture is None:
+        typer.echo(repr(table))
+
+
+def hardest(
+    run: RunPath,
+    *,
+    k: Annotated[int, typer.Option("-k", metavar="N", help="Number of samples.")] = 10,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LABEL",
+            help="Only those of this label, by value or display name; of several labels, NAME=LABEL. Repeatable.",
+        ),
+    ] = None,
+    by: Annotated[
+        str, typer.Option(metavar="NAME", help="mean over the steps, last, forgetting, or another column.")
+    ] = "mean",
+    selection: Selection,
+    higher_is_worse: HigherIsWorse = True,
+    as_json: Json = False,
+) -> None:
+    """Print the worst samples."""
+    from labeltrack._tables import rows_of  # noqa: PLC0415
+
+    table = selection.read(run)
+    with told(*MISTAKES):
+        worst = table.hardest(k, _label(table, label), by=by, higher_is_worse=higher_is_worse)
+    if as_json:
+        typer.echo(json.dumps(rows_of(worst.columns())))
+        return
+    typer.echo(worst.text(len(worst)))
+
+
+def _label(table: Dynamics, given: list[str] | None) -> Any:
+    """Return the labels that are meant: numbers among numbers, unless it is a display name."""
+    if not given:
+        return None
+    columns = {name: table.labels[name] for name in table.label_names} or {"label": table.labels}
+    pairs = [text.partition("=")[::2] for text in given] if table.label_names else [("label", text) for text in given]
+    if len(dict(pairs)) < len(pairs):
+        fail(f"--label can be given once for each of {', '.join(columns)}")
+    found = {}
+    for name, text in pairs:
+        if name not in columns:
+            fail(f"--label {name}: there is no label called that; write NAME=LABEL with one of {', '.join(columns)}")
+        named = text in table.names.get(name, {}).values()
+        found[name] = text if named else like(text, columns[name][:1].tolist())
+    return found if table.label_names else found["label"]

@@ -1,0 +1,251 @@
+"""From recorded parts to the course of each sample over the steps, in this process or on a Dask cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltrack._core.by_id import ByID, Chunk
+from labeltrack._labels.codes import INTEGER, UNSIGNED, LabelDecoder
+from labeltrack._labels.tuples import WHOLE
+from labeltrack.errors import listing
+from labeltrack.recording.reader import open_parts, read_rows
+from labeltrack.recording.recompute import FAN_IN, cluster_client, root_of, vocabularies
+from labeltrack.recording.storage import storage_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from labeltrack.recording.columns import Columns
+    from labeltrack.recording.epochs import PartEntry
+    from labeltrack.recording.reader import Column, PartReader, PartResult
+    from labeltrack.recording.storage import Storage
+
+Array = npt.NDArray[Any]
+Integers = npt.NDArray[np.int64]
+OnDuplicate = Literal["first", "count", "error"]
+Step = tuple[int, tuple["PartEntry", ...]]
+"""A step and its parts of one dataset, in order of processes."""
+
+
+class Plan(NamedTuple):
+    """What to read of each sample, and how.
+
+    Attributes:
+        columns: Columns of the run.
+        metric: Place of the metric that statistics are of.
+        hits: Place of the metric that says whether a sample is right, by 1 and 0; None if there is none.
+        probability: Whether the metric may be a cross-entropy.
+        on_duplicate: What to do with further samples of an id in a step.
+        skip_nan: Whether NaN samples are ignored.
+        threads: Number of threads; None chooses.
+    """
+
+    columns: Columns
+    metric: int
+    hits: int | None
+    probability: bool
+    on_duplicate: OnDuplicate | None = None
+    skip_nan: bool = False
+    threads: int | None = None
+
+
+@dataclass
+class Keys:
+    """What keys of labels or ids of all parts that were read stand for.
+
+    Codes of words differ between processes: those of the first vocabulary are kept, others are translated.
+    """
+
+    what: str
+    kind: str = ""
+    words: Array | None = None
+    _places: dict[Any, int] = field(default_factory=dict)
+    _known: dict[tuple[str, str], Integers | None] = field(default_factory=dict)
+
+    def of(self, column: Column, reader: PartReader, keys: Array) -> Array:
+        """Return ``(N,)`` labels or ids of a part as keys."""
+        self._accept(column.kind)
+        if column.words is None:
+            return column.keys(keys)
+        source = (reader.entry.journal, column.number)
+        if source not in self._known:
+            self._known[source] = self._translation(column.words.array)
+        names = self._known[source]
+        return keys if names is None else names[keys]
+
+    def adopt(self, other: Keys) -> Integers | None:
+        """Return what the keys of another are called here, by key; None if they are the same."""
+        if not other.kind:
+            return None
+        self._accept(other.kind)
+        return None if other.words is None else self._translation(other.words)
+
+    def _accept(self, kind: str) -> None:
+        kinds = {self.kind or kind, kind}
+        if len(kinds) > 1 and not kinds <= WHOLE:
+            msg = f"{self.what} are of several types, {' and '.join(sorted(kinds))}; select steps with one, with step="
+            raise TypeError(msg)
+        self.kind = kind if len(kinds) == 1 else UNSIGNED if UNSIGNED in kinds else INTEGER
+
+    def _translation(self, words: Array) -> Integers | None:
+        if self.words is None:
+            self.words = words
+            return None
+        if not self._places:
+            self._places = {word: code for code, word in enumerate(self.words.tolist())}
+        names = [self._places.setdefault(word, len(self._places)) for word in words.tolist()]
+        if len(self._places) > self.words.shape[0]:
+            self.words = np.array([*self._places, None], dtype=object)[:-1]
+        return np.array(names, dtype=np.int64)
+
+    def decode(self, keys: Integers) -> Array:
+        """Return the labels or ids of keys."""
+        return LabelDecoder(self.kind or INTEGER, self.words).decode(keys)
+
+
+@dataclass
+class Courses:
+    """The course of each sample over some steps."""
+
+    table: ByID
+    ids: Keys
+    labels: list[Keys]
+    found: list[PartResult] = field(default_factory=list)
+    again: int = 0  # samples whose id had occurred in the step before
+    example: tuple[Any, int] | None = None  # such an id, and the step
+    relabelled: int = 0  # samples whose id had another label before
+
+    @classmethod
+    def empty(cls, plan: Plan) -> Courses:
+        """Return the courses of no steps."""
+        names = plan.columns.labels
+        table = ByID(
+            labels=len(names),
+            probability=plan.probability,
+            drop=plan.on_duplicate != "count",
+            skip_nan=plan.skip_nan,
+            threads=plan.threads,
+        )
+        return cls(table, Keys("ids"), [Keys("labels") if len(names) == 1 else Keys(f"labels {n!r}") for n in names])
+
+    def read(self, storage: Storage, step: Step, plan: Plan, on_rows: Callable[[int], object]) -> None:
+        """Add the samples of the next step.
+
+        Raises:
+            TypeError: Labels or ids have types that do not fit one column.
+            ValueError: An id occurs twice, and that is an error.
+        """
+        number, parts = step
+        readers = open_parts(storage, parts, plan.columns)
+        chunks = []
+        for reader, rows in read_rows(readers):
+            on_rows(rows.values[0].shape[0])
+            if reader.ids is None or rows.ids is None:
+                continue
+            ids = self.ids.of(reader.ids, reader, rows.ids)
+            labels = [
+                keys.of(column, reader, one)
+                for keys, column, one in zip(self.labels, reader.labels, rows.labels, strict=True)
+            ]
+            chunks.append(Chunk(ids, tuple(labels), rows.values[plan.metric], _right(rows.values, plan)))
+        found = self.table.add_step(chunks)
+        self.found += [reader.finish() for reader in readers]
+        if found.again and self.example is None:
+            self.example = self.ids.decode(np.array([found.example])).tolist()[0], number
+        self.again += found.again
+        self.relabelled += found.relabelled
+        if self.again and plan.on_duplicate == "error":
+            raise ValueError(self.repeated())
+
+    def repeated(self) -> str:
+        """Return the message that ids occur more than once in a step."""
+        example, step = self.example or ("?", 0)
+        return (
+            f"{self.again} samples have an id that another one has in the same step, such as {example!r} in step {step}"
+        )
+
+    def merge(self, later: Courses) -> None:
+        """Add the courses of later steps."""
+        ids = self.ids.adopt(later.ids)
+        labels = [mine.adopt(theirs) for mine, theirs in zip(self.labels, later.labels, strict=True)]
+        self.relabelled += later.relabelled + self.table.merge(later.table, ids, labels)
+        self.found += later.found
+        self.again += later.again
+        self.example = self.example or later.example
+
+
+def _right(values: Sequence[Array], plan: Plan) -> Array | None:
+    """Return ``(N,)`` uint8, 1 where a sample is right; None if the metric does not say that after all."""
+    if plan.hits is None or not _is_binary(values[plan.hits]):
+        return None
+    return values[plan.hits].astype(np.uint8)
+
+
+def binary_metric(storage: Storage, steps: Sequence[Step], columns: Columns, among: Sequence[int]) -> int | None:
+    """Return the first of some metrics that is 0 or 1 in all samples of the first batch that can be read."""
+    for _, parts in steps:
+        for _, rows in read_rows(open_parts(storage, parts, columns)):
+            return next((place for place in among if _is_binary(rows.values[place])), None)
+    return None
+
+
+def _is_binary(values: Array) -> bool:
+    return bool(((values == 0) | (values == 1)).all())
+
+
+def check_on_duplicate(option: Any) -> None:
+    """Raise a ValueError unless it is an option for samples whose id occurs again, or None."""
+    if option is not None and option not in get_args(OnDuplicate):
+        msg = f"on_duplicate: unknown option {option!r}; allowed are {listing(get_args(OnDuplicate))} and None"
+        raise ValueError(msg)
+
+
+def read_courses(
+    storage: Storage, steps: Sequence[Step], plan: Plan, engine: str, on_rows: Callable[[int], object]
+) -> Courses:
+    """Return the courses of the samples of one dataset over steps, in their order; see `Courses.read`."""
+    courses = Courses.empty(plan)
+    if engine == "local":
+        for step in steps:
+            courses.read(storage, step, plan, on_rows)
+        return courses
+    with cluster_client() as client:
+        level = []
+        for number, parts in steps:
+            bare = tuple(replace(part, words={}) for part in parts)
+            words = any(part.words for part in parts)
+            task = client.submit(_read, root_of(storage), (number, bare), plan._replace(threads=1), words, pure=False)
+            rows = sum(part.rows or 0 for part in parts)
+            task.add_done_callback(lambda _, rows=rows: on_rows(rows))
+            level.append(task)
+        while len(level) > 1:
+            groups = [level[i : i + FAN_IN] for i in range(0, len(level), FAN_IN)]
+            level = [client.submit(_merged, group, plan, pure=False) for group in groups]
+        try:
+            for task in level:
+                courses.merge(task.result())
+        finally:
+            client.cancel(level)
+    return courses
+
+
+def _read(root: str, step: Step, plan: Plan, has_words: bool) -> Courses:
+    """Read one step; runs on a worker."""
+    number, parts = step
+    if has_words:
+        parts = tuple(replace(part, words=vocabularies(root, part.journal)) for part in parts)
+    courses = Courses.empty(plan)
+    courses.read(storage_of(root), (number, parts), plan, lambda _: None)
+    return courses
+
+
+def _merged(parts: list[Courses], plan: Plan) -> Courses:
+    """Merge courses of consecutive steps; runs on a worker, where they must not change."""
+    courses = Courses.empty(plan)
+    for later in parts:
+        courses.merge(later)
+    return courses

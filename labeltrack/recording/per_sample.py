@@ -1,0 +1,304 @@
+"""What a recorded run says of each sample: `Run.dynamics` and `Run.hardest`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltrack._core.totals import Totals
+from labeltrack._filters import single_mode
+from labeltrack._labels.codes import LabelMapping, common_type
+from labeltrack._labels.combined import combinations
+from labeltrack._nan_policy import check_finite, check_nan_policy, with_nonfinite
+from labeltrack.errors import missing_key, warn
+from labeltrack.recording.courses import Plan, binary_metric, check_on_duplicate, read_courses
+from labeltrack.recording.dynamics import Dynamics
+from labeltrack.recording.reader import Progress
+from labeltrack.recording.recompute import check_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from labeltrack._core.by_id import Summary
+    from labeltrack._nan_policy import NanPolicy
+    from labeltrack.recording.courses import Courses, OnDuplicate, Step
+    from labeltrack.recording.description import Description
+    from labeltrack.recording.epochs import Epoch, RunIndex
+    from labeltrack.recording.reader import PartResult
+    from labeltrack.recording.recompute import Engine
+    from labeltrack.recording.storage import Storage
+
+Array = npt.NDArray[Any]
+
+
+class PerSample:
+    """The part of `Run` that needs ids of samples."""
+
+    path: str
+    metrics: tuple[str, ...]
+    _storage: Storage
+    _description: Description
+    _index: RunIndex
+
+    def _warn(self, found: Sequence[PartResult], taken: Sequence[Epoch], left_out: Sequence[Epoch]) -> None:
+        raise NotImplementedError
+
+    def dynamics(
+        self,
+        mode: str | None = None,
+        metric: str | None = None,
+        *,
+        step: int | Iterable[int] | None = None,
+        ds_id: str | Iterable[str] | None = None,
+        correct: str | Literal[False] | None = None,
+        on_duplicate: OnDuplicate | None = None,
+        nan_policy: NanPolicy | None = None,
+        incomplete: bool = False,
+        engine: Engine = "local",
+        progress: bool = True,
+    ) -> Dynamics:
+        """Return how the metric of each sample went over the steps: one row for each id.
+
+        The samples of the run must have ids: ``tracker.update(labels, values, ids=ids)``.
+
+        Args:
+            mode: Mode; None for ``"eval"``, or the only one there is.
+            metric: Name of the metric; None for the first one that was recorded.
+            step: Steps: one, several, or None for all. They are read in ascending order.
+            ds_id: Dataset ids: a name, several, ``"!name"`` for all others, or None for all. Ids of different datasets
+                are different samples.
+            correct: Name of the metric that is 1 where a sample is right and 0 where it is wrong. None for the first
+                one that has these values alone, beginning with `metric`; False for none.
+            on_duplicate: What to do with samples whose id occurred before in the same step and dataset, as with
+                samplers that pad the last batch: ``"first"``: only the first one counts, in order of processes and of
+                arrival. ``"count"``: all of them count. ``"error"``: raise. None warns and does as ``"first"``.
+            nan_policy: What NaN samples do: ``"propagate"``, ``"omit"`` or ``"raise"``; None does what the run did.
+            incomplete: Whether to include epochs that did not end, or of which samples could not be recorded.
+            engine: ``"local"``: this process. ``"dask"``: the current `dask.distributed` client, or a local cluster if
+                there is none, with one task per step. The result is the same, bit for bit.
+            progress: Whether to show a progress bar on stderr, if that is a terminal and it takes more than a second.
+
+        Returns:
+            The table: the same, bit for bit, for any order of the samples within a step.
+
+        Raises:
+            ImportError: Dask is not installed (extra ``dask``).
+            KeyError: There is no such mode, metric, step or dataset.
+            TypeError: Ids or labels have types that do not fit one column.
+            ValueError: The run has no ids, an unknown option, ids that occur twice under ``"error"``, a metric
+                `correct` with other values than 0 and 1, or NaN samples under ``"raise"``.
+
+        Warns:
+            LabelTrackWarning: Damaged rows or incomplete epochs are left out, ids occur more than once in a step, or
+                ids have other labels than before.
+
+        Example:
+            >>> import tempfile
+            >>> import labeltrack as lt
+            >>> folder = tempfile.mkdtemp()
+            >>> with lt.LabelTracker("y", "ce", record_to=folder) as tracker:
+            ...     for epoch, losses in enumerate([[0.5, 2.0, 3.0], [0.25, 2.5, 1.0]]):
+            ...         tracker.update([0, 1, 1], losses, ids=[10, 11, 12])
+            ...         _ = tracker.end_epoch(epoch)
+            >>> dynamics = lt.open_run(folder).dynamics()
+            >>> dynamics.ids, dynamics.mean, dynamics.last
+            (array([10, 11, 12]), array([0.375, 2.25 , 2.   ]), array([0.25, 2.5 , 1.  ]))
+        """
+        if not self._description.ids:
+            msg = (
+                f"{self.path} has no ids of samples; record them with tracker.update(labels, values, ids=ids), one "
+                "integer or string per sample that is the same in every epoch"
+            )
+            raise ValueError(msg)
+        check_engine(engine)
+        check_on_duplicate(on_duplicate)
+        policy = check_nan_policy(self._description.nan_policy if nan_policy is None else nan_policy)
+        chosen = self._mode(mode)
+        taken, left_out = self._index.select([chosen], step, "mode", incomplete=incomplete)
+        jobs = self._jobs(taken, ds_id)
+        plan = self._plan(list(jobs.values()), metric, correct)._replace(
+            on_duplicate=on_duplicate, skip_nan=policy == "omit"
+        )
+        total = sum(part.rows or 0 for job in jobs.values() for _, parts in job for part in parts)
+        with Progress("Reading", total, "samples", wanted=progress) as bar:
+            read = [read_courses(self._storage, job, plan, engine, bar.advance) for job in jobs.values()]
+        self._warn([part for one in read for part in one.found], taken, left_out)
+        _warn_of(read, on_duplicate)
+        columns = _joined([_columns(one, policy) for one in read], list(jobs), plan.columns.labels)
+        if correct and columns["ids"].size and columns["forgetting"] is None:
+            msg = f"correct={correct!r} must be a metric that is 0 or 1 for each sample, and it has other values"
+            raise ValueError(msg)
+        return Dynamics(
+            **columns,
+            metric=self.metrics[plan.metric],
+            correct=None if columns["forgetting"] is None or plan.hits is None else self.metrics[plan.hits],
+            mode=chosen,
+            steps=tuple(sorted({number for job in jobs.values() for number, _ in job})),
+            names=self._names(),
+        )
+
+    def hardest(
+        self,
+        k: int = 10,
+        label: Any = None,
+        step: int | Iterable[int] | None = None,
+        *,
+        mode: str | None = None,
+        metric: str | None = None,
+        by: str = "mean",
+        higher_is_worse: bool = True,
+        **options: Any,
+    ) -> Dynamics:
+        """Return the k worst samples with their ids, labels and values, the worst first.
+
+        Args:
+            k: How many.
+            label: See `Dynamics.hardest`.
+            step: Steps that count: one, several, or None for all.
+            mode: See `dynamics`.
+            metric: See `dynamics`.
+            by: What they are ranked by: ``"mean"`` over the steps that count, or another column of `Dynamics`.
+            higher_is_worse: Whether high values are bad, as for a loss.
+            **options: Further options of `dynamics`.
+
+        Returns:
+            At most k rows of what `dynamics` returns.
+
+        Raises:
+            KeyError: There is no such label, mode, metric or step.
+            ValueError: There is no such column, k is no positive number, or as for `dynamics`.
+
+        Example:
+            >>> import tempfile
+            >>> import labeltrack as lt
+            >>> folder = tempfile.mkdtemp()
+            >>> with lt.LabelTracker("y", "ce", record_to=folder) as tracker:
+            ...     tracker.update([0, 1, 1], [0.5, 2.0, 3.0], ids=["a", "b", "c"])
+            ...     _ = tracker.end_epoch(1)
+            >>> worst = lt.open_run(folder).hardest(2)
+            >>> worst.ids.tolist(), worst.labels.tolist(), worst.mean.tolist()
+            (['c', 'b'], [1, 1], [3.0, 2.0])
+        """
+        dynamics = self.dynamics(mode, metric, step=step, **options)
+        return dynamics.hardest(k, label, by=by, higher_is_worse=higher_is_worse)
+
+    def _mode(self, mode: str | None) -> str:
+        modes = list(dict.fromkeys(epoch.mode for epoch in self._index.epochs))
+        chosen = single_mode(modes, mode)
+        if chosen not in modes:
+            raise missing_key(chosen, modes, "recorded mode")
+        return chosen
+
+    def _plan(self, jobs: Sequence[Sequence[Step]], metric: str | None, correct: str | Literal[False] | None) -> Plan:
+        """Return which columns are read, without options."""
+
+        def place(name: str) -> int:
+            if name not in self.metrics:
+                raise missing_key(name, self.metrics, "recorded metric")
+            return self.metrics.index(name)
+
+        columns, first = self._description.columns, 0 if metric is None else place(metric)
+        among: list[int] = []
+        if correct is None:
+            among = [first, *(one for one in range(len(self.metrics)) if one != first)]
+        elif correct is not False:
+            among = [place(correct)]
+        found = (binary_metric(self._storage, job, columns, among) for job in jobs if among)
+        hits = next((one for one in found if one is not None), None)
+        return Plan(columns, first, hits, hits != first)
+
+    def _jobs(self, epochs: Sequence[Epoch], ds_id: Any) -> dict[str, list[Step]]:
+        """Return the steps of each dataset, ascending, with their parts in order of processes."""
+        wanted, jobs = self._index.select_datasets(ds_id), defaultdict(list)
+        for epoch in sorted(epochs, key=lambda epoch: epoch.step):
+            attempts = sorted(epoch.attempts, key=lambda attempt: attempt.rank)
+            for name in sorted(set(epoch.ds_ids)):
+                if name in wanted:
+                    parts = tuple(part for attempt in attempts for part in attempt.parts if part.ds_id == name)
+                    jobs[name].append((epoch.step, parts))
+        return dict(sorted(jobs.items())) or {"": []}
+
+    def _names(self) -> dict[str, dict[Any, str]]:
+        """Return the display names of each label."""
+        mapping = self._description.label_mapping
+        if mapping is None:
+            return {}
+        each = mapping if self._description.names else {"label": mapping}
+        return {name: LabelMapping(one).names for name, one in each.items() if one is not None}
+
+
+def _warn_of(read: Sequence[Courses], on_duplicate: OnDuplicate | None) -> None:
+    """Warn about ids that occur more than once in a step, unless an option says what to do, and about labels."""
+    repeated = [one for one in read if one.again]
+    if repeated and on_duplicate is None:
+        more = f", and {sum(one.again for one in repeated[1:])} in other datasets" if repeated[1:] else ""
+        warn(
+            f"{repeated[0].repeated()}{more}; only the first sample of each id counts, which on_duplicate='first' does "
+            "without this warning; 'count' counts all of them"
+        )
+    relabelled = sum(one.relabelled for one in read)
+    if relabelled:
+        warn(
+            f"{relabelled} samples have another label than their id had when it first occurred, which is the one that "
+            "counts; ids should mean the same sample in all steps"
+        )
+
+
+def _columns(courses: Courses, policy: NanPolicy) -> dict[str, Any]:
+    """Return the columns of `Dynamics`; those that do not apply are None."""
+    course = courses.table.result()
+    ids = courses.ids.decode(course.ids)
+    values = _with_policy(course.values, policy, ids)
+    labels = [keys.decode(found) for keys, found in zip(courses.labels, course.labels, strict=True)]
+    found: dict[str, Any] = {"ids": ids, "labels": labels, **values, "first": course.ends[0], "last": course.ends[1]}
+    found |= dict.fromkeys(("confidence", "variability", "forgetting", "ever_correct", "correctness"))
+    if course.probability is not None:
+        probability = _with_policy(course.probability, policy, ids)
+        n = np.maximum(probability["count"], 1)
+        found["confidence"] = probability["mean"]
+        found["variability"] = probability["std"] * np.sqrt((n - 1) / n)
+    if course.hits is not None:
+        found["forgetting"], right = course.hits
+        steps = (
+            course.values.columns["count"] + course.values.nonfinite.sum(axis=1)
+            if course.values.nonfinite.size
+            else course.values.columns["count"]
+        )
+        found["ever_correct"], found["correctness"] = right > 0, right / steps
+    order = None if courses.ids.words is None else np.argsort(ids, kind="stable")  # codes are no words
+    if order is None:
+        return found
+    found["labels"] = [one[order] for one in labels]
+    return {name: one[order] if isinstance(one, np.ndarray) else one for name, one in found.items()}
+
+
+def _with_policy(summary: Summary, policy: NanPolicy, ids: Array) -> dict[str, Array]:
+    """Return statistics of all values, including those that are not finite."""
+    if not summary.nonfinite.size:
+        return summary.columns
+    if policy == "raise":
+        check_finite(summary.nonfinite[:, 0], lambda: ids.astype(np.str_))
+    columns = {"min": summary.columns["mean"], "max": summary.columns["mean"], **summary.columns}
+    whole = with_nonfinite(Totals(sum=columns["mean"], **columns), summary.nonfinite, policy)
+    return {name: getattr(whole, name) for name in summary.columns}
+
+
+def _joined(parts: Sequence[dict[str, Any]], ds_ids: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
+    """Return the columns of several datasets together, and those of several labels as one."""
+    found: dict[str, Any] = {}
+    for name in parts[0]:
+        each = [part[name] for part in parts]
+        if name == "labels":
+            columns = [np.concatenate(common_type(column)) for column in zip(*each, strict=True)]
+            found[name] = columns[0] if len(columns) == 1 else combinations(dict(zip(names, columns, strict=True)))
+        elif any(one is None for one in each):
+            found[name] = None
+        else:
+            found[name] = np.concatenate(common_type(each) if name == "ids" else each) if each[1:] else each[0]
+    if len(ds_ids) > 1:
+        lengths = [len(part["ids"]) for part in parts]
+        found["ds_ids"] = np.repeat(np.array(ds_ids), lengths)
+    return found
