@@ -82,17 +82,19 @@ def compare(
         (['dog'], ['no evidence', 'worse'])
     """
     before, after = _sides(a, b, mode, steps, ds_id)
+    if after.name == before.name == "":
+        before, after = before._replace(name="before"), after._replace(name="after")
     if None not in (before.metric, after.metric) and before.metric != after.metric:
         msg = f"cannot compare {before.metric!r} with {after.metric!r}: both sides must have the same metric"
         raise ValueError(msg)
     same = before.source == after.source and before.mode is not None
-    title = f"{before.mode}, {before.name}" if same else f"{before.source} {before.name}".strip()
-    title += f" → {after.name}" if same else f" → {after.source} {after.name}".rstrip()
+    named = [side.name if same else f"{side.source} {side.name}".strip() for side in (before, after)]
+    title = " → ".join(named)
     return compare_stats(
         before.stats,
         after.stats,
         _samples(before, after),
-        title=title,
+        title=f"{before.mode}, {title}" if same else title,
         metric=after.metric or before.metric or "metric",
         higher_is_worse=higher_is_worse,
         alpha=alpha,
@@ -161,15 +163,21 @@ def _side(side: LabelStats | History | Run, mode: str | None, step: int | None, 
     name = f"step {step}" + (f" of {ds_id}" if ds_id else "")
     if isinstance(side, History):
         return _Side(side.at(step, mode, ds_id), None, side.metric, "", mode, name)
-    table = side.samples(mode, step, ds_id)
+    table, stats = recorded(side, mode, step, ds_id)
+    return _Side(stats, table, side.metric, side.path, mode, name)
+
+
+def recorded(run: Run, mode: str, step: int, ds_id: str | None = None) -> tuple[Any, LabelStats]:
+    """Return the samples of one recorded epoch as an Arrow table, and their statistics."""
+    table = run.samples(mode, step, ds_id)
     stats = label_stats(
         table["label"],
         table["value"],
-        label_mapping=side.label_mapping,
-        nan_policy=side.nan_policy,
-        missing="label" if side.missing == "label" else "error",
+        label_mapping=run.label_mapping,
+        nan_policy=run.nan_policy,
+        missing="label" if run.missing == "label" else "error",
     )
-    return _Side(stats, table, side.metric, side.path, mode, name)
+    return table, stats
 
 
 # -- samples ----------------------------------------------------------------------------------------------

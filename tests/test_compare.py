@@ -159,7 +159,7 @@ def test_few_samples_get_no_verdict_and_do_not_count_among_the_tested():
     assert found.verdict.tolist() == ["too few", "no evidence", "too few"]
     assert np.isnan(found.p).tolist() == [True, False, True]
     assert found.q[1] == found.p[1]
-    assert "2 too few samples" in found.summary()
+    assert found.summary() == "none of 3 labels got worse (q < 0.05); no evidence for 1; too few samples for 2"
 
 
 def test_labels_of_one_side_have_a_row():
@@ -178,7 +178,7 @@ def test_sides_without_common_labels_or_without_any_have_no_verdict():
     empty = lt.label_stats([], [])
     nothing = lt.compare(empty, empty)
     assert (len(nothing), nothing.worse(), nothing.better()) == (0, [], [])
-    assert "0 of 0 labels got worse" in repr(nothing)
+    assert "none of 0 labels got worse" in repr(nothing)
     with pytest.raises(ValueError, match="no label to show"):
         nothing.plot()
 
@@ -377,7 +377,7 @@ def test_labels_are_inert_in_html():
 
 def test_the_text_shows_the_worst_first(history):
     lines = repr(history.compare(3, 7)).splitlines()
-    assert lines[0] == "ce, eval, step 3 → step 7: 1 of 2 labels got worse, 1 no evidence (q < 0.05)"
+    assert lines[0] == "ce, eval, step 3 → step 7: 1 of 2 labels got worse (q < 0.05); no evidence for 1"
     assert [line.split()[0] for line in lines[2:]] == ["dog", "cat"]
     assert lines[2].split()[-1] == "worse"
 
@@ -393,6 +393,13 @@ def test_the_forest_plot_shows_intervals_worst_first(history):
     assert [tick.get_text() for tick in chosen.get_yticklabels()] == ["cat"]
     with pytest.raises(KeyError, match="no label 'catt'"):
         found.plot(["catt"])
+
+
+def test_labels_of_few_samples_do_not_flatten_the_forest_plot():
+    labels = np.repeat([0, 1], [200, 3])
+    values = [RNG.normal(size=203), RNG.normal(size=203) + np.repeat([0.0, 1000.0], [200, 3])]
+    found = compared([labels, labels], values)
+    assert found.plot().axes[0].get_xlim()[1] < 2 * found.high[0] + 1
 
 
 def test_the_forest_plot_shows_forty_labels_and_says_how_many_more(tmp_path):

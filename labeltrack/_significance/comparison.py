@@ -122,11 +122,11 @@ class Comparison:
 
     def summary(self) -> str:
         """Return how many labels have which verdict, in one sentence."""
-        counts = {verdict: int((self.verdict == verdict).sum()) for verdict in VERDICTS}
-        said = {WORSE: "got worse", BETTER: "got better", NO_EVIDENCE: "no evidence", TOO_FEW: "too few samples"}
-        parts = [f"{counts[WORSE]} of {len(self)} labels got worse"]
-        parts += [f"{counts[verdict]} {said[verdict]}" for verdict in VERDICTS[1:] if counts[verdict]]
-        return f"{', '.join(parts)} (q < {self.alpha:g})"
+        worse, neither, better, few = (int((self.verdict == verdict).sum()) for verdict in VERDICTS)
+        text = f"{worse or 'none'} of {len(self)} labels got worse{f', {better} got better' if better else ''}"
+        rest = [f"no evidence for {neither}"] if neither else []
+        rest += [f"too few samples for {few}"] if few else []
+        return "; ".join([f"{text} (q < {self.alpha:g})", *rest])
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """Export the columns to polars, pandas, duckdb and pyarrow (Arrow PyCapsule interface).

@@ -11,12 +11,13 @@ from typing import Annotated
 import typer
 
 import labeltrack
-from labeltrack.cli import check, runs, samples
+from labeltrack.cli import check, runs, samples, watch
 from labeltrack.cli.application import app, told
 
 runs.register()
 check.register()
 samples.register()
+watch.register()
 
 
 def main() -> None:

@@ -74,6 +74,7 @@ def forest(changes: Changes, places: npt.NDArray[np.int64], title: str | None) -
         for verdict in used:
             _draw(axes, changes, places, verdict)
         _name_rows(axes, changes, places)
+        _limit(axes, changes, places)
         axes.axvline(0, color=look.SOFT_INK, linewidth=0.8, zorder=1)
         axes.set_xlabel(
             f"difference of means, with 95 % confidence interval ({'right' if changes.higher_is_worse else 'left'} is "
@@ -107,6 +108,16 @@ def _draw(axes: Axes, changes: Changes, places: npt.NDArray[np.int64], verdict: 
             markersize=5,
             markerfacecolor=face,
         )
+
+
+def _limit(axes: Axes, changes: Changes, places: npt.NDArray[np.int64]) -> None:
+    """Fit the axis to the labels that were tested, if there are any: means of few samples may be far away."""
+    tested = places[np.isfinite(changes.q[places])]
+    ends = np.concatenate([side[tested] for side in (changes.low, changes.high, changes.difference)] + [np.zeros(1)])
+    ends = ends[np.isfinite(ends)]
+    margin = 0.04 * float(np.ptp(ends))
+    if margin > 0:
+        axes.set_xlim(ends.min() - margin, ends.max() + margin)
 
 
 def _name_rows(axes: Axes, changes: Changes, places: npt.NDArray[np.int64]) -> None:

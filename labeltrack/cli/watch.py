@@ -1,0 +1,192 @@
+"""``labeltrack watch``: a table that follows a run while another process records it.
+
+It only opens files for reading and takes no lock, so a process that records cannot tell that it is watched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from labeltrack._filters import single_mode
+from labeltrack.cli.application import MISTAKES, app, fail, open_recorded, told
+from labeltrack.cli.runs import HigherIsWorse, RunPath  # noqa: TC001 (typer reads them)
+from labeltrack.errors import DamagedRunError, LabelTrackWarning
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import RenderableType
+
+    from labeltrack.history import History
+    from labeltrack.recording.run import RecordedEpoch, Run
+
+_NAMED = 5  # changed labels
+
+
+def register() -> None:
+    """Add the command to the app."""
+    app.command(help="Follow a run while another process records it: the worst labels of each new epoch.")(watch)
+
+
+def watch(
+    run: RunPath,
+    *,
+    mode: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Mode; by default eval, or the only one there is.")
+    ] = None,
+    by: Annotated[str, typer.Option(metavar="NAME", help="count, sum, mean, std, min or max.")] = "mean",
+    k: Annotated[int, typer.Option("-k", metavar="N", help="Number of labels.")] = 10,
+    higher_is_worse: HigherIsWorse = True,
+    interval: Annotated[float, typer.Option(metavar="SECONDS", help="How often to look.")] = 2.0,
+    idle: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Stop when nothing was written for so long.")
+    ] = None,
+) -> None:
+    """Show the last epoch, and each new one, until it is interrupted."""
+    if interval <= 0 or k < 1:
+        fail("--interval and -k must be positive")
+    open_recorded(run)
+    watched = Watched(run, mode, by=by, limit=k, higher_is_worse=higher_is_worse)
+    with contextlib.suppress(KeyboardInterrupt), _screen() as draw:
+        while True:
+            with told(*MISTAKES), warnings.catch_warnings():
+                warnings.simplefilter("ignore", LabelTrackWarning)  # of epochs that have not ended, mostly
+                is_new = watched.look()
+                draw(watched.shown(), is_new)
+            if idle is not None and watched.silence() > idle:
+                return
+            time.sleep(interval)
+
+
+@contextlib.contextmanager
+def _screen() -> Iterator[Any]:
+    """Yield what draws: in a terminal in place, elsewhere each new epoch below the last."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.live import Live  # noqa: PLC0415
+
+    console = Console()
+    if console.is_terminal:
+        with Live(console=console, auto_refresh=False) as live:
+            yield lambda shown, _is_new: live.update(shown, refresh=True)
+    else:
+        console.width = 200  # there is no line to wrap at
+        yield lambda shown, is_new: console.print(shown, "") if is_new else None
+
+
+class Watched:
+    """A run that is being recorded, as far as it was read.
+
+    Args:
+        path: The run.
+        mode: Mode to show; None for the default.
+        by: The statistic that ranks.
+        limit: How many labels to show.
+        higher_is_worse: True for a loss.
+    """
+
+    def __init__(self, path: str, mode: str | None, *, by: str, limit: int, higher_is_worse: bool) -> None:
+        self._path, self._wanted = path, mode
+        self._by, self._limit, self._higher_is_worse = by, limit, higher_is_worse
+        self._begun = time.time()
+        self._run: Run | None = None
+        self._read: dict[str, tuple[History, dict[int, RecordedEpoch]]] = {}  # by mode: steps as they were read
+        self._mode: str | None = None
+        self._trouble = ""
+
+    def look(self) -> bool:
+        """Read what is new; return whether there was anything.
+
+        Raises:
+            ValueError: It is not clear which mode to show, or there is no such statistic.
+        """
+        from labeltrack.recording.run import open_run  # noqa: PLC0415
+
+        try:
+            run = self._run = open_run(self._path)
+        except (OSError, DamagedRunError) as error:  # such as a disk that is away for a moment
+            self._trouble = str(error)
+            return False
+        self._trouble = ""
+        complete = [epoch for epoch in run.epochs if epoch.complete]
+        modes = {epoch.mode for epoch in complete}
+        if not modes or self._wanted not in {None, *modes}:
+            return False
+        if self._mode is None or "eval" in modes:  # which may come later
+            self._mode = single_mode(modes, self._wanted)
+        return self._follow(run, self._mode, {epoch.step: epoch for epoch in complete if epoch.mode == self._mode})
+
+    def _follow(self, run: Run, mode: str, there: dict[int, RecordedEpoch]) -> bool:
+        from labeltrack.compare import recorded  # noqa: PLC0415
+
+        if mode not in self._read:
+            self._read[mode] = run.recompute(modes=mode, progress=False), dict(there)
+            return bool(there)
+        history, read = self._read[mode]
+        fresh = [step for step, epoch in there.items() if read.get(step) != epoch]  # new, or repeated
+        for step in fresh:
+            history.add_all(step, {"": recorded(run, mode, step)[1]}, mode=mode, replace=True)
+            read[step] = there[step]
+        return bool(fresh)
+
+    def shown(self) -> RenderableType:
+        """Return what there is to show."""
+        from rich.console import Group  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        from labeltrack.report import history_table, printable  # noqa: PLC0415
+
+        lines = [f"{printable(self._path)}: {self._state()}"]
+        if self._trouble:
+            lines.append(f"cannot be read now: {printable(self._trouble)}")
+        if self._mode is None or not self._read[self._mode][0].steps(self._mode):
+            of = "" if self._wanted is None else f" of mode {printable(repr(self._wanted))}"
+            return Text("\n".join([*lines, f"no epoch{of} has ended yet"]))
+        history, mode = self._read[self._mode][0], self._mode
+        table = history_table(history, mode=mode, by=self._by, limit=self._limit, higher_is_worse=self._higher_is_worse)
+        return Group(Text("\n".join(lines)), table, Text(self._changes(history, mode)))
+
+    def _state(self) -> str:
+        """Return which epoch is being recorded, and when something was last written."""
+        going = [] if self._run is None else [epoch for epoch in self._run.epochs if not epoch.complete]
+        begun = ", ".join(f"{epoch.mode} {epoch.step}" for epoch in going[-2:])
+        written = f"last written {self.silence():,.0f} s ago" if self._written() is not None else ""
+        return "; ".join(part for part in (f"{begun} not ended" if begun else "", written) if part) or "recorded"
+
+    def _changes(self, history: History, mode: str) -> str:
+        """Return the labels that changed since the step before the last."""
+        from labeltrack.report import printable  # noqa: PLC0415
+
+        steps = history.steps(mode)
+        if len(steps) < 2:
+            return ""
+        before, last = steps[-2:]
+        try:
+            found = history.compare(before, last, mode, higher_is_worse=self._higher_is_worse)
+        except ImportError as error:
+            return f"changes since step {before}: {error}"
+        named = []
+        for what, labels in (("worse", found.worse()), ("better", found.better())):
+            places = [found.index(label) for label in labels[:_NAMED]]
+            texts = [f"{printable(str(found.names[k]))} ({found.relative[k]:+.1%})" for k in places]
+            more = [f"{len(labels) - _NAMED} more"] if len(labels) > _NAMED else []
+            named += [f"{what}: {', '.join([*texts, *more])}"] if labels else []
+        return f"since step {before}: {'; '.join(named) or 'no label changed by more than noise'}"
+
+    def silence(self) -> float:
+        """Return the seconds since anything was written, or since watching began if that is unknown."""
+        written = self._written()
+        return max(0.0, time.time() - (self._begun if written is None else max(written, 0.0)))
+
+    def _written(self) -> float | None:
+        """Return when a file of the run was last written; None if it is not in a local folder."""
+        with contextlib.suppress(OSError):
+            folder = Path(self._path)
+            times = [path.stat().st_mtime for path in folder.rglob("*") if path.is_file()]
+            return max(times, default=None)
+        return None
