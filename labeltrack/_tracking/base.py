@@ -107,6 +107,7 @@ class Tracking(Stateful):
             nan_policy=self.nan_policy,
             missing=self.missing,
             labeltrack=__version__,
+            duplicates="count" if self.on_duplicate == "count" else "first",
         )
 
     def _history(self, place: int) -> History:

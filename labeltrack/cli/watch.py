@@ -15,7 +15,7 @@ import typer
 
 from labeltrack._filters import single_mode
 from labeltrack.cli.application import MISTAKES, app, fail, open_recorded, told
-from labeltrack.cli.runs import HigherIsWorse, RunPath  # noqa: TC001 (typer reads them)
+from labeltrack.cli.query import HigherIsWorse, RunPath  # noqa: TC001 (typer reads them)
 from labeltrack.errors import DamagedRunError, LabelTrackWarning
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from labeltrack.history import History
-    from labeltrack.recording.run import RecordedEpoch, Run
+    from labeltrack.recording.epochs import RecordedEpoch
+    from labeltrack.recording.run import Run
 
 _NAMED = 5  # changed labels
 

@@ -15,7 +15,7 @@ from labeltrack._labels.missing import check_missing
 from labeltrack._nan_policy import check_nan_policy
 from labeltrack._tables import whole_file
 from labeltrack.bounds import resolve_all
-from labeltrack.errors import DamagedRunError, need
+from labeltrack.errors import DamagedRunError, listing, need
 from labeltrack.recording.columns import Columns, check_columns, columns_of
 from labeltrack.recording.layout import DESCRIPTION, rename, sync_folder
 from labeltrack.recording.part import as_json
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from labeltrack.recording.storage import Storage
 
 FORMAT, VERSION = "labeltrack run", 2
+_LATER = ("ids", "duplicates")  # since version 2
+_DUPLICATES = ("first", "count")
 LARGEST_DESCRIPTION = 16 * 2**20  # bytes; a mapping of 100 000 labels takes 3 MB
 
 
@@ -52,6 +54,7 @@ class Description:
     missing: str | Mapping[str, str] = "error"  # of several labels, one for each by its name, unless all are the same
     id: str = ""  # random, the same in all files of the run; empty in runs of early versions
     ids: bool = False  # whether samples have ids
+    duplicates: str = "first"  # which samples of one id count in an epoch and dataset: "first", or "count" for all
 
     def __post_init__(self) -> None:
         """Bring equal descriptions into one form, and check the names."""
@@ -63,6 +66,9 @@ class Description:
             each = {name: self.label_mapping.get(name) for name in self.names}
             object.__setattr__(self, "label_mapping", each if any(each.values()) else None)
         check_columns(self.names, self.metrics)
+        if self.duplicates not in _DUPLICATES:
+            msg = f"duplicates must be one of {listing(_DUPLICATES)}, got {self.duplicates!r}"
+            raise ValueError(msg)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -92,7 +98,7 @@ class Description:
 
     def plain(self) -> dict[str, Any]:
         """Return it as values for JSON."""
-        said = {one.name: getattr(self, one.name) for one in dataclasses.fields(self) if one.name != "ids"}
+        said = {one.name: getattr(self, one.name) for one in dataclasses.fields(self) if one.name not in _LATER}
         plain = {
             "format": FORMAT,
             "version": self.version,
@@ -108,7 +114,7 @@ class Description:
         if isinstance(self.missing, Mapping):
             plain["missing"] = [self.missing[name] for name in self.names]
         several = {key: list(getattr(self, key)) for key in ("metric", "label") if not isinstance(said[key], str)}
-        return {**plain, **several, "ids": self.ids}
+        return {**plain, **several, **{name: getattr(self, name) for name in _LATER}}
 
     @classmethod
     def from_plain(cls, plain: Any) -> Description:
@@ -159,6 +165,7 @@ class Description:
             nan_policy=check_nan_policy(plain["nan_policy"]),
             missing=missing,
             ids=bool(plain["ids"]) if several else False,
+            duplicates=plain["duplicates"] if several else "first",
             metric=names["metric"],
             label=labels,
             **texts,

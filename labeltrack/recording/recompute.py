@@ -1,7 +1,7 @@
 """Recomputing the statistics of recorded epochs, in this process or on a Dask cluster.
 
-On a cluster, one task reads one part, where the run is stored; one whose worker dies is repeated elsewhere. As merging
-is exact, order and number of workers do not change a bit.
+On a cluster, one task reads one part, or all of an epoch and dataset if samples have ids, where the run is stored; one
+whose worker dies is repeated elsewhere. As merging is exact, order and number of workers do not change a bit.
 """
 
 from __future__ import annotations
@@ -195,10 +195,13 @@ def _reduce_on_cluster(
         futures = []
         for parts in jobs:
             level = []
-            for part in parts:
+            # To find samples of one id, one task has to read all parts.
+            for some in [parts] if rules.distinct and rules.columns.ids else [[part] for part in parts]:
                 # Workers look up words themselves: data that is sent once is lost with the worker that received it.
-                leaf = client.submit(_reduce, root, replace(part, words={}), bool(part.words), rules, pure=False)
-                leaf.add_done_callback(lambda _, rows=part.rows or 0: on_rows(rows))
+                bare = [(replace(part, words={}), bool(part.words)) for part in some]
+                leaf = client.submit(_reduce, root, bare, rules, pure=False)
+                rows = sum(part.rows or 0 for part in some)
+                leaf.add_done_callback(lambda _, rows=rows: on_rows(rows))
                 level.append(leaf)
             while len(level) > 1:
                 groups = [level[i : i + FAN_IN] for i in range(0, len(level), FAN_IN)]
@@ -231,11 +234,10 @@ def cluster_client() -> Iterator[Any]:
         yield current
 
 
-def _reduce(root: str, part: PartEntry, has_words: bool, rules: Rules) -> Reduced:
-    """Reduce one part; runs on a worker."""
-    if has_words:
-        part = replace(part, words=vocabularies(root, part.journal))
-    return reduce_parts(storage_of(root), [part], rules, threads=1)
+def _reduce(root: str, parts: list[tuple[PartEntry, bool]], rules: Rules) -> Reduced:
+    """Reduce parts, and say of each whether it has words; runs on a worker."""
+    whole = [replace(part, words=vocabularies(root, part.journal)) if words else part for part, words in parts]
+    return reduce_parts(storage_of(root), whole, rules, threads=1)
 
 
 @lru_cache(maxsize=4)

@@ -198,9 +198,9 @@ class Run(PerSample):
                 interrupted or repeated.
 
         Returns:
-            A pyarrow Table with one chunk per recorded batch. Strings are dictionary-encoded. Nothing is copied unless
-            labels or values have several types or labels are bools. The files must not be truncated while the table is
-            in use.
+            A pyarrow Table with one chunk per recorded batch, samples whose id occurs again included. Strings are
+            dictionary-encoded. Nothing is copied unless columns have several types or labels are bools. The files must
+            not be truncated while the table is in use.
 
         Raises:
             ImportError: pyarrow is not installed (extra ``record``).
@@ -374,6 +374,7 @@ class Run(PerSample):
         policy = check_nan_policy(self.nan_policy if nan_policy is None else nan_policy)
         mappings = nothing if grouping is not None else mapped.each
         rules = Rules(described.columns, place, bool(described.names), mappings, described.missing_of_each, policy)
+        rules = rules._replace(distinct=described.duplicates == "first")
         quantiles, threads = needed_quantiles(resolved), check_threads(threads)
         recomputation = Recomputation(rules, grouping, mapped, quantiles, engine, threads)
         taken, left_out = self._index.select(modes, None, "modes", incomplete=incomplete)

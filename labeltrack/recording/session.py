@@ -57,6 +57,7 @@ class Membership:
         self.rank, self._size = options.rank or 0, options.world_size or 1
         self.writer = secrets.token_hex(8)
         self.notes: list[str] = []
+        self._duplicates = description.duplicates
         self._lock = Lock(self.root / writer_lock(self.rank))
         sync = options.fsync != "never"
         self.root.mkdir(parents=True, exist_ok=True)
@@ -101,7 +102,7 @@ class Membership:
             return False
         with locked(self.root / LOCK):
             before = Description.read(LocalFolder(self.root))
-            after = replace(before, ids=True)
+            after = before if before.ids else replace(before, ids=True, duplicates=self._duplicates)
             if after != before:  # another process may have been first
                 after.write(self.root)
             self.description = after
@@ -160,7 +161,8 @@ class Membership:
                 if others:
                     self.notes.append(f"{self.root / DESCRIPTION} was missing and has been restored from a journal")
         before = Description.read(LocalFolder(self.root))
-        for name in ("metric", "label", "label_mapping", "nan_policy", "missing"):
+        same = ["metric", "label", "label_mapping", "nan_policy", "missing"]
+        for name in [*same, "duplicates"] if before.ids else same:
             old, new = getattr(before, name), getattr(description, name)
             if old != new:
                 msg = (
@@ -168,7 +170,7 @@ class Membership:
                     "go on with the same, or record to another folder"
                 )
                 raise ValueError(msg)
-        after = replace(before, bounds=description.bounds)
+        after = replace(before, bounds=description.bounds, duplicates=description.duplicates)
         if after != before:
             after.write(self.root)
         return after

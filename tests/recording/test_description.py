@@ -112,6 +112,7 @@ def test_a_description_that_cannot_be_written_leaves_the_old_one(tmp_path, monke
     assert [path.name for path in tmp_path.iterdir()] == [DESCRIPTION]
 
 
+LATER = {"ids": False, "duplicates": "first"}
 GOOD = {
     "format": "labeltrack run",
     "version": 1,
@@ -139,13 +140,15 @@ GOOD = {
         (json.dumps(GOOD | {"version": "1"}), "version '1'"),
         (json.dumps(GOOD | {"label": ["y", "site"]}), "label must be a string"),
         (json.dumps(GOOD | {"version": 2}), "ids"),
-        (json.dumps(GOOD | {"version": 2, "ids": False, "metric": []}), "metric must be a string"),
-        (json.dumps(GOOD | {"version": 2, "ids": False, "metric": ["ce", 3]}), "metric must be a string"),
-        (json.dumps(GOOD | {"version": 2, "ids": False, "metric": ["ce", "ce"]}), "different names"),
-        (json.dumps(GOOD | {"version": 2, "ids": False, "label": ["y", "id"]}), "another column"),
-        (json.dumps(GOOD | {"version": 2, "ids": False, "label": ["y", "z"], "label_mapping": [None]}), "damaged"),
-        (json.dumps(GOOD | {"version": 2, "ids": False, "label": ["y", "z"], "missing": ["skip"]}), "damaged"),
-        (json.dumps(GOOD | {"version": 2, "ids": False, "label": ["y", "z"], "missing": ["skip", "x"]}), "'x'"),
+        (json.dumps(GOOD | {"version": 2, "ids": False}), "duplicates"),
+        (json.dumps(GOOD | {"version": 2, "ids": False, "duplicates": "last"}), "one of 'first', 'count', got 'last'"),
+        (json.dumps(GOOD | {"version": 2, **LATER, "metric": []}), "metric must be a string"),
+        (json.dumps(GOOD | {"version": 2, **LATER, "metric": ["ce", 3]}), "metric must be a string"),
+        (json.dumps(GOOD | {"version": 2, **LATER, "metric": ["ce", "ce"]}), "different names"),
+        (json.dumps(GOOD | {"version": 2, **LATER, "label": ["y", "id"]}), "another column"),
+        (json.dumps(GOOD | {"version": 2, **LATER, "label": ["y", "z"], "label_mapping": [None]}), "damaged"),
+        (json.dumps(GOOD | {"version": 2, **LATER, "label": ["y", "z"], "missing": ["skip"]}), "damaged"),
+        (json.dumps(GOOD | {"version": 2, **LATER, "label": ["y", "z"], "missing": ["skip", "x"]}), "'x'"),
         (json.dumps(GOOD | {"nan_policy": "ignore"}), "'ignore'"),
         (json.dumps(GOOD | {"dtypes": [3]}), "damaged"),
         (json.dumps(GOOD), "checksum"),

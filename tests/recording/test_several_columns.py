@@ -226,23 +226,53 @@ def test_kinds_may_differ_from_epoch_to_epoch_and_dataset_to_dataset(tmp_path):
     same(lt.open_run(tmp_path / "run").recompute(progress=False), tracker.history)
 
 
+@pytest.mark.filterwarnings("ignore:.*have an id that occurred before")
+@pytest.mark.parametrize("on_duplicate", [None, "first", "count"])
+@pytest.mark.parametrize("ids", ["integer", "string"])
+def test_samples_whose_id_occurs_again_count_as_they_did(tmp_path, on_duplicate, ids):
+    rng, path = np.random.default_rng(3), lt.RecordingOptions(tmp_path / "run", flush_rows=1024)
+    collection = several(path, on_duplicate=on_duplicate, label_mapping={"class": {"zero": 0, "two": 2}, "site": None})
+    with collection:
+        for step in (1, 2):
+            for ds_id in ("", "other"):
+                for i in range(8):
+                    n = int(rng.integers(1, 800))
+                    values = {"ce": rng.normal(size=n).astype(np.float32), "correct": rng.integers(0, 2, n)}
+                    names = rng.integers(0, 1500, n)
+                    names = [f"i{name}" for name in names] if ids == "string" else names
+                    # A label that takes 64 bits begins another part.
+                    classes = rng.integers(0, 3, n) + (2**40 if i == 4 else 0)
+                    collection.update((classes, rng.choice(SITES, n)), values, ids=names, ds_id=ds_id)
+            collection.end_epoch(step)
+    run = lt.open_run(tmp_path / "run")
+    assert described(tmp_path / "run")["duplicates"] == ("count" if on_duplicate == "count" else "first")
+    for metric in run.metrics:
+        for threads in (1, 3):
+            same(run.recompute(metric=metric, threads=threads, progress=False), collection[metric].history)
+    assert run.samples(step=1, ds_id="").num_rows > 1500
+    if on_duplicate is None:
+        with pytest.raises(ValueError, match="run of duplicates 'first', and this is duplicates 'count'"):
+            several(tmp_path / "run", on_duplicate="count", label_mapping=collection.label_mapping)
+
+
 @pytest.mark.parametrize("engine", ["local", "dask"])
 def test_several_processes_make_one_history(tmp_path, engine):
     if engine == "dask":
         pytest.importorskip("distributed", reason="distributed is not installed (extra 'dask')")
     ranks = [several(lt.RecordingOptions(tmp_path / "run", rank=rank, world_size=2, launch="x")) for rank in range(2)]
-    whole = several(None)
+    whole = several(None, on_duplicate="first")
     for rank, collection in enumerate(ranks):
         # Words come in another order in each process.
         labels, values = (CLASSES[::-1][rank:], SITES[::-1][rank:]), {"ce": LOSSES[rank:], "correct": HITS[rank:]}
-        ids = [f"{rank} {i}" for i in range(4 - rank)]
-        for one in (collection, whole):
-            one.update(labels, values, ids=ids)
+        # The last id of the first process occurs in the second one, too, with another code.
+        ids = ["0 0", "0 1", "0 2", "0 3"] if rank == 0 else ["1 0", "0 3", "1 1"]
+        collection.update(labels, values, ids=ids)
+        whole.update(labels, values, ids=ids)
     for collection in (*ranks, whole):
         collection.end_epoch(1)
         collection.close()
     run = lt.open_run(tmp_path / "run")
-    assert sorted(run.samples()["id"].to_pylist()) == ["0 0", "0 1", "0 2", "0 3", "1 0", "1 1", "1 2"]
+    assert run.samples()["id"].to_pylist() == ["0 0", "0 1", "0 2", "0 3", "1 0", "0 3", "1 1"]
     same(run.recompute(metric="ce", engine=engine, progress=False), whole["ce"].history)
 
 
