@@ -8,6 +8,7 @@ Example:
     2.5
 """
 
+from labeltrack._tracking.sinks import EpochResult
 from labeltrack._version import __version__
 from labeltrack.collection import TrackedMetric, TrackerCollection
 from labeltrack.compare import Comparison, compare
@@ -23,6 +24,7 @@ from labeltrack.tracker import LabelTracker
 __all__ = [
     "Comparison",
     "Dynamics",
+    "EpochResult",
     "History",
     "LabelRow",
     "LabelStats",

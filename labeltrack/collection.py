@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from labeltrack._labels.missing import Missing
     from labeltrack._nan_policy import NanPolicy
     from labeltrack._tracking.ids import OnDuplicate
+    from labeltrack._tracking.sinks import Sink
     from labeltrack.bounds import BoundName
     from labeltrack.history import History
     from labeltrack.recording.options import RecordingOptions
@@ -102,6 +103,7 @@ class TrackerCollection(Tracking, Mapping[str, TrackedMetric]):
         keep_order: Whether to keep the order in which labels first appear.
         ignore_label: Labels whose samples are ignored.
         on_duplicate: What to do with samples whose id occurred before.
+        sinks: Callables that get the result of every epoch as it ends, once for each metric.
 
     Raises:
         TypeError: An argument of the wrong type.
@@ -140,6 +142,7 @@ class TrackerCollection(Tracking, Mapping[str, TrackedMetric]):
         keep_order: bool = False,
         ignore_label: Any = None,
         on_duplicate: OnDuplicate | None = None,
+        sinks: Iterable[Sink] = (),
     ) -> None:
         self.metrics = _check_metrics(metrics)
         given = Arguments(
@@ -155,6 +158,7 @@ class TrackerCollection(Tracking, Mapping[str, TrackedMetric]):
             keep_order=keep_order,
             ignore_label=ignore_label,
             on_duplicate=on_duplicate,
+            sinks=sinks,
         )
         self._begin(given, self.metrics)
         self.outputs = {metric: self._output(metric) for metric in self.metrics}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from labeltrack._labels.missing import Missing
     from labeltrack._nan_policy import NanPolicy
     from labeltrack._tracking.ids import OnDuplicate
+    from labeltrack._tracking.sinks import Sink
     from labeltrack.bounds import BoundName
     from labeltrack.history import History
     from labeltrack.recording.options import RecordingOptions
@@ -65,6 +66,9 @@ class LabelTracker(Tracking):
             dataset: None counts only the first sample of each id, in order of arrival, and warns once; ``"first"``
             does so without a warning; ``"count"`` counts all; ``"error"`` raises at the end of the epoch. The ids of
             samples that are folded are kept, 8 bytes each, beside `max_buffer_bytes`, except under ``"count"``.
+        sinks: Callables that get the result of every epoch as it ends, a `labeltrack.EpochResult`, such as those of
+            `labeltrack.integrations.loggers`. One that fails warns once and never stops training. They are not part of
+            states and copies; the attribute `sinks` may be set again.
 
     Raises:
         TypeError: An argument of the wrong type.
@@ -102,6 +106,7 @@ class LabelTracker(Tracking):
         keep_order: bool = False,
         ignore_label: Any = None,
         on_duplicate: OnDuplicate | None = None,
+        sinks: Iterable[Sink] = (),
     ) -> None:
         self.metric = check_name("metric", metric)
         given = Arguments(
@@ -117,6 +122,7 @@ class LabelTracker(Tracking):
             keep_order=keep_order,
             ignore_label=ignore_label,
             on_duplicate=on_duplicate,
+            sinks=sinks,
         )
         self._begin(given, (self.metric,))
         self.outputs = self._output(self.metric) if outputs is None else check_name("outputs", outputs)

@@ -14,6 +14,7 @@ from labeltrack._tracking.ids import OnDuplicate, check_on_duplicate
 from labeltrack._tracking.intake import Intake
 from labeltrack._tracking.recorded import Recorded, start_recorder
 from labeltrack._tracking.reducing import Reducer, some_labels
+from labeltrack._tracking.sinks import EpochResult, Sink, check_sinks, hand_to
 from labeltrack._tracking.state import Stateful
 from labeltrack._tracking.streams import Owed
 from labeltrack._version import __version__
@@ -46,10 +47,17 @@ class Arguments:
     keep_order: Any
     ignore_label: Any
     on_duplicate: Any
+    sinks: Any
 
 
 class Tracking(Stateful):
-    """A tracker of some metrics."""
+    """A tracker of some metrics.
+
+    Attributes:
+        sinks: What is called with the result of every epoch that ends; may be changed. Copies have none.
+    """
+
+    outputs: Any
 
     def _begin(self, given: Arguments, metrics: tuple[str, ...]) -> None:
         """Check the arguments, and begin.
@@ -76,6 +84,8 @@ class Tracking(Stateful):
         self._ds_ids = Selection(self.ds_id, "ds_id")
         self.record_to = given.record_to
         self.keep_order = bool(given.keep_order)
+        self.sinks: list[Sink] = check_sinks(given.sinks)
+        self._sinks_told: list[Sink] = []
         self._warned = self._never_told = self._duplicates_told = False
         names = joined(self._label_names)
         histories = [History(metric=metric, label=names, bounds=self.bounds) for metric in metrics]
@@ -96,6 +106,10 @@ class Tracking(Stateful):
     def _output(self, metric: str) -> str:
         """Return the default name of the result of a metric."""
         return f"{metric}_by_{'_and_'.join(self._label_names)}"
+
+    def _outputs(self, metric: str) -> str:
+        """Return the name of the result of a metric."""
+        return str(self.outputs[metric] if isinstance(self.outputs, dict) else self.outputs)
 
     def _description(self) -> Description:
         """Return what a recorded run says of its tracker."""
@@ -205,6 +219,12 @@ class Tracking(Stateful):
             order = self._recorded.appeared(some, found[0][0])
             self._recorded.decide(Owed(list(of_mode.values()), entries, ends, order))
         self._recorded.tell()
+        if self.sinks:
+            results = [
+                EpochResult(step, mode, metric, self._outputs(metric), stats, self._history(place))
+                for place, (metric, stats) in enumerate(zip(self._metrics, together, strict=True))
+            ]
+            hand_to(self.sinks, results, self._sinks_told)
         return together
 
     def _compute(self, mode: str) -> list[LabelStats]:
