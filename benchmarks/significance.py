@@ -18,6 +18,7 @@ from report import add_output, grid, publish
 
 import labeltrack as lt
 from labeltrack._significance import choice, sequence
+from labeltrack._significance.samples import Pairs, Samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -51,7 +52,8 @@ def simulated_pairs(rng: Any, draw: Callable[..., Any], labels: int, n: int, shi
 
 def _sides(codes: Any, values: Any, *, paired: bool) -> Any:
     before, after = (lt.label_stats(*side) for side in zip(codes, values, strict=True))
-    return before, after, choice.Samples(codes, values, paired)
+    pairs = Pairs(codes[0], *values) if paired else None
+    return before, after, Samples(codes, values, pairs)
 
 
 def alarms(found: lt.Comparison) -> dict[str, float]:
@@ -127,7 +129,7 @@ def power(labels: int) -> Iterator[dict[str, Any]]:
                 "statsmodels ttest_ind": lambda a, b: weighted.ttest_ind(b, a, usevar="unequal")[1],
                 "scipy mannwhitneyu": lambda a, b: stats.mannwhitneyu(b, a).pvalue,
             }
-            if samples.paired:
+            if samples.pairs is not None:
                 peers["scipy ttest_rel"] = lambda a, b: stats.ttest_rel(b, a).pvalue
                 peers["scipy wilcoxon"] = lambda a, b: stats.wilcoxon(b - a).pvalue
             found = choice.compare_stats(old, new, samples)

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._filters import single_mode
-from labeltrack._significance.choice import Method, Samples, compare_stats, merged_labels
+from labeltrack._significance.choice import Method, compare_stats, merged_labels
 from labeltrack._significance.comparison import Comparison
-from labeltrack.errors import missing_key
+from labeltrack._significance.samples import Columns, both, distinct
+from labeltrack.errors import listing, missing_key
 from labeltrack.functional import label_stats
 from labeltrack.history import History
 from labeltrack.recording.run import Run
@@ -32,6 +33,7 @@ def compare(
     mode: str | None = None,
     steps: int | Sequence[int] | None = None,
     ds_id: str | None = None,
+    metric: str | None = None,
     higher_is_worse: bool = True,
     alpha: float = 0.05,
     method: Method = "auto",
@@ -40,8 +42,8 @@ def compare(
 
     The test is the best that the data allow, for each label, and `Comparison.method` names it:
 
-    - the same samples on both sides, which is so where two recorded epochs have equal labels in equal order: paired t,
-      or Wilcoxon's signed ranks where the differences are skewed;
+    - the same samples on both sides, which recorded epochs have where ids are the same, or without ids where labels are
+      equal in equal order: paired t, or Wilcoxon's signed ranks where the differences are skewed;
     - else Welch's t from the exact moments; where sizes differ and samples are so skewed that it would see changes that
       are none, Mann and Whitney's ranks of recorded samples, or no test if there are only statistics.
 
@@ -54,6 +56,7 @@ def compare(
         mode: Mode, of histories and runs; None for ``"eval"`` if there is such a mode, else for the only one.
         steps: Step before and after, or one for both; None for the last of each, or the last two of `a` alone.
         ds_id: Dataset, of histories and runs; None pools all of them.
+        metric: Name of the metric, of runs that have several.
         higher_is_worse: True for a loss, False for an accuracy.
         alpha: Limit of q, the share of false alarms among the labels with a verdict.
         method: ``"auto"``, or one test for all labels: ``"welch"``, ``"paired-t"``, ``"wilcoxon"`` or
@@ -81,19 +84,22 @@ def compare(
         >>> changes.worse(), changes.verdict.tolist()
         (['dog'], ['no evidence', 'worse'])
     """
-    before, after = _sides(a, b, mode, steps, ds_id)
+    before, after = _sides(a, b, mode, steps, ds_id, metric)
     if after.name == before.name == "":
         before, after = before._replace(name="before"), after._replace(name="after")
     if None not in (before.metric, after.metric) and before.metric != after.metric:
         msg = f"cannot compare {before.metric!r} with {after.metric!r}: both sides must have the same metric"
         raise ValueError(msg)
     same = before.source == after.source and before.mode is not None
+    samples = None
+    if before.columns is not None and after.columns is not None:
+        samples = both(before.columns, after.columns, merged_labels(before.stats, after.stats)[0])
     named = [side.name if same else f"{side.source} {side.name}".strip() for side in (before, after)]
     title = " → ".join(named)
     return compare_stats(
         before.stats,
         after.stats,
-        _samples(before, after),
+        samples,
         title=f"{before.mode}, {title}" if same else title,
         metric=after.metric or before.metric or "metric",
         higher_is_worse=higher_is_worse,
@@ -106,14 +112,14 @@ class _Side(NamedTuple):
     """One side: its statistics, its samples if there are any, and what they are of."""
 
     stats: LabelStats
-    table: Any = None  # of Arrow, with label and value
+    columns: Columns | None = None
     metric: str | None = None
     source: str = ""
     mode: str | None = None
     name: str = ""
 
 
-def _sides(a: Any, b: Any, mode: str | None, steps: Any, ds_id: str | None) -> tuple[_Side, _Side]:
+def _sides(a: Any, b: Any, mode: str | None, steps: Any, ds_id: str | None, metric: str | None) -> tuple[_Side, _Side]:
     for side in (a,) if b is None else (a, b):
         if not isinstance(side, (LabelStats, History, Run)):
             msg = f"compare() expects LabelStats, histories or recorded runs, got {type(side).__name__}"
@@ -133,7 +139,8 @@ def _sides(a: Any, b: Any, mode: str | None, steps: Any, ds_id: str | None) -> t
             msg = f"there is no step to compare with: {_named(a)} has {known or 'none'}"
             raise ValueError(msg)
         pair = [earlier[-1], last]
-    return _side(a, mode, pair[0], ds_id), _side(a if b is None else b, mode, pair[1], ds_id)
+    rest = ds_id, metric
+    return _side(a, mode, pair[0], *rest), _side(a if b is None else b, mode, pair[1], *rest)
 
 
 def _named(side: History | Run) -> str:
@@ -151,7 +158,9 @@ def _steps_of(side: History | Run, mode: str) -> list[int]:
     return sorted(epoch.step for epoch in side.epochs if epoch.mode == mode and epoch.complete)
 
 
-def _side(side: LabelStats | History | Run, mode: str | None, step: int | None, ds_id: str | None) -> _Side:
+def _side(
+    side: LabelStats | History | Run, mode: str | None, step: int | None, ds_id: str | None, metric: str | None
+) -> _Side:
     if isinstance(side, LabelStats):
         return _Side(side)
     mode = single_mode(_modes_of(side), mode)
@@ -163,50 +172,37 @@ def _side(side: LabelStats | History | Run, mode: str | None, step: int | None, 
     name = f"step {step}" + (f" of {ds_id}" if ds_id else "")
     if isinstance(side, History):
         return _Side(side.at(step, mode, ds_id), None, side.metric, "", mode, name)
-    table, stats = recorded(side, mode, step, ds_id)
-    return _Side(stats, table, side.metric, side.path, mode, name)
+    columns, stats = recorded(side, mode, step, ds_id, metric)
+    return _Side(stats, columns, metric or side.metric, side.path, mode, name)
 
 
-def recorded(run: Run, mode: str, step: int, ds_id: str | None = None) -> tuple[Any, LabelStats]:
-    """Return the samples of one recorded epoch as an Arrow table, and their statistics."""
-    table = run.samples(mode, step, ds_id)
+def recorded(
+    run: Run, mode: str, step: int, ds_id: str | None = None, metric: str | None = None
+) -> tuple[Columns, LabelStats]:
+    """Return the samples of one recorded epoch, the first of each id, and their statistics.
+
+    Raises:
+        ValueError: The run has several metrics, and `metric` is none of them.
+    """
+    metrics, names = run.metrics, [run.label] if isinstance(run.label, str) else list(run.label)
+    if metric not in ({None, *metrics} if len(metrics) == 1 else metrics):
+        msg = f"the run has the metrics {listing(metrics)}; pass metric (--metric), got {metric!r}"
+        raise ValueError(msg)
+    value, labels = "value" if len(metrics) == 1 else str(metric), ["label"] if len(names) == 1 else names
+    ids = ["id", *(["ds_id"] if ds_id is None else [])] if run.info()["ids"] else []
+    table = run.samples(mode, step, ds_id, columns=[*labels, value, *ids])
+    columns = distinct(Columns([table[name] for name in labels], table[value], [table[name] for name in ids]))
+    missing: Any = run.missing
     stats = label_stats(
-        table["label"],
-        table["value"],
+        columns.labels[0] if len(names) == 1 else dict(zip(names, columns.labels, strict=True)),
+        columns.values,
         label_mapping=run.label_mapping,
         nan_policy=run.nan_policy,
-        missing="label" if run.missing == "label" else "error",
+        missing={name: _kept(of) for name, of in missing.items()} if isinstance(missing, dict) else _kept(missing),
     )
-    return table, stats
+    return columns, stats
 
 
-# -- samples ----------------------------------------------------------------------------------------------
-
-
-def _samples(before: _Side, after: _Side) -> Samples | None:
-    """Return the samples of both sides, if both have them."""
-    if before.table is None or after.table is None:
-        return None
-    labels, *_ = merged_labels(before.stats, after.stats)
-    codes, values = [], []
-    for side in (before, after):
-        positions = _positions(side.table["label"], labels)
-        kept = positions >= 0
-        column = side.table["value"].to_numpy()
-        codes.append(positions if kept.all() else positions[kept])
-        values.append(column if kept.all() else column[kept])
-    paired = codes[0].shape == codes[1].shape and bool((codes[0] == codes[1]).all())
-    return Samples((codes[0], codes[1]), (values[0], values[1]), paired)
-
-
-def _positions(column: Any, labels: Array) -> Integers:
-    """Return the ``(N,)`` position of each sample's label among sorted labels; -1 if it is none of them."""
-    column = column.unify_dictionaries().combine_chunks()
-    if hasattr(column, "dictionary"):
-        known = {label: k for k, label in enumerate(labels.tolist())}
-        words = [known.get(word, -1) for word in column.dictionary.to_pylist()]
-        codes: Integers = column.indices.to_numpy()
-        return np.array([*words, -1], dtype=np.int64)[codes]
-    keys = column.to_numpy(zero_copy_only=False)
-    places = np.minimum(np.searchsorted(labels, keys), max(len(labels) - 1, 0))
-    return np.where(labels[places] == keys, places, -1) if len(labels) else np.full(len(keys), -1)
+def _kept(missing: str) -> Any:
+    """Return the option for missing labels of recorded samples: those that were skipped are not there."""
+    return "label" if missing == "label" else "error"

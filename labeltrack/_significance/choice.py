@@ -5,7 +5,7 @@ The limits were chosen by simulation (``benchmarks/significance.py``): what does
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from labeltrack.errors import listing
 from labeltrack.functional import label_stats
 
 if TYPE_CHECKING:
+    from labeltrack._significance.samples import Pairs, Samples
     from labeltrack.stats import LabelStats
 
 Array = npt.NDArray[Any]
@@ -37,15 +38,9 @@ MOST_SKEW: Final = (
     0.1  # of the difference of means; at 0.2, 20 against 40 exponential samples pass 0.001 twice as often
 )
 MOST_PAIRED_SKEW: Final = 0.2  # of the mean of differences between pairs
+MOST_ALONE: Final = 0.1  # of a side's samples that are not on the other, for a test of pairs
+NO_PAIRS = "no pairs"
 TOO_SKEWED, NOT_FINITE = "too skewed for moments alone: record the run", "not finite"
-
-
-class Samples(NamedTuple):
-    """The samples of both sides, by position of their label in the comparison."""
-
-    codes: tuple[Integers, Integers]  # before and after
-    values: tuple[Floats, Floats]
-    paired: bool  # the samples at each position are the same on both sides, so that both codes are equal
 
 
 def compare_stats(
@@ -130,7 +125,7 @@ def _check(method: str, alpha: float, samples: Samples | None) -> None:
         msg = f"method: unknown option {method!r}; allowed are {listing(('auto', *_NAMES))}"
         raise ValueError(msg)
     check_alpha(alpha)
-    if method in ("paired-t", "wilcoxon") and not (samples is not None and samples.paired):
+    if method in ("paired-t", "wilcoxon") and (samples is None or samples.pairs is None):
         msg = (
             f"method={method!r} needs the same samples on both sides: recorded runs with ids, or with equal labels in "
             "equal order"
@@ -167,16 +162,11 @@ def _tested(
     """Return the results of the labels to be tested, and the name of each label's test."""
     found = Found(*(np.full(tested.shape[0], np.nan) for _ in Found._fields))
     used = np.full(tested.shape[0], "", dtype=object)
-    if samples is not None and samples.paired and method not in ("welch", "mann-whitney"):
-        codes, differences = _pairs(samples, tested)
-        stats = label_stats(codes, differences)
-        pairs = moments(stats, stats.labels, tested.shape[0])
-        skewed = np.abs(methods.skewness(codes, differences, pairs)) > MOST_PAIRED_SKEW * np.sqrt(pairs.count)
-        by_rank = tested & (skewed if method == "auto" else np.bool_(method == "wilcoxon"))
-        by_mean = tested & ~by_rank
-        _enter(found, used, by_mean, methods.PAIRED_T, methods.paired_t(pairs.at(by_mean)))
-        if by_rank.any():
-            _enter(found, used, by_rank, methods.WILCOXON, methods.wilcoxon(_of_labels(codes, differences, by_rank)))
+    if samples is not None and samples.pairs is not None and method not in ("welch", "mann-whitney"):
+        fewest = (1 - MOST_ALONE) * np.maximum(before.count, after.count)
+        tested = tested & ~_test_pairs(samples.pairs, tested, fewest, method, found, used)
+    if method in ("paired-t", "wilcoxon"):
+        used[tested] = NO_PAIRS
         return found, used
     skewed = methods.skew_error(before, after) > MOST_SKEW
     by_rank = tested & (skewed if method == "auto" else np.bool_(method == "mann-whitney"))
@@ -190,11 +180,20 @@ def _tested(
     return found, used
 
 
-def _pairs(samples: Samples, tested: Booleans) -> tuple[Integers, Floats]:
-    """Return the codes and differences of the pairs to be tested that are numbers."""
-    codes, (before, after) = samples.codes[0], samples.values
-    kept = tested[codes] & ~np.isnan(before) & ~np.isnan(after)
-    return codes[kept], after[kept].astype(np.float64) - before[kept]
+def _test_pairs(pairs: Pairs, tested: Booleans, fewest: Floats, method: Method, found: Found, used: Array) -> Booleans:
+    """Test the labels that have enough pairs; return which these are."""
+    kept = tested[pairs.codes] & ~np.isnan(pairs.before) & ~np.isnan(pairs.after)
+    codes, differences = pairs.codes[kept], pairs.after[kept].astype(np.float64) - pairs.before[kept]
+    stats = label_stats(codes, differences)
+    of = moments(stats, stats.labels.astype(np.int64), tested.shape[0])
+    enough = tested & (of.count >= np.maximum(fewest, FEWEST))
+    skewed = np.abs(methods.skewness(codes, differences, of)) > MOST_PAIRED_SKEW * np.sqrt(of.count)
+    by_rank = enough & (skewed if method == "auto" else np.bool_(method == "wilcoxon"))
+    by_mean = enough & ~by_rank
+    _enter(found, used, by_mean, methods.PAIRED_T, methods.paired_t(of.at(by_mean)))
+    if by_rank.any():
+        _enter(found, used, by_rank, methods.WILCOXON, methods.wilcoxon(_of_labels(codes, differences, by_rank)))
+    return enough
 
 
 def _of_labels(codes: Integers, values: Floats, wanted: Booleans) -> list[Floats]:

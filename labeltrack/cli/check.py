@@ -51,6 +51,7 @@ def check(
     mode: Annotated[
         str | None, typer.Option(metavar="NAME", help="Mode; by default eval, or the only one there is.")
     ] = None,
+    metric: Annotated[str | None, typer.Option(metavar="NAME", help="Metric, if the run has several.")] = None,
     step: Annotated[int | None, typer.Option(metavar="N", help="Step to check; by default the last one.")] = None,
     higher_is_worse: HigherIsWorse = True,
     as_json: Json = False,
@@ -65,7 +66,8 @@ def check(
     with told(*MISTAKES), warned():
         mode = single_mode((epoch.mode for epoch in opened.epochs), mode)
         steps = _steps(opened, before, mode, against, step)
-        found = compare(before, opened, mode=mode, steps=steps, higher_is_worse=higher_is_worse, alpha=q)
+        options: dict[str, Any] = {"higher_is_worse": higher_is_worse, "alpha": q, "metric": metric}
+        found = compare(before, opened, mode=mode, steps=steps, **options)
         failed = _failed(found, margin)
         if junit is not None:
             _write_junit(found, failed, margin, junit)

@@ -41,6 +41,7 @@ def watch(
     mode: Annotated[
         str | None, typer.Option(metavar="NAME", help="Mode; by default eval, or the only one there is.")
     ] = None,
+    metric: Annotated[str | None, typer.Option(metavar="NAME", help="Metric, if the run has several.")] = None,
     by: Annotated[str, typer.Option(metavar="NAME", help="count, sum, mean, std, min or max.")] = "mean",
     k: Annotated[int, typer.Option("-k", metavar="N", help="Number of labels.")] = 10,
     higher_is_worse: HigherIsWorse = True,
@@ -53,7 +54,7 @@ def watch(
     if interval <= 0 or k < 1:
         fail("--interval and -k must be positive")
     open_recorded(run)
-    watched = Watched(run, mode, by=by, limit=k, higher_is_worse=higher_is_worse)
+    watched = Watched(run, mode, metric, by=by, limit=k, higher_is_worse=higher_is_worse)
     with contextlib.suppress(KeyboardInterrupt), _screen() as draw:
         while True:
             with told(*MISTAKES), warnings.catch_warnings():
@@ -86,13 +87,16 @@ class Watched:
     Args:
         path: The run.
         mode: Mode to show; None for the default.
+        metric: Metric, if the run has several.
         by: The statistic that ranks.
         limit: How many labels to show.
         higher_is_worse: True for a loss.
     """
 
-    def __init__(self, path: str, mode: str | None, *, by: str, limit: int, higher_is_worse: bool) -> None:
-        self._path, self._wanted = path, mode
+    def __init__(
+        self, path: str, mode: str | None, metric: str | None = None, *, by: str, limit: int, higher_is_worse: bool
+    ) -> None:
+        self._path, self._wanted, self._metric = path, mode, metric
         self._by, self._limit, self._higher_is_worse = by, limit, higher_is_worse
         self._begun = time.time()
         self._run: Run | None = None
@@ -126,12 +130,12 @@ class Watched:
         from labeltrack.compare import recorded  # noqa: PLC0415
 
         if mode not in self._read:
-            self._read[mode] = run.recompute(modes=mode, progress=False), dict(there)
+            self._read[mode] = run.recompute(modes=mode, metric=self._metric, progress=False), dict(there)
             return bool(there)
         history, read = self._read[mode]
         fresh = [step for step, epoch in there.items() if read.get(step) != epoch]  # new, or repeated
         for step in fresh:
-            history.add_all(step, {"": recorded(run, mode, step)[1]}, mode=mode, replace=True)
+            history.add_all(step, {"": recorded(run, mode, step, metric=self._metric)[1]}, mode=mode, replace=True)
             read[step] = there[step]
         return bool(fresh)
 

@@ -133,6 +133,20 @@ def test_a_label_whose_loss_is_nan_fails(tmp_path):
     assert result.stdout.splitlines()[3].split()[0] == "1"
 
 
+def test_one_of_several_metrics_is_checked(tmp_path):
+    labels = np.repeat(["cat", "dog"], 100)
+    with lt.TrackerCollection("animal", ["loss", "hit"], record_to=tmp_path) as trackers:
+        for step in (1, 2):
+            loss = np.where((labels == "dog") & (step == 2), 2.0, 1.0)
+            trackers.update(labels, {"loss": loss, "hit": np.ones(200)}, mode="eval")
+            trackers.end_epoch(step, mode="eval")
+    assert invoke("check", tmp_path, "--metric", "loss").exit_code == 1
+    assert invoke("check", tmp_path, "--metric", "hit", "--lower-is-worse").exit_code == 0
+    assert "pass metric (--metric)" in refusal(invoke("check", tmp_path))
+    watched = invoke("watch", tmp_path, "--metric", "loss", "--interval", "0.01", "--idle", "0.01")
+    assert "worse: dog (+100.0%)" in watched.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

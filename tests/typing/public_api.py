@@ -89,7 +89,7 @@ assert_type(run.recompute(["std"], {"cat": 3}, modes="!eval", engine="dask", thr
 assert_type(run.recompute(label_mapping=None, group={1: "a"}, nan_policy="omit", incomplete=True), lt.History)
 assert_type(run.recompute(group=lambda label: label // 10), lt.History)
 assert_type(run.export("samples.parquet", "train", step=[1, 2]), int)
-assert_type(lt.compare(run, steps=(3, 7)), lt.Comparison)
+assert_type(lt.compare(run, steps=(3, 7), metric="ce"), lt.Comparison)
 assert_type(run.verify().ok, bool)
 assert_type(run.verify().parts[0].lost, int)
 assert_type(run.repair(), list[str])

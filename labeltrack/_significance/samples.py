@@ -1,0 +1,132 @@
+"""The recorded samples of two sides: by position of their label, and in pairs where the same samples are on both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+
+class Pairs(NamedTuple):
+    """Samples that are on both sides."""
+
+    codes: Integers  # position of their label
+    before: Floats
+    after: Floats
+
+
+class Samples(NamedTuple):
+    """The samples before and after, and those of them that are pairs."""
+
+    codes: tuple[Integers, Integers]  # positions of labels
+    values: tuple[Floats, Floats]
+    pairs: Pairs | None
+
+
+class Columns(NamedTuple):
+    """The samples of one side as Arrow columns."""
+
+    labels: Sequence[Any]  # a column for each label
+    values: Any
+    ids: Sequence[Any]  # of which a sample is identified by all; none if samples have no ids
+
+    def at(self, rows: Integers) -> Columns:
+        """Return some of the samples."""
+        labels, ids = ([column.take(rows) for column in columns] for columns in (self.labels, self.ids))
+        return Columns(labels, self.values.take(rows), ids)
+
+
+def distinct(columns: Columns) -> Columns:
+    """Return the first sample of each id."""
+    if not columns.ids:
+        return columns
+    (keys,) = _keys([columns.ids])
+    first = _first(keys, int(keys.max(initial=-1)) + 1)
+    return columns if first.size == keys.size else columns.at(np.sort(first))
+
+
+def both(before: Columns, after: Columns, labels: Array) -> Samples:
+    """Return the samples of both sides, whose labels are among ``(K,)`` sorted labels.
+
+    They are pairs where id and label are the same; without ids, where both sides have equal labels in equal order.
+    """
+    codes = tuple(_positions(side.labels, labels) for side in (before, after))
+    values = tuple(side.values.to_numpy() for side in (before, after))
+    kept = [of >= 0 for of in codes]
+    pairs = None
+    if before.ids and after.ids:
+        keys = _keys([before.ids, after.ids])
+        size = 1 + max(int(of.max(initial=-1)) for of in keys)
+        places = [_first(of, size, fill=True) for of in keys]
+        one, other = (of[(places[0] >= 0) & (places[1] >= 0)] for of in places)
+        same = (codes[0][one] == codes[1][other]) & kept[0][one]
+        one, other = np.sort(one[same]), other[same][np.argsort(one[same])]
+        pairs = Pairs(codes[0][one], values[0][one], values[1][other])
+    codes = tuple(of[chosen] for of, chosen in zip(codes, kept, strict=True))
+    values = tuple(of[chosen] for of, chosen in zip(values, kept, strict=True))
+    if pairs is None and codes[0].shape == codes[1].shape and (codes[0] == codes[1]).all():
+        pairs = Pairs(codes[0], *values)
+    return Samples((codes[0], codes[1]), (values[0], values[1]), pairs)
+
+
+def _first(keys: Integers, size: int, *, fill: bool = False) -> Integers:
+    """Return where each of so many keys is first; with `fill`, -1 for those that are nowhere, else none for them."""
+    found = np.full(size, -1, dtype=np.int64)
+    found[keys[::-1]] = np.arange(keys.size - 1, -1, -1)
+    return found if fill else found[found >= 0]
+
+
+def _keys(sides: Sequence[Sequence[Any]]) -> list[Integers]:
+    """Return a number for each sample of some sides: the same for those of which all columns are equal."""
+    keys: list[Integers] = []
+    for columns in zip(*sides, strict=True):
+        parts = [_coded(column) for column in columns]
+        words, new = np.unique(_joined([of for of, _ in parts]), return_inverse=True)
+        starts = np.cumsum([0, *(len(of) for of, _ in parts)])
+        codes = [new.reshape(-1)[start + of] for start, (_, of) in zip(starts, parts, strict=False)]
+        keys = [key * len(words) + code for key, code in zip(keys, codes, strict=True)] if keys else codes
+    _, dense = np.unique(np.concatenate(keys), return_inverse=True)
+    return np.split(dense.reshape(-1), np.cumsum([key.size for key in keys])[:-1])
+
+
+def _joined(parts: Sequence[Array]) -> Array:
+    if {part.dtype.kind for part in parts} & set("OUS"):
+        return np.array([word for part in parts for word in part.tolist()], dtype=object).astype(str)
+    return np.concatenate(parts)
+
+
+def _coded(column: Any) -> tuple[Array, Integers]:
+    """Return the different values of a column and the ``(N,)`` place of each sample's among them."""
+    column = column.unify_dictionaries().combine_chunks()
+    if hasattr(column, "dictionary"):
+        return np.array(column.dictionary.to_pylist(), dtype=object), column.indices.to_numpy().astype(np.int64)
+    words, codes = np.unique(column.to_numpy(zero_copy_only=False), return_inverse=True)
+    return words, codes.reshape(-1)
+
+
+def _positions(columns: Sequence[Any], labels: Array) -> Integers:
+    """Return the ``(N,)`` position of each sample's label or labels among sorted labels; -1 if it is none of them."""
+    if len(columns) > 1:
+        parts = [_coded(column) for column in columns]
+        keys, codes = np.unique(np.stack([codes for _, codes in parts]), axis=1, return_inverse=True)
+        known = {label: k for k, label in enumerate(labels.tolist())}
+        words = [words.tolist() for words, _ in parts]
+        rows = [tuple(of[code] for of, code in zip(words, row, strict=True)) for row in keys.T.tolist()]
+        return np.array([known.get(row, -1) for row in rows], dtype=np.int64)[codes.reshape(-1)]
+    column = columns[0].unify_dictionaries().combine_chunks()
+    if hasattr(column, "dictionary"):
+        known = {label: k for k, label in enumerate(labels.tolist())}
+        found = [known.get(word, -1) for word in column.dictionary.to_pylist()]
+        indices: Integers = column.indices.to_numpy()
+        return np.array([*found, -1], dtype=np.int64)[indices]
+    keys = column.to_numpy(zero_copy_only=False)
+    places = np.minimum(np.searchsorted(labels, keys), max(len(labels) - 1, 0))
+    return np.where(labels[places] == keys, places, -1) if len(labels) else np.full(len(keys), -1)
