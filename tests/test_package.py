@@ -84,7 +84,10 @@ FLOORS = [
         ),
         (
             lt.compare,
-            ("(a, b=None, *, mode=None, steps=None, ds_id=None, higher_is_worse=True, alpha=0.05, method='auto')"),
+            (
+                "(a, b=None, *, mode=None, steps=None, ds_id=None, metric=None, higher_is_worse=True, alpha=0.05, "
+                "method='auto')"
+            ),
         ),
         (lt.merge_stats, "(parts)"),
     ],
