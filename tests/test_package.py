@@ -90,6 +90,20 @@ FLOORS = [
             ),
         ),
         (lt.merge_stats, "(parts)"),
+        (
+            lt.Run.dynamics,
+            (
+                "(self, mode=None, metric=None, *, step=None, ds_id=None, correct=None, on_duplicate=None, "
+                "nan_policy=None, incomplete=False, engine='local', progress=True)"
+            ),
+        ),
+        (
+            lt.Run.hardest,
+            (
+                "(self, k=10, label=None, step=None, *, mode=None, metric=None, by='mean', higher_is_worse=True, "
+                "**options)"
+            ),
+        ),
     ],
 )
 def test_the_public_signatures_are_the_agreed_ones(function, signature):

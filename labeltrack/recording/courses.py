@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._core.by_id import ByID, Chunk
-from labeltrack._labels.codes import INTEGER, UNSIGNED, LabelDecoder
-from labeltrack._labels.tuples import WHOLE
 from labeltrack.errors import listing
+from labeltrack.recording.keys import Keys
 from labeltrack.recording.reader import open_parts, read_rows
 from labeltrack.recording.recompute import FAN_IN, cluster_client, root_of, vocabularies
 from labeltrack.recording.storage import storage_of
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from labeltrack.recording.columns import Columns
     from labeltrack.recording.epochs import PartEntry
-    from labeltrack.recording.reader import Column, PartReader, PartResult
+    from labeltrack.recording.reader import PartResult
     from labeltrack.recording.storage import Storage
 
 Array = npt.NDArray[Any]
@@ -54,60 +53,6 @@ class Plan(NamedTuple):
 
 
 @dataclass
-class Keys:
-    """What keys of labels or ids of all parts that were read stand for.
-
-    Codes of words differ between processes: those of the first vocabulary are kept, others are translated.
-    """
-
-    what: str
-    kind: str = ""
-    words: Array | None = None
-    _places: dict[Any, int] = field(default_factory=dict)
-    _known: dict[tuple[str, str], Integers | None] = field(default_factory=dict)
-
-    def of(self, column: Column, reader: PartReader, keys: Array) -> Array:
-        """Return ``(N,)`` labels or ids of a part as keys."""
-        self._accept(column.kind)
-        if column.words is None:
-            return column.keys(keys)
-        source = (reader.entry.journal, column.number)
-        if source not in self._known:
-            self._known[source] = self._translation(column.words.array)
-        names = self._known[source]
-        return keys if names is None else names[keys]
-
-    def adopt(self, other: Keys) -> Integers | None:
-        """Return what the keys of another are called here, by key; None if they are the same."""
-        if not other.kind:
-            return None
-        self._accept(other.kind)
-        return None if other.words is None else self._translation(other.words)
-
-    def _accept(self, kind: str) -> None:
-        kinds = {self.kind or kind, kind}
-        if len(kinds) > 1 and not kinds <= WHOLE:
-            msg = f"{self.what} are of several types, {' and '.join(sorted(kinds))}; select steps with one, with step="
-            raise TypeError(msg)
-        self.kind = kind if len(kinds) == 1 else UNSIGNED if UNSIGNED in kinds else INTEGER
-
-    def _translation(self, words: Array) -> Integers | None:
-        if self.words is None:
-            self.words = words
-            return None
-        if not self._places:
-            self._places = {word: code for code, word in enumerate(self.words.tolist())}
-        names = [self._places.setdefault(word, len(self._places)) for word in words.tolist()]
-        if len(self._places) > self.words.shape[0]:
-            self.words = np.array([*self._places, None], dtype=object)[:-1]
-        return np.array(names, dtype=np.int64)
-
-    def decode(self, keys: Integers) -> Array:
-        """Return the labels or ids of keys."""
-        return LabelDecoder(self.kind or INTEGER, self.words).decode(keys)
-
-
-@dataclass
 class Courses:
     """The course of each sample over some steps."""
 
@@ -137,7 +82,7 @@ class Courses:
 
         Raises:
             TypeError: Labels or ids have types that do not fit one column.
-            ValueError: An id occurs twice, and that is an error.
+            ValueError: An id occurs twice, and that is an error; or samples have no ids.
         """
         number, parts = step
         readers = open_parts(storage, parts, plan.columns)
@@ -145,11 +90,14 @@ class Courses:
         for reader, rows in read_rows(readers):
             on_rows(rows.values[0].shape[0])
             if reader.ids is None or rows.ids is None:
-                continue
-            ids = self.ids.of(reader.ids, reader, rows.ids)
+                msg = (
+                    f"the samples of {reader.entry.name} have no ids; choose a mode or steps in which all have, or "
+                    "pass ids with every batch"
+                )
+                raise ValueError(msg)
+            ids = self.ids.of(reader.ids, rows.ids)
             labels = [
-                keys.of(column, reader, one)
-                for keys, column, one in zip(self.labels, reader.labels, rows.labels, strict=True)
+                keys.of(column, one) for keys, column, one in zip(self.labels, reader.labels, rows.labels, strict=True)
             ]
             chunks.append(Chunk(ids, tuple(labels), rows.values[plan.metric], _right(rows.values, plan)))
         found = self.table.add_step(chunks)

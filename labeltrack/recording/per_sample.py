@@ -74,7 +74,8 @@ class PerSample:
                 one that has these values alone, beginning with `metric`; False for none.
             on_duplicate: What to do with samples whose id occurred before in the same step and dataset, as with
                 samplers that pad the last batch: ``"first"``: only the first one counts, in order of processes and of
-                arrival. ``"count"``: all of them count. ``"error"``: raise. None warns and does as ``"first"``.
+                arrival. ``"count"``: all of them count. ``"error"``: raise. None does what the tracker did: unless that
+                was ``"count"``, it warns and does as ``"first"``.
             nan_policy: What NaN samples do: ``"propagate"``, ``"omit"`` or ``"raise"``; None does what the run did.
             incomplete: Whether to include epochs that did not end, or of which samples could not be recorded.
             engine: ``"local"``: this process. ``"dask"``: the current `dask.distributed` client, or a local cluster if
@@ -115,6 +116,8 @@ class PerSample:
             raise ValueError(msg)
         check_engine(engine)
         check_on_duplicate(on_duplicate)
+        if on_duplicate is None and self._description.duplicates == "count":
+            on_duplicate = "count"
         policy = check_nan_policy(self._description.nan_policy if nan_policy is None else nan_policy)
         chosen = self._mode(mode)
         taken, left_out = self._index.select([chosen], step, "mode", incomplete=incomplete)

@@ -136,6 +136,24 @@ def test_repeated_ids_count_or_are_an_error(tmp_path):
         run.dynamics(on_duplicate="error")
 
 
+def test_repeated_ids_count_by_default_if_they_did_in_the_tracker(tmp_path):
+    run = record(tmp_path, REPEATED, metrics=("ce",), on_duplicate="count")
+    assert run.dynamics().count.tolist() == [3, 2, 2]
+    assert run.dynamics(on_duplicate="first").count.tolist() == [2, 2, 2]
+
+
+def test_samples_without_ids_beside_others_are_an_error(tmp_path):
+    with lt.LabelTracker("y", "ce", record_to=tmp_path) as tracker:
+        tracker.update([0, 1], [1.0, 2.0], ids=[5, 6])
+        tracker.end_epoch(1)
+        tracker.update([0, 1], [1.0, 2.0])
+        tracker.end_epoch(2)
+    run = lt.open_run(tmp_path)
+    with pytest.raises(ValueError, match=r"the samples of mode=train/ds_id=/epoch=2/.* have no ids; choose a mode or"):
+        run.dynamics()
+    assert run.dynamics(step=1).ids.tolist() == [5, 6]
+
+
 def test_ids_that_two_processes_record_in_one_step_count_once_the_first_process_first(tmp_path):
     for rank, text in ((1, "ba"), (0, "ab")):
         rows = [Rows([0, 0], ([10.0 * rank + 1, 10.0 * rank + 2],), list(text), step=step) for step in (1, 2)]

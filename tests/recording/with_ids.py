@@ -20,10 +20,10 @@ class Rows(NamedTuple):
     ds_id: str = ""
 
 
-def record(folder, rows, metrics=("ce", "correct"), *, label="y", label_mapping=None, **options):
+def record(folder, rows, metrics=("ce", "correct"), *, label="y", label_mapping=None, on_duplicate="first", **options):
     """Record samples, in order of steps, and open the run."""
     recording = lt.RecordingOptions(folder, flush_rows=1024, fsync="never", **options)
-    given = {"label_mapping": label_mapping, "record_to": recording, "on_duplicate": "count"}
+    given = {"label_mapping": label_mapping, "record_to": recording, "on_duplicate": on_duplicate}
     if len(metrics) == 1:
         tracker = lt.LabelTracker(label, metrics[0], **given)
     else:

@@ -90,11 +90,18 @@ assert_type(run.recompute(label_mapping=None, group={1: "a"}, nan_policy="omit",
 assert_type(run.recompute(group=lambda label: label // 10), lt.History)
 assert_type(run.export("samples.parquet", "train", step=[1, 2]), int)
 assert_type(lt.compare(run, steps=(3, 7), metric="ce"), lt.Comparison)
+dynamics = run.dynamics("train", "ce", step=range(3), correct=False, on_duplicate="first", engine="dask")
+assert_type(dynamics, lt.Dynamics)
+assert_type(dynamics.mean, npt.NDArray[np.float64])
+assert_type(dynamics.forgetting, npt.NDArray[np.int64] | None)
+assert_type(dynamics.hardest(3, "cat", by="last"), lt.Dynamics)
+assert_type(run.hardest(3, 7, step=2, mode="eval", nan_policy="omit"), lt.Dynamics)
 assert_type(run.verify().ok, bool)
 assert_type(run.verify().parts[0].lost, int)
 assert_type(run.repair(), list[str])
 
 lt.compare(run, run, method="anova")  # type: ignore[arg-type]
 run.recompute(engine="spark")  # type: ignore[arg-type]
+run.dynamics(on_duplicate="last")  # type: ignore[arg-type]
 lt.RecordingOptions("runs/exp1", fsync="always")  # type: ignore[arg-type]
 lt.label_stats([0], [1.0], nan_policy="ignore")  # type: ignore[arg-type]
