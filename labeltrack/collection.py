@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from labeltrack.stats import LabelStats
 
 _ARRAY = np.ndarray
+_REFUSED = (*REFUSED, IndexError)  # the latter where samples had ids before
 
 
 class TrackedMetric:
@@ -168,7 +169,7 @@ class TrackerCollection(Tracking, Mapping[str, TrackedMetric]):
             self.outputs[metric] = check_name("outputs", name)
         self._tracked = {metric: TrackedMetric(self, place) for place, metric in enumerate(self.metrics)}
         # One C call; of a single name, `itemgetter` gives no tuple.
-        self._number, self._width = len(self.metrics), 1 + len(self.metrics)
+        self._number = len(self.metrics)
         self._taken = itemgetter(*self.metrics) if self._number > 1 else itemgetter(self.metrics[0], self.metrics[0])
 
     # -- a mapping of metrics -----------------------------------------------------------------------------
@@ -244,13 +245,7 @@ class TrackerCollection(Tracking, Mapping[str, TrackedMetric]):
                 chunk = buffer.wide
                 start = chunk.used
                 end = start + rows
-                if (
-                    start
-                    and end <= chunk.limit
-                    and buffer.kind == INTEGER
-                    and chunk.width == self._width
-                    and not chunk.busy
-                ):
+                if start and end <= chunk.limit and buffer.kind == INTEGER and not chunk.busy:
                     try:
                         try:  # first, as no line between it and the next is guarded by the other one
                             chunk.busy = True
@@ -263,7 +258,7 @@ class TrackerCollection(Tracking, Mapping[str, TrackedMetric]):
                             chunk.used = end
                             chunk.busy = False
                             return  # noqa: TRY300 (an `else` would not be guarded)
-                        except REFUSED:
+                        except _REFUSED:
                             chunk.busy = False
                             if chunk.used != start:
                                 raise  # by a signal handler: the rows are in

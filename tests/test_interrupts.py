@@ -181,7 +181,8 @@ class Training:
         for mode, step in {(mode, step) for mode, step, _ in self.epochs}:
             for ds_id in {d for m, s, d in self.epochs if (m, s) == (mode, step)}:
                 table = run.samples(mode, step, ds_id)
-                rows = zip(table["label"].to_pylist(), table["value"].to_pylist(), strict=True)
+                values = table["ce" if "ce" in table.column_names else "value"]
+                rows = zip(table["label"].to_pylist(), values.to_pylist(), strict=True)
                 assert Counter(rows) == Counter(self.epochs[mode, step, ds_id]), (mode, step, ds_id)
         counted = {(epoch.mode, epoch.step): epoch.rows for epoch in run.epochs if epoch.complete}
         wanted = Counter()
@@ -286,9 +287,13 @@ def test_an_interrupt_at_any_line_while_samples_are_folded_leaves_all_of_the_bat
         training.check_recorded()
 
 
-@pytest.mark.parametrize("kind", ["numbers", "growing", "mixed"])
-def test_an_interrupt_at_any_line_leaves_all_metrics_and_ids_of_a_batch_or_nothing(kind):
-    training = Training(make=Both)
+@pytest.mark.parametrize(
+    ("kind", "recorded"), [("numbers", False), ("growing", False), ("mixed", False), ("growing", True)]
+)
+def test_an_interrupt_at_any_line_leaves_all_metrics_and_ids_of_a_batch_or_nothing(tmp_path, kind, recorded):
+    path = lt.RecordingOptions(tmp_path / "run", flush_rows=1024) if recorded else None
+    training = Training(path, make=Both)
+    training.path = tmp_path / "run"
     stream = batches(kind)
     training.update(*next(stream))
     for _ in range(6):
@@ -297,6 +302,11 @@ def test_an_interrupt_at_any_line_leaves_all_metrics_and_ids_of_a_batch_or_nothi
             if not training.update(labels, values, at=At(n)):
                 break
     training.end(10**6)
+    if recorded:
+        training.check_recorded()
+        table = lt.open_run(training.path).samples("train", 10**6)
+        assert table["double"].to_numpy().tolist() == (2 * table["ce"].to_numpy()).tolist()
+        assert len(set(table["id"].to_pylist())) == table.num_rows
 
 
 def test_an_interrupt_at_any_instruction_of_a_common_batch_leaves_all_metrics_or_nothing():
