@@ -110,10 +110,31 @@ print(json.dumps(counts))
 """
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_no_truncation_and_no_flipped_byte_gives_a_wrong_row(tmp_path, seed):
-    recorded(tmp_path / "run", n=3)
-    rounds = [40, 100] if QUICK else [400, 1000]
+def recorded_with_ids(run):
+    """Record a run of two labels, two metrics and ids, in two sessions."""
+    rng = np.random.default_rng(2)
+    for session in range(2):
+        options = lt.RecordingOptions(run, flush_rows=1024, fsync="never")
+        with lt.TrackerCollection(("class", "site"), ["ce", "hit"], record_to=options, on_duplicate="count") as tracker:
+            for step in (2 * session + 1, 2 * session + 2):
+                for mode in ("train", "eval"):
+                    for _ in range(3):
+                        labels = rng.integers(0, 2 + 2**33 * (step == 3), 100), rng.choice(["a", "b", f"s{step}"], 100)
+                        values = {"ce": rng.normal(size=100).astype(np.float32), "hit": rng.integers(0, 2, 100)}
+                        ids = rng.integers(0, 2**40, 100)
+                        ids = [f"i{number % 50}" for number in ids.tolist()] if mode == "eval" else ids
+                        tracker.update(labels, values, ids=ids, mode=mode)
+                    tracker.end_epoch(step, mode=mode)
+
+
+@pytest.mark.parametrize(("seed", "version"), [(0, 1), (1, 1), (2, 1), (3, 1), (4, 1), (5, 2)])
+def test_no_truncation_and_no_flipped_byte_gives_a_wrong_row(tmp_path, seed, version):
+    if version == 1:
+        recorded(tmp_path / "run", n=3)
+    else:
+        recorded_with_ids(tmp_path / "run")
+    rounds = [400, 1000] if version == 1 else [500, 1000]
+    rounds = [number // (10 if version == 1 else 20) for number in rounds] if QUICK else rounds
     command = [
         *(sys.executable, "-c", DAMAGE, str(tmp_path / "run"), str(tmp_path / "copy"), str(seed)),
         *(os.pathsep.join(sys.path), json.dumps(rounds)),

@@ -603,8 +603,12 @@ def counted(self, columns, more=None):
 PartWriter.write = counted
 words = np.array(["w%d" % i for i in range(3000)])
 
-def record(run, pipe):
-    tracker = lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(run, flush_rows=1024, fsync="never"))
+def record(run, pipe, version):
+    options = lt.RecordingOptions(run, flush_rows=1024, fsync="never")
+    if version == 1:
+        tracker = lt.LabelTracker("y", "ce", record_to=options)
+    else:
+        tracker = lt.TrackerCollection(("y", "site"), ["ce", "hit"], record_to=options, on_duplicate="count")
     def report():
         while True:
             os.write(pipe, b"%d\\n" % written[0])
@@ -614,16 +618,23 @@ def record(run, pipe):
     for step in range(1, 10_000):
         for i in range(40):
             rows = np.arange(n, n + 256)
-            tracker.update(words[rows % 3000], rows.astype(np.float32))
+            y, ce = words[rows % 3000], rows.astype(np.float32)
+            if version == 1:
+                tracker.update(y, ce)
+            else:
+                tracker.update((y, rows % 7), {"ce": ce, "hit": rows % 2}, ids=["i%d" % i for i in rows.tolist()])
             n += 256
             time.sleep(0.0002)
         tracker.end_epoch(step)
 
+warm = lt.LabelTracker(("y", "site"), "ce")  # compiled code is loaded once, not in every process
+warm.update((["a"], [1]), [1.0], ids=["x"])
+warm.end_epoch(1)
 for trial, wait in enumerate(json.loads(sys.argv[2])):
     out, pipe = os.pipe()
     child = os.fork()
     if not child:
-        record("%s/run%d" % (sys.argv[1], trial), pipe)
+        record("%s/run%d" % (sys.argv[1], trial), pipe, int(sys.argv[3]))
     os.close(pipe)
     with open(out) as lines:
         lines.readline()  # it is recording
@@ -635,28 +646,35 @@ for trial, wait in enumerate(json.loads(sys.argv[2])):
 """
 
 
-def test_killed_at_any_moment_every_row_that_was_flushed_is_there(tmp_path):
-    waits = np.random.default_rng(3).uniform(0, 0.2, 20 if QUICK else 200).tolist()
-    command = [sys.executable, "-c", KILLED, tmp_path, json.dumps(waits)]
+@pytest.mark.parametrize("version", [1, 2])
+def test_killed_at_any_moment_every_row_that_was_flushed_is_there(tmp_path, version):
+    longest, trials = (0.2 if version == 1 else 0.1), (20 if QUICK else 200)
+    waits = np.random.default_rng(3).uniform(0, longest, trials).tolist()
+    command = [sys.executable, "-c", KILLED, tmp_path, json.dumps(waits), str(version)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     flushed = [int(line) for line in done.stdout.split()]
     assert len(flushed) == len(waits)
     for trial, rows in enumerate(flushed):
-        check_killed(tmp_path / f"run{trial}", rows)
-        if trial % 10 == 0:
+        check_killed(tmp_path / f"run{trial}", rows, version)
+        if trial % 10 == 0 and version == 1:
             check_resumed(tmp_path / f"run{trial}")
 
 
-def check_killed(run, flushed):
+def check_killed(run, flushed, version):
     opened = lt.open_run(run)
     total = 0
+    label, value = ("label", "value") if version == 1 else ("y", "ce")
     for epoch in sorted(opened.epochs, key=lambda epoch: epoch.step):
         table = opened.samples(step=epoch.step, incomplete=True)
         n = table.num_rows
         assert n == 40 * 256 if epoch.complete else n % 256 == 0
         expected = np.arange(total, total + n)
-        np.testing.assert_array_equal(table["value"].to_numpy(), expected.astype(np.float32))
-        assert table["label"].to_pylist() == [f"w{i % 3000}" for i in expected]
+        np.testing.assert_array_equal(table[value].to_numpy(), expected.astype(np.float32))
+        assert table[label].to_pylist() == [f"w{i % 3000}" for i in expected]
+        if version == 2 and n:
+            np.testing.assert_array_equal(table["site"].to_numpy(), expected % 7)
+            np.testing.assert_array_equal(table["hit"].to_numpy(), expected % 2)
+            assert table["id"].to_pylist() == [f"i{i}" for i in expected]
         total += n
     assert total >= flushed
     verification = opened.verify(progress=False)
