@@ -16,6 +16,7 @@ import labeltrack as lt
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 REQUIRED = os.environ.get("LABELTRACK_REQUIRE_FRAMEWORKS") == "1"
+REQUIRED_INTEGRATIONS = os.environ.get("LABELTRACK_REQUIRE_INTEGRATIONS") == "1"
 REQUIRED_FASTESTIMATOR = os.environ.get("LABELTRACK_REQUIRE_FASTESTIMATOR") == "1"
 
 
@@ -78,6 +79,20 @@ def test_the_loop_over_padded_tokens_counts_what_a_plain_loop_counts(monkeypatch
         assert stats.std.tolist() == [statistics.stdev(expected[name]) for name in sorted(expected)]
         assert stats.min.tolist() == [min(expected[name]) for name in sorted(expected)]
     assert capsys.readouterr().out.splitlines()[-1] in ("Worst: prose", "Worst: code")
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("transformers") is None and not REQUIRED_INTEGRATIONS,
+    reason="transformers is not installed: `nox -s frameworks` does that",
+)
+def test_the_hugging_face_trainer_tells_which_domain_gets_worse() -> None:
+    process = run("huggingface_trainer.py")
+    assert process.returncode == 0, process.stderr
+    lines = process.stdout.splitlines()
+    courses = {name: course.split(", ") for name, _, course in (line.partition(": ") for line in lines[-4:-1])}
+    assert list(courses) == ["code", "math", "web"]
+    assert [float(course[-1]) > float(course[0]) for course in courses.values()] == [False, True, False]
+    assert lines[-1] == "Worst: math"
 
 
 @pytest.mark.skipif(

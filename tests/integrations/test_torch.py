@@ -11,7 +11,9 @@ import pytest
 from exact import expected_by_label
 from integrations.ranks import Ranks
 
-if importlib.util.find_spec("torch") is None and os.environ.get("LABELTRACK_REQUIRE_FRAMEWORKS") != "1":
+if importlib.util.find_spec("torch") is None and "1" not in map(
+    os.environ.get, ("LABELTRACK_REQUIRE_FRAMEWORKS", "LABELTRACK_REQUIRE_INTEGRATIONS")
+):
     pytest.skip("torch is not installed (extra 'frameworks')", allow_module_level=True)
 
 import torch

@@ -1,0 +1,384 @@
+"""Per-label losses of a Hugging Face ``Trainer``: unscaled, unpadded, each sample once, the same on every rank.
+
+Before training starts::
+
+    from labeltrack.integrations.huggingface import track
+
+    tracker = track(trainer, group="domain")
+    trainer.train()
+    tracker.history.worst(3, mode="eval")
+
+It works for ``Trainer``, ``Seq2SeqTrainer``, TRL's ``SFTTrainer`` and subclasses of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import labeltrack
+
+try:
+    import numpy as np
+    import torch
+    import transformers
+    from transformers.trainer_utils import get_last_checkpoint
+except ModuleNotFoundError as error:  # pragma: no cover (a test runs this in a process of its own)
+    if (error.name or "").partition(".")[0] not in ("torch", "transformers"):
+        raise
+    msg = 'labeltrack.integrations.huggingface needs transformers and PyTorch: pip install "labeltrack[huggingface]"'
+    raise ImportError(msg, name=error.name) from error
+
+from ._per_sample import KEY, Collator, item, losses, of_sequences
+from .torch import gather_state, load_gathered, sync
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+__all__ = ["track"]
+
+Reduce = Literal["token", "sequence", "sample"]
+
+_MANY = 50  # labels that are all logged
+
+
+def track(
+    trainer: Any,
+    group: str | tuple[str, ...] = "domain",
+    reduce: Reduce = "token",
+    ids: str | None = None,
+    *,
+    metric: str = "loss",
+    loss: Callable[[Any, Mapping[str, Any]], Any] | None = None,
+    **options: Any,
+) -> labeltrack.LabelTracker:
+    """Track the loss by a column of the datasets, from now on, in training and evaluation.
+
+    The values are cross-entropies computed from the logits in float32, without label smoothing: of each token that has
+    a label in language models and token classification, of each sample in sequence classification (squared errors in
+    regression, binary cross-entropies with several labels). From TRL's SFTTrainer they are its own log-probabilities.
+
+    Each epoch of training is a step of mode ``"train"``, each evaluation one of mode ``"eval"``, with the name of the
+    dataset as dataset id where there are several; their number is ``trainer.state.global_step``. Other values of
+    `metric_key_prefix`, such as ``"test"`` of ``predict``, are modes, too. Statistics are those of all processes.
+
+    They go to ``trainer.log`` and into the metrics of ``evaluate``, as ``"eval_loss_by_domain/math"``; of more than 50
+    labels those of the 10 worst and quantiles across labels. There are also ``"eval_worst_domain_loss"``, which may be
+    the `metric_for_best_model`, and ``"eval_macro_domain_loss"``, the mean of the labels' means. Checkpoints hold the
+    tracker's state, and training that is resumed continues with it.
+
+    The columns reach the tracker through the data collator, which is wrapped, and never the model. The training
+    argument `remove_unused_columns` is set to False for that; the wrapped collator removes those columns instead.
+
+    Args:
+        trainer: Made, but not yet trained.
+        group: Column of the datasets with the label of each sample, or a tuple of columns, for several labels.
+        reduce: ``"token"``: each token counts. ``"sequence"``: each sequence counts, with the mean of its tokens.
+            ``"sample"``: likewise, with their sum. All the same where there is one value per sample.
+        ids: Column with the id of each sample, for tables by id; not for ``reduce="token"`` of language models.
+        metric: Name of the metric.
+        loss: Computes the values instead, from the outputs of the model and the batch: ``(N,)``, or ``(N, T)`` with NaN
+            for tokens that do not count.
+        options: Further arguments of `labeltrack.LabelTracker`.
+
+    Returns:
+        The tracker; its `history` fills as training proceeds.
+
+    Raises:
+        ValueError: A dataset has no such column, `reduce` is unknown, or the trainer hides what is needed: packing,
+            padding-free batches, Liger's fused loss, several GPUs in one process. The message says what to switch off.
+
+    Example:
+        A file that runs: ``examples/huggingface_trainer.py``.
+    """
+    if reduce not in ("token", "sequence", "sample"):
+        msg = f"reduce must be 'token', 'sequence' or 'sample', got {reduce!r}"
+        raise ValueError(msg)
+    columns = (group,) if isinstance(group, str) else tuple(group)
+    _check_trainer(trainer, [*columns, *([] if ids is None else [ids])])
+    options = {"label": columns[0] if isinstance(group, str) else columns, "metric": metric, **options}
+    return _Tracked(trainer, columns, reduce, ids, loss, options).tracker
+
+
+def _check_trainer(trainer: Any, columns: Sequence[str]) -> None:
+    """Raise ValueError if something that is needed does not come by."""
+    args = trainer.args
+    if getattr(args, "packing", False) or getattr(args, "eval_packing", False):
+        msg = "packed sequences have lost the columns of their samples: set packing=False and eval_packing=False"
+        raise ValueError(msg)
+    if getattr(trainer, "padding_free", False):
+        msg = "padding-free batches have lost where samples begin: set padding_free=False"
+        raise ValueError(msg)
+    liger = getattr(args, "liger_kernel_config", None) or {}
+    if getattr(args, "use_liger_kernel", False) and liger.get("fused_linear_cross_entropy", True):
+        msg = (
+            "Liger's fused loss returns neither logits nor losses of tokens: set use_liger_kernel=False, or "
+            'liger_kernel_config={"fused_linear_cross_entropy": False}'
+        )
+        raise ValueError(msg)
+    if args.n_gpu > 1:
+        msg = "several GPUs in one process are not supported: start one process per GPU with torchrun or accelerate"
+        raise ValueError(msg)
+    evaluated = trainer.eval_dataset if isinstance(trainer.eval_dataset, dict) else {"eval": trainer.eval_dataset}
+    for name, dataset in {"train": trainer.train_dataset, **evaluated}.items():
+        there = getattr(dataset, "column_names", None) or columns
+        missing = [column for column in columns if column not in there]
+        if missing:
+            msg = f"the {name} dataset has no column {missing[0]!r}; there are: {', '.join(there)}"
+            raise ValueError(msg)
+
+
+class _Tracked:
+    """A trainer whose losses are tracked: its methods, wrapped."""
+
+    def __init__(
+        self,
+        trainer: Any,
+        columns: tuple[str, ...],
+        reduce: Reduce,
+        ids: str | None,
+        loss: Callable[[Any, Mapping[str, Any]], Any] | None,
+        options: dict[str, Any],
+    ) -> None:
+        self.trainer = trainer
+        self.columns = columns
+        self.reduce = reduce
+        self.ids = ids
+        self.loss = loss
+        self.tracker = labeltrack.LabelTracker(**options)
+        self.sft = any(base.__name__ == "SFTTrainer" for base in type(trainer).__mro__)
+        self.resumed: str | None = None
+        self._options = {name: value for name, value in options.items() if name != "record_to"}
+        self._evaluating: tuple[str, str, labeltrack.LabelTracker] | None = None  # mode, dataset, its own tracker
+        self._depth = 0  # of evaluate(), which calls itself with each of several datasets
+        self._modes: dict[str, None] = {}  # that were evaluated
+        self._hooked: tuple[Any, Any] | None = None  # the model and its hook
+        self._listening = False
+        self._outputs: Any = None
+        self._original = {
+            name: getattr(trainer, name)
+            for name in ("compute_loss", "prediction_step", "evaluation_loop", "evaluate", "train")
+        }
+        for name in self._original:
+            setattr(trainer, name, getattr(self, name))
+        drop = trainer.args.remove_unused_columns
+        trainer.args.remove_unused_columns = False
+        wanted = columns if ids is None else (*columns, ids)
+        # SFTTrainer's collator takes what it needs, which is not what the model takes.
+        drop = drop and not self.sft
+        trainer.data_collator = Collator(trainer.data_collator, wanted, _signature(trainer), drop=drop)
+        trainer.add_callback(_Callback(self))
+
+    # -- what the trainer calls ---------------------------------------------------------------------------
+
+    def train(self, *arguments: Any, **options: Any) -> Any:
+        """Train, from a checkpoint with the tracker's state in it."""
+        resume = options.get("resume_from_checkpoint", arguments[0] if arguments else None)
+        if resume is True:
+            resume = get_last_checkpoint(self.trainer.args.output_dir)
+        self.resumed = resume or None
+        return self._original["train"](*arguments, **options)
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *arguments: Any, **options: Any) -> Any:
+        """Compute the loss of a batch, and record those of its samples."""
+        columns = inputs.pop(KEY, None)
+        if columns is None:  # of an evaluation, which has taken them, or of another loop
+            return self._original["compute_loss"](model, inputs, *arguments, **options)
+        with self._heard():
+            batch = dict(inputs)  # the labels may be taken from it
+            result = self._original["compute_loss"](model, inputs, *arguments, **options)
+            # Batches are fetched ahead: only the last one before an optimizer step may be the last of the epoch.
+            state = self.trainer.accelerator.gradient_state
+            self._record(batch, columns, "train", "", last=state.end_of_dataloader and state.sync_gradients)
+        return result
+
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *arguments: Any, **options: Any) -> Any:
+        """Evaluate a batch, and record the losses of its samples."""
+        columns = inputs.pop(KEY, None)
+        if columns is None or self._evaluating is None:
+            return self._original["prediction_step"](model, inputs, *arguments, **options)
+        mode, ds_id, _ = self._evaluating
+        with self._heard():
+            batch = dict(inputs)
+            result = self._original["prediction_step"](model, inputs, *arguments, **options)
+            if self.loss is not None or batch.get("labels") is not None:
+                last = self.trainer.accelerator.gradient_state.end_of_dataloader
+                self._record(batch, columns, mode, ds_id, last=last)
+        return result
+
+    def evaluation_loop(self, *arguments: Any, **options: Any) -> Any:
+        """Evaluate a dataset, with statistics by label among its metrics."""
+        prefix = options.get("metric_key_prefix", arguments[4] if len(arguments) > 4 else "eval")
+        mode, _, ds_id = prefix.partition("_")
+        before = self._evaluating
+        part = labeltrack.LabelTracker(**self._options)
+        self._evaluating = mode, ds_id, part
+        try:
+            output = self._original["evaluation_loop"](*arguments, **options)
+            sync(part, mode=mode)
+            output.metrics.update(self._scalars(part.compute(mode), f"{prefix}_"))
+        except BaseException:
+            self.tracker.reset(mode=mode)
+            raise
+        finally:
+            self._evaluating = before
+        self._modes[mode] = None
+        if not self._depth:
+            self._end_evaluation()
+        return output
+
+    def evaluate(self, *arguments: Any, **options: Any) -> Any:
+        """Evaluate all datasets, and end the epoch of their mode."""
+        self._depth += 1
+        try:
+            metrics = self._original["evaluate"](*arguments, **options)
+        finally:
+            self._depth -= 1
+        if not self._depth:
+            self._end_evaluation()
+        return metrics
+
+    def _end_evaluation(self) -> None:
+        while self._modes:
+            mode, _ = self._modes.popitem()
+            sync(self.tracker, mode=mode)
+            self.tracker.end_epoch(self.trainer.state.global_step, mode=mode, replace=True)
+
+    def end_training_epoch(self) -> None:
+        """End the epoch of mode ``"train"``, and log its statistics."""
+        sync(self.tracker, mode="train")
+        stats = self.tracker.end_epoch(self.trainer.state.global_step, mode="train", replace=True)
+        if len(stats):
+            # SFTTrainer's would add its own metrics of the steps since it last logged, and forget them.
+            log = transformers.Trainer.log if self.sft else type(self.trainer).log
+            log(self.trainer, self._scalars(stats, ""))
+
+    def save(self) -> None:
+        """Save the state of all ranks in the checkpoint that was just written."""
+        state = gather_state(self.tracker)
+        folder = Path(self.trainer.args.output_dir, f"checkpoint-{self.trainer.state.global_step}")
+        if self.trainer.args.should_save and folder.is_dir():
+            torch.save(state, folder / f"{KEY}.pt")
+
+    def load(self) -> None:
+        """Continue from the checkpoint that training continues from, if it does."""
+        if self.resumed is None:
+            self.tracker.reset(mode="train")  # of a training that was given up
+            return
+        path = Path(self.resumed, f"{KEY}.pt")
+        if path.exists():
+            load_gathered(self.tracker, torch.load(path))
+        else:
+            warnings.warn(f"{path} does not exist: the history starts here", labeltrack.LabelTrackWarning, stacklevel=2)
+
+    def _scalars(self, stats: labeltrack.LabelStats, prefix: str) -> dict[str, float]:
+        """Return what to log."""
+        if not len(stats):
+            return {}
+        names, means = stats.names.tolist(), stats.mean
+        order = stats.order("mean")
+        shown = range(len(stats)) if len(stats) <= _MANY else order[:10].tolist()
+        found = {f"{prefix}{self.tracker.outputs}/{names[k]}": float(means[k]) for k in shown}
+        if len(stats) > _MANY:
+            for fraction in (0.1, 0.5, 0.9):
+                found[f"{prefix}{self.tracker.outputs}_quantile/{fraction}"] = float(np.quantile(means, fraction))
+        what = f"{'_and_'.join(self.columns)}_{self.tracker.metric}"
+        return found | {f"{prefix}worst_{what}": float(means[order[0]]), f"{prefix}macro_{what}": float(means.mean())}
+
+    # -- from batches to samples --------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _heard(self) -> Iterator[None]:
+        """Keep what the model returns."""
+        model = self.trainer.model
+        if self._hooked is None or self._hooked[0] is not model:  # model_init makes a new one
+            if self._hooked is not None:
+                self._hooked[1].remove()
+            self._hooked = model, model.register_forward_hook(self._hear)
+        self._listening = True
+        try:
+            yield
+        finally:
+            self._listening, self._outputs = False, None
+
+    def _hear(self, _model: Any, _arguments: Any, outputs: Any) -> None:
+        # SFTTrainer runs the model a second time if somebody wants logits.
+        if self._listening and (item(self._outputs, "log_probs") is None or item(outputs, "log_probs") is not None):
+            self._outputs = outputs
+
+    def _real(self, columns: Mapping[str, list[Any]], *, last: bool) -> int:
+        """Return how many samples of a batch are no padding, which is at the end of the last batch."""
+        n = len(columns[self.columns[0]])
+        remainder = self.trainer.accelerator.gradient_state.remainder
+        if not last or remainder <= 0:  # 0: all batches are full, -1: the number of samples is not known
+            return n
+        return int(min(max(remainder - self.trainer.accelerator.process_index * n, 0), n))
+
+    def _record(
+        self, batch: Mapping[str, Any], columns: Mapping[str, list[Any]], mode: str, ds_id: str, *, last: bool
+    ) -> None:
+        with torch.no_grad():
+            values, mask = self._values(batch)
+        if values.ndim > 1 and self.reduce != "token":
+            values, mask = of_sequences(values, mask, mean=self.reduce == "sequence")
+        n = self._real(columns, last=last)
+        if not n:
+            return
+        shape = (n, *[1] * (values.ndim - 1))
+        labels = [np.array(columns[name][:n]).reshape(shape) for name in self.columns]
+        more: dict[str, Any] = {} if self.ids is None else {"ids": columns[self.ids][:n]}
+        where = None if mask is None else mask[:n]
+        for tracker in self.tracker, *([] if self._evaluating is None else [self._evaluating[2]]):
+            tracker.update(
+                labels[0] if len(labels) == 1 else tuple(labels),
+                values[:n],
+                mode=mode,
+                ds_id=ds_id,
+                where=where,
+                **more,
+            )
+
+    def _values(self, batch: Mapping[str, Any]) -> tuple[Any, Any]:
+        """Return ``(N, ...)`` values and which of them count; None for all."""
+        outputs = self._outputs
+        if self.loss is not None:
+            values = torch.as_tensor(self.loss(outputs, batch)).detach()
+            return values, ~values.isnan() if values.ndim > 1 else None
+        log_probs = item(outputs, "log_probs")
+        if log_probs is not None:
+            return -log_probs.detach(), outputs.label_mask
+        labels, logits = batch.get("labels"), item(outputs, "logits")
+        if logits is None and isinstance(outputs, tuple):
+            logits = outputs[int(outputs[0].ndim == 0)]  # after the loss
+        if labels is None or logits is None:
+            msg = f"track() needs labels and logits, or loss=; the batch has {list(batch)}, the outputs {list(outputs)}"
+            raise ValueError(msg)
+        return losses(logits.detach(), labels, self.trainer.accelerator.unwrap_model(self.trainer.model))
+
+
+class _Callback(transformers.TrainerCallback):
+    """Tells when epochs end, and when a checkpoint is written or loaded."""
+
+    def __init__(self, tracked: _Tracked) -> None:
+        self._tracked = tracked
+
+    def on_train_begin(self, *_arguments: Any, **_options: Any) -> None:
+        """Load the state of the tracker."""
+        self._tracked.load()
+
+    def on_epoch_end(self, *_arguments: Any, **_options: Any) -> None:
+        """End the epoch of the tracker."""
+        self._tracked.end_training_epoch()
+
+    def on_save(self, *_arguments: Any, **_options: Any) -> None:
+        """Save the state of the tracker."""
+        self._tracked.save()
+
+
+def _signature(trainer: Any) -> list[str]:
+    """Return the columns that the model takes."""
+    model = trainer.model.get_base_model() if hasattr(trainer.model, "get_base_model") else trainer.model
+    return [*inspect.signature(model.forward).parameters, "label", "label_ids", *trainer.label_names]

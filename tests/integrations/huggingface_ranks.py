@@ -1,0 +1,348 @@
+"""Trainings with tiny models that the tests of `labeltrack.integrations.huggingface` run, also on several ranks.
+
+The first token of a sample is its number, and tells which row of the dataset it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import warnings
+from pathlib import Path
+
+import datasets
+import numpy as np
+import tokenizers
+import torch
+import transformers
+import trl
+from accelerate.state import AcceleratorState, GradientState
+from torch import distributed
+from torch.nn import functional
+
+import labeltrack as lt
+from labeltrack.integrations.huggingface import track
+
+transformers.logging.set_verbosity_error()
+datasets.disable_progress_bars()
+torch.set_num_threads(1)
+
+N, VOCABULARY = 37, 60
+DOMAINS = ["code", "math", "web"]
+
+
+def start(store, rank, world, timeout):
+    torch.set_num_threads(1)
+    AcceleratorState._reset_state(reset_partial_state=True)  # of the process that was forked
+    GradientState._reset_state()
+    if world > 1:
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}  # asked for, and not used
+        distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=world, timeout=timeout)
+    else:
+        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+            os.environ.pop(name)
+
+
+def rows_of(n, task, first=0):
+    """Return the rows of a dataset; lengths, domains and labels vary."""
+    rng = np.random.default_rng(n + first)
+    rows = []
+    for k in range(n):
+        length = int(rng.integers(3, 9)) if task in ("tokens", "causal", "seq2seq", "sft") else 6
+        ids = [first + k, *rng.integers(40, VOCABULARY, length - 1).tolist()]
+        row = {"input_ids": ids, "attention_mask": [1] * length, "domain": DOMAINS[int(rng.integers(0, 3))]}
+        row |= {"lang": int(rng.integers(0, 2)), "row": f"row {first + k}", "unused": "x"}
+        if task == "classes":
+            row["labels"] = int(rng.integers(0, 3))
+        elif task == "regression":
+            row["labels"] = float(rng.normal())
+        elif task == "multi-label":
+            row["labels"] = rng.integers(0, 2, 3).astype(float).tolist()
+        elif task == "tokens":
+            row["labels"] = [int(label) if rng.random() < 0.8 else -100 for label in rng.integers(0, 3, length)]
+        elif task == "seq2seq":
+            row["labels"] = rng.integers(2, VOCABULARY, int(rng.integers(1, 6))).tolist()
+        else:  # the prompt does not count
+            row["labels"] = [-100, *ids[1:]]
+        rows.append(row)
+    return rows
+
+
+def collate(samples):
+    """Pad what is of different lengths."""
+    batch = {}
+    for name in samples[0]:
+        column = [sample[name] for sample in samples]
+        if isinstance(column[0], list):
+            width, fill = max(map(len, column)), -100 if name == "labels" else 0
+            column = [[*item, *[fill] * (width - len(item))] for item in column]
+        batch[name] = torch.tensor(column)
+    return batch
+
+
+def collate_what_i_know(samples):
+    """Collate as users do who have their own columns."""
+    batch = collate([{name: sample[name] for name in ("input_ids", "attention_mask", "labels")} for sample in samples])
+    return batch | {"domain": [sample["domain"] for sample in samples]}
+
+
+def model_for(task):
+    torch.manual_seed(0)
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    if task == "seq2seq":
+        sizes = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2, "dropout_rate": 0.0}
+        config = transformers.T5Config(vocab_size=VOCABULARY, decoder_start_token_id=0, **sizes)
+        return transformers.T5ForConditionalGeneration(config)
+    if task in ("causal", "sft"):
+        config = transformers.LlamaConfig(vocab_size=VOCABULARY, num_key_value_heads=2, **small)
+        return transformers.LlamaForCausalLM(config)
+    config = transformers.BertConfig(
+        vocab_size=VOCABULARY, num_labels=1 if task == "regression" else 3, **small, **still
+    )
+    if task == "tokens":
+        return transformers.BertForTokenClassification(config)
+    if task == "multi-label":
+        config.problem_type = "multi_label_classification"
+    return transformers.BertForSequenceClassification(config)
+
+
+def plain_losses(model, inputs, task):
+    """Return the losses of each sample of a batch, by a plain loop over its logits: ``[row, [losses]]``."""
+    logits = model(**inputs).logits.detach()  # attention that needs no gradients may be another kernel
+    log_probs = model(**inputs, fused_lm_head=True).log_probs.detach() if task == "sft" else None
+    found = []
+    for k, row in enumerate(inputs["input_ids"][:, 0].tolist()):
+        labels, of = inputs["labels"][k], logits[k].float()
+        if task == "regression":
+            values = [(of[0] - labels) ** 2]
+        elif task == "multi-label":
+            values = [functional.binary_cross_entropy_with_logits(of, labels)]
+        elif task == "classes":
+            values = [functional.cross_entropy(of[None], labels[None])]
+        else:
+            if task in ("causal", "sft"):
+                of, labels = of[:-1], labels[1:]
+            kept = labels != -100
+            values = functional.cross_entropy(of[kept], labels[kept], reduction="none")
+            if log_probs is not None:
+                torch.testing.assert_close(values, -log_probs[k][kept], rtol=1e-4, atol=1e-5)
+                values = -log_probs[k][kept]
+        found.append([row, [float(value) for value in values]])
+    return found
+
+
+def watched(trainer_class, task, seen):
+    """Return a trainer that also computes the losses of training batches in a plain loop."""
+
+    class Watched(trainer_class):
+        def compute_loss(self, model, inputs, *arguments, **options):
+            assert not {"domain", "lang", "row", "unused", "labeltrack"} & set(inputs)
+            if self.model.training:
+                seen.append(plain_losses(model, inputs, task))
+            return super().compute_loss(model, inputs, *arguments, **options)
+
+    return Watched
+
+
+def trainer_for(task, seen, **options):
+    given = {
+        "output_dir": "out",
+        "per_device_train_batch_size": 4,
+        "per_device_eval_batch_size": 4,
+        "num_train_epochs": 2,
+        "learning_rate": 0.01,
+        "report_to": [],
+        "eval_strategy": "epoch",
+        "save_strategy": "no",
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "logging_steps": 3,
+    }
+    collator = {"own": collate_what_i_know}.get(options.pop("collator", ""), collate)
+    several, plain = options.pop("several", False), options.pop("lists", False)
+    made = (lambda rows: rows) if plain else datasets.Dataset.from_list
+    train = made(rows_of(N, task))
+    evaluated = (
+        {"a": made(rows_of(11, task, 5)), "b": made(rows_of(9, task, 20))} if several else made(rows_of(18, task, 3))
+    )
+    classes = {"seq2seq": (transformers.Seq2SeqTrainer, transformers.Seq2SeqTrainingArguments)}
+    classes["sft"] = trl.SFTTrainer, trl.SFTConfig
+    of, arguments = classes.get(task, (transformers.Trainer, transformers.TrainingArguments))
+    more = {}
+    if task == "sft":
+        known = {f"w{n}": n for n in range(VOCABULARY)}
+        words = tokenizers.Tokenizer(tokenizers.models.WordLevel(known, "w0"))
+        special = {"pad_token": "w0", "eos_token": "w1"}
+        more["processing_class"] = transformers.PreTrainedTokenizerFast(tokenizer_object=words, **special)
+        collator = None
+    args = arguments(**given | options)
+    model = model_for(task)
+    return watched(of, task, seen)(
+        model=model, args=args, train_dataset=train, eval_dataset=evaluated, data_collator=collator, **more
+    )
+
+
+def statistics(history):
+    """Return all statistics with every bit of their numbers."""
+    return [
+        [mode, ds_id, step, [[row.label, *map(float.hex, map(float, row[2:]))] for row in stats]]
+        for (mode, ds_id, step), stats in sorted(history.items(), key=lambda item: item[0][2])
+    ]
+
+
+def evaluated_plainly(trainer, task):
+    """Return the losses of the evaluation datasets in a plain loop, in the batches of the trainer."""
+    several = trainer.eval_dataset if isinstance(trainer.eval_dataset, dict) else {"": trainer.eval_dataset}
+    trainer.model.eval()
+    found = {}
+    for name, dataset in several.items():
+        rows = [{k: row[k] for k in ("input_ids", "attention_mask", "labels")} for row in dataset]
+        found[name] = []
+        for k in range(0, len(rows), 4):
+            with torch.no_grad():
+                found[name] += plain_losses(trainer.model, collate(rows[k : k + 4]), task)
+    return found
+
+
+def labels_of(trainer):
+    """Return domain and language of each row, by dataset."""
+    several = trainer.eval_dataset if isinstance(trainer.eval_dataset, dict) else {"": trainer.eval_dataset}
+    return {
+        name: {row["input_ids"][0]: [row["domain"], row["lang"]] for row in dataset}
+        for name, dataset in {"train": trainer.train_dataset, **several}.items()
+    }
+
+
+def trains(_rank, _world):
+    """Train, and return the tracker's statistics and what a plain loop has."""
+    case = json.loads(os.environ["CASE"])
+    task, group, reduce = case.pop("task"), case.pop("group", "domain"), case.pop("reduce", "token")
+    seen = []
+    trainer = trainer_for(task, seen, **case)
+    tracker = track(trainer, tuple(group) if isinstance(group, list) else group, reduce)
+    trainer.train()
+    return {
+        "history": statistics(tracker.history),
+        "seen": seen,
+        "evaluated": evaluated_plainly(trainer, task),
+        "labels": labels_of(trainer),
+        "log": trainer.state.log_history,
+        "steps": trainer.state.global_step,
+    }
+
+
+def resumes(_rank, _world):
+    """Train, once at a stretch and once in two parts of which the first ends within an epoch."""
+    answer = []
+    for stop in (None, 7):
+        seen = []
+        options = {"save_strategy": "steps", "save_steps": 7, "output_dir": f"out {stop}", "logging_steps": 1}
+        trainer = trainer_for("causal", seen, gradient_accumulation_steps=2, **options)
+        tracker = track(trainer)
+        if stop is not None:
+
+            class Stop(transformers.TrainerCallback):
+                def on_save(self, *_arguments, **_options):
+                    raise InterruptedError
+
+            trainer.add_callback(Stop())
+            with contextlib.suppress(InterruptedError):
+                trainer.train()
+            assert tracker.pending
+            trainer = trainer_for("causal", seen, gradient_accumulation_steps=2, **options)
+            tracker = track(trainer)
+            trainer.train(resume_from_checkpoint=True)
+        else:
+            trainer.train()
+        answer.append(statistics(tracker.history))
+    return answer
+
+
+def logs_and_checkpoints(_rank, _world):
+    options = {"save_strategy": "epoch", "metric_for_best_model": "worst_domain_loss", "load_best_model_at_end": True}
+    trainer = trainer_for("classes", [], **options)
+    tracker = track(trainer)
+    trainer.train()
+    again = trainer.evaluate()
+    predicted = trainer.predict(trainer.train_dataset)
+    return {
+        "log": trainer.state.log_history,
+        "again": again,
+        "predicted": predicted.metrics,
+        "best": trainer.state.best_metric,
+        "history": statistics(tracker.history),
+        "files": sorted(map(str, Path("out").glob("*/labeltrack.pt"))),
+        "evaluated": evaluated_plainly(trainer, "classes"),
+        "labels": labels_of(trainer),
+    }
+
+
+def many_labels(_rank, _world):
+    trainer = trainer_for("classes", [], num_train_epochs=1)
+    trainer.train_dataset = datasets.Dataset.from_list([{**row, "labels": 1} for row in rows_of(37, "classes")] * 2)
+    rows = [{**row, "row": k} for k, row in enumerate(rows_of(37, "classes") * 2)]
+    trainer.eval_dataset = datasets.Dataset.from_list(rows)
+    track(trainer, "row", metric="ce")
+    return trainer.evaluate()
+
+
+def other_losses(_rank, _world):
+    """Compute the values otherwise, and use the label of the model as group."""
+    trainer = trainer_for("classes", [], num_train_epochs=1)
+
+    def right(outputs, batch):
+        return (outputs.logits.argmax(-1) == batch["labels"]).float()
+
+    tracker = track(trainer, "labels", metric="accuracy", loss=right, bounds=None)
+    metrics = trainer.evaluate()
+    logits = []
+    rows = [{k: row[k] for k in ("input_ids", "attention_mask", "labels")} for row in trainer.eval_dataset]
+    with torch.no_grad():
+        for k in range(0, len(rows), 4):
+            logits += trainer.model(**collate(rows[k : k + 4])).logits.argmax(-1).tolist()
+    pairs = [[row["labels"], float(row["labels"] == guess)] for row, guess in zip(rows, logits, strict=True)]
+    return [statistics(tracker.history), metrics, pairs]
+
+
+def generates(_rank, _world):
+    trainer = trainer_for("seq2seq", [], predict_with_generate=True, generation_max_length=4)
+    trainer.compute_metrics = lambda _: {}
+    tracker = track(trainer)
+    trainer.evaluate()
+    answer = {"history": statistics(tracker.history), "evaluated": evaluated_plainly(trainer, "seq2seq")}
+    return answer | {"labels": labels_of(trainer)}
+
+
+def refuses(_rank, _world):
+    answer = {}
+    for name, task, options, arguments in (
+        ("column", "classes", {}, {"group": "domian"}),
+        ("reduce", "classes", {}, {"reduce": "batch"}),
+        ("liger", "causal", {}, {}),
+        ("packing", "sft", {}, {}),
+        ("padding-free", "sft", {}, {}),
+        ("gpus", "classes", {}, {}),
+    ):
+        trainer = trainer_for(task, [], **options)
+        if name == "liger":
+            trainer.args.use_liger_kernel = True
+        if name == "packing":
+            trainer.args.packing = True
+        if name == "padding-free":
+            trainer.padding_free = True
+        if name == "gpus":
+            trainer.args._n_gpu = 2
+        try:
+            track(trainer, **arguments)
+        except ValueError as error:
+            answer[name] = str(error)
+    return answer
+
+
+# What is imported here is there in every process.
+lt.label_stats([0], [1.0])
+warnings.simplefilter("ignore")
+for _task in ("classes", "tokens", "causal", "seq2seq", "sft"):
+    trainer_for(_task, [])

@@ -1,0 +1,176 @@
+"""`labeltrack.integrations.huggingface`: every number against a plain loop over the same model and data.
+
+`huggingface_ranks.py` has the trainings.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+
+import numpy as np
+import pytest
+from exact import expected_by_label
+from integrations.ranks import Ranks
+
+MISSING = [name for name in ("torch", "transformers", "trl", "datasets") if importlib.util.find_spec(name) is None]
+if MISSING and os.environ.get("LABELTRACK_REQUIRE_INTEGRATIONS") != "1":
+    pytest.skip(f"{MISSING[0]} is not installed: `nox -s frameworks` does that", allow_module_level=True)
+
+
+@pytest.fixture(name="ranks", scope="module")
+def _ranks():
+    ranks = Ranks("huggingface_ranks")
+    yield ranks
+    ranks.close()
+
+
+def reduced(losses, reduce):
+    if reduce == "token" or len(losses) == 1 or not losses:
+        return losses
+    total = float(np.sum(np.array(losses, dtype=np.float64)))
+    return [total / len(losses) if reduce == "sequence" else total]
+
+
+def table(found, labels, group="domain", reduce="token"):
+    """Return the statistics of ``[row, losses]``, each row once, computed with rational numbers."""
+    pairs = []
+    for row, losses in dict(found[::-1]).items():  # the first of equal ones
+        domain, lang = labels[str(row)]
+        label = (domain, lang) if isinstance(group, list) else domain
+        pairs += [(label, value) for value in reduced(losses, reduce)]
+    columns = expected_by_label(*zip(*pairs, strict=True))
+    return [
+        [[*label] if isinstance(label, tuple) else label, *map(float.hex, map(float, row))]
+        for label, row in columns.items()
+    ]
+
+
+def check(answers, case, epochs=2):
+    """Compare the statistics of all ranks with those of the plain loops."""
+    assert all(answer["history"] == answers[0]["history"] for answer in answers)
+    history = {(mode, ds_id, step): rows for mode, ds_id, step, rows in answers[0]["history"]}
+    how = case.get("group", "domain"), case.get("reduce", "token")
+    steps = sorted(step for mode, _, step in history if mode == "train")
+    assert len(steps) == epochs
+    size = len(answers[0]["seen"]) // epochs
+    for epoch, step in enumerate(steps):
+        batches = [answer["seen"][epoch * size : (epoch + 1) * size] for answer in answers]
+        # Round by round, as they were dealt to the ranks: what a rank repeats at the end comes later.
+        found = [pair for some in zip(*batches, strict=True) for batch in some for pair in batch]
+        assert len(dict(found)) == 37
+        assert history["train", "", step] == table(found, answers[0]["labels"]["train"], *how)
+    names = [name for name in answers[0]["labels"] if name != "train"]
+    assert {(mode, name) for mode, name, _ in history} == {("train", ""), *(("eval", name) for name in names)}
+    for name in names:
+        found = answers[0]["evaluated"][name]
+        assert history["eval", name, steps[-1]] == table(found, answers[0]["labels"][name], *how)
+    return history
+
+
+CASES = {
+    "sequence classification": {"task": "classes"},
+    "regression": {"task": "regression"},
+    "several labels of the model": {"task": "multi-label"},
+    "token classification": {"task": "tokens"},
+    "causal language model": {"task": "causal"},
+    "sequence to sequence": {"task": "seq2seq"},
+    "SFTTrainer": {"task": "sft"},
+    "mean of each sequence": {"task": "causal", "reduce": "sequence"},
+    "sum of each sample": {"task": "tokens", "reduce": "sample"},
+    "several groups": {"task": "causal", "group": ["domain", "lang"]},
+    "gradient accumulation": {"task": "causal", "gradient_accumulation_steps": 3},
+    "bf16": {"task": "causal", "bf16": True},
+    "label smoothing": {"task": "causal", "label_smoothing_factor": 0.1},
+    "SFTTrainer with label smoothing": {"task": "sft", "label_smoothing_factor": 0.1},
+    "several datasets": {"task": "classes", "several": True},
+    "a collator of the user": {"task": "classes", "collator": "own"},
+    "lists of dicts": {"task": "classes", "lists": True},
+    "columns kept by the user": {"task": "classes", "remove_unused_columns": False, "collator": "own"},
+    "workers that load the data": {"task": "classes", "dataloader_num_workers": 1},
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_number_is_that_of_a_plain_loop(ranks, tmp_path, name):
+    case = CASES[name]
+    check(ranks.answers("trains", tmp_path, 1, CASE=json.dumps(case)), case)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"task": "classes"},
+        {"task": "causal", "gradient_accumulation_steps": 3, "several": True},
+        {"task": "sft", "group": ["domain", "lang"]},
+    ],
+    ids=lambda case: case["task"],
+)
+def test_two_processes_count_each_sample_once(ranks, tmp_path, case):
+    answers = ranks.answers("trains", tmp_path, 2, CASE=json.dumps(case))
+    assert sum(len(batch) for answer in answers for batch in answer["seen"]) > 2 * 37
+    check(answers, case)
+
+
+def test_training_that_was_interrupted_within_an_epoch_gives_the_same(ranks, tmp_path):
+    (answer,) = ranks.answers("resumes", tmp_path, 1)
+    assert answer[0] == answer[1]
+    assert [step for mode, _, step, _ in answer[0] if mode == "train"] == [5, 10]
+
+
+def test_losses_are_logged_and_choose_the_best_checkpoint(ranks, tmp_path):
+    (answer,) = ranks.answers("logs_and_checkpoints", tmp_path, 1)
+    logged = {key: value for entry in answer["log"] for key, value in entry.items() if entry["step"] == 20}
+    history = {(mode, step): rows for mode, _, step, rows in answer["history"]}
+    for mode, prefix in (("train", ""), ("eval", "eval_")):
+        means = {f"{prefix}loss_by_domain/{row[0]}": float.fromhex(row[3]) for row in history[mode, 20]}
+        assert means.items() <= logged.items()
+        assert logged[f"{prefix}worst_domain_loss"] == max(means.values())
+        assert logged[f"{prefix}macro_domain_loss"] == np.mean(list(means.values()))
+    worst = [entry["eval_worst_domain_loss"] for entry in answer["log"] if "eval_worst_domain_loss" in entry]
+    assert answer["best"] == min(worst[:2])
+    assert answer["files"] == ["out/checkpoint-10/labeltrack.pt", "out/checkpoint-20/labeltrack.pt"]
+    # The best model was loaded and evaluated again, which replaces the last step.
+    assert history["eval", 20] == table(answer["evaluated"][""], answer["labels"][""])
+    assert answer["again"]["eval_worst_domain_loss"] == answer["best"]
+    assert answer["predicted"]["test_worst_domain_loss"] == max(float.fromhex(row[3]) for row in history["test", 20])
+    assert sum(float.fromhex(row[1]) for row in history["test", 20]) == 37
+
+
+def test_of_many_labels_the_worst_are_logged(ranks, tmp_path):
+    (metrics,) = ranks.answers("many_labels", tmp_path, 1)
+    shown = [key for key in metrics if key.startswith("eval_ce_by_row/")]
+    assert len(shown) == 10
+    assert metrics["eval_worst_row_ce"] == max(metrics[key] for key in shown)
+    quantiles = [metrics[f"eval_ce_by_row_quantile/{fraction}"] for fraction in (0.1, 0.5, 0.9)]
+    assert quantiles == sorted(quantiles)
+    assert quantiles[0] < metrics["eval_macro_row_ce"] < quantiles[2] < metrics["eval_worst_row_ce"]
+
+
+def test_the_values_may_be_others_and_the_group_may_be_what_the_model_learns(ranks, tmp_path):
+    ((history, metrics, pairs),) = ranks.answers("other_losses", tmp_path, 1)
+    columns = expected_by_label(*zip(*pairs, strict=True))
+    assert history == [["eval", "", 0, [[label, *map(float.hex, map(float, row))] for label, row in columns.items()]]]
+    assert metrics["eval_accuracy_by_labels/1"] == columns[1][2]
+
+
+def test_evaluation_that_generates_is_tracked(ranks, tmp_path):
+    (answer,) = ranks.answers("generates", tmp_path, 1)
+    ((mode, _, _, rows),) = answer["history"]
+    assert (mode, rows) == ("eval", table(answer["evaluated"][""], answer["labels"][""]))
+
+
+def test_what_cannot_be_tracked_is_refused_at_the_start(ranks, tmp_path):
+    (answer,) = ranks.answers("refuses", tmp_path, 1)
+    expected = {
+        "column": "the train dataset has no column 'domian'; there are: input_ids, attention_mask, domain",
+        "reduce": "reduce must be 'token', 'sequence' or 'sample', got 'batch'",
+        "liger": "set use_liger_kernel=False",
+        "packing": "set packing=False",
+        "padding-free": "set padding_free=False",
+        "gpus": "torchrun",
+    }
+    assert answer.keys() == expected.keys()
+    for name, text in expected.items():
+        assert text in answer[name]
