@@ -79,6 +79,16 @@ def listing(items: Iterable[object], limit: int = 10) -> str:
     return f"{shown}, … ({len(pool)} in all)"
 
 
+def counted(n: int, what: str) -> str:
+    """Write a number of things.
+
+    Example:
+        >>> counted(1, "file"), counted(2, "file")
+        ('1 file', '2 files')
+    """
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
 def _shown(item: object) -> str:
     text = repr(item)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

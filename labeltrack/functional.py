@@ -88,7 +88,7 @@ def label_stats(
         quantiles: Which quantiles to compute, from 0 to 1, for `LabelStats.quantile` and for bounds: ``"iqr"`` needs
             0.25, 0.5 and 0.75. This needs memory for a copy of the values.
         where: Bools in the shape of the values, or in one that broadcasts to it, as in numpy: samples where it is False
-            are ignored, whatever their label and value are. None counts all samples.
+            are ignored, with any label and value, NaN and missing ones included. None counts all samples.
 
     Returns:
         One row for each label, or combination of labels, that occurs, sorted by label. Sum, mean and standard deviation

@@ -317,7 +317,7 @@ def _writer(values: Iterable[float]) -> Callable[[float], str]:
     decimals = min(max(_SIGNIFICANT - 1 - exponent, 0), _SIGNIFICANT)
 
     def write(value: float) -> str:
-        if math.isfinite(value) and (abs(value) >= _LARGE or (value and largest < _SMALL)):
+        if math.isfinite(value) and (abs(value) >= _LARGE or (value and max(abs(value), largest) < _SMALL)):
             return f"{value:.{_SIGNIFICANT - 1}e}"
         if not math.isfinite(value):
             return str(value)

@@ -59,8 +59,8 @@ class LabelTracker(Tracking):
             after one warning.
         keep_order: Whether to keep the order in which labels first appear, for `labels_in_order`. It takes time if
             there are many labels.
-        ignore_label: A label, or several, such as -100 or ``[255, None]``, whose samples are ignored whatever their
-            value is; they are not recorded either. None or NaN among several stands for missing labels. With several
+        ignore_label: A label, or several, such as -100 or ``[255, None]``, whose samples are ignored, with
+            any value; they are not recorded either. None or NaN among several stands for missing labels. With several
             labels per sample, for all of them or, as ``{name of the label: …}``, for some.
         on_duplicate: What to do with samples whose id, see `update`, occurred before in the same epoch, mode and
             dataset: None counts only the first sample of each id, in order of arrival, and warns once; ``"first"``
@@ -147,7 +147,7 @@ class LabelTracker(Tracking):
             mode: Mode of the batch.
             ds_id: Dataset of the batch.
             where: Bools in the shape of the values, or in one that broadcasts to it: samples where it is False are
-                ignored, whatever their label and value are. None records all samples.
+                ignored, with any label and value, NaN and missing ones included. None records all samples.
             ids: Integers or strings that identify the samples, such as their places in the dataset: as many as values,
                 of the same shape, as any array-like; with every batch of an epoch or with none. Samples whose id
                 occurred before in the epoch are duplicates, see `on_duplicate`; recorded runs have an `id` column.

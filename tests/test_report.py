@@ -155,12 +155,19 @@ def test_other_statistics_stand_beside_and_a_label_they_lack_has_a_dash() -> Non
         ([0.00012345, 0.0], ["1.234e-04", "0.0000"]),
         ([1.5e9, 2.0], ["1.500e+09", "2"]),
         ([math.inf, 1.0], ["inf", "1.000"]),
+        ([math.inf, math.nan], ["inf", "nan"]),
         ([-1e-9, 1.0], ["0.000", "1.000"]),
     ],
 )
 def test_numbers_share_their_decimals(values: list[float], shown: list[str]) -> None:
     write = report._writer(values)
     assert [write(value) for value in values] == shown
+
+
+def test_extremes_beside_nothing_finite_are_written_as_numbers() -> None:
+    shown = rows(report.stats_table(stats_of(a=[math.nan], b=[math.inf, 1.0, 1.5e-5])))
+    assert shown[1] == ["b", "3", "inf", "nan", "1.500e-05", "inf"]
+    assert rows(report.stats_table(stats_of(a=[math.nan], b=[math.inf, 1.0])))[1][4] == "1.000"
 
 
 def test_a_narrow_terminal_folds_names_and_cuts_no_number() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from labeltrack.bounds import BOUNDS, resolve
 from labeltrack.cli.application import MISTAKES, fail, told, warned
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ Incomplete = Annotated[bool, typer.Option("--incomplete", help="Include epochs t
 HigherIsWorse = Annotated[
     bool,
     typer.Option("--higher-is-worse/--lower-is-worse", help="Whether high values are bad, as for a loss."),
+]
+By = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="One of several labels per sample, over all others. Repeatable."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -76,9 +81,15 @@ class Query:
     ] = None
 
     def history(
-        self, run: Run, *, modes: list[str] | None, bounds: list[str] | None = None, engine: str = "local"
+        self,
+        run: Run,
+        *,
+        modes: list[str] | None,
+        bounds: list[str] | None = None,
+        by: list[str] | None = None,
+        engine: str = "local",
     ) -> History:
-        """Recompute a run."""
+        """Recompute a run, by some of its labels."""
         options: dict[str, Any] = {}
         if bounds:
             options["bounds"] = [_bound(name) for name in bounds]
@@ -94,7 +105,9 @@ class Query:
             history = run.recompute(**options, incomplete=self.incomplete, threads=self.threads)
         if not history.modes and options.keys() & {"group", "label_mapping"}:
             fail(f"nothing of {run.path} is left to show")
-        return history.with_absent() if self.absent else history
+        with told(*MISTAKES):
+            history = history.by(*by) if by else history
+            return history.with_absent() if self.absent else history
 
     def _grouping(self, run: Run) -> dict[str, Any]:
         """Return the options of `recompute` that give labels new ones."""
@@ -121,7 +134,16 @@ class Query:
 def _bound(name: str) -> Any:
     """Return the bound that a name means on the command line."""
     parts = name.split(":")
-    return None if name == "none" else name if len(parts) == 1 else tuple(parts)
+    bound: Any = None if name == "none" else name if len(parts) == 1 else tuple(parts)
+    try:
+        resolve(bound)
+    except ValueError:
+        names = ", ".join(str(known) for known in BOUNDS if known is not None)
+        fail(
+            f"--bounds: expected {names}, none, or quantile:LOW:HIGH with two numbers from 0 to 1, the lower one "
+            f"first; got {name!r}"
+        )
+    return bound
 
 
 def like(text: str, others: Iterable[Any]) -> Any:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labeltrack._filters import single_mode
+from labeltrack._filters import labels_named, single_mode
 from labeltrack.cli.application import MISTAKES, add_command, cluster, fail, told, warned
 from labeltrack.cli.application import open_recorded as _open
 from labeltrack.cli.query import (  # noqa: TC001 (typer reads them)
     Bounds,
+    By,
     HigherIsWorse,
     Incomplete,
     Json,
@@ -20,9 +21,13 @@ from labeltrack.cli.query import (  # noqa: TC001 (typer reads them)
     Query,
     RunPath,
 )
+from labeltrack.errors import counted
 
 if TYPE_CHECKING:
     from labeltrack.history import History
+
+
+_RANKED_BY = "count, sum, mean, std, min, max or median; or one of several labels per sample, ranked by its mean."
 
 
 def register() -> None:
@@ -57,7 +62,7 @@ def info(run: RunPath, *, as_json: Json = False) -> None:
         "bounds": ", ".join("none" if bound is None else _text_of(bound) for bound in found["bounds"]),
         "samples": f"{found['rows']:,}{types and f' of type {types}'}, {found['bytes'] / 1e6:,.1f} MB",
         "ids": "yes" if found["ids"] else "",
-        "recorded": f"{found['created']}, labeltrack {found['labeltrack']}, {_count(found['sessions'], 'session')}",
+        "recorded": f"{found['created']}, labeltrack {found['labeltrack']}, {counted(found['sessions'], 'session')}",
     }
     for name, text in ((name, text) for name, text in lines.items() if text):
         typer.echo(f"{name:<9} {_short(text)}")
@@ -96,6 +101,7 @@ def recompute(
     *,
     bounds: Bounds = None,
     modes: Modes = None,
+    by: By = None,
     query: Query,
     engine: Annotated[str, typer.Option(metavar="NAME", help="local, or dask: a cluster.")] = "local",
     scheduler: Annotated[
@@ -115,7 +121,7 @@ def recompute(
     if scheduler is not None and engine != "dask":
         fail("--scheduler requires --engine dask")
     with cluster(scheduler):
-        history = query.history(_open(run), modes=modes, bounds=bounds, engine=engine)
+        history = query.history(_open(run), modes=modes, bounds=bounds, by=by, engine=engine)
     columns = history.columns()
     if bounds:
         columns |= _band_columns(history)
@@ -164,6 +170,7 @@ def plot(
     *,
     bounds: Bounds = None,
     modes: Modes = None,
+    by: By = None,
     label: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this label. Repeatable.")] = None,
     query: Query,
     higher_is_worse: HigherIsWorse = True,
@@ -176,7 +183,7 @@ def plot(
 
     with told(*MISTAKES):
         check_ending(output, (".png", ".svg", ".pdf"))
-    history = query.history(_open(run), modes=modes, bounds=bounds)
+    history = query.history(_open(run), modes=modes, bounds=bounds, by=by)
     with told(*MISTAKES):
         names = {str(value): value for value in history.names()}
         labels = [names.get(name, name) for name in label] if label else None
@@ -235,7 +242,7 @@ def verify(
 def worst(
     run: RunPath,
     *,
-    by: Annotated[str, typer.Option(metavar="NAME", help="count, sum, mean, std, min, max or median.")] = "mean",
+    by: Annotated[str, typer.Option(metavar="NAME", help=_RANKED_BY)] = "mean",
     k: Annotated[int, typer.Option("-k", metavar="N", help="Number of labels.")] = 10,
     mode: Annotated[
         str | None, typer.Option(metavar="NAME", help="Mode; by default eval, or the only one there is.")
@@ -254,6 +261,9 @@ def worst(
         chosen = single_mode((epoch.mode for epoch in opened.epochs), mode)
     history = query.history(opened, modes=[chosen], bounds=["median"] if by == "median" else None)
     with told(*MISTAKES):
+        names = labels_named(by, history.label_names)
+        if names is not None:
+            history, by = history.by(*names), "mean"
         labels = history.worst(k, by, chosen, step=step, higher_is_worse=higher_is_worse)
         if not as_json:
             show(history_table(history, mode=chosen, step=step, by=by, limit=k, higher_is_worse=higher_is_worse))
@@ -274,10 +284,6 @@ def _text_of(bound: Any) -> str:
 def _bytes(label: Any) -> Any:
     """Return a label of bytes as JSON, as in ``run.json``."""
     return {"bytes": label.hex()}
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _short(text: str, most: int = 300) -> str:

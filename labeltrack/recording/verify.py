@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from labeltrack.errors import need
+from labeltrack.errors import counted, need
 from labeltrack.recording.epochs import RunIndex
 from labeltrack.recording.journal import Journal
 from labeltrack.recording.layout import DESCRIPTION, journal_name, sync_folder, writer_lock
@@ -92,7 +92,9 @@ class Verification:
         bad = [part for part in self.parts if part.state not in _GOOD]
         lines = [f"{p.state}: {p.name}: {p.message} ({p.rows} rows intact, {p.lost} lost)" for p in bad]
         lines += [f"problem: {text}" for text in self.other]
-        return "\n".join([*lines, f"{len(self.parts)} files, {self.rows} rows intact, {self.lost} lost"])
+        return "\n".join(
+            [*lines, f"{counted(len(self.parts), 'file')}, {counted(self.rows, 'row')} intact, {self.lost} lost"]
+        )
 
 
 def verify(storage: Storage, index: RunIndex, trouble: str = "", *, progress: bool = True) -> Verification:

@@ -244,8 +244,8 @@ def test_every_command_includes_incomplete_epochs_if_asked_to(tmp_path):
         (["info"], "Missing argument 'RUN'; see '.* info --help'"),
         (["recompute", "{run}", "-o", "{tmp}/x.txt"], r"must end in \.parquet, \.csv, \.json"),
         (["recompute", "{run}", "-o", "{tmp}/no/x.csv"], "cannot write .*x.csv: No such file or directory"),
-        (["recompute", "{run}", "--bounds", "all"], "unknown option 'all'; allowed are"),
-        (["recompute", "{run}", "--bounds", "quantile:0.9:0.1"], "is not a band; give its two quantiles"),
+        (["recompute", "{run}", "--bounds", "all"], "--bounds: expected std, range, sem, .* got 'all'"),
+        (["recompute", "{run}", "--bounds", "quantile:0.9:0.1"], "the lower one first; got 'quantile:0.9:0.1'"),
         (
             ["recompute", "{run}", "--bounds", "iqr", "--engine", "dask"],
             "quantiles cannot be merged; use",

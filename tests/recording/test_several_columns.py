@@ -389,6 +389,20 @@ def test_the_commands_take_a_metric_and_labels(run, tmp_path):
     assert "an object" in refusal(invoke("recompute", run.path, "--metric", "ce", "--group", group))
     assert "several metrics" in refusal(invoke("recompute", run.path))
     assert invoke("worst", run.path, "--metric", "ce", "--json").exit_code == 0
+    alone = run.recompute(metric="ce", progress=False).by("site").at(1, "train")
+    found = json.loads(invoke("recompute", run.path, "--metric", "ce", "--by", "site", "--json").output)
+    assert [(row["label"], row["sum"]) for row in found if (row["mode"], row["step"]) == ("train", 1)] == list(
+        zip(alone.labels.tolist(), alone.sum.tolist(), strict=True)
+    )
+    options = ("--metric", "ce", "--mode", "train", "--step", 1, "--by", "site")
+    found = json.loads(invoke("worst", run.path, *options, "--json").output)
+    assert [(row["label"], row["mean"]) for row in found] == [
+        (label, alone[label].mean) for label in alone.labels[alone.order()].tolist()
+    ]
+    assert "ce by site: train, step 1, worst mean first" in invoke("worst", run.path, *options).output
+    assert "no label called 'sight'" in refusal(invoke("recompute", run.path, "--metric", "ce", "--by", "sight"))
+    assert invoke("plot", run.path, "-o", tmp_path / "x.svg", "--metric", "ce", "--by", "class").exit_code == 0
+    assert (tmp_path / "x.svg").stat().st_size > 1000
     assert invoke("verify", run.path).exit_code == 0
 
 
