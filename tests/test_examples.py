@@ -112,3 +112,17 @@ def test_the_fastestimator_training_prints_a_table_and_saves_graph_and_report(tm
     if "No report" in process.stdout and not REQUIRED_FASTESTIMATOR:
         pytest.skip("all but the report, which needs Graphviz and LaTeX")
     assert (out / "digits.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize(("framework", "environment"), [("lightning", {})])
+def test_the_loop_of_a_framework_finds_the_domain_with_wrong_labels(framework, environment, monkeypatch) -> None:
+    if importlib.util.find_spec(framework) is None and not REQUIRED_INTEGRATIONS:
+        pytest.skip(f"{framework} is not installed (extra {framework!r})")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    process = run(f"{framework}_slices.py", "3")
+    assert process.returncode == 0, process.stderr
+    lines = process.stdout.splitlines()
+    counts = {line.split()[0]: int(line.split()[1]) for line in lines[-4:-1]}
+    assert counts == {"chat": 40, "code": 40, "news": 40}
+    assert lines[-1] == "Worst: chat"

@@ -103,6 +103,7 @@ class LoggerSink(ABC):
         figure_every: A figure is drawn in the first epoch and in every so many; 0 for none.
         max_rows: How many labels at most are in the table, the worst ones.
         higher_is_worse: True for a loss, False for an accuracy.
+        summary: Whether there are scalars of all labels together even if each label has its own.
 
     Raises:
         ValueError: A negative number.
@@ -121,6 +122,7 @@ class LoggerSink(ABC):
         figure_every: int = 10,
         max_rows: int = 1000,
         higher_is_worse: bool = True,
+        summary: bool = False,
     ) -> None:
         numbers = {"max_scalars": max_scalars, "worst": worst, "figure_every": figure_every, "max_rows": max_rows}
         for name, number in numbers.items():
@@ -128,7 +130,7 @@ class LoggerSink(ABC):
                 msg = f"{name} must not be negative, got {number}"
                 raise ValueError(msg)
         self.max_scalars, self.worst, self.figure_every, self.max_rows = max_scalars, worst, figure_every, max_rows
-        self.higher_is_worse = higher_is_worse
+        self.higher_is_worse, self.summary = higher_is_worse, summary
         self._forbidden = re.compile(self.forbidden)
         self._names: dict[str, dict[Any, str]] = {}  # by group of names and what they are made of
         self._shown: dict[str, dict[Any, str]] = {}  # labels with scalars, by key
@@ -182,7 +184,7 @@ class LoggerSink(ABC):
             for label, name in sorted(shown.items(), key=lambda item: self._allowed(item[1]) != item[1])
             if label in stats
         }
-        if len(scalars) < len(stats):
+        if self.summary or len(scalars) < len(stats):
             scalars |= {f"{key}/{name}": value for name, value in _across(mean).items()}
         columns = {name: column[order[: self.max_rows]].tolist() for name, column in stats.columns().items()}
         table = {name: list(map(_plain, column)) for name, column in columns.items()}

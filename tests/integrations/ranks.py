@@ -116,4 +116,5 @@ def _serve(module):
 
 
 if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).parents[1]))  # for imports of `integrations`
     _serve(sys.argv[1])

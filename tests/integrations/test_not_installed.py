@@ -14,6 +14,7 @@ import pytest
         ("fastestimator", "fastestimator", 'pip install "labeltrack[fastestimator]"'),
         ("torch", "torch", "pip install torch"),
         ("huggingface", "transformers", 'pip install "labeltrack[huggingface]"'),
+        ("lightning", "lightning", 'pip install "labeltrack[lightning]"'),
     ],
 )
 def test_without_a_framework_the_error_says_how_to_get_it(module, framework, command):

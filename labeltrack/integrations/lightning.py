@@ -1,0 +1,270 @@
+"""A callback for Lightning that tracks a per-sample metric by label.
+
+The step returns the metric of each sample beside the loss::
+
+    def training_step(self, batch, batch_idx):
+        losses = F.cross_entropy(self(batch["x"]), batch["y"], reduction="none")
+        return {"loss": losses.mean(), "per_sample_loss": losses}  # validation_step likewise
+
+    callback = LabelTrackCallback(label="y", value="per_sample_loss")
+    Trainer(callbacks=[callback]).fit(module)
+    callback.tracker.history.worst(3)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sized
+from typing import TYPE_CHECKING, Any
+
+import labeltrack
+
+try:
+    import torch
+    from lightning.pytorch import Callback
+except ModuleNotFoundError as error:  # pragma: no cover (a test runs this in a process of its own)
+    if (error.name or "").partition(".")[0] not in ("lightning", "torch"):
+        raise
+    msg = 'labeltrack.integrations.lightning needs Lightning 2: pip install "labeltrack[lightning]"'
+    raise ImportError(msg, name=error.name) from error
+
+from labeltrack.integrations.loggers import ScalarsSink
+from labeltrack.integrations.torch import gather_state, load_gathered, sync
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lightning.pytorch import LightningModule, Trainer
+
+__all__ = ["LabelTrackCallback"]
+
+_LOADERS = {"train": "train_dataloader", "eval": "val_dataloaders", "test": "test_dataloaders"}
+
+
+class LabelTrackCallback(Callback):
+    """Track a per-sample metric by label in training (mode ``"train"``), validation (``"eval"``) and test (``"test"``).
+
+    When an epoch ends, the ranks share it (`labeltrack.integrations.torch.sync`), so that all have the same statistics
+    of all samples, whatever labels each has. What a distributed sampler repeats to make ranks equal is left out.
+    The epoch is the step of the history; if there are several validations in an epoch, the last one counts.
+
+    The means of the labels are logged as ``{mode}/{outputs}/{name}``, as those of
+    `labeltrack.integrations.loggers.LoggerSink`, so that ``ModelCheckpoint`` and ``EarlyStopping`` may monitor a label,
+    or the worst one as ``eval/per_sample_loss_by_y/macro_max``.
+
+    Checkpoints have the tracker of all ranks, with the running epoch, and may be resumed with another number of ranks.
+
+    Args:
+        label: Key of the labels in a batch, which may be a place in a tuple; or a function of a batch; or, for several
+            labels per sample, ``{name: key or function}``.
+        value: Key of the values in what the step returns; or a function of that.
+        ids: Key of ids in a batch, or a function of it; see `labeltrack.LabelTracker.update`.
+        log: Whether to log means.
+        **options: Those of `labeltrack.LabelTracker`. `sinks` are called on rank 0 alone.
+
+    Attributes:
+        tracker: The `labeltrack.LabelTracker`.
+
+    Raises:
+        TypeError: An argument of the wrong type.
+        ValueError: An unknown option; see `labeltrack.LabelTracker`.
+
+    Example:
+        >>> callback = LabelTrackCallback(label=1, value="per_sample_loss", bounds="ci95")
+        >>> callback.tracker.outputs
+        'per_sample_loss_by_label'
+    """
+
+    def __init__(
+        self,
+        label: Any = "y",
+        value: str | Callable[[Any], Any] = "per_sample_loss",
+        *,
+        ids: Any = None,
+        log: bool = True,
+        **options: Any,
+    ) -> None:
+        self._label, self._value, self._ids = label, value, ids
+        name = tuple(label) if isinstance(label, Mapping) else label if isinstance(label, str) else "label"
+        metric = value if isinstance(value, str) else "value"
+        self.tracker = labeltrack.LabelTracker(name, metric, **options)
+        self._scalars: dict[str, float] = {}
+        self._policy = ScalarsSink(lambda scalars, _: self._scalars.update(scalars), summary=True) if log else None
+        self._running: int | None = None  # epoch of training
+        self._resumed: int | None = None  # that of a checkpoint, until training goes on
+        self._left: dict[tuple[str, str], int] = {}  # samples that are no padding
+
+    @property
+    def state_key(self) -> str:
+        """What tells the state of this callback from that of others in a checkpoint."""
+        return f"LabelTrackCallback({self.tracker.outputs})"
+
+    # -- batches ------------------------------------------------------------------------------------------
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Forget an attempt at the epoch that was interrupted, if it begins again."""
+        del trainer, pl_module, batch
+        if batch_idx == 0:
+            self.tracker.reset(mode="train")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Record a batch."""
+        del pl_module, batch_idx
+        self._update(trainer, "train", outputs, batch)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Record a batch."""
+        del pl_module, batch_idx
+        if not trainer.sanity_checking:
+            self._update(trainer, "eval", outputs, batch, dataloader_idx)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Record a batch."""
+        del pl_module, batch_idx
+        self._update(trainer, "test", outputs, batch, dataloader_idx)
+
+    def _update(self, trainer: Trainer, mode: str, outputs: Any, batch: Any, place: int = 0) -> None:
+        if outputs is None or (isinstance(outputs, Mapping) and not outputs):
+            return  # the step was skipped
+        values = self._values(mode, outputs)
+        many = isinstance(self._label, Mapping)
+        labels = {n: _found(batch, key) for n, key in self._label.items()} if many else _found(batch, self._label)
+        ids = None if self._ids is None else _found(batch, self._ids)
+        loaders = _listed(getattr(trainer, _LOADERS[mode]))
+        ds_id = str(place) if len(loaders) > 1 and mode != "train" else ""
+        if (mode, ds_id) not in self._left:
+            self._left[mode, ds_id] = _real(loaders[place]) if place < len(loaders) else -1
+        left = self._left[mode, ds_id]
+        if left >= 0:
+            n = len(values)
+            self._left[mode, ds_id] = max(left - n, 0)
+            if left < n:
+                values = values[:left]
+                labels = {name: some[:left] for name, some in labels.items()} if many else labels[:left]
+                ids = None if ids is None else ids[:left]
+        self.tracker.update(labels, values, mode=mode, ds_id=ds_id, ids=ids)
+
+    def _values(self, mode: str, outputs: Any) -> Any:
+        """Return the values of what a step returned, without their graph."""
+        if not isinstance(self._value, str):
+            values = self._value(outputs)
+        elif isinstance(outputs, Mapping) and self._value in outputs:
+            values = outputs[self._value]
+        else:
+            step = {"train": "training_step", "eval": "validation_step", "test": "test_step"}[mode]
+            got = f"keys {sorted(outputs)}" if isinstance(outputs, Mapping) else type(outputs).__name__
+            msg = f"{step} has to return {{'loss': …, {self._value!r}: one value per sample}}, got {got}"
+            raise KeyError(msg)
+        return values.detach() if isinstance(values, torch.Tensor) else values
+
+    # -- epochs -------------------------------------------------------------------------------------------
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave sinks to rank 0."""
+        del pl_module, stage
+        if trainer.global_rank > 0:
+            self.tracker.sinks.clear()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin an epoch; end the one before, if its checkpoint was saved before it had ended."""
+        if self._resumed is not None and self._resumed != trainer.current_epoch:
+            self._end(pl_module, "train", self._resumed)
+        self._resumed = None
+        self._running = trainer.current_epoch
+        self._begin("train")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End the epoch of training."""
+        self._running = None
+        self._end(pl_module, "train", trainer.current_epoch)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin a validation."""
+        del pl_module
+        if not trainer.sanity_checking:
+            self.tracker.reset(mode="eval")  # one that was interrupted begins again
+            self._begin("eval")
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End a validation."""
+        if not trainer.sanity_checking:
+            self._end(pl_module, "eval", trainer.current_epoch)
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin a test."""
+        del trainer, pl_module
+        self.tracker.reset(mode="test")
+        self._begin("test")
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End a test."""
+        self._end(pl_module, "test", trainer.current_epoch)
+
+    def _begin(self, mode: str) -> None:
+        self._left = {key: left for key, left in self._left.items() if key[0] != mode}
+
+    def _end(self, pl_module: LightningModule, mode: str, step: int) -> None:
+        """End an epoch on all ranks, and log it."""
+        tracker = self.tracker
+        sync(tracker, mode=mode)
+        if not any(of == mode for of, _ in tracker.pending):
+            return
+        stats = tracker.end_epoch(step, mode=mode, replace=True)
+        if self._policy is not None:
+            result = labeltrack.EpochResult(step, mode, tracker.metric, tracker.outputs, stats, tracker.history)
+            pl_module.log_dict(self._policy.report(result).scalars, add_dataloader_idx=False)
+
+    # -- checkpoints --------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the trackers of all ranks; every rank calls this."""
+        return {"tracker": gather_state(self.tracker), "running": self._running}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a state, on every rank."""
+        load_gathered(self.tracker, state_dict["tracker"])
+        self._resumed = state_dict["running"]
+
+
+def _found(batch: Any, key: Any) -> Any:
+    """Return what is at a key of a batch, or what a function makes of it."""
+    if callable(key):
+        return key(batch)
+    try:
+        return batch[key]
+    except (KeyError, IndexError, TypeError) as error:
+        there = f"keys {sorted(map(str, batch))}" if isinstance(batch, Mapping) else type(batch).__name__
+        msg = f"no {key!r} in the batch, which has {there}; pass a key, a place in a tuple, or a function of the batch"
+        raise KeyError(msg) from error
+
+
+def _listed(loaders: Any) -> list[Any]:
+    """Return data loaders as a list."""
+    if isinstance(loaders, Mapping):
+        return list(loaders.values())
+    return list(loaders) if isinstance(loaders, (list, tuple)) else [loaders]
+
+
+def _real(loader: Any) -> int:
+    """Return how many samples of this rank are no padding; -1 if there is none."""
+    sampler = getattr(loader, "sampler", None)
+    if isinstance(sampler, torch.utils.data.DistributedSampler) and isinstance(sampler.dataset, Sized):
+        return len(range(sampler.rank, len(sampler.dataset), sampler.num_replicas))
+    return -1

@@ -1,0 +1,101 @@
+"""What the ranks of `test_lightning.py` do, and the module that they and the tests train."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import torch
+from integrations.torch_ranks import rows, start  # noqa: F401 (ranks are started with it)
+from lightning.pytorch import LightningModule, Trainer
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from labeltrack.integrations.lightning import LabelTrackCallback
+
+SIZE, CLASSES = 37, 4
+
+
+class Samples(Dataset):
+    """37 samples, with labels that differ between the halves that two ranks would take."""
+
+    def __init__(self, seed):
+        generator = torch.Generator().manual_seed(seed)
+        self.x = torch.randn(SIZE, 5, generator=generator)
+        self.y = torch.arange(SIZE) % 2 + 2 * (torch.rand(SIZE, generator=generator) < 0.3)  # odd and even ranks
+
+    def __len__(self):
+        return SIZE
+
+    def __getitem__(self, place):
+        return {"x": self.x[place], "y": self.y[place], "id": place}
+
+
+class Module(LightningModule):
+    """Returns the loss of each sample; keeps all that it has returned."""
+
+    def __init__(self, loaders=1):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Linear(5, CLASSES)
+        self.loaders, self.seen = loaders, []
+        self.stop_after = None
+
+    def _step(self, batch, mode):
+        losses = functional.cross_entropy(self.layer(batch["x"]), batch["y"], reduction="none")
+        if not self.trainer.sanity_checking:
+            epoch = self.current_epoch
+            for label, loss, place in zip(batch["y"], losses.detach().float(), batch["id"], strict=True):
+                self.seen.append((mode, epoch, label.item(), loss.item(), int(place)))
+        return {"loss": losses.mean(), "per_sample_loss": losses}
+
+    def training_step(self, batch, batch_idx):
+        if self.stop_after == (self.current_epoch, batch_idx):
+            raise KeyboardInterrupt
+        return self._step(batch, "train")
+
+    def validation_step(self, batch, *place):
+        dataloader_idx = place[1] if len(place) > 1 else 0
+        return self._step(batch, "eval" if self.loaders == 1 else f"eval{dataloader_idx}")
+
+    def test_step(self, batch, *_place):
+        return self._step(batch, "test")
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.5)
+
+    def train_dataloader(self):
+        return DataLoader(Samples(1), batch_size=8)
+
+    def val_dataloader(self):
+        loaders = [DataLoader(Samples(2 + n), batch_size=8) for n in range(self.loaders)]
+        return loaders if self.loaders > 1 else loaders[0]
+
+    def test_dataloader(self):
+        return DataLoader(Samples(9), batch_size=8)
+
+
+def trainer_of(*callbacks, **options):
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    quiet |= {"enable_model_summary": False, "accelerator": "cpu", "devices": 1}
+    return Trainer(callbacks=list(callbacks), **quiet | options)
+
+
+def trains(rank, _world):
+    """Train on two ranks, save in the middle of it and go on from there."""
+    warnings.simplefilter("ignore")
+    module, callback = Module(), LabelTrackCallback(ids=None)
+    trainer = trainer_of(callback, devices=2, strategy="ddp", max_epochs=2)
+    trainer.fit(module)
+    trainer.save_checkpoint("saved.ckpt")
+    trainer.test(module, verbose=False)
+    resumed, again = Module(), LabelTrackCallback()
+    trainer = trainer_of(again, devices=2, strategy="ddp", max_epochs=3, limit_val_batches=0)
+    trainer.fit(resumed, ckpt_path="saved.ckpt")
+    return {
+        "seen": module.seen + resumed.seen,
+        "history": [[*key, rows(stats)] for key, stats in again.tracker.history.items()],
+        "test": rows(callback.tracker.history.at(2, "test")),
+        "rank": rank,
+    }

@@ -1,0 +1,240 @@
+"""`labeltrack.integrations.lightning` in real trainings; numbers are compared with what modules have returned."""
+
+from __future__ import annotations
+
+import doctest
+import importlib.util
+import os
+import warnings
+
+import pytest
+from exact import expected_by_label
+from integrations.ranks import Ranks
+
+if importlib.util.find_spec("lightning") is None and os.environ.get("LABELTRACK_REQUIRE_INTEGRATIONS") != "1":
+    pytest.skip("Lightning is not installed (extra 'lightning')", allow_module_level=True)
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import torch
+    from integrations.lightning_ranks import Module, Samples, rows, trainer_of
+    from lightning.pytorch.callbacks import ModelCheckpoint
+    from lightning.pytorch.loggers import CSVLogger
+    from torch.nn import functional
+    from torch.utils.data import DataLoader
+
+    from labeltrack.integrations import lightning, loggers
+    from labeltrack.integrations.lightning import LabelTrackCallback
+
+pytestmark = pytest.mark.filterwarnings("ignore::Warning", "error::labeltrack.LabelTrackWarning")
+
+
+def expected(seen):
+    """Return the statistics of what modules have seen, by mode and epoch."""
+    groups = {}
+    for mode, epoch, label, loss, _ in seen:
+        groups.setdefault((mode, epoch), ([], []))[0].append(label)
+        groups[mode, epoch][1].append(loss)
+    return {
+        key: [[label, *map(float.hex, map(float, values))] for label, values in expected_by_label(*both).items()]
+        for key, both in groups.items()
+    }
+
+
+def history(tracker):
+    found = {(mode, step): rows(tracker.history.at(step, mode)) for (mode, _, step), _ in tracker.history.items()}
+    assert not tracker.pending
+    return found
+
+
+def plain_loop(epochs, accumulate):
+    """Train as Lightning does, without it; return every loss of every sample."""
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(5, 4)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.5)
+    seen = []
+    for epoch in range(epochs):
+        for mode, seed in (("train", 1), ("eval", 2)):
+            batches = list(DataLoader(Samples(seed), batch_size=8))
+            for place, batch in enumerate(batches, 1):
+                with torch.set_grad_enabled(mode == "train"):
+                    losses = functional.cross_entropy(layer(batch["x"]), batch["y"], reduction="none")
+                seen += [
+                    (mode, epoch, y, loss, 0) for y, loss in zip(batch["y"].tolist(), losses.tolist(), strict=True)
+                ]
+                if mode == "train":
+                    (losses.mean() / accumulate).backward()
+                    if place % accumulate == 0 or place == len(batches):
+                        optimizer.step()
+                        optimizer.zero_grad()
+    return seen
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_all_numbers_are_those_of_a_plain_loop(accumulate):
+    module, callback = Module(), LabelTrackCallback("y", "per_sample_loss")
+    trainer_of(callback, max_epochs=2, accumulate_grad_batches=accumulate).fit(module)
+    assert history(callback.tracker) == expected(module.seen) == expected(plain_loop(2, accumulate))
+    assert sum(row[0] == "train" for row in module.seen) == 2 * 37
+
+
+def test_losses_of_mixed_precision_are_those_that_the_module_returns():
+    module, callback = Module(), LabelTrackCallback()
+    trainer_of(callback, max_epochs=1, precision="bf16-mixed").fit(module)
+    assert history(callback.tracker) == expected(module.seen)
+
+
+def test_tests_and_several_sets_for_validation_are_kept_apart():
+    module, callback = Module(loaders=2), LabelTrackCallback()
+    trainer = trainer_of(callback, max_epochs=1)
+    trainer.fit(module)
+    trainer.test(module, verbose=False)
+    found = expected(module.seen)
+    parts = callback.tracker.history.datasets(0, "eval")
+    assert [rows(parts[name]) for name in ("0", "1")] == [found["eval0", 0], found["eval1", 0]]
+    assert rows(callback.tracker.history.at(1, "test")) == found["test", 1]
+
+
+def test_labels_ids_and_values_may_be_functions():
+    module = Module()
+    callback = LabelTrackCallback(
+        {"class": "y", "odd": lambda batch: batch["y"] % 2 == 1},
+        lambda outputs: outputs["per_sample_loss"] * 2,
+        ids="id",
+        outputs="double",
+    )
+    trainer_of(callback, max_epochs=1).fit(module)
+    stats = callback.tracker.history.at(0, "train")
+    doubled = [(mode, epoch, label, 2 * loss, 0) for mode, epoch, label, loss, _ in module.seen]
+    assert rows(stats.by("class")) == expected(doubled)["train", 0]
+    assert stats.label_names == ("class", "odd")
+    assert sum(stats.count) == 37
+
+
+class Skipping(Module):
+    def training_step(self, batch, batch_idx):
+        return None if batch_idx == 1 else super().training_step(batch, batch_idx)
+
+
+def test_steps_that_are_skipped_have_no_samples():
+    module, callback = Skipping(), LabelTrackCallback()
+    trainer_of(callback, max_epochs=1).fit(module)
+    assert history(callback.tracker) == expected(module.seen)
+    assert sum(callback.tracker.history.at(0, "train").count) == 29
+
+
+class Averages(Module):
+    def training_step(self, batch, batch_idx):
+        return super().training_step(batch, batch_idx)["loss"]
+
+
+def test_errors_say_what_a_step_has_to_return_and_what_a_batch_has():
+    with pytest.raises(KeyError, match=r"training_step has to return \{'loss': …, 'per_sample_loss'.*got keys"):
+        trainer_of(LabelTrackCallback(), max_epochs=1).fit(Averages())
+    with pytest.raises(KeyError, match=r"validation_step has to return .* got keys \['loss', 'per_sample_loss'\]"):
+        trainer_of(LabelTrackCallback(value="ce"), max_epochs=1).validate(Module(), verbose=False)
+    with pytest.raises(KeyError, match=r"no 'class' in the batch, which has keys \['id', 'x', 'y'\]"):
+        trainer_of(LabelTrackCallback("class"), max_epochs=1).fit(Module())
+
+
+def test_means_are_logged_and_the_worst_one_may_be_monitored(tmp_path):
+    callback, found = LabelTrackCallback(sinks=[]), []
+    callback.tracker.sinks.append(found.append)
+    best = ModelCheckpoint(tmp_path, monitor="eval/per_sample_loss_by_y/macro_max", mode="min")
+    logger = CSVLogger(tmp_path)
+    trainer = trainer_of(callback, best, max_epochs=3, logger=logger, enable_checkpointing=True, log_every_n_steps=1)
+    trainer.fit(Module())
+    worst = [max(callback.tracker.history.at(step, "eval").mean) for step in range(3)]
+    assert best.best_model_score.item() == pytest.approx(min(worst), rel=1e-6)
+    logged = trainer.logged_metrics
+    for row in callback.tracker.history.at(2, "train"):
+        assert logged[f"train/per_sample_loss_by_y/{row.name}"].item() == pytest.approx(row.mean, rel=1e-6)
+    assert "eval/per_sample_loss_by_y/0" in (tmp_path / "lightning_logs/version_0/metrics.csv").read_text()
+    assert [(result.mode, result.step) for result in found] == [
+        (mode, step) for step in range(3) for mode in ("eval", "train")
+    ]
+    silent = LabelTrackCallback(log=False)
+    trainer = trainer_of(silent, max_epochs=1)
+    trainer.fit(Module())
+    assert (trainer.logged_metrics, len(silent.tracker.history)) == ({}, 2)
+
+
+# -- checkpoints ----------------------------------------------------------------------------------------------
+
+
+def test_a_training_that_is_resumed_has_the_numbers_of_one_that_was_not(tmp_path):
+    whole, module = LabelTrackCallback(), Module()
+    trainer_of(whole, max_epochs=4).fit(module)
+    first, second = LabelTrackCallback(), LabelTrackCallback()
+    trainer = trainer_of(first, max_epochs=2)
+    trainer.fit(Module())
+    trainer.save_checkpoint(tmp_path / "two.ckpt")
+    trainer_of(second, max_epochs=4).fit(Module(), ckpt_path=tmp_path / "two.ckpt")
+    assert history(second.tracker) == history(whole.tracker) == expected(module.seen)
+
+
+@pytest.mark.parametrize("options", [{"every_n_train_steps": 3}, {"monitor": None}, {"save_on_train_epoch_end": False}])
+def test_no_sample_is_lost_or_counted_twice_where_a_checkpoint_was_saved_in_an_epoch(tmp_path, options):
+    saved = ModelCheckpoint(tmp_path, save_top_k=-1, filename="{epoch}-{step}", **options)
+    module = Module()
+    trainer_of(LabelTrackCallback(), saved, max_epochs=2, enable_checkpointing=True).fit(module)
+    paths = sorted(tmp_path.glob("*.ckpt"))
+    assert paths
+    for path in paths:
+        callback, resumed = LabelTrackCallback(), Module()
+        trainer = trainer_of(callback, max_epochs=3)
+        trainer.fit(resumed, ckpt_path=path)
+        steps = torch.load(path, weights_only=False)["global_step"]
+        before, trained = [], 0
+        for row in module.seen:  # what had been trained when it was saved: batches of 8, 5 of them an epoch
+            trained += row[0] == "train"
+            if trained <= min(steps % 5 * 8, 37) + steps // 5 * 37 and row[:2] not in {
+                r[:2] for r in resumed.seen if r[0] == "eval"
+            }:
+                before.append(row)
+        assert history(callback.tracker) == expected(before + resumed.seen), path.name
+
+
+def test_an_epoch_that_was_interrupted_begins_again():
+    module, callback = Module(), LabelTrackCallback()
+    module.stop_after = (1, 3)
+    trainer = trainer_of(callback, max_epochs=2)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        trainer.fit(module)
+    assert callback.tracker.pending == {("train", ""): 24}
+    module.stop_after, module.seen = None, [row for row in module.seen if row[1] == 0]
+    trainer = trainer_of(callback, max_epochs=1)
+    again = Module()
+    trainer.fit(again)
+    assert history(callback.tracker) == expected(again.seen)
+
+
+# -- several ranks --------------------------------------------------------------------------------------------
+
+
+def test_ranks_with_different_labels_share_every_epoch_without_what_was_padded(tmp_path):
+    ranks = Ranks("lightning_ranks")
+    try:
+        found = ranks.answers("trains", tmp_path)
+    finally:
+        ranks.close()
+    assert found[0]["history"] == found[1]["history"]
+    assert found[0]["test"] == found[1]["test"]
+    seen, once = [], set()
+    for answer in found:
+        for mode, epoch, label, loss, place in answer["seen"]:
+            if (mode, epoch, place) not in once:
+                once.add((mode, epoch, place))
+                seen.append((mode, epoch, label, loss, place))
+    of = expected(seen)
+    assert found[0]["test"] == of.pop(("test", 2))
+    assert {(mode, step): stats for mode, _, step, stats in found[0]["history"]} == of
+    assert len(seen) == 37 * 6
+    assert sum(len(answer["seen"]) for answer in found) == 38 * 6
+
+
+@pytest.mark.parametrize("module", [lightning, loggers], ids=lambda module: module.__name__.rpartition(".")[2])
+def test_the_examples_in_the_docstrings_are_right(module):
+    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.attempted
+    assert not result.failed
