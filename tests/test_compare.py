@@ -9,7 +9,12 @@ import labeltrack as lt
 
 stats = pytest.importorskip("scipy.stats", reason="scipy is not installed (extra 'stats')")
 
-RNG = np.random.default_rng(11)
+RNG = np.random.default_rng()
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    RNG.bit_generator.state = np.random.default_rng(11).bit_generator.state
 
 
 def two_sides(sizes, *, shift=1.0, draw=RNG.exponential):
@@ -290,11 +295,20 @@ def test_two_recorded_runs_are_compared_at_their_last_steps(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "labels", [[3, 1, 2], ["b", "a", "c"], [True, False, True], [0.5, 0.1, 0.3], [b"x", b"y", b"z"]]
+    "labels",
+    [
+        [3, 1, 2],
+        [-(2**62), 2**62, 5],
+        np.array([-128, 127, 3], dtype=np.int8),
+        ["b", "a", "c"],
+        [True, False, True],
+        [0.5, 0.1, 0.3],
+        [b"x", b"y", b"z"],
+    ],
 )
 def test_labels_of_any_type_find_their_samples(tmp_path, labels):
-    labels = np.tile(np.array(labels), 40)
-    steps = {1: RNG.normal(size=120), 2: RNG.normal(size=120)}
+    labels = np.tile(np.array(labels), 100)
+    steps = {1: RNG.normal(size=300), 2: RNG.normal(size=300)}
     found = lt.compare(recorded(tmp_path / "run", steps, labels))
     for k, label in enumerate(found.labels.tolist()):
         old, new = (steps[step][labels == label] for step in (1, 2))

@@ -167,5 +167,5 @@ def skewness(codes: Integers, differences: Floats, pairs: Moments) -> Floats:
     """Return the skewness of each label's differences."""
     with np.errstate(all="ignore"):
         scaled = (differences - pairs.mean[codes]) / pairs.std[codes]
-        third = np.bincount(codes, scaled**3, minlength=pairs.count.shape[0])
+        third = np.bincount(codes, scaled * scaled * scaled, minlength=pairs.count.shape[0])
         return np.where(pairs.std == 0, 0.0, third / pairs.count)
