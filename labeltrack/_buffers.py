@@ -103,6 +103,7 @@ class Held(NamedTuple):
         emptied: Emptied chunks that others still read.
         folded: What is kept of rows that were folded; None if none were.
         merged: Rows from elsewhere, which are not handed on.
+        before: How many of these come before all others.
     """
 
     chunks: list[Chunk]
@@ -110,6 +111,7 @@ class Held(NamedTuple):
     emptied: tuple[Chunk, ...] = ()
     folded: Any = None
     merged: tuple[Rows, ...] = ()
+    before: int = 0
 
 
 class Plan(NamedTuple):
@@ -175,6 +177,11 @@ class SampleBuffer:
     def merged(self) -> tuple[Rows, ...]:
         """Rows from elsewhere."""
         return self._settled().merged
+
+    @property
+    def before(self) -> int:
+        """How many of `merged` come before all other rows."""
+        return self._settled().before
 
     @property
     def folded(self) -> Any:
@@ -295,16 +302,17 @@ class SampleBuffer:
         self.seal()
         self._carry_out(Plan(kind, [], self._held._replace(folded=folded)))
 
-    def merge_in(self, merged: tuple[Rows, ...], folded: Any, kind: str) -> None:
+    def merge_in(self, merged: tuple[Rows, ...], folded: Any, kind: str, before: int = 0) -> None:
         """Replace the rows from elsewhere and what is kept of folded rows.
 
         Args:
             merged: ``(N,)`` columns, which are not copied.
             folded: What is kept now.
             kind: Kind of all labels from now on.
+            before: How many of `merged` come before all other rows.
         """
         self.seal()
-        self._carry_out(Plan(kind, [], self._held._replace(folded=folded, merged=merged)))
+        self._carry_out(Plan(kind, [], self._held._replace(folded=folded, merged=merged, before=before)))
         self._reopen()
 
     def hand_on(self, *, asked: bool = False) -> None:
@@ -349,10 +357,10 @@ class SampleBuffer:
         return [(rows[0], rows[1]) for rows in self.rows()]
 
     def rows(self) -> list[Rows]:
-        """Return the rows as tuples of contiguous arrays, without copying; those from elsewhere are the last."""
+        """Return the rows as tuples of contiguous arrays, without copying, in the order in which they count."""
         held = self._settled()
         own = [tuple(c[:used] for c in chunk.columns) for chunk in held.chunks if (used := chunk.used)]
-        return [*own, *held.merged]
+        return [*held.merged[: held.before], *own, *held.merged[held.before :]]
 
     def clear(self, folded: Any = None) -> None:
         """Forget the rows and keep the memory.

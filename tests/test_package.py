@@ -67,7 +67,7 @@ FLOORS = [
         (lt.LabelTracker.update, "(self, labels, values, *, mode='train', ds_id='', where=None, ids=None)"),
         (lt.TrackerCollection.update, "(self, labels, values, *, mode='train', ds_id='', where=None, ids=None)"),
         (lt.LabelTracker.compute, "(self, mode='train')"),
-        (lt.LabelTracker.merge_state, "(self, trackers)"),
+        (lt.LabelTracker.merge_state, "(self, trackers, *, place=0)"),
         (lt.LabelTracker.end_epoch, "(self, step, *, mode='train', replace=False)"),
         (lt.History.at, "(self, step, mode=None, ds_id=None)"),
         (lt.History.series, "(self, label, statistic='mean', mode=None, ds_id=None)"),

@@ -42,6 +42,7 @@ class Part:
     samples: Snapshot
     appeared: list[Any]  # labels that were folded
     missed: int  # samples that nothing records
+    early: bool = False  # whether they count before those of the tracker that merges
 
     @property
     def kind(self) -> str:
@@ -61,25 +62,26 @@ class Parts:
     room: int = 0  # bytes that samples may still take
 
 
-def gather(others: Iterable[Recorded], reducer: Reducer, room: int, *, keep_order: bool) -> Parts:
+def gather(others: Iterable[Recorded], reducer: Reducer, room: int, *, keep_order: bool, place: int = 0) -> Parts:
     """Return what other trackers have recorded, with copies of as many samples as `room`, in bytes, allows.
 
     Samples that count only once are copied all the same: which ones these are is known when they come together.
     """
     parts = Parts(room=room)
-    for other in others:
+    for number, other in enumerate(others):
         with other.turns.to_read:
             other.settle()
             streams = [(key, stream) for key, stream in other.streams.items() if not stream.empty()]
             for key, stream in sorted(streams, key=lambda item: item[1].began):
                 part = _part(stream, reducer, parts, other, keep_order=keep_order)
+                part = replace(part, early=number < place)
                 parts.room -= sum(map(size_of, part.samples.rows))
                 given = parts.streams.setdefault(key, [])
                 given.append(_joined(given.pop(), part) if given and _sums(given[-1], part) else part)
-            for place, history in enumerate(other.histories):
+            for at, history in enumerate(other.histories):
                 for mode, step in dict.fromkeys((mode, step) for (mode, _, step), _ in history.items()):
-                    parts.epochs.setdefault((place, mode, step), []).append(history.datasets(step, mode))
-                    parts.pooled[place, mode, step] = _pooled(history, mode, step)
+                    parts.epochs.setdefault((at, mode, step), []).append(history.datasets(step, mode))
+                    parts.pooled[at, mode, step] = _pooled(history, mode, step)
             parts.order.update(other.order if other.keep_order else other.history.names())
             parts.unmapped.update(other.unmapped)
     return parts
@@ -245,7 +247,16 @@ def _merged(
     """Return what a stream is to hold of other trackers."""
     stream = recorded.streams.get(key)
     recoded = [_recoded(recorded, part) for part in given]
-    rows = [columns for samples in recoded for columns in samples.rows]
+    early, late = (
+        [
+            columns
+            for samples, part in zip(recoded, given, strict=True)
+            if part.early is first
+            for columns in samples.rows
+        ]
+        for first in (True, False)
+    )
+    rows = [*early, *late]
     ids = recoded[0].ids
     own_ids = None if stream is None or stream.ids is None else stream.ids.kind
     if stream is None or (stream.empty() and (stream.kind != kind or own_ids != (ids and ids.kind))):
@@ -262,20 +273,23 @@ def _merged(
             _note_order(appeared, own, reducer)
             appeared.update(dict.fromkeys(label for part in given for label in part.appeared))
     if parts.room < 0 and ids is not None:
-        whole, found = reducer.distinct(replace(own, rows=[*own.rows, *rows], folded=kept))
-        fresh = replace(own, rows=whole.rows[len(own.rows) :], folded=kept)
+        whole, found = reducer.distinct(replace(own, rows=[*early, *own.rows, *late], folded=kept))
+        others = [*whole.rows[: len(early)], *whole.rows[len(early) + len(own.rows) :]]
+        fresh = replace(own, rows=others, folded=kept)
         if recorded.keep_order:
             _note_order(appeared, own, reducer)
             _note_order(appeared, fresh, reducer)
         number = sum(len(columns[0]) for columns in rows) - sum(len(columns[0]) for columns in fresh.rows)
-        kept, rows = reducer.fold(fresh), []
+        kept, early, late = reducer.fold(fresh), [], []
         if kept.seen is not None:
             duplicates = kept.seen.duplicates.and_(Duplicates(number, found.some))
             kept = kept._replace(seen=kept.seen._replace(duplicates=duplicates))
     if kept is not own.folded and kept is not None:
         kept = kept._replace(stats=tuple(map(intake.without_quantiles, kept.stats)))
     missed = stream.missed + sum(part.missed for part in given)
-    return Merged(key, stream, kind, (*stream.buffer.merged, *rows), kept, began, appeared, missed)
+    merged, before = stream.buffer.merged, stream.buffer.before
+    together = (*merged[:before], *early, *merged[before:], *late)
+    return Merged(key, stream, kind, together, kept, began, appeared, missed, before + len(early))
 
 
 def column_dtypes(metrics: int, *, ids: bool) -> list[Any]:

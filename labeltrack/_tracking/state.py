@@ -101,15 +101,15 @@ class Stateful:
             self._recorded.decide(replace(dropped, loaded=load(saved, self._recorded)))
             self._warned = saved.warned
 
-    def merge_state(self, trackers: Iterable[Self | Mapping[str, Any]]) -> None:
+    def merge_state(self, trackers: Iterable[Self | Mapping[str, Any]], *, place: int = 0) -> None:
         """Add what other trackers have recorded, such as those of other processes: histories and running epochs.
 
         The result is bit for bit what a single tracker would have of all samples. Steps that several trackers have in
         the same mode and dataset are merged, as parts of one training. Samples of running epochs are copied as long as
         `max_buffer_bytes` allows, and folded beyond it. Merged steps have no quantiles, which cannot be merged. Every
         call adds everything, so merge the same samples only once. Of samples with ids, each counts once among all
-        trackers, see `on_duplicate`: this tracker's before those of the first one given, and so on. Epochs that ended
-        are sums, in which duplicates are not found: merge before.
+        trackers, see `on_duplicate`: this tracker's before those of the first one given, and so on, unless `place` says
+        otherwise. Epochs that ended are sums, in which duplicates are not found: merge before.
 
         A tracker that records does not record the samples of others. If nobody else does, they are missing in the
         recorded run, and it warns.
@@ -118,6 +118,8 @@ class Stateful:
             trackers: Trackers of the same label, metric, `label_mapping`, `nan_policy`, `missing`, `ignore_label` and
                 `on_duplicate`, or what their `state_dict` returns; not changed. They are taken from an iterator one by
                 one.
+            place: How many of these have samples that count before those of this tracker: with ids and the trackers of
+                all other ranks, the rank of this one makes all ranks count the same samples.
 
         Raises:
             TypeError: Something is neither a tracker nor a state, or labels of a mode are of different types.
@@ -137,7 +139,9 @@ class Stateful:
             msg = f"expected trackers to merge, such as [tracker], got {type(given).__name__}"
             raise TypeError(msg)
         recorded = (self._of(other, number) for number, other in enumerate(given))
-        parts = gather(recorded, self._reducer, self._intake.budget(), keep_order=self._recorded.keep_order)
+        parts = gather(
+            recorded, self._reducer, self._intake.budget(), keep_order=self._recorded.keep_order, place=place
+        )
         with self._turns.of("merge_state"):
             self._recorded.settle()
             self._recorded.decide(combine(self._recorded, parts, self._reducer, self._intake))
@@ -201,6 +205,7 @@ class SavedStream:
     appeared: list[Any]
     missed: int | None  # None in states of early versions
     ids: str | None
+    before: int
 
 
 @dataclass(frozen=True)
@@ -251,7 +256,10 @@ def write_state(
         merged: tuple[Rows, ...] = ()
         if reducer is None or reducer.finds_duplicates(stream):
             coded, merged, rows = True, stream.buffer.merged, stream.buffer.rows()
-            rows = rows[: len(rows) - len(merged)]
+            before = stream.buffer.before
+            rows = rows[before : len(rows) - (len(merged) - before)]
+            if before:
+                entry["before"] = before
         else:
             kept, appeared = folded(stream, reducer, keep_order=recorded.keep_order)
         entry["labels"], entry["values"] = [columns[0] for columns in rows], [columns[1] for columns in rows]
@@ -340,6 +348,7 @@ def read_state(state: Any, named: Mapping[str, Any], names: Sequence[str] | None
             with_arrays(entry["appeared"]),
             entry.get("missed"),
             entry.get("ids"),
+            entry.get("before", 0),
         )
         for entry in state["streams"]
     ]
@@ -370,7 +379,7 @@ def load(saved: Saved, recorded: Recorded) -> Loaded:
         for labels, values, *more in entry.rows:
             keys = labels.astype(key_dtype(entry.kind, labels.dtype), copy=False)
             stream.buffer.append(keys, values, more=tuple(more))
-        stream.buffer.merge_in(tuple(entry.merged), entry.folded, entry.kind)
+        stream.buffer.merge_in(tuple(entry.merged), entry.folded, entry.kind, entry.before)
         if recorded.of_state:
             stream.missed = stream.count() if entry.missed is None else entry.missed
         else:

@@ -158,3 +158,4 @@ class Merged:
     began: int
     appeared: dict[Any, None]
     missed: int
+    before: int = 0  # how many of the rows count before the stream's own

@@ -33,12 +33,13 @@ if TYPE_CHECKING:
 __all__ = ["gather_state", "load_gathered", "sync", "unpadded"]
 
 _CHUNK = 16 * 2**20  # bytes of one message
-_ARGUMENTS = ("label", "metric", "label_mapping", "bounds", "nan_policy", "missing", "ignore_label")
+_ARGUMENTS = ("label", "label_mapping", "bounds", "nan_policy", "missing", "ignore_label", "on_duplicate")
+Tracker = labeltrack.LabelTracker | labeltrack.TrackerCollection
 _PLAIN = {str, int, float, bool, type(None)}
 _GROUPS: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # on gloo, by the group that they are beside
 
 
-def sync(tracker: labeltrack.LabelTracker, *, mode: str | None = None, group: Any = None) -> None:
+def sync(tracker: Tracker, *, mode: str | None = None, group: Any = None) -> None:
     """Make the running epoch of every rank the epoch of all ranks, exactly.
 
     Every rank of the group calls this once per epoch, right before ``end_epoch``, which then gives the same bits on all
@@ -49,11 +50,14 @@ def sync(tracker: labeltrack.LabelTracker, *, mode: str | None = None, group: An
     Sums of different ranks are merged as they arrive: with K labels on all ranks together, integers of finite samples,
     it takes at most ``7 * 72 * K`` bytes and a message of 16 MiB, regardless of the number of ranks.
 
+    Samples with ids travel as they are, unless the tracker has ``on_duplicate="count"``: each counts once among all
+    ranks, that of the lowest rank.
+
     Without a process group, or with one process, nothing happens. Calling it again before the epoch ends would count
     the samples of the other ranks again.
 
     Args:
-        tracker: With the same arguments on every rank.
+        tracker: A tracker or a collection, with the same arguments on every rank.
         mode: The mode to synchronise; None for all. The same on every rank.
         group: Process group; None for all processes. If it cannot send what is in CPU memory (NCCL), a group of the
             same ranks on gloo is made beside it, once, with the default timeout of torch.
@@ -69,7 +73,7 @@ def sync(tracker: labeltrack.LabelTracker, *, mode: str | None = None, group: An
         return
     states = exchange.states(tracker, mode)
     try:
-        tracker.merge_state(map(_unpacked, states))
+        tracker.merge_state(map(_unpacked, states), place=exchange.rank)
     except BaseException:
         exchange.failed = True
         for _ in states:  # the others are still sending
@@ -77,7 +81,7 @@ def sync(tracker: labeltrack.LabelTracker, *, mode: str | None = None, group: An
         raise
 
 
-def gather_state(tracker: labeltrack.LabelTracker, *, group: Any = None) -> dict[str, Any]:
+def gather_state(tracker: Tracker, *, group: Any = None) -> dict[str, Any]:
     """Return one state of all ranks for a checkpoint: the history of this rank, and the running epochs of all.
 
     Every rank of the group calls this; the trackers are not changed. The history is that of `sync` and ``end_epoch``,
@@ -99,12 +103,13 @@ def gather_state(tracker: labeltrack.LabelTracker, *, group: Any = None) -> dict
     exchange = _Exchange.of(group)
     if exchange is None:
         return tracker.state_dict()
-    options = {name: getattr(tracker, name) for name in (*_ARGUMENTS, "max_buffer_bytes", "keep_order")}
-    together = labeltrack.LabelTracker(**options)
+    options = _arguments(tracker) | {name: getattr(tracker, name) for name in ("max_buffer_bytes", "keep_order")}
+    several = isinstance(tracker, labeltrack.TrackerCollection)
+    together = (labeltrack.TrackerCollection if several else labeltrack.LabelTracker)(**options)
     together.load_state_dict(tracker.state_dict())
     states = exchange.states(tracker, None)
     try:
-        together.merge_state(map(_unpacked, states))
+        together.merge_state(map(_unpacked, states), place=exchange.rank)
     except BaseException:
         exchange.failed = True
         for _ in states:
@@ -113,7 +118,7 @@ def gather_state(tracker: labeltrack.LabelTracker, *, group: Any = None) -> dict
     return together.state_dict()
 
 
-def load_gathered(tracker: labeltrack.LabelTracker, state: Mapping[str, Any], *, group: Any = None) -> None:
+def load_gathered(tracker: Tracker, state: Mapping[str, Any], *, group: Any = None) -> None:
     """Continue from a `gather_state`, with as many ranks as there are now.
 
     Every rank gets the history. The running epoch goes to rank 0, so that its samples are counted once.
@@ -202,10 +207,10 @@ class _Exchange:
 
     def __init__(self, group: Any) -> None:
         self._group = group
-        self._rank = distributed.get_rank(group)
+        self.rank = distributed.get_rank(group)
         self.ranks = distributed.get_world_size(group)
         self.failed = False
-        if self._rank < 0:
+        if self.rank < 0:
             msg = "this process is not in the group that it is to be synchronised with"
             raise ValueError(msg)
 
@@ -217,7 +222,7 @@ class _Exchange:
         exchange = cls(_on_cpu(group))
         return exchange if exchange.ranks > 1 else None
 
-    def states(self, tracker: labeltrack.LabelTracker, mode: str | None) -> Iterator[memoryview]:
+    def states(self, tracker: Tracker, mode: str | None) -> Iterator[memoryview]:
         """Yield the packed states of the other ranks; return once all ranks have taken all of them.
 
         Raises:
@@ -226,7 +231,7 @@ class _Exchange:
         """
         own, sizes = self._agree(tracker, mode)
         for rank, size in enumerate(sizes):
-            if rank == self._rank:
+            if rank == self.rank:
                 self._send(own)
                 own = []
             else:
@@ -236,7 +241,7 @@ class _Exchange:
             msg = f"labeltrack could not synchronise: {_listed(taken)} could not take what the others sent"
             raise RuntimeError(msg)
 
-    def _agree(self, tracker: labeltrack.LabelTracker, mode: str | None) -> tuple[list[bytes], list[int]]:
+    def _agree(self, tracker: Tracker, mode: str | None) -> tuple[list[bytes], list[int]]:
         """Return the packed state of this rank and the sizes of all; first as samples, if quantiles are needed."""
         samples = False
         failure: BaseException | None = None
@@ -256,7 +261,7 @@ class _Exchange:
                 self._raise(failure, data, rows)
             if len({row[2] for row in rows}) > 1:
                 other = [row[2] != rows[0][2] for row in rows]
-                names = ", ".join(_ARGUMENTS)
+                names = ", ".join(_arguments(tracker))
                 msg = (
                     f"labeltrack cannot synchronise: mode or arguments ({names}) differ on {_listed(other)} and rank 0"
                 )
@@ -274,7 +279,7 @@ class _Exchange:
         """Raise what failed on this rank, or else what failed on another one."""
         reasons = []
         for rank, (status, size, *_) in enumerate(rows):
-            if status and rank == self._rank:
+            if status and rank == self.rank:
                 self._send(data)
             elif status:
                 reasons.append(f"rank {rank}: {_unpacked(self._receive(rank, size))}")
@@ -301,10 +306,10 @@ class _Exchange:
                 message[used : used + n] = memoryview(piece)[start : start + n]
                 start, used = start + n, used + n
                 if used == len(message):
-                    self._broadcast(room, self._rank)
+                    self._broadcast(room, self.rank)
                     used = 0
         if used:
-            self._broadcast(room[:used], self._rank)
+            self._broadcast(room[:used], self.rank)
 
     def _receive(self, rank: int, size: int) -> memoryview:
         """Return what another rank sends."""
@@ -321,7 +326,7 @@ class _Exchange:
             collective(*arguments, group=self._group)
         except RuntimeError as error:
             msg = (
-                f"labeltrack could not synchronise rank {self._rank}: another process ended, or did not call sync() "
+                f"labeltrack could not synchronise rank {self.rank}: another process ended, or did not call sync() "
                 "within the timeout of its group; every rank has to call it once per epoch, also one without samples"
             )
             raise RuntimeError(msg) from error
@@ -339,10 +344,16 @@ def _on_cpu(group: Any) -> Any:
     return _GROUPS[group]
 
 
-def _digest(tracker: labeltrack.LabelTracker, mode: str | None) -> int:
+def _arguments(tracker: Tracker) -> dict[str, Any]:
+    """Return the arguments that all ranks share."""
+    metric = "metrics" if isinstance(tracker, labeltrack.TrackerCollection) else "metric"
+    return {name: getattr(tracker, name) for name in (metric, *_ARGUMENTS)}
+
+
+def _digest(tracker: Tracker, mode: str | None) -> int:
     """Return a number that is equal on ranks with the same arguments."""
-    arguments = [_sorted(getattr(tracker, name)) for name in _ARGUMENTS]
-    text = repr([labeltrack.__version__, mode, *arguments])
+    arguments = _sorted(_arguments(tracker))
+    text = repr([labeltrack.__version__, mode, arguments])
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:7], "little")
 
 

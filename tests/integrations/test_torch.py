@@ -78,6 +78,22 @@ def test_labels_of_all_types_are_synchronised(ranks, tmp_path):
     assert infinite[1][:3] == [1, (2.0).hex(), "inf"]
 
 
+def test_a_sample_that_several_ranks_have_counts_once_as_the_lowest_rank_has_it(ranks, tmp_path):
+    found = ranks.answers("samples_with_ids", tmp_path, 3)
+    assert found[0] == found[1] == found[2]
+    first = {}
+    for rank in range(3):
+        for i in range(50 * rank, 50 * rank + 80):
+            first.setdefault(i, rank)
+    labels = [i % 3 for i in first]
+    values = (np.array([*first]) * 0.1 + np.array([*first.values()])).tolist()
+    wanted = {
+        "ce": hexed(expected_by_label(labels, values)),
+        "rank": hexed(expected_by_label(labels, [*first.values()])),
+    }
+    assert found[0] == [wanted, wanted]
+
+
 def test_a_rank_without_samples_takes_part(ranks, tmp_path):
     found = ranks.answers("without_samples", tmp_path, 3)
     assert found[0] == found[1] == found[2]

@@ -69,6 +69,25 @@ def types_of_labels(rank, _world):
     return answer | {"infinite": rows(tracker.end_epoch(1))}
 
 
+def samples_with_ids(rank, _world):
+    """Every rank has ids of others, with other values: the value of the lowest rank counts."""
+    answer = []
+    for limit in (2**20, 2**12):
+        tracker = lt.TrackerCollection("y", ["ce", "rank"], on_duplicate="first", max_buffer_bytes=limit)
+        for start in (0, 40):
+            ids = np.arange(start, start + 40) + 50 * rank
+            values = {"ce": ids * 0.1 + rank, "rank": np.full(40, float(rank))}
+            tracker.update(ids % 3, values, ids=[f"sample {i}" for i in ids.tolist()])
+        state = gather_state(tracker)
+        together = lt.TrackerCollection("y", ["ce", "rank"], on_duplicate="first")
+        together.load_state_dict(state)
+        sync(tracker)
+        stats = tracker.end_epoch(1)
+        answer.append({metric: rows(stats[metric]) for metric in tracker})
+        assert answer[-1] == {metric: rows(found) for metric, found in together.compute().items()}
+    return answer
+
+
 def without_samples(rank, _world):
     tracker = lt.LabelTracker("y", "ce")
     answer = []
@@ -135,7 +154,7 @@ def errors(rank, _world):
         if rank == 1 and case == "state":
             tracker.state_dict = lambda **_: 1 / 0
         if rank == 1 and case == "taken":
-            tracker.merge_state = lambda states: [next(iter(states)), 1 / 0]
+            tracker.merge_state = lambda states, **_place: [next(iter(states)), 1 / 0]
         text = ""
         try:
             sync(tracker, mode="eval" if (case, rank) == ("modes", 1) else "train")

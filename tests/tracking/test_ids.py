@@ -301,6 +301,29 @@ def test_samples_of_several_trackers_count_once(kind, limit, as_state):
     assert seen(trackers[0].end_epoch(1)) == exact(first_of_each(samples))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("limits", [(2**28,) * 3, (2**12,) * 3, (2**12, 2**28, 2**28)], ids=["all", "no room", "some"])
+def test_ranks_that_merge_all_others_count_the_same_samples(kind, limits):
+    trackers, samples = [tracker_of(max_buffer_bytes=limit, bounds="iqr") for limit in limits], []
+    for number, tracker in enumerate(trackers):
+        samples += record(tracker, random_batches(number, kind, batches=2))
+    states = [tracker.state_dict() for tracker in trackers]
+    wanted = exact(first_of_each(samples))
+    for rank, tracker in enumerate(trackers):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of quantiles
+            tracker.merge_state([*states[:rank], *states[rank + 1 :]], place=rank)
+            assert seen(tracker.compute()) == wanted
+            copy = pickle.loads(pickle.dumps(tracker))
+            assert seen(copy.compute()) == wanted
+            if limits[rank] == 2**28:
+                assert copy.compute().quantiles
+            more = record(copy, random_batches(7, kind, batches=1))
+            own = sum(len(labels) for labels, *_ in random_batches(0, kind, batches=2)) * (rank + 1)
+            if limits[rank] == 2**28:
+                assert seen(copy.end_epoch(1)) == exact(first_of_each([*samples[:own], *more, *samples[own:]]))
+
+
 def test_duplicates_that_were_folded_in_two_trackers_are_told_of():
     one, other = (tracker_of(max_buffer_bytes=200) for _ in range(2))
     for tracker in (one, other):

@@ -63,7 +63,7 @@ assert_type(collection["ce"].history, lt.History)
 assert_type(collection["ce"].compute(), lt.LabelStats)
 assert_type(list(collection), list[str])
 assert_type(collection.metrics, tuple[str, ...])
-assert_type(collection.merge_state([collection, collection.state_dict()]), None)
+assert_type(collection.merge_state([collection, collection.state_dict()], place=1), None)
 with lt.LabelTracker("y", "ce", on_duplicate="error") as identified:
     identified.update([0], [1.0], ids=np.arange(1))
 
