@@ -288,7 +288,7 @@ class ByID:
         shift = min(max(_BUCKET, (size >> _BUCKETS).bit_length()), _BLOCK)
         for part in rounds([(slots, values) for slots, values in chunks], 0, shift, (size - 1 >> shift) + 1, threads):
             self._values.add(part, shift, threads, most)
-            if self._probability is not None and not part.samples.min() < _NEGATIVE:
+            if self._probability is not None and not np.fmin.reduce(part.samples) < _NEGATIVE:
                 self._probability.add(part._replace(samples=_probability(part.samples, threads)), shift, threads, most)
             else:
                 self._probability = None

@@ -48,8 +48,10 @@ class Dynamics:
         first: ``(K,)`` float64, value in the first step in which the id occurred.
         last: ``(K,)`` float64, value in the last one.
         confidence: ``(K,)`` float64, mean over the steps of the probability of the right label, which is
-            ``exp(-value)`` of a cross-entropy in nats. None if the metric is none.
-        variability: ``(K,)`` float64, the standard deviation (ddof=0) of that probability. None likewise.
+            ``exp(-value)`` of a cross-entropy in nats, computed in the precision of the recorded values; the mean is
+            exact, rounded once. None if the metric is no cross-entropy: has negative values, or 0 and 1 alone.
+        variability: ``(K,)`` float64, the standard deviation (ddof=0) of that probability, to about one unit in the
+            last place. None likewise.
         forgetting: ``(K,)`` int64, forgetting events: how often the sample was right in a step and wrong in the next
             one in which it occurred. None if no metric says whether a sample is right.
         ever_correct: ``(K,)`` bool, whether it was ever right. None likewise.

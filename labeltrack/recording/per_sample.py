@@ -62,7 +62,8 @@ class PerSample:
     ) -> Dynamics:
         """Return how the metric of each sample went over the steps: one row for each id.
 
-        The samples of the run must have ids: ``tracker.update(labels, values, ids=ids)``.
+        The samples of the run must have ids: ``tracker.update(labels, values, ids=ids)``. Samples of all labels are in
+        the table, also of those that the `label_mapping` of the run leaves out.
 
         Args:
             mode: Mode; None for ``"eval"``, or the only one there is.
@@ -291,6 +292,9 @@ def _with_policy(summary: Summary, policy: NanPolicy, ids: Array) -> dict[str, A
 
 def _joined(parts: Sequence[dict[str, Any]], ds_ids: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
     """Return the columns of several datasets together, and those of several labels as one."""
+    there = [place for place, part in enumerate(parts) if part["ids"].size] or [0]
+    several = len(ds_ids) > 1
+    parts, ds_ids = [parts[place] for place in there], [ds_ids[place] for place in there]
     found: dict[str, Any] = {}
     for name in parts[0]:
         each = [part[name] for part in parts]
@@ -301,7 +305,7 @@ def _joined(parts: Sequence[dict[str, Any]], ds_ids: Sequence[str], names: Seque
             found[name] = None
         else:
             found[name] = np.concatenate(common_type(each) if name == "ids" else each) if each[1:] else each[0]
-    if len(ds_ids) > 1:
+    if several:
         lengths = [len(part["ids"]) for part in parts]
         found["ds_ids"] = np.repeat(np.array(ds_ids), lengths)
     return found

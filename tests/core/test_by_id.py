@@ -213,6 +213,8 @@ def test_values_below_zero_have_no_probability_but_what_rounding_leaves_does():
     negative = Chunk(np.array([1]), (np.array([0]),), np.array([-1.0]))
     tiny = negative._replace(values=np.array([-1e-6]))
     assert course([[tiny], [negative]]).probability is None
+    beside_nan = Chunk(np.array([1, 2]), (np.array([0, 0]),), np.array([-1.0, np.nan]))
+    assert course([[beside_nan]]).probability is None
     assert course([[tiny]]).probability.columns["mean"].tolist() == [1.0]
     assert course([[tiny]], probability=False).probability is None
 

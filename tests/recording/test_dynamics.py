@@ -184,6 +184,16 @@ def test_ids_of_different_datasets_are_different_samples(tmp_path):
     assert "ds_id" not in run.dynamics(ds_id="b").columns()
 
 
+def test_a_dataset_of_which_nothing_is_left_does_not_count(tmp_path):
+    rows = [Rows(["x"], ([1.0], [1.0]), [1], ds_id="b"), Rows(["z"], ([3.0], [0.0]), [1], ds_id="a")]
+    run = record(tmp_path, rows)
+    next(tmp_path.glob("mode=train/ds_id=a/**/*.arrow")).unlink()
+    with pytest.warns(lt.LabelTrackWarning, match="1 rows are left out"):
+        found = run.dynamics()
+    assert found.ds_ids.tolist() == ["b"]
+    assert found.ever_correct.tolist() == [True]
+
+
 def test_several_labels_per_sample_have_a_column_each(tmp_path):
     rows = [
         Rows({"first": ["x", "y", "x"], "site": [1, 2, 2]}, ([1.0, 2.0, 4.0],), ["a", "b", "c"], step=1),
