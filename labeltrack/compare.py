@@ -188,7 +188,7 @@ def recorded(
     if metric not in ({None, *metrics} if len(metrics) == 1 else metrics):
         msg = f"the run has the metrics {listing(metrics)}; pass metric (--metric), got {metric!r}"
         raise ValueError(msg)
-    value, labels = "value" if len(metrics) == 1 else str(metric), ["label"] if len(names) == 1 else names
+    value, labels = "value" if len(metrics) == 1 else str(metric), ["label"] if isinstance(run.label, str) else names
     ids = ["id", *(["ds_id"] if ds_id is None else [])] if run.info()["ids"] else []
     table = run.samples(mode, step, ds_id, columns=[*labels, value, *ids])
     columns = distinct(Columns([table[name] for name in labels], table[value], [table[name] for name in ids]))

@@ -21,6 +21,27 @@ def column(words):
     return Column("string", np.dtype(np.int64), "1", vocabulary)
 
 
+@given(st.lists(st.lists(st.integers(0, 20) | st.sampled_from([-1, 2**21, 2**40, -(2**63), 2**63 - 1]), max_size=9)))
+def test_integers_of_any_size_are_found(batches):
+    distinct, seen = Distinct(), set()
+    for ids in batches:
+        found = distinct.first(np.array(ids, dtype=np.int64), NUMBERS)
+        expected = [one not in seen and one not in ids[:place] for place, one in enumerate(ids)]
+        assert (np.ones(len(ids), bool) if found is None else found).tolist() == expected
+        seen.update(ids)
+
+
+def test_many_ids_in_any_order_are_found():
+    rng, distinct, seen = np.random.default_rng(0), Distinct(), np.zeros(3_000_000, bool)
+    for _ in range(20):
+        ids = rng.integers(0, 3_000_000, 50_000)
+        found = distinct.first(ids, NUMBERS)
+        fresh = np.zeros(ids.shape[0], bool)
+        fresh[np.unique(ids, return_index=True)[1]] = True
+        np.testing.assert_array_equal(found, fresh & ~seen[ids])
+        seen[ids] = True
+
+
 @given(st.lists(BATCH, max_size=8))
 def test_the_first_of_each_id_is_found_among_batches(batches):
     columns, distinct, seen = [column(words) for words in VOCABULARIES], Distinct(), set()
