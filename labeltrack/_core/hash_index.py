@@ -84,6 +84,6 @@ class Codes:
             self._hash = Hash(self.keys)
         codes = np.empty(keys.shape[0], dtype=np.int32)
         self._intact = False
-        self._hash.encode(read_only(keys), 0, keys.shape[0], codes, frozen=False)
+        self._hash.encode(read_only(np.ascontiguousarray(keys)), 0, keys.shape[0], codes, frozen=False)
         self._intact = True
         return codes

@@ -37,7 +37,8 @@ class PairTable:
             second: Likewise.
         """
         codes = np.empty(first.shape[0], dtype=np.int32)
-        found = kernels.columns.look_up_pairs(read_only(first), read_only(second), self._table, codes)
+        first, second = read_only(np.ascontiguousarray(first)), read_only(np.ascontiguousarray(second))
+        found = kernels.columns.look_up_pairs(first, second, self._table, codes)
         return codes if found else None
 
     def enter(self, first: Integers, second: Integers, codes: Integers) -> None:

@@ -125,6 +125,17 @@ def test_negative_labels_and_those_beyond_63_bits_are_refused_label_by_label(mem
     assert tracker.end_epoch(1).labels.tolist() == [(-2, 2**64 - 1), (-1, 2**63), (3, 1)]
 
 
+@pytest.mark.parametrize("column", [np.int64, np.float64, np.uint8])
+def test_columns_of_a_table_are_labels(column):
+    table = np.random.default_rng(5).integers(0, 9, (300, 3)).astype(column)
+    values, tracker = np.arange(300.0), make()
+    for start in (0, 100, 200):
+        rows = slice(start, start + 100)
+        tracker.update((table[rows, 0], table[rows, 2]), values[rows])
+    wanted = lt.label_stats({"class": table[:, 0], "site": table[:, 2]}, values)
+    assert alike(tracker.end_epoch(1), wanted)
+
+
 def test_large_batches_masks_and_broadcasting_have_the_same_bits():
     rng = np.random.default_rng(0)
     tracker, parts = make(), []
