@@ -198,6 +198,18 @@ def test_other_labels_of_known_ids_are_counted():
     assert table.result().labels[0].tolist() == [1, 2, 4]
 
 
+def test_courses_without_probabilities_or_hits_have_none_together_with_others():
+    with_hits = [Chunk(np.array([1]), (np.array([0]),), np.array([0.5]), np.uint8([1]))]
+    for first, second in ([with_hits, ROWS], [ROWS, with_hits]):
+        table, other = ByID(probability=first is ROWS), ByID(probability=second is ROWS)
+        table.add_step(first)
+        other.add_step(second)
+        table.merge(other)
+        found = table.result()
+        assert found.probability is found.hits is None
+        assert found.ids.tolist() == [1, 7, 8, 9]
+
+
 def test_nan_is_counted_apart_and_may_be_ignored():
     rows = [[Chunk(np.array([1, 2]), (np.array([0, 0]),), np.array(pair))] for pair in ([np.nan, 1.0], [3.0, np.nan])]
     kept = course(rows)

@@ -194,6 +194,18 @@ def test_a_dataset_of_which_nothing_is_left_does_not_count(tmp_path):
     assert found.ever_correct.tolist() == [True]
 
 
+@pytest.mark.parametrize(
+    "labels", [[0.1, 2.5], [True, False], [b"a", b"b"], np.array([2**63 + 1, 7], np.uint64), ["a", "a long one"]]
+)
+def test_labels_of_any_type_come_back(tmp_path, labels):
+    run = record(tmp_path, [Rows(labels, ([1.0, 2.0],), [-5, 2**62], step=step) for step in (1, 2)], metrics=("ce",))
+    found = run.dynamics()
+    stats = lt.label_stats(labels, [1.0, 2.0])
+    assert found.labels.tolist() == list(labels)
+    assert found.labels.dtype == stats.labels.dtype
+    assert run.hardest(1, label=labels[0]).ids.tolist() == [-5]
+
+
 def test_several_labels_per_sample_have_a_column_each(tmp_path):
     rows = [
         Rows({"first": ["x", "y", "x"], "site": [1, 2, 2]}, ([1.0, 2.0, 4.0],), ["a", "b", "c"], step=1),
