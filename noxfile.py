@@ -10,8 +10,12 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "virtualenv"
@@ -77,6 +81,8 @@ STYLES = {
     "siunitx.sty": "texlive-science",
 }
 
+BROWSER = {"chromium": "chromium", "chromedriver": "chromium-driver"}
+
 
 def report_tools_missing() -> list[str]:
     """Return the Debian packages of the missing report tools."""
@@ -86,6 +92,17 @@ def report_tools_missing() -> list[str]:
         if not found or found.returncode != 0:
             missing.add(package)
     return sorted(missing)
+
+
+def installed(session: nox.Session, missing: Callable[[], list[str]]) -> list[str]:
+    """Install missing Debian packages, if this is root; return those that are still missing."""
+    packages = missing()
+    if packages and shutil.which("apt-get") and os.geteuid() == 0:
+        session.run("apt-get", "update", "-qq", external=True)
+        install = ("apt-get", "install", "--yes", "-qq", "--no-install-recommends")
+        session.run(*install, *packages, env={"DEBIAN_FRONTEND": "noninteractive"}, external=True, silent=True)
+        packages = missing()
+    return packages
 
 
 def integration_coverage(session: nox.Session, *names: str) -> list[str]:
@@ -101,13 +118,7 @@ def integration_coverage(session: nox.Session, *names: str) -> list[str]:
 @nox.session(python="3.11", default=False)
 def fastestimator(session: nox.Session) -> None:
     """Run the tests in the real FastEstimator; also those of plots and conversions, with the versions that it pins."""
-    missing = report_tools_missing()
-    if missing and shutil.which("apt-get") and os.geteuid() == 0:
-        session.run("apt-get", "update", "-qq", external=True)
-        install = ("apt-get", "install", "--yes", "-qq", "--no-install-recommends")
-        session.run(*install, *missing, env={"DEBIAN_FRONTEND": "noninteractive"}, external=True, silent=True)
-        missing = report_tools_missing()
-    if missing:
+    if missing := installed(session, report_tools_missing):
         session.error(f"FastEstimator's Traceability needs Graphviz and LaTeX; install {' '.join(missing)}")
     # This version of torch comes without CUDA packages where the index offers such a build.
     session.install("-e", ".[fastestimator]", "torch==2.13.0")
@@ -133,6 +144,20 @@ def frameworks(session: nox.Session) -> None:
     session.install("hypothesis>=6.100", "pytest>=8.2", "pytest-benchmark>=5.0")
     env = {"LABELTRACK_REQUIRE_INTEGRATIONS": "1", "HF_HUB_OFFLINE": "1"}
     session.run("pytest", "tests/integrations", "tests/test_examples.py", *session.posargs, env=env)
+
+
+def browser_missing() -> list[str]:
+    """Return the Debian packages of a missing browser."""
+    return [package for program, package in BROWSER.items() if shutil.which(program) is None]
+
+
+@nox.session(python="3.11", default=False)
+def browser(session: nox.Session) -> None:
+    """Run the tests of the HTML report in real Chromium."""
+    if missing := installed(session, browser_missing):
+        session.error(f"the report is tested in Chromium; install {' '.join(missing)}")
+    session.install("-e", ".[browser,record,stats]", "hypothesis>=6.100", "pytest>=8.2", "pytest-benchmark>=5.0")
+    session.run("pytest", "tests/page", *session.posargs, env={"LABELTRACK_REQUIRE_BROWSER": "1"})
 
 
 @nox.session(default=False)

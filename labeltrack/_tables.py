@@ -65,6 +65,16 @@ def _escaped(found: re.Match[str]) -> str:
     return 2 * (before or more or "") + (f"\\u{ord(half):04x}" if half else text)
 
 
+def printable(text: str) -> str:
+    r"""Return a text with control characters escaped, so that it neither breaks the line nor controls the terminal.
+
+    Example:
+        >>> printable("a\nb"), printable("größe"), printable("")
+        ('a\\nb', 'größe', "''")
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text) or "''"
+
+
 def text(title: str, rows: Sequence[Sequence[Any]], total: int) -> str:
     """Return an aligned table.
 

@@ -184,14 +184,7 @@ def recorded(
     Raises:
         ValueError: The run has several metrics, and `metric` is none of them.
     """
-    metrics, names = run.metrics, [run.label] if isinstance(run.label, str) else list(run.label)
-    if metric not in ({None, *metrics} if len(metrics) == 1 else metrics):
-        msg = f"the run has the metrics {listing(metrics)}; pass metric (--metric), got {metric!r}"
-        raise ValueError(msg)
-    value, labels = "value" if len(metrics) == 1 else str(metric), ["label"] if isinstance(run.label, str) else names
-    ids = ["id", *(["ds_id"] if ds_id is None else [])] if run.info()["ids"] else []
-    table = run.samples(mode, step, ds_id, columns=[*labels, value, *ids])
-    columns = distinct(Columns([table[name] for name in labels], table[value], [table[name] for name in ids]))
+    columns, names = samples_of(run, mode, step, ds_id, metric), _labels_of(run)
     missing: Any = run.missing
     stats = label_stats(
         columns.labels[0] if len(names) == 1 else dict(zip(names, columns.labels, strict=True)),
@@ -201,6 +194,26 @@ def recorded(
         missing={name: _kept(of) for name, of in missing.items()} if isinstance(missing, dict) else _kept(missing),
     )
     return columns, stats
+
+
+def samples_of(run: Run, mode: str, step: int, ds_id: str | None = None, metric: str | None = None) -> Columns:
+    """Return the samples of one recorded epoch, the first of each id.
+
+    Raises:
+        ValueError: The run has several metrics, and `metric` is none of them.
+    """
+    metrics, names = run.metrics, _labels_of(run)
+    if metric not in ({None, *metrics} if len(metrics) == 1 else metrics):
+        msg = f"the run has the metrics {listing(metrics)}; pass metric (--metric), got {metric!r}"
+        raise ValueError(msg)
+    value, labels = "value" if len(metrics) == 1 else str(metric), ["label"] if isinstance(run.label, str) else names
+    ids = ["id", *(["ds_id"] if ds_id is None else [])] if run.info()["ids"] else []
+    table = run.samples(mode, step, ds_id, columns=[*labels, value, *ids])
+    return distinct(Columns([table[name] for name in labels], table[value], [table[name] for name in ids]))
+
+
+def _labels_of(run: Run) -> list[str]:
+    return [run.label] if isinstance(run.label, str) else list(run.label)
 
 
 def _kept(missing: str) -> Any:

@@ -106,7 +106,7 @@ def test_the_recorded_run_of_the_readme_can_be_asked():
 @pytest.mark.parametrize(
     ("page", "shown"),
     [
-        ("README.md", {"info", "worst", "plot", "check"}),
+        ("README.md", {"info", "worst", "plot", "report", "check"}),
         ("docs/recorded-runs.md", {"info", "recompute", "worst", "plot", "export", "verify"}),
     ],
 )
@@ -147,9 +147,9 @@ def test_the_page_about_recorded_runs_runs_from_top_to_bottom():
 
 
 @pytest.mark.usefixtures("run")
-@pytest.mark.parametrize("name", ["slices", "samples", "comparing"])
+@pytest.mark.parametrize("name", ["slices", "samples", "comparing", "reports"])
 def test_a_page_prints_what_it_says(name, tmp_path, monkeypatch):
-    if name == "samples":
+    if name in ("samples", "reports"):
         pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
         pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra 'plot')")
     monkeypatch.chdir(tmp_path)

@@ -28,6 +28,7 @@ FLOORS = [
     ["stats"],
     ["_buffers", "functional", "plot"],
     ["_significance"],
+    ["page"],
     ["history"],
     ["recording"],
     ["compare"],

@@ -11,11 +11,12 @@ from typing import Annotated
 import typer
 
 import labeltrack
-from labeltrack.cli import check, runs, samples, watch
+from labeltrack.cli import check, report, runs, samples, watch
 from labeltrack.cli.application import app, told
 
 runs.register()
 check.register()
+report.register()
 samples.register()
 watch.register()
 

@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING
 from labeltrack.history.reading import Reading
 
 if TYPE_CHECKING:
+    import os
+
     from labeltrack._significance.comparison import Comparison
     from labeltrack._significance.sequence import Alarm
+    from labeltrack.bounds import BoundName
 
 
 class Changes(Reading):
     """Comparisons of steps."""
 
     metric: str
+    label: str
+    bounds: tuple[BoundName, ...]
 
     def compare(
         self,
@@ -114,3 +119,64 @@ class Changes(Reading):
         reference = self.at(against, mode, ds_id)
         looks = [(step, stats) for step, stats in found.items() if step > against]
         return find_alarms(reference, looks, higher_is_worse=higher_is_worse, alpha=alpha)
+
+    def to_html(
+        self,
+        path: str | os.PathLike[str],
+        mode: str | None = None,
+        ds_id: str | None = None,
+        *,
+        against: int | str = "previous",
+        higher_is_worse: bool = True,
+        alpha: float = 0.05,
+        title: str | None = None,
+    ) -> None:
+        """Write a report: one HTML file with the verdict, a table of all labels, curves and a heatmap.
+
+        It needs nothing but a browser: no network and no other file. Of a recorded run,
+        `labeltrack.report.write_report` shows the samples, too. Without scipy (extra ``stats``), nothing is tested.
+
+        Args:
+            path: A name that ends in .html; an existing file is replaced on success.
+            mode: Mode that is judged; None for ``"eval"`` if there is such a mode, else for the only one. The curves
+                of other modes can be drawn beside it.
+            ds_id: Dataset; None pools all of them.
+            against: What the last step is compared with: ``"previous"``, ``"first"`` or a step.
+            higher_is_worse: True for a loss, False for an accuracy.
+            alpha: Limit of q for a verdict.
+            title: Title of the page; None for metric and label.
+
+        Raises:
+            KeyError: There is no such mode, dataset or step.
+            OSError: The file cannot be written; an existing one stays.
+            ValueError: `mode` is None, and it is not clear which; `alpha` is not between 0 and 1; or the name has
+                another ending.
+
+        Example:
+            >>> import tempfile, pathlib
+            >>> import labeltrack as lt
+            >>> history = lt.History(metric="ce", label="animal")
+            >>> for step, shift in ((1, 0.0), (2, 0.25)):
+            ...     losses = [0.5 + 0.01 * i for i in range(40)] + [1.0 + 0.01 * i + shift for i in range(40)]
+            ...     history.add(step, lt.label_stats(["cat"] * 40 + ["dog"] * 40, losses), mode="eval")
+            >>> path = pathlib.Path(tempfile.mkdtemp(), "report.html")
+            >>> history.to_html(path)
+            >>> "1 of 2 labels got worse from step 1 to step 2" in path.read_text(encoding="utf-8")
+            True
+        """
+        from labeltrack.page.content import Track  # noqa: PLC0415 (only for this)
+        from labeltrack.page.document import write_page  # noqa: PLC0415
+        from labeltrack.page.judge import judged  # noqa: PLC0415
+
+        mode = self._single(mode)
+        shown = [mode, *(of for of in self.modes if of != mode and self._has(of, ds_id))]
+        content = judged(
+            [Track(of, self._of(of, ds_id)) for of in shown],
+            (self.metric, self.label),
+            title=title,
+            against=against,
+            bounds=self.bounds,
+            higher_is_worse=higher_is_worse,
+            alpha=alpha,
+        )
+        write_page(content, path)

@@ -45,6 +45,10 @@ class Reading(Tables):
             return missing_key(ds_id, list(there), f"ds_id in mode {mode!r}:")
         return missing_key(step, sorted(known), f"step in mode {mode!r}:")
 
+    def _has(self, mode: str, ds_id: str | None) -> bool:
+        """Return whether there is a step of a mode with a dataset."""
+        return any(ds_id in (None, *parts) for parts in self._found[mode].values())
+
     def _steps_of(self, mode: str, ds_id: str | None) -> list[int]:
         """Return the steps of a mode and dataset, ascending, or raise if there are none."""
         found = self._found.get(mode, {})

@@ -12,6 +12,7 @@ from rich.console import Console
 
 import labeltrack as lt
 from labeltrack import report
+from labeltrack.report import tables
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -160,7 +161,7 @@ def test_other_statistics_stand_beside_and_a_label_they_lack_has_a_dash() -> Non
     ],
 )
 def test_numbers_share_their_decimals(values: list[float], shown: list[str]) -> None:
-    write = report._writer(values)
+    write = tables._writer(values)
     assert [write(value) for value in values] == shown
 
 

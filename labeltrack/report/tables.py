@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from labeltrack._filters import labels_named, single_mode
+from labeltrack._tables import printable
 from labeltrack.history import joined
 from labeltrack.stats import STATISTICS
 
@@ -365,13 +366,3 @@ def _table(
         cells = [Text(column.cells[row]) for column in columns]
         table.add_row(Text(_MARK if row == 0 else ""), Text(name), *cells, style="bold red" if row == 0 else None)
     return table
-
-
-def printable(text: str) -> str:
-    r"""Return a text with control characters escaped, so that it neither breaks the line nor controls the terminal.
-
-    Example:
-        >>> printable("a\nb"), printable("größe"), printable("")
-        ('a\\nb', 'größe', "''")
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text) or "''"

@@ -1,0 +1,169 @@
+"""The data of a report, packed for its scripts.
+
+Numbers of the table are float64. Those of curves are rounded to six decimal digits, which float32 keeps, and are shown
+with no more.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltrack._labels.combined import union
+from labeltrack._significance.comparison import TOO_FEW, VERDICTS
+from labeltrack._tables import printable
+from labeltrack.page.content import quiet
+
+if TYPE_CHECKING:
+    from labeltrack.page.content import Content, Track
+    from labeltrack.stats import LabelStats
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+_DIGITS = 6
+_LARGEST, _SMALLEST = 1e38, 1e-37  # of float32 with all its digits
+_WIDTHS = ((np.uint8, 2**8 - 1), (np.uint16, 2**16 - 1), (np.uint32, 2**32 - 1))
+_RANGES = 60_000  # points of all curves up to which they have a minimum and maximum
+_SPREADS = 250_000  # up to which they have a standard deviation
+
+
+def payload(content: Content) -> dict[str, Any]:
+    """Return what the scripts read."""
+    parts = [stats for track in content.tracks for _, stats in track.looks]
+    parts += [] if content.before is None else [content.before]
+    compared = [] if content.comparison is None else [content.comparison.labels]
+    known, places = union([*(stats.labels for stats in parts), *compared])
+    size = known.shape[0]
+    names = np.full(size, "", dtype=object)
+    for stats, at in zip(parts, places, strict=False):
+        names[at] = stats.names
+    points, tracks, first = size * sum(len(track.looks) for track in content.tracks), [], 0
+    for k, track in enumerate(content.tracks):
+        own = places[first : first + len(track.looks)]
+        tracks.append({"shown": k in content.shown, **_track(track, own, size, points)})
+        first += len(track.looks)
+    latest = _Side(content.after, places[len(content.tracks[0].looks) - 1], size)
+    rows = {"after": latest.column("mean"), "n": latest.column("count")}
+    rows |= {name: latest.column(name) for name in ("std", "min", "max")}
+    if content.before is not None:
+        before = _Side(quiet(content.before), places[len(parts) - 1], size)
+        rows |= {"before": before.column("mean"), "n_before": before.column("count")}
+        with np.errstate(all="ignore"):
+            difference = rows["after"] - rows["before"]
+            rows["relative"] = np.where(difference == 0, 0.0, difference / np.abs(rows["before"]))
+    order = latest.at[latest.stats.order("mean", descending=content.higher_is_worse)]
+    methods: list[str] = []
+    if content.comparison is not None:
+        tested, methods = _tested(content, places[-1], size)
+        rows |= tested
+        order = places[-1][content.comparison.order()]
+    order = np.concatenate([order, np.setdiff1d(np.arange(size), order)])
+    return {
+        "metric": printable(content.metric),
+        "names": [printable(str(name)) for name in names],
+        "methods": methods,
+        "band": content.band,
+        "order": packed(order),
+        "rows": {name: packed(column) for name, column in rows.items()},
+        "tracks": tracks,
+        "distribution": _distribution(content, places[-1]),
+        "hardest": _hardest(content),
+    }
+
+
+class _Side:
+    """Statistics at the positions of their labels among all labels."""
+
+    def __init__(self, stats: LabelStats, at: Integers, size: int) -> None:
+        self.stats, self.at, self.size = stats, at, size
+
+    def column(self, name: str) -> Array:
+        column = getattr(self.stats, name)
+        return _spread(column, self.at, self.size, 0 if name == "count" else np.nan)
+
+
+def _spread(column: Array, at: Integers, size: int, rest: float) -> Array:
+    whole = np.full(size, rest, dtype=column.dtype)
+    whole[at] = column
+    return whole
+
+
+def _tested(content: Content, at: Integers, size: int) -> tuple[dict[str, Array], list[str]]:
+    """Return what the tests found for each label, and the names of the methods."""
+    found = content.comparison
+    assert found is not None  # noqa: S101 (for mypy)
+    rows: dict[str, Array] = {
+        name: _spread(getattr(found, name), at, size, np.nan) for name in ("low", "high", "g", "p", "q")
+    }
+    verdicts = np.argmax(found.verdict[:, np.newaxis] == np.array(VERDICTS), axis=1).astype(np.uint8)
+    rows["verdict"] = _spread(verdicts, at, size, VERDICTS.index(TOO_FEW))
+    methods, codes = np.unique(found.method, return_inverse=True)
+    rows["method"] = _spread(codes.reshape(-1), at, size, 0)
+    return rows, methods.tolist()
+
+
+def _track(track: Track, places: list[Integers], size: int, points: int) -> dict[str, Any]:
+    """Return the curves of all labels, each ``(K * S,)`` with the steps of a label side by side."""
+    names = ["count", "mean"]
+    names += ["std"] if points <= _SPREADS else []
+    names += ["min", "max"] if points <= _RANGES else []
+    columns: dict[str, dict[str, str]] = {}
+    for name in names:
+        table = np.full((size, len(track.looks)), 0 if name == "count" else np.nan)
+        for s, ((_, stats), at) in enumerate(zip(track.looks, places, strict=True)):
+            table[at, s] = getattr(quiet(stats), name)
+        if name != "count":
+            columns[name] = packed(_for_drawing(table))
+        elif (table == table[:, :1]).all():
+            columns[name] = packed(table[:, 0].astype(np.int64))
+        else:
+            columns[name] = packed(table.astype(np.int64))
+    return {"name": printable(track.name), "steps": [step for step, _ in track.looks], "columns": columns}
+
+
+def _for_drawing(values: Floats) -> Array:
+    """Return values rounded to six decimal digits, as float32 if it can hold them."""
+    with np.errstate(all="ignore"):
+        scale = 10.0 ** (_DIGITS - 1 - np.floor(np.log10(np.abs(values))))
+        rounded = np.round(values * scale) / scale
+    rounded = np.where(np.isfinite(rounded), rounded, values)
+    sizes = np.abs(rounded[np.isfinite(rounded) & (rounded != 0)])
+    fits = not sizes.size or (sizes.max() < _LARGEST and sizes.min() > _SMALLEST)
+    return rounded.astype(np.float32) if fits else rounded
+
+
+def packed(column: Array) -> dict[str, str]:
+    """Return the type of an array, and its little-endian bytes in base 64; integers become as narrow as they can be."""
+    if column.dtype.kind in "iu":
+        largest = int(column.max()) if column.size else 0
+        fitting = [dtype for dtype, most in _WIDTHS if largest <= most]
+        column = column.astype(fitting[0] if fitting else np.float64)
+    data = column.astype(column.dtype.newbyteorder("<")).tobytes()
+    return {"type": column.dtype.str[1:], "data": base64.b64encode(data).decode("ascii")}
+
+
+def _distribution(content: Content, at: Integers) -> dict[str, Any] | None:
+    found = content.distribution
+    if found is None:
+        return None
+    columns = {"labels": at[found.labels], "low": found.low, "high": found.high, "log": found.log.astype(np.uint8)}
+    columns |= {"before": found.before, "after": found.after}
+    return {
+        "bins": found.before.shape[1],
+        "note": "" if found.every == 1 else f" (one in {found.every} samples was counted)",
+        "sides": printable(content.sides),
+        "columns": {name: packed(column) for name, column in columns.items()},
+    }
+
+
+def _hardest(content: Content) -> dict[str, Any] | None:
+    found = content.hardest
+    if found is None:
+        return None
+    rows = [[printable(cell) for cell in row] for row in found.rows]
+    return {"note": found.note, "head": [printable(cell) for cell in found.head], "rows": rows}

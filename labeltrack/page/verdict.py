@@ -1,0 +1,84 @@
+"""The verdict of a report, in one sentence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from labeltrack._significance.comparison import BETTER, NO_EVIDENCE, TOO_FEW, WORSE
+from labeltrack._tables import printable
+
+if TYPE_CHECKING:
+    from labeltrack._significance.comparison import Comparison
+    from labeltrack.page.content import Content
+
+_NAMED = 5  # labels
+_LONGEST = 40  # characters of a name
+
+
+def verdict(content: Content) -> tuple[str, str]:
+    """Return the sentence, and its tone: ``"worse"``, ``"better"`` or ``""``."""
+    found = content.comparison
+    if found is None:
+        return _without_tests(content), ""
+    worse = [k for k in found.order().tolist() if found.verdict[k] == WORSE]
+    better = int((found.verdict == BETTER).sum())
+    total = _labels(len(found))
+    if worse:
+        named = "; ".join(_changed(found, k) for k in worse[:_NAMED]) + ("; …" if len(worse) > _NAMED else "")
+        return f"{len(worse)} of {total} got worse from {content.sides}: {named}.", "worse"
+    if (found.verdict == TOO_FEW).all():
+        return f"No label can be tested from {content.sides}: there are too few samples.", ""
+    improved = f" {better} got better." if better else ""
+    subject = "The only label did not get" if len(found) == 1 else f"None of {total} got"
+    return f"{subject} worse from {content.sides}.{improved}", "better" if better else ""
+
+
+def how(content: Content) -> str:
+    """Return what the verdict rests on."""
+    found = content.comparison
+    if found is None:
+        return content.untested
+    tests = np.unique(found.method[~np.isnan(found.p)]).tolist()
+    parts = []
+    if tests:
+        parts.append(
+            f"A change counts if it is more than noise: q < {found.alpha:g}, by {_listed(tests)}, corrected for the "
+            f"number of labels. Better: {int((found.verdict == BETTER).sum()):,}. No evidence: "
+            f"{int((found.verdict == NO_EVIDENCE).sum()):,}."
+        )
+    if too_few := int((found.verdict == TOO_FEW).sum()):
+        parts.append(f"Too few samples to test: {too_few}.")
+    direction = "Higher" if found.higher_is_worse else "Lower"
+    return " ".join([*parts, f"{direction} {printable(found.metric)} is worse."])
+
+
+def _without_tests(content: Content) -> str:
+    after = content.after
+    if not len(after):
+        return "There are no samples."
+    k = int(after.order("mean", descending=content.higher_is_worse)[0])
+    said = f"The worst of {_labels(len(after))} is {_short(str(after.names[k]))}, with a mean of {after.mean[k]:.4g}"
+    return f"{said}; nothing was tested." if content.before is not None else f"{said}."
+
+
+def _changed(found: Comparison, k: int) -> str:
+    name, relative, q = _short(str(found.names[k])), float(found.relative[k]), float(found.q[k])
+    change = f"{100 * relative:+.3g}\u00a0%" if np.isfinite(relative) else str(found.method[k])
+    certainty = "" if np.isnan(q) else f", q\u00a0=\u00a0{q:.1g}"
+    return f"{name} ({(change + certainty).replace('-', chr(0x2212))})"
+
+
+def _short(name: str) -> str:
+    shown = printable(name)
+    # Isolated, so that right-to-left names leave the order of the sentence alone.
+    return f"\u2068{shown if len(shown) <= _LONGEST else f'{shown[: _LONGEST - 1]}…'}\u2069"
+
+
+def _labels(n: int) -> str:
+    return f"{n:,} {'label' if n == 1 else 'labels'}"
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,305 @@
+"""The HTML report of recorded runs, with their samples."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from labeltrack._filters import single_mode
+from labeltrack._significance.choice import check_alpha, merged_labels
+from labeltrack._significance.samples import both
+from labeltrack._tables import check_ending
+from labeltrack.compare import samples_of
+from labeltrack.errors import missing_key
+from labeltrack.history import joined
+from labeltrack.page.content import Content, Distribution, Hardest, Track, quiet
+from labeltrack.page.document import write_page
+from labeltrack.page.judge import compared_step, counts, first_band, tested, versions
+from labeltrack.recording.run import Run, open_run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy.typing as npt
+
+    from labeltrack._significance.comparison import Comparison
+    from labeltrack._significance.samples import Samples
+    from labeltrack.history import History
+    from labeltrack.stats import LabelStats
+
+    Array = npt.NDArray[Any]
+
+_BINS = 32
+_COUNTED = 500_000  # samples of each side in histograms, about: they need no more
+_DRAWN = 1000  # labels with a histogram
+_HARDEST = 20  # samples
+_LONG_TAIL = 10.0  # largest sample over the mean from which bins are logarithmic
+
+
+class _Side(NamedTuple):
+    """An epoch of a run."""
+
+    run: Run
+    mode: str
+    step: int
+    stats: LabelStats
+
+
+def write_report(
+    runs: Run | str | os.PathLike[str] | Iterable[Run | str | os.PathLike[str]],
+    path: str | os.PathLike[str],
+    *,
+    mode: str | None = None,
+    metric: str | None = None,
+    against: int | str = "previous",
+    higher_is_worse: bool = True,
+    alpha: float = 0.05,
+    title: str | None = None,
+    progress: bool = True,
+) -> None:
+    """Write a report of recorded runs: one HTML file with the verdict, tables, curves and distributions of samples.
+
+    Of one run, the last step is compared with an earlier one; of several, that of the last run with that of the first.
+
+    Args:
+        runs: A recorded run or several, or their folders, the one to judge last.
+        path: A name that ends in .html; an existing file is replaced on success.
+        mode: Mode that is judged; None for ``"eval"`` if there is such a mode, else for the only one.
+        metric: Metric to judge; None for the first.
+        against: What the last step is compared with: ``"previous"``, ``"first"`` or a step. With several runs, it is
+            compared with the last step of the first run, or with the step of it that is given here.
+        higher_is_worse: True for a loss, False for an accuracy.
+        alpha: Limit of q for a verdict.
+        title: Title of the page; None for metric and runs.
+        progress: Whether to show a progress bar on stderr, if that is a terminal and it takes more than a second.
+
+    Raises:
+        ImportError: pyarrow is not installed (extra ``record``).
+        KeyError: There is no such mode, metric or step.
+        OSError: A run cannot be read, or the file not be written; an existing one stays.
+        ValueError: There is no complete epoch, `alpha` is not between 0 and 1, it is not clear which mode is meant, or
+            the name has another ending.
+
+    Warns:
+        LabelTrackWarning: Damaged rows or incomplete epochs are left out.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> import labeltrack as lt
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> with lt.LabelTracker("animal", "ce", record_to=folder / "run") as tracker:
+        ...     for step, shift in ((1, 0.0), (2, 0.25)):
+        ...         losses = [0.5 + 0.01 * i for i in range(40)] + [1.0 + 0.01 * i + shift for i in range(40)]
+        ...         tracker.update(["cat"] * 40 + ["dog"] * 40, losses)
+        ...         _ = tracker.end_epoch(step)
+        >>> write_report(folder / "run", folder / "report.html")
+        >>> "1 of 2 labels got worse" in (folder / "report.html").read_text(encoding="utf-8")
+        True
+    """
+    path = Path(path)
+    check_ending(path, (".html", ".htm"))
+    check_alpha(alpha)
+    opened = _opened(runs)
+    metric = _metric_of(opened, metric)
+    modes = [single_mode((epoch.mode for epoch in run.epochs), mode) for run in opened]
+    histories = [
+        # Of several runs one mode is shown, of one all are.
+        run.recompute(bounds=None, metric=metric, modes=of if len(opened) > 1 else None, progress=progress)
+        for run, of in zip(opened, modes, strict=True)
+    ]
+    before, after = _sides(opened, histories, modes, against)
+    found = _found(before, after, metric, higher_is_worse=higher_is_worse, alpha=alpha)
+    tracks = _tracks(opened, histories, modes)
+    several = len(opened) > 1
+    facts = [
+        fact for run, name in zip(opened, _names(opened), strict=True) for fact in _facts(run, f" of {name}" * several)
+    ]
+    content = Content(
+        title=title or f"{metric} by {histories[-1].label}: {', '.join(_names(opened))}",
+        metric=metric,
+        label=histories[-1].label,
+        tracks=tracks,
+        before=None if before is None else before.stats,
+        sides="" if before is None else _named(before, after),
+        comparison=found.comparison,
+        untested=found.untested,
+        higher_is_worse=higher_is_worse,
+        band=first_band(after.run.bounds),
+        facts=[*counts(tracks), *facts, *versions()],
+        hardest=_hardest(before, after, metric, higher_is_worse=higher_is_worse),
+        distribution=None if found.samples is None or before is None else _distribution(before, after, found.samples),
+        shown=tuple(range(len(opened))),
+    )
+    write_page(content, path)
+
+
+class _Found(NamedTuple):
+    """What was found."""
+
+    comparison: Comparison | None
+    untested: str
+    samples: Samples | None
+
+
+def _opened(runs: Any) -> list[Run]:
+    several = [runs] if isinstance(runs, (Run, str, os.PathLike)) else list(runs)
+    opened = [run if isinstance(run, Run) else open_run(run) for run in several]
+    if not opened:
+        msg = "a report needs at least one recorded run"
+        raise ValueError(msg)
+    return opened
+
+
+def _metric_of(runs: list[Run], metric: str | None) -> str:
+    """Return the metric to judge, which all runs have."""
+    chosen = runs[-1].metrics[0] if metric is None else metric
+    for run in runs:
+        if chosen not in run.metrics:
+            raise missing_key(chosen, run.metrics, f"metric in {run.path}:")
+    return chosen
+
+
+def _sides(
+    runs: list[Run], histories: list[History], modes: list[str], against: int | str
+) -> tuple[_Side | None, _Side]:
+    """Return what is compared."""
+    for run, history, mode in zip(runs, histories, modes, strict=True):
+        if mode not in history.modes:
+            msg = f"{run.path} has no complete epoch in mode {mode!r}"
+            raise ValueError(msg)
+    steps = [history.steps(mode) for history, mode in zip(histories, modes, strict=True)]
+
+    def side(k: int, step: int) -> _Side:
+        return _Side(runs[k], modes[k], step, histories[k].at(step, modes[k]))
+
+    after = side(-1, steps[-1][-1])
+    # Of several runs, the first is looked at as if a step followed.
+    at = compared_step(steps[0] if len(runs) == 1 else [*steps[0], steps[0][-1] + 1], against)
+    return None if at is None else side(0, at), after
+
+
+def _named(before: _Side, after: _Side) -> str:
+    if before.run is after.run:
+        return f"step {before.step} to step {after.step}"
+    old, new = _names([before.run, after.run])
+    return f"step {before.step} of {old} to step {after.step} of {new}"
+
+
+def _found(before: _Side | None, after: _Side, metric: str, *, higher_is_worse: bool, alpha: float) -> _Found:
+    """Test what changed, with the samples."""
+    if before is None:
+        return _Found(None, "There is only one step, so there is nothing to compare.", None)
+    old, new = (samples_of(side.run, side.mode, side.step, metric=metric) for side in (before, after))
+    samples = both(old, new, merged_labels(before.stats, after.stats)[0])
+    comparison, untested = tested(
+        before.stats, after.stats, samples, metric=metric, higher_is_worse=higher_is_worse, alpha=alpha
+    )
+    return _Found(comparison, untested, samples)
+
+
+def _hardest(before: _Side | None, after: _Side, metric: str, *, higher_is_worse: bool) -> Hardest | None:
+    """Return the worst samples of the last step, if they have ids."""
+    if not after.run.info()["ids"]:
+        return None
+    pair = before is not None and before.run is after.run
+    steps = [before.step, after.step] if before is not None and pair else [after.step]
+    dynamics = after.run.dynamics(after.mode, metric, step=steps, correct=False, progress=False)
+    found = dynamics.hardest(_HARDEST, by="last", higher_is_worse=higher_is_worse)
+    labels = [after.stats.names[after.stats.index(label)] if label in after.stats else label for label in found.labels]
+    both = (found.count == len(steps)).tolist()  # a sample may be new
+    shown = [
+        [str(name), str(label), *([f"{first:.6g}" if there else "-"] if pair else []), f"{last:.6g}"]
+        for name, label, first, last, there in zip(
+            found.ids.tolist(), labels, found.first.tolist(), found.last.tolist(), both, strict=True
+        )
+    ]
+    head = ["id", after.run.label if isinstance(after.run.label, str) else joined(after.run.label)]
+    head += [f"step {step}" for step in steps]
+    return Hardest(f"The samples with the worst {metric} in step {after.step} of {after.mode}.", head, shown)
+
+
+def _tracks(runs: list[Run], histories: list[History], modes: list[str]) -> list[Track]:
+    """Return the judged mode first, then the others: of the same run, or that mode of the other runs."""
+    if len(runs) == 1:
+        shown = [modes[0], *(mode for mode in histories[0].modes if mode != modes[0])]
+        return [Track(mode, _looks(histories[0], mode)) for mode in shown]
+    found = zip(_names(runs), histories, modes, strict=True)
+    return [Track(f"{name}, {mode}", _looks(history, mode)) for name, history, mode in found][::-1]
+
+
+def _names(runs: list[Run]) -> list[str]:
+    """Return what runs are called: the last part of their paths, if these differ."""
+    short = [run.path.rstrip("/").rpartition("/")[2] for run in runs]
+    return short if len(set(short)) == len(runs) else [run.path for run in runs]
+
+
+def _looks(history: History, mode: str) -> list[tuple[int, LabelStats]]:
+    return [(step, history.at(step, mode)) for step in history.steps(mode)]
+
+
+def _facts(run: Run, of: str) -> list[tuple[str, str]]:
+    """Return what was recorded and what was lost."""
+    info = run.info()
+    sessions, epochs = info["sessions"], info["by_epoch"]
+    lost = sum(epoch["lost"] for epoch in epochs)
+    unfinished = ", ".join(f"{mode} {step}" for mode, step in info["incomplete"])
+    facts = [
+        (f"run{of}", info["path"]),
+        (
+            f"recorded{of}",
+            f"{info['created']} by labeltrack {info['labeltrack']}, in {sessions} session{'s' * (sessions != 1)}",
+        ),
+        (f"samples{of}", f"{info['rows']:,} in {info['epochs']:,} complete epochs, {info['bytes'] / 1e6:,.1f} MB"),
+        (f"lost{of}", f"{lost:,} samples could not be recorded" if lost else "nothing"),
+    ]
+    facts += [(f"left out{of}", f"epochs that did not end: {unfinished}")] if unfinished else []
+    return facts + [(f"damaged{of}", text) for text in info["damage"]]
+
+
+def _distribution(before: _Side, after: _Side, samples: Samples) -> Distribution:
+    """Count the samples of each label in bins; of many labels, only those with the most samples."""
+    labels, *places = merged_labels(before.stats, after.stats)
+    size = labels.shape[0]
+    low, high = np.full(size, np.inf), np.full(size, -np.inf)
+    count, mean = np.zeros(size), np.zeros(size)
+    for side, at in zip((before, after), places, strict=True):
+        stats = quiet(side.stats)
+        low[at], high[at] = np.fmin(low[at], stats.min), np.fmax(high[at], stats.max)
+        count[at] += stats.count
+        mean[at] = np.fmax(mean[at], stats.mean)
+    usable = np.flatnonzero(np.isfinite(low) & np.isfinite(high) & (count > 0))
+    chosen = np.sort(usable[np.argsort(-count[usable], kind="stable")][:_DRAWN])
+    bins = _Bins(chosen, size, low, high, (low > 0) & (high > _LONG_TAIL * mean))
+    every = -(-max(map(len, samples.codes)) // _COUNTED) or 1
+    old, new = (
+        bins.counted(codes[::every], values[::every])
+        for codes, values in zip(samples.codes, samples.values, strict=True)
+    )
+    return Distribution(chosen, low[chosen], high[chosen], bins.log[chosen], old, new, every)
+
+
+class _Bins:
+    """Equal bins from the smallest to the largest sample of each label, or of its logarithm."""
+
+    def __init__(self, chosen: Array, size: int, low: Array, high: Array, log: Array) -> None:
+        self.rows = np.full(size, -1)
+        self.rows[chosen] = np.arange(chosen.shape[0])
+        self.count = chosen.shape[0]
+        self.log = log
+        with np.errstate(all="ignore"):
+            self.low = np.where(log, np.log(low), low)
+            self.width = (np.where(log, np.log(high), high) - self.low) / _BINS
+
+    def counted(self, codes: Array, values: Array) -> Array:
+        """Return the ``(chosen, bins)`` numbers of samples."""
+        kept = (self.rows[codes] >= 0) & np.isfinite(values)
+        codes, values = codes[kept], values[kept].astype(np.float64)
+        logged = self.log[codes]
+        values[logged] = np.log(values[logged])
+        with np.errstate(all="ignore"):
+            at = np.nan_to_num((values - self.low[codes]) / self.width[codes])  # all samples may be one number
+        places = self.rows[codes] * _BINS + np.clip(at, 0, _BINS - 1).astype(np.int64)
+        return np.bincount(places, minlength=self.count * _BINS).reshape(self.count, _BINS)
