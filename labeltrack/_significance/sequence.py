@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from labeltrack._labels.combined import union
-from labeltrack._significance.choice import FEWEST, MOST_SKEW, check_alpha, moments
+from labeltrack._significance.choice import FEWEST, MOST_SKEW, check_alpha, compare_stats, moments
+from labeltrack._significance.comparison import NO_EVIDENCE, TOO_FEW, WORSE, Comparison
 from labeltrack._significance.methods import adjusted, scipy_stats, skew_error, together, welch
 
 if TYPE_CHECKING:
@@ -79,6 +81,24 @@ def find_alarms(
         Alarm(labels[k : k + 1].tolist()[0], names[k], *(column[k].item() for column in columns))
         for k in order[q[order] < alpha].tolist()
     ]
+
+
+def compare_looks(
+    reference: LabelStats, looks: Sequence[tuple[int, LabelStats]], *, higher_is_worse: bool, alpha: float, **about: str
+) -> Comparison:
+    """Compare a step with the last of some looks, with the anytime-valid p-values of all of them; see `find_alarms`."""
+    options: Any = {"higher_is_worse": higher_is_worse, "alpha": alpha, **about}
+    found = compare_stats(reference, looks[-1][1], **options)
+    labels, (places, *others) = union([reference.labels, *(stats.labels for _, stats in looks)])
+    *_, p = anytime_p(moments(reference, places, len(labels)), looks, others, higher_is_worse=higher_is_worse)
+    known = dict(zip(labels.tolist(), p.tolist(), strict=True))
+    p = np.array([known[label] for label in found.labels.tolist()], dtype=np.float64)
+    q = adjusted(p)
+    untested = np.isnan(p)
+    verdict = np.where(q < alpha, WORSE, np.where(untested, TOO_FEW, NO_EVIDENCE))
+    method = np.where(untested, found.method, "anytime-valid, of all steps since")
+    none = np.full(len(found), np.nan)
+    return replace(found, p=p, q=q, verdict=verdict, method=method, low=none, high=none.copy())
 
 
 def anytime_p(

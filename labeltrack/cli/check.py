@@ -4,32 +4,95 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003 (typer reads the annotations when it runs)
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from labeltrack._filters import single_mode
-from labeltrack.cli.application import MISTAKES, app, fail, open_recorded, told, warned
+from labeltrack.cli.application import MISTAKES, add_command, fail, open_recorded, told, warned
 from labeltrack.cli.query import HigherIsWorse, Json, RunPath  # noqa: TC001 (typer reads them)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from labeltrack.compare import Comparison
     from labeltrack.recording.run import Run
 
 _NAMED = 10  # labels that were not tested
 
 
+@dataclass(frozen=True)
+class Sides:
+    """The options that say what is compared."""
+
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STEP", help="Compare with: previous, the default; first, the default of --anytime; or N."
+        ),
+    ] = None
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Compare with this run: its last step, unless --against says which."),
+    ] = None
+    mode: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Mode; by default eval, or the only one there is.")
+    ] = None
+    metric: Annotated[str | None, typer.Option(metavar="NAME", help="Metric, if the run has several.")] = None
+    step: Annotated[int | None, typer.Option(metavar="N", help="Step to check; by default the last one.")] = None
+    anytime: Annotated[
+        bool,
+        typer.Option(
+            "--anytime", help="Judge all steps since, so that a check after every epoch gives no more false alarms."
+        ),
+    ] = False
+
+    def compare(self, path: str, **options: Any) -> tuple[Comparison, dict[str, Any]]:
+        """Return the comparison, and what was compared as plain values."""
+        from labeltrack.compare import compare  # noqa: PLC0415 (for this command only)
+
+        if self.anytime and (self.baseline is not None or self.against == "previous"):
+            fail(
+                "--anytime judges all steps of one run since a step: it goes neither with --baseline nor with previous"
+            )
+        run = open_recorded(path)
+        before = run if self.baseline is None else open_recorded(self.baseline)
+        with told(*MISTAKES), warned():
+            mode = single_mode((epoch.mode for epoch in run.epochs), self.mode)
+            steps = self._steps(run, before, mode)
+            if self.anytime:
+                found = _looks(run, mode, self.metric, steps, **options)
+            else:
+                found = compare(before, run, mode=mode, steps=steps, metric=self.metric, **options)
+        places = {"before": {"run": before.path, "step": steps[0]}, "after": {"run": run.path, "step": steps[1]}}
+        return found, {"mode": mode, **places}
+
+    def _steps(self, run: Run, before: Run, mode: str) -> tuple[int, int]:
+        """Return the step to compare with, and the one to check."""
+        own = sorted(epoch.step for epoch in run.epochs if epoch.mode == mode and epoch.complete)
+        if not own:
+            msg = f"{run.path} has no complete epoch in mode {mode!r}"
+            raise ValueError(msg)
+        after = own[-1] if self.step is None else self.step
+        known = sorted(epoch.step for epoch in before.epochs if epoch.mode == mode and epoch.complete)
+        candidates = known if before is not run else [one for one in own if one < after]
+        against = self.against or ("first" if self.anytime else "previous")
+        if against in ("previous", "first"):
+            if not candidates:
+                where = f"before step {after}" if before is run else f"in {before.path}"
+                msg = f"there is no complete epoch of mode {mode!r} {where} to compare with; use --baseline RUN"
+                raise ValueError(msg)
+            return candidates[0 if against == "first" else -1], after
+        try:
+            return int(against), after
+        except ValueError:
+            msg = f"--against must be previous, first or a step, got {against!r}"
+            raise ValueError(msg) from None
+
+
 def register() -> None:
     """Add the command to the app."""
-    app.command(
-        help=(
-            "Fail if a label got worse: exit code 1 if its mean is significantly worse than before, and by more than a "
-            "margin."
-        )
-    )(check)
+    add_command(check, "Exit with code 1 if a label got worse: significantly, and by more than a margin.")
 
 
 def check(
@@ -41,42 +104,42 @@ def check(
     q: Annotated[
         float, typer.Option("--q", metavar="LEVEL", help="Accepted share of false alarms among the labels that fail.")
     ] = 0.05,
-    against: Annotated[
-        str, typer.Option(metavar="STEP", help="Compare with: previous, first, or a step.")
-    ] = "previous",
-    baseline: Annotated[
-        str | None,
-        typer.Option(metavar="RUN", help="Compare with this run: its last step, unless --against says which."),
-    ] = None,
-    mode: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Mode; by default eval, or the only one there is.")
-    ] = None,
-    metric: Annotated[str | None, typer.Option(metavar="NAME", help="Metric, if the run has several.")] = None,
-    step: Annotated[int | None, typer.Option(metavar="N", help="Step to check; by default the last one.")] = None,
+    sides: Sides,
     higher_is_worse: HigherIsWorse = True,
     as_json: Json = False,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a JUnit report: a test per label.")] = None,
 ) -> None:
     """Compare, print what got worse, and exit with 1 if anything did."""
-    from labeltrack.compare import compare  # noqa: PLC0415 (for this command only)
+    from labeltrack._tables import rows_of  # noqa: PLC0415
 
     margin = _share(max_regression)
-    opened = open_recorded(run)
-    before = opened if baseline is None else open_recorded(baseline)
-    with told(*MISTAKES), warned():
-        mode = single_mode((epoch.mode for epoch in opened.epochs), mode)
-        steps = _steps(opened, before, mode, against, step)
-        options: dict[str, Any] = {"higher_is_worse": higher_is_worse, "alpha": q, "metric": metric}
-        found = compare(before, opened, mode=mode, steps=steps, **options)
-        failed = _failed(found, margin)
-        if junit is not None:
+    found, about = sides.compare(run, higher_is_worse=higher_is_worse, alpha=q)
+    failed = _failed(found, margin)
+    if junit is not None:
+        with told(OSError):
             _write_junit(found, failed, margin, junit)
     if as_json:
-        typer.echo(json.dumps(_plain(found, failed, margin, opened, before, mode, steps)))
+        rows, limits = rows_of(found.columns()), {"q": found.alpha, "max_regression": margin}
+        lists = {"failed": [rows[k] for k in failed], "labels": rows}
+        typer.echo(json.dumps({"passed": not failed, "metric": found.metric, **about, **limits, **lists}))
     else:
         _show(found, failed, margin)
     if failed:
         raise typer.Exit(1)
+
+
+def _looks(run: Run, mode: str, metric: str | None, steps: tuple[int, int], **options: Any) -> Comparison:
+    """Compare two steps by all that are after the first one, up to the other."""
+    from labeltrack._significance.sequence import compare_looks  # noqa: PLC0415
+
+    history = run.recompute(modes=mode, metric=metric)
+    first, last = steps
+    looks = [(step, history.at(step, mode)) for step in history.steps(mode) if first < step <= last]
+    if not looks:
+        msg = f"there is no step after {first} up to {last} in mode {mode!r}"
+        raise ValueError(msg)
+    title = f"{mode}, step {first} → step {last}"
+    return compare_looks(history.at(first, mode), looks, title=title, metric=history.metric, **options)
 
 
 def _share(text: str) -> float:
@@ -88,28 +151,6 @@ def _share(text: str) -> float:
     if not 0 <= share < math.inf:
         fail(f"--max-regression must be a share such as 5% or 0.05, got {text!r}")
     return share
-
-
-def _steps(run: Run, before: Run, mode: str, against: str, step: int | None) -> tuple[int, int]:
-    """Return the step to compare with, and the one to check."""
-    own = sorted(epoch.step for epoch in run.epochs if epoch.mode == mode and epoch.complete)
-    if not own:
-        msg = f"{run.path} has no complete epoch in mode {mode!r}"
-        raise ValueError(msg)
-    after = own[-1] if step is None else step
-    known = sorted(epoch.step for epoch in before.epochs if epoch.mode == mode and epoch.complete)
-    candidates = known if before is not run else [one for one in own if one < after]
-    if against in ("previous", "first"):
-        if not candidates:
-            where = f"before step {after}" if before is run else f"in {before.path}"
-            msg = f"there is no complete epoch of mode {mode!r} {where} to compare with; use --baseline RUN"
-            raise ValueError(msg)
-        return candidates[0 if against == "first" else -1], after
-    try:
-        return int(against), after
-    except ValueError:
-        msg = f"--against must be previous, first or a step, got {against!r}"
-        raise ValueError(msg) from None
 
 
 def _failed(found: Comparison, margin: float) -> list[int]:
@@ -173,26 +214,6 @@ def _cells(found: Comparison, k: int) -> tuple[str, ...]:
         f"{found.count_before[k]} → {found.count_after[k]}",
         str(found.method[k]),
     )
-
-
-def _plain(
-    found: Comparison, failed: Iterable[int], margin: float, run: Run, before: Run, mode: str, steps: tuple[int, int]
-) -> dict[str, Any]:
-    """Return the result as plain values for JSON."""
-    from labeltrack._tables import rows_of  # noqa: PLC0415
-
-    rows = rows_of(found.columns())
-    return {
-        "passed": not failed,
-        "metric": found.metric,
-        "mode": mode,
-        "before": {"run": before.path, "step": steps[0]},
-        "after": {"run": run.path, "step": steps[1]},
-        "q": found.alpha,
-        "max_regression": margin,
-        "failed": [rows[k] for k in failed],
-        "labels": rows,
-    }
 
 
 def _write_junit(found: Comparison, failed: list[int], margin: float, path: Path) -> None:

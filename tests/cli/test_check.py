@@ -133,6 +133,38 @@ def test_a_label_whose_loss_is_nan_fails(tmp_path):
     assert result.stdout.splitlines()[3].split()[0] == "1"
 
 
+def test_a_check_of_all_steps_is_that_of_the_alarms(tmp_path):
+    rng = np.random.default_rng(8)
+    labels = np.repeat(["fine", "gone bad", "bad once", "rare"], [200, 200, 200, 5])
+    steps = {}
+    for step in range(1, 13):
+        values = rng.normal(1, 0.3, labels.size)
+        values[(labels == "gone bad") & (step > 6)] += 0.2
+        values[(labels == "bad once") & (step == 9)] += 0.5
+        steps[step] = (labels, values)
+    run = record(tmp_path / "run", steps)
+    result = invoke("check", run, "--anytime", "--max-regression", "10%", "--json", "--junit", tmp_path / "report.xml")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert [row["label"] for row in found["failed"]] == ["gone bad"]  # the other one is fine again
+    alarms = {alarm.label: alarm for alarm in lt.open_run(run).recompute(progress=False).alarms()}
+    assert set(alarms) == {"gone bad", "bad once"}
+    by_label = {row["label"]: row for row in found["labels"]}
+    assert by_label["gone bad"]["q"] == pytest.approx(alarms["gone bad"].q)
+    assert by_label["gone bad"]["mean_after"] == alarms["gone bad"].mean
+    assert {label: row["verdict"] for label, row in by_label.items()} == {
+        "bad once": "worse",
+        "fine": "no evidence",
+        "gone bad": "worse",
+        "rare": "too few",
+    }
+    text = invoke("check", run, "--anytime", "--step", "6")
+    assert text.exit_code == 0
+    assert text.stdout.splitlines()[0] == "loss, eval, step 1 → step 6"
+    assert "Not tested, fewer than 20 samples: 1 (rare)" in text.stdout
+    assert invoke("check", run, "--anytime", "--against", "9").exit_code == 0
+
+
 def test_one_of_several_metrics_is_checked(tmp_path):
     labels = np.repeat(["cat", "dog"], 100)
     with lt.TrackerCollection("animal", ["loss", "hit"], record_to=tmp_path) as trackers:
@@ -156,6 +188,8 @@ def test_one_of_several_metrics_is_checked(tmp_path):
         (("--against", "7"), "no complete step in mode 'eval': 7"),
         (("--step", "1"), "no complete epoch of mode 'eval' before step 1 to compare with; use --baseline RUN"),
         (("--mode", "test"), "has no complete epoch in mode 'test'"),
+        (("--anytime", "--baseline", "nowhere"), "it goes neither with --baseline nor with previous"),
+        (("--anytime", "--against", "3"), "there is no step after 3 up to 3 in mode 'eval'"),
         (("--q", "5"), "alpha must be between 0 and 1, got 5"),
         (("--baseline", "nowhere"), "nowhere"),
     ],
