@@ -306,6 +306,14 @@ def other_losses(_rank, _world):
     return [statistics(tracker.history), metrics, pairs]
 
 
+def with_ids(_rank, _world):
+    trainer = trainer_for("causal", [])
+    tracker = track(trainer, reduce="sequence", ids="row", record_to="run")
+    trainer.train()
+    tracker.close()
+    return [statistics(tracker.history), labels_of(trainer)["train"]]
+
+
 def generates(_rank, _world):
     trainer = trainer_for("seq2seq", [], predict_with_generate=True, generation_max_length=4)
     trainer.compute_metrics = lambda _: {}

@@ -14,6 +14,8 @@ import pytest
 from exact import expected_by_label
 from integrations.ranks import Ranks
 
+import labeltrack as lt
+
 MISSING = [name for name in ("torch", "transformers", "trl", "datasets") if importlib.util.find_spec(name) is None]
 if MISSING and os.environ.get("LABELTRACK_REQUIRE_INTEGRATIONS") != "1":
     pytest.skip(f"{MISSING[0]} is not installed: `nox -s frameworks` does that", allow_module_level=True)
@@ -153,6 +155,21 @@ def test_the_values_may_be_others_and_the_group_may_be_what_the_model_learns(ran
     columns = expected_by_label(*zip(*pairs, strict=True))
     assert history == [["eval", "", 0, [[label, *map(float.hex, map(float, row))] for label, row in columns.items()]]]
     assert metrics["eval_accuracy_by_labels/1"] == columns[1][2]
+
+
+def test_ranks_record_the_samples_of_all_epochs_by_their_ids(ranks, tmp_path):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
+    (first, labels), (second, _) = ranks.answers("with_ids", tmp_path, 2)
+    assert first == second
+    run = lt.open_run(tmp_path / "run")
+    for mode, _, step, rows in first:
+        table = run.samples(mode, step).to_pydict()
+        if mode == "train":
+            assert sorted(table["id"]) == sorted(f"row {row}" for row in labels)
+            assert [labels[id_.split()[1]][0] for id_ in table["id"]] == table["label"]
+        columns = expected_by_label(table["label"], table["value"])
+        assert rows == [[label, *map(float.hex, map(float, row))] for label, row in columns.items()]
+    assert set(run.dynamics(mode="train").columns()["count"].tolist()) == {2}
 
 
 def test_evaluation_that_generates_is_tracked(ranks, tmp_path):
