@@ -408,7 +408,7 @@ class Run(PerSample):
         Returns:
             What is intact, torn, corrupt, missing or still being written, file by file, with numbers of rows.
         """
-        return _verify.verify(self._storage, self._index, self._trouble, progress=progress)
+        return _verify.verify(self._storage, self._index, self._description.columns, self._trouble, progress=progress)
 
     def repair(self) -> list[str]:
         """Close parts that a crash left open, so that other programs can read them, and rebuild deleted files.

@@ -165,8 +165,9 @@ class Membership:
         for name in [*same, "duplicates"] if before.ids else same:
             old, new = getattr(before, name), getattr(description, name)
             if old != new:
+                what = "on_duplicate" if name == "duplicates" else name
                 msg = (
-                    f"{self.root} is a run of {name} {old!r}, and this is {name} {new!r}; "
+                    f"{self.root} is a run of {what} {old!r}, and this is {what} {new!r}; "
                     "go on with the same, or record to another folder"
                 )
                 raise ValueError(msg)

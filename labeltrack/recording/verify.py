@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from labeltrack.recording.columns import Columns
     from labeltrack.recording.description import Description
     from labeltrack.recording.epochs import Attempt, Epoch, PartEntry
     from labeltrack.recording.storage import Storage
@@ -97,14 +98,16 @@ class Verification:
         )
 
 
-def verify(storage: Storage, index: RunIndex, trouble: str = "", *, progress: bool = True) -> Verification:
+def verify(
+    storage: Storage, index: RunIndex, columns: Columns, trouble: str = "", *, progress: bool = True
+) -> Verification:
     """Compare every checksum of a run; see `Run.verify`. `trouble` is what is wrong with its description."""
     every = list(_parts(index))
     sizes = {part.name: storage.size(part.name) for _, part in every if part.place is not None}
     reports = []
     with Progress("Verifying", sum(sizes.values()), "bytes", wanted=progress) as bar:
         for attempt, part in every:
-            reports.append(_report(storage, index, attempt, part))
+            reports.append(_report(storage, index, columns, attempt, part))
             bar.advance(sizes.get(part.name, 0))
     other = [trouble] if trouble else []
     other += [f"{name}: {text}" for name, texts in index.damage.items() for text in texts]
@@ -168,8 +171,8 @@ def _parts(index: RunIndex) -> Iterator[tuple[Attempt, PartEntry]]:
                 yield attempt, part
 
 
-def _report(storage: Storage, index: RunIndex, attempt: Attempt, part: PartEntry) -> PartReport:
-    reader = PartReader(storage, part)
+def _report(storage: Storage, index: RunIndex, columns: Columns, attempt: Attempt, part: PartEntry) -> PartReport:
+    reader = PartReader(storage, part, columns)
     for batch in reader.batches():
         reader.rows(batch)
     found = reader.finish()
@@ -216,7 +219,7 @@ def repair(storage: Storage, index: RunIndex, description: Description) -> list[
     for attempt, part in _parts(index):
         if part.place is None or not part.place.is_open or _is_being_written(storage, index, attempt):
             continue
-        if _report(storage, index, attempt, part).state == "torn":
+        if _report(storage, index, description.columns, attempt, part).state == "torn":
             _rewrite(storage.path / part.name, Part(storage.content(part.name)))
             repaired.append(part.name)
     with contextlib.suppress(FileExistsError):

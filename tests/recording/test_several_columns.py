@@ -16,7 +16,10 @@ from test_cli import invoke, refusal
 from test_recorder import same
 
 import labeltrack as lt
+from labeltrack.recording.part import PartWriter, examine
+from labeltrack.recording.storage import FileContent
 
+xxhash = pytest.importorskip("xxhash", reason="xxhash is not installed (extra 'record')")
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
 
 CLASSES, SITES = [3, 5, 5, 2**40], ["a", "b", "a", "b"]
@@ -169,7 +172,9 @@ KINDS = {
 }
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.data())
 def test_three_labels_of_mixed_types_come_back_as_plain_lists_say(tmp_path_factory, data):
     kinds = data.draw(st.tuples(*[st.sampled_from(sorted(KINDS))] * 3))
@@ -251,7 +256,7 @@ def test_samples_whose_id_occurs_again_count_as_they_did(tmp_path, on_duplicate,
             same(run.recompute(metric=metric, threads=threads, progress=False), collection[metric].history)
     assert run.samples(step=1, ds_id="").num_rows > 1500
     if on_duplicate is None:
-        with pytest.raises(ValueError, match="run of duplicates 'first', and this is duplicates 'count'"):
+        with pytest.raises(ValueError, match="run of on_duplicate 'first', and this is on_duplicate 'count'"):
             several(tmp_path / "run", on_duplicate="count", label_mapping=collection.label_mapping)
 
 
@@ -404,6 +409,70 @@ def test_the_commands_take_a_metric_and_labels(run, tmp_path):
     assert invoke("plot", run.path, "-o", tmp_path / "x.svg", "--metric", "ce", "--by", "class").exit_code == 0
     assert (tmp_path / "x.svg").stat().st_size > 1000
     assert invoke("verify", run.path).exit_code == 0
+
+
+# -- damage ------------------------------------------------------------------------------------------------
+
+
+def rewrite(path, renamed=None, **said):
+    """Write a part anew, with other names of columns or other metadata."""
+    part = examine(FileContent(path))
+    dtypes = {(renamed or {}).get(name, name): dtype for name, dtype in part.schema.dtypes.items()}
+    metadata = {key: text for key, text in part.metadata.items() if key != "hash"} | said
+    writer = PartWriter(path.with_name("new"), dtypes, metadata)
+    for batch in part.batches:
+        writer.write(part.read(batch)[0], {key: batch.metadata[key] for key in ("step",) if key in batch.metadata})
+    writer.close(sync=False)
+    writer.open_path.replace(path)
+
+
+@pytest.mark.filterwarnings("ignore:.*damaged; 4 rows are left out:labeltrack.LabelTrackWarning")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"renamed": {"site": "place"}}, "it has columns 'class', 'place', 'ce', 'correct', 'id', and the run 'class'"),
+        ({"labels": "1", "metrics": "3"}, "columns class, site, ce, correct, id"),
+        ({"kind": "integer"}, "it has labels of kinds 'integer' in columns 'class', 'site'"),
+        ({"kind": "integer,float"}, "it has 'float' labels in a column of type i4"),
+        ({"words": ",7"}, "its labels are codes, and the journal does not say what they stand for"),
+        ({"ids": "float"}, "it has 'float' ids in a column of type i8"),
+        ({"ids": "string", "id_words": "7"}, "its ids are codes, and the journal does not say"),
+        ({"ids": "string", "id_words": "1"}, "it has codes for which the journal has no words"),
+    ],
+)
+def test_a_part_whose_columns_are_others_than_the_run_has_is_damage(tmp_path, change, message):
+    recorded(tmp_path / "run", steps=[1])
+    rewrite(parts(tmp_path / "run")[1], **change)
+    run = lt.open_run(tmp_path / "run")
+    (bad,) = [part for part in run.verify(progress=False).parts if part.state != "intact"]
+    assert (bad.state, bad.rows, bad.lost) == ("corrupt", 0, 4)
+    assert message in bad.message
+    assert run.samples("eval").num_rows == 4
+    assert run.samples("train").num_rows == 0
+    assert run.recompute(metric="ce", progress=False).modes == ["eval"]
+
+
+def test_parts_that_are_gone_leave_no_statistics(tmp_path):
+    recorded(tmp_path / "run", steps=[1])
+    for part in parts(tmp_path / "run"):
+        part.unlink()
+    run = lt.open_run(tmp_path / "run")
+    with pytest.warns(lt.LabelTrackWarning, match="the file is missing"):
+        assert not run.recompute(metric="ce", progress=False).modes
+    with pytest.warns(lt.LabelTrackWarning, match="the file is missing"):
+        assert run.samples(columns=["class", "id"]).to_pydict() == {"class": [], "id": []}
+
+
+def test_a_line_about_the_run_that_makes_no_sense_is_damage(tmp_path):
+    recorded(tmp_path / "run", steps=[1])
+    (journal,) = (tmp_path / "run").glob("journal-*")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    (place,) = [i for i, line in enumerate(lines) if b'"event": "run"' in line]
+    text = json.dumps(json.loads(lines[place][17:]) | {"run": ["nothing"]}).encode()
+    lines[place] = f"{xxhash.xxh3_64_hexdigest(text)} ".encode() + text + b"\n"
+    journal.write_bytes(b"".join(lines))
+    (damage,) = lt.open_run(tmp_path / "run").info()["damage"]
+    assert "it has no copy of run.json" in damage
 
 
 # -- another tracker ---------------------------------------------------------------------------------------
