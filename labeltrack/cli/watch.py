@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from labeltrack._filters import single_mode
+from labeltrack._tables import check_ending
 from labeltrack.cli.application import MISTAKES, app, fail, open_recorded, told
 from labeltrack.cli.query import HigherIsWorse, RunPath  # noqa: TC001 (typer reads them)
 from labeltrack.errors import DamagedRunError, LabelTrackWarning
@@ -46,6 +47,9 @@ def watch(
     k: Annotated[int, typer.Option("-k", metavar="N", help="Number of labels.")] = 10,
     higher_is_worse: HigherIsWorse = True,
     interval: Annotated[float, typer.Option(metavar="SECONDS", help="How often to look.")] = 2.0,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a report, too, and renew it at each new epoch: .html.")
+    ] = None,
     idle: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Stop when nothing was written for so long.")
     ] = None,
@@ -53,6 +57,9 @@ def watch(
     """Show the last epoch, and each new one, until it is interrupted."""
     if interval <= 0 or k < 1:
         fail("--interval and -k must be positive")
+    with told(ValueError):
+        if html is not None:
+            check_ending(html, (".html",))
     open_recorded(run)
     watched = Watched(run, mode, metric, by=by, limit=k, higher_is_worse=higher_is_worse)
     with contextlib.suppress(KeyboardInterrupt), _screen() as draw:
@@ -60,6 +67,8 @@ def watch(
             with told(*MISTAKES), warnings.catch_warnings():
                 warnings.simplefilter("ignore", LabelTrackWarning)  # of epochs that have not ended, mostly
                 is_new = watched.look()
+                if is_new and html is not None:
+                    watched.report(html)
                 draw(watched.shown(), is_new)
             if idle is not None and watched.silence() > idle:
                 return
@@ -138,6 +147,18 @@ class Watched:
             history.add_all(step, {"": recorded(run, mode, step, metric=self._metric)[1]}, mode=mode, replace=True)
             read[step] = there[step]
         return bool(fresh)
+
+    def report(self, path: Path) -> None:
+        """Write the report of what is there.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        from labeltrack.report.recorded import write_report  # noqa: PLC0415
+
+        if self._run is not None:
+            options: dict[str, Any] = {"mode": self._mode, "metric": self._metric}
+            write_report([self._run], path, higher_is_worse=self._higher_is_worse, **options)
 
     def shown(self) -> RenderableType:
         """Return what there is to show."""

@@ -175,6 +175,19 @@ def test_it_stops_when_nothing_was_written_for_long(tmp_path):
     assert result.stdout.count("worst mean first") == 1  # nothing was new
 
 
+def test_a_report_is_renewed_at_each_epoch(tmp_path):
+    path, page = record(tmp_path / "run", [1]), tmp_path / "page.html"
+    watched = Watched(str(path), None, by="mean", limit=3, higher_is_worse=True)
+    assert watched.look()
+    watched.report(page)
+    first = page.read_text()
+    record(path, [2])
+    result = invoke("watch", path, "--interval", "0.01", "--idle", "0.01", "--html", page)
+    assert result.exit_code == 0, result.output
+    assert page.read_text() != first
+    assert "must end in .html" in refusal(invoke("watch", path, "--html", tmp_path / "page.pdf"))
+
+
 def test_before_any_epoch_it_says_so(tmp_path):
     with lt.LabelTracker("y", "loss", record_to=tmp_path) as tracker:
         tracker.update([0], [1.0])
