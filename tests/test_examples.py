@@ -114,7 +114,7 @@ def test_the_fastestimator_training_prints_a_table_and_saves_graph_and_report(tm
     assert (out / "digits.pdf").read_bytes().startswith(b"%PDF")
 
 
-@pytest.mark.parametrize(("framework", "environment"), [("lightning", {})])
+@pytest.mark.parametrize(("framework", "environment"), [("lightning", {}), ("ignite", {})])
 def test_the_loop_of_a_framework_finds_the_domain_with_wrong_labels(framework, environment, monkeypatch) -> None:
     if importlib.util.find_spec(framework) is None and not REQUIRED_INTEGRATIONS:
         pytest.skip(f"{framework} is not installed (extra {framework!r})")

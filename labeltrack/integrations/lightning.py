@@ -13,13 +13,10 @@ The step returns the metric of each sample beside the loss::
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import labeltrack
-
 try:
-    import torch
     from lightning.pytorch import Callback
 except ModuleNotFoundError as error:  # pragma: no cover (a test runs this in a process of its own)
     if (error.name or "").partition(".")[0] not in ("lightning", "torch"):
@@ -27,8 +24,8 @@ except ModuleNotFoundError as error:  # pragma: no cover (a test runs this in a 
     msg = 'labeltrack.integrations.lightning needs Lightning 2: pip install "labeltrack[lightning]"'
     raise ImportError(msg, name=error.name) from error
 
-from labeltrack.integrations.loggers import ScalarsSink
-from labeltrack.integrations.torch import gather_state, load_gathered, sync
+from labeltrack.integrations._batches import Batches
+from labeltrack.integrations.torch import gather_state, load_gathered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,15 +80,11 @@ class LabelTrackCallback(Callback):
         log: bool = True,
         **options: Any,
     ) -> None:
-        self._label, self._value, self._ids = label, value, ids
-        name = tuple(label) if isinstance(label, Mapping) else label if isinstance(label, str) else "label"
-        metric = value if isinstance(value, str) else "value"
-        self.tracker = labeltrack.LabelTracker(name, metric, **options)
-        self._scalars: dict[str, float] = {}
-        self._policy = ScalarsSink(lambda scalars, _: self._scalars.update(scalars), summary=True) if log else None
+        self._batches = Batches(label, value, ids, options)
+        self.tracker = self._batches.tracker
+        self._log = log
         self._running: int | None = None  # epoch of training
         self._resumed: int | None = None  # that of a checkpoint, until training goes on
-        self._left: dict[tuple[str, str], int] = {}  # samples that are no padding
 
     @property
     def state_key(self) -> str:
@@ -141,38 +134,9 @@ class LabelTrackCallback(Callback):
         self._update(trainer, "test", outputs, batch, dataloader_idx)
 
     def _update(self, trainer: Trainer, mode: str, outputs: Any, batch: Any, place: int = 0) -> None:
-        if outputs is None or (isinstance(outputs, Mapping) and not outputs):
-            return  # the step was skipped
-        values = self._values(mode, outputs)
-        many = isinstance(self._label, Mapping)
-        labels = {n: _found(batch, key) for n, key in self._label.items()} if many else _found(batch, self._label)
-        ids = None if self._ids is None else _found(batch, self._ids)
         loaders = _listed(getattr(trainer, _LOADERS[mode]))
         ds_id = str(place) if len(loaders) > 1 and mode != "train" else ""
-        if (mode, ds_id) not in self._left:
-            self._left[mode, ds_id] = _real(loaders[place]) if place < len(loaders) else -1
-        left = self._left[mode, ds_id]
-        if left >= 0:
-            n = len(values)
-            self._left[mode, ds_id] = max(left - n, 0)
-            if left < n:
-                values = values[:left]
-                labels = {name: some[:left] for name, some in labels.items()} if many else labels[:left]
-                ids = None if ids is None else ids[:left]
-        self.tracker.update(labels, values, mode=mode, ds_id=ds_id, ids=ids)
-
-    def _values(self, mode: str, outputs: Any) -> Any:
-        """Return the values of what a step returned, without their graph."""
-        if not isinstance(self._value, str):
-            values = self._value(outputs)
-        elif isinstance(outputs, Mapping) and self._value in outputs:
-            values = outputs[self._value]
-        else:
-            step = {"train": "training_step", "eval": "validation_step", "test": "test_step"}[mode]
-            got = f"keys {sorted(outputs)}" if isinstance(outputs, Mapping) else type(outputs).__name__
-            msg = f"{step} has to return {{'loss': …, {self._value!r}: one value per sample}}, got {got}"
-            raise KeyError(msg)
-        return values.detach() if isinstance(values, torch.Tensor) else values
+        self._batches.update(batch, outputs, loaders[place], mode, ds_id)
 
     # -- epochs -------------------------------------------------------------------------------------------
 
@@ -188,7 +152,7 @@ class LabelTrackCallback(Callback):
             self._end(pl_module, "train", self._resumed)
         self._resumed = None
         self._running = trainer.current_epoch
-        self._begin("train")
+        self._batches.begin("train")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End the epoch of training."""
@@ -200,7 +164,7 @@ class LabelTrackCallback(Callback):
         del pl_module
         if not trainer.sanity_checking:
             self.tracker.reset(mode="eval")  # one that was interrupted begins again
-            self._begin("eval")
+            self._batches.begin("eval")
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End a validation."""
@@ -211,25 +175,17 @@ class LabelTrackCallback(Callback):
         """Begin a test."""
         del trainer, pl_module
         self.tracker.reset(mode="test")
-        self._begin("test")
+        self._batches.begin("test")
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End a test."""
         self._end(pl_module, "test", trainer.current_epoch)
 
-    def _begin(self, mode: str) -> None:
-        self._left = {key: left for key, left in self._left.items() if key[0] != mode}
-
     def _end(self, pl_module: LightningModule, mode: str, step: int) -> None:
         """End an epoch on all ranks, and log it."""
-        tracker = self.tracker
-        sync(tracker, mode=mode)
-        if not any(of == mode for of, _ in tracker.pending):
-            return
-        stats = tracker.end_epoch(step, mode=mode, replace=True)
-        if self._policy is not None:
-            result = labeltrack.EpochResult(step, mode, tracker.metric, tracker.outputs, stats, tracker.history)
-            pl_module.log_dict(self._policy.report(result).scalars, add_dataloader_idx=False)
+        means = self._batches.end(step, mode)
+        if self._log and means:
+            pl_module.log_dict(means, add_dataloader_idx=False)
 
     # -- checkpoints --------------------------------------------------------------------------------------
 
@@ -243,28 +199,8 @@ class LabelTrackCallback(Callback):
         self._resumed = state_dict["running"]
 
 
-def _found(batch: Any, key: Any) -> Any:
-    """Return what is at a key of a batch, or what a function makes of it."""
-    if callable(key):
-        return key(batch)
-    try:
-        return batch[key]
-    except (KeyError, IndexError, TypeError) as error:
-        there = f"keys {sorted(map(str, batch))}" if isinstance(batch, Mapping) else type(batch).__name__
-        msg = f"no {key!r} in the batch, which has {there}; pass a key, a place in a tuple, or a function of the batch"
-        raise KeyError(msg) from error
-
-
 def _listed(loaders: Any) -> list[Any]:
     """Return data loaders as a list."""
     if isinstance(loaders, Mapping):
         return list(loaders.values())
     return list(loaders) if isinstance(loaders, (list, tuple)) else [loaders]
-
-
-def _real(loader: Any) -> int:
-    """Return how many samples of this rank are no padding; -1 if there is none."""
-    sampler = getattr(loader, "sampler", None)
-    if isinstance(sampler, torch.utils.data.DistributedSampler) and isinstance(sampler.dataset, Sized):
-        return len(range(sampler.rank, len(sampler.dataset), sampler.num_replicas))
-    return -1

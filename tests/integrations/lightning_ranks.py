@@ -7,28 +7,12 @@ import warnings
 
 import torch
 from integrations.torch_ranks import rows, start  # noqa: F401 (ranks are started with it)
+from integrations.trainings import CLASSES, Samples
 from lightning.pytorch import LightningModule, Trainer
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from labeltrack.integrations.lightning import LabelTrackCallback
-
-SIZE, CLASSES = 37, 4
-
-
-class Samples(Dataset):
-    """37 samples, with labels that differ between the halves that two ranks would take."""
-
-    def __init__(self, seed):
-        generator = torch.Generator().manual_seed(seed)
-        self.x = torch.randn(SIZE, 5, generator=generator)
-        self.y = torch.arange(SIZE) % 2 + 2 * (torch.rand(SIZE, generator=generator) < 0.3)  # odd and even ranks
-
-    def __len__(self):
-        return SIZE
-
-    def __getitem__(self, place):
-        return {"x": self.x[place], "y": self.y[place], "id": place}
 
 
 class Module(LightningModule):

@@ -8,7 +8,6 @@ import os
 import warnings
 
 import pytest
-from exact import expected_by_label
 from integrations.ranks import Ranks
 
 if importlib.util.find_spec("lightning") is None and os.environ.get("LABELTRACK_REQUIRE_INTEGRATIONS") != "1":
@@ -17,57 +16,15 @@ if importlib.util.find_spec("lightning") is None and os.environ.get("LABELTRACK_
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import torch
-    from integrations.lightning_ranks import Module, Samples, rows, trainer_of
+    from integrations.lightning_ranks import Module, rows, trainer_of
+    from integrations.trainings import expected, history, plain_loop
     from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.loggers import CSVLogger
-    from torch.nn import functional
-    from torch.utils.data import DataLoader
 
     from labeltrack.integrations import lightning, loggers
     from labeltrack.integrations.lightning import LabelTrackCallback
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning", "error::labeltrack.LabelTrackWarning")
-
-
-def expected(seen):
-    """Return the statistics of what modules have seen, by mode and epoch."""
-    groups = {}
-    for mode, epoch, label, loss, _ in seen:
-        groups.setdefault((mode, epoch), ([], []))[0].append(label)
-        groups[mode, epoch][1].append(loss)
-    return {
-        key: [[label, *map(float.hex, map(float, values))] for label, values in expected_by_label(*both).items()]
-        for key, both in groups.items()
-    }
-
-
-def history(tracker):
-    found = {(mode, step): rows(tracker.history.at(step, mode)) for (mode, _, step), _ in tracker.history.items()}
-    assert not tracker.pending
-    return found
-
-
-def plain_loop(epochs, accumulate):
-    """Train as Lightning does, without it; return every loss of every sample."""
-    torch.manual_seed(0)
-    layer = torch.nn.Linear(5, 4)
-    optimizer = torch.optim.SGD(layer.parameters(), lr=0.5)
-    seen = []
-    for epoch in range(epochs):
-        for mode, seed in (("train", 1), ("eval", 2)):
-            batches = list(DataLoader(Samples(seed), batch_size=8))
-            for place, batch in enumerate(batches, 1):
-                with torch.set_grad_enabled(mode == "train"):
-                    losses = functional.cross_entropy(layer(batch["x"]), batch["y"], reduction="none")
-                seen += [
-                    (mode, epoch, y, loss, 0) for y, loss in zip(batch["y"].tolist(), losses.tolist(), strict=True)
-                ]
-                if mode == "train":
-                    (losses.mean() / accumulate).backward()
-                    if place % accumulate == 0 or place == len(batches):
-                        optimizer.step()
-                        optimizer.zero_grad()
-    return seen
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -129,9 +86,11 @@ class Averages(Module):
 
 
 def test_errors_say_what_a_step_has_to_return_and_what_a_batch_has():
-    with pytest.raises(KeyError, match=r"training_step has to return \{'loss': …, 'per_sample_loss'.*got keys"):
+    with pytest.raises(
+        KeyError, match=r"the step has to return \{'per_sample_loss': one .*'train', got keys \['loss'\]"
+    ):
         trainer_of(LabelTrackCallback(), max_epochs=1).fit(Averages())
-    with pytest.raises(KeyError, match=r"validation_step has to return .* got keys \['loss', 'per_sample_loss'\]"):
+    with pytest.raises(KeyError, match=r"the step has to return .*'eval', got keys \['loss', 'per_sample_loss'\]"):
         trainer_of(LabelTrackCallback(value="ce"), max_epochs=1).validate(Module(), verbose=False)
     with pytest.raises(KeyError, match=r"no 'class' in the batch, which has keys \['id', 'x', 'y'\]"):
         trainer_of(LabelTrackCallback("class"), max_epochs=1).fit(Module())

@@ -14,6 +14,7 @@ import pytest
         ("fastestimator", "fastestimator", 'pip install "labeltrack[fastestimator]"'),
         ("torch", "torch", "pip install torch"),
         ("huggingface", "transformers", 'pip install "labeltrack[huggingface]"'),
+        ("ignite", "ignite", 'pip install "labeltrack[ignite]"'),
         ("lightning", "lightning", 'pip install "labeltrack[lightning]"'),
     ],
 )

@@ -1,0 +1,143 @@
+"""A handler for Ignite that tracks a per-sample metric by label.
+
+The engine's output has the metric of each sample; by default it is the averaged loss alone::
+
+    trainer = create_supervised_trainer(
+        model, optimizer, criterion, output_transform=lambda x, y, y_pred, loss: {"y": y, "per_sample_loss": ...}
+    )
+    handler = LabelTrackHandler(label=1, value="per_sample_loss")  # batch[1] has the labels
+    handler.attach(trainer)
+    handler.attach(evaluator, mode="eval")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+try:
+    import ignite.distributed as idist
+    from ignite.engine import Events
+except ModuleNotFoundError as error:  # pragma: no cover (a test runs this in a process of its own)
+    if (error.name or "").partition(".")[0] not in ("ignite", "torch"):
+        raise
+    msg = 'labeltrack.integrations.ignite needs Ignite 0.5: pip install "labeltrack[ignite]"'
+    raise ImportError(msg, name=error.name) from error
+
+from labeltrack.integrations._batches import Batches
+from labeltrack.integrations.torch import gather_state, load_gathered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ignite.engine import Engine
+
+__all__ = ["LabelTrackHandler"]
+
+
+class LabelTrackHandler:
+    """Track a per-sample metric by label in the engines that it is attached to.
+
+    When an epoch ends, the ranks share it (`labeltrack.integrations.torch.sync`), so that all have the same statistics
+    of all samples, whatever labels each has. What a distributed sampler repeats to make ranks equal is left out.
+
+    The means of the labels go to ``engine.state.metrics`` as ``{mode}/{outputs}/{name}``, for loggers, ``Checkpoint``
+    and ``EarlyStopping``; that of the worst one is ``…/macro_max``.
+
+    A ``Checkpoint`` on every rank takes the handler as it is: ``to_save={"labels": handler, …}``. Its state has the
+    trackers of all ranks, with the running epoch, and may be resumed with another number of ranks.
+
+    Args:
+        label: Key of the labels in a batch, such as a place in a tuple; or a function of a batch; or, for several
+            labels per sample, ``{name: key or function}``.
+        value: Key of the values in the engine's output; or a function of that.
+        ids: Key of ids in a batch, or a function of it; see `labeltrack.LabelTracker.update`.
+        **options: Those of `labeltrack.LabelTracker`. `sinks` are called on rank 0 alone.
+
+    Attributes:
+        tracker: The `labeltrack.LabelTracker`.
+
+    Raises:
+        TypeError: An argument of the wrong type.
+        ValueError: An unknown option; see `labeltrack.LabelTracker`.
+
+    Example:
+        >>> import torch
+        >>> from ignite.engine import Engine
+        >>> trainer = Engine(lambda engine, batch: {"per_sample_loss": batch["x"] ** 2})
+        >>> handler = LabelTrackHandler(label="y")
+        >>> handler.attach(trainer)
+        >>> _ = trainer.run([{"x": torch.tensor([1.0, 2.0, 3.0]), "y": torch.tensor([0, 1, 1])}], max_epochs=2)
+        >>> handler.tracker.history.at(2).mean
+        array([1. , 6.5])
+    """
+
+    def __init__(
+        self,
+        label: Any = "y",
+        value: str | Callable[[Any], Any] = "per_sample_loss",
+        *,
+        ids: Any = None,
+        **options: Any,
+    ) -> None:
+        self._batches = Batches(label, value, ids, options)
+        self.tracker = self._batches.tracker
+        self._clock: Engine | None = None
+        self._resumed: int | None = None  # the epoch of a checkpoint that may have been saved before it ended
+
+    def attach(self, engine: Engine, mode: str = "train", ds_id: str = "") -> None:
+        """Track what an engine does.
+
+        The epoch of the first engine is the step of all: attach the trainer first, and a ``Checkpoint`` after it.
+        Evaluations that are repeated in an epoch replace what they found before.
+
+        Args:
+            engine: A trainer or an evaluator.
+            mode: Mode of its batches.
+            ds_id: Dataset of its batches, where several engines or runs share a mode.
+        """
+        if self._clock is None:
+            self._clock = engine
+        if idist.get_rank() > 0:
+            self.tracker.sinks.clear()
+        engine.add_event_handler(Events.EPOCH_STARTED, self._started, mode)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._update, mode, ds_id)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._ended, mode)
+
+    def _started(self, engine: Engine, mode: str) -> None:
+        """Begin an epoch; end the one before, if its checkpoint was saved before that was done."""
+        state = engine.state
+        if engine is self._clock and self._resumed is not None:
+            before, self._resumed = self._resumed, None
+            if before != state.epoch:
+                state.metrics.update(self._batches.end(before, mode))
+        if state.iteration % state.epoch_length == 0:  # none of it was done before a checkpoint
+            self.tracker.reset(mode=mode)
+        self._batches.begin(mode)
+
+    def _update(self, engine: Engine, mode: str, ds_id: str) -> None:
+        state = engine.state
+        self._batches.update(state.batch, state.output, state.dataloader, mode, ds_id)
+
+    def _ended(self, engine: Engine, mode: str) -> None:
+        engine.state.metrics.update(self._batches.end(self._step, mode))
+
+    @property
+    def _step(self) -> int:
+        return 0 if self._clock is None else int(self._clock.state.epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the trackers of all ranks; every rank calls this."""
+        return {"tracker": gather_state(self.tracker), "epoch": self._step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a state, on every rank.
+
+        Args:
+            state_dict: From `state_dict`.
+
+        Raises:
+            TypeError: It is not the state of a tracker.
+            ValueError: It is of another label or metric.
+        """
+        load_gathered(self.tracker, state_dict["tracker"])
+        self._resumed = state_dict["epoch"]

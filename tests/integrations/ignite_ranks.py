@@ -1,0 +1,61 @@
+"""What the ranks of `test_ignite.py` do, and the engines that they and the tests run."""
+
+from __future__ import annotations
+
+import torch
+from ignite.engine import Engine
+from integrations.torch_ranks import start  # noqa: F401 (ranks are started with it)
+from integrations.trainings import CLASSES, Samples, rows
+from torch.nn import functional
+from torch.utils.data import DataLoader, DistributedSampler
+
+from labeltrack.integrations.ignite import LabelTrackHandler
+
+
+def engines(seen):
+    """Return a trainer and an evaluator, which keep what they have seen."""
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(5, CLASSES)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.5)
+
+    def step(engine, batch):
+        train = engine is trainer
+        with torch.set_grad_enabled(train):
+            losses = functional.cross_entropy(layer(batch["x"]), batch["y"], reduction="none")
+        mode = "train" if train else "eval"
+        for label, loss, place in zip(batch["y"].tolist(), losses.tolist(), batch["id"].tolist(), strict=True):
+            seen.append((mode, trainer.state.epoch, label, loss, place))
+        if train:
+            losses.mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return {"per_sample_loss": losses}
+
+    trainer, evaluator = Engine(step), Engine(step)
+    return trainer, evaluator
+
+
+def loader(seed, distributed=False):
+    samples = Samples(seed)
+    sampler = DistributedSampler(samples, shuffle=False) if distributed else None
+    return DataLoader(samples, batch_size=8, sampler=sampler)
+
+
+def trains(_rank, _world):
+    """Train on two ranks, save in the middle of it and go on from there."""
+    seen = []
+    trainer, evaluator = engines(seen)
+    handler = LabelTrackHandler(sinks=[print])
+    handler.attach(trainer)
+    handler.attach(evaluator, "eval")
+    for epoch in (1, 2):
+        trainer.run(loader(1, distributed=True), max_epochs=epoch)
+        evaluator.run(loader(2, distributed=True))
+    state = handler.state_dict()
+    again = LabelTrackHandler()
+    again.load_state_dict(state)
+    return {
+        "seen": seen,
+        "history": [[*key, rows(stats)] for key, stats in again.tracker.history.items()],
+        "sinks": len(handler.tracker.sinks),
+    }

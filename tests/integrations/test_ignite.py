@@ -1,0 +1,150 @@
+"""`labeltrack.integrations.ignite` in real engines; numbers are compared with what they have computed."""
+
+from __future__ import annotations
+
+import doctest
+import importlib.util
+import os
+import warnings
+
+import pytest
+from integrations.ranks import Ranks
+
+if importlib.util.find_spec("ignite") is None and os.environ.get("LABELTRACK_REQUIRE_INTEGRATIONS") != "1":
+    pytest.skip("Ignite is not installed (extra 'ignite')", allow_module_level=True)
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from ignite.engine import Engine, Events, create_supervised_trainer
+    from ignite.handlers import Checkpoint, DiskSaver
+    from integrations.ignite_ranks import engines, loader
+    from integrations.trainings import expected, history, plain_loop
+    from torch import nn, optim
+    from torch.nn import functional
+
+    from labeltrack.integrations import ignite
+    from labeltrack.integrations.ignite import LabelTrackHandler
+
+pytestmark = pytest.mark.filterwarnings("ignore::Warning", "error::labeltrack.LabelTrackWarning")
+
+
+def attached(trainer, evaluator, *validations):
+    """Return a handler of both; the evaluator runs when an epoch of training has ended."""
+    handler = LabelTrackHandler("y", "per_sample_loss")
+    handler.attach(trainer)
+    handler.attach(evaluator, mode="eval")
+    for seed in validations:
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda _, seed=seed: evaluator.run(loader(seed)))
+    return handler
+
+
+def test_all_numbers_are_those_of_a_plain_loop():
+    seen = []
+    trainer, evaluator = engines(seen)
+    handler = attached(trainer, evaluator, 2)
+    trainer.run(loader(1), max_epochs=2)
+    of_plain_loop = [(mode, epoch + 1, *more) for mode, epoch, *more in plain_loop(2, 1)]
+    assert history(handler.tracker) == expected(seen) == expected(of_plain_loop)
+
+
+def test_means_are_metrics_of_the_engines():
+    trainer, evaluator = engines([])
+    handler = attached(trainer, evaluator, 2)
+    trainer.run(loader(1), max_epochs=1)
+    stats = handler.tracker.history.at(1, "eval")
+    found = {row.name: evaluator.state.metrics[f"eval/per_sample_loss_by_y/{row.name}"] for row in stats}
+    assert found == dict(zip(stats.names.tolist(), stats.mean.tolist(), strict=True))
+    assert evaluator.state.metrics["eval/per_sample_loss_by_y/macro_max"] == max(stats.mean)
+    assert "train/per_sample_loss_by_y/0" in trainer.state.metrics
+
+
+def test_a_second_evaluation_in_an_epoch_counts_alone():
+    seen = []
+    trainer, evaluator = engines(seen)
+    handler = attached(trainer, evaluator, 2)
+    trainer.run(loader(1), max_epochs=1)
+    seen[:] = [row for row in seen if row[0] == "train"]
+    evaluator.run(loader(3))
+    assert history(handler.tracker) == expected(seen)
+
+
+def test_the_supervised_trainer_needs_an_output_with_the_losses():
+    model = nn.Linear(5, 4)
+    options = {"prepare_batch": lambda batch, **_: (batch["x"], batch["y"])}
+    arguments = (model, optim.SGD(model.parameters(), lr=0.1), nn.CrossEntropyLoss())
+    handler = LabelTrackHandler("y")
+    trainer = create_supervised_trainer(*arguments, **options)
+    handler.attach(trainer)
+    with pytest.raises(KeyError, match=r"has to return \{'per_sample_loss': .* got float"):
+        trainer.run(loader(1))
+    found = []
+
+    def losses(_x, y, predicted, _loss):
+        found.extend(functional.cross_entropy(predicted, y, reduction="none").tolist())
+        return {"per_sample_loss": functional.cross_entropy(predicted, y, reduction="none")}
+
+    handler = LabelTrackHandler("y")
+    trainer = create_supervised_trainer(*arguments, **options, output_transform=losses)
+    handler.attach(trainer)
+    trainer.run(loader(1))
+    assert handler.tracker.history.at(1).total().max == max(found)
+    assert handler.tracker.history.at(1).total().count == 37
+
+
+@pytest.mark.parametrize(
+    ("event", "first"),
+    [
+        (Events.ITERATION_COMPLETED(once=7), False),
+        (Events.EPOCH_COMPLETED(once=1), False),
+        (Events.EPOCH_COMPLETED(once=1), True),
+    ],
+)
+def test_a_training_that_is_resumed_loses_no_sample_and_counts_none_twice(tmp_path, event, first):
+    seen = []
+    trainer, _ = engines(seen)
+    handler = LabelTrackHandler()
+    saved = Checkpoint({"trainer": trainer, "labels": handler}, DiskSaver(tmp_path, require_empty=False))
+    if first:  # it is called before the handler has ended the epoch
+        trainer.add_event_handler(event, saved)
+    handler.attach(trainer)
+    if not first:
+        trainer.add_event_handler(event, saved)
+    trainer.add_event_handler(event, trainer.terminate)
+    trainer.run(loader(1), max_epochs=3)
+    resumed, other = engines(seen)
+    again = attached(resumed, other)
+    Checkpoint.load_objects({"trainer": resumed, "labels": again}, tmp_path / saved.last_checkpoint)
+    resumed.run(loader(1), max_epochs=3)
+    assert len(seen) >= 3 * 37
+    assert history(again.tracker) == expected(seen)
+
+
+def test_ranks_with_different_labels_share_every_epoch_without_what_was_padded(tmp_path):
+    ranks = Ranks("ignite_ranks")
+    try:
+        found = ranks.answers("trains", tmp_path)
+    finally:
+        ranks.close()
+    assert found[0]["history"] == found[1]["history"]
+    once = {}
+    for answer in found:
+        for mode, epoch, label, loss, place in answer["seen"]:
+            once.setdefault((mode, epoch, place), (mode, epoch, label, loss, place))
+    assert {(mode, step): stats for mode, _, step, stats in found[0]["history"]} == expected(once.values())
+    assert (len(once), sum(len(answer["seen"]) for answer in found)) == (4 * 37, 4 * 38)
+    assert [answer["sinks"] for answer in found] == [1, 0]
+
+
+def test_an_engine_without_samples_has_no_epoch():
+    trainer = Engine(lambda _engine, _batch: None)
+    handler = LabelTrackHandler()
+    handler.attach(trainer)
+    trainer.run([1, 2])
+    assert len(handler.tracker.history) == 0
+    assert handler.state_dict()["epoch"] == 1
+
+
+def test_the_example_in_the_docstring_is_right():
+    result = doctest.testmod(ignite, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.attempted
+    assert not result.failed
