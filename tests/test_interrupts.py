@@ -298,7 +298,7 @@ def test_an_interrupt_at_any_line_leaves_all_metrics_and_ids_of_a_batch_or_nothi
     training.update(*next(stream))
     for _ in range(6):
         labels, values = next(stream)
-        for n in itertools.count(0, stride(17, 2)):
+        for n in itertools.count(0, stride(17, 5)):
             if not training.update(labels, values, at=At(n)):
                 break
     training.end(10**6)
@@ -335,7 +335,7 @@ def test_an_interrupt_at_any_line_while_metrics_are_folded_leaves_all_of_the_bat
     stream = batches("numbers")
     labels, values = (np.concatenate(columns) for columns in zip(*itertools.islice(stream, 4), strict=True))
     for some in (3000, 2000, 5000):  # fits, does not fit any more, does not fit at all
-        for n in itertools.count(0, stride(197, 5)):
+        for n in itertools.count(0, stride(197, 23)):
             training.update(np.arange(3), np.ones(3, np.float32))
             if not training.update(labels[:some], values[:some], at=At(n)):
                 break

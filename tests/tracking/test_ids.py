@@ -391,3 +391,15 @@ def test_without_duplicates_nothing_is_said():
         for start in range(0, 4000, 100):
             tracker.update(np.arange(100) % 3, np.ones(100), ids=np.arange(start, start + 100))
         assert tracker.end_epoch(1).count.sum() == 4000
+
+
+@pytest.mark.parametrize("limits", [(2**28, 2**28), (900, 2**28), (100, 100)], ids=["all", "no room", "folded"])
+def test_the_order_of_labels_is_that_of_the_samples_that_count(limits):
+    one, other = (tracker_of(keep_order=True, max_buffer_bytes=limit) for limit in limits)
+    for start in range(0, 40, 10):
+        one.update(["c", "a"] * 5, np.ones(10), ids=np.arange(start, start + 10))
+        other.update(["c", "d", "b", "a", "d"] * 2, np.ones(10), ids=np.arange(start, start + 10) + 100)
+    one.merge_state([other])
+    stats = one.end_epoch(1)
+    assert dict(zip(stats.labels.tolist(), stats.count.tolist(), strict=True)) == {"a": 28, "b": 8, "c": 28, "d": 16}
+    assert one.labels_in_order == ["c", "a", "d", "b"]
