@@ -471,7 +471,7 @@ def test_mistakes_are_named(history, tmp_path):
 
 
 def test_without_scipy_the_error_says_what_to_install(monkeypatch, history):
-    monkeypatch.setitem(__import__("sys").modules, "scipy.stats", None)
+    monkeypatch.setitem(__import__("sys").modules, "scipy.special", None)
     with pytest.raises(ImportError, match=r'pip install "labeltrack\[stats\]"'):
         history.compare(3, 7)
 

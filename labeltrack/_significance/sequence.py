@@ -11,7 +11,7 @@ import numpy.typing as npt
 from labeltrack._labels.combined import union
 from labeltrack._significance.choice import FEWEST, MOST_SKEW, check_alpha, compare_stats, moments
 from labeltrack._significance.comparison import NO_EVIDENCE, TOO_FEW, WORSE, Comparison
-from labeltrack._significance.methods import adjusted, scipy_stats, skew_error, together, welch
+from labeltrack._significance.methods import adjusted, scipy_special, skew_error, together, welch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -133,7 +133,7 @@ def anytime_p(
             information = 1 / (old.std**2 / old.count + since.std**2 / since.count)
             rho = np.where(np.isnan(rho) & enough, _RHO / information, rho)  # narrowest where looks begin
             growth = information * rho
-            z = scipy_stats().norm.isf(p_since / 2)
+            z = -scipy_special().ndtri(p_since / 2)
             p_since = np.sqrt(growth + 1) * np.exp(-(z**2) / 2 * growth / (growth + 1))
         p = np.where(broken, 0.0, np.minimum(1.0, np.fmin(p_now, p_since)))
         running = np.where(enough, np.fmin(running, p), running)
