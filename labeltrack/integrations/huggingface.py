@@ -156,6 +156,7 @@ class _Tracked:
         self._depth = 0  # of evaluate(), which calls itself with each of several datasets
         self._modes: dict[str, None] = {}  # that were evaluated
         self._hooked: tuple[Any, Any] | None = None  # the model and its hook
+        self._inner: Any = None  # the model itself
         self._listening = False
         self._outputs: Any = None
         self._original = {
@@ -298,6 +299,7 @@ class _Tracked:
             if self._hooked is not None:
                 self._hooked[1].remove()
             self._hooked = model, model.register_forward_hook(self._hear)
+            self._inner = self.trainer.accelerator.unwrap_model(model)  # which takes a millisecond
         self._listening = True
         try:
             yield
@@ -328,7 +330,10 @@ class _Tracked:
         if not n:
             return
         shape = (n, *[1] * (values.ndim - 1))
-        labels = [np.array(columns[name][:n]).reshape(shape) for name in self.columns]
+        # A list of strings is coded as it is.
+        labels: list[Any] = [columns[name][:n] for name in self.columns]
+        if len(shape) > 1:
+            labels = [np.array(label).reshape(shape) for label in labels]
         more: dict[str, Any] = {} if self.ids is None else {"ids": columns[self.ids][:n]}
         where = None if mask is None else mask[:n]
         for tracker in self.tracker, *([] if self._evaluating is None else [self._evaluating[2]]):
@@ -356,7 +361,7 @@ class _Tracked:
         if labels is None or logits is None:
             msg = f"track() needs labels and logits, or loss=; the batch has {list(batch)}, the outputs {list(outputs)}"
             raise ValueError(msg)
-        return losses(logits.detach(), labels, self.trainer.accelerator.unwrap_model(self.trainer.model))
+        return losses(logits.detach(), labels, self._inner)
 
 
 class _Callback(transformers.TrainerCallback):
