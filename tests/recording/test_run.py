@@ -42,6 +42,8 @@ def test_a_run_describes_itself(run):
     assert info | {"created": "", "bytes": 0} == {
         "path": str(path),
         "metric": "ce",
+        "metrics": ["ce"],
+        "ids": False,
         "label": "y",
         "label_mapping": None,
         "bounds": ["std"],
