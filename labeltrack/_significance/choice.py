@@ -182,8 +182,11 @@ def _tested(
 
 def _test_pairs(pairs: Pairs, tested: Booleans, fewest: Floats, method: Method, found: Found, used: Array) -> Booleans:
     """Test the labels that have enough pairs; return which these are."""
-    kept = tested[pairs.codes] & ~np.isnan(pairs.before) & ~np.isnan(pairs.after)
-    codes, differences = pairs.codes[kept], pairs.after[kept].astype(np.float64) - pairs.before[kept]
+    with np.errstate(invalid="ignore"):  # infinite samples, whose labels are not tested
+        codes, differences = pairs.codes, np.subtract(pairs.after, pairs.before, dtype=np.float64)
+    if not tested.all() or np.isnan(differences).any():
+        kept = tested[codes] & ~np.isnan(pairs.before) & ~np.isnan(pairs.after)
+        codes, differences = codes[kept], differences[kept]
     stats = label_stats(codes, differences)
     of = moments(stats, stats.labels.astype(np.int64), tested.shape[0])
     enough = tested & (of.count >= np.maximum(fewest, FEWEST))

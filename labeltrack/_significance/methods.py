@@ -19,6 +19,7 @@ Integers = npt.NDArray[np.int64]
 
 WELCH, PAIRED_T, WILCOXON, MANN_WHITNEY = "Welch's t", "paired t", "Wilcoxon", "Mann-Whitney"
 CONFIDENCE = 0.95
+_BLOCK = 1 << 17  # samples whose intermediate results stay in the cache
 
 
 class Moments(NamedTuple):
@@ -167,7 +168,10 @@ def together(one: Moments, other: Moments) -> Moments:
 
 def skewness(codes: Integers, differences: Floats, pairs: Moments) -> Floats:
     """Return the skewness of each label's differences."""
+    third = np.zeros(pairs.count.shape[0])
     with np.errstate(all="ignore"):
-        scaled = (differences - pairs.mean[codes]) / pairs.std[codes]
-        third = np.bincount(codes, scaled * scaled * scaled, minlength=pairs.count.shape[0])
+        for start in range(0, codes.shape[0], _BLOCK):
+            part = codes[start : start + _BLOCK]
+            scaled = (differences[start : start + _BLOCK] - pairs.mean[part]) / pairs.std[part]
+            third += np.bincount(part, scaled * scaled * scaled, minlength=third.shape[0])
         return np.where(pairs.std == 0, 0.0, third / pairs.count)

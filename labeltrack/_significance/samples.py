@@ -70,8 +70,9 @@ def both(before: Columns, after: Columns, labels: Array) -> Samples:
         same = (codes[0][one] == codes[1][other]) & kept[0][one]
         one, other = np.sort(one[same]), other[same][np.argsort(one[same])]
         pairs = Pairs(codes[0][one], values[0][one], values[1][other])
-    codes = tuple(of[chosen] for of, chosen in zip(codes, kept, strict=True))
-    values = tuple(of[chosen] for of, chosen in zip(values, kept, strict=True))
+    if not all(chosen.all() for chosen in kept):
+        codes = tuple(of[chosen] for of, chosen in zip(codes, kept, strict=True))
+        values = tuple(of[chosen] for of, chosen in zip(values, kept, strict=True))
     if pairs is None and codes[0].shape == codes[1].shape and (codes[0] == codes[1]).all():
         pairs = Pairs(codes[0], *values)
     return Samples((codes[0], codes[1]), (values[0], values[1]), pairs)
