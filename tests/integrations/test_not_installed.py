@@ -15,6 +15,7 @@ import pytest
         ("torch", "torch", "pip install torch"),
         ("huggingface", "transformers", 'pip install "labeltrack[huggingface]"'),
         ("ignite", "ignite", 'pip install "labeltrack[ignite]"'),
+        ("keras", "keras", 'pip install "labeltrack[keras]"'),
         ("lightning", "lightning", 'pip install "labeltrack[lightning]"'),
     ],
 )

@@ -1,0 +1,176 @@
+"""A metric and a callback for Keras 3 that track a per-sample metric by label, on PyTorch, JAX and TensorFlow.
+
+The metric sees every batch, the callback sees where epochs begin and end::
+
+    losses = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=None)
+    metric = LabelTrackMetric(losses)
+    model.compile(optimizer="adam", loss=..., metrics=[metric])
+    model.fit(x, y, validation_data=(x2, y2), callbacks=[LabelTrackCallback(metric)])
+    metric.tracker.history.worst(3)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import labeltrack
+
+try:
+    import keras
+except ModuleNotFoundError as error:  # pragma: no cover (a test runs this in a process of its own)
+    if (error.name or "").partition(".")[0] not in ("keras", "tensorflow", "jax", "torch"):
+        raise
+    msg = 'labeltrack.integrations.keras needs Keras 3 and a backend: pip install "labeltrack[keras]"'
+    raise ImportError(msg, name=error.name) from error
+
+from labeltrack.integrations.loggers import ScalarsSink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["LabelTrackCallback", "LabelTrackMetric"]
+
+
+class LabelTrackMetric(keras.metrics.Mean):
+    """Track a per-sample metric by label; as a metric of Keras, it is the mean of all samples.
+
+    Nothing is tracked without a `LabelTrackCallback`. Models on TensorFlow need ``compile(…, jit_compile=False)`` where
+    Keras would choose XLA.
+
+    Args:
+        value: Function of ``y_true`` and ``y_pred`` that returns a value per sample, such as a loss of Keras with
+            ``reduction=None``.
+        label: Function of ``y_true`` and ``y_pred`` that returns the labels; None for ``y_true`` itself.
+        name: Name of the metric.
+        **options: Those of `labeltrack.LabelTracker`.
+
+    Attributes:
+        tracker: The `labeltrack.LabelTracker`.
+
+    Raises:
+        TypeError: An argument of the wrong type.
+        ValueError: An unknown option; see `labeltrack.LabelTracker`.
+
+    Example:
+        >>> import numpy as np
+        >>> metric = LabelTrackMetric(lambda y_true, y_pred: abs(y_pred[:, 0] - y_true), name="error")
+        >>> model = keras.Sequential([keras.layers.Input((1,)), keras.layers.ReLU()])
+        >>> model.compile(loss="mse", metrics=[metric])
+        >>> x, y = np.array([[1.0], [2.0], [4.0]], np.float32), np.array([1.0, 1.0, 3.0], np.float32)
+        >>> _ = model.evaluate(x, y, callbacks=[LabelTrackCallback(metric)], verbose=0)
+        >>> metric.tracker.history.at(0)[1].mean, metric.tracker.history.at(0)[3].mean
+        (0.5, 1.0)
+    """
+
+    def __init__(
+        self,
+        value: Callable[[Any, Any], Any],
+        label: Callable[[Any, Any], Any] | None = None,
+        name: str = "value",
+        **options: Any,
+    ) -> None:
+        super().__init__(name=name)
+        self.tracker = labeltrack.LabelTracker("label", name, **options)
+        self._value, self._label = value, label
+        self.mode: str | None = None
+        """Mode of the batches; None for those that Keras only builds a model with. A `LabelTrackCallback` sets it."""
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Record a batch, and add it to the mean.
+
+        Args:
+            y_true: What `value` and `label` take.
+            y_pred: Likewise.
+            sample_weight: Weights in the mean; samples are tracked as they are.
+        """
+        values = self._value(y_true, y_pred)
+        labels = y_true if self._label is None else self._label(y_true, y_pred)
+        backend = keras.backend.backend()
+        if backend == "tensorflow":
+            import tensorflow as tf  # noqa: PLC0415 (the backend in use)
+
+            tf.py_function(self._record, [labels, values], [])
+        elif backend == "jax":
+            import jax  # noqa: PLC0415 (likewise)
+
+            jax.debug.callback(self._record, labels, values)
+        else:
+            self._record(labels, values)
+        return super().update_state(values, sample_weight)
+
+    def _record(self, labels: Any, values: Any) -> None:
+        if self.mode is not None:
+            self.tracker.update(labels, values, mode=self.mode)
+
+    def wait(self) -> None:
+        """Wait until every batch so far is recorded."""
+        if keras.backend.backend() == "jax":
+            import jax  # noqa: PLC0415 (the backend in use)
+
+            jax.effects_barrier()
+
+
+class LabelTrackCallback(keras.callbacks.Callback):
+    """Begin and end the epochs of a `LabelTrackMetric`: training is mode ``"train"``, evaluation ``"eval"``.
+
+    The epoch is the step, as Keras counts, from 0. An evaluation that is repeated replaces the one before.
+
+    The means of the labels are in the logs of an epoch as ``{mode}/{outputs}/{name}``, and that of the worst one as
+    ``…/macro_max``, for callbacks that come after this one, such as ``EarlyStopping``, and for the history that
+    ``fit`` returns.
+
+    Args:
+        metric: The metric that the model was compiled with.
+    """
+
+    def __init__(self, metric: LabelTrackMetric) -> None:
+        super().__init__()
+        self.metric = metric
+        self._policy = ScalarsSink(print, summary=True)
+        self._epoch = 0
+        self._outer: str | None = None  # mode around an evaluation
+        self._logs: dict[str, float] = {}
+
+    @property
+    def tracker(self) -> labeltrack.LabelTracker:
+        """The tracker of the metric."""
+        return self.metric.tracker
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Begin an epoch of training."""
+        del logs
+        self._epoch, self._logs = epoch, {}
+        self._begin("train")
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """End it, and put the means into the logs."""
+        self._end("train", epoch)
+        if logs is not None:
+            logs.update(self._logs)
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Begin an evaluation, which may be in an epoch of training."""
+        del logs
+        self.metric.wait()
+        self._outer = self.metric.mode
+        self._begin("eval")
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """End it; training goes on."""
+        self._end("eval", self._epoch)
+        self.metric.mode = self._outer
+        if logs is not None:
+            logs.update(self._logs)
+
+    def _begin(self, mode: str) -> None:
+        self.tracker.reset(mode=mode)  # what was interrupted before it had ended
+        self.metric.mode = mode
+
+    def _end(self, mode: str, step: int) -> None:
+        self.metric.wait()
+        self.metric.mode = None
+        tracker = self.tracker
+        if any(of == mode for of, _ in tracker.pending):
+            stats = tracker.end_epoch(step, mode=mode, replace=True)
+            result = labeltrack.EpochResult(step, mode, tracker.metric, tracker.outputs, stats, tracker.history)
+            self._logs |= self._policy.report(result).scalars

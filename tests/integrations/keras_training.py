@@ -1,0 +1,131 @@
+"""A training that `test_keras.py` runs with each backend: prints what was tracked, and what was to be tracked."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import pickle
+
+import keras
+import numpy as np
+from exact import expected_by_label
+
+from labeltrack.integrations import keras as integration
+from labeltrack.integrations.keras import LabelTrackCallback, LabelTrackMetric
+
+BACKEND = keras.backend.backend()
+losses = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=None)
+taps = []
+
+
+def keep(labels, values):
+    taps.append((np.asarray(labels).copy(), np.asarray(values).copy()))
+
+
+def tapped(labels, logits):
+    """Return losses, and keep them without labeltrack."""
+    values = losses(labels, logits)
+    if BACKEND == "jax":
+        import jax
+
+        jax.debug.callback(keep, labels, values)
+    elif BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        tf.py_function(keep, [labels, values], [])
+    else:
+        keep(labels, values.detach())
+    return values
+
+
+class Ends(keras.callbacks.Callback):
+    """Keeps what was computed in each part of each epoch."""
+
+    def __init__(self, parts):
+        super().__init__()
+        self.parts, self.epoch = parts, 0
+
+    def taken(self):
+        if BACKEND == "jax":
+            import jax
+
+            jax.effects_barrier()
+        found = taps[:]
+        taps.clear()
+        return found
+
+    def on_epoch_begin(self, epoch, logs=None):  # noqa: ARG002
+        self.epoch = epoch
+        self.taken()  # of building the model
+
+    def on_test_begin(self, logs=None):  # noqa: ARG002
+        self.parts.setdefault(("train", self.epoch), []).extend(self.taken())
+
+    def on_test_end(self, logs=None):  # noqa: ARG002
+        self.parts["eval", self.epoch] = self.taken()
+
+    def on_epoch_end(self, epoch, logs=None):  # noqa: ARG002
+        self.parts.setdefault(("train", epoch), []).extend(self.taken())
+
+
+def hexed(columns):
+    return [[int(label), *map(float.hex, map(float, values))] for label, values in columns.items()]
+
+
+def model_of(**options):
+    keras.utils.set_random_seed(0)
+    metric = LabelTrackMetric(tapped, name="ce", **options)
+    model = keras.Sequential([keras.layers.Input((5,)), keras.layers.Dense(4)])
+    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer=optimizer, loss=loss, metrics=[metric])
+    return model, metric
+
+
+rng = np.random.default_rng(0)
+x, x2 = rng.normal(size=(2, 37, 5)).astype(np.float32)
+y, y2 = rng.integers(0, 4, size=(2, 37))
+model, metric = model_of()
+parts = {}
+callbacks = [Ends(parts), LabelTrackCallback(metric)]
+data = {"x": x, "y": y, "batch_size": 8, "validation_data": (x2, y2), "verbose": 0}
+fitted = model.fit(**data, epochs=2, callbacks=callbacks)
+tracker = metric.tracker
+restored, again = model_of()
+restored.set_weights(model.get_weights())
+again.tracker.load_state_dict(pickle.loads(pickle.dumps(tracker)).state_dict())
+restored.fit(**data, initial_epoch=2, epochs=3, callbacks=[Ends(parts), LabelTrackCallback(again)])
+
+expected = []
+for (mode, epoch), batches in sorted(parts.items()):
+    labels = np.concatenate([labels for labels, _ in batches])
+    values = np.concatenate([values for _, values in batches])
+    expected.append([mode, epoch, hexed(expected_by_label(labels.tolist(), values.tolist()))])
+history = again.tracker.history
+tracked = [
+    [mode, step, [[row.label, *map(float.hex, map(float, row[2:]))] for row in history.at(step, mode)]]
+    for (mode, _, step), _ in sorted(history.items(), key=lambda item: item[0][::2])
+]
+logits = keras.ops.convert_to_numpy(model(x2)).astype(float)
+alone = np.log(np.exp(logits).sum(1)) - logits[np.arange(37), y2]
+evaluation = tracker.history.at(1, "eval")
+grouped, found = model_of(label=lambda y_true, _: y_true % 2, label_mapping={"even": 0, "odd": 1})
+grouped.evaluate(x2, y2, verbose=0)
+grouped.evaluate(x2, y2, verbose=0, callbacks=[LabelTrackCallback(found)])
+examples = doctest.testmod(integration, optionflags=doctest.NORMALIZE_WHITESPACE)
+print(  # noqa: T201
+    json.dumps(
+        {
+            "expected": expected,
+            "tracked": tracked,
+            "pending": len(tracker.pending) + len(again.tracker.pending),
+            "means": evaluation.mean.tolist(),
+            "plain": [alone[y2 == label].mean() for label in range(4)],
+            "logs": [fitted.history[f"eval/ce_by_label/{label}"][1] for label in range(4)],
+            "worst": fitted.history["eval/ce_by_label/macro_max"][1],
+            "overall": [fitted.history["val_ce"][1], evaluation.total().mean],
+            "grouped": [[row.name, row.count] for row in found.tracker.history.at(0, "eval")],
+            "examples": list(examples),
+        }
+    )
+)

@@ -1,0 +1,41 @@
+"""`labeltrack.integrations.keras` with each backend, in a process of its own; `keras_training.py` is what it runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REQUIRED = os.environ.get("LABELTRACK_REQUIRE_INTEGRATIONS") == "1"
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax", "tensorflow"])
+def test_all_numbers_are_those_that_the_model_computed(backend):
+    if not REQUIRED and any(importlib.util.find_spec(name) is None for name in ("keras", backend)):
+        pytest.skip(f"Keras or {backend} is not installed (extra 'keras')")
+    script = Path(__file__).with_name("keras_training.py")
+    paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-W", "ignore", script]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["tracked"] == found["expected"]
+    assert [[mode, epoch] for mode, epoch, _ in found["tracked"]] == [
+        [mode, epoch] for mode in ("eval", "train") for epoch in (0, 1, 2)
+    ]
+    counts = [sum(int(float.fromhex(row[1])) for row in rows) for _, _, rows in found["tracked"]]
+    assert (counts, found["pending"]) == ([37] * 6, 0)
+    assert found["means"] == pytest.approx(found["plain"], rel=1e-5)  # computed anew, outside of Keras
+    assert found["logs"] == found["means"]
+    assert found["worst"] == max(found["means"])
+    assert found["overall"][0] == pytest.approx(found["overall"][1], rel=1e-6)
+    assert [name for name, _ in found["grouped"]] == ["even", "odd"]
+    assert sum(count for _, count in found["grouped"]) == 37
+    assert found["examples"][0] == 0
+    assert found["examples"][1] > 0
