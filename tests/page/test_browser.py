@@ -280,7 +280,7 @@ def test_the_heatmap_says_what_is_under_the_pointer_and_a_click_draws_it(show, h
 
 def test_the_samples_of_the_label_in_focus_are_drawn(show, planted):
     page = show(planted)
-    assert page.find("#histogram-note").text.startswith("123: 500 samples before, 500 after.")
+    assert page.find("#histogram-note").text.startswith("123: 500 samples before, 500 after, step 3 to step 4.")
     before = ink(page, "histogram")
     hover(page, page.find("#histogram"), 0.15)
     assert "before" in page.find("#histogram-tip").text

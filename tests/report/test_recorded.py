@@ -100,6 +100,12 @@ def test_the_hardest_samples_are_shown_with_their_ids(tmp_path, path):
     assert [row[0] for row in data(path)["hardest"]["rows"]] == ["c.png", "a.png", "<b>.png"]
 
 
+def test_a_run_of_a_single_step_has_nothing_to_compare(tmp_path, path):
+    write_report(record(tmp_path / "run", labels=3, steps=1), path)
+    assert re.fullmatch(r"The worst of 3 labels is \d, with a mean of [\d.]+\.", verdict(path)[0])
+    assert data(path)["distribution"] is None
+
+
 def test_several_labels_and_metrics(tmp_path, path):
     rng = np.random.default_rng(0)
     with lt.TrackerCollection(("class", "site"), ["loss", "correct"], record_to=tmp_path / "run") as trackers:

@@ -51,7 +51,7 @@ function number(value, digits = 4) {
   if (Number.isNaN(value)) return "NaN";
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
   const size = Math.abs(value);
-  const text = size !== 0 && (size < 1e-4 || size >= 1e7)
+  const text = size !== 0 && (size < 1e-3 || size >= 1e7)
     ? value.toExponential(digits - 1) : Number(value.toPrecision(digits)).toString();
   return text.replace("-", "−").replace("e+", "e");
 }
@@ -59,7 +59,7 @@ function number(value, digits = 4) {
 function steady(value, digits) { // as number(), but with all its digits, so that columns of numbers align
   if (!Number.isFinite(value)) return number(value);
   const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-4 || size >= 1e7)) return number(value, digits);
+  if (size !== 0 && (size < 1e-3 || size >= 1e7)) return number(value, digits);
   return value.toPrecision(digits).includes("e") ? number(value, digits) : value.toPrecision(digits).replace("-", "−");
 }
 

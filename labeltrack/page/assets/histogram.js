@@ -42,7 +42,7 @@ function drawHistogram() {
   context.textAlign = "center";
   context.textBaseline = "top";
   const toX = (value) => x(BINS * ((log ? Math.log10(value / low) / Math.log10(high / low) : (value - low) / (high - low)) || 0));
-  const marks = log ? decades(Math.log10(low), Math.log10(high)).map((at) => 10 ** at) : ticks(low, high, Math.max(2, Math.floor(width / 110)));
+  const marks = log ? decades(Math.log10(low), Math.log10(high)).map((at) => 10 ** at) : ticks(low, high, Math.max(3, Math.floor(width / 80)));
   for (const value of marks) context.fillText(number(value), Math.min(Math.max(toX(value), left + 12), right - 12), bottom + 5);
   context.fillText(`${DATA.metric}${log ? " (log)" : ""}`, (left + right) / 2, bottom + 20);
   outline(context, shares[0], x, y, bottom, theme("before"), true);
@@ -60,7 +60,7 @@ function drawHistogram() {
   canvas.onpointerleave = () => { byId("histogram-tip").hidden = true; };
   const name = shortened(DATA.names[label], 80);
   canvas.setAttribute("aria-label", `Distribution of ${DATA.metric} of ${name} before and after`);
-  note.replaceChildren(element("bdi", { text: name }), `: ${quantity(totals[0])} samples before, ${quantity(totals[1])} after${DATA.distribution.note}. ${DATA.distribution.sides}.`);
+  note.replaceChildren(element("bdi", { text: name }), `: ${quantity(totals[0])} samples before, ${quantity(totals[1])} after, ${DATA.distribution.sides}${DATA.distribution.note}.`);
 }
 
 function outline(context, shares, x, y, bottom, paint, filled) {

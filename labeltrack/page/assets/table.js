@@ -9,7 +9,7 @@ const COLUMNS = [
   { key: "relative", title: "change", first: -1, needs: "relative", width: "86px" },
   { key: "q", title: "q", first: 1, needs: "q", width: "70px" },
   { key: "n", title: "n", kind: "minor", first: -1, width: "62px" },
-  { key: "max", title: "min – max", kind: "minor", first: -1, width: "126px" },
+  { key: "max", title: "min – max", kind: "minor", first: -1, width: "134px" },
   { key: "verdict", title: "verdict", kind: "text minor", first: 1, needs: "q", width: "106px" },
 ].filter((column) => !column.needs || DATA.rows[column.needs]);
 
@@ -197,7 +197,6 @@ function showDetail() {
   if (Number.isFinite(at("g"))) text += `, Hedges’ g ${number(at("g"), 3)}`;
   if (DATA.rows.q) text += `; ${DATA.methods[at("method")]}${Number.isNaN(at("q")) ? "" : `, p = ${significance(at("p"))}, q = ${significance(at("q"))}`}`;
   text += `; ${quantity(at("n_before"))} → ${quantity(at("n"))} samples.`;
-  if (DATA.rows.best && Number.isFinite(at("best"))) text += ` Best: ${number(at("best"), 6)} at step ${at("best_step")}.`;
   detail.replaceChildren(name, text);
 }
 
