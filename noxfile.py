@@ -163,6 +163,14 @@ def browser(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """Run doctests and the code of all pages, and build the docs site in build/docs; a warning is an error."""
+    session.install("-e", ".[docs,test]")
+    session.run("pytest", "tests/test_docs.py", "labeltrack", *session.posargs, env=QUICK)
+    session.run("sphinx-build", "--fail-on-warning", "--keep-going", "-q", "-c", "docs", ".", "build/docs")
+
+
+@nox.session(default=False)
 def benchmarks(session: nox.Session) -> None:
     """Measure against the peers, and write the results and the tables of README and docs."""
     session.install("-e", ".[bench]", "torch==2.13.0", "torchmetrics>=1.4")

@@ -67,7 +67,7 @@ def markdown(results: dict[str, Any]) -> str:
     cases = results["cases"]
     named = [row for case in cases for row in case["contestants"]]
     names = list(dict.fromkeys(row["name"] for row in named if row["default"] or row["name"] == ONE_THREAD))
-    lines: list[str] = []
+    lines = ["# Group-by: all results", ""]
     for axis in dict.fromkeys(case["axis"] for case in cases):
         of_axis = [case for case in cases if case["axis"] == axis]
         there = {row["name"] for case in of_axis for row in case["contestants"]}

@@ -28,7 +28,7 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
     ROOT / "benchmarks" / "README.md",
-    *sorted(ROOT.glob("docs/**/*.md")),
+    *sorted(page for page in ROOT.glob("docs/**/*.md") if "_generated" not in page.parts),
 ]
 REQUIRED = os.environ.get("LABELTRACK_REQUIRE_FRAMEWORKS") == "1"
 REQUIRED_FASTESTIMATOR = os.environ.get("LABELTRACK_REQUIRE_FASTESTIMATOR") == "1"
@@ -147,9 +147,9 @@ def test_the_page_about_recorded_runs_runs_from_top_to_bottom():
 
 
 @pytest.mark.usefixtures("run")
-@pytest.mark.parametrize("name", ["slices", "samples", "comparing", "reports"])
+@pytest.mark.parametrize("name", ["index", "slices", "samples", "comparing", "reports"])
 def test_a_page_prints_what_it_says(name, tmp_path, monkeypatch):
-    if name in ("samples", "reports"):
+    if name in ("index", "samples", "reports"):
         pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
         pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra 'plot')")
     monkeypatch.chdir(tmp_path)
@@ -158,8 +158,28 @@ def test_a_page_prints_what_it_says(name, tmp_path, monkeypatch):
     shown = [[line.rstrip() for line in text] for text in texts if text]
     assert shown == [text.splitlines() for text in blocks(page, "text")]
     for command in [line for block in blocks(page, "sh") for line in block.splitlines()]:
-        result = invoke(*shlex.split(command)[1:])
-        assert result.exit_code == 0, (command, result.output)
+        program, *arguments = shlex.split(command)
+        if program != "pip":
+            result = invoke(*arguments)
+            assert result.exit_code == 0, (command, result.output)
+
+
+def test_the_gallery_draws_what_it_shows(tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra 'plot')")
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra 'demo')")
+    monkeypatch.chdir(tmp_path)
+    page, names = ROOT / "docs" / "gallery.md", {}
+    for code in blocks(page, "python"):
+        printed(code, names)
+    shown = re.findall(r"_generated/(\w+\.png)|src=\"\.\./(\w+\.html)", page.read_text(encoding="utf-8"))
+    assert {a or b for a, b in shown} == {path.name for path in tmp_path.glob("*.*")}
+
+
+def test_every_public_name_is_in_the_api_reference():
+    text = "".join(page.read_text(encoding="utf-8") for page in ROOT.glob("docs/api/*.md"))
+    listed = set(re.findall(r"^\.\. auto\w+:: labeltrack\.(\w+)(?:\(\))?$", text, re.MULTILINE))
+    assert set(lt.__all__) - {"__version__"} <= listed
 
 
 @pytest.mark.skipif(
