@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import unicodedata
 from abc import ABC, abstractmethod
@@ -429,7 +428,8 @@ class JsonlSink(LoggerSink):
     def write(self, report: Report) -> None:
         """Append a line."""
         line = {"step": report.step, "key": report.key, "scalars": report.scalars, "table": report.table}
-        text = json.dumps(_for_json(line), ensure_ascii=False, allow_nan=False) + "\n"
+        finite = json.loads(json.dumps(line), parse_constant=lambda _: None)
+        text = json.dumps(finite, ensure_ascii=False, allow_nan=False) + "\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(text)
@@ -446,11 +446,3 @@ class ScalarsSink(LoggerSink):
     def write(self, report: Report) -> None:
         """Call the function."""
         self.log(report.scalars, report.step)
-
-
-def _for_json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _for_json(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_for_json(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -32,6 +32,15 @@ tracker.update([0], [1.0], mode="train", ds_id="a")
 assert_type(tracker.end_epoch(1), lt.LabelStats)
 assert_type(tracker.end_epoch(1, replace=True), lt.LabelStats)
 assert_type(tracker.compute("eval"), lt.LabelStats)
+
+
+def sink(result: lt.EpochResult) -> None:
+    """Take the result of an epoch."""
+    assert_type(result.stats, lt.LabelStats)
+    assert_type(result.history, lt.History)
+
+
+lt.LabelTracker("y", "ce", sinks=[sink, print])
 assert_type(tracker.merge_state([lt.LabelTracker("y", "ce")]), None)
 assert_type(tracker.pending, dict[tuple[str, str], int])
 assert_type(tracker.labels_in_order, list[Any])
