@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from sphinx.domains.python import PyObject
+from sphinx.util import inspect
 from typer.cli import get_docs_for_click
 
 import labeltrack
@@ -42,7 +43,7 @@ include_patterns = ["*.md", "docs/**.md", "benchmarks/*.md", "benchmarks/results
 exclude_patterns = [".*", "build", "dist", "docs/_generated/commands.md", "docs/_generated/files/**"]
 default_role = "py:obj"  # a name in backquotes is a link where it is a public name, and code elsewhere
 
-smartquotes = False  # "--group" in a help text is no dash
+smartquotes_action = "De"  # quotes are code more often than not
 myst_heading_anchors = 4
 suppress_warnings = ["myst.header"]  # sections of a page may start at any level
 
@@ -85,7 +86,9 @@ def write_commands(path: Path) -> None:
     """Write what ``--help`` says of every command."""
     command = typer.main.get_command(commands)
     text = get_docs_for_click(obj=command, ctx=typer.Context(command, info_name="labeltrack"), name="labeltrack")
-    path.write_text(text[text.index("## ") :], encoding="utf-8")  # the page has a title and an overview of its own
+    text = text[text.index("## ") :]  # the page has a title and an overview of its own
+    text = re.sub(r"`[^`]*`|(--[\w-]+)", lambda found: f"`{found[1]}`" if found[1] else found[0], text)
+    path.write_text(text, encoding="utf-8")
 
 
 def write_integrations(path: Path) -> None:
@@ -108,6 +111,16 @@ def generate(_: Sphinx) -> None:
     write_integrations(GENERATED / "integrations.md")
 
 
+def signature_of_init(_: Sphinx, what: str, __: str, thing: Any, *_rest: Any) -> tuple[str, str] | None:
+    """Return the signature of a class that has a mocked base, which would hide it."""
+    if what != "class" or not any(base.__module__.partition(".")[0] in autodoc_mock_imports for base in thing.__mro__):
+        return None
+    return inspect.stringify_signature(
+        inspect.signature(thing.__init__, bound_method=True), show_return_annotation=False
+    ), ""
+
+
 def setup(app: Sphinx) -> None:
-    """Generate before pages are read."""
+    """Connect what is done before pages are read, and to signatures."""
     app.connect("builder-inited", generate)
+    app.connect("autodoc-process-signature", signature_of_init)
