@@ -139,6 +139,7 @@ class Tracking(Stateful):
         memory is full and they are folded.
 
         Example:
+            >>> from labeltrack import LabelTracker
             >>> tracker = LabelTracker(label="y", metric="ce")
             >>> tracker.update([0, 1], [1.0, 2.0], mode="eval")
             >>> tracker.pending
@@ -159,6 +160,7 @@ class Tracking(Stateful):
             ValueError: The tracker was made without ``keep_order=True``.
 
         Example:
+            >>> from labeltrack import LabelTracker
             >>> tracker = LabelTracker(label="y", metric="ce", keep_order=True)
             >>> tracker.update(["dog", "cat", "dog"], [1.0, 2.0, 3.0])
             >>> _ = tracker.end_epoch(1)
@@ -287,6 +289,7 @@ class Tracking(Stateful):
             mode: The mode whose samples to forget; None for all.
 
         Example:
+            >>> from labeltrack import LabelTracker
             >>> tracker = LabelTracker(label="y", metric="ce")
             >>> tracker.update([0], [1.0])
             >>> tracker.reset()
