@@ -8,7 +8,6 @@ into ``docs/_generated``, which is not committed.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import re
 import shutil
 import sys
@@ -32,7 +31,6 @@ ROOT = Path(__file__).parents[1]
 GENERATED = ROOT / "docs" / "_generated"
 FILES = GENERATED / "files"  # copied to the site as they are
 FILES.mkdir(parents=True, exist_ok=True)
-FRAMEWORKS = ("fastestimator", "ignite", "keras", "lightning", "torch", "transformers")
 
 project = "labeltrack"
 author = "The labeltrack authors"
@@ -45,13 +43,11 @@ default_role = "py:obj"  # a name in backquotes is a link where it is a public n
 
 smartquotes_action = "De"  # quotes are code more often than not
 myst_heading_anchors = 4
-suppress_warnings = ["myst.header"]  # sections of a page may start at any level
 
-autodoc_mock_imports = [name for name in FRAMEWORKS if importlib.util.find_spec(name) is None]
-if "fastestimator" in autodoc_mock_imports:  # a mocked decorator would hide the class
-    decorators = ModuleType("fastestimator.util.traceability_util")
-    decorators.traceable = lambda: lambda decorated: decorated  # type: ignore[attr-defined]
-    sys.modules[decorators.__name__] = decorators
+autodoc_mock_imports = ["fastestimator", "ignite", "keras", "lightning", "torch", "transformers"]
+decorators = ModuleType("fastestimator.util.traceability_util")
+decorators.traceable = lambda: lambda decorated: decorated  # a mock would hide the class
+sys.modules[decorators.__name__] = decorators
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
