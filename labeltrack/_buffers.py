@@ -27,6 +27,9 @@ Dtype = np.dtype[Any]
 Rows = tuple[Array, ...]
 """Columns of as many rows: labels, values, and further ones."""
 
+Placed = tuple[int, Rows]
+"""How many own rows come before rows from elsewhere, and these."""
+
 FIRST_ROWS = 1 << 12
 PATIENCE = 10.0  # seconds to wait for another thread that is copying a batch, which takes it microseconds
 _GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()  # without it, every batch takes the lock
@@ -102,16 +105,14 @@ class Held(NamedTuple):
         at: Number of the chunk to append to; those after it are empty.
         emptied: Emptied chunks that others still read.
         folded: What is kept of rows that were folded; None if none were.
-        merged: Rows from elsewhere, which are not handed on.
-        before: How many of these come before all others.
+        merged: Rows from elsewhere, which are not handed on, in the order in which they count.
     """
 
     chunks: list[Chunk]
     at: int = 0
     emptied: tuple[Chunk, ...] = ()
     folded: Any = None
-    merged: tuple[Rows, ...] = ()
-    before: int = 0
+    merged: tuple[Placed, ...] = ()
 
 
 class Plan(NamedTuple):
@@ -142,7 +143,7 @@ class SampleBuffer:
         >>> buffer = SampleBuffer(np.dtype(np.int32), np.dtype(np.float32))
         >>> buffer.append(np.array([1, 2], np.int32), np.array([0.5, 0.25], np.float32))
         True
-        >>> len(buffer), buffer.filled()[0][1]
+        >>> len(buffer), buffer.rows()[0][1]
         (2, array([0.5 , 0.25], dtype=float32))
     """
 
@@ -161,7 +162,7 @@ class SampleBuffer:
     def __len__(self) -> int:
         """Return the number of rows."""
         held = self._settled()
-        return sum(chunk.used for chunk in held.chunks) + sum(len(rows[0]) for rows in held.merged)
+        return sum(chunk.used for chunk in held.chunks) + sum(len(rows[0]) for _, rows in held.merged)
 
     def empty(self) -> bool:
         """Return whether there are no rows."""
@@ -171,17 +172,13 @@ class SampleBuffer:
     def nbytes(self) -> int:
         """Bytes allocated."""
         held = self._held
-        return sum(map(size_of, held.merged)) + sum(chunk.nbytes for chunk in (*held.chunks, *held.emptied))
+        chunks = sum(chunk.nbytes for chunk in (*held.chunks, *held.emptied))
+        return chunks + sum(size_of(rows) for _, rows in held.merged)
 
     @property
-    def merged(self) -> tuple[Rows, ...]:
+    def merged(self) -> tuple[Placed, ...]:
         """Rows from elsewhere."""
         return self._settled().merged
-
-    @property
-    def before(self) -> int:
-        """How many of `merged` come before all other rows."""
-        return self._settled().before
 
     @property
     def folded(self) -> Any:
@@ -302,17 +299,16 @@ class SampleBuffer:
         self.seal()
         self._carry_out(Plan(kind, [], self._held._replace(folded=folded)))
 
-    def merge_in(self, merged: tuple[Rows, ...], folded: Any, kind: str, before: int = 0) -> None:
+    def merge_in(self, merged: tuple[Placed, ...], folded: Any, kind: str) -> None:
         """Replace the rows from elsewhere and what is kept of folded rows.
 
         Args:
-            merged: ``(N,)`` columns, which are not copied.
+            merged: ``(N,)`` columns, which are not copied, in the order in which they count.
             folded: What is kept now.
             kind: Kind of all labels from now on.
-            before: How many of `merged` come before all other rows.
         """
         self.seal()
-        self._carry_out(Plan(kind, [], self._held._replace(folded=folded, merged=merged, before=before)))
+        self._carry_out(Plan(kind, [], self._held._replace(folded=folded, merged=merged)))
         self._reopen()
 
     def hand_on(self, *, asked: bool = False) -> None:
@@ -352,15 +348,22 @@ class SampleBuffer:
         for chunk in self._held.chunks:
             chunk.busy = False
 
-    def filled(self) -> list[tuple[Array, Array]]:
-        """Return labels and values of the rows; see `rows`."""
-        return [(rows[0], rows[1]) for rows in self.rows()]
-
     def rows(self) -> list[Rows]:
         """Return the rows as tuples of contiguous arrays, without copying, in the order in which they count."""
-        held = self._settled()
-        own = [tuple(c[:used] for c in chunk.columns) for chunk in held.chunks if (used := chunk.used)]
-        return [*held.merged[: held.before], *own, *held.merged[held.before :]]
+        found: list[Rows] = []
+        merged, start = list(self.merged), 0
+        for own in self.own_rows():
+            rest, stop = own, start + own[0].shape[0]
+            while merged and merged[0][0] < stop:
+                place, rows = merged.pop(0)
+                found += [tuple(column[: place - start] for column in rest), rows]
+                rest, start = tuple(column[place - start :] for column in rest), place
+            found, start = [*found, rest], stop
+        return [rows for rows in (*found, *(rows for _, rows in merged)) if rows[0].shape[0]]
+
+    def own_rows(self) -> list[Rows]:
+        """Return the rows that were appended, likewise."""
+        return [tuple(c[:used] for c in chunk.columns) for chunk in self._settled().chunks if (used := chunk.used)]
 
     def clear(self, folded: Any = None) -> None:
         """Forget the rows and keep the memory.

@@ -16,7 +16,7 @@ I32, I64, F32, F64 = np.dtype(np.int32), np.dtype(np.int64), np.dtype(np.float32
 
 
 def together(buffer):
-    pairs = buffer.filled()
+    pairs = buffer.rows()
     return [x for keys, _ in pairs for x in keys.tolist()], [x for _, values in pairs for x in values.tolist()]
 
 
@@ -116,16 +116,16 @@ def test_memory_that_is_no_array_is_appended_if_it_has_as_many_rows_as_the_batch
 def test_growing_moves_no_row_that_is_there():
     buffer = SampleBuffer(I64, F64)
     buffer.append(np.zeros(10, I64), np.zeros(10))
-    before = buffer.filled()[0][0].ctypes.data
+    before = buffer.rows()[0][0].ctypes.data
     buffer.append(np.zeros(5 * FIRST_ROWS, I64), np.zeros(5 * FIRST_ROWS))
-    assert buffer.filled()[0][0].ctypes.data == before
+    assert buffer.rows()[0][0].ctypes.data == before
 
 
 def test_capacity_doubles_up_to_a_limit():
     buffer = SampleBuffer(np.dtype(np.uint8), F32)
     while len(buffer) < 3 * LARGEST_ROWS:
         buffer.append(np.zeros(FIRST_ROWS * 4, np.uint8), np.zeros(FIRST_ROWS * 4, F32))
-    sizes = [keys.shape[0] for keys, _ in buffer.filled()]
+    sizes = [keys.shape[0] for keys, _ in buffer.rows()]
     assert sizes[1] >= sizes[0]
     assert max(sizes) <= LARGEST_ROWS
     assert len(sizes) < 14
@@ -194,7 +194,7 @@ def test_emptying_keeps_the_memory_and_filling_again_takes_none():
                 buffer.append(keys, values)
 
     epoch()
-    first = [k.ctypes.data for k, _ in buffer.filled()]
+    first = [k.ctypes.data for k, _ in buffer.rows()]
     size = buffer.nbytes
     buffer.clear()
     assert len(buffer) == 0
@@ -204,9 +204,9 @@ def test_emptying_keeps_the_memory_and_filling_again_takes_none():
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < min(column.nbytes for column, _ in buffer.filled())  # no column is allocated; views come and go
+    assert peak < min(column.nbytes for column, _ in buffer.rows())  # no column is allocated; views come and go
     assert buffer.nbytes == size
-    assert [k.ctypes.data for k, _ in buffer.filled()] == first
+    assert [k.ctypes.data for k, _ in buffer.rows()] == first
 
 
 # -- further columns --------------------------------------------------------------------------------------
@@ -240,7 +240,6 @@ def test_further_columns_come_out_in_order_whatever_the_batches(batches):
     columns = [np.concatenate(column) for column in zip(*buffer.rows(), strict=True)] or [np.empty(0)] * 4
     assert all(column.tolist() == list(range(rows)) for column in columns)
     assert len(buffer) == rows
-    assert [len(keys) for keys, _ in buffer.filled()] == [len(columns[0]) for columns in buffer.rows()]
 
 
 def test_a_further_column_that_does_not_fit_leaves_the_whole_batch_out():
@@ -287,7 +286,20 @@ def test_memory_of_further_columns_counts_and_is_reused():
     assert appended(buffer, *batch(3, 10, (I32, F32, F32, I64)))
     assert [column.ctypes.data for column in buffer.rows()[0]] == before
     merged = tuple(np.arange(5).astype(dtype) for dtype in (I32, F32, F32, I64))
-    buffer.merge_in((merged,), None, "")
+    buffer.merge_in(((10, merged),), None, "")
     assert len(buffer) == 15
     assert buffer.rows()[-1] is merged
     assert buffer.nbytes == 200 + 5 * 20
+
+
+def test_merged_rows_stand_where_they_came():
+    buffer = SampleBuffer(I32, F32)
+    labels, values = np.arange(5000, dtype=I32), np.arange(5000, dtype=F32)
+    for start, stop in ((0, 100), (100, 2000), (2000, 5000)):  # in several chunks
+        assert buffer.append(labels[start:stop], values[start:stop])
+    assert len(buffer.rows()) > 1
+    places = [0, 0, 7, 7, 100, 1024, 4999, 5000, 5000]
+    merged = tuple((np.array([-1 - i], I32), np.array([-1 - i], F32)) for i in range(len(places)))
+    buffer.merge_in(tuple(zip(places, merged, strict=True)), None, "")
+    for column in zip(*buffer.rows(), strict=True):
+        assert np.concatenate(column).tolist() == np.insert(values, places, [-1 - i for i in range(9)]).tolist()

@@ -287,9 +287,9 @@ def _merged(
     if kept is not own.folded and kept is not None:
         kept = kept._replace(stats=tuple(map(intake.without_quantiles, kept.stats)))
     missed = stream.missed + sum(part.missed for part in given)
-    merged, before = stream.buffer.merged, stream.buffer.before
-    together = (*merged[:before], *early, *merged[before:], *late)
-    return Merged(key, stream, kind, together, kept, began, appeared, missed, before + len(early))
+    here = sum(len(columns[0]) for columns in stream.buffer.own_rows())
+    merged = (*((0, columns) for columns in early), *stream.buffer.merged, *((here, columns) for columns in late))
+    return Merged(key, stream, kind, merged, kept, began, appeared, missed)
 
 
 def column_dtypes(metrics: int, *, ids: bool) -> list[Any]:

@@ -238,7 +238,7 @@ class Recorded:
         self.streams[part.key] = stream
         if old is not None and old is not stream:
             old.buffer.retire()
-        stream.buffer.merge_in(part.rows, part.folded, part.kind, part.before)
+        stream.buffer.merge_in(part.merged, part.folded, part.kind)
         stream.began, stream.appeared = part.began, part.appeared
         self.began = max(self.began, part.began)
         stream.missed = part.missed

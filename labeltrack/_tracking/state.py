@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
-    from labeltrack._buffers import Rows
+    from labeltrack._buffers import Placed, Rows
     from labeltrack._labels.codes import Vocabulary
     from labeltrack._tracking.intake import Intake
     from labeltrack._tracking.reducing import Reducer
@@ -108,8 +108,8 @@ class Stateful:
         the same mode and dataset are merged, as parts of one training. Samples of running epochs are copied as long as
         `max_buffer_bytes` allows, and folded beyond it. Merged steps have no quantiles, which cannot be merged. Every
         call adds everything, so merge the same samples only once. Of samples with ids, each counts once among all
-        trackers, see `on_duplicate`: this tracker's before those of the first one given, and so on, unless `place` says
-        otherwise. Epochs that ended are sums, in which duplicates are not found: merge before.
+        trackers, see `on_duplicate`: those of this tracker so far before those of the first one given, and so on,
+        unless `place` says otherwise. Epochs that ended are sums, in which duplicates are not found: merge before.
 
         A tracker that records does not record the samples of others. If nobody else does, they are missing in the
         recorded run, and it warns.
@@ -200,12 +200,11 @@ class SavedStream:
     kind: str
     began: int
     rows: list[Rows]
-    merged: list[Rows]
+    merged: list[Placed]
     folded: Folded | None
     appeared: list[Any]
     missed: int | None  # None in states of early versions
     ids: str | None
-    before: int
 
 
 @dataclass(frozen=True)
@@ -253,19 +252,17 @@ def write_state(
             entry["ids"] = stream.ids.kind
         kept, appeared = stream.folded, list(stream.appeared)
         rows: list[Rows] = []
-        merged: tuple[Rows, ...] = ()
+        merged: tuple[Placed, ...] = ()
         if reducer is None or reducer.finds_duplicates(stream):
-            coded, merged, rows = True, stream.buffer.merged, stream.buffer.rows()
-            before = stream.buffer.before
-            rows = rows[before : len(rows) - (len(merged) - before)]
-            if before:
-                entry["before"] = before
+            coded, merged, rows = True, stream.buffer.merged, stream.buffer.own_rows()
+            if merged:
+                entry["places"] = [place for place, _ in merged]
         else:
             kept, appeared = folded(stream, reducer, keep_order=recorded.keep_order)
         entry["labels"], entry["values"] = [columns[0] for columns in rows], [columns[1] for columns in rows]
         if len(recorded.histories) > 1 or stream.ids is not None:
             entry["more"] = [list(columns[2:]) for columns in rows]
-        entry["merged"], entry["appeared"] = [list(columns) for columns in merged], appeared
+        entry["merged"], entry["appeared"] = [list(columns) for _, columns in merged], appeared
         entry |= _folded_state(kept)
         streams.append(entry)
     past = recorded.histories
@@ -342,13 +339,12 @@ def read_state(state: Any, named: Mapping[str, Any], names: Sequence[str] | None
             (entry["mode"], entry["ds_id"]),
             entry["kind"],
             entry["began"],
-            _read_rows(entry),
-            [tuple(with_arrays(columns)) for columns in entry["merged"]],
+            rows := _read_rows(entry),
+            _read_merged(entry, rows),
             _read_folded(entry),
             with_arrays(entry["appeared"]),
             entry.get("missed"),
             entry.get("ids"),
-            entry.get("before", 0),
         )
         for entry in state["streams"]
     ]
@@ -362,6 +358,13 @@ def _read_rows(entry: Mapping[str, Any]) -> list[Rows]:
     columns = [with_arrays(entry[name]) for name in ("labels", "values")]
     more = with_arrays(entry.get("more", [[]] * len(columns[0])))
     return [(labels, values, *others) for labels, values, others in zip(*columns, more, strict=True)]
+
+
+def _read_merged(entry: Mapping[str, Any], rows: list[Rows]) -> list[Placed]:
+    merged = [tuple(with_arrays(columns)) for columns in entry["merged"]]
+    # In states of early versions, all own rows come first.
+    places = entry.get("places", [sum(len(columns[0]) for columns in rows)] * len(merged))
+    return list(zip(places, merged, strict=True))
 
 
 def load(saved: Saved, recorded: Recorded) -> Loaded:
@@ -379,7 +382,7 @@ def load(saved: Saved, recorded: Recorded) -> Loaded:
         for labels, values, *more in entry.rows:
             keys = labels.astype(key_dtype(entry.kind, labels.dtype), copy=False)
             stream.buffer.append(keys, values, more=tuple(more))
-        stream.buffer.merge_in(tuple(entry.merged), entry.folded, entry.kind, entry.before)
+        stream.buffer.merge_in(tuple(entry.merged), entry.folded, entry.kind)
         if recorded.of_state:
             stream.missed = stream.count() if entry.missed is None else entry.missed
         else:

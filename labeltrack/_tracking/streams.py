@@ -10,7 +10,7 @@ import numpy.typing as npt
 from labeltrack._labels.codes import LabelDecoder
 
 if TYPE_CHECKING:
-    from labeltrack._buffers import Rows, SampleBuffer
+    from labeltrack._buffers import Placed, Rows, SampleBuffer
     from labeltrack._labels.codes import Vocabulary
     from labeltrack._tracking.ids import Seen
     from labeltrack.history import Entry, History
@@ -153,9 +153,8 @@ class Merged:
     key: Key
     stream: Stream
     kind: str
-    rows: tuple[Rows, ...]
+    merged: tuple[Placed, ...]
     folded: Folded | None
     began: int
     appeared: dict[Any, None]
     missed: int
-    before: int = 0  # how many of the rows count before the stream's own

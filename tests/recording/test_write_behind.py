@@ -76,7 +76,7 @@ def test_every_row_is_handed_on_once_and_in_order(batches, at_a_time):
         total, here = total + n, here + n
         assert len(buffer) == here
         if then == "end":
-            assert [x for keys, _ in buffer.filled() for x in keys.tolist()] == list(range(total - here, total))
+            assert [x for keys, _ in buffer.rows() for x in keys.tolist()] == list(range(total - here, total))
             buffer.hand_on()
             buffer.clear()
             here = 0
@@ -106,7 +106,7 @@ def test_what_is_handed_on_is_no_copy_and_is_not_written_over():
     buffer = HandedOnBuffer(I32, F32, sink, 64)
     for epoch in range(3):
         append(buffer, 1000 * epoch, 500)
-        column = buffer.filled()[0][0]
+        column = buffer.rows()[0][0]
         buffer.hand_on()
         assert np.shares_memory(sink.waiting[-1][0].labels, column)
         buffer.clear()

@@ -292,12 +292,7 @@ def test_samples_of_several_trackers_count_once(kind, limit, as_state):
     trackers[0].merge_state(others)
     wanted = exact(first_of_each(samples))
     assert seen(trackers[0].compute()) == wanted
-    more = record(trackers[0], random_batches(9, kind, batches=2))
-    if limit == 2**28:  # own samples count before those of others
-        first = len(samples) // 3
-        samples = [*samples[:first], *more, *samples[first:]]
-    else:
-        samples += more
+    samples += record(trackers[0], random_batches(9, kind, batches=2))
     assert seen(trackers[0].end_epoch(1)) == exact(first_of_each(samples))
 
 
@@ -319,9 +314,27 @@ def test_ranks_that_merge_all_others_count_the_same_samples(kind, limits):
             if limits[rank] == 2**28:
                 assert copy.compute().quantiles
             more = record(copy, random_batches(7, kind, batches=1))
-            own = sum(len(labels) for labels, *_ in random_batches(0, kind, batches=2)) * (rank + 1)
-            if limits[rank] == 2**28:
-                assert seen(copy.end_epoch(1)) == exact(first_of_each([*samples[:own], *more, *samples[own:]]))
+            assert seen(copy.end_epoch(1)) == exact(first_of_each([*samples, *more]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(6))
+def test_samples_count_in_the_order_in_which_they_came_also_between_trackers_that_were_merged(kind, seed):
+    rng = np.random.default_rng(seed)
+    tracker, samples = tracker_of(max_buffer_bytes=2 ** int(rng.choice([13, 28]))), []
+    for number in range(12):
+        if rng.random() < 0.4:
+            other = tracker_of()
+            theirs = record(other, random_batches(100 + number, kind, batches=2))
+            early = rng.random() < 0.3 and tracker.max_buffer_bytes == 2**28  # sums always come first
+            tracker.merge_state([other], place=int(early))
+            samples = [*theirs, *samples] if early else [*samples, *theirs]
+        else:
+            samples += record(tracker, random_batches(number, kind, batches=int(rng.choice([1, 8]))))
+        if rng.random() < 0.3:
+            tracker = pickle.loads(pickle.dumps(tracker))
+        assert seen(tracker.compute()) == exact(first_of_each(samples))
+    assert seen(tracker.end_epoch(1)) == exact(first_of_each(samples))
 
 
 def test_duplicates_that_were_folded_in_two_trackers_are_told_of():
