@@ -37,7 +37,7 @@ def shown_places(n: int) -> list[int]:
 
 
 def _cell(value: Any) -> str:
-    shown = f"{value:.6g}" if isinstance(value, float) else portable([str(value)])[0]
+    shown = f"{value:.6g}" if isinstance(value, float) else _visible(portable([str(value)])[0])
     return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…"
 
 
@@ -72,7 +72,15 @@ def printable(text: str) -> str:
         >>> printable("a\nb"), printable("größe"), printable("")
         ('a\\nb', 'größe', "''")
     """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text) or "''"
+    return _visible(text) or "''"
+
+
+def _visible(text: str) -> str:
+    return (
+        text
+        if text.isprintable()
+        else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    )
 
 
 def text(title: str, rows: Sequence[Sequence[Any]], total: int) -> str:

@@ -32,6 +32,22 @@ def test_columns_are_aligned_to_the_right():
     assert text.splitlines() == ["Title", "name      mean", "   a  0.123457", "long         2"]
 
 
+def test_labels_and_ids_neither_break_lines_nor_control_the_terminal(tmp_path):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'arrow')")
+    pytest.importorskip("scipy", reason="scipy is not installed (extra 'stats')")
+    labels, ids = ["a\0b", "\x1b[31mred", "x\n\ry"], ["i\0", "\x1b[1m", "n\u2028l"]
+    with lt.LabelTracker("y", "ce", record_to=tmp_path / "run") as tracker:
+        tracker.update(labels, [1.0, 2.0, 3.0], ids=ids)
+        stats = tracker.end_epoch(1)
+    dynamics = lt.open_run(tmp_path / "run").dynamics("train")
+    tables = (stats, 5), (tracker.history, 3), (lt.compare(stats, stats), 5), (dynamics, 5)
+    for table, lines in tables:
+        assert len(str(table).splitlines()) == lines
+        assert all(text.replace("\n", "").isprintable() for text in (str(table), table._repr_html_()))
+    assert r"x\n\ry" in str(stats)
+    assert r"n\u2028l" in str(dynamics)
+
+
 def test_a_gap_is_marked_where_rows_are_left_out():
     rows = [("k",), *((k,) for k in _tables.shown_places(30))]
     assert _tables.text("T", rows, 30).split() == ["T", "k", *map(str, range(8)), "…", "26", "27", "28", "29"]
