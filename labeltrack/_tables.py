@@ -76,11 +76,7 @@ def printable(text: str) -> str:
 
 
 def _visible(text: str) -> str:
-    return (
-        text
-        if text.isprintable()
-        else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    )
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def text(title: str, rows: Sequence[Sequence[Any]], total: int) -> str:
