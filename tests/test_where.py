@@ -190,3 +190,13 @@ def test_several_labels_broadcast_each_on_its_own():
 def test_labels_whose_dimensions_are_not_clear_are_refused(shape):
     with pytest.raises(ValueError, match=r"expected \(N,\) or \(N, 1\)|differ in length"):
         lt.label_stats(np.zeros(shape, dtype=int), np.zeros((3, 4)))
+
+
+@pytest.mark.parametrize("ignored", ["\0", "a\0", "", "a", "a\0b"])
+@pytest.mark.parametrize("convert", [list, lambda labels: np.array(labels, dtype=object), np.array])
+def test_texts_that_differ_in_zeros_at_their_end_are_different_labels_to_ignore(ignored, convert):
+    labels = convert(["\0", "a\0", "", "a", "a\0b"])
+    tracker = lt.LabelTracker("y", "ce", ignore_label=ignored)
+    tracker.update(labels, [1.0, 2.0, 4.0, 8.0, 16.0])
+    values = zip(labels, [1.0, 2.0, 4.0, 8.0, 16.0], strict=True)
+    assert tracker.compute().sum.sum() == sum(value for label, value in values if str(label) != ignored)

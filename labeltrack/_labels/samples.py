@@ -183,7 +183,9 @@ def _ignored(labels: Array, gone: Mask | None, ignored: Sequence[Any]) -> Mask:
     if kind in (STRING, BYTES):
         for label in ignored:
             if isinstance(label, str if kind == STRING else bytes):
-                found |= labels == label
+                # numpy drops zeros at the end of a text, unless both sides are objects.
+                ends_in_zero = label[-1:] in ("\0", b"\0")
+                found |= labels.astype(object) == np.array(label, dtype=object) if ends_in_zero else labels == label
     else:
         keys = integer_keys(labels.reshape(-1), kind).reshape(labels.shape)
         for key in LabelDecoder(kind).encode(ignored).tolist():
