@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from test_several_labels import alike, numbers, samples
 
 import labeltrack as lt
 
-SIDE = 1000 if COMPILED else 20
+SIDE = 1000 if COMPILED and not os.environ.get("LABELTRACK_QUICK") else 20
 
 
 def assert_marginals(history, labels, values, *, pairs=True):
