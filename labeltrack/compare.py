@@ -204,7 +204,8 @@ def samples_of(run: Run, mode: str, step: int, ds_id: str | None = None, metric:
     """
     metrics, names = run.metrics, _labels_of(run)
     if metric not in ({None, *metrics} if len(metrics) == 1 else metrics):
-        msg = f"the run has the metrics {listing(metrics)}; pass metric (--metric), got {metric!r}"
+        got = "" if metric is None else f", got {metric!r}"
+        msg = f"the run has the metrics {listing(metrics)}; pass one as metric (--metric){got}"
         raise ValueError(msg)
     value, labels = "value" if len(metrics) == 1 else str(metric), ["label"] if isinstance(run.label, str) else names
     ids = ["id", *(["ds_id"] if ds_id is None else [])] if run.info()["ids"] else []

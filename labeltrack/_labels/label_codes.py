@@ -1,4 +1,4 @@
-"""The different labels of one of several labels per sample, each with a code, whatever their type."""
+"""The different labels of one of several labels per sample, of any type, each with a code."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class LabelTrackHandler:
     """Track a per-sample metric by label in the engines that it is attached to.
 
     When an epoch ends, the ranks share it (`labeltrack.integrations.torch.sync`), so that all have the same statistics
-    of all samples, whatever labels each has. What a distributed sampler repeats to make ranks equal is left out.
+    of all samples, even where their labels differ. What a distributed sampler repeats to make ranks equal is left out.
 
     The means of the labels go to ``engine.state.metrics`` as ``{mode}/{outputs}/{name}``, for loggers, ``Checkpoint``
     and ``EarlyStopping``; that of the worst one is ``…/macro_max``.

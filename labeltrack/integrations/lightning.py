@@ -41,7 +41,7 @@ class LabelTrackCallback(Callback):
     """Track a per-sample metric by label in training (mode ``"train"``), validation (``"eval"``) and test (``"test"``).
 
     When an epoch ends, the ranks share it (`labeltrack.integrations.torch.sync`), so that all have the same statistics
-    of all samples, whatever labels each has. What a distributed sampler repeats to make ranks equal is left out.
+    of all samples, even where their labels differ. What a distributed sampler repeats to make ranks equal is left out.
     The epoch is the step of the history; if there are several validations in an epoch, the last one counts.
 
     The means of the labels are logged as ``{mode}/{outputs}/{name}``, as those of

@@ -174,7 +174,7 @@ def test_one_of_several_metrics_is_checked(tmp_path):
             trackers.end_epoch(step, mode="eval")
     assert invoke("check", tmp_path, "--metric", "loss").exit_code == 1
     assert invoke("check", tmp_path, "--metric", "hit", "--lower-is-worse").exit_code == 0
-    assert "pass metric (--metric)" in refusal(invoke("check", tmp_path))
+    assert "pass one as metric (--metric)" in refusal(invoke("check", tmp_path))
     watched = invoke("watch", tmp_path, "--metric", "loss", "--interval", "0.01", "--idle", "0.01")
     assert "worse: dog (+100.0%)" in watched.stdout
 
