@@ -179,7 +179,7 @@ def _side(
 def recorded(
     run: Run, mode: str, step: int, ds_id: str | None = None, metric: str | None = None
 ) -> tuple[Columns, LabelStats]:
-    """Return the samples of one recorded epoch, the first of each id, and their statistics.
+    """Return the samples of one recorded epoch that count, and their statistics.
 
     Raises:
         ValueError: The run has several metrics, and `metric` is none of them.
@@ -197,7 +197,7 @@ def recorded(
 
 
 def samples_of(run: Run, mode: str, step: int, ds_id: str | None = None, metric: str | None = None) -> Columns:
-    """Return the samples of one recorded epoch, the first of each id.
+    """Return the samples of one recorded epoch that count: the first of each id, unless the tracker counted all.
 
     Raises:
         ValueError: The run has several metrics, and `metric` is none of them.
@@ -208,9 +208,13 @@ def samples_of(run: Run, mode: str, step: int, ds_id: str | None = None, metric:
         msg = f"the run has the metrics {listing(metrics)}; pass one as metric (--metric){got}"
         raise ValueError(msg)
     value, labels = "value" if len(metrics) == 1 else str(metric), ["label"] if isinstance(run.label, str) else names
-    ids = ["id", *(["ds_id"] if ds_id is None else [])] if run.info()["ids"] else []
+    info = run.info()
+    ids = ["id", *(["ds_id"] if ds_id is None else [])] if info["ids"] else []
     table = run.samples(mode, step, ds_id, columns=[*labels, value, *ids])
-    return distinct(Columns([table[name] for name in labels], table[value], [table[name] for name in ids]))
+    if ids and table["id"].null_count == table.num_rows:
+        ids = []
+    columns = Columns([table[name] for name in labels], table[value], [table[name] for name in ids])
+    return columns if info["duplicates"] == "count" else distinct(columns)
 
 
 def _labels_of(run: Run) -> list[str]:

@@ -315,6 +315,22 @@ def test_labels_of_any_type_find_their_samples(tmp_path, labels):
         assert found.p[k] == pytest.approx(stats.ttest_rel(new, old).pvalue, rel=1e-9)
 
 
+def test_integers_that_no_double_holds_find_their_samples_though_one_side_is_unsigned(tmp_path):
+    signed = np.repeat(np.array([2**62, 2**62 + 1]), 30)
+    unsigned = np.repeat(np.array([2**62 + 1, 2**63 + 5, 2**62], dtype=np.uint64), 30)
+    values = [RNG.exponential(size=60), RNG.exponential(size=90)]
+    sides = [
+        recorded(tmp_path / str(labels.dtype), {1: of}, labels)
+        for labels, of in zip((signed, unsigned), values, strict=True)
+    ]
+    found = lt.compare(*sides, method="mann-whitney")
+    assert found.labels.tolist() == [2**62, 2**62 + 1, 2**63 + 5]
+    assert found.count_before.tolist() == [30, 30, 0]
+    for k, label in enumerate((2**62, 2**62 + 1)):
+        old, new = values[0][signed == label], values[1][unsigned == np.uint64(label)]
+        assert found.p[k] == pytest.approx(stats.mannwhitneyu(new, old).pvalue, rel=1e-9)
+
+
 def test_labels_that_the_mapping_ignores_are_not_compared(tmp_path):
     labels = np.tile([0, 1, 2], 50)
     steps = {1: RNG.normal(size=150), 2: RNG.normal(size=150)}
@@ -403,6 +419,48 @@ def test_the_first_sample_of_an_id_counts(tmp_path):
     found = lt.compare(with_ids(tmp_path / "run", steps, on_duplicate="first"))
     assert found.count_after[0] == 40
     assert found.p[0] == pytest.approx(stats.ttest_rel(values[1], values[0]).pvalue, rel=1e-9)
+
+
+def test_all_samples_of_an_id_count_if_they_did_in_the_tracker(tmp_path):
+    ids, labels = np.tile(np.arange(30), 2), np.zeros(60, int)
+    values = [RNG.normal(size=60) for _ in range(2)]
+    steps = {step: (labels, values[step], ids) for step in (0, 1)}
+    found = lt.compare(with_ids(tmp_path / "run", steps, on_duplicate="count"))
+    assert (found.count_before.tolist(), found.count_after.tolist()) == ([60], [60])
+    assert found.p[0] == pytest.approx(stats.ttest_ind(values[1], values[0], equal_var=False).pvalue, rel=1e-9)
+
+
+def test_ids_that_differ_in_zeros_at_their_end_are_different_samples(tmp_path):
+    ids = [f"{k}" + zeros for k in range(30) for zeros in ("", "\0", "\0\0")]
+    values, labels = [RNG.normal(size=90) for _ in range(2)], np.zeros(90, int)
+    found = lt.compare(with_ids(tmp_path / "run", {step: (labels, values[step], ids) for step in (0, 1)}))
+    assert (found.count_before[0], found.method[0]) == (90, "paired t")
+    assert found.p[0] == pytest.approx(stats.ttest_rel(values[1], values[0]).pvalue, rel=1e-9)
+
+
+def test_labels_that_differ_in_zeros_at_their_end_have_names_of_their_own():
+    sides = [lt.label_stats(["a"] * 30 + ["a\0"] * 30, RNG.normal(size=60)) for _ in range(2)]
+    assert lt.compare(*sides).names.tolist() == ["a", "a\0"]
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_samples_without_ids_are_no_pairs(tmp_path, text):
+    ids = np.array([f"sample {k}" for k in range(60)]) if text else np.arange(60)
+    values = {(step, ds_id): RNG.normal(size=60) for step in (1, 2, 3) for ds_id in "ab"}
+    labels = {"a": np.zeros(60, int), "b": np.ones(60, int)}
+    with lt.LabelTracker("y", "ce", record_to=tmp_path) as tracker:
+        for (step, ds_id), some in values.items():
+            more = {"ids": ids} if step > 1 and ds_id == "a" else {}
+            tracker.update(labels[ds_id], some, ds_id=ds_id, **more)
+            if ds_id == "b":
+                tracker.end_epoch(step)
+    run = lt.open_run(tmp_path)
+    found = lt.compare(run)
+    assert found.method.tolist() == ["paired t", "Welch's t"]
+    assert found.p[0] == pytest.approx(stats.ttest_rel(values[3, "a"], values[2, "a"]).pvalue, rel=1e-9)
+    wanted = stats.ttest_ind(values[3, "b"], values[2, "b"], equal_var=False).pvalue
+    assert found.p[1] == pytest.approx(wanted, rel=1e-9)
+    assert lt.compare(run, steps=(1, 2)).count_before.tolist() == [60, 60]
 
 
 def test_ids_of_several_datasets_are_kept_apart(tmp_path):

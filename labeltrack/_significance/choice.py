@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from labeltrack._convert.objects import text_array
 from labeltrack._labels.combined import union
 from labeltrack._significance import methods
 from labeltrack._significance.comparison import BETTER, NO_EVIDENCE, TOO_FEW, WORSE, Comparison
@@ -93,7 +94,7 @@ def compare_stats(
     verdict[~enough], used[~enough] = TOO_FEW, f"fewer than {FEWEST} samples"
     return Comparison(
         labels=labels,
-        names=names.astype(np.str_),
+        names=text_array(names.tolist()),
         count_before=old.count,
         count_after=new.count,
         mean_before=old.mean,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+Booleans = npt.NDArray[np.bool_]
 
 
 class Pairs(NamedTuple):
@@ -45,7 +46,7 @@ class Columns(NamedTuple):
 
 
 def distinct(columns: Columns) -> Columns:
-    """Return the first sample of each id."""
+    """Return the first sample of each id, and all that have none."""
     if not columns.ids:
         return columns
     (keys,) = _keys([columns.ids])
@@ -86,31 +87,54 @@ def _first(keys: Integers, size: int, *, fill: bool = False) -> Integers:
 
 
 def _keys(sides: Sequence[Sequence[Any]]) -> list[Integers]:
-    """Return a number for each sample of some sides: the same for those of which all columns are equal."""
+    """Return a number for each sample of some sides: the same for those of which all columns are equal.
+
+    Samples without an id have one of their own.
+    """
     keys: list[Integers] = []
     for columns in zip(*sides, strict=True):
         parts = [_coded(column) for column in columns]
-        words, new = np.unique(_joined([of for of, _ in parts]), return_inverse=True)
-        starts = np.cumsum([0, *(len(of) for of, _ in parts)])
-        codes = [new.reshape(-1)[start + of] for start, (_, of) in zip(starts, parts, strict=False)]
-        keys = [key * len(words) + code for key, code in zip(keys, codes, strict=True)] if keys else codes
+        new, number = _numbered([words for words, _ in parts])
+        codes = [of[places] for of, (_, places) in zip(new, parts, strict=True)]
+        keys = [key * number + code for key, code in zip(keys, codes, strict=True)] if keys else codes
     _, dense = np.unique(np.concatenate(keys), return_inverse=True)
-    return np.split(dense.reshape(-1), np.cumsum([key.size for key in keys])[:-1])
+    dense = dense.reshape(-1)
+    gone = np.flatnonzero(np.concatenate([_without(columns[0]) for columns in sides]))
+    dense[gone] = dense.max(initial=-1) + 1 + np.arange(gone.size)
+    return np.split(dense, np.cumsum([key.size for key in keys])[:-1])
 
 
-def _joined(parts: Sequence[Array]) -> Array:
-    if {part.dtype.kind for part in parts} & set("OUS"):
-        return np.array([word for part in parts for word in part.tolist()], dtype=object).astype(str)
-    return np.concatenate(parts)
+def _numbered(parts: Sequence[Array]) -> tuple[list[Integers], int]:
+    """Return numbers of some values, the same for equal ones, and how many there are; text may be equal to numbers."""
+    ends = np.cumsum([len(part) for part in parts])[:-1]
+    if {part.dtype.kind for part in parts} & set("OUS"):  # numpy would strip zeros at the end of a text
+        words = [str(word) for part in parts for word in part.tolist()]
+        known = {word: number for number, word in enumerate(dict.fromkeys(words))}
+        return np.split(np.array([known[word] for word in words], dtype=np.int64), ends), len(known)
+    different, new = np.unique(np.concatenate(parts), return_inverse=True)
+    return np.split(new.reshape(-1), ends), len(different)
+
+
+def _without(column: Any) -> Booleans:
+    """Return which samples have no id."""
+    if not column.null_count:
+        return np.zeros(len(column), dtype=np.bool_)
+    return _plain(column.is_null())
 
 
 def _coded(column: Any) -> tuple[Array, Integers]:
-    """Return the different values of a column and the ``(N,)`` place of each sample's among them."""
+    """Return the different values of a column and the ``(N,)`` place of each sample's among them, any for a null."""
     column = column.unify_dictionaries().combine_chunks()
     if hasattr(column, "dictionary"):
-        return np.array(column.dictionary.to_pylist(), dtype=object), _plain(column.indices).astype(np.int64)
-    words, codes = np.unique(_plain(column), return_inverse=True)
+        words = np.array([*column.dictionary.to_pylist(), None], dtype=object)[:-1]
+        return words, _plain(_filled(column.indices)).astype(np.int64)
+    words, codes = np.unique(_plain(_filled(column)), return_inverse=True)
     return words, codes.reshape(-1)
+
+
+def _filled(column: Any) -> Any:
+    """Return a column of integers with a number in place of those that are missing."""
+    return column.fill_null(0) if column.null_count else column
 
 
 def _plain(column: Any) -> Array:
@@ -145,5 +169,8 @@ def _positions(columns: Sequence[Any], labels: Array) -> Integers:
             table[labels - low] = np.arange(len(labels))
             above: Integers = keys.astype(np.int64) - low
             return table[above]
-    places = np.minimum(np.searchsorted(labels, keys), max(len(labels) - 1, 0))
-    return np.where(labels[places] == keys, places, -1) if len(labels) else np.full(len(keys), -1)
+    if not len(labels):
+        return np.full(len(keys), -1)
+    cast = keys.astype(labels.dtype)  # numpy would compare int64 and uint64 as doubles
+    places = np.minimum(np.searchsorted(labels, cast), len(labels) - 1)
+    return np.where((labels[places] == cast) & ((cast < 0) == (keys < 0)), places, -1)

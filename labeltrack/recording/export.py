@@ -123,7 +123,7 @@ def _record_batches(
                 if name in own:
                     row.append(_arrow(*own[name], words, pa))
                 elif name == ID:
-                    row.append(pa.nulls(batch.rows, pa.int64()))
+                    row.append(pa.nulls(batch.rows))
                 else:
                     row.append(_constant(about[name], batch.rows, _type_of(name, pa), pa))
             yield pa.record_batch(row, names=list(names))

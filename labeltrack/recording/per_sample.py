@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from labeltrack._convert.objects import text_array
 from labeltrack._core.totals import Totals
 from labeltrack._filters import single_mode
 from labeltrack._labels.codes import LabelMapping, common_type
@@ -307,5 +308,5 @@ def _joined(parts: Sequence[dict[str, Any]], ds_ids: Sequence[str], names: Seque
             found[name] = np.concatenate(common_type(each) if name == "ids" else each) if each[1:] else each[0]
     if several:
         lengths = [len(part["ids"]) for part in parts]
-        found["ds_ids"] = np.repeat(np.array(ds_ids), lengths)
+        found["ds_ids"] = np.repeat(text_array(ds_ids), lengths)
     return found

@@ -127,11 +127,11 @@ class Run(PerSample):
         """Return a description of the run as plain values.
 
         Returns:
-            path, metric, metrics, label, ids (whether samples have them), label_mapping, bounds, nan_policy, missing,
-            dtypes, labeltrack (the version that began it), created, sessions (launches), modes, ds_ids, epochs (number
-            of complete ones), incomplete (mode and step of the others), by_epoch (`epochs` as dicts), rows, bytes (of
-            all files of samples), and damage (messages about description and journals; `verify` checks the samples,
-            too).
+            path, metric, metrics, label, ids (whether samples have them), duplicates (``"first"`` or ``"count"``: which
+            samples of one id count), label_mapping, bounds, nan_policy, missing, dtypes, labeltrack (the version that
+            began it), created, sessions (launches), modes, ds_ids, epochs (number of complete ones), incomplete (mode
+            and step of the others), by_epoch (`epochs` as dicts), rows, bytes (of all files of samples), and damage
+            (messages about description and journals; `verify` checks the samples, too).
         """
         epochs = self.epochs
         return {
@@ -139,6 +139,7 @@ class Run(PerSample):
             "metric": self.metric,
             "metrics": list(self.metrics),
             "ids": self._description.ids,
+            "duplicates": self._description.duplicates,
             "label": self.label if isinstance(self.label, str) else list(self.label),
             "label_mapping": self.label_mapping,
             "bounds": [list(bound) if isinstance(bound, tuple) else bound for bound in self.bounds],

@@ -184,6 +184,12 @@ def test_ids_of_different_datasets_are_different_samples(tmp_path):
     assert "ds_id" not in run.dynamics(ds_id="b").columns()
 
 
+def test_datasets_that_differ_in_zeros_at_their_end_are_different(tmp_path):
+    rows = [Rows(["x"], ([1.0],), [1], ds_id="a\0"), Rows(["z"], ([3.0],), [1], ds_id="a")]
+    found = record(tmp_path, rows, metrics=("ce",)).dynamics()
+    assert (found.ds_ids.tolist(), found.mean.tolist()) == (["a", "a\0"], [3.0, 1.0])
+
+
 def test_a_dataset_of_which_nothing_is_left_does_not_count(tmp_path):
     rows = [Rows(["x"], ([1.0], [1.0]), [1], ds_id="b"), Rows(["z"], ([3.0], [0.0]), [1], ds_id="a")]
     run = record(tmp_path, rows)

@@ -106,6 +106,19 @@ def test_columns_of_several_types_become_the_wider_one(tmp_path):
         opened.samples()
 
 
+@pytest.mark.parametrize("ids", [[7, 8], ["p", "q"]])
+def test_samples_without_ids_have_none_beside_others(tmp_path, ids):
+    with lt.LabelTracker("y", "ce", record_to=tmp_path / "run") as tracker:
+        for step in (1, 2):
+            tracker.update([0, 1], [1.0, 2.0], ids=ids if step == 2 else None)
+            tracker.end_epoch(step)
+    run = lt.open_run(tmp_path / "run")
+    assert run.samples()["id"].to_pylist() == [None, None, *ids]
+    assert run.samples(step=1, columns=["id"])["id"].to_pylist() == [None, None]
+    assert run.export(tmp_path / "samples.parquet", columns=["id"]) == 4
+    assert pq.read_table(tmp_path / "samples.parquet")["id"].to_pylist() == [None, None, *ids]
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

@@ -44,6 +44,7 @@ def test_a_run_describes_itself(run):
         "metric": "ce",
         "metrics": ["ce"],
         "ids": False,
+        "duplicates": "first",
         "label": "y",
         "label_mapping": None,
         "bounds": ["std"],
