@@ -162,12 +162,13 @@ def warn_elsewhere(mode: str, pending: Mapping[tuple[str, str], int]) -> None:
         warn(msg)
 
 
-def warn_multi_hot() -> None:
+def warn_multi_hot(*, several: bool = False) -> None:
     """Warn that labels are grouped by 0 and 1 where columns were probably meant."""
+    way = "label_stats(np.broadcast_to(np.arange(labels.shape[1]), labels.shape), values)"
     msg = (
         "two-dimensional labels contain only 0 and 1, and samples are grouped by these two values. If the labels are "
         "multi-hot, with a column for each class, group by column instead: "
-        "label_stats(np.broadcast_to(np.arange(labels.shape[1]), labels.shape), values). "
+        f"{'pass np.arange(values.shape[1])[np.newaxis] as one of the labels' if several else way}. "
         "If grouping by 0 and 1 is intended, pass labels.ravel() and values.ravel(), or a label_mapping"
     )
     warn(msg)

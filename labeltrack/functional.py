@@ -16,7 +16,7 @@ from labeltrack._labels.codes import LabelMapping, label_kind
 from labeltrack._labels.combined import by_label, separate_labels
 from labeltrack._labels.encoding import dictionary_of, to_keys
 from labeltrack._labels.missing import Missing, apply_missing, check_missing, names_of, read_labels, wanted_by
-from labeltrack._labels.samples import LabelOptions, one_label, read_mask, several_labels
+from labeltrack._labels.samples import LabelOptions, are_multi_hot, one_label, read_mask, several_labels
 from labeltrack._nan_policy import NanPolicy, check_nan_policy
 from labeltrack.errors import warn_multi_hot, warn_no_combination, warn_nothing_mapped
 from labeltrack.stats import LabelStats
@@ -170,6 +170,8 @@ def _several_labels(columns: Mapping[str, Any], given: _Given, label_mapping: An
         options[name] = LabelOptions(mapping, check_missing(either[name] or "error", mapping))
         names.update({(name, label): shown for label, shown in (names_of(*options[name][:2]) or {}).items()})
     keys, values, space, unmatched = several_labels(columns, *given[:2], options, threads=given.threads)
+    if label_mapping is None and are_multi_hot(columns, given.values):
+        warn_multi_hot(several=True)
     found, accumulator = reduce_chunks([(keys, values)], AsKeys(), threads=given.threads)
     if (
         given.values.size

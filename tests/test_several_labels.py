@@ -456,3 +456,17 @@ def test_mappings_of_which_nothing_occurs_warn():
     assert caught[0].filename == __file__
     with pytest.warns(lt.LabelTrackWarning, match=r"which are 'class': 'cat', 'site': 2$"):
         assert len(lt.label_stats(labels, [1, 2], label_mapping=({"Cat": "cat"}, {"two": 2}))) == 0
+
+
+def test_labels_that_look_multi_hot_warn_unless_another_one_tells_columns_apart():
+    rng = np.random.default_rng(8)
+    hot, values, site = rng.random((8, 3)) < 0.3, rng.normal(size=(8, 3)), np.repeat([0, 1], 4)[:, np.newaxis]
+    tracker = lt.LabelTracker(("hit", "site"), "ce")
+    for tell in (lt.label_stats, tracker.update):
+        with pytest.warns(lt.LabelTrackWarning, match="multi-hot.*pass np.arange") as caught:
+            tell({"hit": hot, "site": site}, values)
+        assert [one.filename for one in caught] == [__file__]
+    tracker.update({"hit": hot, "site": site}, values)
+    stats = lt.label_stats({"hit": hot, "class": np.arange(3)[np.newaxis]}, values)
+    assert stats[True, 2].count == hot[:, 2].sum()
+    lt.label_stats({"hit": hot, "site": site}, values, label_mapping={"hit": {"yes": True}})

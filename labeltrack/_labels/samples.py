@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._convert.arrays import aligned_shape, missing_entries, read_array
+from labeltrack._convert.arrays import aligned_shape, looks_multi_hot, missing_entries, read_array
 from labeltrack._core.combine import combine
 from labeltrack._core.masks import selected
 from labeltrack._labels.codes import BYTES, STRING, LabelDecoder, integer_keys, label_kind
@@ -82,6 +82,14 @@ def one_label(
     """
     keys, space, mask = _encode(labels, values, mask, missing, threads)
     return *_flat(keys, values, mask, threads), space
+
+
+def are_multi_hot(columns: Mapping[str, Any], values: Array) -> bool:
+    """Return whether some of several labels are multi-hot, and no other one tells columns apart."""
+    if values.ndim != 2:
+        return False
+    wide = [one for one in columns.values() if getattr(one, "shape", values.shape)[1:] == values.shape[1:]]
+    return bool(wide) and all(looks_multi_hot(read_labels(one)[0], values) for one in wide)
 
 
 def several_labels(

@@ -11,7 +11,7 @@ from labeltrack._convert.arrays import QUICK, looks_multi_hot, to_values
 from labeltrack._labels.codes import INTEGER, STRING, UNSIGNED, integer_keys, label_array, label_kind
 from labeltrack._labels.combined import columns_of
 from labeltrack._labels.missing import apply_missing, read_labels
-from labeltrack._labels.samples import counted, read_mask
+from labeltrack._labels.samples import are_multi_hot, counted, read_mask
 from labeltrack._labels.tuples import (
     COMBINED,
     IDS,
@@ -230,6 +230,9 @@ class Intake:
         expected = None if known is None else dict(zip(words.names, kinds_of(known), strict=True))
         columns = self._labels.columns(batch.labels)
         keys, samples, kind = encode_batch(columns, batch.samples, batch.mask, self._labels.options, words, expected)
+        if not self._multi_hot_told and are_multi_hot(columns, batch.samples):
+            self._multi_hot_told = True
+            warn_multi_hot(several=True)
         if not keys.size:
             return None
         self._check_kind(key[0], kind)
