@@ -210,7 +210,7 @@ def samples_of(run: Run, mode: str, step: int, ds_id: str | None = None, metric:
     value, labels = "value" if len(metrics) == 1 else str(metric), ["label"] if isinstance(run.label, str) else names
     info = run.info()
     ids = ["id", *(["ds_id"] if ds_id is None else [])] if info["ids"] else []
-    table = run.samples(mode, step, ds_id, columns=[*labels, value, *ids])
+    table = run.samples(mode, step, ds_id, columns=[*labels, value, *ids], copy=True)
     if ids and table["id"].null_count == table.num_rows:
         ids = []
     columns = Columns([table[name] for name in labels], table[value], [table[name] for name in ids])

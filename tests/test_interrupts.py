@@ -432,17 +432,19 @@ def test_an_interrupt_at_any_line_of_loading_a_state_leaves_the_old_state_or_the
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers that send signals")
 @pytest.mark.parametrize("recorded", [False, True], ids=["in memory", "recorded"])
-def test_signals_at_random_times_lose_and_double_nothing(tmp_path, recorded):
+@pytest.mark.parametrize("make", [lt.LabelTracker, Both], ids=["one metric", "several metrics and ids"])
+def test_signals_at_random_times_lose_and_double_nothing(tmp_path, make, recorded):
     rounds = int(os.environ.get("LABELTRACK_INTERRUPTS", "20" if PLAIN else "150"))
-    seen = fuzz(tmp_path / "run" if recorded else None, rounds, seed=int(recorded))
+    seen = fuzz(tmp_path / "run" if recorded else None, rounds, make, seed=int(recorded))
     assert seen >= rounds
 
 
-def fuzz(path, rounds, seed):
+def fuzz(path, rounds, make, seed):
     """Train with signals that come at random; return how many came within a call."""
     random_ = random.Random(seed)  # noqa: S311
     limit = random_.choice([2**18, 2**28])
-    training = Training(None if path is None else lt.RecordingOptions(path, flush_rows=1024), max_buffer_bytes=limit)
+    recording = None if path is None else lt.RecordingOptions(path, flush_rows=1024)
+    training = Training(recording, make=make, max_buffer_bytes=limit)
     training.path = path
     stream = batches("numbers", seed)
     armed, count, many, step = [False], [0], 1, 0

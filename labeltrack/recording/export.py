@@ -45,7 +45,7 @@ def _chosen(
 
 
 def table(
-    storage: Storage, parts: Parts, columns: Columns, chosen: Iterable[str] | None
+    storage: Storage, parts: Parts, columns: Columns, chosen: Iterable[str] | None, *, mapped: bool
 ) -> tuple[Any, list[PartResult]]:
     """Return samples as a pyarrow Table, and what was read from each part; see `Run.samples`."""
     pa = need("pyarrow")
@@ -53,9 +53,9 @@ def table(
     names = _chosen(readers, columns, chosen, ())
     texts = {STRING: pa.dictionary(pa.int32(), pa.string()), BYTES: pa.dictionary(pa.int32(), pa.binary())}
     schema, alike = _schema(readers, columns, names, texts, pa)
-    # Casting would read the maps.
-    mapped = [alike and bool(one.labels) and all(of.kind != BOOL for of in one.labels) for one in readers]
-    files = [_map(storage, one.entry.name, pa) if may else None for one, may in zip(readers, mapped, strict=True)]
+    alike = alike and mapped  # casting would read the maps
+    may = [alike and bool(one.labels) and all(of.kind != BOOL for of in one.labels) for one in readers]
+    files = [_map(storage, one.entry.name, pa) if each else None for one, each in zip(readers, may, strict=True)]
     batches = [
         pa.record_batch([_cast(batch.column(one.name), one.type) for one in schema], schema=schema)
         for batch in _record_batches(readers, parts, columns, names, files)

@@ -182,6 +182,7 @@ class Run(PerSample):
         columns: Iterable[str] | None = None,
         incomplete: bool = False,
         all_attempts: bool = False,
+        copy: bool = False,
     ) -> Any:
         """Return samples as an Arrow table.
 
@@ -197,11 +198,12 @@ class Run(PerSample):
                 not be recorded.
             all_attempts: Whether to include everything that was recorded: `incomplete`, and attempts that were
                 interrupted or repeated.
+            copy: Whether the table has memory of its own. Otherwise it shares that of the files, which must not be
+                truncated while it is in use, unless columns have several types or labels are bools.
 
         Returns:
             A pyarrow Table with one chunk per recorded batch, samples whose id occurs again included. Strings are
-            dictionary-encoded. Nothing is copied unless columns have several types or labels are bools. The files must
-            not be truncated while the table is in use.
+            dictionary-encoded.
 
         Raises:
             ImportError: pyarrow is not installed (extra ``record``).
@@ -214,7 +216,7 @@ class Run(PerSample):
         from labeltrack.recording.export import table  # noqa: PLC0415 (pyarrow is an extra)
 
         chosen, taken, left_out = self._parts(mode, step, ds_id, incomplete=incomplete, all_attempts=all_attempts)
-        result, found = table(self._storage, chosen, self._description.columns, columns)
+        result, found = table(self._storage, chosen, self._description.columns, columns, mapped=not copy)
         self._warn(found, [] if all_attempts else taken, left_out)
         return result
 
