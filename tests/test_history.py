@@ -490,9 +490,9 @@ LOOKS = {
     "state": lambda history: lt.History().load_state_dict(history.state_dict()),
     "table": lambda history: history_table(history, mode="eval"),
     "setbacks": lambda history: setbacks(history, mode="eval"),
-    "lines": lambda history: plot_history(history, form="lines"),
-    "multiples": lambda history: plot_history(history, form="multiples", bounds=["std", "range"]),
-    "heatmap": lambda history: plot_history(history, form="heatmap"),
+    "lines": lambda history: plot_history(history, kind="lines"),
+    "multiples": lambda history: plot_history(history, kind="multiples", bounds=["std", "range"]),
+    "heatmap": lambda history: plot_history(history, kind="heatmap"),
 }
 
 

@@ -78,7 +78,13 @@ FLOORS = [
         ),
         (lt.History.pooled, "(self, mode=None, steps=None, ds_id=None)"),
         (lt.History.by, "(self, *names)"),
-        (lt.History.plot, "(self, bounds=<the tracker's>, modes=None, labels=None, *, by=None, form=None, step=None)"),
+        (
+            lt.History.plot,
+            (
+                "(self, bounds=<the tracker's>, modes=None, labels=None, *, kind='auto', highlight=None, top=None, "
+                "by=None, step=None)"
+            ),
+        ),
         (
             lt.History.compare,
             "(self, before, after, mode=None, ds_id=None, *, higher_is_worse=True, alpha=0.05)",

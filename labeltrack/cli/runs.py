@@ -171,7 +171,14 @@ def plot(
     bounds: Bounds = None,
     modes: Modes = None,
     by: By = None,
+    kind: Annotated[
+        str, typer.Option(metavar="NAME", help="lines, multiples, heatmap, grid, or auto: by the number of labels.")
+    ] = "auto",
     label: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this label. Repeatable.")] = None,
+    highlight: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="This label in colour, the others in grey. Repeatable.")
+    ] = None,
+    top: Annotated[int | None, typer.Option(metavar="N", help="Only the worst labels of the last step.")] = None,
     query: Query,
     higher_is_worse: HigherIsWorse = True,
     title: Annotated[str | None, typer.Option(metavar="TEXT", help="Title.")] = None,
@@ -186,8 +193,10 @@ def plot(
     history = query.history(_open(run), modes=modes, bounds=bounds, by=by)
     with told(*MISTAKES):
         names = {str(value): value for value in history.names()}
-        labels = [names.get(name, name) for name in label] if label else None
-        figure = plot_history(history, labels=labels, title=title, units=units, higher_is_worse=higher_is_worse)
+        chosen: dict[str, Any] = {"kind": kind, "top": top, "title": title, "units": units}
+        for what, given in (("labels", label), ("highlight", highlight)):
+            chosen[what] = [names.get(name, name) for name in given] if given else None
+        figure = plot_history(history, **chosen, higher_is_worse=higher_is_worse)
         figure.savefig(output, dpi=150)
     typer.echo(f"Written: {output}")
 

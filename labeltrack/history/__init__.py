@@ -244,8 +244,10 @@ class History(Changes):
         modes: str | Iterable[str] | None = None,
         labels: Any = None,
         *,
+        kind: str = "auto",
+        highlight: Any = None,
+        top: int | None = None,
         by: str | Iterable[str] | None = None,
-        form: str | None = None,
         step: int | None = None,
     ) -> Figure:
         """Draw the history; see `labeltrack.plot.plot_history`, which has more options.
@@ -254,24 +256,28 @@ class History(Changes):
             bounds: Bounds to show, one row of panels for each; None for no band; by default those of the tracker.
             modes: Modes to show, one or several; None for all.
             labels: Label values or display names to show, one or several; None for all.
+            kind: ``"lines"``, ``"multiples"``, ``"heatmap"``, or for two labels per sample ``"grid"``, one down and the
+                other across; ``"auto"`` chooses by the number of labels.
+            highlight: Label values or display names to draw in colour, the others in grey; None for the worst few.
+            top: Draw only this many labels, the worst at the last step; None for all.
             by: Which of several labels per sample to draw, one or several; None for all of them.
-            form: ``"lines"``, ``"multiples"``, ``"heatmap"``, or for two labels per sample ``"grid"``, one down and the
-                other across; None chooses.
             step: The step that a grid shows; None for the last.
 
         Returns:
             A matplotlib Figure that is not registered with pyplot; save it with ``figure.savefig(path)``.
 
         Raises:
-            ValueError: The history is empty, a bound or form is unknown, or there is a step for another form.
+            ValueError: The history is empty, a bound or kind is unknown, or `step` is not for a grid alone.
             KeyError: There is no such mode, step or label.
         """
         from labeltrack.plot import plot_grid, plot_history  # noqa: PLC0415 (matplotlib is loaded only to draw)
 
         if step is None:
-            return plot_history(self, by=by, bounds=bounds, modes=modes, labels=labels, form=form)
-        if form not in (None, "grid"):
-            msg = f"only form='grid' draws a single step, got form={form!r} and step={step!r}"
+            shown = self if by is None else self.by(*([by] if isinstance(by, str) else by))
+            chosen = {"labels": labels, "highlight": highlight, "top": top}
+            return plot_history(shown, kind=kind, bounds=bounds, modes=modes, **chosen)
+        if kind not in ("auto", "grid") or not (highlight is None and top is None):
+            msg = f"step= is for grids, without highlight= and top=; got step={step!r} and kind={kind!r}"
             raise ValueError(msg)
         some = None if bounds is TRACKER_BOUNDS else bounds
         return plot_grid(self, by=by, step=step, bounds=some, modes=modes, labels=labels)

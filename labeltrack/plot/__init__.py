@@ -13,7 +13,7 @@ from labeltrack.errors import listing
 from labeltrack.plot.data import collect
 from labeltrack.plot.grid import Words, grid
 from labeltrack.plot.heatmap import heatmap
-from labeltrack.plot.lines import lines
+from labeltrack.plot.lines import COLOURED, lines
 from labeltrack.plot.multiples import multiples
 from labeltrack.plot.style import MAX_MODES, styled
 
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from labeltrack.bounds import BoundName, TrackerBounds
     from labeltrack.plot.data import Plottable
 
-_FORMS = {"lines": lines, "multiples": multiples, "heatmap": heatmap}
-_GRID = "grid"
+_KINDS = {"lines": lines, "multiples": multiples, "heatmap": heatmap}
 _MULTIPLES_FROM = 7  # more bands than this in one panel hide each other
 _HEATMAP_FROM = 40  # more panels than this are smaller than a stamp
 _MAX_PANELS = 200  # a panel takes about 20 ms to lay out
@@ -35,15 +34,16 @@ _MAX_PANELS = 200  # a panel takes about 20 ms to lay out
 def plot_history(
     history: Plottable,
     *,
-    by: str | Iterable[str] | None = None,
+    kind: str = "auto",
     bounds: BoundName | Iterable[BoundName] | TrackerBounds = TRACKER_BOUNDS,
     modes: str | Iterable[str] | None = None,
     labels: Any = None,
+    highlight: Any = None,
+    top: int | None = None,
     title: str | None = None,
     x_label: str = "step",
     units: str | None = None,
     higher_is_worse: bool = True,
-    form: str | None = None,
 ) -> Figure:
     """Draw a metric of every label over the steps.
 
@@ -53,10 +53,14 @@ def plot_history(
     mean as colour. A heatmap cannot show a band, so for each bound a second heatmap shows half the width of the band.
     Beyond 110 labels the worst 25 are also shown enlarged, with their names.
 
-    Two labels per sample with 7 or more combinations are a **grid** of the last step, see `plot_grid`. Any other number
-    of labels is drawn as combinations, and ``by="class"`` draws one label by itself.
+    `highlight` draws some labels in colour above the others in grey: as lines, unless there are more than 6 to
+    highlight or another kind is asked for. `top` draws only the worst few.
 
-    The axis is logarithmic where most labels would look flat because others are at least 20 times as large.
+    Two labels per sample with 7 or more combinations are a **grid** of the last step, see `plot_grid`. Any other number
+    of labels is drawn as combinations, and ``history.by("class")`` has one label by itself.
+
+    The axis is logarithmic where most labels would look flat because others are at least 20 times as large. It is cut,
+    and says so, where a few steps would flatten all others, as an early spike does; the last step is never cut off.
 
     Modes differ in line style, beyond 4 of them also in markers; in a heatmap each has a panel. Worst is judged by the
     mean in the last of `modes`; if they are left out, in ``"eval"``, or the last if there is none. It is judged at the
@@ -65,24 +69,27 @@ def plot_history(
 
     Args:
         history: A `labeltrack.History`.
-        by: Which of several labels per sample to draw, one or several; None for all of them.
+        kind: ``"lines"``, ``"multiples"``, ``"heatmap"`` or ``"grid"``; ``"auto"`` chooses by the number of labels.
+            Lines of more than 6 labels show the worst 6 in colour and the others in grey.
         bounds: ``"std"``, ``"range"``, ``"sem"``, ``"ci95"`` or None (no band); around the median, ``"iqr"``,
             ``("quantile", low, high)`` or ``"median"``, if the quantiles were computed; or several of them. By default
             the bounds of the tracker that made the history.
         modes: Modes to draw, one or several; None for all.
         labels: Label values or display names to draw, one or several; None for all.
+        highlight: Label values or display names to draw in colour, one or several, whether or not `labels` and `top`
+            have them; None for the worst few. In a heatmap their names are bold; beyond 110 rows, they are enlarged.
+        top: Draw only this many labels, the worst at the last step; None for all.
         title: Title; None for "metric by label".
         x_label: What a step is called, such as "epoch".
         units: Unit of the metric, such as "nats".
         higher_is_worse: True for a loss, False for an accuracy.
-        form: ``"lines"``, ``"multiples"``, ``"heatmap"`` or ``"grid"``; None chooses by the number of labels. Lines of
-            more than 6 labels show the worst 6 in colour and the others in grey.
 
     Returns:
         A matplotlib Figure that is not registered with pyplot. ``figure.savefig(path)`` writes PNG, SVG or PDF.
 
     Raises:
-        ValueError: An empty history, an unknown bound or form, too many labels for ``"multiples"``, or too many modes.
+        ValueError: An empty history, an unknown bound or kind, too many labels for ``"multiples"``, too many modes or
+            highlighted labels to tell apart, `top` below 1, or `top` or `highlight` for a grid.
         KeyError: There is no such mode or label, nor a label called so; the message names the nearest.
 
     Example:
@@ -94,12 +101,15 @@ def plot_history(
         >>> [axes.get_title(loc="left") for axes in figure.axes]
         ['mean ± one standard deviation', 'mean, from the smallest to the largest sample']
     """
-    forms = (*_FORMS, _GRID)
-    if form not in (None, *forms):
-        msg = f"form: unknown option {form!r}; allowed are {listing(forms)}, or None to choose by the number of labels"
+    kinds = ("auto", *_KINDS, "grid")
+    if kind not in kinds:
+        msg = f"kind: unknown option {kind!r}; allowed are {listing(kinds)}"
         raise ValueError(msg)
-    history = history if by is None else history.by(*([by] if isinstance(by, str) else by))
-    if form == _GRID or (form is None and _suits_grid(history, labels)):
+    all_labels = labels is None and highlight is None and top is None
+    if kind == "grid" and not (highlight is None and top is None):
+        msg = "kind='grid' draws every combination, without highlight= and top=; choose combinations with labels="
+        raise ValueError(msg)
+    if kind == "grid" or (kind == "auto" and all_labels and _suits_grid(history)):
         return plot_grid(
             history,
             bounds=None if bounds is TRACKER_BOUNDS else bounds,
@@ -115,32 +125,41 @@ def plot_history(
         resolve_all(history.bounds if bounds is TRACKER_BOUNDS else bounds),
         modes=modes,
         labels=labels,
+        highlight=highlight,
+        top=top,
         x_label=x_label,
         units=units,
         higher_is_worse=higher_is_worse,
     )
-    n = len(scene.names)
-    form = form or ("lines" if n < _MULTIPLES_FROM else "multiples" if n < _HEATMAP_FROM else "heatmap")
+    n, marked = len(scene.names), scene.marked.size
+    if kind == "auto":
+        as_lines = n < _MULTIPLES_FROM or 0 < marked <= COLOURED
+        kind = "lines" if as_lines else "multiples" if n < _HEATMAP_FROM else "heatmap"
     panels = n * len(scene.bounds)
-    if form == "multiples" and panels > _MAX_PANELS:
+    if kind == "lines" and marked > COLOURED:
         msg = (
-            f"form='multiples' draws a panel for each label and bound, and {panels} are too many (at most "
-            f"{_MAX_PANELS}); choose labels with labels=, for example history.worst(20), or use form='heatmap'"
+            f"kind='lines' has colours for {COLOURED} labels, and highlight= has {marked}; use kind='heatmap', or fewer"
         )
         raise ValueError(msg)
-    if form != "heatmap" and len(scene.tracks) > MAX_MODES:
+    if kind == "multiples" and panels > _MAX_PANELS:
+        msg = (
+            f"kind='multiples' draws a panel for each label and bound, and {panels} are too many (at most "
+            f"{_MAX_PANELS}); choose labels with labels=, the worst with top=20, or use kind='heatmap'"
+        )
+        raise ValueError(msg)
+    if kind != "heatmap" and len(scene.tracks) > MAX_MODES:
         msg = (
             f"{len(scene.tracks)} modes in one panel cannot be told apart (at most {MAX_MODES} can); "
             "choose some with modes="
         )
         raise ValueError(msg)
     with styled():
-        return _FORMS[form](scene, f"{scene.metric} by {scene.label}" if title is None else title)
+        return _KINDS[kind](scene, f"{scene.metric} by {scene.label}" if title is None else title)
 
 
-def _suits_grid(history: Plottable, labels: Any) -> bool:
+def _suits_grid(history: Plottable) -> bool:
     """Return whether there are two labels per sample, and too many combinations for lines."""
-    if len(history.label_names) != 2 or labels is not None:
+    if len(history.label_names) != 2:
         return False
     return any(len(history.at(history.steps(mode)[-1], mode)) >= _MULTIPLES_FROM for mode in history.modes)
 

@@ -9,13 +9,15 @@ from matplotlib.colors import AsinhNorm, ListedColormap, LogNorm, Normalize
 from matplotlib.patches import Patch
 
 from labeltrack.plot import style as look
+from labeltrack.plot.data import shorten
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from labeltrack.plot.data import Booleans, Floats, Integers
+    from labeltrack.bounds import Bound
+    from labeltrack.plot.data import Array, Booleans, Floats, Integers
 
 ALL_NAMED = 110  # with more rows than this, rows are not tall enough for names
 ENLARGED = 25
@@ -31,19 +33,67 @@ class Quantity(NamedTuple):
     cmap: str
 
 
-def colours(*, higher_is_worse: bool) -> str:
-    """Return the colour map of means: worst is the bright end either way."""
-    return "viridis" if higher_is_worse else "viridis_r"
+def centres(what: str, value_label: str, matrices: list[Floats], *, higher_is_worse: bool) -> Quantity:
+    """Return means or medians; worst is the bright end either way."""
+    return Quantity(what, f"{what} {value_label}", matrices, "viridis" if higher_is_worse else "viridis_r")
 
 
-def colour_bar(block: Any, image: Any, group: list[Axes], extend: str, label: str) -> None:
-    """Draw the colour bar of a group of panels below them."""
-    bar = block.colorbar(image, ax=group, location="bottom", extend=extend, aspect=28, pad=0.02, fraction=0.05)
-    bar.set_label(label, fontsize=look.SMALL, parse_math=False)
-    bar.outline.set_visible(False)
+def halves(bound: Bound, matrices: list[Floats]) -> Quantity:
+    """Return half the width of a band."""
+    title = f"{bound.text.replace('_', ' ')}, half the band"
+    return Quantity(title, f"half the width of the band\n({bound.description})", matrices, "cividis")
 
 
-def cell_legend(figure: Figure, *, gaps: bool, odd: bool) -> None:
+def draw_groups(
+    figure: Figure, note: str, parts: list[Any], modes: dict[str, Booleans], quantities: list[Quantity], widths: Any
+) -> list[tuple[Array, Any]]:
+    """Draw a group of panels for each quantity; return the axes, a row per part and a column per mode, and an image.
+
+    Args:
+        figure: Where.
+        note: What is written above all.
+        parts: Indices of the rows of the upper panels, and of the lower ones if there are any.
+        modes: Where each mode has samples, ``(rows, columns)``.
+        quantities: What is shown.
+        widths: Of the panels of the modes, relative to each other.
+    """
+    (block,) = figure.subfigures(1, 1, squeeze=False)[0]
+    look.subtitle(block, note)
+    ratios = {"width_ratios": widths * len(quantities), "height_ratios": [3.0, 4.2][-len(parts) :]}
+    axes = block.subplots(len(parts), len(modes) * len(quantities), squeeze=False, **ratios)
+    groups = []
+    odd = False
+    for group, quantity in zip(np.split(axes, len(quantities), axis=1), quantities, strict=True):
+        norm, extend, scale_note = scale(np.concatenate([matrix.ravel() for matrix in quantity.matrices]))
+        image: Any = None
+        for column, ((mode, present), matrix) in enumerate(zip(modes.items(), quantity.matrices, strict=True)):
+            odd |= bool((present & ~np.isfinite(matrix)).any())
+            for panel, part in zip(group[:, column], parts, strict=True):
+                image = draw_cells(panel, matrix[part], present[part], norm, quantity.cmap)
+                panel.set(xticks=[], yticks=[])
+            group[0, column].set_title(f"{shorten(mode, 18)}\n{quantity.title}", color=look.INK, parse_math=False)
+        bar = block.colorbar(
+            image, ax=list(group[-1]), location="bottom", extend=extend, aspect=28, pad=0.02, fraction=0.05
+        )
+        bar.set_label(f"{quantity.bar_label}{scale_note}", fontsize=look.SMALL, parse_math=False)
+        bar.outline.set_visible(False)
+        groups.append((group, image))
+    _legend(figure, gaps=not all(present.all() for present in modes.values()), odd=odd)
+    return groups
+
+
+def name_rows(group: Array, names: list[str], said: list[str], n: int, first: int) -> None:
+    """Name the rows of the upper left panel, and number some of the n rows of the lower one, from `first` on."""
+    for axes, label in zip(group[:, 0], said, strict=True):
+        axes.set_ylabel(label, parse_math=False)
+    group[0, 0].set_yticks(range(len(names)), names, parse_math=False, fontsize=6.5)
+    group[0, 0].tick_params(axis="y", length=0)
+    if len(group) > 1:
+        ranks = tick_ranks(n)
+        group[1, 0].set_yticks(ranks - 1 + first, [str(rank) for rank in ranks.tolist()])
+
+
+def _legend(figure: Figure, *, gaps: bool, odd: bool) -> None:
     """Explain cells without samples, and those that are not finite, if there are any."""
     entries: list[tuple[Artist, str]] = []
     if gaps:

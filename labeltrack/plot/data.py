@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -75,6 +76,7 @@ class Scene:
     bounds: tuple[Bound, ...]
     ranked_by: Track  # the one of the tracks that ranks the labels
     order: Integers  # (K,) indices of the labels, worst first
+    marked: Integers  # indices of the labels to highlight, worst first
     higher_is_worse: bool
 
     @property
@@ -106,11 +108,16 @@ def collect(
     *,
     modes: Any,
     labels: Any,
+    highlight: Any,
+    top: int | None,
     x_label: str,
     units: str | None,
     higher_is_worse: bool,
 ) -> Scene:
     """Read a history into arrays; see `labeltrack.plot.plot_history` for the arguments and the errors."""
+    if top is not None and operator.index(top) < 1:
+        msg = f"top: must be at least 1, got {top!r}"
+        raise ValueError(msg)
     shown = choose_modes(history.modes, modes)
     steps = {mode: history.steps(mode) for mode in shown}
     read = [history.at(step, mode) for mode in shown for step in steps[mode]]
@@ -122,24 +129,34 @@ def collect(
         )
         raise ValueError(msg)
     names = _names(read, slots, known.size)
-    kept = slice(None) if labels is None else choose_labels(labels, known, names, shown)
     origin = _origin([step for of_mode in steps.values() for step in (of_mode[0], of_mode[-1])])
     tracks, columns = [], list(zip(read, slots, strict=True))
     for mode in shown:
         here, columns = columns[: len(steps[mode])], columns[len(steps[mode]) :]
-        tracks.append(_track(mode, [step - origin for step in steps[mode]], here, known.size, bounds, kept))
-    ranked_by = tracks[ranking_mode(shown, modes)]
+        tracks.append(_track(mode, [step - origin for step in steps[mode]], here, known.size, bounds))
+    ranks_by = ranking_mode(shown, modes)
+    order = _rank(tracks[ranks_by], higher_is_worse=higher_is_worse)
+    marked = [] if highlight is None else choose_labels(highlight, known, names, shown)
+    kept = list(range(known.size)) if labels is None else choose_labels(labels, known, names, shown)
+    if top is not None:
+        worst = order[np.isin(order, kept)][:top]
+        kept = [k for k in kept if k in set(worst.tolist())]
+    kept = list(dict.fromkeys([*kept, *marked]))
+    if len(kept) < known.size or labels is not None:
+        tracks = [_only(track, kept) for track in tracks]
+        order = _rank(tracks[ranks_by], higher_is_worse=higher_is_worse)
     return Scene(
         metric=history.metric,
         label=history.label,
         x_label=x_label,
         origin=origin,
         units=units,
-        names=names if isinstance(kept, slice) else [names[k] for k in kept],
+        names=[names[k] for k in kept],
         tracks=tuple(tracks),
         bounds=bounds,
-        ranked_by=ranked_by,
-        order=_rank(ranked_by, higher_is_worse=higher_is_worse),
+        ranked_by=tracks[ranks_by],
+        order=order,
+        marked=order[np.isin(order, [kept.index(k) for k in marked])],
         higher_is_worse=higher_is_worse,
     )
 
@@ -245,7 +262,6 @@ def _track(
     columns: list[tuple[LabelStats, Integers]],
     n: int,
     bounds: tuple[Bound, ...],
-    kept: slice | list[int],
 ) -> Track:
     """Scatter the statistics of one mode into matrices, a row per label and a column per step."""
     present = np.zeros((n, len(steps)), dtype=bool)
@@ -256,8 +272,16 @@ def _track(
             edges = [edge for bound in bounds for edge in bound.band(stats)]
         for matrix, values in zip(numbers, [stats.mean, *edges], strict=True):
             matrix[places, column] = values
-    mean, *edges = (matrix[kept] for matrix in numbers)
+    mean, *edges = numbers
     bands: dict[BoundName, Band] = {
         bound.name: (edges[3 * i], edges[3 * i + 1], edges[3 * i + 2]) for i, bound in enumerate(bounds)
     }
-    return Track(mode, np.array(steps, dtype=np.int64), present[kept], mean, bands)
+    return Track(mode, np.array(steps, dtype=np.int64), present, mean, bands)
+
+
+def _only(track: Track, kept: list[int]) -> Track:
+    """Return the course of some of the labels."""
+    bands: dict[BoundName, Band] = {
+        name: (low[kept], centre[kept], high[kept]) for name, (low, centre, high) in track.bands.items()
+    }
+    return Track(track.mode, track.steps, track.present[kept], track.mean[kept], bands)

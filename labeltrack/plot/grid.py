@@ -8,21 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from labeltrack.plot import style as look
-from labeltrack.plot.cells import (
-    ALL_NAMED,
-    ENLARGED,
-    Quantity,
-    cell_legend,
-    colour_bar,
-    colours,
-    draw_cells,
-    scale,
-    tick_ranks,
-)
+from labeltrack.plot.cells import ALL_NAMED, ENLARGED, centres, draw_groups, halves, name_rows, tick_ranks
 from labeltrack.plot.data import choose_labels, choose_modes, ranking_mode, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -120,29 +110,28 @@ def grid(
     panels = [_panel(*one, rows, columns, wide) for one in zip(shown, steps, read, strict=True)]
     value_label = f"{history.metric} ({words.units})" if words.units else history.metric
     means = [panel.mean for panel in panels]
-    quantities = [Quantity("mean", f"mean {value_label}", means, colours(higher_is_worse=higher_is_worse))]
-    for i, bound in enumerate(wide):
-        title = f"{bound.text.replace('_', ' ')}, half the band"
-        label = f"half the width of the band\n({bound.description})"
-        quantities.append(Quantity(title, label, [panel.halves[i] for panel in panels], "cividis"))
+    quantities = [centres("mean", value_label, means, higher_is_worse=higher_is_worse)]
+    quantities += [halves(bound, [panel.halves[i] for panel in panels]) for i, bound in enumerate(wide)]
     layout = _layout(rows, columns, len(panels) * len(quantities))
     heading = f"{history.metric} by {rows.label} and {columns.label}" if words.title is None else words.title
     figure = look.new_figure(*layout.size, heading)
-    (block,) = figure.subfigures(1, 1, squeeze=False)[0]
-    heights = [1.0] if len(layout.parts) == 1 else [3.0, 4.2]
-    axes = block.subplots(len(heights), len(panels) * len(quantities), squeeze=False, height_ratios=heights)
     of = f" in mode {shown[top]}" if len(shown) > 1 else ""
     at = ", ".join(dict.fromkeys(f"{words.x_label} {at}" for at in steps))
     numbers = "; numbers of samples in the cells" if layout.room and not layout.both else ""
-    look.subtitle(block, f"{at}; worst first by the mean{of}, from the top and from the left{numbers}")
-    for group, quantity in zip(np.split(axes, len(quantities), axis=1), quantities, strict=True):
-        _group(block, group, layout, panels, quantity)
-    for one in axes[-1]:
-        _name_columns(one, columns, layout)
-    _name_rows(axes[:, 0], rows, layout)
-    gaps = any(not panel.present.all() for panel in panels)
-    odd = any((panel.present & ~np.isfinite(panel.mean)).any() for panel in panels)
-    cell_legend(figure, gaps=gaps, odd=odd)
+    note = f"{at}; worst first by the mean{of}, from the top and from the left{numbers}"
+    modes = {panel.mode: panel.present for panel in panels}
+    groups = draw_groups(figure, note, layout.parts, modes, quantities, [1.0] * len(panels))
+    for (group, image), quantity in zip(groups, quantities, strict=True):
+        for axes in group.flat:  # between each label by itself and the combinations
+            axes.axhline(0.5, color="white", linewidth=2.0)
+            axes.axvline(0.5, color="white", linewidth=2.0)
+        for axes, panel, matrix in zip(group[0], panels, quantity.matrices, strict=True):
+            _write(axes, image, matrix[layout.parts[0]], panel.count[layout.parts[0]], layout)
+        for axes in group[-1]:
+            _name_columns(axes, columns, layout)
+    n = len(rows.names) - 1
+    said = [f"{shorten(rows.label, 20)}: the {ENLARGED} worst", f"all {n}, by rank"]
+    name_rows(groups[0][0], layout.down, said if len(layout.parts) > 1 else [shorten(rows.label, 30)], n, 1)
     return figure
 
 
@@ -223,23 +212,6 @@ def _layout(rows: _Side, columns: _Side, panels: int) -> _Layout:
     return _Layout(parts, (width / c, enlarged / parts[0].stop), size, down, across, upright)
 
 
-def _group(block: Any, group: Array, layout: _Layout, panels: list[_Panel], quantity: Quantity) -> None:
-    """Draw one quantity, a column of panels per mode, and its colour bar."""
-    norm, extend, note = scale(np.concatenate([matrix.ravel() for matrix in quantity.matrices]))
-    image: Any = None
-    for column, (panel, matrix) in enumerate(zip(panels, quantity.matrices, strict=True)):
-        for axes, part in zip(group[:, column], layout.parts, strict=True):
-            image = draw_cells(axes, matrix[part], panel.present[part], norm, quantity.cmap)
-            axes.axhline(0.5, color="white", linewidth=2.0)
-            axes.axvline(0.5, color="white", linewidth=2.0)
-            axes.set_xticks([])
-            axes.set_yticks([])
-        _write(group[0, column], image, matrix[layout.parts[0]], panel.count[layout.parts[0]], layout)
-        title = f"{shorten(panel.mode, 18)}\n{quantity.title}"
-        group[0, column].set_title(title, color=look.INK, parse_math=False)
-    colour_bar(block, image, list(group[-1]), extend, f"{quantity.bar_label}{note}")
-
-
 def _write(axes: Axes, image: Any, matrix: Floats, count: Integers, layout: _Layout) -> None:
     """Write value and number of samples into the cells, or the number alone, where they fit."""
     if not layout.room:
@@ -277,17 +249,3 @@ def _name_columns(axes: Axes, columns: _Side, layout: _Layout) -> None:
     turned: dict[str, Any] = {"rotation": 90} if layout.upright else {}
     axes.set_xticks(range(len(layout.across)), layout.across, parse_math=False, fontsize=6.5, **turned)
     axes.tick_params(axis="x", length=0)
-
-
-def _name_rows(first: Iterable[Axes], rows: _Side, layout: _Layout) -> None:
-    for axes, part in zip(first, layout.parts, strict=True):
-        if part.stop <= len(layout.down):
-            axes.set_yticks(range(len(layout.down)), layout.down, parse_math=False, fontsize=6.5)
-            axes.tick_params(axis="y", length=0)
-            few = part.stop < len(rows.names)
-            label = shorten(rows.label, 30) if not few else f"{shorten(rows.label, 20)}: the {part.stop - 1} worst"
-        else:
-            ranks = tick_ranks(part.stop - 1)
-            axes.set_yticks(ranks, [str(rank) for rank in ranks.tolist()])
-            label = f"all {part.stop - 1}, by rank"
-        axes.set_ylabel(label, parse_math=False)

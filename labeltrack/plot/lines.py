@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from labeltrack.plot import style as look
+from labeltrack.plot.axes import value_axis
 from labeltrack.plot.data import shorten
 
 if TYPE_CHECKING:
@@ -16,39 +17,43 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from labeltrack.bounds import Bound
+    from labeltrack.plot.axes import ValueAxis
     from labeltrack.plot.data import Floats, Integers, Scene, Track
 
-_COLOURED = len(look.PALETTE)
-_MARKED_STEPS = 20  # each step is marked by a dot where there are no more than this
+COLOURED = len(look.PALETTE)
+_MARKED_STEPS = 12  # each step is marked by a dot where there are no more than this
 _EDGED_LABELS = 4  # the edges of more bands than this are clutter
 _NAME_LENGTH = 30
 _PANEL_HEIGHT = 3.3
 
 
 def lines(scene: Scene, heading: str) -> Figure:
-    """Draw the worst labels in colour and the others in grey; a panel for each bound."""
+    """Draw the highlighted or else the worst labels in colour and the others in grey; a panel for each bound."""
     bounds = scene.bounds
     figure = look.new_figure(8.0, _PANEL_HEIGHT * len(bounds) + 0.9, heading)
     panels = figure.subplots(len(bounds), 1, sharex=True, squeeze=False)[:, 0]
     # Colours go by label, not by rank, so that a label keeps its colour from one figure to the next.
-    coloured = np.sort(scene.order[:_COLOURED])
-    rest = np.sort(scene.order[_COLOURED:])
+    coloured = np.sort(scene.marked if scene.marked.size else scene.order[:COLOURED])
+    rest = np.setdiff1d(scene.order, coloured)
+    worst = f"; the {coloured.size} worst in colour" if rest.size and not scene.marked.size else ""
     odd = False
     for axes, bound in zip(panels, bounds, strict=True):
-        odd |= _panel(axes, scene, bound, coloured, rest)
-        axes.set_title(bound.description)
-        axes.set_ylabel(f"{scene.value_label}{look.SCALE_NOTES[axes.get_yscale()]}", parse_math=False)
+        axis = value_axis(scene, bound, coloured, rest)
+        odd |= _panel(axes, scene, bound, axis, coloured, rest)
+        axes.set_title(f"{bound.description}{worst}{axis.cut_note(scene)}", parse_math=False)
+        axes.set_ylabel(f"{scene.value_label}{axis.scale_note}", parse_math=False)
     panels[-1].set_xlabel(scene.step_label, parse_math=False)
     entries = look.mode_entries(scene, markers=any(_marker_interval(scene, track) for track in scene.tracks))
     if rest.size:
-        entries.append((Line2D([], [], color=look.BEHIND), f"{rest.size} other labels, without band"))
+        banded = any(bound.wide for bound in bounds)
+        entries.append((Line2D([], [], color=look.BEHIND), f"{rest.size} other labels{', without band' * banded}"))
     if odd:
         entries.append(look.not_finite_entry())
     look.legend(figure, entries)
     return figure
 
 
-def _panel(axes: Axes, scene: Scene, bound: Bound, coloured: Integers, rest: Integers) -> bool:
+def _panel(axes: Axes, scene: Scene, bound: Bound, axis: ValueAxis, coloured: Integers, rest: Integers) -> bool:
     """Draw one panel; return whether any mean is not finite."""
     odd = False
     ends = np.full((coloured.size, 2), np.nan)
@@ -66,8 +71,8 @@ def _panel(axes: Axes, scene: Scene, bound: Bound, coloured: Integers, rest: Int
                 (low[k], centre[k], high[k]),
                 colour=look.PALETTE[j],
                 mode=i,
-                width=1.7,
-                alpha=0.16 if len(scene.tracks) == 1 else 0.04 if many else 0.1,
+                width=1.7 * look.emphasis(scene, track),
+                alpha=look.band_alpha(len(scene.tracks) * coloured.size),
                 every=_marker_interval(scene, track),
                 edges=len(scene.tracks) > 1 and not many and coloured.size <= _EDGED_LABELS,
             )
@@ -80,7 +85,7 @@ def _panel(axes: Axes, scene: Scene, bound: Bound, coloured: Integers, rest: Int
     look.integer_steps(axes, scene, 10, 5.5)
     axes.grid(visible=True)
     axes.margins(y=0.06)
-    look.use_log_axis(axes, look.log_axis(scene, bound))
+    axis.apply(axes)
     names = [scene.names[k] for k in coloured.tolist()]
     has_samples = np.any([track.present.any(axis=1) for track in scene.tracks], axis=0)[coloured]
     notes = ["(no finite mean)" if there else "(no samples)" for there in has_samples.tolist()]

@@ -10,6 +10,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from labeltrack.plot import style as look
+from labeltrack.plot.axes import ValueAxis, fits, value_axis
 from labeltrack.plot.data import shorten
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def multiples(scene: Scene, heading: str) -> Figure:
     if behind:
         of = f" in {scene.ranked_by.mode}" if len(scene.tracks) > 1 else ""
         entries.append((Line2D([], [], color=look.BEHIND), f"the other labels{of}"))
-    entries.append((Patch(color=look.WORST), "the worst" if _emphasised(n) == 1 else f"the {_emphasised(n)} worst"))
+    worst = "the worst" if len(_emphasised(scene)) == 1 else f"the {len(_emphasised(scene))} worst"
+    entries.append((Patch(color=look.WORST), "highlighted" if scene.marked.size else worst))
     if odd:
         entries.append(look.not_finite_entry())
     look.legend(figure, entries)
@@ -55,39 +57,43 @@ def _columns(n: int) -> int:
     return min(around, key=lambda columns: (-n % columns) + abs(math.log(columns * columns / n / shape)) * 1.5)
 
 
-def _emphasised(n: int) -> int:
-    return min(n, max(1, round(n / 6) + 1))
+def _emphasised(scene: Scene) -> set[int]:
+    """Return the labels to draw in colour: those to highlight, or else the worst few."""
+    n = len(scene.names)
+    return set((scene.marked if scene.marked.size else scene.order[: min(n, max(1, round(n / 6) + 1))]).tolist())
 
 
 def _block(block: Any, scene: Scene, bound: Bound, rows: int, columns: int) -> tuple[bool, bool]:
     """Draw the panels of one bound; return whether any mean is not finite, and whether other labels are behind."""
     n = len(scene.names)
-    log_axis = look.log_axis(scene, bound)
-    if log_axis is not None and not look.fits_one_axis(scene, bound, logarithmic=True):
-        log_axis = None
-    shared = log_axis is not None or look.fits_one_axis(scene, bound)
+    candidates = (value_axis(scene, bound), ValueAxis())
+    common = next((axis for axis in candidates if fits(scene, bound, axis)), None)
     # Other labels are drawn behind where they can be compared, and are lines at all.
-    behind = shared and n > 1 and scene.ranked_by.steps.size > 1
-    grid = block.subplots(rows, columns, sharex=True, sharey=shared, squeeze=False)
-    odd = False
+    behind = common is not None and n > 1 and scene.ranked_by.steps.size > 1
+    grid = block.subplots(rows, columns, sharex=True, sharey=common is not None, squeeze=False)
+    emphasised = _emphasised(scene)
+    odd = cut = False
     for place, axes in enumerate(grid.flat):
         if place >= n:
             axes.remove()
             continue
+        k = int(scene.order[place])
         if behind:
             look.draw_behind(axes, scene.ranked_by.steps, scene.ranked_by.bands[bound.name][1])
-        odd |= _panel(axes, scene, bound, int(scene.order[place]), worst=place < _emphasised(n))
-        if log_axis is None:
-            axes.yaxis.set_major_locator(MaxNLocator(4))
-        look.use_log_axis(axes, log_axis)
+        odd |= _panel(axes, scene, bound, k, worst=k in emphasised)
+        axis = value_axis(scene, bound, [k]) if common is None else common
+        cut |= axis.cut is not None
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axis.apply(axes)
         if place + columns >= n:  # nothing below it
             axes.tick_params(labelbottom=True)
-    scale = "" if shared else "; each panel has its own scale"
-    look.subtitle(block, f"{bound.description}; {scene.ranking}{scale}")
+    if common is None:
+        note, scale = f"; each panel has its own scale{', cut where few steps would flatten the others' * cut}", ""
+    else:
+        note, scale = common.cut_note(scene), common.scale_note
+    look.subtitle(block, f"{bound.description}; {scene.ranking}{note}")
     block.supxlabel(scene.step_label, fontsize=look.SIZE, parse_math=False)
-    block.supylabel(
-        f"{scene.value_label}{look.SCALE_NOTES[grid[0, 0].get_yscale()]}", fontsize=look.SIZE, parse_math=False
-    )
+    block.supylabel(f"{scene.value_label}{scale}", fontsize=look.SIZE, parse_math=False)
     return odd, behind
 
 
@@ -104,8 +110,8 @@ def _panel(axes: Axes, scene: Scene, bound: Bound, k: int, *, worst: bool) -> bo
             (low, centre, high),
             colour=colour,
             mode=mode,
-            width=1.3,
-            alpha=0.2 if len(scene.tracks) == 1 else 0.05 if look.has_many_modes(scene) else 0.15,
+            width=1.5 * look.emphasis(scene, track),
+            alpha=look.band_alpha(len(scene.tracks)),
             every=look.marker_interval(scene, track, 0, 4),
         )
         odd |= look.draw_not_finite(axes, steps, centre, track.present[k], colour)

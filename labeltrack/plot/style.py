@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import io
-import math
 import os
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from labeltrack._tables import whole_file
 from labeltrack.plot.data import shorten
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.backend_bases import RendererBase
 
-    from labeltrack.bounds import Band, Bound
+    from labeltrack.bounds import Band
     from labeltrack.plot.data import Booleans, Floats, Integers, Scene, Track
 
 # Okabe and Ito's colours, distinct under every kind of colour blindness, without the yellow (pale on white).
@@ -38,10 +37,6 @@ _MARKERS = tuple((shape, filled) for shape in "os^DvP<>*" for filled in (True, F
 MAX_MODES = len(STYLES) * len(_MARKERS)
 TITLE_SIZE, SIZE, SMALL = 12.0, 9.0, 8.0
 LOG_FROM = 20.0  # a log scale of a smaller ratio changes little
-SCALE_NOTES = {"linear": "", "log": ", log scale", "symlog": ", log scale, linear at 0"}  # for the label of an axis
-_NARROW_SHARE = 0.08  # a typical label that fills less of a common axis than this cannot be read there
-_EXTREME = 1e290  # matplotlib's logarithmic axes do not reach the ends of the range of doubles
-_DECADES = 1e12  # values smaller than the largest by more than this are treated as zero
 _CHARACTER = 0.078  # average width in inches at the normal size
 _CROSS: dict[str, Any] = {"linestyle": "none", "marker": "x", "markersize": 5, "markeredgewidth": 1.4}
 
@@ -179,84 +174,14 @@ def mode_entries(scene: Scene, *, markers: bool) -> list[tuple[Artist, str]]:
     found: list[tuple[Artist, str]] = []
     for i, track in enumerate(scene.tracks):
         looks = marker(i, 4.0) if markers else {}
-        found.append((Line2D([], [], color=SOFT_INK, linestyle=line_style(i), linewidth=1.6, **looks), track.mode))
+        width = 1.7 * emphasis(scene, track)
+        found.append((Line2D([], [], color=SOFT_INK, linestyle=line_style(i), linewidth=width, **looks), track.mode))
     return found
 
 
 def not_finite_entry() -> tuple[Artist, str]:
     """Return the legend entry of `draw_not_finite`."""
     return Line2D([], [], color=SOFT_INK, **_CROSS), "mean is NaN or infinite"
-
-
-# -- linear or logarithmic: which axis lets most labels be read ----------------------------------------------
-
-
-class LogAxis(NamedTuple):
-    """What a logarithmic axis must hold; one of zeros or of both signs is linear around zero."""
-
-    positive: bool
-    smallest: float
-    least: float
-    largest: float
-
-
-def log_axis(scene: Scene, bound: Bound) -> LogAxis | None:
-    """Return the logarithmic axis that a bound needs; None where most labels can be read on a linear one."""
-    bands = [track.bands[bound.name] for track in scene.tracks]
-    low, centres, high = (np.concatenate(edges, axis=1) for edges in zip(*bands, strict=True))
-    sizes = np.abs(np.where(np.isfinite(centres) & (centres != 0), centres, np.nan))
-    tops = np.sort(_extreme(sizes, np.fmax, 0.0))
-    tops = tops[tops > 0]
-    if tops.size < 2 or tops[tops.size // 3] > tops[-1] / LOG_FROM or not 1 / _EXTREME < tops[-1] < _EXTREME:
-        return None
-    sizes = sizes[np.isfinite(sizes)]
-    positive = bool(centres[np.isfinite(centres)].min() > 0) and sizes.min() >= tops[-1] / _DECADES
-    smallest = float(sizes.min() if positive else max(np.percentile(sizes, 5), tops[-1] / _DECADES))
-    edges = low[np.isfinite(low) & (low > 0)]
-    least = max(smallest / 5, float(edges.min(initial=smallest)))  # a band that reaches zero ends where the panel does
-    return LogAxis(positive, smallest, least, float(np.max(high[np.isfinite(high)], initial=tops[-1])))
-
-
-def use_log_axis(axes: Axes, needed: LogAxis | None) -> None:
-    """Give a panel the logarithmic axis that it needs, if any."""
-    if needed is None:
-        return
-    if needed.positive:
-        axes.set_yscale("log", nonpositive="clip")
-        ratio = (needed.largest / needed.least) ** 0.06
-        axes.set_ylim(needed.least / ratio, needed.largest * ratio)
-        subs = (1.0, 2.0, 5.0) if needed.largest < 200 * needed.least else (1.0,)
-        axes.yaxis.set_major_locator(LogLocator(subs=subs))
-    else:
-        axes.set_yscale("symlog", linthresh=10.0 ** math.floor(math.log10(needed.smallest)))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def fits_one_axis(scene: Scene, bound: Bound, *, logarithmic: bool = False) -> bool:
-    """Return whether the typical label is still readable on an axis that holds all of them."""
-    if logarithmic and scene.is_single_step:
-        return True  # the height of a dot says it all
-    lows, highs = [], []
-    for track in scene.tracks:
-        low, centre, high = track.bands[bound.name]
-        if logarithmic:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                low = high = np.log10(np.abs(centre))
-        lows.append(_extreme(low, np.fmin, np.inf))
-        highs.append(_extreme(high, np.fmax, -np.inf))
-    lowest, highest = np.min(lows, axis=0), np.max(highs, axis=0)
-    there = lowest <= highest
-    if not there.any():
-        return True
-    whole = float(highest[there].max() - lowest[there].min())
-    typical = float(np.median(highest[there] - lowest[there]))
-    return typical >= _NARROW_SHARE * whole
-
-
-def _extreme(matrix: Floats, of: Any, start: float) -> Floats:
-    """Return each row's smallest or largest finite value, or `start` if it has none."""
-    return np.asarray(of.reduce(np.where(np.isfinite(matrix), matrix, start), axis=1), dtype=np.float64)
 
 
 # -- how modes are told apart -------------------------------------------------------------------------------
@@ -270,6 +195,16 @@ def has_many_modes(scene: Scene) -> bool:
 def line_style(mode: int) -> Any:
     """Return the dashes of the mode of an index; no two of `MAX_MODES` share both dashes and marker."""
     return STYLES[(mode + mode // len(_MARKERS)) % len(STYLES)]
+
+
+def emphasis(scene: Scene, track: Track) -> float:
+    """Return the relative width of the lines of a mode: those that rank are thicker, which grey print keeps."""
+    return 1.0 if track is scene.ranked_by else 0.7
+
+
+def band_alpha(bands: int) -> float:
+    """Return how opaque each of some bands in one panel is, so that lines can be seen through all of them."""
+    return float(np.clip(0.6 / bands, 0.03, 0.16))
 
 
 def marker(mode: int, size: float) -> dict[str, Any]:
@@ -351,7 +286,9 @@ def draw_behind(axes: Axes, at: Integers, centres: Floats, style: Any = "-") -> 
         return
     centres = np.where(np.isfinite(centres), centres, np.nan)
     lines = list(np.stack([np.broadcast_to(at.astype(np.float64), centres.shape), centres], axis=2))
-    axes.add_collection(LineCollection(lines, colors=BEHIND, linewidths=0.7, linestyles=style, zorder=0.5))
+    alpha = float(np.clip(40 / len(lines), 0.12, 1.0))  # hundreds of lines show where most of them are
+    looks = {"colors": BEHIND, "alpha": alpha, "linewidths": 0.7, "linestyles": style, "zorder": 0.5}
+    axes.add_collection(LineCollection(lines, **looks))
     axes.autoscale_view()
 
 

@@ -156,6 +156,8 @@ def test_plot(recorded, tmp_path):
         text = done("plot", path, "-o", out, "--bounds", "none", "--label", "cat", "--label", "1", "--mode", "train")
         assert text == f"Written: {out}\n"
         assert out.read_bytes().startswith(start)
+    done("plot", path, "-o", tmp_path / "worst.svg", "--kind", "lines", "--top", 1, "--highlight", "cat")
+    assert (tmp_path / "worst.svg").stat().st_size > 5000
     assert "cat" in (tmp_path / "figure.svg").read_text() or (tmp_path / "figure.svg").stat().st_size > 5000
 
 
@@ -259,6 +261,9 @@ def test_every_command_includes_incomplete_epochs_if_asked_to(tmp_path):
         (["recompute", "{run}", "--group", "{list}"], "must be a JSON object, .* and is a list"),
         (["plot", "{run}", "-o", "{tmp}/x.gif"], r"must end in \.png, \.svg, \.pdf"),
         (["plot", "{run}"], "Missing option '-o'"),
+        (["plot", "{run}", "-o", "{tmp}/x.png", "--kind", "pie"], "kind: unknown option 'pie'"),
+        (["plot", "{run}", "-o", "{tmp}/x.png", "--top", "0"], "top: must be at least 1, got 0"),
+        (["plot", "{run}", "-o", "{tmp}/x.png", "--highlight", "cow"], "no label in modes .*: 'cow'"),
         (["plot", "{run}", "-o", "{tmp}/x.png", "--label", "cow"], "no label in modes .*: 'cow'. There are"),
         (["export", "{run}", "-o", "{tmp}/x.json"], r"must end in \.parquet, \.csv"),
         (["export", "{run}", "-o", "{tmp}/x.csv", "--step", "9"], "no recorded step 9"),

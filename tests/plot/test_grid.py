@@ -47,7 +47,7 @@ def every_text(figure):
 
 
 def test_cells_are_the_means_of_combinations_and_of_either_label(history):
-    figure = history.plot(form="grid")
+    figure = history.plot(kind="grid")
     assert numbers(figure.axes[0]) == {
         (row, column): mean_of(row, column)
         for row in ("all", "cat", "dog", "cow")
@@ -57,13 +57,13 @@ def test_cells_are_the_means_of_combinations_and_of_either_label(history):
 
 
 def test_rows_and_columns_are_worst_first(history):
-    assert names(history.plot(form="grid").axes[0]) == [["all", "cat", "dog", "cow"], ["all", "farm", "lab", "zoo"]]
+    assert names(history.plot(kind="grid").axes[0]) == [["all", "cat", "dog", "cow"], ["all", "farm", "lab", "zoo"]]
     figure = plot_grid(history, higher_is_worse=False)
     assert names(figure.axes[0]) == [["all", "cow", "dog", "cat"], ["all", "zoo", "lab", "farm"]]
 
 
 def test_the_order_of_names_says_what_is_down_and_what_across(history):
-    axes = history.plot(form="grid", by=("site", "class")).axes[0]
+    axes = history.plot(kind="grid", by=("site", "class")).axes[0]
     assert (axes.get_ylabel(), axes.get_xlabel()) == ("site", "class")
     assert names(axes) == [["all", "farm", "lab", "zoo"], ["all", "cat", "dog", "cow"]]
     assert numbers(axes)["zoo", "cow"] == 0.25
@@ -72,25 +72,25 @@ def test_the_order_of_names_says_what_is_down_and_what_across(history):
 def test_two_of_three_labels_are_drawn():
     history = lt.History()
     history.add(1, lt.label_stats({"a": [0, 0, 1], "b": [5, 5, 6], "c": [1, 2, 3]}, [1.0, 2.0, 4.0]))
-    axes = history.plot(form="grid", by=["c", "a"]).axes[0]
+    axes = history.plot(kind="grid", by=["c", "a"]).axes[0]
     assert numbers(axes)["all", "0"] == 1.5
     with pytest.raises(ValueError, match="two labels per sample, one down and one across, got 'a', 'b', 'c'; name two"):
-        history.plot(form="grid")
+        history.plot(kind="grid")
 
 
 def test_a_step_can_be_chosen_and_the_figure_says_which(history):
     figure = history.plot(step=1)
     assert set(numbers(figure.axes[0]).values()) == {9.0, None}
     assert "step 1;" in every_text(figure)
-    assert "epoch 2;" in every_text(plot_history(history, form="grid", x_label="epoch"))
+    assert "epoch 2;" in every_text(plot_history(history, kind="grid", x_label="epoch"))
     with pytest.raises(KeyError, match="no step in mode 'eval': 3"):
         history.plot(step=3)
-    with pytest.raises(ValueError, match="only form='grid' draws a single step, got form='lines' and step=1"):
-        history.plot(form="lines", step=1)
+    with pytest.raises(ValueError, match=r"step= is for grids.*got step=1 and kind='lines'"):
+        history.plot(kind="lines", step=1)
 
 
 def test_cells_have_mean_and_number_of_samples_where_they_fit(history):
-    figure = history.plot(form="grid")
+    figure = history.plot(kind="grid")
     found = {text.get_text() for text in figure.axes[0].texts}
     assert {"3\nn 2", "8\nn 1", "2.71\nn 6"} <= found
     assert "numbers of samples in the cells" not in every_text(figure)
@@ -106,7 +106,7 @@ def test_small_cells_have_the_number_of_samples_or_nothing():
     assert "numbers of samples in the cells" in every_text(figure)
     assert set(found) == {str(n) for n in [*stats.count, *stats.by("class").count, *stats.by("site").count] if n < 1000}
     one = np.repeat(np.arange(109), 12)
-    many = history_of((one, one, np.ones(one.size))).plot(form="grid")
+    many = history_of((one, one, np.ones(one.size))).plot(kind="grid")
     assert not many.axes[0].texts
     assert "in the cells" not in every_text(many)
 
@@ -115,7 +115,7 @@ def test_small_cells_have_the_number_of_samples_or_nothing():
     ("n", "text"), [(999, "999"), (1234, "1.2k"), (9_960, "10k"), (123_456, "123k"), (1_240_000, "1.2M")]
 )
 def test_numbers_of_samples_are_short(n, text):
-    figure = history_of((np.zeros(n, dtype=np.uint8), np.zeros(n, dtype=np.uint8), np.ones(n))).plot(form="grid")
+    figure = history_of((np.zeros(n, dtype=np.uint8), np.zeros(n, dtype=np.uint8), np.ones(n))).plot(kind="grid")
     assert {found.get_text() for found in figure.axes[0].texts} == {f"1\nn {text}"}
 
 
@@ -137,7 +137,7 @@ def test_more_columns_than_can_be_named_are_numbered_by_rank():
 
 def test_bounds_and_modes_have_panels_of_their_own(history):
     history.add(2, lt.label_stats({"class": ["cat", "eel"], "site": ["zoo", "sea"]}, [7.0, 1.0]), mode="train")
-    figure = history.plot(form="grid", modes=["train", "eval"], bounds=["range", "std"])
+    figure = history.plot(kind="grid", modes=["train", "eval"], bounds=["range", "std"])
     titles = [axes.get_title(loc="left").replace("\n", " ") for axes in figure.axes if axes.images]
     assert titles == [
         "train mean",
@@ -156,7 +156,7 @@ def test_bounds_and_modes_have_panels_of_their_own(history):
 
 
 def test_combinations_can_be_chosen(history):
-    axes = history.plot(form="grid", labels=[("cat", "farm"), "dog, lab"]).axes[0]
+    axes = history.plot(kind="grid", labels=[("cat", "farm"), "dog, lab"]).axes[0]
     assert numbers(axes) == {
         ("all", "all"): 14 / 3,
         ("all", "farm"): 8.0,
@@ -173,7 +173,7 @@ def test_combinations_can_be_chosen(history):
 def test_absent_labels_are_hatched_and_nan_has_a_colour_of_its_own():
     mapping = {"class": {"Cat": 0, "Dog": 1}, "site": {"Lab": 0, "Zoo": 1}}
     history = history_of(([0, 0], [0, 1], [1.0, np.nan]), label_mapping=mapping)
-    figure = history.with_absent().plot(form="grid")
+    figure = history.with_absent().plot(kind="grid")
     assert names(figure.axes[0]) == [["all", "Cat", "Dog"], ["all", "Zoo", "Lab"]]
     assert "no samples" in every_text(figure)
     assert "NaN or infinite" in every_text(figure)
@@ -187,11 +187,11 @@ def test_two_labels_are_a_grid_from_seven_combinations_on():
     assert not few.plot().axes[0].images
     assert len(many.plot().axes[0].images) == 1
     assert not many.plot(by="class").axes[0].images
-    assert not many.plot(form="multiples").axes[0].images
+    assert not many.plot(kind="multiples").axes[0].images
 
 
 def test_one_of_several_labels_is_drawn_by_itself(history):
-    figure = plot_history(history, by="site", bounds=None)
+    figure = history.plot(None, by="site")
     assert {"farm", "lab", "zoo"} <= {text.get_text() for text in figure.findobj(Text)}
     line = next(line for line in figure.axes[0].get_lines() if 8.0 in line.get_ydata())
     assert line.get_ydata().tolist() == [9.0, 8.0]
@@ -201,11 +201,13 @@ def test_one_of_several_labels_is_drawn_by_itself(history):
 
 def test_what_has_no_two_labels_or_no_means_is_refused(history):
     with pytest.raises(ValueError, match="got one label per sample"):
-        history.by("class").plot(form="grid")
+        history.by("class").plot(kind="grid")
     with pytest.raises(ValueError, match="one down and one across, got 'class', 'class'"):
         plot_grid(history, by=("class", "class"))
     with pytest.raises(ValueError, match="a grid shows means, not medians"):
         plot_grid(history, bounds="iqr")
+    with pytest.raises(ValueError, match="without highlight= and top="):
+        history.plot(kind="grid", top=3)
     with pytest.raises(ValueError, match="history is empty"):
         plot_grid(lt.History(), by=("a", "b"))
     with pytest.raises(ValueError, match="no labels at that step"):

@@ -133,37 +133,37 @@ def test_a_heatmap_of_a_hundred_labels_looks_as_it_did(tmp_path):
     assert_looks_like(plot_history(course(100, 20), units="nats", x_label="epoch"), "heatmap.png", tmp_path, dpi=50)
 
 
-# -- which form -------------------------------------------------------------------------------------------
+# -- which kind -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("n", "form"), [(1, "lines"), (6, "lines"), (7, "multiples"), (39, "multiples"), (40, "heatmap")]
+    ("n", "kind"), [(1, "lines"), (6, "lines"), (7, "multiples"), (39, "multiples"), (40, "heatmap")]
 )
-def test_the_number_of_labels_chooses_the_form(n, form):
+def test_the_number_of_labels_chooses_the_kind(n, kind):
     figure = plot_history(course(n, 2, modes=["train"]))
     panels = len(figure.axes)
     maps = len(heatmaps(figure))
-    assert (panels, maps) == {"lines": (1, 0), "multiples": (n, 0), "heatmap": (4, 2)}[form]
+    assert (panels, maps) == {"lines": (1, 0), "multiples": (n, 0), "heatmap": (4, 2)}[kind]
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 8])
-def test_every_form_can_be_forced(n):
+def test_every_kind_can_be_forced(n):
     history = course(n, 3)
-    assert len(plot_history(history, form="lines").axes) == 1
-    assert len(plot_history(history, form="multiples").axes) == n
-    assert len(heatmaps(plot_history(history, form="heatmap"))) == 4
+    assert len(plot_history(history, kind="lines").axes) == 1
+    assert len(plot_history(history, kind="multiples").axes) == n
+    assert len(heatmaps(plot_history(history, kind="heatmap"))) == 4
 
 
-def test_an_unknown_form_is_refused_with_those_there_are():
+def test_an_unknown_kind_is_refused_with_those_there_are():
     with pytest.raises(
-        ValueError, match="form: unknown option 'pie'; allowed are 'lines', 'multiples', 'heatmap', 'grid', or None"
+        ValueError, match="kind: unknown option 'pie'; allowed are 'auto', 'lines', 'multiples', 'heatmap', 'grid'"
     ):
-        plot_history(course(2, 1), form="pie")
+        plot_history(course(2, 1), kind="pie")
 
 
 def test_more_panels_than_anybody_can_look_at_are_refused():
-    with pytest.raises(ValueError, match=r"202 are too many \(at most 200\).*history.worst\(20\).*form='heatmap'"):
-        plot_history(course(101, 1), form="multiples", bounds=["std", "range"])
+    with pytest.raises(ValueError, match=r"202 are too many \(at most 200\).*top=20.*kind='heatmap'"):
+        plot_history(course(101, 1), kind="multiples", bounds=["std", "range"])
 
 
 # -- numbers ----------------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ def test_bands_of_lines_are_drawn_where_the_numbers_say(bound):
 
 
 def test_bands_of_multiples_are_drawn_where_the_numbers_say():
-    figure = plot_history(history_of(SAMPLES), form="multiples", bounds="range", modes="eval")
+    figure = plot_history(history_of(SAMPLES), kind="multiples", bounds="range", modes="eval")
     assert titles(figure) == ["1", "0"]
     for axes, label in zip(figure.axes, (1, 0), strict=True):
         (band,) = polygons(axes)
@@ -226,7 +226,7 @@ def test_no_bound_draws_no_band():
 
 
 def test_heatmaps_show_the_means_and_half_the_bands():
-    figure = plot_history(history_of(SAMPLES), form="heatmap", bounds=["std", "range", None])
+    figure = plot_history(history_of(SAMPLES), kind="heatmap", bounds=["std", "range", None])
     maps = [axes.images[0].get_array().tolist() for axes in heatmaps(figure)]
     std = {
         (mode, label): (expected_edges(mode, label, "std") @ [-0.5, 0.5]).tolist()
@@ -243,23 +243,23 @@ def quartiles(mode, label):
     return np.array([np.quantile(some, [0.25, 0.5, 0.75]) for some in own])
 
 
-@pytest.mark.parametrize("form", ["lines", "multiples"])
-def test_quartiles_lie_around_the_median(form):
+@pytest.mark.parametrize("kind", ["lines", "multiples"])
+def test_quartiles_lie_around_the_median(kind):
     history = history_of(SAMPLES, quantiles=[0.25, 0.5, 0.75])
-    figure = plot_history(history, bounds=["iqr", "median"], form=form, modes="eval")
+    figure = plot_history(history, bounds=["iqr", "median"], kind=kind, modes="eval")
     panels = [(axes, label) for axes in figure.axes[:1] for label in (0, 1)]
-    if form == "multiples":
+    if kind == "multiples":
         panels = list(zip(figure.axes, (1, 0), strict=False))
     for place, (axes, label) in enumerate(panels):
         wanted = quartiles("eval", label)
-        band = polygons(axes)[place if form == "lines" else 0]
+        band = polygons(axes)[place if kind == "lines" else 0]
         corners = band.get_paths()[0].vertices
         for step, (low, _, high) in zip((1, 3), wanted, strict=True):
             heights = corners[corners[:, 0] == step][:, 1]
             assert (heights.min(), heights.max()) == (low, high)
         lines = [line.get_xydata().tolist() for line in drawn_lines(axes)]
         assert [[1.0, wanted[0, 1]], [3.0, wanted[1, 1]]] in lines
-    if form == "multiples":  # the courses behind a panel are what the panel shows
+    if kind == "multiples":  # the courses behind a panel are what the panel shows
         (behind,) = [artist for artist in figure.axes[0].collections if isinstance(artist, LineCollection)]
         shown = {tuple(segment[:, 1].tolist()) for segment in behind.get_segments()}
         assert shown == {tuple(quartiles("eval", label)[:, 1].tolist()) for label in (0, 1)}
@@ -267,7 +267,7 @@ def test_quartiles_lie_around_the_median(form):
 
 def test_a_heatmap_shows_medians_and_half_the_distance_of_quantiles():
     history = history_of(SAMPLES, quantiles=[0.25, 0.5, 0.75])
-    figure = plot_history(history, form="heatmap", bounds=["median", ("quantile", 0.25, 0.75)], modes="eval")
+    figure = plot_history(history, kind="heatmap", bounds=["median", ("quantile", 0.25, 0.75)], modes="eval")
     maps = [axes.images[0].get_array().tolist() for axes in heatmaps(figure)]
     worst_first = [quartiles("eval", label) for label in (1, 0)]
     assert maps[1] == [quantiles[:, 1].tolist() for quantiles in worst_first]
@@ -285,7 +285,7 @@ def test_quantiles_that_were_not_computed_are_explained():
 
 
 def test_a_heatmap_has_one_scale_for_all_modes():
-    train, evaluated, *_ = heatmaps(plot_history(history_of(SAMPLES), form="heatmap"))
+    train, evaluated, *_ = heatmaps(plot_history(history_of(SAMPLES), kind="heatmap"))
     assert train.images[0].norm is evaluated.images[0].norm
     assert (train.images[0].norm.vmin, train.images[0].norm.vmax) == (1.25, 5.25)
 
@@ -300,15 +300,17 @@ def test_datasets_are_pooled():
 # -- modes told apart -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["lines", "multiples"])
-def test_train_is_solid_and_eval_dashed_and_the_legend_says_so(form):
-    figure = plot_history(history_of(SAMPLES), form=form)
+@pytest.mark.parametrize("kind", ["lines", "multiples"])
+def test_train_is_solid_and_eval_dashed_and_the_legend_says_so(kind):
+    figure = plot_history(history_of(SAMPLES), kind=kind)
     for axes in figure.axes:
         lines = drawn_lines(axes)
         assert [line.is_dashed() for line in lines] == [False] * (len(lines) // 2) + [True] * (len(lines) // 2)
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()][:2] == ["train", "eval"]
     assert [handle.is_dashed() for handle in legend.legend_handles[:2]] == [False, True]
+    thin, thick = (handle.get_linewidth() for handle in legend.legend_handles[:2])  # for print in grey
+    assert 1.3 * thin < thick
 
 
 def test_steps_of_two_modes_are_marked_differently():
@@ -328,11 +330,11 @@ def test_labels_of_few_have_different_colours():
 @pytest.mark.parametrize(("higher_is_worse", "expected"), [(True, ["1", "3", "0", "2"]), (False, ["2", "0", "3", "1"])])
 def test_panels_are_worst_first(higher_is_worse, expected):
     history = of_means([[9, 3], [1, 8], [5, 1], [2, 4]])
-    assert titles(plot_history(history, form="multiples", higher_is_worse=higher_is_worse)) == expected
+    assert titles(plot_history(history, kind="multiples", higher_is_worse=higher_is_worse)) == expected
 
 
 def test_rows_of_a_heatmap_are_worst_at_the_top():
-    axes = heatmaps(plot_history(of_means([[9, 3], [1, 8], [5, 1], [2, 4]]), form="heatmap"))[0]
+    axes = heatmaps(plot_history(of_means([[9, 3], [1, 8], [5, 1], [2, 4]]), kind="heatmap"))[0]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["1", "3", "0", "2"]
     assert axes.images[0].get_array()[:, -1].tolist() == [8.0, 4.0, 3.0, 1.0]
     assert axes.images[0].origin == "upper"
@@ -341,7 +343,7 @@ def test_rows_of_a_heatmap_are_worst_at_the_top():
 def test_nan_is_worst_a_label_that_vanished_has_its_last_mean_and_one_of_another_mode_comes_last():
     history = of_means([[1, 2], [7, None], [1, np.nan], [5, 3]], mode="eval")
     history.add(1, lt.label_stats([9], [99.0]), mode="train")
-    figure = plot_history(history, form="multiples", modes=["train", "eval"])
+    figure = plot_history(history, kind="multiples", modes=["train", "eval"])
     assert titles(figure) == ["2", "1", "3", "0", "9"]
 
 
@@ -349,12 +351,12 @@ def test_the_last_mode_listed_ranks_and_the_picture_says_so():
     history = history_of(
         {"train": {1: ([0, 1], [1.0, 2.0])}, "eval": {1: ([0, 1], [2.0, 1.0]), 5: ([0, 1], [4.0, 3.0])}}
     )
-    by_eval = plot_history(history, form="multiples")
-    by_train = plot_history(history, form="multiples", modes=["eval", "train"])
+    by_eval = plot_history(history, kind="multiples")
+    by_train = plot_history(history, kind="multiples", modes=["eval", "train"])
     assert (titles(by_eval), titles(by_train)) == (["0", "1"], ["1", "0"])
     assert "mean ± one standard deviation; worst first by the mean in mode eval at step 5" in texts(by_eval)
     assert "labels worst first by the mean in mode eval at epoch 5" in texts(
-        plot_history(history, form="heatmap", x_label="epoch")
+        plot_history(history, kind="heatmap", x_label="epoch")
     )
 
 
@@ -362,8 +364,8 @@ def test_eval_ranks_unless_modes_are_listed():
     history = history_of(
         {"train": {1: ([0, 1], [1.0, 2.0])}, "eval": {1: ([0, 1], [2.0, 1.0])}, "test": {1: ([0, 1], [1.0, 2.0])}}
     )
-    assert titles(plot_history(history, form="multiples")) == ["0", "1"]
-    assert titles(plot_history(history, form="multiples", modes=["eval", "test"])) == ["1", "0"]
+    assert titles(plot_history(history, kind="multiples")) == ["0", "1"]
+    assert titles(plot_history(history, kind="multiples", modes=["eval", "test"])) == ["1", "0"]
 
 
 def test_the_worst_panels_are_emphasised():
@@ -376,7 +378,7 @@ def test_the_worst_panels_are_emphasised():
 
 def test_lines_of_many_labels_colour_the_worst_six_and_grey_the_rest():
     history = of_means([[1.0 + k, 1.0 + k] for k in range(20)])
-    figure = plot_history(history, form="lines")
+    figure = plot_history(history, kind="lines")
     (axes,) = figure.axes
     assert len(drawn_lines(axes)) == 6
     (grey,) = [artist for artist in axes.collections if isinstance(artist, LineCollection)]
@@ -386,6 +388,109 @@ def test_lines_of_many_labels_colour_the_worst_six_and_grey_the_rest():
 
 
 # -- gaps, single steps, values that are not finite ------------------------------------------------------
+
+
+# -- highlight and top ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "mode"), [(10, None), (100, "eval"), (1000, "eval")])
+def test_highlighted_labels_are_in_colour_and_named_above_all_others_in_grey(n, mode):
+    history = course(n, 3, named=False)
+    (axes,) = plot_history(history, modes=mode, highlight=[n - 1, 4]).axes
+    lines = drawn_lines(axes)
+    shown = [history.series(k, mode=of)[1].tolist() for of in ([mode] if mode else history.modes) for k in (4, n - 1)]
+    assert [line.get_ydata().tolist() for line in lines] == shown
+    assert len({to_rgba(line.get_color()) for line in lines}) == 2
+    assert {"4", str(n - 1)} <= {text.get_text() for text in axes.texts}
+    behind = [artist for artist in axes.collections if isinstance(artist, LineCollection)]
+    assert {len(artist.get_segments()) for artist in behind if len(artist.get_segments()) > 2} == {n - 2}
+    assert f"{n - 2} other labels, without band" in texts(axes.figure)
+
+
+@pytest.mark.parametrize("higher_is_worse", [True, False])
+def test_top_draws_only_the_worst_labels_of_the_last_step(higher_is_worse):
+    history = course(100, 4, named=False)
+    last = history.at(4, "eval")
+    worst = last.labels[np.argsort(last.mean)[::-1] if higher_is_worse else np.argsort(last.mean)]
+    figure = plot_history(history, top=9, higher_is_worse=higher_is_worse)
+    assert titles(figure) == [str(label) for label in worst[:9]]
+    both = plot_history(history, top=7, highlight=worst[50], kind="multiples", higher_is_worse=higher_is_worse)
+    assert titles(both) == [str(label) for label in [*worst[:7], worst[50]]]
+    few = plot_history(history, top=2, labels=worst[20:40], higher_is_worse=higher_is_worse)
+    assert {str(label) for label in worst[20:22]} == {text.get_text() for text in few.axes[0].texts} - {""}
+
+
+@pytest.mark.parametrize(("n", "chosen"), [(10, [3, 8]), (60, [3, 8, 50]), (300, [7, 299])])
+def test_highlighted_labels_stand_out_in_every_kind(n, chosen):
+    history = course(n, 3, named=False)
+    if n == 10:
+        figure = plot_history(history, kind="multiples", highlight=chosen)
+        bold = {axes.get_title(loc="left") for axes in figure.axes if axes._left_title.get_fontweight() == "bold"}
+        assert "highlighted" in texts(figure)
+    else:
+        axes = plot_history(history, kind="heatmap", highlight=chosen).axes[0]
+        bold = {text.get_text() for text in axes.get_yticklabels() if text.get_fontweight() == "bold"}
+    assert bold == {str(label) for label in chosen}
+
+
+def test_what_cannot_be_highlighted_is_refused():
+    history = course(20, 2, named=False)
+    with pytest.raises(ValueError, match="has colours for 6 labels, and highlight= has 7"):
+        plot_history(history, kind="lines", highlight=range(7))
+    assert len(plot_history(history, highlight=range(7)).axes) == 20
+    with pytest.raises(ValueError, match="top: must be at least 1, got 0"):
+        plot_history(history, top=0)
+    with pytest.raises(KeyError, match=r"no label in modes .*: 77"):
+        plot_history(history, highlight=77)
+
+
+# -- spikes ----------------------------------------------------------------------------------------------
+
+
+def with_spike(n, at, *, low=0.0):
+    """Return a history of 20 steps of means from 1 to 3, and one sample of the middle label that is far off."""
+    labels = np.repeat(np.arange(n), 20)
+    steps = {}
+    for step in range(1, 21):
+        values = 1 + np.tile(np.linspace(0.0, 1.0, 20), n) + labels / n + 1 / step
+        if step == at:
+            values[labels.size // 2] = 1e4
+            values[labels.size // 2 - 1] -= low
+        steps[step] = (labels, values)
+    return history_of({"train": steps, "eval": steps})
+
+
+@pytest.mark.parametrize(("n", "kind"), [(3, "lines"), (10, "lines"), (10, "multiples")])
+def test_an_early_spike_flattens_no_figure_and_the_axis_says_that_it_is_cut(n, kind):
+    figure = plot_history(with_spike(n, 1), bounds="range", kind=kind)
+    for axes in figure.axes:
+        assert axes.get_ylim()[1] < 5
+    said = " ".join(texts(figure))
+    assert "axis cut, step 1 reaches 10,000" in said
+    assert "loss, axis cut" in said
+
+
+def test_an_axis_is_cut_at_both_ends_if_need_be():
+    figure = plot_history(with_spike(3, 1, low=2e4), bounds="range")
+    assert "step 1 reaches \u221219,997 and 10,000" in figure.axes[0].get_title(loc="left")
+    low, high = figure.axes[0].get_ylim()
+    assert 0 < low < 2 < high < 5
+
+
+def test_a_spike_of_the_last_step_and_a_steep_start_are_not_cut():
+    assert plot_history(with_spike(3, 20), bounds="range").axes[0].get_ylim()[1] > 1e4
+    steep = of_means([[8 * 0.5**step for step in range(12)]] * 2)
+    assert plot_history(steep).axes[0].get_ylim()[1] > 8
+
+
+def test_labels_that_lie_decades_apart_have_a_logarithmic_axis_instead_of_a_cut_one():
+    means = [[1e4, *[level] * 9] for level in (0.1, 1.0, 10.0, 100.0)]
+    (axes,) = plot_history(of_means(means)).axes
+    assert axes.get_yscale() == "log"
+    assert axes.get_ylim()[1] > 1e4
+
+
+# -- gaps ------------------------------------------------------------------------------------------------
 
 
 def test_a_line_breaks_where_the_label_does_not_occur():
@@ -404,14 +509,14 @@ def test_a_step_without_neighbours_is_marked_and_its_band_is_a_bar():
     assert [segment.tolist() for segment in bar.get_segments()] == [[[5.0, 3.0], [5.0, 5.0]]]
 
 
-@pytest.mark.parametrize("form", ["lines", "multiples"])
-def test_a_single_step_is_visible_and_on_a_whole_tick(form):
+@pytest.mark.parametrize("kind", ["lines", "multiples"])
+def test_a_single_step_is_visible_and_on_a_whole_tick(kind):
     history = history_of({"train": {7: ([0, 0, 1, 1], [1.0, 2.0, 3.0, 5.0])}, "eval": {7: ([0, 1], [1.0, 3.0])}})
-    figure = plot_history(history, form=form)
+    figure = plot_history(history, kind=kind)
     points = [point for axes in figure.axes for point in marked(axes, "o")]
     assert sorted(y for _, y in points) == [1.0, 1.5, 3.0, 4.0]
     spots = [{round(x, 6) for x, _ in marked(axes, "o")} for axes in figure.axes]
-    assert [len(spot) for spot in spots] == ([4] if form == "lines" else [2, 2])  # none hides another
+    assert [len(spot) for spot in spots] == ([4] if kind == "lines" else [2, 2])  # none hides another
     assert all(6.5 < x < 7.5 for x, _ in points)
     pixels(figure)
     for axes in figure.axes:
@@ -420,44 +525,44 @@ def test_a_single_step_is_visible_and_on_a_whole_tick(form):
     assert len(set(texts(figure)) & {"0", "1"}) == 2
 
 
-@pytest.mark.parametrize("form", ["lines", "multiples"])
+@pytest.mark.parametrize("kind", ["lines", "multiples"])
 @pytest.mark.parametrize("last", [3, 5, 30])
-def test_steps_are_whole_numbers(form, last):
-    figure = plot_history(course(2, last, modes=["train"]), form=form)
+def test_steps_are_whole_numbers(kind, last):
+    figure = plot_history(course(2, last, modes=["train"]), kind=kind)
     pixels(figure)
     for axes in figure.axes:
         assert all(float(tick).is_integer() for tick in axes.get_xticks())
 
 
-@pytest.mark.parametrize("form", ["lines", "multiples"])
-def test_means_that_are_not_finite_are_marked_at_the_edge_and_explained(form):
+@pytest.mark.parametrize("kind", ["lines", "multiples"])
+def test_means_that_are_not_finite_are_marked_at_the_edge_and_explained(kind):
     history = of_means([[1, np.nan, 2, np.inf, 3], [1, 1, 1, 1, 1]])
-    figure = plot_history(history, form=form)
+    figure = plot_history(history, kind=kind)
     crosses = [point for axes in figure.axes for point in marked(axes, "x")]
     assert crosses == [(2.0, 1.0), (4.0, 1.0)]
     assert "mean is NaN or infinite" in texts(figure)
-    assert "mean is NaN or infinite" not in texts(plot_history(history, labels=1, form=form))
+    assert "mean is NaN or infinite" not in texts(plot_history(history, labels=1, kind=kind))
 
 
-@pytest.mark.parametrize("form", ["lines", "multiples", "heatmap"])
+@pytest.mark.parametrize("kind", ["lines", "multiples", "heatmap"])
 @pytest.mark.parametrize("steps", [1, 3])
-def test_a_history_without_any_finite_value_is_drawn_all_the_same(form, steps):
-    figure = plot_history(of_means([[np.nan] * steps, [np.inf] * steps]), form=form)
+def test_a_history_without_any_finite_value_is_drawn_all_the_same(kind, steps):
+    figure = plot_history(of_means([[np.nan] * steps, [np.inf] * steps]), kind=kind)
     pixels(figure)
     assert any("NaN or infinite" in text for text in texts(figure))
-    if form == "lines":
+    if kind == "lines":
         assert sum("(no finite mean)" in text for text in texts(figure)) == 2
 
 
 def test_a_heatmap_tells_no_samples_from_no_number():
-    figure = plot_history(of_means([[1, None, 2], [1, np.inf, np.nan], [4, 4, 4]]), form="heatmap", bounds=None)
+    figure = plot_history(of_means([[1, None, 2], [1, np.inf, np.nan], [4, 4, 4]]), kind="heatmap", bounds=None)
     (axes,) = heatmaps(figure)
     values, marks = axes.images
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["1", "2", "0"]
     assert values.get_array().mask.tolist() == [[False, True, True], [False] * 3, [False, True, False]]
     assert (~marks.get_array().mask).tolist() == [[False, True, True], [False] * 3, [False] * 3]
     assert {"no samples", "NaN or infinite"} <= set(texts(figure))
-    whole = plot_history(of_means([[1, 2], [3, 4]]), form="heatmap")
+    whole = plot_history(of_means([[1, 2], [3, 4]]), kind="heatmap")
     assert whole.legends == []
     assert [len(axes.images) for axes in heatmaps(whole)] == [1, 1]
 
@@ -466,7 +571,7 @@ def test_a_heatmap_tells_no_samples_from_no_number():
 
 
 def bar_label(history):
-    figure = plot_history(history, form="heatmap", bounds=None)
+    figure = plot_history(history, kind="heatmap", bounds=None)
     (axes,) = heatmaps(figure)
     (label,) = [axes.get_xlabel() for axes in figure.axes if not axes.images]
     return axes.images[0], label
@@ -516,7 +621,7 @@ def test_one_value_everywhere_has_a_scale_around_it():
 def test_the_bright_end_is_the_bad_one():
     history = of_means([[1.0], [2.0]])
     for higher_is_worse in (True, False):
-        axes = heatmaps(plot_history(history, form="heatmap", higher_is_worse=higher_is_worse))[0]
+        axes = heatmaps(plot_history(history, kind="heatmap", higher_is_worse=higher_is_worse))[0]
         worst, best = (
             sum(axes.images[0].to_rgba(value)[:3]) for value in ((2.0, 1.0) if higher_is_worse else (1.0, 2.0))
         )
@@ -524,9 +629,9 @@ def test_the_bright_end_is_the_bad_one():
 
 
 def test_multiples_share_an_axis_only_where_that_can_be_read():
-    near = plot_history(of_means([[1, 2], [2, 3], [1, 4]]), form="multiples")
+    near = plot_history(of_means([[1, 2], [2, 3], [1, 4]]), kind="multiples")
     assert len({axes.get_ylim() for axes in near.axes}) == 1
-    far = plot_history(of_means([[1e8, 1e8 + 1], [2, 3], [5e7, 5e7 + 3]]), form="multiples")
+    far = plot_history(of_means([[1e8, 1e8 + 1], [2, 3], [5e7, 5e7 + 3]]), kind="multiples")
     assert len({axes.get_ylim() for axes in far.axes}) == 3
     assert any("each panel has its own scale" in text for text in texts(far))
     assert "the other labels" in texts(near)
@@ -549,14 +654,14 @@ def test_ten_thousand_labels_are_a_few_artists_with_the_worst_named():
 
 
 def test_columns_of_a_heatmap_are_named_by_round_steps_where_there_are():
-    axes = heatmaps(plot_history(of_means([[1.0] * 60] * 2), form="heatmap"))[0]
+    axes = heatmaps(plot_history(of_means([[1.0] * 60] * 2), kind="heatmap"))[0]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["10", "20", "30", "40", "50", "60"]
     assert axes.get_xticks().tolist() == [9, 19, 29, 39, 49, 59]
     odd = history_of({"train": {step: ([0], [1.0]) for step in (1, 2, 5, 40)}})
-    axes = heatmaps(plot_history(odd, form="heatmap"))[0]
+    axes = heatmaps(plot_history(odd, kind="heatmap"))[0]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "2", "5", "40"]
     primes = [2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37]
-    axes = heatmaps(plot_history(history_of({"train": {p: ([0], [1.0]) for p in primes}}), form="heatmap"))[0]
+    axes = heatmaps(plot_history(history_of({"train": {p: ([0], [1.0]) for p in primes}}), kind="heatmap"))[0]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["2", "5", "11", "17", "23", "31"]
 
 
@@ -564,10 +669,10 @@ def test_columns_of_a_heatmap_are_named_by_round_steps_where_there_are():
 
 
 @pytest.mark.parametrize(
-    ("n", "form"), [(3, "lines"), (6, "lines"), (10, "multiples"), (13, "multiples"), (50, "heatmap")]
+    ("n", "kind"), [(3, "lines"), (6, "lines"), (10, "multiples"), (13, "multiples"), (50, "heatmap")]
 )
-def test_nothing_covers_data(n, form):
-    figure = plot_history(course(n, 8), form=form, bounds=["std", "range"])
+def test_nothing_covers_data(n, kind):
+    figure = plot_history(course(n, 8), kind=kind, bounds=["std", "range"])
     pixels(figure)
     boxes = [axes.get_window_extent() for axes in figure.axes]
     for axes in figure.axes:
@@ -603,7 +708,7 @@ def test_a_name_stands_at_the_line_that_reaches_furthest():
 
 def test_long_names_of_modes_break_the_legend_into_rows():
     samples = {f"a rather long name of mode {i}": {1: ([0], [1.0]), 2: ([0], [1.0])} for i in range(5)}
-    figure = plot_history(history_of(samples), form="multiples")
+    figure = plot_history(history_of(samples), kind="multiples")
     pixels(figure)
     (legend,) = figure.legends
     assert legend.get_window_extent().x1 <= figure.bbox.x1
@@ -617,27 +722,27 @@ def test_title_units_and_steps_are_written():
     words = texts(plot_history(history, units="nats", x_label="step"))
     assert {"loss by class", "loss (nats)", "step"} <= set(words)
     assert "Mine" in texts(plot_history(history, title="Mine"))
-    assert "mean loss (nats)" in texts(plot_history(history, units="nats", form="heatmap"))
+    assert "mean loss (nats)" in texts(plot_history(history, units="nats", kind="heatmap"))
 
 
 NASTY = ["$x_1$", "100 % of $y$ \\alpha", "_hidden", "a\nb", "{", ""]
 
 
-@pytest.mark.parametrize("form", ["lines", "multiples", "heatmap"])
+@pytest.mark.parametrize("kind", ["lines", "multiples", "heatmap"])
 @pytest.mark.parametrize("steps", [1, 2])
-def test_what_users_write_is_shown_literally(form, steps, tmp_path):
+def test_what_users_write_is_shown_literally(kind, steps, tmp_path):
     history = lt.History(metric="$loss$_a", label="$do_main$")
     mapping = {name: k for k, name in enumerate(NASTY)}
     for step in range(1, steps + 1):
         for mode in ("_$tr_1$", "ev_%"):
             history.add(step, lt.label_stats(range(6), np.arange(6.0), label_mapping=mapping), mode=mode)
-    figure = plot_history(history, form=form, x_label="$e_1$", units="$\\%$")
+    figure = plot_history(history, kind=kind, x_label="$e_1$", units="$\\%$")
     with mpl.rc_context({"svg.fonttype": "none"}):
         figure.savefig(tmp_path / "a.svg")
     root = ET.parse(tmp_path / "a.svg").getroot()  # noqa: S314 (written a line above)
     words = {"".join(node.itertext()).strip() for node in root.iter("{http://www.w3.org/2000/svg}text")}
     names = {"$x_1$", "100 % of $y$ \\alpha", "_hidden", "a b", "{", "(no name)"}
-    if (form, steps) == ("lines", 1):
+    if (kind, steps) == ("lines", 1):
         names = names - {"100 % of $y$ \\alpha"} | {"100 % …alpha"}  # side by side there is less room
     expected = names | {"$loss$_a by $do_main$", "$e_1$", "_$tr_1$", "ev_%"}
     assert not expected - words
@@ -748,9 +853,9 @@ import sys, labeltrack as lt
 assert "matplotlib" not in sys.modules
 history = lt.History()
 history.add(1, lt.label_stats([0, 1], [1.0, 2.0]))
-for form in ("lines", "multiples", "heatmap"):
+for kind in ("lines", "multiples", "heatmap"):
     from labeltrack.plot import plot_history
-    plot_history(history, form=form).savefig({str(tmp_path / "a.png")!r})
+    plot_history(history, kind=kind).savefig({str(tmp_path / "a.png")!r})
 assert "matplotlib.pyplot" not in sys.modules
 """
     environment = {
@@ -792,19 +897,19 @@ def test_a_transparent_background_is_still_possible(tmp_path):
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-@pytest.mark.parametrize("form", ["lines", "multiples", "heatmap"])
-def test_a_label_without_samples_is_named_and_said_to_have_none(form, steps):
+@pytest.mark.parametrize("kind", ["lines", "multiples", "heatmap"])
+def test_a_label_without_samples_is_named_and_said_to_have_none(kind, steps):
     mapping = {"cat": 0, "dog": 1, "eel": 2}
     samples = {"eval": {step: ([0, 1] if step < 2 else [0], [1.0, 2.0][: 1 + (step < 2)]) for step in range(steps)}}
-    figure = plot_history(history_of(samples, names=mapping).with_absent(), form=form)
+    figure = plot_history(history_of(samples, names=mapping).with_absent(), kind=kind)
     pixels(figure)
     said = texts(figure)
     assert any("eel" in text for text in said)
     assert any("no samples" in text for text in said)
     assert not any("NaN" in text or "no finite" in text for text in said)
-    if form == "heatmap":
+    if kind == "heatmap":
         assert [tick.get_text() for tick in heatmaps(figure)[0].get_yticklabels()] == ["dog", "cat", "eel"]
-    elif form == "multiples":
+    elif kind == "multiples":
         assert titles(figure) == ["dog", "cat", "eel"]
 
 
@@ -818,14 +923,14 @@ def shares(axes, points):
     return axes.transAxes.inverted().transform(axes.transData.transform(points))[:, 1]
 
 
-@pytest.mark.parametrize("form", ["lines", "multiples"])
+@pytest.mark.parametrize("kind", ["lines", "multiples"])
 @pytest.mark.parametrize(("last", "note"), [(0.002, ", log scale"), (0.0, ", log scale, linear at 0")])
-def test_labels_that_lie_decades_apart_are_told_apart_on_a_logarithmic_axis(form, last, note):
+def test_labels_that_lie_decades_apart_are_told_apart_on_a_logarithmic_axis(kind, last, note):
     means = [*APART[:2], [*APART[2][:2], last]]
-    figure = plot_history(of_means(means), form=form, bounds=["std", "range"])
+    figure = plot_history(of_means(means), kind=kind, bounds=["std", "range"])
     pixels(figure)
     assert any(text.endswith(f"loss{note}") for text in texts(figure))
-    for axes in figure.axes[: 1 if form == "lines" else 3]:
+    for axes in figure.axes[: 1 if kind == "lines" else 3]:
         for label in range(3):
             points = [(1.0 + step, mean) for step, mean in enumerate(means[label])]
             heights = shares(axes, points)
@@ -846,9 +951,9 @@ def test_labels_that_lie_decades_apart_are_told_apart_on_a_logarithmic_axis(form
         [[np.nan, np.inf], [np.nan, np.nan]],
     ],
 )
-@pytest.mark.parametrize("form", ["lines", "multiples"])
-def test_labels_that_can_be_read_on_a_linear_axis_have_one(means, form):
-    figure = plot_history(of_means(means), form=form)
+@pytest.mark.parametrize("kind", ["lines", "multiples"])
+def test_labels_that_can_be_read_on_a_linear_axis_have_one(means, kind):
+    figure = plot_history(of_means(means), kind=kind)
     pixels(figure)
     assert {axes.get_yscale() for axes in figure.axes} == {"linear"}
 
@@ -871,10 +976,10 @@ def test_names_stand_at_the_ends_of_lines_on_a_logarithmic_axis():
     assert [named[str(label)] for label in range(3)] == pytest.approx(wanted.tolist(), abs=1e-9)
 
 
-@pytest.mark.parametrize("form", ["lines", "multiples"])
+@pytest.mark.parametrize("kind", ["lines", "multiples"])
 @pytest.mark.parametrize("steps", [1, 3])
-def test_a_label_without_finite_means_beside_some_that_lie_decades_apart_is_named(form, steps):
-    figure = plot_history(of_means([[np.inf] * steps, *(means[:steps] for means in APART)]), form=form)
+def test_a_label_without_finite_means_beside_some_that_lie_decades_apart_is_named(kind, steps):
+    figure = plot_history(of_means([[np.inf] * steps, *(means[:steps] for means in APART)]), kind=kind)
     pixels(figure)
     assert {axes.get_yscale() for axes in figure.axes} == {"log"}
     assert any("no finite mean" in text or text == "0" for text in texts(figure))
@@ -883,18 +988,18 @@ def test_a_label_without_finite_means_beside_some_that_lie_decades_apart_is_name
             assert not text.get_text() or figure.bbox.contains(*text.get_window_extent().min)
 
 
-@pytest.mark.parametrize("form", ["lines", "multiples"])
+@pytest.mark.parametrize("kind", ["lines", "multiples"])
 @pytest.mark.parametrize(
     "means", [[5e-324, 1e-323, 1e-300], [1e-310, 1e-320, 1.0], [0.0, 1e-320, 1e280], [-1e-320, 1e5, 1.0]]
 )
-def test_the_smallest_doubles_do_not_break_an_axis(form, means):
+def test_the_smallest_doubles_do_not_break_an_axis(kind, means):
     for steps in (1, 3):
-        pixels(plot_history(of_means([[mean] * steps for mean in means]), form=form))
+        pixels(plot_history(of_means([[mean] * steps for mean in means]), kind=kind))
 
 
 def test_a_single_step_of_labels_that_lie_decades_apart_is_logarithmic():
-    for form in ("lines", "multiples"):
-        figure = plot_history(of_means([means[:1] for means in APART]), form=form)
+    for kind in ("lines", "multiples"):
+        figure = plot_history(of_means([means[:1] for means in APART]), kind=kind)
         pixels(figure)
         assert {axes.get_yscale() for axes in figure.axes} == {"log"}
 
@@ -907,12 +1012,12 @@ def looks(handle):
     return (None if dashes is None else tuple(dashes), handle.get_marker(), handle.get_markerfacecolor() == "white")
 
 
-@pytest.mark.parametrize("form", ["lines", "multiples"])
+@pytest.mark.parametrize("kind", ["lines", "multiples"])
 @pytest.mark.parametrize("steps", [3, 50])
-def test_no_two_of_many_modes_look_alike(form, steps):
+def test_no_two_of_many_modes_look_alike(kind, steps):
     modes = [f"m{i:02d}" for i in range(40)]
     samples = {mode: {step: ([0, 1], [1.0 + i, 2.0]) for step in range(steps)} for i, mode in enumerate(modes)}
-    figure = plot_history(history_of(samples), form=form)
+    figure = plot_history(history_of(samples), kind=kind)
     (legend,) = figure.legends
     handles = legend.legend_handles[: len(modes)]
     assert [text.get_text() for text in legend.get_texts()][: len(modes)] == modes
@@ -945,19 +1050,19 @@ def test_more_modes_than_can_be_told_apart_are_refused():
 # -- long steps ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["lines", "multiples", "heatmap"])
+@pytest.mark.parametrize("kind", ["lines", "multiples", "heatmap"])
 @pytest.mark.parametrize("n", [1, 2, 12])
 @pytest.mark.parametrize(
     ("first", "every"), [(2**62, 1), (2**63 - 100, 3), (-(2**62), 1), (1_764_000_000_123_456_789, 10**9)]
 )
-def test_long_steps_are_counted_from_the_first(form, n, first, every):
+def test_long_steps_are_counted_from_the_first(kind, n, first, every):
     steps = [first + i * every for i in range(n)]
     history = history_of({mode: {step: ([0, 1], [1.0, 2.0]) for step in steps} for mode in ("train", "eval")})
-    figure = plot_history(history, form=form)
+    figure = plot_history(history, kind=kind)
     pixels(figure)
     said = texts(figure)
     assert any(f"step, counted from {first}" in text for text in said)
-    if form == "heatmap":
+    if kind == "heatmap":
         named = [tick.get_text() for tick in heatmaps(figure)[0].get_xticklabels()]
         assert {int(text) for text in named} <= {step - first for step in steps}
         return
@@ -969,17 +1074,17 @@ def test_long_steps_are_counted_from_the_first(form, n, first, every):
             assert line.get_xdata() == pytest.approx(expected, abs=0.5 if n == 1 else 1e-9)
 
 
-@pytest.mark.parametrize("form", ["lines", "multiples", "heatmap"])
+@pytest.mark.parametrize("kind", ["lines", "multiples", "heatmap"])
 @pytest.mark.parametrize(
     "steps",
     [(-(2**62), 2**62), (0, 2**62, 2**63 - 1), (-(2**63), 2**63 - 1), (5, 10**12), (-5 * 10**18, 0, 5 * 10**18)],
 )
-def test_steps_that_are_far_apart_are_drawn_where_they_are(form, steps):
+def test_steps_that_are_far_apart_are_drawn_where_they_are(kind, steps):
     history = history_of({"train": {step: ([0, 1], [1.0, 2.0]) for step in steps}})
-    figure = plot_history(history, form=form)
+    figure = plot_history(history, kind=kind)
     pixels(figure)
     assert not any("counted from" in text for text in texts(figure))
-    if form != "heatmap":
+    if kind != "heatmap":
         assert drawn_lines(figure.axes[0])[0].get_xdata().tolist() == [float(step) for step in steps]
     for axes in figure.axes:
         boxes = [label.get_window_extent() for label in axes.get_xticklabels() if label.get_text() and not axes.images]

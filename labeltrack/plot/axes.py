@@ -1,0 +1,195 @@
+"""Value axes: linear, logarithmic or cut, whichever lets most labels be read."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from labeltrack.plot.style import LOG_FROM, SOFT_INK
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from labeltrack.bounds import Bound
+    from labeltrack.plot.data import Floats, Integers, Scene
+
+_NARROW_SHARE = 0.08  # a typical label that fills less of a common axis than this cannot be read there
+_FLAT_SHARE = 0.05  # all steps but a few that fill less of an axis than this are flattened by these
+_LEAST_STEPS = 4  # of fewer, none is a spike
+_EXTREME = 1e290  # matplotlib's logarithmic axes do not reach the ends of the range of doubles
+_DECADES = 1e12  # values smaller than the largest by more than this are treated as zero
+
+
+class LogAxis(NamedTuple):
+    """What a logarithmic axis must hold; one of zeros or of both signs is linear around zero."""
+
+    positive: bool
+    smallest: float
+    least: float
+    largest: float
+
+
+class Cut(NamedTuple):
+    """Where an axis ends that leaves out the spikes of a few steps, and where these end."""
+
+    ends: tuple[float, float]
+    reached: tuple[float, float]
+    steps: Integers
+
+
+class ValueAxis(NamedTuple):
+    """The axis of a panel: logarithmic, cut, or linear over everything."""
+
+    log: LogAxis | None = None
+    cut: Cut | None = None
+
+    @property
+    def scale_note(self) -> str:
+        """What the label of the axis adds."""
+        if self.log is None:
+            return ", axis cut" if self.cut else ""
+        return ", log scale" if self.log.positive else ", log scale, linear at 0"
+
+    def cut_note(self, scene: Scene) -> str:
+        """What the description of a panel adds."""
+        if self.cut is None:
+            return ""
+        (low, high), (lowest, highest) = self.cut.ends, self.cut.reached
+        ends = [_number(end) for end, beyond in ((lowest, lowest < low), (highest, highest > high)) if beyond]
+        at = [str(scene.origin + step) for step in self.cut.steps.tolist()]
+        steps = f"{scene.x_label} {at[0]}" if len(at) == 1 else f"{len(at)} of the {scene.x_label}s"
+        return f"; axis cut, {steps} reaches {' and '.join(ends)}"
+
+    def apply(self, axes: Axes) -> None:
+        """Give a panel this axis."""
+        if self.log is not None:
+            _make_logarithmic(axes, self.log)
+        if self.cut is None:
+            return
+        (low, high), (lowest, highest) = self.cut.ends, self.cut.reached
+        margin = 0.06 * (high - low)
+        axes.set_ylim(low - margin, high + margin)
+        strokes: dict[str, Any] = {"linestyle": "none", "marker": [(-1, -0.6), (1, 0.6)], "color": SOFT_INK}
+        at = [0.96, 1.0] * (highest > high) + [0.0, 0.04] * (lowest < low)
+        axes.plot([0] * len(at), at, **strokes, transform=axes.transAxes, clip_on=False, markersize=7, zorder=6)
+
+
+def value_axis(scene: Scene, bound: Bound, banded: Any = slice(None), bare: Any = ()) -> ValueAxis:
+    """Return the axis that suits the bands of some labels and the mere lines of others.
+
+    Args:
+        scene: What is drawn.
+        bound: Which band.
+        banded: Indices of the labels with a band.
+        bare: Indices of the labels without.
+    """
+    cut = _cut(scene, bound, banded, list(bare))
+    log = _log_axis(scene, bound, cut, banded)
+    return ValueAxis(log) if log is not None else ValueAxis(cut=cut)
+
+
+def _number(value: float) -> str:
+    text = f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
+    return text.replace("-", "\u2212")
+
+
+# -- cut ------------------------------------------------------------------------------------------------------
+
+
+def _cut(scene: Scene, bound: Bound, banded: Any, bare: Any) -> Cut | None:
+    """Return the cut that keeps a few steps from flattening all others; none where the last step is one of these."""
+    steps, places = np.unique(np.concatenate([track.steps for track in scene.tracks]), return_inverse=True)
+    low, high = np.full(steps.size, np.inf), np.full(steps.size, -np.inf)
+    drawn = [np.concatenate([edge[banded] for edge in track.bands[bound.name]]) for track in scene.tracks]
+    lines = [track.bands[bound.name][1][bare] for track in scene.tracks]
+    every = [np.concatenate(both) for both in zip(drawn, lines, strict=True)]
+    np.minimum.at(low, places, np.concatenate([_extreme(values.T, np.fmin, np.inf) for values in every]))
+    np.maximum.at(high, places, np.concatenate([_extreme(values.T, np.fmax, -np.inf) for values in every]))
+    there = low <= high
+    steps, low, high = steps[there], low[there], high[there]
+    few = max(1, steps.size // 10)
+    if steps.size < _LEAST_STEPS:
+        return None
+    beyond = np.maximum(high - np.median(high), np.median(low) - low)
+    usual = np.argsort(beyond, kind="stable")[:-few]
+    bottom, top = float(low[usual].min()), float(high[usual].max())
+    room = max(top - bottom, 0.05 * max(abs(bottom), abs(top))) / _FLAT_SHARE
+    spikes = (high > top + room) | (low < bottom - room)
+    if not spikes.any() or spikes[-1] or not room:
+        return None
+    kept = ~spikes
+    ends = float(low[kept].min()), float(high[kept].max())
+    return Cut(ends, (float(low.min()), float(high.max())), steps[spikes])
+
+
+# -- logarithmic ----------------------------------------------------------------------------------------------
+
+
+def _log_axis(scene: Scene, bound: Bound, cut: Cut | None, banded: Any) -> LogAxis | None:
+    """Return the logarithmic axis that labels need which are far apart, apart from spikes; None if they are not."""
+    bands = [track.bands[bound.name] for track in scene.tracks]
+    low, centres, high = (np.concatenate(edges, axis=1) for edges in zip(*bands, strict=True))
+    sizes = np.abs(np.where(np.isfinite(centres) & (centres != 0), centres, np.nan))
+    usual = ~_spiking(np.concatenate([track.steps for track in scene.tracks]), cut)
+    tops = np.sort(_extreme(sizes[:, usual], np.fmax, 0.0))
+    tops = tops[tops > 0]
+    if tops.size < 2 or tops[tops.size // 3] > tops[-1] / LOG_FROM or not 1 / _EXTREME < tops[-1] < _EXTREME:
+        return None
+    sizes = sizes[np.isfinite(sizes)]
+    largest = float(sizes.max())
+    positive = bool(centres[np.isfinite(centres)].min() > 0) and sizes.min() >= largest / _DECADES
+    smallest = float(sizes.min() if positive else max(np.percentile(sizes, 5), largest / _DECADES))
+    low, high = low[banded], high[banded]
+    edges = low[np.isfinite(low) & (low > 0)]
+    least = max(smallest / 5, float(edges.min(initial=smallest)))  # a band that reaches zero ends where the panel does
+    return LogAxis(positive, smallest, least, float(np.max(high[np.isfinite(high)], initial=largest)))
+
+
+def _make_logarithmic(axes: Axes, needed: LogAxis) -> None:
+    if needed.positive:
+        axes.set_yscale("log", nonpositive="clip")
+        ratio = (needed.largest / needed.least) ** 0.06
+        axes.set_ylim(needed.least / ratio, needed.largest * ratio)
+        subs = (1.0, 2.0, 5.0) if needed.largest < 200 * needed.least else (1.0,)
+        axes.yaxis.set_major_locator(LogLocator(subs=subs))
+    else:
+        axes.set_yscale("symlog", linthresh=10.0 ** math.floor(math.log10(needed.smallest)))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+# -- one axis for all -----------------------------------------------------------------------------------------
+
+
+def fits(scene: Scene, bound: Bound, axis: ValueAxis) -> bool:
+    """Return whether the typical label is still readable on an axis that holds all of them."""
+    if axis.log is not None and scene.is_single_step:
+        return True  # the height of a dot says it all
+    lows, highs = [], []
+    for track in scene.tracks:
+        low, centre, high = (edge[:, ~_spiking(track.steps, axis.cut)] for edge in track.bands[bound.name])
+        if axis.log is not None:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                low = high = np.log10(np.abs(centre))
+        lows.append(_extreme(low, np.fmin, np.inf))
+        highs.append(_extreme(high, np.fmax, -np.inf))
+    lowest, highest = np.min(lows, axis=0), np.max(highs, axis=0)
+    there = lowest <= highest
+    if not there.any():
+        return True
+    whole = float(highest[there].max() - lowest[there].min())
+    typical = float(np.median(highest[there] - lowest[there]))
+    return typical >= _NARROW_SHARE * whole
+
+
+def _spiking(steps: Integers, cut: Cut | None) -> Any:
+    """Return which of the steps are cut."""
+    return np.isin(steps, () if cut is None else cut.steps)
+
+
+def _extreme(matrix: Floats, of: Any, start: float) -> Floats:
+    """Return each row's smallest or largest finite value, or `start` if it has none."""
+    return np.asarray(of.reduce(np.where(np.isfinite(matrix), matrix, start), axis=1), dtype=np.float64)
