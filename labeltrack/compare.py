@@ -187,7 +187,7 @@ def recorded(
     columns, names = samples_of(run, mode, step, ds_id, metric), _labels_of(run)
     missing: Any = run.missing
     stats = label_stats(
-        columns.labels[0] if len(names) == 1 else dict(zip(names, columns.labels, strict=True)),
+        columns.labels[0] if isinstance(run.label, str) else dict(zip(names, columns.labels, strict=True)),
         columns.values,
         label_mapping=run.label_mapping,
         nan_policy=run.nan_policy,

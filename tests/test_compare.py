@@ -500,6 +500,20 @@ def test_one_of_several_metrics_by_several_labels_is_compared(tmp_path):
         lt.compare(run, metric="loss")
 
 
+@pytest.mark.parametrize("mapping", [None, {"class": {"C": "cat"}}])
+def test_one_label_that_is_given_as_the_only_one_of_several_is_compared(tmp_path, mapping):
+    labels, losses = np.tile(["cat", "dog"], 50), [RNG.normal(size=100) for _ in range(2)]
+    with lt.LabelTracker(("class",), "ce", mapping, record_to=tmp_path) as tracker:
+        for step in (0, 1):
+            tracker.update((labels,), losses[step], ids=np.arange(100))
+            tracker.end_epoch(step)
+    run = lt.open_run(tmp_path)
+    found = lt.compare(run, method="paired-t")
+    assert found.labels.tolist() == tracker.history.compare(0, 1).labels.tolist() == [("cat",), ("dog",)][: len(found)]
+    assert found.p[0] == pytest.approx(stats.ttest_rel(*(of[labels == "cat"] for of in losses)).pvalue, rel=1e-9)
+    assert run.hardest(1, {"class": "C" if mapping else "cat"}).labels.tolist() == [("cat",)]
+
+
 def test_mistakes_are_named(history, tmp_path):
     row = lt.label_stats([0], [1.0])
     with pytest.raises(TypeError, match="expects LabelStats, histories or recorded runs, got int"):

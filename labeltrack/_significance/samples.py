@@ -148,7 +148,7 @@ def _plain(column: Any) -> Array:
 
 def _positions(columns: Sequence[Any], labels: Array) -> Integers:
     """Return the ``(N,)`` position of each sample's label or labels among sorted labels; -1 if it is none of them."""
-    if len(columns) > 1:
+    if labels.dtype.names is not None:
         parts = [_coded(column) for column in columns]
         keys, codes = np.unique(np.stack([codes for _, codes in parts]), axis=1, return_inverse=True)
         known = {label: k for k, label in enumerate(labels.tolist())}

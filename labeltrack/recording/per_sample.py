@@ -132,7 +132,7 @@ class PerSample:
             read = [read_courses(self._storage, job, plan, engine, bar.advance) for job in jobs.values()]
         self._warn([part for one in read for part in one.found], taken, left_out)
         _warn_of(read, on_duplicate)
-        columns = _joined([_columns(one, policy) for one in read], list(jobs), plan.columns.labels)
+        columns = _joined([_columns(one, policy) for one in read], list(jobs), self._description.names)
         if correct and columns["ids"].size and columns["forgetting"] is None:
             msg = f"correct={correct!r} must be a metric that is 0 or 1 for each sample, and it has other values"
             raise ValueError(msg)
@@ -292,7 +292,7 @@ def _with_policy(summary: Summary, policy: NanPolicy, ids: Array) -> dict[str, A
 
 
 def _joined(parts: Sequence[dict[str, Any]], ds_ids: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
-    """Return the columns of several datasets together, and those of several labels as one."""
+    """Return the columns of several datasets together, and those of labels that have names as one."""
     there = [place for place, part in enumerate(parts) if part["ids"].size] or [0]
     several = len(ds_ids) > 1
     parts, ds_ids = [parts[place] for place in there], [ds_ids[place] for place in there]
@@ -301,7 +301,7 @@ def _joined(parts: Sequence[dict[str, Any]], ds_ids: Sequence[str], names: Seque
         each = [part[name] for part in parts]
         if name == "labels":
             columns = [np.concatenate(common_type(column)) for column in zip(*each, strict=True)]
-            found[name] = columns[0] if len(columns) == 1 else combinations(dict(zip(names, columns, strict=True)))
+            found[name] = combinations(dict(zip(names, columns, strict=True))) if names else columns[0]
         elif any(one is None for one in each):
             found[name] = None
         else:
