@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 
 collect_ignore = ["typing"]  # for the type checker; nothing in it runs
 
+QUICK = bool(os.environ.get("LABELTRACK_QUICK"))
 COMPILED = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
 
 hypothesis.settings.register_profile(
     "labeltrack",
     # The first example of a kernel may compile it.
     deadline=None,
-    max_examples=200 if COMPILED else 40,
+    max_examples=40 if QUICK or not COMPILED else 200,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("labeltrack")

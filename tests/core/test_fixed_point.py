@@ -414,8 +414,10 @@ def test_nothing_is_lost_where_many_samples_are_queued(monkeypatch, size, form, 
     accumulator = Accumulator(size)
     accumulator.add(slots, values)
     totals = accumulator.totals()
-    wide = [Fraction(float(v)) for v in values]
-    assert sum(accumulator.exact(slot)[1] for slot in range(size)) == sum(wide)
+    mantissas, exponents = np.frexp(values)
+    integers = (mantissas * 2**24).astype(np.int64)
+    whole = sum(int(integers[exponents == e].sum()) * Fraction(2) ** (e - 24) for e in np.unique(exponents).tolist())
+    assert sum(accumulator.exact(slot)[1] for slot in range(size)) == whole
     assert totals.count.tolist() == np.bincount(slots, minlength=size).tolist()
     assert np.nanmin(totals.min) == values.min()
 
