@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 DRAWS: dict[str, Callable[..., Any]] = {
-    "exponential": lambda rng, size: rng.standard_exponential(size),
-    "lognormal, σ = 1": lambda rng, size: rng.lognormal(sigma=1.0, size=size),
-    "lognormal, σ = 1.5": lambda rng, size: rng.lognormal(sigma=1.5, size=size),
+    "exponential": lambda rng, size, shift=1.0: shift * rng.standard_exponential(size),
+    "lognormal, σ = 1": lambda rng, size, shift=1.0: shift * rng.lognormal(sigma=1.0, size=size),
+    "lognormal, σ = 1.5": lambda rng, size, shift=1.0: shift * rng.lognormal(sigma=1.5, size=size),
+    "90 % hits": lambda rng, size, shift=1.0: (rng.random(size) < 0.9 / shift).astype(np.float64),
 }
 SIZES = ((20, 20), (20, 30), (20, 1000), (100, 100), (100, 1000), (500, 500), (500, 600), (500, 1000))
 PAIRS = (20, 100, 500)
@@ -38,21 +39,25 @@ NOISE = 0.1  # by which the losses of one sample differ from one epoch to the ne
 def simulated(rng: Any, draw: Callable[..., Any], labels: int, before: int, after: int, shift: float = 1.0) -> Any:
     """Return statistics and samples of unrelated samples before and after, of so many labels."""
     codes = tuple(np.repeat(np.arange(labels), n) for n in (before, after))
-    values = draw(rng, codes[0].size), draw(rng, codes[1].size) * shift
+    values = draw(rng, codes[0].size), draw(rng, codes[1].size, shift)
     return _sides(codes, values, paired=False)
 
 
 def simulated_pairs(rng: Any, draw: Callable[..., Any], labels: int, n: int, shift: float = 1.0) -> Any:
-    """Return statistics and samples of the same samples before and after: their losses differ by some noise."""
+    """Return statistics and samples of the same samples before and after: losses differ by noise, hits by luck."""
     codes = np.repeat(np.arange(labels), n)
-    base = draw(rng, codes.size)
-    before, after = (base * rng.lognormal(sigma=NOISE, size=codes.size) for _ in range(2))
-    return _sides((codes, codes), (before, after * shift), paired=True)
+    if draw is DRAWS["90 % hits"]:
+        chance = rng.beta(4.5, 0.5, size=codes.size)
+        before, after = ((rng.random(codes.size) < chance / by).astype(np.float64) for by in (1.0, shift))
+    else:
+        base = draw(rng, codes.size)
+        before, after = (base * rng.lognormal(sigma=NOISE, size=codes.size) * by for by in (1.0, shift))
+    return _sides((codes, codes), (before, after), paired=True)
 
 
 def _sides(codes: Any, values: Any, *, paired: bool) -> Any:
     before, after = (lt.label_stats(*side) for side in zip(codes, values, strict=True))
-    pairs = Pairs(codes[0], *values) if paired else None
+    pairs = Pairs(codes[0], *values, np.bincount(codes[0])) if paired else None
     return before, after, Samples(codes, values, pairs)
 
 
@@ -75,6 +80,23 @@ def unpaired(labels: int) -> Iterator[dict[str, Any]]:
                 "chosen from moments": alarms(choice.compare_stats(old, new)),
                 "chosen from samples": alarms(choice.compare_stats(old, new, samples)),
                 "Mann-Whitney": alarms(choice.compare_stats(old, new, samples, method="mann-whitney")),
+            }
+
+
+def reshaped(labels: int) -> Iterator[dict[str, Any]]:
+    """Yield how many labels get a verdict where the samples are spread differently, around the same mean."""
+    means = {"lognormal, σ = 1": math.exp(0.5), "lognormal, σ = 1.5": math.exp(1.125)}
+    for one, other in (tuple(means), tuple(means)[::-1]):
+        for before, after in ((50, 1000), (1000, 50)):
+            rng = np.random.default_rng([7, before, after])
+            codes = tuple(np.repeat(np.arange(labels), n) for n in (before, after))
+            values = tuple(
+                DRAWS[name](rng, of.size) / means[name] for name, of in zip((one, other), codes, strict=True)
+            )
+            old, new, samples = _sides(codes, values, paired=False)
+            yield {"samples": f"{one} → {other}", "before": before, "after": after} | {
+                method: alarms(choice.compare_stats(old, new, samples, method=method))["verdicts"] / labels
+                for method in ("welch", "mann-whitney", "permutation")
             }
 
 
@@ -129,7 +151,12 @@ def power(labels: int) -> Iterator[dict[str, Any]]:
                 "statsmodels ttest_ind": lambda a, b: weighted.ttest_ind(b, a, usevar="unequal")[1],
                 "scipy mannwhitneyu": lambda a, b: stats.mannwhitneyu(b, a).pvalue,
             }
-            if samples.pairs is not None:
+            if name == "90 % hits":
+                del peers["scipy mannwhitneyu"]
+                peers["scipy fisher_exact"] = lambda a, b: stats.fisher_exact(_table(a, b)).pvalue
+            if samples.pairs is not None and name == "90 % hits":
+                peers["scipy binomtest"] = lambda a, b: _mcnemar(stats, b - a)
+            elif samples.pairs is not None:
                 peers["scipy ttest_rel"] = lambda a, b: stats.ttest_rel(b, a).pvalue
                 peers["scipy wilcoxon"] = lambda a, b: stats.wilcoxon(b - a).pvalue
             found = choice.compare_stats(old, new, samples)
@@ -142,6 +169,15 @@ def power(labels: int) -> Iterator[dict[str, Any]]:
                 "methods": dict(zip(methods.tolist(), counts.tolist(), strict=True)),
                 "chosen from moments": float(np.mean(np.nan_to_num(alone.p, nan=1.0) < LEVEL)),
             } | {title: float(np.mean([test(*pair) < LEVEL for pair in pairs])) for title, test in peers.items()}
+
+
+def _table(before: Any, after: Any) -> Any:
+    return [[side.sum(), side.size - side.sum()] for side in (before, after)]
+
+
+def _mcnemar(stats: Any, change: Any) -> float:
+    moved = int(np.abs(change).sum())
+    return float(stats.binomtest(int((change > 0).sum()), moved).pvalue) if moved else 1.0
 
 
 def agreement(labels: int) -> float:
@@ -174,6 +210,15 @@ def _text(results: dict[str, Any]) -> str:
     ]
     heads = ["Welch's t", "chosen from moments (tested)", "Mann-Whitney", "chosen from samples", "verdicts"]
     lines += [*grid(["samples", *heads], rows), ""]
+    lines += ["Labels of which the mean did not change, but the spread did, and that get a verdict, in percent:", ""]
+    rows = [
+        [
+            f"{row['samples']}, {row['before']} and {row['after']}",
+            *(_percent(row[name]) for name in ("welch", "mann-whitney", "permutation")),
+        ]
+        for row in results["reshaped"]
+    ]
+    lines += [*grid(["samples", "Welch's t", "Mann-Whitney", "permutation"], rows), ""]
     rows = [
         [
             f"{row['samples']}, {row['pairs']} pairs",
@@ -195,7 +240,7 @@ def _text(results: dict[str, Any]) -> str:
     lines += [*grid(["samples", "Welch's t", "`alarms()`, p < 0.05", "alarms"], rows), ""]
     lines += ["Labels that got worse and are seen at p < 0.05, in percent:", ""]
     peers = ["chosen from samples", "chosen from moments", "scipy ttest_ind", "statsmodels ttest_ind"]
-    peers += ["scipy mannwhitneyu", "scipy ttest_rel", "scipy wilcoxon"]
+    peers += ["scipy mannwhitneyu", "scipy fisher_exact", "scipy ttest_rel", "scipy wilcoxon", "scipy binomtest"]
     rows = [
         [f"{row['samples']}: {row['change']}", *(_percent(row.get(name, math.nan)) for name in peers)]
         for row in results["power"]
@@ -216,6 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "looks": options.looks,
         "q beside statsmodels": agreement(options.labels),
         "unpaired": list(unpaired(options.labels)),
+        "reshaped": list(reshaped(options.labels)),
         "paired": list(paired(options.labels)),
         "sequence": list(looks(options.labels, options.looks)),
         "power": list(power(options.labels)),

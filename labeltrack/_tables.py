@@ -123,14 +123,59 @@ def arrow_table(columns: Mapping[str, Any]) -> Any:
     return pa.table(arrays)
 
 
-def arrow_stream(columns: Mapping[str, Any], requested_schema: object | None) -> object:
-    """Return columns as an ``arrow_array_stream`` capsule.
+class Table:
+    """A table: shown as text and HTML, taken by Arrow libraries, and written to files."""
 
-    Raises:
-        ImportError: pyarrow is missing.
-    """
-    capsule: object = arrow_table(columns).__arrow_c_stream__(requested_schema)
-    return capsule
+    def columns(self) -> dict[str, Any]:
+        """Return all columns as a dict of equally long arrays."""
+        raise NotImplementedError
+
+    def _shown(self) -> tuple[str, Sequence[Sequence[Any]], int]:
+        """Return the arguments of `text`."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        """Return the table as text: every row, or the first and last few."""
+        return text(*self._shown())
+
+    def _repr_html_(self) -> str:
+        return html(*self._shown())
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Offer the columns to polars, pandas, duckdb and pyarrow (Arrow PyCapsule interface).
+
+        Raises:
+            ImportError: pyarrow is not installed (extra ``arrow``).
+        """
+        capsule: object = arrow_table(self.columns()).__arrow_c_stream__(requested_schema)
+        return capsule
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        r"""Write the columns as CSV; numbers read back as the same doubles.
+
+        Text is UTF-8. In CSV, Parquet and Arrow tables, lone surrogates, which `os.fsdecode` makes of invalid UTF-8,
+        become Python escapes such as ``\udce9``; backslashes before them, or before text that looks like such an
+        escape, are doubled, so that different texts stay different.
+
+        Args:
+            path: File to write; an existing one is replaced once everything is written.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        write_csv(self.columns(), Path(path))
+
+    def to_parquet(self, path: str | os.PathLike[str]) -> None:
+        """Write the columns as Parquet; see `to_csv`.
+
+        Args:
+            path: File to write; an existing one is replaced once everything is written.
+
+        Raises:
+            ImportError: pyarrow is not installed (extra ``arrow``).
+            OSError: It cannot be written.
+        """
+        write_parquet(self.columns(), Path(path))
 
 
 # -- files ------------------------------------------------------------------------------------------------

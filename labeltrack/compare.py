@@ -43,12 +43,17 @@ def compare(
     The test is the best that the data allow, for each label, and `Comparison.method` names it:
 
     - the same samples on both sides, which recorded epochs have where ids are the same, or without ids where labels are
-      equal in equal order: paired t, or Wilcoxon's signed ranks where the differences are skewed;
+      equal in equal order: paired t, Wilcoxon's signed ranks where the differences are skewed, or McNemar's exact test
+      where all samples are 0 or 1;
+    - else Fisher's exact test where all samples are 0 or 1, which exact moments prove;
     - else Welch's t from the exact moments; where sizes differ and samples are so skewed that it would see changes that
-      are none, Mann and Whitney's ranks of recorded samples, or no test if there are only statistics.
+      are none, a permutation test of recorded samples, or no test if there are only statistics.
 
     A verdict needs 20 samples on each side and `q` below `alpha`. After a test by ranks, it also needs that ranks and
     means changed in one direction. A label whose mean is no longer finite is worse without a test.
+
+    Of samples with ids, the first one of each id counts, as in `Run.recompute`; all of them if the tracker had
+    ``on_duplicate="count"``. Pairs are made of the first ones in either case.
 
     Args:
         a: Before: statistics, a history or a recorded run.
@@ -59,8 +64,8 @@ def compare(
         metric: Name of the metric, of runs that have several.
         higher_is_worse: True for a loss, False for an accuracy.
         alpha: Limit of q, the share of false alarms among the labels with a verdict.
-        method: ``"auto"``, or one test for all labels: ``"welch"``, ``"paired-t"``, ``"wilcoxon"`` or
-            ``"mann-whitney"``.
+        method: ``"auto"``, or one test for all labels: ``"welch"``, ``"permutation"``, ``"mann-whitney"``,
+            ``"paired-t"`` or ``"wilcoxon"``.
 
     Returns:
         A row for each label of either side.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack import _tables, bounds
+from labeltrack import bounds
 from labeltrack._columns import STATISTICS, ExactColumns, NoQuantiles
 from labeltrack._core.accumulator import Accumulator
 from labeltrack._core.arrays import sorted_unique
@@ -17,6 +17,7 @@ from labeltrack._labels.combined import columns_of, combination_table, combinati
 from labeltrack._labels.lookup import CombinedLookup, Lookup
 from labeltrack._nan_policy import NanPolicy, check_nan_policy
 from labeltrack._state import plain, with_arrays
+from labeltrack._tables import Table, shown_places
 from labeltrack.errors import listing, missing_key
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class LabelRow(NamedTuple):
     max: float
 
 
-class LabelStats(ExactColumns):
+class LabelStats(ExactColumns, Table):
     """Count, sum, mean, standard deviation, minimum and maximum for each of K labels.
 
     Exact sufficient statistics are kept; every number that is read is the result of rational arithmetic, rounded once.
@@ -271,32 +272,16 @@ class LabelStats(ExactColumns):
 
     # -- display --------------------------------------------------------------------------------------------
 
-    def __repr__(self) -> str:
-        """Return a table: every label, or the first and last few."""
-        return _tables.text(self._title(), self._shown(), len(self))
-
-    def _repr_html_(self) -> str:
-        return _tables.html(self._title(), self._shown(), len(self))
-
-    def _title(self) -> str:
-        return f"LabelStats of {len(self)} {'combinations of labels' if self.label_names else 'labels'}"
-
-    def _shown(self) -> list[tuple[Any, ...]]:
+    def _shown(self) -> tuple[str, list[tuple[Any, ...]], int]:
         stats = self._under("propagate") if self._nan_policy == "raise" and self.nan_count.any() else self
         header = (*(("name",) if self._names else ()), *STATISTICS)
-        rows = [stats._row(k) for k in _tables.shown_places(len(self))]
+        rows = [stats._row(k) for k in shown_places(len(self))]
         cells = [tuple(getattr(row, name) for name in header) for row in rows]
         labels = [row.label if self.label_names else (row.label,) for row in rows]
         heads = self.label_names or ("label",)
-        return [(*heads, *header), *((*label, *cell) for label, cell in zip(labels, cells, strict=True))]
-
-    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        """Export the columns to polars, pandas, duckdb and pyarrow (Arrow PyCapsule interface).
-
-        Raises:
-            ImportError: pyarrow is not installed (extra ``arrow``).
-        """
-        return _tables.arrow_stream(self.columns(), requested_schema)
+        title = f"LabelStats of {len(self)} {'combinations of labels' if self.label_names else 'labels'}"
+        cells = [(*label, *cell) for label, cell in zip(labels, cells, strict=True)]
+        return title, [(*heads, *header), *cells], len(self)
 
     # -- state --------------------------------------------------------------------------------------------
 

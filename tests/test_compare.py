@@ -103,23 +103,56 @@ def test_a_test_of_pairs_can_be_chosen(tmp_path, method, name):
         assert found.p[k] == pytest.approx(wanted.pvalue, rel=1e-9)
 
 
-def test_skewed_samples_of_different_sizes_are_compared_by_ranks_if_there_are_samples(tmp_path):
-    labels = {1: np.repeat([0, 1], [1000, 300]), 2: np.repeat([0, 1], [25, 300])}
-    steps = {step: RNG.lognormal(sigma=1.5, size=labels[step].size) for step in labels}
+def test_skewed_samples_of_different_sizes_are_compared_by_permutation_if_there_are_samples(tmp_path):
+    labels = {1: np.repeat(np.arange(8), [400] * 7 + [300]), 2: np.repeat(np.arange(8), [25] * 7 + [300])}
+    steps = {step: RNG.lognormal(sigma=1.5, size=of.size) for step, of in labels.items()}
+    steps[2][:50] *= 3
     run = recorded(tmp_path / "run", steps, labels)
     found = lt.compare(run, steps=(1, 2))
-    assert found.method.tolist() == ["Mann-Whitney", "Welch's t"]
-    old, new = (steps[step][labels[step] == 0] for step in (1, 2))
-    assert found.p[0] == pytest.approx(stats.mannwhitneyu(new, old).pvalue, rel=1e-12)
+    assert found.method.tolist() == ["permutation"] * 7 + ["Welch's t"]
+    backwards = lt.compare(run, steps=(2, 1))  # the smaller side is before
+
+    def difference(x, y, axis):
+        return x.mean(axis) - y.mean(axis)
+
+    for k in range(7):
+        sides = [steps[step][labels[step] == k] for step in (2, 1)]
+        wanted = stats.permutation_test(sides, difference, vectorized=True, n_resamples=4999, batch=1000, rng=k).pvalue
+        for p in (found.p[k], backwards.p[k]):  # the numbers of permutations give each p to about a third
+            assert abs(p - wanted) < 0.1 * wanted + 5 * np.sqrt(wanted / 499)
+    assert found.p[0] == lt.compare(run, steps=(1, 2)).p[0]
     assert np.isnan([found.low[0], found.high[0]]).all()
     alone = lt.compare(run.recompute(progress=False), steps=(1, 2))
     assert alone.method[0] == "too skewed for moments alone: record the run"
     assert np.isnan(alone.p[0])
     assert alone.verdict[0] == "no evidence"
-    chosen = lt.compare(run, steps=(1, 2), method="mann-whitney")
-    for k in (0, 1):
-        old, new = (steps[step][labels[step] == k] for step in (1, 2))
-        assert chosen.p[k] == pytest.approx(stats.mannwhitneyu(new, old).pvalue, rel=1e-12)
+
+
+def test_a_large_change_of_one_label_among_many_is_found_by_permutation(tmp_path):
+    count = 100
+    labels = {1: np.repeat(np.arange(count), 100), 2: np.repeat(np.arange(count), 25)}
+    steps = {step: RNG.lognormal(sigma=1.5, size=of.size) for step, of in labels.items()}
+    steps[2][labels[2] == 7] *= 30
+    found = lt.compare(recorded(tmp_path / "run", steps, labels), method="permutation")
+    assert set(found.method) == {"permutation"}
+    assert found.worse() == [7]
+    assert found.q[7] < 0.01
+    assert np.mean(found.p < 0.05) < 0.1
+
+
+def test_the_ranks_of_mann_and_whitney_are_those_of_scipy_with_and_without_ties(tmp_path):
+    sizes = [RNG.integers(20, 60, 30) for _ in range(2)]
+    labels = {step: RNG.permutation(np.repeat(np.arange(30), sizes[step])) for step in (0, 1)}
+    steps = {step: RNG.lognormal(size=of.size) for step, of in labels.items()}
+    for step, of in labels.items():
+        steps[step][of >= 10] = RNG.integers(0, 5, (of >= 10).sum())
+        steps[step][of == 29] = 3.0  # all are equal
+    found = lt.compare(recorded(tmp_path / "run", steps, labels), method="mann-whitney")
+    assert set(found.method) == {"Mann-Whitney"}
+    for k in range(30):
+        old, new = (steps[step][labels[step] == k] for step in (0, 1))
+        wanted = stats.mannwhitneyu(new, old).pvalue if k < 29 else 1.0
+        assert found.p[k] == pytest.approx(wanted, rel=1e-13)
 
 
 def test_ranks_and_means_that_disagree_are_no_evidence(tmp_path):
@@ -127,11 +160,58 @@ def test_ranks_and_means_that_disagree_are_no_evidence(tmp_path):
     before = RNG.lognormal(sigma=1.5, size=2000)
     after = 0.5 * RNG.lognormal(sigma=1.5, size=200)
     after[0] = 1000.0  # most samples got better, and the mean much worse
-    found = lt.compare(recorded(tmp_path / "run", {1: before, 2: after}, labels))
-    assert found.method[0] == "Mann-Whitney"
+    found = lt.compare(recorded(tmp_path / "run", {1: before, 2: after}, labels), method="mann-whitney")
     assert found.difference[0] > 0
     assert found.q[0] < 0.05
     assert found.verdict[0] == "no evidence"
+
+
+@pytest.mark.parametrize(("before", "after"), [(40, 40), (20, 1000), (700, 33), (300, 400)])
+def test_zeros_and_ones_are_compared_by_the_exact_test_of_fisher(before, after):
+    hits = [RNG.integers(0, n, 20) for n in (before, after)]
+    for side, n in zip(hits, (before, after), strict=True):
+        side[:4] = [0, n, n, n - 1]
+    hits[0][3] = before - 1
+    labels = [np.repeat(np.arange(20), n) for n in (before, after)]
+    values = [np.concatenate([np.arange(n) < k for k in side]) for side, n in zip(hits, (before, after), strict=True)]
+    found = compared(labels, values, higher_is_worse=False)
+    assert set(found.method) == {"Fisher's exact"}
+    for k, (old, new) in enumerate(zip(*hits, strict=True)):
+        table = [[old, before - old], [new, after - new]]
+        assert found.p[k] == pytest.approx(stats.fisher_exact(table).pvalue, rel=1e-9)
+        assert found.low[k] <= found.difference[k] <= found.high[k]
+        shares = [(old + 1) / (before + 2), (new + 1) / (after + 2)]  # Agresti and Caffo
+        error = np.sqrt(sum(s * (1 - s) / (n + 2) for s, n in zip(shares, (before, after), strict=True)))
+        reach = stats.norm.ppf(0.975) * error
+        wanted = max(shares[1] - shares[0] - reach, -1), min(shares[1] - shares[0] + reach, 1)
+        assert (found.low[k], found.high[k]) == pytest.approx(wanted)
+
+
+def test_values_between_zero_and_one_that_are_not_all_zeros_and_ones_are_no_shares():
+    labels = np.repeat(np.arange(4), 50)
+    sides = [RNG.integers(0, 2, 200).astype(float) for _ in range(2)]
+    sides[0][[0, 1]] = 0.25, 0.75  # the sum is still whole
+    sides[0][[60, 61]] = -1, 2
+    sides[1][[110]] = 0.5
+    assert compared([labels] * 2, sides).method.tolist() == ["Welch's t"] * 3 + ["Fisher's exact"]
+
+
+def test_pairs_of_zeros_and_ones_are_compared_by_the_exact_test_of_mcnemar(tmp_path):
+    labels = np.repeat(np.arange(6), 80)
+    before = RNG.random(480) < 0.8
+    after = np.where(RNG.random(480) < 0.1 + 0.1 * labels, RNG.random(480) < 0.6, before)
+    after[labels == 0] = before[labels == 0]
+    found = lt.compare(recorded(tmp_path / "run", {1: before, 2: after}, labels), higher_is_worse=False)
+    assert set(found.method) == {"McNemar's exact"}
+    assert found.p[0] == 1
+    for k in range(6):
+        change = after[labels == k].astype(int) - before[labels == k]
+        up, down = int((change > 0).sum()), int((change < 0).sum())
+        if k:
+            assert found.p[k] == pytest.approx(stats.binomtest(up, up + down).pvalue, rel=1e-12)
+        n = 82  # Agresti and Min add half a pair to each of the four kinds
+        reach = stats.norm.ppf(0.975) * np.sqrt(up + down + 1 - (up - down) ** 2 / n) / n
+        assert (found.low[k], found.high[k]) == pytest.approx(((up - down) / n - reach, (up - down) / n + reach))
 
 
 # -- verdicts and edges -------------------------------------------------------------------------------------
@@ -421,13 +501,15 @@ def test_the_first_sample_of_an_id_counts(tmp_path):
     assert found.p[0] == pytest.approx(stats.ttest_rel(values[1], values[0]).pvalue, rel=1e-9)
 
 
-def test_all_samples_of_an_id_count_if_they_did_in_the_tracker(tmp_path):
-    ids, labels = np.tile(np.arange(30), 2), np.zeros(60, int)
-    values = [RNG.normal(size=60) for _ in range(2)]
-    steps = {step: (labels, values[step], ids) for step in (0, 1)}
-    found = lt.compare(with_ids(tmp_path / "run", steps, on_duplicate="count"))
-    assert (found.count_before.tolist(), found.count_after.tolist()) == ([60], [60])
-    assert found.p[0] == pytest.approx(stats.ttest_ind(values[1], values[0], equal_var=False).pvalue, rel=1e-9)
+def test_all_samples_of_an_id_count_if_the_tracker_counted_them_and_the_first_ones_are_pairs(tmp_path):
+    ids, labels = np.tile(np.arange(40), 2), np.zeros(80, int)
+    values = [RNG.normal(size=80) for _ in range(2)]
+    run = with_ids(tmp_path / "run", {1: (labels, values[0], ids), 2: (labels, values[1], ids)}, on_duplicate="count")
+    found = lt.compare(run)
+    assert (found.count_before[0], found.count_after[0]) == (80, 80)
+    assert found.mean_after[0] == run.recompute(progress=False).at(2)[0].mean
+    assert found.method[0] == "paired t"
+    assert found.p[0] == pytest.approx(stats.ttest_rel(values[1][:40], values[0][:40]).pvalue, rel=1e-9)
 
 
 def test_ids_that_differ_in_zeros_at_their_end_are_different_samples(tmp_path):
@@ -530,8 +612,9 @@ def test_mistakes_are_named(history, tmp_path):
         lt.compare(history, mode="train")
     with pytest.raises(ValueError, match="method: unknown option 't'"):
         lt.compare(row, row, method="t")
-    with pytest.raises(ValueError, match="needs the samples"):
-        lt.compare(row, row, method="mann-whitney")
+    for method in ("permutation", "mann-whitney"):
+        with pytest.raises(ValueError, match=f"'{method}' needs the samples"):
+            lt.compare(row, row, method=method)
     with pytest.raises(ValueError, match="alpha must be between 0 and 1"):
         history.compare(1, 3, alpha=5)
     one = recorded(tmp_path / "one", {1: np.ones(3)}, [0, 1, 2])

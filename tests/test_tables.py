@@ -263,3 +263,15 @@ def test_texts_that_utf_8_does_not_hold_can_be_shown():
     figure.savefig(io.BytesIO(), format="svg")
     names = {text.get_text() for axes in figure.axes for text in (*axes.texts, axes.title, axes._left_title)}
     assert len(names & {told_as for told_as in names if told(told_as) in TEXTS}) == len(TEXTS)
+
+
+def test_statistics_and_comparisons_are_written_to_files_as_histories_are(tmp_path):
+    pa, pq = (pytest.importorskip(name, reason="pyarrow is not installed") for name in ("pyarrow", "pyarrow.parquet"))
+    pytest.importorskip("scipy", reason="scipy is not installed (extra 'stats')")
+    stats = lt.label_stats(["a", "b"] * 30, [0.1 * k for k in range(60)])
+    for one, mean in ((stats, "mean"), (lt.compare(stats, stats), "mean_after")):
+        one.to_csv(tmp_path / "one.csv")
+        one.to_parquet(tmp_path / "one.parquet")
+        with (tmp_path / "one.csv").open(newline="", encoding="utf-8") as file:
+            assert [float(row[mean]) for row in csv.DictReader(file)] == stats.mean.tolist()
+        assert pq.read_table(tmp_path / "one.parquet").to_pydict() == pa.table(one).to_pydict()

@@ -5,7 +5,7 @@ The limits were chosen by simulation (``benchmarks/significance.py``): what does
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +27,8 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Booleans = npt.NDArray[np.bool_]
 
-Method = Literal["auto", "welch", "paired-t", "wilcoxon", "mann-whitney"]
-_NAMES = {
-    "welch": methods.WELCH,
-    "paired-t": methods.PAIRED_T,
-    "wilcoxon": methods.WILCOXON,
-    "mann-whitney": methods.MANN_WHITNEY,
-}
+Method = Literal["auto", "welch", "permutation", "mann-whitney", "paired-t", "wilcoxon"]
+_METHODS = get_args(Method)
 FEWEST: Final = 20  # samples on each side; with fewer no test says much, and Welch's t depends on the distribution
 MOST_SKEW: Final = (
     0.1  # of the difference of means; at 0.2, 20 against 40 exponential samples pass 0.001 twice as often
@@ -122,8 +117,8 @@ def merged_labels(before: LabelStats, after: LabelStats) -> tuple[Array, Integer
 
 
 def _check(method: str, alpha: float, samples: Samples | None) -> None:
-    if method not in ("auto", *_NAMES):
-        msg = f"method: unknown option {method!r}; allowed are {listing(('auto', *_NAMES))}"
+    if method not in _METHODS:
+        msg = f"method: unknown option {method!r}; allowed are {listing(_METHODS)}"
         raise ValueError(msg)
     check_alpha(alpha)
     if method in ("paired-t", "wilcoxon") and (samples is None or samples.pairs is None):
@@ -132,8 +127,8 @@ def _check(method: str, alpha: float, samples: Samples | None) -> None:
             "equal order"
         )
         raise ValueError(msg)
-    if method == "mann-whitney" and samples is None:
-        msg = "method='mann-whitney' needs the samples, and statistics do not have them: compare recorded runs"
+    if method in ("permutation", "mann-whitney") and samples is None:
+        msg = f"method={method!r} needs the samples, and statistics do not have them: compare recorded runs"
         raise ValueError(msg)
 
 
@@ -163,25 +158,41 @@ def _tested(
     """Return the results of the labels to be tested, and the name of each label's test."""
     found = Found(*(np.full(tested.shape[0], np.nan) for _ in Found._fields))
     used = np.full(tested.shape[0], "", dtype=object)
-    if samples is not None and samples.pairs is not None and method not in ("welch", "mann-whitney"):
-        fewest = (1 - MOST_ALONE) * np.maximum(before.count, after.count)
-        tested = tested & ~_test_pairs(samples.pairs, tested, fewest, method, found, used)
+    shares = methods.are_shares(before, after) & np.bool_(method == "auto")
+    tests = int(tested.sum())
+    if samples is not None and samples.pairs is not None and method in ("auto", "paired-t", "wilcoxon"):
+        fewest = (1 - MOST_ALONE) * np.minimum(np.maximum(before.count, after.count), samples.pairs.most)
+        tested = tested & ~_test_pairs(samples.pairs, tested, fewest, shares, method, found, used)
     if method in ("paired-t", "wilcoxon"):
         used[tested] = NO_PAIRS
         return found, used
+    by_share = tested & shares
+    _enter(found, used, by_share, methods.FISHER, methods.fisher(before.at(by_share), after.at(by_share)))
     skewed = methods.skew_error(before, after) > MOST_SKEW
-    by_rank = tested & (skewed if method == "auto" else np.bool_(method == "mann-whitney"))
-    by_mean = tested & ~by_rank
+    by_sample = tested & ~by_share & (skewed if method == "auto" else np.bool_(method != "welch"))
+    by_mean = tested & ~by_share & ~by_sample
     _enter(found, used, by_mean, methods.WELCH, methods.welch(before.at(by_mean), after.at(by_mean)))
     if samples is None:
-        used[by_rank] = TOO_SKEWED
-    elif by_rank.any():
-        split = [_of_labels(*side, by_rank) for side in zip(samples.codes, samples.values, strict=True)]
-        _enter(found, used, by_rank, methods.MANN_WHITNEY, methods.mann_whitney(*split))
+        used[by_sample] = TOO_SKEWED
+    elif by_sample.any():
+        old, new = (_of_labels(*side, by_sample) for side in zip(samples.codes, samples.values, strict=True))
+        size = int(by_sample.sum())
+        if method == "mann-whitney":
+            _enter(found, used, by_sample, methods.MANN_WHITNEY, methods.mann_whitney(old, new, size))
+        else:
+            _enter(found, used, by_sample, methods.PERMUTATION, methods.permutation(old, new, size, tests))
     return found, used
 
 
-def _test_pairs(pairs: Pairs, tested: Booleans, fewest: Floats, method: Method, found: Found, used: Array) -> Booleans:
+def _test_pairs(
+    pairs: Pairs,
+    tested: Booleans,
+    fewest: Floats,
+    shares: Booleans,
+    method: Method,
+    found: Found,
+    used: Array,
+) -> Booleans:
     """Test the labels that have enough pairs; return which these are."""
     with np.errstate(invalid="ignore"):  # infinite samples, whose labels are not tested
         codes, differences = pairs.codes, np.subtract(pairs.after, pairs.before, dtype=np.float64)
@@ -191,22 +202,24 @@ def _test_pairs(pairs: Pairs, tested: Booleans, fewest: Floats, method: Method, 
     stats = label_stats(codes, differences)
     of = moments(stats, stats.labels.astype(np.int64), tested.shape[0])
     enough = tested & (of.count >= np.maximum(fewest, FEWEST))
+    by_share = enough & shares
+    _enter(found, used, by_share, methods.MCNEMAR, methods.mcnemar(of.at(by_share)))
     skewed = np.abs(methods.skewness(codes, differences, of)) > MOST_PAIRED_SKEW * np.sqrt(of.count)
-    by_rank = enough & (skewed if method == "auto" else np.bool_(method == "wilcoxon"))
-    by_mean = enough & ~by_rank
+    by_rank = enough & ~by_share & (skewed if method == "auto" else np.bool_(method == "wilcoxon"))
+    by_mean = enough & ~by_share & ~by_rank
     _enter(found, used, by_mean, methods.PAIRED_T, methods.paired_t(of.at(by_mean)))
     if by_rank.any():
-        _enter(found, used, by_rank, methods.WILCOXON, methods.wilcoxon(_of_labels(codes, differences, by_rank)))
+        codes, differences = _of_labels(codes, differences, by_rank)
+        order = np.argsort(codes, kind="stable")
+        ends = np.cumsum(np.bincount(codes, minlength=int(by_rank.sum())))[:-1]
+        _enter(found, used, by_rank, methods.WILCOXON, methods.wilcoxon(np.split(differences[order], ends)))
     return enough
 
 
-def _of_labels(codes: Integers, values: Floats, wanted: Booleans) -> list[Floats]:
-    """Return the values of each wanted label that are numbers, in order of labels."""
+def _of_labels(codes: Integers, values: Floats, wanted: Booleans) -> tuple[Integers, Floats]:
+    """Return the samples of wanted labels that are numbers, with their labels' positions among these."""
     kept = wanted[codes] & ~np.isnan(values)
-    codes, values = codes[kept], values[kept]
-    order = np.argsort(codes, kind="stable")
-    ends = np.searchsorted(codes[order], np.flatnonzero(wanted), side="right")
-    return np.split(values[order], ends[:-1])
+    return (np.cumsum(wanted) - 1)[codes[kept]], values[kept]
 
 
 def _enter(found: Found, used: Array, where: Booleans, name: str, results: Found) -> None:

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack import _tables
 from labeltrack._labels.combined import columns_of
 from labeltrack._labels.lookup import CombinedLookup, Lookup
+from labeltrack._tables import Table, shown_places
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from matplotlib.figure import Figure
 
 Array = npt.NDArray[Any]
@@ -32,7 +30,7 @@ _HEAD = "label", "before", "after", "change", "q", "samples", "method", "verdict
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Comparison:
+class Comparison(Table):
     """What changed for each of K labels, from before to after; from `labeltrack.compare` and `History.compare`.
 
     Attributes:
@@ -128,24 +126,10 @@ class Comparison:
         rest += [f"too few samples for {few}"] if few else []
         return "; ".join([f"{text} (q < {self.alpha:g})", *rest])
 
-    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        """Export the columns to polars, pandas, duckdb and pyarrow (Arrow PyCapsule interface).
-
-        Raises:
-            ImportError: pyarrow is not installed (extra ``arrow``).
-        """
-        return _tables.arrow_stream(self.columns(), requested_schema)
-
-    def __repr__(self) -> str:
-        """Return the summary and a table, worst first: every label, or the first and last few."""
-        return self._rendered(_tables.text)
-
-    def _repr_html_(self) -> str:
-        return self._rendered(_tables.html)
-
-    def _rendered(self, render: Callable[[str, list[tuple[Any, ...]], int], str]) -> str:
-        rows = [self._row(k) for k in self.order()[_tables.shown_places(len(self))].tolist()]
-        return render(f"{self.metric}, {self.title}: {self.summary()}", [_HEAD, *rows], len(self))
+    def _shown(self) -> tuple[str, list[tuple[Any, ...]], int]:
+        """Return the summary and a table, worst first."""
+        rows = [self._row(k) for k in self.order()[shown_places(len(self))].tolist()]
+        return f"{self.metric}, {self.title}: {self.summary()}", [_HEAD, *rows], len(self)
 
     def _row(self, k: int) -> tuple[Any, ...]:
         q, samples = float(self.q[k]), f"{self.count_before[k]} → {self.count_after[k]}"

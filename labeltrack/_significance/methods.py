@@ -1,4 +1,4 @@
-"""Tests of a change, label by label: arrays in, arrays out. scipy computes every p-value.
+"""Tests of a change, label by label: arrays in, arrays out. p-values come from scipy's distributions.
 
 A test gives ``(K,)`` two-sided p-values, and the ends of a confidence interval of the difference of means where it has
 one, else NaN.
@@ -11,14 +11,22 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from labeltrack._core import kernels
 from labeltrack.errors import need
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+Booleans = npt.NDArray[np.bool_]
+Side = tuple[Integers, Floats]
+"""``(N,)`` positions of labels, and ``(N,)`` samples."""
 
-WELCH, PAIRED_T, WILCOXON, MANN_WHITNEY = "Welch's t", "paired t", "Wilcoxon", "Mann-Whitney"
+WELCH, FISHER, PERMUTATION, MANN_WHITNEY = "Welch's t", "Fisher's exact", "permutation", "Mann-Whitney"
+PAIRED_T, MCNEMAR, WILCOXON = "paired t", "McNemar's exact", "Wilcoxon"
 CONFIDENCE = 0.95
+_ROUNDS = 499  # permutations of every label
+_FEW = 10  # as extreme as what was seen: with so many, p is known to a third of it
+_SURE = 0.05  # q up to which fewer are enough
 _BLOCK = 1 << 17  # samples whose intermediate results stay in the cache
 
 
@@ -101,20 +109,143 @@ def _signed_ranks(differences: Floats) -> float | None:
     return float(np.sum(np.sign(moved) * scipy_stats().rankdata(np.abs(moved)))) if moved.size else None
 
 
-def mann_whitney(before: list[Floats], after: list[Floats]) -> Found:
-    """Test each label's samples by the ranks of Mann and Whitney."""
-    test, p, sign = scipy_stats().mannwhitneyu, [], []
-    for old, new in zip(before, after, strict=True):
-        with np.errstate(invalid="ignore"):  # all samples are one number
-            result = test(new, old)
-        p.append(result.pvalue)
-        sign.append(np.sign(result.statistic - new.size * old.size / 2))
-    return _of_ranks(p, sign)
+def mann_whitney(before: Side, after: Side, size: int) -> Found:
+    """Test each label's samples by the ranks of Mann and Whitney, all labels after one sort.
+
+    Args:
+        before: ``(N,)`` positions of labels, each of which has at least 9 samples, and ``(N,)`` samples.
+        after: Likewise.
+        size: Number of labels.
+
+    Returns:
+        p-values as `scipy.stats.mannwhitneyu` computes them from that many samples: by the normal approximation,
+        corrected for ties and continuity.
+    """
+    n, m = (np.bincount(codes, minlength=size).astype(np.float64) for codes, _ in (before, after))
+    codes, values = (np.concatenate(parts) for parts in zip(before, after, strict=True))
+    order = np.lexsort((values, codes))
+    codes, values = codes[order], values[order]
+    new = np.append(True, (codes[1:] != codes[:-1]) | (values[1:] != values[:-1]))
+    starts = np.flatnonzero(new)  # of samples that are equal, which share the mean of their ranks
+    ties, label = np.diff(starts, append=codes.shape[0]).astype(np.float64), codes[starts]
+    ranks = starts - np.append(0.0, np.cumsum(n + m))[label] + (ties + 1) / 2
+    later = np.bincount(np.cumsum(new) - 1, order >= before[0].shape[0])  # how many of them are after
+    above = np.bincount(label, ranks * later, minlength=size) - m * (m + 1) / 2
+    tied = np.bincount(label, ties**3 - ties, minlength=size)
+    middle, total = n * m / 2, n + m
+    error = np.sqrt(n * m / 12 * (total + 1 - tied / (total * (total - 1))))
+    with np.errstate(all="ignore"):  # no error: all samples are one number
+        p = 2 * scipy_special().ndtr(-(np.abs(above - middle) - 0.5) / error)
+    return _of_ranks(np.minimum(p, 1.0), np.sign(above - middle))
 
 
-def _of_ranks(p: list[float], sign: list[float]) -> Found:
+def permutation(before: Side, after: Side, size: int, tests: int) -> Found:
+    """Test each label's difference of means by permutation: is it extreme among sides that are drawn by lot?
+
+    Args:
+        before: ``(N,)`` positions of labels, each of which has samples, and ``(N,)`` samples.
+        after: Likewise.
+        size: Number of labels.
+        tests: How many labels are tested, these included. Labels of small p get more permutations, until those that
+            are left would have a small q.
+
+    Returns:
+        p-values as `scipy.stats.permutation_test` estimates them; the same ones whenever samples and order are.
+    """
+    counts = [np.bincount(codes, minlength=size) for codes, _ in (before, after)]
+    codes, values = (np.concatenate(parts) for parts in zip(before, after, strict=True))
+    order = np.argsort(codes, kind="stable")
+    values, codes, later = values[order].astype(np.float64), codes[order], order >= before[0].shape[0]
+    starts = np.append(0, np.cumsum(counts[0] + counts[1]))
+    values -= (np.bincount(codes, values, minlength=size) / np.diff(starts))[codes]
+    shift = np.bincount(codes[later], values[later], minlength=size)
+    swapped = counts[0] < counts[1]  # the sums of both sides are the same but for the sign: draw the smaller one
+    seen, slack = np.where(swapped, -shift, shift), 1e-13 * np.bincount(codes, np.abs(values), minlength=size)
+    found, done = np.zeros((2, size), dtype=np.int64), np.zeros(size, dtype=np.int64)
+    rng, few, rounds = np.random.default_rng(0), np.arange(size), _ROUNDS
+    while few.size:
+        limits = seen - slack, seen + slack  # sums in another order differ by rounding
+        kernels.permutation.count_extreme(values, starts, np.minimum(*counts), *limits, few, rounds, rng, found)
+        done[few] += rounds
+        rounds = int(done[few[0]])  # twice as many in all
+        few = few[found.min(axis=0)[few] < _FEW]
+        if rounds * few.size * _SURE > 2 * _FEW * tests:
+            break
+    none = np.full(size, np.nan)
+    return Found(np.minimum(2 * (1 + found.min(axis=0)) / (1 + done), 1.0), none, none.copy(), np.sign(shift))
+
+
+def _of_ranks(p: Any, sign: Any) -> Found:
     found, none = np.array(p, dtype=np.float64), np.full(len(p), np.nan)
     return Found(np.where(np.isnan(found), 1.0, found), none, none, np.array(sign, dtype=np.float64))
+
+
+def ones(of: Moments) -> Floats:
+    """Return how many samples are 1 where all are 0 or 1, else NaN.
+
+    Of samples from 0 to 1, the sum of squares is the sum if and only if all of them are 0 or 1.
+    """
+    n = of.count.astype(np.float64)
+    with np.errstate(all="ignore"):
+        total = np.rint(of.mean * n)
+        squares = total * (n - total) / n  # around the mean, if they are
+        same = np.abs(of.std**2 * (n - 1) - squares) <= 1e-12 * squares
+    return np.where((of.min >= 0) & (of.max <= 1) & same, total, np.nan)
+
+
+def are_shares(before: Moments, after: Moments) -> Booleans:
+    """Return where both sides' samples are all 0 or 1, so that means are shares of ones."""
+    return ~np.isnan(ones(before) + ones(after))
+
+
+def fisher(before: Moments, after: Moments) -> Found:
+    """Test a difference of two shares of ones by Fisher's exact test.
+
+    Returns:
+        p-values of `scipy.stats.fisher_exact`; intervals of Agresti and Caffo.
+    """
+    n, m, old, new = before.count, after.count, ones(before), ones(after)
+    p = _tables_as_unlikely(new, n + m, old + new, m)
+    shares = (old + 1) / (n + 2), (new + 1) / (m + 2)
+    error = np.sqrt(sum(share * (1 - share) / (of + 2) for share, of in zip(shares, (n, m), strict=True)))
+    return _of_shares(p, after.mean - before.mean, shares[1] - shares[0], error)
+
+
+def _tables_as_unlikely(seen: Floats, total: Integers, right: Floats, drawn: Integers) -> Floats:
+    """Return how probable tables are of which none is more probable than the one that was seen."""
+    law = scipy_stats().hypergeom
+    given = total, right, drawn
+    most = law.pmf(seen, *given) * (1 + 1e-7)  # equal ones differ by rounding
+    middle, (low, high) = np.floor((drawn + 1) * (right + 1) / (total + 2)), law.support(*given)
+    above = seen > middle  # the most probable one
+    # The nearest table on its other side that is no more probable, by bisection: probabilities fall on either side.
+    near, far = middle.astype(np.int64), np.where(above, low - 1, high + 1).astype(np.int64)
+    while np.any(np.abs(near - far) > 1):
+        half = (near + far) // 2
+        rare = law.pmf(half, *given) <= most
+        near, far = np.where(rare, near, half), np.where(rare, half, far)
+    seen_tail = np.where(above, law.sf(seen - 1, *given), law.cdf(seen, *given))
+    far_tail = np.where(above, law.cdf(far, *given), law.sf(far - 1, *given))
+    return np.minimum(seen_tail + far_tail, 1.0)
+
+
+def mcnemar(pairs: Moments) -> Found:
+    """Test differences between pairs of zeros and ones by McNemar's exact test: are more of them up than down?
+
+    Returns:
+        p-values of `scipy.stats.binomtest` of those that changed; intervals of Agresti and Min.
+    """
+    n = pairs.count.astype(np.float64)
+    net = np.rint(pairs.mean * n)
+    moved = np.rint(pairs.std**2 * (n - 1) + net**2 / n)  # the sum of squares, each of which is 0 or 1
+    p = np.minimum(1.0, 2 * scipy_special().bdtr((moved - np.abs(net)) / 2, moved.astype(np.int64), 0.5))
+    error = np.sqrt(moved + 1 - net**2 / (n + 2)) / (n + 2)
+    return _of_shares(p, pairs.mean, net / (n + 2), error)
+
+
+def _of_shares(p: Floats, difference: Floats, centre: Floats, error: Floats) -> Found:
+    reach = scipy_special().ndtri((1 + CONFIDENCE) / 2) * error
+    return Found(p, np.maximum(centre - reach, -1.0), np.minimum(centre + reach, 1.0), np.sign(difference))
 
 
 def adjusted(p: Floats) -> Floats:

@@ -22,6 +22,7 @@ class Pairs(NamedTuple):
     codes: Integers  # position of their label
     before: Floats
     after: Floats
+    most: Integers  # (K,) how many there could be: different samples of each label, on the side that has more
 
 
 class Samples(NamedTuple):
@@ -70,12 +71,14 @@ def both(before: Columns, after: Columns, labels: Array) -> Samples:
         one, other = (of[(places[0] >= 0) & (places[1] >= 0)] for of in places)
         same = (codes[0][one] == codes[1][other]) & kept[0][one]
         one, other = np.sort(one[same]), other[same][np.argsort(one[same])]
-        pairs = Pairs(codes[0][one], values[0][one], values[1][other])
+        there = [of[place[place >= 0]] for of, place in zip(codes, places, strict=True)]
+        most = np.maximum(*(np.bincount(of[of >= 0], minlength=len(labels)) for of in there))
+        pairs = Pairs(codes[0][one], values[0][one], values[1][other], most)
     if not all(chosen.all() for chosen in kept):
         codes = tuple(of[chosen] for of, chosen in zip(codes, kept, strict=True))
         values = tuple(of[chosen] for of, chosen in zip(values, kept, strict=True))
     if pairs is None and codes[0].shape == codes[1].shape and (codes[0] == codes[1]).all():
-        pairs = Pairs(codes[0], *values)
+        pairs = Pairs(codes[0], *values, np.bincount(codes[0], minlength=len(labels)))
     return Samples((codes[0], codes[1]), (values[0], values[1]), pairs)
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack import _tables
 from labeltrack._filters import chosen_steps, labels_named
 from labeltrack._state import plain
 from labeltrack.bounds import TRACKER_BOUNDS, needed_quantiles, resolve_all
@@ -18,7 +17,7 @@ from labeltrack.history.entries import Entry
 from labeltrack.stats import LabelStats, merge_stats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from matplotlib.figure import Figure
 
@@ -282,18 +281,8 @@ class History(Changes):
         some = None if bounds is TRACKER_BOUNDS else bounds
         return plot_grid(self, by=by, step=step, bounds=some, modes=modes, labels=labels)
 
-    def __repr__(self) -> str:
+    def _shown(self) -> tuple[str, list[tuple[Any, ...]], int]:
         """Return a table of the modes: how many steps, labels and samples."""
-        return self._rendered(_tables.text)
-
-    def _repr_html_(self) -> str:
-        return self._rendered(_tables.html)
-
-    def _rendered(self, render: Callable[[str, list[tuple[Any, ...]], int], str]) -> str:
-        rows = self._shown()
-        return render(f"History of {self.metric!r} by {self.label!r}: {len(self)} entries", rows, len(rows) - 1)
-
-    def _shown(self) -> list[tuple[Any, ...]]:
         rows: list[tuple[Any, ...]] = [
             ("mode", "ds_id", "steps", "first", "last", "labels", "samples", "worst at last")
         ]
@@ -309,7 +298,7 @@ class History(Changes):
                 worst = f"{quiet.names[k]} (mean {quiet.mean[k]:.4g})"
             samples = sum(int(_quiet(stats).count.sum()) for stats in of.values())
             rows.append((mode, ds_id or "-", len(of), min(of), max(of), len(last), samples, worst))
-        return rows
+        return f"History of {self.metric!r} by {self.label!r}: {len(self)} entries", rows, len(rows) - 1
 
     # -- state --------------------------------------------------------------------------------------------
 

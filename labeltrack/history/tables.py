@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack import _tables
 from labeltrack._convert.objects import text_array, written
 from labeltrack._labels.codes import common_type
+from labeltrack._tables import Table
 from labeltrack.errors import listing
 from labeltrack.history.entries import Entries
 from labeltrack.stats import STATISTICS
 
-if TYPE_CHECKING:
-    import os
-
 Array = npt.NDArray[Any]
 
 
-class Tables(Entries):
+class Tables(Entries, Table):
     """Statistics as tables, with one row for each step, mode, dataset and label."""
 
     def columns(self) -> dict[str, Array]:
@@ -53,41 +49,6 @@ class Tables(Entries):
         for name in [f"q{fraction!r}" for fraction in sorted({one for part in parts for one in part.quantiles})]:
             columns[name] = np.concatenate([table.get(name, np.full(len(table["name"]), np.nan)) for table in tables])
         return columns
-
-    def to_csv(self, path: str | os.PathLike[str]) -> None:
-        r"""Write the table as CSV; numbers read back as the same doubles.
-
-        Text is UTF-8. In CSV, Parquet and Arrow tables, lone surrogates, which `os.fsdecode` makes of invalid UTF-8,
-        become Python escapes such as ``\udce9``; backslashes before them, or before text that looks like such an
-        escape, are doubled, so that different texts stay different.
-
-        Args:
-            path: File to write; an existing one is replaced once everything is written.
-
-        Raises:
-            OSError: It cannot be written.
-        """
-        _tables.write_csv(self.columns(), Path(path))
-
-    def to_parquet(self, path: str | os.PathLike[str]) -> None:
-        """Write the table as Parquet; see `to_csv`.
-
-        Args:
-            path: File to write; an existing one is replaced once everything is written.
-
-        Raises:
-            ImportError: pyarrow is not installed (extra ``arrow``).
-            OSError: It cannot be written.
-        """
-        _tables.write_parquet(self.columns(), Path(path))
-
-    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        """Offer the table to polars, pandas, duckdb and pyarrow (Arrow PyCapsule interface).
-
-        Raises:
-            ImportError: pyarrow is not installed (extra ``arrow``).
-        """
-        return _tables.arrow_stream(self.columns(), requested_schema)
 
 
 def _concatenated(parts: list[Array], name: str) -> Array:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack import _tables
 from labeltrack._labels.combined import columns_of
 from labeltrack._labels.lookup import Lookup, display_names
+from labeltrack._tables import Table, shown_places, text
 from labeltrack.errors import listing, missing_key
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping
 
     from matplotlib.figure import Figure
@@ -34,7 +32,7 @@ _WHY_NOT = {
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Dynamics:
+class Dynamics(Table):
     """How the metric of each of K samples went over the steps of a recorded run; see `Run.dynamics`.
 
     Any Arrow library takes it as a table: ``polars.DataFrame(dynamics)``, ``pyarrow.table(dynamics)``.
@@ -42,7 +40,8 @@ class Dynamics:
     Attributes:
         ids: ``(K,)`` ids of the samples, ascending: int64 or text.
         labels: ``(K,)`` labels as in `LabelStats.labels`: those that the ids had when they first occurred.
-        count: ``(K,)`` int64, number of steps with a value.
+        count: ``(K,)`` int64, number of values: one per step in which the id occurred, or as many as there are with
+            ``on_duplicate="count"``.
         mean: ``(K,)`` float64, and likewise `std` (ddof=1; 0.0 where `count` is 1), `min` and `max`: exact, rounded
             once.
         first: ``(K,)`` float64, value in the first step in which the id occurred.
@@ -55,7 +54,7 @@ class Dynamics:
         forgetting: ``(K,)`` int64, forgetting events: how often the sample was right in a step and wrong in the next
             one in which it occurred. None if no metric says whether a sample is right.
         ever_correct: ``(K,)`` bool, whether it was ever right. None likewise.
-        correctness: ``(K,)`` float64, share of its steps in which it was right. None likewise.
+        correctness: ``(K,)`` float64, share of its values that were right. None likewise.
         metric: Name of the metric.
         correct: Name of the metric that says whether a sample is right; None without.
         mode: Mode.
@@ -210,24 +209,17 @@ class Dynamics:
             subtitle=f"{len(self):,} samples over {steps}",
         )
 
-    # -- display and files ----------------------------------------------------------------------------------
+    # -- display --------------------------------------------------------------------------------------------
 
-    def __repr__(self) -> str:
-        """Return a table: every row, or the first and last few; some columns are left out."""
-        places = _tables.shown_places(len(self))
-        return _tables.text(self._title(), self._shown(places), len(self))
-
-    def _repr_html_(self) -> str:
-        return _tables.html(self._title(), self._shown(_tables.shown_places(len(self))), len(self))
-
-    def _title(self) -> str:
-        steps = listing(self.steps, 3)
-        return f"Dynamics of {self.metric!r} in mode {self.mode!r}: {len(self)} samples, steps {steps}"
-
-    def _shown(self, places: list[int]) -> list[list[Any]]:
-        columns = self._taken(np.array(places, dtype=np.int64)).columns()
+    def _shown(self, places: list[int] | None = None) -> tuple[str, list[list[Any]], int]:
+        """Return the table of some rows, or of every row or the first and last few; some columns are left out."""
+        total = len(self) if places is None else len(places)
+        rows = shown_places(total) if places is None else places
+        columns = self._taken(np.array(rows, dtype=np.int64)).columns()
         shown = {name: column.tolist() for name, column in columns.items() if name not in _NOT_SHOWN}
-        return [[*shown], *map(list, zip(*shown.values(), strict=True))]
+        steps = listing(self.steps, 3)
+        title = f"Dynamics of {self.metric!r} in mode {self.mode!r}: {len(self)} samples, steps {steps}"
+        return title, [[*shown], *map(list, zip(*shown.values(), strict=True))], total
 
     def text(self, most: int = 12) -> str:
         """Return a table as text.
@@ -235,36 +227,4 @@ class Dynamics:
         Args:
             most: How many rows to show, from the first on.
         """
-        places = list(range(min(most, len(self))))
-        return _tables.text(self._title(), self._shown(places), len(places))
-
-    def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the table as CSV; numbers read back as the same doubles.
-
-        Args:
-            path: File to write; an existing one is replaced once everything is written.
-
-        Raises:
-            OSError: It cannot be written.
-        """
-        _tables.write_csv(self.columns(), Path(path))
-
-    def to_parquet(self, path: str | os.PathLike[str]) -> None:
-        """Write the table as Parquet.
-
-        Args:
-            path: File to write; an existing one is replaced once everything is written.
-
-        Raises:
-            ImportError: pyarrow is not installed (extra ``arrow``).
-            OSError: It cannot be written.
-        """
-        _tables.write_parquet(self.columns(), Path(path))
-
-    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        """Offer the table to polars, pandas, duckdb and pyarrow (Arrow PyCapsule interface).
-
-        Raises:
-            ImportError: pyarrow is not installed (extra ``arrow``).
-        """
-        return _tables.arrow_stream(self.columns(), requested_schema)
+        return text(*self._shown(list(range(min(most, len(self))))))
