@@ -334,7 +334,7 @@ class SampleBuffer:
                     raise RuntimeError(msg)
                 time.sleep(0)
 
-    def settle(self) -> None:
+    def complete(self) -> None:
         """Complete what an interrupt left undone."""
         self._settled()
 

@@ -79,14 +79,17 @@ def listing(items: Iterable[object], limit: int = 10) -> str:
     return f"{shown}, … ({len(pool)} in all)"
 
 
-def counted(n: int, what: str) -> str:
-    """Write a number of things.
+def counted(n: int, what: str, verb: str = "") -> str:
+    """Write a number of things, with a verb if there is one: ``"have"`` or ``"are"``.
 
     Example:
-        >>> counted(1, "file"), counted(2, "file")
-        ('1 file', '2 files')
+        >>> counted(1, "file"), counted(2000, "entry"), counted(1, "sample", "have")
+        ('1 file', '2,000 entries', '1 sample has')
     """
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+    if n != 1:
+        what = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+    verb = {"have": "has", "are": "is"}.get(verb, verb) if n == 1 else verb
+    return f"{n:,} {what} {verb}".rstrip()
 
 
 def _shown(item: object) -> str:

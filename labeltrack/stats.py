@@ -18,7 +18,7 @@ from labeltrack._labels.lookup import CombinedLookup, Lookup
 from labeltrack._nan_policy import NanPolicy, check_nan_policy
 from labeltrack._state import plain, with_arrays
 from labeltrack._tables import Table, shown_places
-from labeltrack.errors import listing, missing_key
+from labeltrack.errors import counted, listing, missing_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -279,9 +279,9 @@ class LabelStats(ExactColumns, Table):
         cells = [tuple(getattr(row, name) for name in header) for row in rows]
         labels = [row.label if self.label_names else (row.label,) for row in rows]
         heads = self.label_names or ("label",)
-        title = f"LabelStats of {len(self)} {'combinations of labels' if self.label_names else 'labels'}"
+        title = counted(len(self), "combination") + " of labels" if self.label_names else counted(len(self), "label")
         cells = [(*label, *cell) for label, cell in zip(labels, cells, strict=True)]
-        return title, [(*heads, *header), *cells], len(self)
+        return f"LabelStats of {title}", [(*heads, *header), *cells], len(self)
 
     # -- state --------------------------------------------------------------------------------------------
 

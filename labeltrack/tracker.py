@@ -55,7 +55,7 @@ class LabelTracker(Tracking):
             the same to the last bit, but there are no quantiles.
         record_to: Folder to save every sample in (or `labeltrack.RecordingOptions`), for `labeltrack.open_run`. A run
             that is there is continued. A background thread writes; training waits only if `max_buffer_bytes` of
-            samples are still to be written. If writing fails, for example because the disk is full, training goes on
+            samples are still to be written. If writing fails, for example because the disk is full, training continues
             after one warning.
         keep_order: Whether to keep the order in which labels first appear, for `labels_in_order`. It takes time if
             there are many labels.

@@ -182,9 +182,9 @@ def test_a_collection_is_a_mapping_of_its_metrics():
     collection.update([0, 1], {"ce": [1.0, 2.0], "correct": [1, 0]})
     same(metric.compute(), collection.compute()["ce"])
     collection.end_epoch(1)
-    assert repr(metric) == "TrackedMetric(label='y', metric='ce'): 1 entries in the history"
+    assert repr(metric) == "TrackedMetric(label='y', metric='ce'): 1 entry in the history"
     assert repr(collection).startswith(
-        "TrackerCollection(label='y', metrics=('ce', 'correct'), bounds=('range',)): 1 entries"
+        "TrackerCollection(label='y', metrics=('ce', 'correct'), bounds=('range',)): 1 entry"
     )
     assert collection == collection
     assert collection != collection_of(["ce", "correct"])

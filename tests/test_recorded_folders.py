@@ -186,7 +186,7 @@ def test_a_part_of_another_run_or_of_a_copy_that_went_on_is_not_read(tmp_path, w
         shutil.copyfile(other / name, run / name)
         opened = lt.open_run(run)
         message = told(lambda opened=opened: opened.recompute(progress=False))
-        assert f"{name}: it is a part of another run, or of another recording of this run (2000 rows lost" in message
+        assert f"{name}: it is a part of another run, or of another recording of this run (2,000 rows lost" in message
         assert told(lambda opened=opened: opened.samples())
         verification = opened.verify(progress=False)
         assert [(s.name, s.state, s.rows, s.lost) for s in verification.parts if s.state != "intact"] == [

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._convert.objects import columns_of, read_column, read_columns, read_items, read_list, with_gaps
+from labeltrack.errors import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -289,7 +290,7 @@ def aligned_shape(labels: Array, values: Array) -> tuple[int, ...]:
             "pass class indices, for example labels.argmax(axis=1)"
         )
     elif value_column and label_column:
-        msg = f"labels and values differ in length: {n} labels, {m} values. {_WRONG_VALUES}"
+        msg = f"labels and values differ in length: {counted(n, 'label')}, {counted(m, 'value')}. {_WRONG_VALUES}"
     else:
         msg = (
             f"labels of shape {labels.shape} do not match values of shape {values.shape}; expected (N,) or (N, 1) for "

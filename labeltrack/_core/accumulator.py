@@ -42,9 +42,9 @@ _NONE_ODD: npt.NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
 class Accumulator:
     """Count, exact sum, exact sum of squares, minimum and maximum of the samples of each slot.
 
-    The state of a slot is the sum of the words in its row and its overflow terms: always the exact value, in whatever
-    order the samples came (see `labeltrack._kernels`). Samples that are still in fixed-point tables or in the queue are
-    added to it when the state is read.
+    The state of a slot is the sum of the words in its row and its overflow terms: always the exact value, regardless
+    of the order of samples (see `labeltrack._kernels`). Samples that are still in fixed-point tables or in the queue
+    are added to it when the state is read.
 
     Args:
         size: Number of slots.

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from labeltrack._labels.combined import columns_of
 from labeltrack._labels.lookup import CombinedLookup, Lookup
 from labeltrack._tables import Table, shown_places
+from labeltrack.errors import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -121,7 +122,8 @@ class Comparison(Table):
     def summary(self) -> str:
         """Return how many labels have which verdict, in one sentence."""
         worse, neither, better, few = (int((self.verdict == verdict).sum()) for verdict in VERDICTS)
-        text = f"{worse or 'none'} of {len(self)} labels got worse{f', {better} got better' if better else ''}"
+        text = f"{worse or 'none'} of {counted(len(self), 'label')} got worse"
+        text += f", {better} got better" if better else ""
         rest = [f"no evidence for {neither}"] if neither else []
         rest += [f"too few samples for {few}"] if few else []
         return "; ".join([f"{text} (q < {self.alpha:g})", *rest])

@@ -159,7 +159,7 @@ def permutation(before: Side, after: Side, size: int, tests: int) -> Found:
     starts = np.append(0, np.cumsum(counts[0] + counts[1]))
     values -= (np.bincount(codes, values, minlength=size) / np.diff(starts))[codes]
     shift = np.bincount(codes[later], values[later], minlength=size)
-    swapped = counts[0] < counts[1]  # the sums of both sides are the same but for the sign: draw the smaller one
+    swapped = counts[0] < counts[1]  # both sides have the same sum with opposite signs: draw the smaller one
     seen, slack = np.where(swapped, -shift, shift), 1e-13 * np.bincount(codes, np.abs(values), minlength=size)
     found, done = np.zeros((2, size), dtype=np.int64), np.zeros(size, dtype=np.int64)
     rng, few, rounds = np.random.default_rng(0), np.arange(size), _ROUNDS

@@ -52,8 +52,8 @@ def check_label(label: Any) -> str | tuple[str, ...]:
     if not isinstance(label, (tuple, list)):
         return check_name("label", label)
     names = tuple(check_name("label", name) for name in label)
-    if len(set(names)) < len(names) or not names:
-        msg = f"label must be a name, or several different ones, got {label!r}"
+    if len(set(names)) < len(names) or not all(names or [""]):
+        msg = f"label must be a name, or several different ones, none of them empty, got {label!r}"
         raise ValueError(msg)
     separate_labels(dict.fromkeys(names))
     return names

@@ -19,7 +19,7 @@ from labeltrack._tracking.state import Stateful
 from labeltrack._tracking.streams import Owed
 from labeltrack._version import __version__
 from labeltrack.bounds import needed_quantiles, resolve_all
-from labeltrack.errors import NaNError, missing_key, warn, warn_elsewhere
+from labeltrack.errors import NaNError, counted, missing_key, warn, warn_elsewhere
 from labeltrack.history import History, joined
 from labeltrack.recording.description import Description
 
@@ -128,7 +128,7 @@ class Tracking(Stateful):
         """Return the history of a metric, by its place."""
         if self._recorded.owed is not None:
             with self._turns.to_read:
-                self._recorded.settle()
+                self._recorded.complete()
         return self._recorded.histories[place]
 
     @property
@@ -146,7 +146,7 @@ class Tracking(Stateful):
             {('eval', ''): 2}
         """
         with self._turns.to_read:
-            self._recorded.settle()
+            self._recorded.complete()
             return self._recorded.pending()
 
     @property
@@ -171,7 +171,7 @@ class Tracking(Stateful):
             msg = "the order of labels is not known; make the tracker with LabelTracker(…, keep_order=True)"
             raise ValueError(msg)
         with self._turns.to_read:
-            self._recorded.settle()
+            self._recorded.complete()
             return list(self._recorded.order)
 
     # -- recording ----------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ class Tracking(Stateful):
         if mode not in self._modes or ds_id not in self._ds_ids:
             return
         with self._turns.of("update"):
-            self._recorded.settle()
+            self._recorded.complete()
             self._intake.append(labels, values, (mode, ds_id), where, ids)
         self._recorded.tell()
 
@@ -201,7 +201,7 @@ class Tracking(Stateful):
         """End an epoch; return the statistics of each metric."""
         step, mode = check_step(step), check_name("mode", mode)
         with self._turns.of("end_epoch"):
-            self._recorded.settle()
+            self._recorded.complete()
             of_mode = self._recorded.sealed(mode)
             streams = self._recorded.filled(mode)
             found = self._statistics(mode, streams)
@@ -233,7 +233,7 @@ class Tracking(Stateful):
         """Return the statistics of each metric since the last end of an epoch."""
         mode = check_name("mode", mode)
         with self._turns.to_read:
-            self._recorded.settle()
+            self._recorded.complete()
             return [pooled for _, pooled in self._statistics(mode, self._recorded.filled(mode))]
 
     def _statistics(self, mode: str, streams: dict[str, Stream]) -> list[tuple[list[LabelStats], LabelStats]]:
@@ -268,8 +268,8 @@ class Tracking(Stateful):
         kept, duplicates = self._reducer.distinct(samples)
         if duplicates.number and samples.ids is not None:
             some = (
-                f"{duplicates.number} samples of mode {mode!r} have an id that occurred before in this epoch, such as "
-                f"{duplicates.shown(samples.ids)}"
+                f"in mode {mode!r}, {counted(duplicates.number, 'sample', 'have')} an id that occurred before in this "
+                f"epoch, such as {duplicates.shown(samples.ids)}"
             )
             if self.on_duplicate == "error":
                 msg = f"{some}; on_duplicate='first' counts only the first sample of each id, 'count' all of them"
@@ -297,7 +297,7 @@ class Tracking(Stateful):
             0
         """
         with self._turns.of("reset"):
-            self._recorded.settle()
+            self._recorded.complete()
             self._recorded.decide(self._recorded.dropped(mode))
 
     def flush(self) -> None:
@@ -345,5 +345,5 @@ class Tracking(Stateful):
         named = f"{self._metric}={getattr(self, self._metric)!r}"
         return (
             f"{type(self).__name__}(label={self.label!r}, {named}, bounds={self.bounds!r}): "
-            f"{len(self._recorded.history)} entries in the history, {pending} samples since"
+            f"{counted(len(self._recorded.history), 'entry')} in the history, {counted(pending, 'sample')} since"
         )

@@ -15,7 +15,7 @@ from labeltrack._tracking.ids import Duplicates, Seen, check_alike, repeated
 from labeltrack._tracking.intake import no_common_type
 from labeltrack._tracking.reducing import in_order, some_labels
 from labeltrack._tracking.streams import Folded, Merged, Owed, Snapshot
-from labeltrack.errors import warn
+from labeltrack.errors import counted, warn
 from labeltrack.history import Entry
 from labeltrack.stats import merge_stats
 
@@ -70,7 +70,7 @@ def gather(others: Iterable[Recorded], reducer: Reducer, room: int, *, keep_orde
     parts = Parts(room=room)
     for number, other in enumerate(others):
         with other.turns.to_read:
-            other.settle()
+            other.complete()
             streams = [(key, stream) for key, stream in other.streams.items() if not stream.empty()]
             for key, stream in sorted(streams, key=lambda item: item[1].began):
                 part = _part(stream, reducer, parts, other, keep_order=keep_order)
@@ -159,8 +159,9 @@ def _together(parts: Sequence[Folded | None]) -> Folded | None:
     if masks is not None:
         number = sum(int(mask.sum()) for mask in masks)
         warn(
-            f"{number} samples are in the statistics of several of the trackers that were merged, and count more than "
-            "once: these trackers had no room for samples, only for their sums; a larger max_buffer_bytes keeps samples"
+            f"{counted(number, 'sample', 'are')} in the statistics of several of the trackers that were "
+            "merged, counted more than once: these trackers had no room for samples, only for their sums; a larger "
+            "max_buffer_bytes keeps samples"
         )
         ids = [each[~mask] for each, mask in zip(ids, masks, strict=True)]
     return Folded(merged, Seen(np.concatenate(ids), reduce(Duplicates.and_, (each.duplicates for each in seen))))

@@ -30,7 +30,7 @@ class Recorded:
     """The histories, and the samples since the last end of an epoch.
 
     A change is decided in one assignment (`decide`). If an interrupt comes before it is carried out, the next call
-    completes it (`settle`).
+    completes it (`complete`).
 
     Args:
         histories: Statistics of the epochs that ended, one history per metric.
@@ -45,7 +45,7 @@ class Recorded:
         order: Labels of the epochs that ended, in order of appearance.
         began: Number of times that a stream has begun.
         owed: The change that is decided.
-        of_state: Whether this is a state to be merged, whose streams know what nobody recorded.
+        of_state: Whether this is a state to be merged, whose streams know what was not recorded.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Recorded:
     def hand_on(self) -> None:
         """Hand every row to the recorder."""
         with self._turns.to_read:
-            self.settle()
+            self.complete()
             for stream in self.streams.values():
                 stream.buffer.hand_on()
 
@@ -189,12 +189,12 @@ class Recorded:
         """Decide a change and carry it out."""
         try:
             self.owed = owed
-            self.settle()
+            self.complete()
         except BaseException:
-            self.settle()
+            self.complete()
             raise
 
-    def settle(self) -> None:
+    def complete(self) -> None:
         """Complete the change that is decided; every step may be repeated after an interrupt."""
         owed = self.owed
         if owed is None:

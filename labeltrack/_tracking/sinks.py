@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from labeltrack.errors import warn
+from labeltrack.errors import counted, warn
 
 if TYPE_CHECKING:
     from labeltrack.history import History
@@ -35,7 +35,7 @@ class EpochResult:
 
     def __repr__(self) -> str:
         """Return what it is the result of."""
-        return f"EpochResult({self.mode}/{self.outputs}, step {self.step}): {len(self.stats)} labels"
+        return f"EpochResult({self.mode}/{self.outputs}, step {self.step}): {counted(len(self.stats), 'label')}"
 
 
 Sink = Callable[[EpochResult], Any]
@@ -68,12 +68,12 @@ def hand_to(sinks: list[Sink], results: list[EpochResult], told: list[Sink]) -> 
         for result in results:
             try:
                 sink(result)
-            except Exception as error:  # noqa: BLE001 (training goes on, whatever a logger raises)
+            except Exception as error:  # noqa: BLE001 (training continues if a logger raises)
                 if not any(sink is other for other in told):
                     told.append(sink)
                     failed.append(f"{_named(sink)} at {result.mode!r}, step {result.step}: {_said(error)}")
     if failed:
-        warn(f"a sink failed, and training goes on; it does not warn again: {'; '.join(failed)}")
+        warn(f"a sink failed, and training continues; it does not warn again: {'; '.join(failed)}")
 
 
 def _named(sink: Sink) -> str:

@@ -79,7 +79,7 @@ class Stateful:
             array([0.5, 2. ])
         """
         with self._turns.to_read:
-            self._recorded.settle()
+            self._recorded.complete()
             reducer = None if samples else self._reducer
             named = {"label": self.label, "metric": getattr(self, self._metric)}
             return write_state(self._recorded, named, mode, reducer, warned=self._warned, history=history)
@@ -96,7 +96,7 @@ class Stateful:
         """
         saved = self._read(state)
         with self._turns.of("load_state_dict"):
-            self._recorded.settle()
+            self._recorded.complete()
             dropped = self._recorded.dropped(None)
             self._recorded.decide(replace(dropped, loaded=load(saved, self._recorded)))
             self._warned = saved.warned
@@ -111,7 +111,7 @@ class Stateful:
         trackers, see `on_duplicate`: those of this tracker so far before those of the first one given, and so on,
         unless `place` says otherwise. Epochs that ended are sums, in which duplicates are not found: merge before.
 
-        A tracker that records does not record the samples of others. If nobody else does, they are missing in the
+        A tracker that records does not record the samples of others. If no other process does, they are missing in the
         recorded run, and it warns.
 
         Args:
@@ -143,7 +143,7 @@ class Stateful:
             recorded, self._reducer, self._intake.budget(), keep_order=self._recorded.keep_order, place=place
         )
         with self._turns.of("merge_state"):
-            self._recorded.settle()
+            self._recorded.complete()
             self._recorded.decide(combine(self._recorded, parts, self._reducer, self._intake))
         self._recorded.tell()
 

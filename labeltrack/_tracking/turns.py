@@ -65,7 +65,7 @@ class Turns:
             stream.buffer.left_alone()
 
 
-CHANGES = {"_update", "_end_epoch", "reset", "load_state_dict", "merge_state", "settle"}
+CHANGES = {"_update", "_end_epoch", "reset", "load_state_dict", "merge_state", "complete"}
 """Methods of objects with the attribute ``_turns`` that change a tracker."""
 
 _TURNS: weakref.WeakSet[Turns] = weakref.WeakSet()

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from labeltrack._filters import chosen_steps, labels_named
 from labeltrack._state import plain
 from labeltrack.bounds import TRACKER_BOUNDS, needed_quantiles, resolve_all
-from labeltrack.errors import listing, missing_key
+from labeltrack.errors import counted, listing, missing_key
 from labeltrack.history.changes import Changes
 from labeltrack.history.entries import Entry
 from labeltrack.stats import LabelStats, merge_stats
@@ -298,7 +298,7 @@ class History(Changes):
                 worst = f"{quiet.names[k]} (mean {quiet.mean[k]:.4g})"
             samples = sum(int(_quiet(stats).count.sum()) for stats in of.values())
             rows.append((mode, ds_id or "-", len(of), min(of), max(of), len(last), samples, worst))
-        return f"History of {self.metric!r} by {self.label!r}: {len(self)} entries", rows, len(rows) - 1
+        return f"History of {self.metric!r} by {self.label!r}: {counted(len(self), 'entry')}", rows, len(rows) - 1
 
     # -- state --------------------------------------------------------------------------------------------
 

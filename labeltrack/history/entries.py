@@ -52,7 +52,7 @@ class Entries:
             step: Step, such as the number of an epoch; an integer.
             stats: Its statistics.
             mode: Mode they were taken in.
-            ds_id: Dataset they were taken of.
+            ds_id: Dataset they belong to.
             replace: Whether they replace what the history has of that step, mode and dataset.
 
         Raises:

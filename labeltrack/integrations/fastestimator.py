@@ -103,7 +103,7 @@ class LabelTracker(Trace):
         max_buffer_bytes: int = 256 * 2**20,
         record_to: str | os.PathLike[str] | labeltrack.RecordingOptions | None = None,
     ) -> None:
-        # FastEstimator decides by mode and ds_id when a trace runs: the tracker records whatever arrives.
+        # FastEstimator decides by mode and ds_id when a trace runs: the tracker records all that arrives.
         self._tracker = labeltrack.LabelTracker(
             label,
             metric,

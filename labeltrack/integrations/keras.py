@@ -156,7 +156,7 @@ class LabelTrackCallback(keras.callbacks.Callback):
         self._begin("eval")
 
     def on_test_end(self, logs: Any = None) -> None:
-        """End it; training goes on."""
+        """End it; training continues."""
         self._end("eval", self._epoch)
         self.metric.mode = self._outer
         if logs is not None:

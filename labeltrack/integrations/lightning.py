@@ -84,7 +84,7 @@ class LabelTrackCallback(Callback):
         self.tracker = self._batches.tracker
         self._log = log
         self._running: int | None = None  # epoch of training
-        self._resumed: int | None = None  # that of a checkpoint, until training goes on
+        self._resumed: int | None = None  # that of a checkpoint, until training continues
 
     @property
     def state_key(self) -> str:

@@ -216,7 +216,7 @@ class _Exchange:
 
     @classmethod
     def of(cls, group: Any) -> _Exchange | None:
-        """Return that of a group; None if there is nobody to exchange anything with."""
+        """Return that of a group; None if there is no other rank."""
         if not (distributed.is_available() and distributed.is_initialized()):
             return None
         exchange = cls(_on_cpu(group))

@@ -47,7 +47,7 @@ def document(content: Content) -> str:
     script = '"use strict";\n(() => {\n' + "\n".join(_asset(f"{name}.js") for name in _SCRIPTS) + "})();"
     style = _asset("page.css")
     sentence, tone = verdict(content)
-    # Nothing else runs, whatever a label's name may be, and nothing is loaded.
+    # Nothing else runs, not even in names of labels, and nothing is loaded.
     digest = base64.b64encode(hashlib.sha256(f"\n{script}\n".encode()).digest()).decode("ascii")
     policy = f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:"
     facts = [f"      <dt>{_text(name)}</dt><dd>{_text(text)}</dd>" for name, text in content.facts]

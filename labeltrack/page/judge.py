@@ -9,7 +9,7 @@ import numpy as np
 
 from labeltrack._significance.choice import check_alpha, compare_stats
 from labeltrack._version import __version__
-from labeltrack.errors import missing_key
+from labeltrack.errors import counted, missing_key
 from labeltrack.page.content import Content, quiet
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def counts(tracks: Sequence[Track]) -> list[tuple[str, str]]:
         labels = max(len(stats) for _, stats in track.looks)
         first, last = track.looks[0][0], track.looks[-1][0]
         steps = f"step {first}" if first == last else f"{len(track.looks):,} steps, {first} to {last}"
-        facts.append((track.name, f"{steps}; {samples:,} samples; up to {labels:,} labels per step"))
+        facts.append((track.name, f"{steps}; {counted(samples, 'sample')}; up to {counted(labels, 'label')} per step"))
     return facts
 
 

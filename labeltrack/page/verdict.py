@@ -8,6 +8,7 @@ import numpy as np
 
 from labeltrack._significance.comparison import BETTER, NO_EVIDENCE, TOO_FEW, WORSE
 from labeltrack._tables import printable
+from labeltrack.errors import counted
 
 if TYPE_CHECKING:
     from labeltrack._significance.comparison import Comparison
@@ -24,7 +25,7 @@ def verdict(content: Content) -> tuple[str, str]:
         return _without_tests(content), ""
     worse = [k for k in found.order().tolist() if found.verdict[k] == WORSE]
     better = int((found.verdict == BETTER).sum())
-    total = _labels(len(found))
+    total = counted(len(found), "label")
     if worse:
         named = "; ".join(_changed(found, k) for k in worse[:_NAMED]) + ("; …" if len(worse) > _NAMED else "")
         return f"{len(worse)} of {total} got worse from {content.sides}: {named}.", "worse"
@@ -59,7 +60,8 @@ def _without_tests(content: Content) -> str:
     if not len(after):
         return "There are no samples."
     k = int(after.order("mean", descending=content.higher_is_worse)[0])
-    said = f"The worst of {_labels(len(after))} is {_short(str(after.names[k]))}, with a mean of {after.mean[k]:.4g}"
+    worst = f"{_short(str(after.names[k]))}, with a mean of {after.mean[k]:.4g}"
+    said = f"The worst of {counted(len(after), 'label')} is {worst}"
     return f"{said}; nothing was tested." if content.before is not None else f"{said}."
 
 
@@ -74,10 +76,6 @@ def _short(name: str) -> str:
     shown = printable(name)
     # Isolated, so that right-to-left names leave the order of the sentence alone.
     return f"\u2068{shown if len(shown) <= _LONGEST else f'{shown[: _LONGEST - 1]}…'}\u2069"
-
-
-def _labels(n: int) -> str:
-    return f"{n:,} {'label' if n == 1 else 'labels'}"
 
 
 def _listed(names: list[str]) -> str:

@@ -1,1 +1,1 @@
-"""Recorded runs: writing every sample while training goes on, and reading it back."""
+"""Recorded runs: writing every sample during training, and reading it back."""

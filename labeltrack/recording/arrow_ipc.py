@@ -1,7 +1,7 @@
 """Reading the Arrow IPC messages of recorded samples: two columns of numbers, nothing nested or compressed.
 
 Arrow libraries read damaged files wrongly or crash on them, and allocate as much as a file tells them to. Here every
-offset is checked before it is used, nothing is allocated, and whatever labeltrack does not write raises
+offset is checked before it is used, nothing is allocated, and anything that labeltrack does not write raises
 `DamagedRunError`. The layout is that of the Arrow columnar format, version 1.5, and of FlatBuffers.
 """
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._core.by_id import ByID, Chunk
-from labeltrack.errors import listing
+from labeltrack.errors import counted, listing
 from labeltrack.recording.keys import Keys
 from labeltrack.recording.reader import open_parts, read_rows
 from labeltrack.recording.recompute import FAN_IN, cluster_client, root_of, vocabularies
@@ -113,7 +113,8 @@ class Courses:
         """Return the message that ids occur more than once in a step."""
         example, step = self.example or ("?", 0)
         return (
-            f"{self.again} samples have an id that another one has in the same step, such as {example!r} in step {step}"
+            f"{counted(self.again, 'sample', 'have')} an id that another one has in the same step, such as {example!r} "
+            f"in step {step}"
         )
 
     def merge(self, later: Courses) -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from labeltrack._labels.combined import columns_of
 from labeltrack._labels.lookup import Lookup, display_names
 from labeltrack._tables import Table, shown_places, text
-from labeltrack.errors import listing, missing_key
+from labeltrack.errors import counted, listing, missing_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -200,7 +200,7 @@ class Dynamics(Table):
             msg = f"color: unknown option {color!r}; allowed are 'count', 'forgetting'"
             raise ValueError(msg)
         forgetting = self.column("forgetting") if color == "forgetting" else None
-        steps = f"{len(self.steps)} step{'s' if len(self.steps) != 1 else ''}"
+        steps = counted(len(self.steps), "step")
         return plot_datamap(
             self.column("variability"),
             self.column("confidence"),
@@ -218,7 +218,7 @@ class Dynamics(Table):
         columns = self._taken(np.array(rows, dtype=np.int64)).columns()
         shown = {name: column.tolist() for name, column in columns.items() if name not in _NOT_SHOWN}
         steps = listing(self.steps, 3)
-        title = f"Dynamics of {self.metric!r} in mode {self.mode!r}: {len(self)} samples, steps {steps}"
+        title = f"Dynamics of {self.metric!r} in mode {self.mode!r}: {counted(len(self), 'sample')}, steps {steps}"
         return title, [[*shown], *map(list, zip(*shown.values(), strict=True))], total
 
     def text(self, most: int = 12) -> str:

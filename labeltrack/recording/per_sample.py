@@ -14,7 +14,7 @@ from labeltrack._filters import single_mode
 from labeltrack._labels.codes import LabelMapping, common_type
 from labeltrack._labels.combined import combinations
 from labeltrack._nan_policy import check_finite, check_nan_policy, with_nonfinite
-from labeltrack.errors import missing_key, warn
+from labeltrack.errors import counted, missing_key, warn
 from labeltrack.recording.courses import Plan, binary_metric, check_on_duplicate, read_courses
 from labeltrack.recording.dynamics import Dynamics
 from labeltrack.recording.reader import Progress
@@ -247,8 +247,8 @@ def _warn_of(read: Sequence[Courses], on_duplicate: OnDuplicate | None) -> None:
     relabelled = sum(one.relabelled for one in read)
     if relabelled:
         warn(
-            f"{relabelled} samples have another label than their id had when it first occurred, which is the one that "
-            "counts; ids should mean the same sample in all steps"
+            f"{counted(relabelled, 'sample', 'have')} another label than the id had when it first occurred, which is "
+            "the one that counts; ids should mean the same sample in all steps"
         )
 
 

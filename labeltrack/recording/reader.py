@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._labels.codes import BOOL, BYTES, FLOAT, INTEGER, STRING, UNSIGNED, LabelDecoder
-from labeltrack.errors import TruncatedRunError, listing
+from labeltrack.errors import TruncatedRunError, counted, listing
 from labeltrack.recording.columns import ID, read_coded
 from labeltrack.recording.layout import begin_part
 from labeltrack.recording.part import Part
@@ -242,7 +242,7 @@ class PartReader:
         found, rows = self.found, self.entry.rows
         found.lost = self.part.lost_rows if rows is None else max(0, rows - found.rows)
         if rows not in (None, found.rows) and not found.message:
-            found.message = f"it has {found.rows} rows, and {rows} were written"
+            found.message = f"it has {counted(found.rows, 'row')}, and {rows:,} were written"
         return found
 
 

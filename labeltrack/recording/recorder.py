@@ -1,6 +1,6 @@
-"""Recording a run: the training thread hands rows to a background thread, and goes on.
+"""Recording a run: the training thread hands rows to a background thread, and does not wait.
 
-Whatever fails is kept as `Recorder.failure`, for the tracker to warn about, and never raised into training.
+A failure is kept as `Recorder.failure`, for the tracker to warn about, and never raised into training.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from labeltrack._core.threads import started
-from labeltrack.errors import need
+from labeltrack.errors import counted, need
 from labeltrack.recording.write_behind import HandedOnBuffer
 from labeltrack.recording.writer import Lane, RunWriter
 
@@ -179,8 +179,8 @@ class Recorder:
         """Record that so many rows of this attempt will not come."""
         self._submit(self._writer.miss, lane, rows)
         self._fail(
-            f"{rows} samples of mode {lane.mode!r} are not recorded; the run at {self._writer.root} lacks them in this "
-            f"epoch: {why}"
+            f"in mode {lane.mode!r}, {counted(rows, 'sample', 'are')} not recorded; the run at {self._writer.root} "
+            f"lacks {'it' if rows == 1 else 'them'} in this epoch: {why}"
         )
 
     def flush(self) -> None:
@@ -206,7 +206,7 @@ class Recorder:
         try:
             self._leave()
         except BaseException:
-            self._leave()  # nobody would do it later
+            self._leave()  # nothing would do it later
             raise
 
     def _leave(self) -> None:
@@ -238,7 +238,7 @@ class Recorder:
     def _run(self, ticket: Ticket | None, job: Callable[..., Any], *args: Any) -> None:
         try:
             job(*args)
-        except Exception as error:  # noqa: BLE001 (training must go on whatever it was)
+        except Exception as error:  # noqa: BLE001 (no failure stops training)
             self._fail(
                 f"recording to {self._writer.root} failed: {error}. Training and statistics go on; the run lacks "
                 "samples of this epoch, and recording is tried again with the next"

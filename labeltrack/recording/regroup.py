@@ -26,7 +26,7 @@ from labeltrack._labels.codes import (
 )
 from labeltrack._labels.combined import by_label, columns_of, combinations, grouped
 from labeltrack._labels.lookup import alias, plain_label
-from labeltrack.errors import listing
+from labeltrack.errors import counted, listing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,7 +104,7 @@ class Grouping:
         if self._rest is not None or not self._seen or (self._grouped and not self._left):
             return ""
         if not self._left:
-            return f"group returned None for all {len(self._seen)} labels, so nothing is left"
+            return f"group returned None for all {counted(len(self._seen), 'label')}, so nothing is left"
         text = (
             f"group has no key for {len(self._left)} of {len(self._seen)} labels, so {sum(self._left.values())} of "
             f"{self._samples} samples are left out: {listing(self._left, 5)}; rest=NAME (--rest NAME) puts them into "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from labeltrack._core.threads import check_threads
 from labeltrack._nan_policy import NanPolicy, check_nan_policy
 from labeltrack.bounds import TRACKER_BOUNDS, needed_quantiles, resolve_all
-from labeltrack.errors import listing, missing_key, warn
+from labeltrack.errors import counted, listing, missing_key, warn
 from labeltrack.history import History, joined
 from labeltrack.recording import verify as _verify
 from labeltrack.recording.description import Description
@@ -169,7 +169,8 @@ class Run(PerSample):
         rows = sum(epoch.rows for epoch in epochs)
         unfinished = sum(not epoch.complete for epoch in epochs)
         more = f", {unfinished} of them incomplete" if unfinished else ""
-        return f"Run({self.path!r}): {self.metric!r} by {self.label!r}, {len(epochs)} epochs{more}, {rows} samples"
+        size = f"{counted(len(epochs), 'epoch')}{more}, {counted(rows, 'sample')}"
+        return f"Run({self.path!r}): {self.metric!r} by {self.label!r}, {size}"
 
     # -- samples ------------------------------------------------------------------------------------------
 
@@ -290,10 +291,14 @@ class Run(PerSample):
         ]
         if bad or unlisted or self._damage():
             lost = sum(part.lost for part in bad) + sum(rows for _, rows in unlisted)
-            texts = [f"{part.name}: {part.message} ({part.lost} rows lost, {part.rows} intact)" for part in bad]
-            texts += [f"{attempt}: no journal says that it ended ({rows} rows)" for attempt, rows in unlisted]
+            texts = [
+                f"{part.name}: {part.message} ({counted(part.lost, 'row')} lost, {part.rows:,} intact)" for part in bad
+            ]
+            texts += [
+                f"{attempt}: no journal says that it ended ({counted(rows, 'row')})" for attempt, rows in unlisted
+            ]
             shown = listing([*self._damage(), *texts], 3)
-            msg = f"{self.path} is damaged; {lost} rows are left out: {shown}. See run.verify()"
+            msg = f"{self.path} is damaged; {counted(lost, 'row', 'are')} left out: {shown}. See run.verify()"
             warn(msg)
         older = [epoch.older_session_message() for epoch in taken if epoch.newer]
         if older:

@@ -91,10 +91,10 @@ class Verification:
     def __str__(self) -> str:
         """Return one line per problem, and a summary."""
         bad = [part for part in self.parts if part.state not in _GOOD]
-        lines = [f"{p.state}: {p.name}: {p.message} ({p.rows} rows intact, {p.lost} lost)" for p in bad]
+        lines = [f"{p.state}: {p.name}: {p.message} ({counted(p.rows, 'row')} intact, {p.lost:,} lost)" for p in bad]
         lines += [f"problem: {text}" for text in self.other]
         return "\n".join(
-            [*lines, f"{counted(len(self.parts), 'file')}, {counted(self.rows, 'row')} intact, {self.lost} lost"]
+            [*lines, f"{counted(len(self.parts), 'file')}, {counted(self.rows, 'row')} intact, {self.lost:,} lost"]
         )
 
 
@@ -124,10 +124,10 @@ def verify(
 def _problems(storage: Storage, index: RunIndex, epoch: Epoch, rows: Mapping[str, int]) -> Iterator[str]:
     """Yield the problems of an epoch other than damaged parts."""
     for attempt, n in ended_without_journal(storage, epoch, epoch.every_attempt):
-        yield f"{attempt}: it ended, with {n} rows, but no journal says so"
+        yield f"{attempt}: it ended, with {counted(n, 'row')}, but no journal says so"
     for attempt in epoch.attempts:
         if attempt.lost:
-            yield f"{attempt}: {attempt.lost} rows could not be recorded"
+            yield f"{attempt}: {counted(attempt.lost, 'row')} could not be recorded"
     if epoch.newer and not _is_live(storage, index, epoch.newer):
         yield epoch.older_session_message()
     live = any(_is_live(storage, index, attempt.session) for attempt in epoch.attempts)

@@ -200,7 +200,7 @@ class RunWriter:
                 characters += len(some[-1])
             kind = BYTES if isinstance(some[0], bytes) else STRING
             plain = [word.hex() if kind == BYTES else word for word in some]
-            # Durable before the codes that use them, whatever the policy: without them the samples are worth nothing.
+            # Durable before the codes that use them, under any policy: without them the samples are worth nothing.
             self._member.journal.append("words", sync=True, vocabulary=number, kind=kind, first=first, words=plain)
             first += len(some)
             self._words_written[number] = first
@@ -264,7 +264,7 @@ class RunWriter:
             except OSError as error:
                 if error.errno not in EXHAUSTED or not others:
                     raise
-            if part is None:  # the lane that has waited longest goes on in another part
+            if part is None:  # the lane that has waited longest continues in another part
                 self._close(others.pop(0))
         self._member.note_dtypes(*rows.types)
         return part

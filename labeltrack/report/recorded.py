@@ -13,7 +13,7 @@ from labeltrack._significance.choice import check_alpha, merged_labels
 from labeltrack._significance.samples import both
 from labeltrack._tables import check_ending
 from labeltrack.compare import samples_of
-from labeltrack.errors import missing_key
+from labeltrack.errors import counted, missing_key
 from labeltrack.history import joined
 from labeltrack.page.content import Content, Distribution, Hardest, Track, quiet
 from labeltrack.page.document import write_page
@@ -250,10 +250,13 @@ def _facts(run: Run, of: str) -> list[tuple[str, str]]:
         (f"run{of}", info["path"]),
         (
             f"recorded{of}",
-            f"{info['created']} by labeltrack {info['labeltrack']}, in {sessions} session{'s' * (sessions != 1)}",
+            f"{info['created']} by labeltrack {info['labeltrack']}, in {counted(sessions, 'session')}",
         ),
-        (f"samples{of}", f"{info['rows']:,} in {info['epochs']:,} complete epochs, {info['bytes'] / 1e6:,.1f} MB"),
-        (f"lost{of}", f"{lost:,} samples could not be recorded" if lost else "nothing"),
+        (
+            f"samples{of}",
+            f"{info['rows']:,} in {counted(info['epochs'], 'complete epoch')}, {info['bytes'] / 1e6:,.1f} MB",
+        ),
+        (f"lost{of}", f"{counted(lost, 'sample')} could not be recorded" if lost else "nothing"),
     ]
     facts += [(f"left out{of}", f"epochs that did not end: {unfinished}")] if unfinished else []
     return facts + [(f"damaged{of}", text) for text in info["damage"]]

@@ -185,7 +185,7 @@ def test_export(recorded, tmp_path, ending):
 
 def test_verify_and_repair(recorded, tmp_path):
     shutil.copytree(recorded[0], tmp_path / "run")
-    assert done("verify", tmp_path / "run") == "6 files, 13500 rows intact, 0 lost\n"
+    assert done("verify", tmp_path / "run") == "6 files, 13,500 rows intact, 0 lost\n"
     part = next((tmp_path / "run").glob("mode=train/**/epoch=3/*.arrow"))
     content = part.read_bytes()
     part.rename(part.with_name(part.name + ".open"))

@@ -89,5 +89,5 @@ def test_ids_that_occur_twice_are_told_or_refused(tmp_path):
     record(tmp_path, [Rows([0, 0], ([1.0, 2.0],), [1, 1])], metrics=("ce",))
     result = invoke("dynamics", tmp_path)
     assert result.exit_code == 0
-    assert "labeltrack: warning: 1 samples have an id" in result.stderr
+    assert "labeltrack: warning: 1 sample has an id" in result.stderr
     assert "such as 1 in step 1" in refusal(invoke("hardest", tmp_path, "--on-duplicate", "error"))

@@ -119,7 +119,7 @@ REPEATED = [
 def test_the_first_sample_of_an_id_counts_in_a_step_with_one_warning(tmp_path):
     run = record(tmp_path, REPEATED, metrics=("ce",))
     with pytest.warns(
-        lt.LabelTrackWarning, match="1 samples have an id .* such as 7 in step 1; only the first"
+        lt.LabelTrackWarning, match="1 sample has an id .* such as 7 in step 1; only the first"
     ) as told:
         found = run.dynamics()
     assert len(told) == 1
@@ -168,7 +168,7 @@ def test_ids_that_two_processes_record_in_one_step_count_once_the_first_process_
 def test_an_id_keeps_the_label_it_had_first_and_others_are_told(tmp_path):
     rows = [Rows([0, 1], ([1.0, 2.0],), [1, 2], step=1), Rows([1, 1], ([1.0, 2.0],), [1, 2], step=2)]
     run = record(tmp_path, rows, metrics=("ce",))
-    with pytest.warns(lt.LabelTrackWarning, match="1 samples have another label than their id had"):
+    with pytest.warns(lt.LabelTrackWarning, match="1 sample has another label than the id had"):
         assert run.dynamics().labels.tolist() == [0, 1]
 
 
@@ -194,7 +194,7 @@ def test_a_dataset_of_which_nothing_is_left_does_not_count(tmp_path):
     rows = [Rows(["x"], ([1.0], [1.0]), [1], ds_id="b"), Rows(["z"], ([3.0], [0.0]), [1], ds_id="a")]
     run = record(tmp_path, rows)
     next(tmp_path.glob("mode=train/ds_id=a/**/*.arrow")).unlink()
-    with pytest.warns(lt.LabelTrackWarning, match="1 rows are left out"):
+    with pytest.warns(lt.LabelTrackWarning, match="1 row is left out"):
         found = run.dynamics()
     assert found.ds_ids.tolist() == ["b"]
     assert found.ever_correct.tolist() == [True]

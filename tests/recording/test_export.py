@@ -201,5 +201,5 @@ def test_an_export_that_fails_leaves_the_file_that_was_there(run, tmp_path, monk
 def test_an_export_leaves_out_a_missing_part_with_a_warning(run, tmp_path):
     shutil.copytree(run[0], tmp_path / "run")
     next((tmp_path / "run").glob("mode=train/**/epoch=1/*.arrow")).unlink()
-    with pytest.warns(lt.LabelTrackWarning, match=r"the file is missing \(1600 rows lost"):
+    with pytest.warns(lt.LabelTrackWarning, match=r"the file is missing \(1,600 rows lost"):
         assert lt.open_run(tmp_path / "run").export(tmp_path / "x.csv", "train", progress=False) == 1600

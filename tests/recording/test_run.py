@@ -75,7 +75,7 @@ def test_a_run_describes_itself(run):
         ("train", 2, ("",), 1600, True),
         ("eval", 2, ("a", "b"), 5, True),
     ]
-    assert repr(opened) == f"Run({str(path)!r}): 'ce' by 'y', 4 epochs, 3210 samples"
+    assert repr(opened) == f"Run({str(path)!r}): 'ce' by 'y', 4 epochs, 3,210 samples"
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

@@ -153,7 +153,7 @@ def test_a_damaged_batch_loses_only_its_own_rows(tmp_path):
     content[len(content) // 2] ^= 4
     name.write_bytes(content)
     opened = lt.open_run(tmp_path / "run")
-    match = r"1216 rows are left out: .*checksum of batch 2 does not agree \(1216 rows lost, 3584 intact\)"
+    match = r"1,216 rows are left out: .*checksum of batch 2 does not agree \(1,216 rows lost, 3,584 intact\)"
     with pytest.warns(lt.LabelTrackWarning, match=match):
         history = opened.recompute(modes="train", progress=False)
     assert history.at(1).count.sum() == 3584
@@ -183,7 +183,7 @@ def test_missing_and_misplaced_files_are_found(run, tmp_path):
     first, second = sorted((tmp_path / "run").glob("mode=train/**/*.arrow"))
     second.unlink()
     opened = lt.open_run(tmp_path / "run")
-    with pytest.warns(lt.LabelTrackWarning, match=r"the file is missing \(1600 rows lost"):
+    with pytest.warns(lt.LabelTrackWarning, match=r"the file is missing \(1,600 rows lost"):
         assert opened.recompute(modes="train", progress=False).steps() == [1]
     states = [part.state for part in opened.verify(progress=False).parts]
     assert states.count("missing") == 1
@@ -267,7 +267,7 @@ def test_rows_that_the_journal_reports_as_lost_are_counted(tmp_path, monkeypatch
     found = verified(tmp_path / "run")
     assert 0 < epoch.lost == found.lost == 2500 - found.rows
     assert f"mode 'train', step 1, session 1, process 0: {epoch.lost} rows could not be recorded" in str(found)
-    assert f"{found.rows} rows intact, {epoch.lost} lost" in str(found)
+    assert f"{found.rows:,} rows intact, {epoch.lost:,} lost" in str(found)
 
 
 def test_an_epoch_that_never_ended_is_reported_with_its_rows(tmp_path):

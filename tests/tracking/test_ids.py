@@ -99,7 +99,7 @@ def test_by_default_the_first_counts_and_there_is_one_warning(limit):
     tracker = lt.LabelTracker("y", "ce", max_buffer_bytes=limit)
     samples = record(tracker, random_batches(0, "strings"))
     with pytest.warns(
-        lt.LabelTrackWarning, match=r"samples of mode 'train' have an id that occurred before.*'sample "
+        lt.LabelTrackWarning, match=r"samples have an id that occurred before.*'sample "
     ) as told:
         stats = tracker.compute()
     assert len(told) == 1
@@ -115,7 +115,7 @@ def test_duplicates_may_be_an_error_that_keeps_the_samples(limit):
     samples = record(tracker, random_batches(0, "dense"))
     number = len(samples) - len(first_of_each(samples))
     for call in (tracker.compute, lambda: tracker.end_epoch(1)):
-        with pytest.raises(ValueError, match=f"{number} samples of mode 'train' have an id that occurred before"):
+        with pytest.raises(ValueError, match=f"{number} samples have an id that occurred before"):
             call()
     assert tracker.history.steps() == []
     tracker.reset()
@@ -342,7 +342,7 @@ def test_duplicates_that_were_folded_in_two_trackers_are_told_of():
     for tracker in (one, other):
         for start in range(0, 40, 10):
             tracker.update(np.zeros(10, int), np.ones(10), ids=np.arange(start, start + 10))
-    with pytest.warns(lt.LabelTrackWarning, match="samples are in the statistics of several of the trackers"):
+    with pytest.warns(lt.LabelTrackWarning, match="40 samples are in the statistics of several of the trackers"):
         one.merge_state([other])
 
 

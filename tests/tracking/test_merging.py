@@ -462,7 +462,7 @@ def test_samples_of_trackers_that_do_not_record_are_missing_in_the_run(tmp_path)
         tracker.update([0, 1], [1.0, 2.0])
         other.update([1, 2, 2], [4.0, 5.0, 6.0])
         other.update([8], [9.0], ds_id="b")
-        with pytest.warns(lt.LabelTrackWarning, match="3 samples of mode 'train' are not recorded; .* merge_state"):
+        with pytest.warns(lt.LabelTrackWarning, match="3 samples are not recorded; .* merge_state"):
             tracker.merge_state([other])
         tracker.update([1], [3.0])
         tracker.merge_state([other])
@@ -505,7 +505,7 @@ def test_samples_of_a_state_are_missing_in_the_run_only_if_nobody_recorded_them(
         second.update([1], [4.0])
         for samples in (True, False):
             first.merge_state([second.state_dict(samples=samples)])
-        with pytest.warns(lt.LabelTrackWarning, match="2 samples of mode 'train' are not recorded; .* merge_state"):
+        with pytest.warns(lt.LabelTrackWarning, match="2 samples are not recorded; .* merge_state"):
             first.merge_state([plain.state_dict(samples=False)])
         early = plain.state_dict()
         for stream in early["streams"]:
@@ -523,7 +523,7 @@ def test_merged_samples_are_not_recorded_by_a_copy_that_goes_on(tmp_path):
     second.update([1], [4.0])
     first.merge_state([second])
     with make(record_to=tmp_path / "run") as tracker:
-        with pytest.warns(lt.LabelTrackWarning, match="1 samples of mode 'train' are not recorded"):
+        with pytest.warns(lt.LabelTrackWarning, match="in mode 'train', 1 sample is not recorded"):
             tracker.load_state_dict(first.state_dict())
             tracker.flush()
         assert rows(tracker.end_epoch(1)) == expected_by_label([0, 1, 1], [1.0, 2.0, 4.0])

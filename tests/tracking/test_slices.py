@@ -246,7 +246,7 @@ def test_results_and_histories_are_called_by_all_labels(tracker):
     assert tracker.outputs == "ce_by_class_and_site"
     assert tracker.history.label == "class and site"
     tracker.end_epoch(1)
-    assert repr(tracker.history).startswith("History of 'ce' by 'class and site': 1 entries")
+    assert repr(tracker.history).startswith("History of 'ce' by 'class and site': 1 entry")
     assert tracker.history.by("site", "class").label == "site and class"
     assert tracker.history.by().label == "all"
     assert make(["class"]).outputs == "ce_by_class"
@@ -285,6 +285,7 @@ def test_histories_of_combinations_can_be_read_and_drawn(tracker):
     [
         ((), ValueError, "label must be a name, or several different ones"),
         (("class", "class"), ValueError, "label must be a name, or several different ones"),
+        (("", "class"), ValueError, "label must be a name, or several different ones, none of them empty"),
         (("class", 1), TypeError, "label must be a string, got int 1"),
         (("class", "count"), ValueError, "a label cannot be called 'count'"),
         ({"class": 0}, TypeError, "label must be a string, got dict"),

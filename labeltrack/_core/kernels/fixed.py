@@ -143,7 +143,7 @@ def extent(samples: Any, counts: Any) -> tuple[Any, Any, Any]:
         counts: ``(EXPONENTS,)`` int32 zeros; the number of samples with each exponent is written here.
 
     Returns:
-        The exponent of the largest absolute value but for one in 64, as `math.frexp` defines it (0 for zeros, -1022
+        The exponent of the largest absolute value, one in 64 ignored, as `math.frexp` defines it (0 for zeros, -1022
         for subnormal doubles); whether any is negative; and how many are finite. Others are ignored.
     """
     negative, zeros = False, 0

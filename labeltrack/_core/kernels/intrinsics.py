@@ -148,7 +148,7 @@ def _emitting(emit: Callable[..., Any], result: Any, *kinds: Any) -> Callable[[C
     Args:
         emit: Called with a builder and the operands, an array as the address of its memory; returns the result.
         result: Type of the result.
-        kinds: Types of the operands, None for whatever it is.
+        kinds: Types of the operands, None for any.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
