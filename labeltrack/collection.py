@@ -12,7 +12,7 @@ from labeltrack._buffers import REFUSED
 from labeltrack._labels.codes import INTEGER
 from labeltrack._tracking.arguments import check_name
 from labeltrack._tracking.base import Arguments, Tracking
-from labeltrack.errors import listing, missing_key
+from labeltrack.errors import counted, listing, missing_key
 
 if TYPE_CHECKING:
     import os
@@ -77,7 +77,8 @@ class TrackedMetric:
     def __repr__(self) -> str:
         """Return names, and how much there is."""
         return (
-            f"TrackedMetric(label={self.label!r}, metric={self.metric!r}): {len(self.history)} entries in the history"
+            f"TrackedMetric(label={self.label!r}, metric={self.metric!r}): {counted(len(self.history), 'entry')} in the "
+            "history"
         )
 
 

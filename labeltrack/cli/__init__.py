@@ -67,9 +67,8 @@ def _demo(
         data = demo.load_data(seed)
     with told(OSError, ValueError, RuntimeError):
         path = demo.prepare_directory(out)
-        tracker, recorded = demo.recording_tracker(path)
-    slices = demo.make_slices()
-    with demo.progress_bar(epochs) as on_epoch, tracker:
+        tracker, slices, recorded = demo.recording_trackers(path)
+    with demo.progress_bar(epochs) as on_epoch, tracker, slices:
         history = demo.train(data, settings, tracker=tracker, slices=slices, on_epoch=on_epoch)
     show(history_table(history, title=f"Cross-entropy by digit, eval, epoch {epochs}: worst first"))
     typer.echo(f"\n{demo.finding(history)}\n\n{demo.worst_slice(slices)}\n")

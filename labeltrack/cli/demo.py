@@ -10,7 +10,7 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     OnEpoch = Callable[[int, History], object]
 
+_Tracker = TypeVar("_Tracker", LabelTracker, TrackerCollection)
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
@@ -72,13 +73,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Data:
-    """``(N, 64)`` pixels and ``(N,)`` digits to train on and to evaluate on, and the stroke of the latter."""
+    """``(N, 64)`` pixels and ``(N,)`` digits to train on and to evaluate on; of the latter, stroke and place."""
 
     train_x: Floats
     train_y: Integers
     eval_x: Floats
     eval_y: Integers
     eval_stroke: Integers
+    eval_id: Integers
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ def load_data(seed: int) -> Data:
     labels = digits.astype(np.int64)
     ink = pixels.mean(axis=1)
     stroke = np.searchsorted(np.quantile(ink, [1 / 3, 2 / 3]), ink[held_out]).astype(np.int64)
-    return Data(scaled[train], labels[train], scaled[held_out], labels[held_out], stroke)
+    return Data(scaled[train], labels[train], scaled[held_out], labels[held_out], stroke, held_out)
 
 
 def make_tracker(record_to: str | os.PathLike[str] | None = None) -> LabelTracker:
@@ -164,35 +166,50 @@ def make_tracker(record_to: str | os.PathLike[str] | None = None) -> LabelTracke
     )
 
 
-def make_slices() -> TrackerCollection:
+def make_slices(record_to: str | os.PathLike[str] | None = None) -> TrackerCollection:
     """Return what tracks slices: cross-entropy and accuracy of the evaluation, by digit and stroke."""
     return TrackerCollection(
         ("digit", "stroke"),
         ["cross-entropy", "accuracy"],
         label_mapping={"digit": DIGITS, "stroke": STROKES},
+        record_to=record_to,
     )
 
 
-def recording_tracker(out: Path) -> tuple[LabelTracker, Written]:
-    """Return a tracker that saves every sample in the folder ``run`` of `out`, and what it writes.
+def recording_trackers(out: Path) -> tuple[LabelTracker, TrackerCollection, Written]:
+    """Return trackers that save every sample in folders of `out`, and what they write.
 
-    The run of an earlier demo is replaced. Without pyarrow and xxhash nothing is saved.
+    Runs of an earlier demo are replaced. Without pyarrow and xxhash nothing is saved.
 
     Raises:
-        OSError: The folder cannot be written to.
+        OSError: A folder cannot be written to.
         ValueError: There is something else in it.
         RunInUseError: Another demo is recording to it.
     """
-    run = out / "run"
+    files = {
+        out / "run": "every sample, for the other commands: labeltrack info, recompute, plot, …",
+        out / "slices": "cross-entropy and accuracy of every image: labeltrack hardest, dynamics, …",
+    }
+    run, sliced = files
     try:
-        tracker = make_tracker(run)  # before anything is deleted, as it raises if this is no run of a demo
+        tracker = _recording(make_tracker, run)
     except ImportError as error:
-        return make_tracker(), Written(notes=[f"no recorded run: {error}"])
+        return make_tracker(), make_slices(), Written(notes=[f"no recorded run: {error}"])
+    try:
+        return tracker, _recording(make_slices, sliced), Written(files)
+    except BaseException:
+        tracker.close()
+        raise
+
+
+def _recording(make: Callable[[Path], _Tracker], run: Path) -> _Tracker:
+    """Return a tracker that records to a folder, in the place of the run of an earlier demo."""
+    tracker = make(run)  # before anything is deleted, as it raises if this is no run of a demo
     if (run / "journal-0002-0000.log").exists():
         tracker.close()
         shutil.rmtree(run)
-        tracker = make_tracker(run)
-    return tracker, Written({run: "every sample, for the other commands: labeltrack info, recompute, plot, …"})
+        tracker = make(run)
+    return tracker
 
 
 def train(
@@ -226,10 +243,11 @@ def train(
         for x, y in _batches(settings.batch_size, data.train_x[order], data.train_y[order]):
             tracker.update(y, network.step(x, y), mode="train")
         tracker.end_epoch(epoch, mode="train")
-        for x, y, stroke in _batches(settings.batch_size, data.eval_x, data.eval_y, data.eval_stroke):
+        held_out = data.eval_x, data.eval_y, data.eval_stroke, data.eval_id
+        for x, y, stroke, ids in _batches(settings.batch_size, *held_out):
             losses, correct = network.judge(x, y)
             tracker.update(y, losses, mode="eval")
-            slices.update((y, stroke), {"cross-entropy": losses, "accuracy": correct}, mode="eval")
+            slices.update((y, stroke), {"cross-entropy": losses, "accuracy": correct}, mode="eval", ids=ids)
         tracker.end_epoch(epoch, mode="eval")
         slices.end_epoch(epoch, mode="eval")
         if on_epoch is not None:

@@ -61,9 +61,8 @@ def spied(data: demo.Data) -> SpyTracker:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """Do what the command does."""
     out = demo.prepare_directory(tmp_path_factory.mktemp("demo") / "new" / "directory")
-    tracker, recorded = demo.recording_tracker(out)
-    with tracker:
-        slices = demo.make_slices()
+    tracker, slices, recorded = demo.recording_trackers(out)
+    with tracker, slices:
         history = demo.train(demo.load_data(1), demo.Settings(epochs=2), tracker=tracker, slices=slices)
     written = demo.write_results(history, slices, out)
     return history, demo.Written(written.files | recorded.files, written.notes + recorded.notes), slices
@@ -185,7 +184,7 @@ def test_the_tracker_of_the_demo_has_both_bounds_and_named_digits() -> None:
 
 def test_the_files_that_are_listed_are_there(finished: Finished) -> None:
     _, written, _ = finished
-    names = ["history.csv", "history.parquet", "loss_std.png", "loss_range.png", "slices.png", "run"]
+    names = ["history.csv", "history.parquet", "loss_std.png", "loss_range.png", "slices.png", "run", "slices"]
     assert [file.name for file in written.files] == names
     (directory,) = {file.parent for file in written.files}
     assert sorted(directory.iterdir()) == sorted(written.files)
@@ -350,31 +349,55 @@ def test_the_run_that_is_recorded_gives_the_same_history(finished: Finished) -> 
             assert stats.column(name).tobytes() == other.column(name).tobytes()
 
 
+def test_the_hardest_images_are_those_of_the_highest_mean_loss(finished: Finished, data: demo.Data) -> None:
+    (folder,) = (file for file in finished[1].files if file.name == "slices")
+    run = lt.open_run(folder)
+    table = run.samples("eval").to_pydict()
+    losses = np.array(table["cross-entropy"], dtype=np.float32).astype(np.float64).reshape(2, 599)
+    assert table["id"] == [*data.eval_id.tolist()] * 2
+    assert table["digit"] == [*data.eval_y.tolist()] * 2
+    dynamics = run.dynamics(progress=False)
+    mean = np.array([statistics.fmean(column) for column in losses.T])
+    hardest = dynamics.hardest(5)
+    assert hardest.ids.tolist() == data.eval_id[np.argsort(-mean)[:5]].tolist()
+    assert hardest.correctness is not None
+    assert dynamics.correct == "accuracy"
+    assert dynamics.correctness is not None
+    total = finished[2]["accuracy"].history.pooled("eval").total().mean
+    assert float(dynamics.correctness.mean()) == pytest.approx(total)
+
+
 def test_a_demo_replaces_the_run_of_an_earlier_one(tmp_path: Path) -> None:
     for epochs in (2, 1):
-        tracker, _ = demo.recording_tracker(tmp_path)
-        with tracker:
-            demo.train(demo.load_data(1), demo.Settings(epochs=epochs), tracker=tracker)
-    assert lt.open_run(tmp_path / "run").recompute(progress=False).steps() == [1]
+        tracker, slices, _ = demo.recording_trackers(tmp_path)
+        with tracker, slices:
+            demo.train(demo.load_data(1), demo.Settings(epochs=epochs), tracker=tracker, slices=slices)
+    for folder in ("run", "slices"):
+        assert [epoch.step for epoch in lt.open_run(tmp_path / folder).epochs if epoch.mode == "eval"] == [1]
 
 
 def test_something_else_in_the_place_of_the_run_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(ValueError, match="no recorded run in it"):
-        demo.recording_tracker(tmp_path)
+        demo.recording_trackers(tmp_path)
     with lt.LabelTracker("site", "accuracy", record_to=tmp_path / "other" / "run"):
         pass
     with pytest.raises(ValueError, match="a run of metric 'accuracy'"):
-        demo.recording_tracker(tmp_path / "other")
+        demo.recording_trackers(tmp_path / "other")
+    with lt.LabelTracker("site", "accuracy", record_to=tmp_path / "third" / "slices"):
+        pass
+    for _ in range(2):  # the run beside it is not left in use
+        with pytest.raises(ValueError, match="a run of metric 'accuracy'"):
+            demo.recording_trackers(tmp_path / "third")
 
 
 def test_without_pyarrow_nothing_is_recorded_and_a_note_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    tracker, recorded = demo.recording_tracker(tmp_path)
-    assert tracker.record_to is None
+    tracker, slices, recorded = demo.recording_trackers(tmp_path)
+    assert tracker.record_to is slices.record_to is None
     assert recorded.files == {}
     assert recorded.notes[0].startswith(
         'no recorded run: cannot import pyarrow, required for recorded runs: pip install "labeltrack[record]"'

@@ -118,9 +118,7 @@ REPEATED = [
 
 def test_the_first_sample_of_an_id_counts_in_a_step_with_one_warning(tmp_path):
     run = record(tmp_path, REPEATED, metrics=("ce",))
-    with pytest.warns(
-        lt.LabelTrackWarning, match="1 sample has an id .* such as 7 in step 1; only the first"
-    ) as told:
+    with pytest.warns(lt.LabelTrackWarning, match="1 sample has an id .* such as 7 in step 1; only the first") as told:
         found = run.dynamics()
     assert len(told) == 1
     assert found.count.tolist() == [2, 2, 2]
@@ -281,7 +279,7 @@ def test_damaged_rows_and_unfinished_epochs_are_left_out_with_a_warning(tmp_path
     content = bytearray(part.read_bytes())
     content[5000] ^= 1
     part.write_bytes(content)
-    with pytest.warns(lt.LabelTrackWarning, match="is damaged; 1984 rows are left out"):
+    with pytest.warns(lt.LabelTrackWarning, match="is damaged; 1,984 rows are left out"):
         found = run.dynamics()
     assert sorted(set(found.count.tolist())) == [1, 2]
     assert found.count.sum() == 4000 - 1984

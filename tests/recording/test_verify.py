@@ -206,7 +206,7 @@ def test_without_its_description_or_journal_a_run_still_has_its_rows(run, tmp_pa
     with pytest.warns(lt.LabelTrackWarning) as caught:
         assert opened.samples("train").num_rows == 0
     report = " ".join(str(one.message) for one in caught)
-    assert "3200 rows are left out" in report
+    assert "3,200 rows are left out" in report
     assert "'train 1', 'train 2'; incomplete=True" in report
     assert opened.samples("train", incomplete=True).num_rows == 3200
     with pytest.warns(lt.LabelTrackWarning, match="the journal does not say what they stand for"):

@@ -98,13 +98,11 @@ def test_every_sample_counts_if_that_is_asked_for(kind):
 def test_by_default_the_first_counts_and_there_is_one_warning(limit):
     tracker = lt.LabelTracker("y", "ce", max_buffer_bytes=limit)
     samples = record(tracker, random_batches(0, "strings"))
-    with pytest.warns(
-        lt.LabelTrackWarning, match=r"samples have an id that occurred before.*'sample "
-    ) as told:
+    with pytest.warns(lt.LabelTrackWarning, match=r"samples have an id that occurred before.*'sample ") as told:
         stats = tracker.compute()
     assert len(told) == 1
     number = len(samples) - len(first_of_each(samples))
-    assert str(told[0].message).startswith(f"{number} samples of mode 'train'")
+    assert str(told[0].message).startswith(f"in mode 'train', {number} samples have")
     assert seen(stats) == exact(first_of_each(samples))
     same(tracker.end_epoch(1), stats)
 
