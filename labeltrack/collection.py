@@ -76,10 +76,8 @@ class TrackedMetric:
 
     def __repr__(self) -> str:
         """Return names, and how much there is."""
-        return (
-            f"TrackedMetric(label={self.label!r}, metric={self.metric!r}): {counted(len(self.history), 'entry')} in the "
-            "history"
-        )
+        size = counted(len(self.history), "entry")
+        return f"TrackedMetric(label={self.label!r}, metric={self.metric!r}): {size} in the history"
 
 
 class TrackerCollection(Tracking, Mapping[str, TrackedMetric]):
