@@ -12,7 +12,7 @@ from labeltrack._core import partition as _partition
 from labeltrack._core.fixed_point import Fixed32
 from labeltrack._core.partition import Ranges, Sorted, reduce_by_range
 
-N = 20_000 if COMPILED else 3_000
+N = 6_000 if COMPILED else 3_000
 
 
 @pytest.fixture(autouse=True)
