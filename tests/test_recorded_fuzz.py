@@ -1,7 +1,8 @@
 """Random trainings, three times over: what the tracker says, what its recorded run says, and plain Python lists.
 
 A training updates, ends and replaces epochs in several modes, makes mistakes, saves checkpoints, and resumes from them
-in another session that records to the same folder. `LABELTRACK_FUZZ` is how many trainings there are.
+in another session that records to the same folder; some have two labels or metrics, or samples with ids.
+`LABELTRACK_FUZZ` is how many trainings there are.
 """
 
 from __future__ import annotations
@@ -95,13 +96,17 @@ def assert_same(said, wanted, what):
 
 
 class Training:
-    """A tracker, the folder it records to, and lists of what it was given."""
+    """A tracker or a collection, the folder it records to, and lists of labels, values and id that it was given."""
 
     def __init__(self, seed, folder):
         self.rng = np.random.default_rng(seed)
         self.folder = folder
         self.small = self.rng.random() < 0.3  # memory for samples: they are folded into sums
         self.policy = str(self.rng.choice(["propagate", "omit"]))
+        self.names = ("y", "z") if self.rng.random() < 0.3 else ("y",)
+        self.metrics = ("ce", "hit") if self.rng.random() < 0.3 else ("ce",)
+        self.ids = str(self.rng.choice(["none", "number", "text"], p=[0.6, 0.2, 0.2]))
+        self.duplicates = str(self.rng.choice(["first", "count"]))
         self.families = {}
         self.running = defaultdict(list)  # of (mode, ds_id): rows since the last end
         self.history = {}  # of (mode, step): {ds_id: rows}
@@ -109,28 +114,52 @@ class Training:
         self.tracker = self.make()
 
     def make(self):
-        return lt.LabelTracker(
-            *("y", "ce"),
+        kind, metric = (lt.LabelTracker, "ce") if len(self.metrics) == 1 else (lt.TrackerCollection, self.metrics)
+        return kind(
+            self.names if len(self.names) > 1 else "y",
+            metric,
             nan_policy=self.policy,
             max_buffer_bytes=20_000 if self.small else 2**26,
             record_to=lt.RecordingOptions(self.folder, flush_rows=1024, fsync="never"),
+            on_duplicate=self.duplicates,
         )
+
+    def given(self, labels, values):
+        """Return labels and values as this tracker takes them."""
+        alone = len(self.names) == 1, len(self.metrics) == 1
+        return (
+            labels[0] if alone[0] else dict(zip(self.names, labels, strict=True)),
+            values[0] if alone[1] else dict(zip(self.metrics, values, strict=True)),
+        )
+
+    def draw_ids(self, n):
+        numbers = self.rng.integers(0, 5000, n).tolist()
+        return {"none": None, "number": numbers, "text": [f"{k // 2}" + "\0" * (k % 2) for k in numbers]}[self.ids]
+
+    def counting(self, rows, metric):
+        """Return labels and values of one metric, of the samples that count in a dataset."""
+        if self.ids != "none" and self.duplicates == "first":
+            rows = {row[2]: row for row in reversed(rows)}.values()
+        return [(label, values[metric]) for label, values, _ in rows]
 
     def update(self):
         rng = self.rng
         mode, ds_id = str(rng.choice(["train", "eval", "a/b"], p=[0.6, 0.3, 0.1])), str(rng.choice(["", "s", "ü/.."]))
         if not any(self.running[key] for key in self.running if key[0] == mode):
-            self.families[mode] = FAMILIES[rng.choice(len(FAMILIES))]
+            self.families[mode] = [FAMILIES[rng.choice(len(FAMILIES))] for _ in self.names]
         n = int(rng.choice([0, 1, 30, 1200], p=[0.05, 0.2, 0.65, 0.1]))
-        labels, values = DRAWS[rng.choice(self.families[mode])](rng, n), draw_values(rng, n)
-        self.tracker.update(labels, values, mode=mode, ds_id=ds_id)
-        labels = labels if isinstance(labels, list) else labels.tolist()
-        self.running[mode, ds_id] += zip(labels, as_double(values), strict=True)
+        labels = [DRAWS[rng.choice(family)](rng, n) for family in self.families[mode]]
+        values, ids = [draw_values(rng, n) for _ in self.metrics], self.draw_ids(n)
+        self.tracker.update(*self.given(labels, values), mode=mode, ds_id=ds_id, ids=ids)
+        columns = [column if isinstance(column, list) else column.tolist() for column in labels]
+        labels = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+        ids = [None] * n if ids is None else list(ids)
+        self.running[mode, ds_id] += zip(labels, zip(*map(as_double, values), strict=True), ids, strict=True)
 
     def mistake(self):
-        rng = self.rng
+        batch = self.given([[1, 2, 3]] * 2, [np.ones(self.rng.choice([1, 2, 4]))] * 2)
         with pytest.raises(ValueError, match=r"differ in length|single metric value"):
-            self.tracker.update([1, 2, 3], np.ones(rng.choice([1, 2, 4])))
+            self.tracker.update(*batch)
 
     def of_mode(self, mode):
         return {ds_id: rows for (of, ds_id), rows in self.running.items() if of == mode and rows}
@@ -145,7 +174,10 @@ class Training:
         step = int(self.rng.choice(steps)) if replace else max(steps, default=0) + int(self.rng.integers(1, 3))
         stats = self.tracker.end_epoch(step, mode=mode, replace=replace)
         rows = self.of_mode(mode)
-        assert_same(read(stats), reference(chain(*rows.values()), self.policy), f"what end_epoch({step}) returns")
+        for place, metric in enumerate(self.metrics):
+            of = stats if len(self.metrics) == 1 else stats[metric]
+            every = chain(*(self.counting(some, place) for some in rows.values()))
+            assert_same(read(of), reference(every, self.policy), f"{metric} that end_epoch({step}) returns")
         self.history[mode, step] = self.recorded[mode, step] = rows
         for ds_id in rows:
             del self.running[mode, ds_id]
@@ -179,33 +211,47 @@ class Training:
         do[self.rng.choice(4, p=[0.72, 0.22, 0.03, 0.03])]()
 
     def check(self):
-        seen = {(mode, step): {} for mode, step in self.history}
-        for (mode, ds_id, step), stats in self.tracker.history.items():
-            seen[mode, step][ds_id] = read(stats)
-        for key, rows in self.history.items():
-            assert sorted(seen[key]) == sorted(rows)
-            for ds_id in rows:
-                assert_same(seen[key][ds_id], reference(rows[ds_id], self.policy), f"history, {key}, {ds_id!r}")
+        trackers = [self.tracker] if len(self.metrics) == 1 else self.tracker.values()
+        for place, tracker in enumerate(trackers):
+            self.check_history(tracker.history, self.history, place, "history")
         self.tracker.close()
         run = lt.open_run(self.folder)
         complete = {(epoch.mode, epoch.step) for epoch in run.epochs if epoch.complete}
         assert complete == set(self.recorded)
         if not complete:
             return
-        recomputed = run.recompute(progress=False, threads=int(self.rng.integers(1, 3)), incomplete=True)
+        for place, metric in enumerate(self.metrics):
+            threads = int(self.rng.integers(1, 3))
+            recomputed = run.recompute(metric=metric, progress=False, threads=threads, incomplete=True)
+            self.check_history(recomputed, self.recorded, place, "recomputed")
         for (mode, step), rows in self.recorded.items():
-            samples = run.samples(mode, step=step, columns=["ds_id", "label", "value"])
-            by_ds_id = defaultdict(list)
-            for ds_id, label, value in zip(*(samples[name].to_pylist() for name in samples.column_names), strict=True):
-                by_ds_id[ds_id].append((label, value))
-            assert sorted(by_ds_id) == sorted(rows)
-            for ds_id, wanted in rows.items():
-                # As text, which tells NaN from NaN no more than True from 1 or 0.0 from -0.0 apart.
-                assert list(map(repr, by_ds_id[ds_id])) == list(map(repr, wanted)), (mode, step, ds_id)
-                said = read(recomputed.at(step, mode=mode, ds_id=ds_id))
-                assert_same(said, reference(wanted, self.policy), f"recomputed, {mode} {step}, {ds_id!r}")
+            self.check_samples(run, mode, step, rows)
         verification = run.verify(progress=False)
         assert not [part for part in verification.parts if part.state not in ("intact", "torn", "writing")]
+
+    def check_history(self, history, wanted, place, what):
+        seen = {(mode, step): {} for mode, _, step in dict(history.items())}
+        for (mode, ds_id, step), stats in history.items():
+            seen[mode, step][ds_id] = read(stats)
+        for key, rows in wanted.items():
+            assert sorted(seen[key]) == sorted(rows)
+            for ds_id in rows:
+                expected_rows = reference(self.counting(rows[ds_id], place), self.policy)
+                assert_same(seen[key][ds_id], expected_rows, f"{what}, {key}, {ds_id!r}, metric {place}")
+
+    def check_samples(self, run, mode, step, rows):
+        labels = self.names if len(self.names) > 1 else ["label"]
+        values = self.metrics if len(self.metrics) > 1 else ["value"]
+        ids = ["id"] if self.ids != "none" else []
+        samples = run.samples(mode, step=step, columns=["ds_id", *labels, *values, *ids])
+        by_ds_id = defaultdict(list)
+        for ds_id, *row in zip(*(samples[name].to_pylist() for name in samples.column_names), strict=True):
+            label = row[0] if len(labels) == 1 else tuple(row[: len(labels)])
+            by_ds_id[ds_id].append((label, tuple(row[len(labels) :][: len(values)]), row[-1] if ids else None))
+        assert sorted(by_ds_id) == sorted(rows)
+        for ds_id, wanted in rows.items():
+            # As text, which tells NaN from NaN no more than True from 1 or 0.0 from -0.0 apart.
+            assert list(map(repr, by_ds_id[ds_id])) == list(map(repr, wanted)), (mode, step, ds_id)
 
 
 @pytest.mark.parametrize("share", range(SHARES))
