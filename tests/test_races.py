@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -52,7 +53,7 @@ os.waitpid(child, 0)
 @pytest.mark.skipif(sys.platform != "linux", reason="takes memory that two processes share, and a fork")
 def test_labels_that_another_process_writes_to_do_not_end_this_one(tmp_path):
     command = [sys.executable, "-c", RACE, "4", "300000" if COMPILED else "1200"]
-    done = subprocess.run(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, check=False, cwd=tmp_path, timeout=300
-    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # this package, which is compiled already
+    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "timeout": 300}
+    done = subprocess.run(command, check=False, cwd=tmp_path, env=environment, **options)
     assert done.returncode == 0, done.stderr[-2000:]
