@@ -67,6 +67,7 @@ def payload(content: Content) -> dict[str, Any]:
         "metric": printable(content.metric),
         "names": [printable(str(name)) for name in names],
         "methods": methods,
+        "alpha": None if content.comparison is None else content.comparison.alpha,
         "band": content.band,
         "order": packed(order),
         "rows": {name: packed(column) for name, column in rows.items()},

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _NAMED = 5  # labels
 _LONGEST = 40  # characters of a name
+_SMALLEST = 1e-99  # q that is written
 
 
 def verdict(content: Content) -> tuple[str, str]:
@@ -27,8 +28,9 @@ def verdict(content: Content) -> tuple[str, str]:
     better = int((found.verdict == BETTER).sum())
     total = counted(len(found), "label")
     if worse:
-        named = "; ".join(_changed(found, k) for k in worse[:_NAMED]) + ("; …" if len(worse) > _NAMED else "")
-        return f"{len(worse)} of {total} got worse from {content.sides}: {named}.", "worse"
+        named = "; ".join(_changed(found, k) for k in worse[:_NAMED])
+        named += f"; and {len(worse) - _NAMED:,} more" * (len(worse) > _NAMED)
+        return f"{len(worse):,} of {total} got worse from {content.sides}: {named}.", "worse"
     if (found.verdict == TOO_FEW).all():
         return f"No label can be tested from {content.sides}: there are too few samples.", ""
     improved = f" {better} got better." if better else ""
@@ -68,7 +70,9 @@ def _without_tests(content: Content) -> str:
 def _changed(found: Comparison, k: int) -> str:
     name, relative, q = _short(str(found.names[k])), float(found.relative[k]), float(found.q[k])
     change = f"{100 * relative:+.3g}\u00a0%" if np.isfinite(relative) else str(found.method[k])
-    certainty = "" if np.isnan(q) else f", q\u00a0=\u00a0{q:.1g}"
+    certainty = (
+        "" if np.isnan(q) else f", q\u00a0=\u00a0{q:.1g}" if q > _SMALLEST else f", q\u00a0<\u00a0{_SMALLEST:.0g}"
+    )
     return f"{name} ({(change + certainty).replace('-', chr(0x2212))})"
 
 

@@ -115,7 +115,7 @@ def write_report(
     tracks = _tracks(opened, histories, modes)
     several = len(opened) > 1
     facts = [
-        fact for run, name in zip(opened, _names(opened), strict=True) for fact in _facts(run, f" of {name}" * several)
+        fact for run, name in zip(opened, _names(opened), strict=True) for fact in _facts(run, f"{name}: " * several)
     ]
     content = Content(
         title=title or f"{metric} by {histories[-1].label}: {', '.join(_names(opened))}",
@@ -247,19 +247,19 @@ def _facts(run: Run, of: str) -> list[tuple[str, str]]:
     lost = sum(epoch["lost"] for epoch in epochs)
     unfinished = ", ".join(f"{mode} {step}" for mode, step in info["incomplete"])
     facts = [
-        (f"run{of}", info["path"]),
+        (f"{of}run", info["path"]),
         (
-            f"recorded{of}",
+            f"{of}recorded",
             f"{info['created']} by labeltrack {info['labeltrack']}, in {counted(sessions, 'session')}",
         ),
         (
-            f"samples{of}",
+            f"{of}samples",
             f"{info['rows']:,} in {counted(info['epochs'], 'complete epoch')}, {info['bytes'] / 1e6:,.1f} MB",
         ),
-        (f"lost{of}", f"{counted(lost, 'sample')} could not be recorded" if lost else "nothing"),
+        (f"{of}lost", f"{counted(lost, 'sample')} could not be recorded" if lost else "nothing"),
     ]
-    facts += [(f"left out{of}", f"epochs that did not end: {unfinished}")] if unfinished else []
-    return facts + [(f"damaged{of}", text) for text in info["damage"]]
+    facts += [(f"{of}left out", f"epochs that did not end: {unfinished}")] if unfinished else []
+    return facts + [(f"{of}damaged", text) for text in info["damage"]]
 
 
 def _distribution(before: _Side, after: _Side, samples: Samples) -> Distribution:

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 from pages import EVIL, history, record
 
+import labeltrack as lt
 from labeltrack.report import write_report
 
 WANTED = os.environ.get("LABELTRACK_REQUIRE_BROWSER", "")
@@ -210,6 +211,33 @@ def test_labels_are_chosen_with_the_mouse_and_with_keys(show, hundred):
     press(page, "\ue010")  # end
     assert page.js("return document.activeElement.dataset.place") == "99"
     assert in_view(page, "#table tr.focus")
+
+
+def test_the_table_is_full_and_cuts_no_number_off(show, hundred):
+    page = show(hundred)
+    below = "document.querySelector('#table tr.space').getBoundingClientRect().top"  # what is not drawn yet
+    assert page.js(f"return {below} > document.getElementById('scroller').getBoundingClientRect().bottom")
+    wide = (
+        "return [...document.querySelectorAll('#table tr.row td')].filter((one) => one.scrollWidth > one.clientWidth)"
+    )
+    assert page.js(f"{wide}.map((one) => one.textContent)") == []
+
+
+def test_an_early_spike_does_not_flatten_the_curves_and_the_figure_says_that_it_is_cut(show, tmp_path):
+    spiked = lt.History(metric="loss", label="class")
+    for step in range(1, 13):
+        values = [1.0 + k / 40 + 1 / step for k in range(40)]
+        spiked.add(step, lt.label_stats([0, 1] * 20, [1e4 if step == 1 else values[0], *values[1:]]), mode="eval")
+    spiked.to_html(tmp_path / "report.html")
+    page = show(tmp_path / "report.html")
+    shown = lambda: page.js(  # noqa: E731
+        "const texts = []; const write = CanvasRenderingContext2D.prototype.fillText;"
+        "CanvasRenderingContext2D.prototype.fillText = function (text) { texts.push(text); };"
+        "document.getElementById('all').click(); CanvasRenderingContext2D.prototype.fillText = write; return texts;"
+    )
+    assert any(text.startswith("axis cut: step 1 reaches ") for text in shown())
+    page.find("#log").click()
+    assert not any(text.startswith("axis cut") for text in shown())
 
 
 def test_hovering_a_curve_shows_the_values_of_a_step(show, hundred):

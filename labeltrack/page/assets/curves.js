@@ -48,22 +48,54 @@ function points(track, label, band) {
   return found;
 }
 
-function reach(lines, log) {
-  let low = Infinity;
-  let high = -Infinity;
+// What is drawn in view as [step, low, high], and the steps among these that would flatten all others. As in the figures
+// of labeltrack.plot, these are few and far off, and not the last.
+function extents(lines, log) {
+  const found = new Map();
   for (const { of } of lines) {
     for (const point of of) {
       if (point.x < state.view[0] || point.x > state.view[1]) continue;
       for (const value of [point.mean, ...point.ends]) {
         if (!Number.isFinite(value) || (log && value <= 0)) continue;
-        low = Math.min(low, log ? Math.log10(value) : value);
-        high = Math.max(high, log ? Math.log10(value) : value);
+        const at = log ? Math.log10(value) : value;
+        const [, low, high] = found.get(point.x) || [0, Infinity, -Infinity];
+        found.set(point.x, [point.x, Math.min(low, at), Math.max(high, at)]);
       }
     }
   }
+  const all = [...found.values()].sort((a, b) => a[0] - b[0]);
+  if (log || all.length < 4) return [all, []];
+  const middle = (column) => all.map((one) => one[column]).sort((a, b) => a - b)[all.length >> 1];
+  const beyond = ([, low, high]) => Math.max(high - middle(2), middle(1) - low);
+  const usual = all.slice().sort((a, b) => beyond(a) - beyond(b)).slice(0, -Math.max(1, Math.floor(all.length / 10)));
+  const [low, high] = span(usual);
+  const room = 20 * Math.max(high - low, 0.05 * Math.max(Math.abs(low), Math.abs(high)));
+  const far = all.filter((one) => room && (one[2] > high + room || one[1] < low - room));
+  return far.includes(all[all.length - 1]) ? [all, []] : [all.filter((one) => !far.includes(one)), far];
+}
+
+function span(of) {
+  return [Math.min(...of.map((one) => one[1])), Math.max(...of.map((one) => one[2]))];
+}
+
+function reach(kept) {
+  const [low, high] = span(kept);
   if (low > high) return [0, 1];
   const pad = (high - low) * 0.05 || Math.abs(low) * 0.05 || 1;
   return [low - pad, high + pad];
+}
+
+function noteCut(context, far, [low, high], right) {
+  const [lowest, highest] = span(far);
+  const ends = [...(lowest < low ? [lowest] : []), ...(highest > high ? [highest] : [])].map((end) => number(end, 3));
+  const text = `axis cut: ${far.length > 1 ? `${far.length} steps reach` : `step ${far[0][0]} reaches`} ${ends.join(" and ")}`;
+  context.textAlign = "right";
+  context.textBaseline = "top";
+  const wide = context.measureText(text).width;
+  context.fillStyle = theme("paper");
+  context.fillRect(right - wide - 10, MARGIN.top - 2, wide + 10, 18);
+  context.fillStyle = theme("ink");
+  context.fillText(text, right - 4, MARGIN.top);
 }
 
 function drawCurves() {
@@ -75,7 +107,8 @@ function drawCurves() {
   for (const track of TRACKS.filter((one) => one.shown)) {
     for (const label of state.chosen) lines.push({ track, label, of: points(track, label, band) });
   }
-  const [low, high] = reach(lines, log);
+  const [kept, far] = extents(lines, log);
+  const [low, high] = reach(kept);
   const right = width - MARGIN.right;
   const bottom = height - MARGIN.bottom;
   const scale = {
@@ -93,6 +126,7 @@ function drawCurves() {
   for (const line of lines) if (band !== "none") drawBand(context, scale, line, log, low);
   for (const line of lines) drawLine(context, scale, line);
   context.restore();
+  if (far.length) noteCut(context, far, [low, high], right);
   if (!lines.length) {
     context.fillStyle = theme("soft");
     context.textAlign = "center";

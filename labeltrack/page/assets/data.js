@@ -52,7 +52,7 @@ function number(value, digits = 4) {
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
   const size = Math.abs(value);
   const text = size !== 0 && (size < 1e-3 || size >= 1e7)
-    ? value.toExponential(digits - 1) : Number(value.toPrecision(digits)).toString();
+    ? value.toExponential(digits - 1).replace(/\.?0+e/, "e") : Number(value.toPrecision(digits)).toString();
   return text.replace("-", "−").replace("e+", "e");
 }
 

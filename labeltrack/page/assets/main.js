@@ -1,5 +1,6 @@
 // Puts the page together.
 const FIRST = 3; // labels drawn at first
+const FEW = 12; // labels
 
 function showHardest() {
   const found = DATA.hardest;
@@ -25,6 +26,7 @@ function print(begins) {
 }
 
 function start() {
+  if (COUNT <= FEW) document.querySelector("main").className = "few"; // the table leaves room below
   startTable();
   startCurves();
   startHeatmap();

@@ -5,12 +5,12 @@ const PRINTED = 100; // rows on paper
 const COLUMNS = [
   { key: "name", title: "label", kind: "text name", first: 1 },
   { key: "spark", title: "trend", kind: "text spark" },
-  { key: "after", title: "latest", first: -1, width: "74px" },
-  { key: "relative", title: "change", first: -1, needs: "relative", width: "86px" },
-  { key: "q", title: "q", first: 1, needs: "q", width: "70px" },
-  { key: "n", title: "n", kind: "minor", first: -1, width: "62px" },
-  { key: "max", title: "min – max", kind: "minor", first: -1, width: "134px" },
-  { key: "verdict", title: "verdict", kind: "text minor", first: 1, needs: "q", width: "106px" },
+  { key: "after", title: "latest", first: -1, width: "80px" },
+  { key: "relative", title: "change", first: -1, needs: "relative", width: "78px" },
+  { key: "q", title: "q", first: 1, needs: "q", width: "64px" },
+  { key: "n", title: "n", kind: "minor", first: -1, width: `${Math.max(48, 14 + 8.5 * quantity(ROW("n").reduce((a, b) => Math.max(a, b), 0)).length)}px` },
+  { key: "max", title: "min – max", kind: "minor", first: -1, width: "142px" },
+  { key: "verdict", title: "verdict", kind: "text minor", first: 1, needs: "q", width: "104px" },
 ].filter((column) => !column.needs || DATA.rows[column.needs]);
 
 const table = {
@@ -151,7 +151,7 @@ function space(rows) {
 }
 
 function showRows(always = false) {
-  const seen = Math.ceil(table.scroller.clientHeight / HEIGHT) || 20;
+  const seen = Math.ceil(innerHeight / HEIGHT); // the table grows with its rows, up to a share of the window
   const top = Math.floor(table.scroller.scrollTop / HEIGHT);
   let from = Math.max(0, top - 10);
   let to = Math.min(table.rows.length, top + seen + 10);
@@ -196,6 +196,7 @@ function showDetail() {
   if (Number.isFinite(at("low"))) text += `, 95 % confidence interval of the difference ${number(at("low"))} to ${number(at("high"))}`;
   if (Number.isFinite(at("g"))) text += `, Hedges’ g ${number(at("g"), 3)}`;
   if (DATA.rows.q) text += `; ${DATA.methods[at("method")]}${Number.isNaN(at("q")) ? "" : `, p = ${significance(at("p"))}, q = ${significance(at("q"))}`}`;
+  if (DATA.rows.q && at("q") < DATA.alpha && VERDICTS[at("verdict")] === "no evidence") text += " (but ranks and means disagree, so this is no evidence)";
   text += `; ${quantity(at("n_before"))} → ${quantity(at("n"))} samples.`;
   detail.replaceChildren(name, text);
 }
