@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 import labeltrack
+from labeltrack.integrations._files import append_line, replace_file
 
 if TYPE_CHECKING:
     import os
@@ -85,8 +86,9 @@ class Report:
     @property
     def csv(self) -> str:
         """The table as CSV."""
-        quoted = ([f'"{text.replace(chr(34), 2 * chr(34))}"' for text in map(str, row)] for row in self.rows)
-        return "\n".join([",".join(self.table), *map(",".join, quoted)]) + "\n"
+        lines = [list(self.table), *self.rows]
+        quoted = ([f'"{text.replace(chr(34), 2 * chr(34))}"' for text in map(str, line)] for line in lines)
+        return "\n".join(map(",".join, quoted)) + "\n"
 
 
 class LoggerSink(ABC):
@@ -186,7 +188,7 @@ class LoggerSink(ABC):
         if self.summary or len(scalars) < len(stats):
             scalars |= {f"{key}/{name}": value for name, value in _across(mean).items()}
         columns = {name: column[order[: self.max_rows]].tolist() for name, column in stats.columns().items()}
-        table = {name: list(map(_plain, column)) for name, column in columns.items()}
+        table = {_plain(name): list(map(_plain, column)) for name, column in columns.items()}
         return Report(result.step, key, scalars, table)
 
     def _key(self, result: labeltrack.EpochResult) -> str:
@@ -396,9 +398,7 @@ class DVCLiveSink(LoggerSink):
         """Log metrics and the figure; the table is a CSV file beside them."""
         for name, value in report.scalars.items():
             self.live.log_metric(name, value)
-        file = Path(self.live.dir, "tables", f"{report.key}.csv")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(report.csv, encoding="utf-8")
+        replace_file(Path(self.live.dir, "tables", f"{report.key}.csv"), report.csv)
         if report.figure is not None:
             self.live.log_image(f"{report.key}.png", report.figure)
 
@@ -429,10 +429,7 @@ class JsonlSink(LoggerSink):
         """Append a line."""
         line = {"step": report.step, "key": report.key, "scalars": report.scalars, "table": report.table}
         finite = json.loads(json.dumps(line), parse_constant=lambda _: None)
-        text = json.dumps(finite, ensure_ascii=False, allow_nan=False) + "\n"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(text)
+        append_line(self.path, json.dumps(finite, ensure_ascii=False, allow_nan=False))
 
 
 class ScalarsSink(LoggerSink):

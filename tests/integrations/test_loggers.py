@@ -15,6 +15,7 @@ import warnings
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -254,6 +255,52 @@ def test_json_lines(tmp_path):
     tracker.update([0], [float("inf")])
     tracker.end_epoch(1)
     assert json.loads(path.read_text(encoding="utf-8").splitlines()[-1])["scalars"] == {"train/ce_by_y/0": None}
+
+
+def test_names_of_labels_with_commas_quotes_and_lone_surrogates_head_columns(tmp_path):
+    kept, live = Kept(), SimpleNamespace(dir=str(tmp_path), log_metric=lambda *_: None)
+    sinks = [kept, loggers.JsonlSink(tmp_path / "epochs.jsonl"), loggers.DVCLiveSink(live, figure_every=0)]
+    tracker = lt.LabelTracker(('a,"b"', "\udcff"), "ce", sinks=sinks)
+    tracker.update(([1, 2], ["x", "y"]), [0.5, 2.0])
+    tracker.end_epoch(1)
+    (table,) = (tmp_path / "tables").rglob("*.csv")
+    rows = list(csv.reader(io.StringIO(table.read_text(encoding="utf-8"))))
+    names = ['a,"b"', "\\udcff", "name", "count", "sum", "mean", "std", "min", "max"]
+    assert [row[:2] for row in rows] == [names[:2], ["2", "y"], ["1", "x"]]
+    assert rows[0] == names
+    assert {len(row) for row in rows} == {len(names)}
+    assert list(json.loads((tmp_path / "epochs.jsonl").read_text(encoding="utf-8"))["table"]) == names
+
+
+def test_a_full_disk_costs_the_epoch_that_does_not_fit_and_nothing_that_was_written(tmp_path):
+    resource = pytest.importorskip("resource", reason="this system has no limits of a process")
+    lines = tmp_path / "epochs.jsonl"
+    live = SimpleNamespace(dir=str(tmp_path), log_metric=lambda *_: None)
+    sinks = [loggers.JsonlSink(lines), loggers.DVCLiveSink(live, figure_every=0)]
+    tracker = lt.LabelTracker("y", "ce")
+
+    def epoch(step, labels):
+        tracker.update(labels, [float(step)] * len(labels))
+        tracker.end_epoch(step)
+
+    epoch(0, MANY)  # kernels are compiled, which writes a cache
+    tracker.sinks += sinks
+    epoch(1, ["first"])
+    (table,) = (tmp_path / "tables").rglob("*.csv")
+    before = lines.read_bytes(), table.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before[0]) + 100, hard))
+    try:
+        with pytest.warns(lt.LabelTrackWarning, match="File too large") as told:
+            epoch(2, MANY)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert all(sink in str(told[0].message) for sink in ("JsonlSink", "DVCLiveSink"))
+    assert (lines.read_bytes(), table.read_bytes()) == before
+    assert list(table.parent.iterdir()) == [table]
+    epoch(3, ["third"])
+    assert [json.loads(line)["step"] for line in lines.read_text(encoding="utf-8").splitlines()] == [1, 3]
+    assert "third" in table.read_text(encoding="utf-8")
 
 
 @needs("tensorboard")
