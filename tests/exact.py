@@ -127,11 +127,14 @@ def quantiles(labels: Any, values: Any, fractions: Any) -> np.ndarray[Any, Any]:
     doubles = np.asarray(values).astype(np.float64)
     names, slots = np.unique(labels, return_inverse=True)
     found = np.full((len(fractions), len(names)), np.nan)
-    for k in range(len(names)):
-        group = doubles[(slots == k) & ~np.isnan(doubles)]
+    groups = np.split(doubles[np.argsort(slots, kind="stable")], np.cumsum(np.bincount(slots))[:-1])
+    for k, samples in enumerate(groups):
+        group = samples[~np.isnan(samples)]
         if not group.size:
             continue
-        if np.abs(group).max() < 2.0**1000:
+        if group.size == 1:
+            found[:, k] = group
+        elif np.abs(group).max() < 2.0**1000:
             found[:, k] = np.quantile(group, fractions)
         else:
             ordered = np.sort(group).tolist()
