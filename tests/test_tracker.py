@@ -276,7 +276,9 @@ def test_label_and_metric_are_names():
         lt.LabelTracker(0, "ce")
     with pytest.raises(TypeError, match="label must be a string, got int 0"):
         lt.LabelTracker([0, 1], "ce")
-    with pytest.raises(TypeError, match="metric must be a string, got tuple"):
+    with pytest.raises(
+        TypeError, match=r"metric must be a string, got \(.*; for several metrics, see TrackerCollection"
+    ):
         lt.LabelTracker("y", ("ce", "correct"))
 
 
@@ -414,6 +416,20 @@ def test_negative_labels_after_huge_ones_are_refused():
     with pytest.raises(TypeError, match="do not fit one type"):
         tracker.update([-1], [1.0])
     assert len(tracker.end_epoch(1)) == 1
+
+
+@pytest.mark.parametrize("first", [np.array([2**63], dtype=np.uint64), np.array([-1])])
+def test_negative_labels_of_one_dataset_and_huge_ones_of_another_are_refused_as_they_come(first):
+    second = np.array([-1]) if first[0] > 0 else np.array([2**63], dtype=np.uint64)
+    tracker = make()
+    tracker.update(first, [1.0], ds_id="a")
+    with pytest.raises(TypeError, match="do not fit one type"):
+        tracker.update(second, [1.0], ds_id="b")
+    tracker.update(np.array([3]), [2.0], ds_id="b")
+    tracker.update(second, [1.0], mode="eval", ds_id="b")
+    assert tracker.end_epoch(1).labels.tolist() == sorted([int(first[0]), 3])
+    tracker.update(second, [1.0], ds_id="b")  # in another epoch they are alone
+    assert len(tracker.end_epoch(2)) == 1
 
 
 @pytest.mark.parametrize(("key", "what"), [("y", "label"), ("ce", "metric")])

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
+_NO_TYPE = "labels above 2**63 - 1 and negative labels do not fit one type (this batch was not recorded)"
+
 
 class Batch(NamedTuple):
     """A batch that was read.
@@ -204,6 +206,7 @@ class Intake:
                 return None  # labels of no sample are of no kind: an empty list would be one of doubles
             kind = label_kind(array)
             kind, array = whole_numbers(kind, array, stream)
+            self._check_signs(key, kind, array)
         self._check_kind(key[0], kind)
         words = self._recorded.words.get(kind)
         return integer_keys(array, kind) if words is None else words.encode(array), samples, kind
@@ -240,8 +243,7 @@ class Intake:
             stream.buffer.seal()  # other threads add none then
             fresh = Snapshot([(keys, samples)], None, words.decoder(kind))
             if no_common_type(wider(kind, stream.kind), [(kind, fresh), (stream.kind, stream.snapshot())]):
-                msg = "labels above 2**63 - 1 and negative labels do not fit one type (this batch was not recorded)"
-                raise TypeError(msg)
+                raise TypeError(_NO_TYPE)
         return keys, samples, kind
 
     def _record(self, rows: Rows, kind: str, key: Key, ids: str | None) -> None:
@@ -283,6 +285,18 @@ class Intake:
                     "convert them to one type (this batch was not recorded)"
                 )
                 raise TypeError(msg)
+
+    def _check_signs(self, key: Key, kind: str, array: Array) -> None:
+        """Raise TypeError if another dataset of the mode has labels that do not fit one type with a first batch."""
+        own = self._streams.get(key)
+        if own is not None and own.kind == kind and not own.empty():
+            return  # later ones are checked when the epoch ends
+        others = [other for of, other in self._streams.items() if of[0] == key[0] and of != key and not other.empty()]
+        for other in others:
+            if {kind, other.kind} == {INTEGER, UNSIGNED} and (
+                _any_negative(other.snapshot(), 0) if kind == UNSIGNED else int(array.min()) < 0
+            ):
+                raise TypeError(_NO_TYPE)
 
     # -- folding ------------------------------------------------------------------------------------------
 
@@ -365,8 +379,7 @@ def whole_numbers(kind: str, array: Array, stream: Stream | None) -> tuple[str, 
         else:
             negative = bool(array.size) and int(array.min()) < 0
         if negative:
-            msg = "labels above 2**63 - 1 and negative labels do not fit one type (this batch was not recorded)"
-            raise TypeError(msg)
+            raise TypeError(_NO_TYPE)
         return UNSIGNED, array.astype(np.uint64)
     return kind, array
 

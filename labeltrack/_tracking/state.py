@@ -41,6 +41,15 @@ _ALIKE = ("label", "label_mapping", "nan_policy", "missing", "ignore_label", "on
 """Arguments, beside its metrics, that trackers have to share to be merged."""
 
 
+def _comparable(option: Any) -> Any:
+    """Return an argument with another object in place of NaN, which is not equal to itself once it was pickled."""
+    if isinstance(option, Mapping):
+        return {name: _comparable(value) for name, value in option.items()}
+    if isinstance(option, tuple):
+        return tuple(map(_comparable, option))
+    return Ellipsis if option != option else option  # noqa: PLR0124
+
+
 class Stateful:
     """The part of a tracker that saves, restores and merges what is recorded.
 
@@ -170,7 +179,7 @@ class Stateful:
             raise TypeError(msg)
         for name in (self._metric, *_ALIKE):
             mine, its = getattr(self, name), getattr(other, name)
-            if mine != its:
+            if _comparable(mine) != _comparable(its):
                 msg = f"cannot merge tracker number {number}: its {name} is {its!r}, and {mine!r} here"
                 raise ValueError(msg)
         return other._recorded  # noqa: SLF001 (of the same class)

@@ -150,6 +150,8 @@ def _share(text: str) -> float:
         share = math.nan
     if not 0 <= share < math.inf:
         fail(f"--max-regression must be a share such as 5% or 0.05, got {text!r}")
+    if share > 1 and not text.endswith("%"):
+        fail(f"--max-regression {text} is {100 * share:g}%; write {text}% or {100 * share:g}%, as it is meant")
     return share
 
 

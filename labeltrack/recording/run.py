@@ -399,7 +399,7 @@ class Run(PerSample):
     def _metric(self, name: str | None) -> int:
         """Return the place of a metric, or of the only one."""
         if name is None and len(self.metrics) > 1:
-            msg = f"the run has several metrics; pass metric=…, one of {listing(self.metrics)}"
+            msg = f"the run has several metrics; pass metric=… (--metric), one of {listing(self.metrics)}"
             raise ValueError(msg)
         if name is not None and name not in self.metrics:
             raise missing_key(name, self.metrics, "recorded metric")

@@ -168,7 +168,7 @@ class Membership:
                 what = "on_duplicate" if name == "duplicates" else name
                 msg = (
                     f"{self.root} is a run of {what} {old!r}, and this is {what} {new!r}; "
-                    "go on with the same, or record to another folder"
+                    "continue with the same, or record to another folder"
                 )
                 raise ValueError(msg)
         after = replace(before, bounds=description.bounds, duplicates=description.duplicates)

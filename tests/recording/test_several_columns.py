@@ -155,7 +155,7 @@ def test_the_history_of_each_metric_is_the_live_one(tmp_path):
         again = run.recompute(metric=metric, progress=False)
         assert (again.metric, again.label) == (metric, "class and site")
         same(again, collection[metric].history)
-    with pytest.raises(ValueError, match=r"several metrics; pass metric=…, one of 'ce', 'correct'"):
+    with pytest.raises(ValueError, match=r"several metrics; pass metric=… \(--metric\), one of 'ce', 'correct'"):
         run.recompute()
     with pytest.raises(KeyError, match="no recorded metric 'acc'"):
         run.recompute(metric="acc")

@@ -529,3 +529,20 @@ def test_merged_samples_are_not_recorded_by_a_copy_that_goes_on(tmp_path):
         assert rows(tracker.end_epoch(1)) == expected_by_label([0, 1, 1], [1.0, 2.0, 4.0])
     (epoch,) = lt.open_run(tmp_path / "run").epochs
     assert (epoch.rows, epoch.complete) == (2, False)
+
+
+@pytest.mark.parametrize("label", ["y", ("y", "z")])
+def test_trackers_with_nan_in_their_mapping_are_merged_after_pickle(label):
+    mapping = {"none": float("nan"), "one": 1.0}
+    mapping = mapping if label == "y" else {"y": mapping}
+    trackers = [lt.LabelTracker(label, "ce", mapping, missing="label") for _ in range(2)]
+    labels = [1.0, float("nan")]
+    trackers[1] = pickle.loads(pickle.dumps(trackers[1]))
+    for tracker in trackers:
+        tracker.update(labels if label == "y" else (labels, [1, 1]), [1.0, 2.0])
+    trackers[0].merge_state(trackers[1:])
+    assert trackers[0].compute().count.tolist() == [2, 2]
+    other = lt.LabelTracker("y", "ce", {"none": float("nan"), "one": 2.0}, missing="label")
+    if label == "y":
+        with pytest.raises(ValueError, match="its label_mapping is"):
+            trackers[0].merge_state([other])
