@@ -95,7 +95,7 @@ def test_the_last_lines_list_the_files_that_were_written(
     listed = [line.split("  ")[1] for line in lines[lines.index("Written:") + 1 :]]
     assert listed == [
         str(out / name)
-        for name in ("history.csv", "history.parquet", "loss_std.png", "loss_range.png", "slices.png", "run")
+        for name in ("history.csv", "history.parquet", "loss_std.png", "loss_range.png", "slices.png", "run", "slices")
     ]
     assert sorted(listed) == sorted(str(file) for file in out.iterdir())
 
