@@ -215,7 +215,7 @@ def test_every_loop_is_exact_and_queues_what_it_rejects(way, dtype, negative):
     )
     assert (position, status) == (n, DONE)
     accumulator = flushed(table, size, shift, negative=negative, finer=way == "finer")
-    odd = 0
+    odd, totals = 0, accumulator.totals()
     for slot in range(size):
         mine = samples[labels == slot]
         queued = queued_samples[slots == slot]
@@ -226,7 +226,6 @@ def test_every_loop_is_exact_and_queues_what_it_rejects(way, dtype, negative):
         assert queued[~np.isfinite(queued)].size == (~np.isfinite(mine)).sum()
         assert accumulator.exact(slot) == sums(held)
         if held:
-            totals = accumulator.totals()
             assert (totals.min[slot], totals.max[slot]) == (min(held), max(held))
     assert 0 < odd < 0.1 * n
 
