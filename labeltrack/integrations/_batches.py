@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sized
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 import labeltrack
-from labeltrack.integrations.loggers import ScalarsSink
+from labeltrack.integrations._epochs import Epochs, Tracker
 from labeltrack.integrations.torch import sync
 
 if TYPE_CHECKING:
@@ -20,24 +21,29 @@ class Batches:
 
     Args:
         label: Key of the labels in a batch, or a function of a batch; or ``{name: key or function}``.
-        value: Key of the values in what a step returns, or a function of that.
+        value: Key of the values in what a step returns, or a function of that; or ``{metric: key or function}``.
         ids: Key of ids in a batch, a function of it, or None.
         options: Arguments of the tracker.
 
     Attributes:
-        tracker: The tracker.
+        tracker: The tracker; with several metrics, a collection.
     """
 
-    def __init__(self, label: Any, value: str | Callable[[Any], Any], ids: Any, options: dict[str, Any]) -> None:
+    tracker: Tracker
+
+    def __init__(self, label: Any, value: Any, ids: Any, options: dict[str, Any]) -> None:
         name = tuple(label) if isinstance(label, Mapping) else label if isinstance(label, str) else "label"
-        self.tracker = labeltrack.LabelTracker(name, value if isinstance(value, str) else "value", **options)
+        if isinstance(value, Mapping):
+            self.tracker = labeltrack.TrackerCollection(name, tuple(value), **options)
+        else:
+            self.tracker = labeltrack.LabelTracker(name, value if isinstance(value, str) else "value", **options)
         self._label, self._value, self._ids = label, value, ids
-        self._policy = ScalarsSink(print, summary=True)
-        self._left: dict[tuple[str, str], int] = {}  # samples that are no padding; -1 if none is
+        self._epochs = Epochs(self.tracker)
+        self._passed: dict[tuple[str, str], int] = {}  # samples of the loader, from its begin
 
     def begin(self, mode: str) -> None:
-        """Begin to count the samples of an epoch."""
-        self._left = {key: left for key, left in self._left.items() if key[0] != mode}
+        """Begin to count the samples of loaders."""
+        self._passed = {key: passed for key, passed in self._passed.items() if key[0] != mode}
 
     def update(self, batch: Any, outputs: Any, loader: Any, mode: str, ds_id: str = "") -> None:
         """Record a batch.
@@ -52,42 +58,53 @@ class Batches:
         Raises:
             KeyError: Labels or values are not there; the message says what is.
         """
-        if outputs is None or (isinstance(outputs, Mapping) and not outputs):
+        skipped = outputs is None or (isinstance(outputs, Mapping) and not outputs)
+        real, size = _sizes(loader)
+        if skipped and not size:
             return
-        values = self._values(outputs, mode)
-        many = isinstance(self._label, Mapping)
-        labels = {n: _found(batch, key) for n, key in self._label.items()} if many else _found(batch, self._label)
+        labels = _each(self._label, partial(_found, batch))
+        left = n = len(next(iter(labels.values())) if isinstance(labels, dict) else labels)
+        if size:
+            passed = self._passed.get((mode, ds_id), 0)
+            self._passed[mode, ds_id] = (passed + n) % size  # a loader may begin again within an epoch
+            left = min(max(real - passed, 0), n)
+        if skipped:
+            return
+        values = _each(self._value, partial(_returned, outputs, mode))
         ids = None if self._ids is None else _found(batch, self._ids)
-        left = self._left.setdefault((mode, ds_id), _real(loader))
-        if left >= 0:
-            self._left[mode, ds_id] = max(left - len(values), 0)
-            if left < len(values):
-                values = values[:left]
-                labels = {name: some[:left] for name, some in labels.items()} if many else labels[:left]
-                ids = None if ids is None else ids[:left]
+        if left < n:
+            labels, values, ids = _first(labels, left), _first(values, left), _first(ids, left)
         self.tracker.update(labels, values, mode=mode, ds_id=ds_id, ids=ids)
 
     def end(self, step: int, mode: str) -> dict[str, float]:
         """End an epoch on all ranks; return the means to log, which are none if there were no samples."""
-        tracker = self.tracker
-        sync(tracker, mode=mode)
-        if not any(of == mode for of, _ in tracker.pending):
-            return {}
-        stats = tracker.end_epoch(step, mode=mode, replace=True)
-        result = labeltrack.EpochResult(step, mode, tracker.metric, tracker.outputs, stats, tracker.history)
-        return self._policy.report(result).scalars
+        sync(self.tracker, mode=mode)
+        return self._epochs.end(step, mode)
 
-    def _values(self, outputs: Any, mode: str) -> Any:
-        """Return the values of what a step returned, without their graph."""
-        if not isinstance(self._value, str):
-            values = self._value(outputs)
-        elif isinstance(outputs, Mapping) and self._value in outputs:
-            values = outputs[self._value]
-        else:
-            got = f"keys {sorted(outputs)}" if isinstance(outputs, Mapping) else type(outputs).__name__
-            msg = f"the step has to return {{{self._value!r}: one value per sample, …}} in mode {mode!r}, got {got}"
-            raise KeyError(msg)
-        return values.detach() if isinstance(values, torch.Tensor) else values
+
+def _each(keys: Any, get: Callable[[Any], Any]) -> Any:
+    """Return what is at a key, or at each one of several."""
+    return {name: get(key) for name, key in keys.items()} if isinstance(keys, Mapping) else get(keys)
+
+
+def _first(some: Any, n: int) -> Any:
+    """Return the first of some items, or of several columns of them."""
+    if isinstance(some, dict):
+        return {name: column[:n] for name, column in some.items()}
+    return None if some is None else some[:n]
+
+
+def _returned(outputs: Any, mode: str, key: Any) -> Any:
+    """Return values from what a step returned, without their graph."""
+    if callable(key):
+        values = key(outputs)
+    elif isinstance(outputs, Mapping) and key in outputs:
+        values = outputs[key]
+    else:
+        got = f"keys {sorted(outputs)}" if isinstance(outputs, Mapping) else type(outputs).__name__
+        msg = f"the step has to return {{{key!r}: one value per sample, …}} in mode {mode!r}, got {got}"
+        raise KeyError(msg)
+    return values.detach() if isinstance(values, torch.Tensor) else values
 
 
 def _found(batch: Any, key: Any) -> Any:
@@ -102,9 +119,9 @@ def _found(batch: Any, key: Any) -> Any:
         raise KeyError(msg) from error
 
 
-def _real(loader: Any) -> int:
-    """Return how many samples of this rank are no padding; -1 if there is none."""
+def _sizes(loader: Any) -> tuple[int, int]:
+    """Return how many samples of this rank are no padding, and how many there are; zeros if none is padding."""
     sampler = getattr(loader, "sampler", None)
     if isinstance(sampler, torch.utils.data.DistributedSampler) and isinstance(sampler.dataset, Sized):
-        return len(range(sampler.rank, len(sampler.dataset), sampler.num_replicas))
-    return -1
+        return len(range(sampler.rank, len(sampler.dataset), sampler.num_replicas)), len(sampler)
+    return 0, 0

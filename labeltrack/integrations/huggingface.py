@@ -32,8 +32,9 @@ except ModuleNotFoundError as error:  # pragma: no cover (a test runs this in a 
     msg = 'labeltrack.integrations.huggingface needs transformers and PyTorch: pip install "labeltrack[huggingface]"'
     raise ImportError(msg, name=error.name) from error
 
-from ._per_sample import KEY, Collator, item, losses, of_sequences
-from .torch import gather_state, load_gathered, sync
+from ._epochs import Epochs
+from ._per_sample import KEY, Collator, Columns, item, losses, losses_in_graph, of_sequences, shifts
+from .torch import gather_state, load_gathered, real_of, sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
 __all__ = ["track"]
 
 Reduce = Literal["token", "sequence", "sample"]
-
-_MANY = 50  # labels that are all logged
 
 
 def track(
@@ -65,10 +64,10 @@ def track(
     dataset as dataset id where there are several; their number is ``trainer.state.global_step``. Other values of
     `metric_key_prefix`, such as ``"test"`` of ``predict``, are modes, too. Statistics are those of all processes.
 
-    They go to ``trainer.log`` and into the metrics of ``evaluate``, as ``"eval_loss_by_domain/math"``; of more than 50
-    labels those of the 10 worst and quantiles across labels. There are also ``"eval_worst_domain_loss"``, which may be
-    the `metric_for_best_model`, and ``"eval_macro_domain_loss"``, the mean of the labels' means. Checkpoints hold the
-    tracker's state, and training that is resumed continues with it.
+    Their means go to ``trainer.log`` and into the metrics of ``evaluate``, as ``"eval_loss_by_domain/math"``, by the
+    rules of `labeltrack.integrations.loggers`: beyond 50 labels, those of the worst ones. There are also those across
+    labels, such as ``"eval_loss_by_domain/macro_max"``, the worst label's, which may be the `metric_for_best_model`.
+    Checkpoints hold the tracker's state, and training that is resumed continues with it.
 
     The columns reach the tracker through the data collator, which is wrapped, and never the model. The training
     argument `remove_unused_columns` is set to False for that; the wrapped collator removes those columns instead.
@@ -82,14 +81,19 @@ def track(
         metric: Name of the metric.
         loss: Computes the values instead, from the outputs of the model and the batch: ``(N,)``, or ``(N, T)`` with NaN
             for tokens that do not count.
-        options: Further arguments of `labeltrack.LabelTracker`.
+        options: Further arguments of `labeltrack.LabelTracker`. `sinks` are called on rank 0 alone.
 
     Returns:
         The tracker; its `history` fills as training proceeds.
 
     Raises:
         ValueError: A dataset has no such column, `reduce` is unknown, or the trainer hides what is needed: packing,
-            padding-free batches, Liger's fused loss, several GPUs in one process. The message says what to switch off.
+            padding-free batches, Liger's fused loss, several GPUs in one process, or batches of an ``IterableDataset``
+            that one process deals out. The message says what to change.
+
+    Warns:
+        LabelTrackWarning: Batches without the columns come, which are not tracked; or the length of a dataset is not
+            known, so that samples that are repeated to make ranks equal cannot be told.
 
     Example:
         A file that runs: ``examples/huggingface_trainer.py``.
@@ -129,6 +133,20 @@ def _check_trainer(trainer: Any, columns: Sequence[str]) -> None:
         if missing:
             msg = f"the {name} dataset has no column {missing[0]!r}; there are: {', '.join(there)}"
             raise ValueError(msg)
+        if args.world_size == 1 or not isinstance(dataset, torch.utils.data.IterableDataset):
+            continue
+        if args.accelerator_config.dispatch_batches is not False:
+            msg = (
+                f"the {name} dataset is an IterableDataset, whose batches one process sends to the others, which works "
+                'for tensors alone: set accelerator_config={"dispatch_batches": False}'
+            )
+            raise ValueError(msg)
+        warnings.warn(
+            f"the length of the {name} dataset is not known: samples that are repeated at its end, so that all ranks "
+            "have as many, count again, unless ids= tells them",
+            labeltrack.LabelTrackWarning,
+            stacklevel=3,
+        )
 
 
 class _Tracked:
@@ -149,9 +167,15 @@ class _Tracked:
         self.ids = ids
         self.loss = loss
         self.tracker = labeltrack.LabelTracker(**options)
+        if not trainer.is_world_process_zero():
+            self.tracker.sinks.clear()
         self.sft = any(base.__name__ == "SFTTrainer" for base in type(trainer).__mro__)
         self.resumed: str | None = None
-        self._options = {name: value for name, value in options.items() if name != "record_to"}
+        self._options = {name: value for name, value in options.items() if name not in ("record_to", "sinks")}
+        self._epochs = Epochs(self.tracker)
+        self._told: set[str] = set()  # modes with batches that were not tracked
+        self._shift: bool | None = None  # whether logits are for the next label
+        self._number: Any = None  # of the tokens that the loss of a batch was divided by
         self._evaluating: tuple[str, str, labeltrack.LabelTracker] | None = None  # mode, dataset, its own tracker
         self._depth = 0  # of evaluate(), which calls itself with each of several datasets
         self._modes: dict[str, None] = {}  # that were evaluated
@@ -186,7 +210,10 @@ class _Tracked:
     def compute_loss(self, model: Any, inputs: dict[str, Any], *arguments: Any, **options: Any) -> Any:
         """Compute the loss of a batch, and record those of its samples."""
         columns = inputs.pop(KEY, None)
+        self._number = options.get("num_items_in_batch", arguments[1] if len(arguments) > 1 else None)
         if columns is None:  # of an evaluation, which has taken them, or of another loop
+            if self.trainer.model.training:
+                self._not_tracked("train")
             return self._original["compute_loss"](model, inputs, *arguments, **options)
         with self._heard():
             batch = dict(inputs)  # the labels may be taken from it
@@ -199,9 +226,10 @@ class _Tracked:
     def prediction_step(self, model: Any, inputs: dict[str, Any], *arguments: Any, **options: Any) -> Any:
         """Evaluate a batch, and record the losses of its samples."""
         columns = inputs.pop(KEY, None)
-        if columns is None or self._evaluating is None:
+        mode, ds_id, _ = self._evaluating or ("", "", None)
+        if columns is None or not mode:
+            self._not_tracked(mode)
             return self._original["prediction_step"](model, inputs, *arguments, **options)
-        mode, ds_id, _ = self._evaluating
         with self._heard():
             batch = dict(inputs)
             result = self._original["prediction_step"](model, inputs, *arguments, **options)
@@ -220,7 +248,7 @@ class _Tracked:
         try:
             output = self._original["evaluation_loop"](*arguments, **options)
             sync(part, mode=mode)
-            output.metrics.update(self._scalars(part.compute(mode), f"{prefix}_"))
+            output.metrics.update(self._scalars(mode, part.compute(mode), f"{prefix}_"))
         except BaseException:
             self.tracker.reset(mode=mode)
             raise
@@ -246,16 +274,26 @@ class _Tracked:
         while self._modes:
             mode, _ = self._modes.popitem()
             sync(self.tracker, mode=mode)
-            self.tracker.end_epoch(self.trainer.state.global_step, mode=mode, replace=True)
+            self._epochs.end(self.trainer.state.global_step, mode)
 
     def end_training_epoch(self) -> None:
         """End the epoch of mode ``"train"``, and log its statistics."""
         sync(self.tracker, mode="train")
-        stats = self.tracker.end_epoch(self.trainer.state.global_step, mode="train", replace=True)
-        if len(stats):
+        scalars = self._epochs.end(self.trainer.state.global_step, "train")
+        if scalars:
             # SFTTrainer's would add its own metrics of the steps since it last logged, and forget them.
             log = transformers.Trainer.log if self.sft else type(self.trainer).log
-            log(self.trainer, self._scalars(stats, ""))
+            log(self.trainer, {name.removeprefix("train/"): value for name, value in scalars.items()})
+
+    def _not_tracked(self, mode: str) -> None:
+        """Warn once of batches without columns."""
+        if mode and mode not in self._told:
+            self._told.add(mode)
+            text = (
+                f"batches of mode {mode!r} come without {', '.join(self.columns)} and are not tracked: the dataset "
+                "does not have it, or its data loader has another collator than trainer.data_collator"
+            )
+            warnings.warn(text, labeltrack.LabelTrackWarning, stacklevel=4)
 
     def save(self) -> None:
         """Save the state of all ranks in the checkpoint that was just written."""
@@ -275,19 +313,13 @@ class _Tracked:
         else:
             warnings.warn(f"{path} does not exist: the history starts here", labeltrack.LabelTrackWarning, stacklevel=2)
 
-    def _scalars(self, stats: labeltrack.LabelStats, prefix: str) -> dict[str, float]:
-        """Return what to log."""
-        if not len(stats):
-            return {}
-        names, means = stats.names.tolist(), stats.mean
-        order = stats.order("mean")
-        shown = range(len(stats)) if len(stats) <= _MANY else order[:10].tolist()
-        found = {f"{prefix}{self.tracker.outputs}/{names[k]}": float(means[k]) for k in shown}
-        if len(stats) > _MANY:
-            for fraction in (0.1, 0.5, 0.9):
-                found[f"{prefix}{self.tracker.outputs}_quantile/{fraction}"] = float(np.quantile(means, fraction))
-        what = f"{'_and_'.join(self.columns)}_{self.tracker.metric}"
-        return found | {f"{prefix}worst_{what}": float(means[order[0]]), f"{prefix}macro_{what}": float(means.mean())}
+    def _scalars(self, mode: str, stats: labeltrack.LabelStats, prefix: str) -> dict[str, float]:
+        """Return what to log of one dataset."""
+        tracker = self.tracker
+        step = self.trainer.state.global_step
+        result = labeltrack.EpochResult(step, mode, tracker.metric, tracker.outputs, stats, tracker.history)
+        scalars = self._epochs.scalars(result)
+        return {f"{prefix}{name.partition('/')[2]}": value for name, value in scalars.items()}
 
     # -- from batches to samples --------------------------------------------------------------------------
 
@@ -311,19 +343,20 @@ class _Tracked:
         if self._listening and (item(self._outputs, "log_probs") is None or item(outputs, "log_probs") is not None):
             self._outputs = outputs
 
-    def _real(self, columns: Mapping[str, list[Any]], *, last: bool) -> int:
+    def _real(self, columns: Columns, *, last: bool) -> int:
         """Return how many samples of a batch are no padding, which is at the end of the last batch."""
-        n = len(columns[self.columns[0]])
-        remainder = self.trainer.accelerator.gradient_state.remainder
-        if not last or remainder <= 0:  # 0: all batches are full, -1: the number of samples is not known
-            return n
-        return int(min(max(remainder - self.trainer.accelerator.process_index * n, 0), n))
+        n = len(columns)
+        return real_of(self.trainer.accelerator.gradient_state.active_dataloader, n) if last else n
 
-    def _record(
-        self, batch: Mapping[str, Any], columns: Mapping[str, list[Any]], mode: str, ds_id: str, *, last: bool
-    ) -> None:
+    def _record(self, batch: Mapping[str, Any], columns: Columns, mode: str, ds_id: str, *, last: bool) -> None:
         with torch.no_grad():
             values, mask = self._values(batch)
+        if len(values) != len(columns):
+            msg = (
+                f"the batch has {len(columns)} samples, and what the model returns {len(values)}: the "
+                "collator packs samples into one, and where they begin is lost; use one that pads them"
+            )
+            raise ValueError(msg)
         if values.ndim > 1 and self.reduce != "token":
             values, mask = of_sequences(values, mask, mean=self.reduce == "sequence")
         n = self._real(columns, last=last)
@@ -331,11 +364,13 @@ class _Tracked:
             return
         shape = (n, *[1] * (values.ndim - 1))
         # A list of strings is coded as it is.
-        labels: list[Any] = [columns[name][:n] for name in self.columns]
+        labels: list[Any] = [columns.lists[name][:n] for name in self.columns]
         if len(shape) > 1:
             labels = [np.array(label).reshape(shape) for label in labels]
-        more: dict[str, Any] = {} if self.ids is None else {"ids": columns[self.ids][:n]}
+        more: dict[str, Any] = {} if self.ids is None else {"ids": columns.lists[self.ids][:n]}
         where = None if mask is None else mask[:n]
+        if len(shape) == 1 and str(getattr(where, "device", "cpu")) == "cpu" and (where is None or where.all()):
+            where = None  # the usual case, which is faster
         for tracker in self.tracker, *([] if self._evaluating is None else [self._evaluating[2]]):
             tracker.update(
                 labels[0] if len(labels) == 1 else tuple(labels),
@@ -361,7 +396,13 @@ class _Tracked:
         if labels is None or logits is None:
             msg = f"track() needs labels and logits, or loss=; the batch has {list(batch)}, the outputs {list(outputs)}"
             raise ValueError(msg)
-        return losses(logits.detach(), labels, self._inner)
+        loss = outputs[0] if isinstance(outputs, tuple) else item(outputs, "loss")
+        kept = losses_in_graph(loss, logits)
+        if kept is not None:
+            return kept
+        if self._shift is None and labels.ndim > 1:
+            self._shift = shifts(self._inner, outputs, labels, self._number)
+        return losses(logits.detach(), labels, self._inner, shift=bool(self._shift))
 
 
 class _Callback(transformers.TrainerCallback):

@@ -27,7 +27,7 @@ from labeltrack.integrations._batches import Batches
 from labeltrack.integrations.torch import gather_state, load_gathered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ignite.engine import Engine
 
@@ -49,12 +49,13 @@ class LabelTrackHandler:
     Args:
         label: Key of the labels in a batch, such as a place in a tuple; or a function of a batch; or, for several
             labels per sample, ``{name: key or function}``.
-        value: Key of the values in the engine's output; or a function of that.
+        value: Key of the values in the engine's output; or a function of that; or, for several metrics, ``{metric:
+            key or function}``.
         ids: Key of ids in a batch, or a function of it; see `labeltrack.LabelTracker.update`.
         **options: Those of `labeltrack.LabelTracker`. `sinks` are called on rank 0 alone.
 
     Attributes:
-        tracker: The `labeltrack.LabelTracker`.
+        tracker: The `labeltrack.LabelTracker`; with several metrics, a `labeltrack.TrackerCollection`.
 
     Raises:
         TypeError: An argument of the wrong type.
@@ -74,7 +75,7 @@ class LabelTrackHandler:
     def __init__(
         self,
         label: Any = "y",
-        value: str | Callable[[Any], Any] = "per_sample_loss",
+        value: str | Callable[[Any], Any] | Mapping[str, Any] = "per_sample_loss",
         *,
         ids: Any = None,
         **options: Any,
@@ -88,7 +89,7 @@ class LabelTrackHandler:
         """Track what an engine does.
 
         The epoch of the first engine is the step of all: attach the trainer first, and a ``Checkpoint`` after it.
-        Evaluations that are repeated in an epoch replace what they found before.
+        Evaluations of a dataset that are repeated in an epoch replace what they found before.
 
         Args:
             engine: A trainer or an evaluator.
@@ -99,6 +100,8 @@ class LabelTrackHandler:
             self._clock = engine
         if idist.get_rank() > 0:
             self.tracker.sinks.clear()
+        for event in (Events.STARTED, Events.DATALOADER_STOP_ITERATION, Events.TERMINATE_SINGLE_EPOCH):
+            engine.add_event_handler(event, lambda *_, **__: self._batches.begin(mode))  # of the loader
         engine.add_event_handler(Events.EPOCH_STARTED, self._started, mode)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._update, mode, ds_id)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._ended, mode)
@@ -112,7 +115,6 @@ class LabelTrackHandler:
                 state.metrics.update(self._batches.end(before, mode))
         if state.iteration % state.epoch_length == 0:  # none of it was done before a checkpoint
             self.tracker.reset(mode=mode)
-        self._batches.begin(mode)
 
     def _update(self, engine: Engine, mode: str, ds_id: str) -> None:
         state = engine.state

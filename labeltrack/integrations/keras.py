@@ -17,13 +17,14 @@ import labeltrack
 
 try:
     import keras
+    from keras.src.backend import get_keras_mask
 except ModuleNotFoundError as error:  # pragma: no cover (a test runs this in a process of its own)
     if (error.name or "").partition(".")[0] not in ("keras", "tensorflow", "jax", "torch"):
         raise
     msg = 'labeltrack.integrations.keras needs Keras 3 and a backend: pip install "labeltrack[keras]"'
     raise ImportError(msg, name=error.name) from error
 
-from labeltrack.integrations.loggers import ScalarsSink
+from labeltrack.integrations._epochs import Epochs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +35,9 @@ __all__ = ["LabelTrackCallback", "LabelTrackMetric"]
 class LabelTrackMetric(keras.metrics.Mean):
     """Track a per-sample metric by label; as a metric of Keras, it is the mean of all samples.
 
-    Nothing is tracked without a `LabelTrackCallback`. Models on TensorFlow need ``compile(…, jit_compile=False)`` where
-    Keras would choose XLA.
+    Nothing is tracked without a `LabelTrackCallback`. Time steps that the model masks do not count.
+
+    Models on TensorFlow need ``compile(…, jit_compile=False)`` where Keras would choose XLA.
 
     Args:
         value: Function of ``y_true`` and ``y_pred`` that returns a value per sample, such as a loss of Keras with
@@ -84,23 +86,28 @@ class LabelTrackMetric(keras.metrics.Mean):
             sample_weight: Weights in the mean; samples are tracked as they are.
         """
         values = self._value(y_true, y_pred)
-        labels = y_true if self._label is None else self._label(y_true, y_pred)
+        samples = [y_true if self._label is None else self._label(y_true, y_pred), values]
+        mask = _mask_of(y_pred, values)
+        if mask is not None:
+            samples.append(mask)
+            weight = keras.ops.cast(mask, values.dtype)
+            sample_weight = weight if sample_weight is None else weight * keras.ops.cast(sample_weight, values.dtype)
         backend = keras.backend.backend()
         if backend == "tensorflow":
             import tensorflow as tf  # noqa: PLC0415 (the backend in use)
 
-            tf.py_function(self._record, [labels, values], [])
+            tf.py_function(self._record, samples, [])
         elif backend == "jax":
             import jax  # noqa: PLC0415 (likewise)
 
-            jax.debug.callback(self._record, labels, values)
+            jax.debug.callback(self._record, *samples)
         else:
-            self._record(labels, values)
+            self._record(*samples)
         return super().update_state(values, sample_weight)
 
-    def _record(self, labels: Any, values: Any) -> None:
+    def _record(self, labels: Any, values: Any, where: Any = None) -> None:
         if self.mode is not None:
-            self.tracker.update(labels, values, mode=self.mode)
+            self.tracker.update(labels, values, mode=self.mode, where=where)
 
     def wait(self) -> None:
         """Wait until every batch so far is recorded."""
@@ -108,6 +115,12 @@ class LabelTrackMetric(keras.metrics.Mean):
             import jax  # noqa: PLC0415 (the backend in use)
 
             jax.effects_barrier()
+
+
+def _mask_of(y_pred: Any, values: Any) -> Any:
+    """Return which values are no padding, as layers such as ``Embedding(mask_zero=True)`` tell; None for all."""
+    mask = get_keras_mask(y_pred)
+    return mask if mask is not None and tuple(mask.shape) == tuple(values.shape) else None
 
 
 class LabelTrackCallback(keras.callbacks.Callback):
@@ -126,7 +139,7 @@ class LabelTrackCallback(keras.callbacks.Callback):
     def __init__(self, metric: LabelTrackMetric) -> None:
         super().__init__()
         self.metric = metric
-        self._policy = ScalarsSink(print, summary=True)
+        self._epochs = Epochs(metric.tracker)
         self._epoch = 0
         self._outer: str | None = None  # mode around an evaluation
         self._logs: dict[str, float] = {}
@@ -169,8 +182,4 @@ class LabelTrackCallback(keras.callbacks.Callback):
     def _end(self, mode: str, step: int) -> None:
         self.metric.wait()
         self.metric.mode = None
-        tracker = self.tracker
-        if any(of == mode for of, _ in tracker.pending):
-            stats = tracker.end_epoch(step, mode=mode, replace=True)
-            result = labeltrack.EpochResult(step, mode, tracker.metric, tracker.outputs, stats, tracker.history)
-            self._logs |= self._policy.report(result).scalars
+        self._logs |= self._epochs.end(step, mode)

@@ -53,13 +53,14 @@ class LabelTrackCallback(Callback):
     Args:
         label: Key of the labels in a batch, which may be a place in a tuple; or a function of a batch; or, for several
             labels per sample, ``{name: key or function}``.
-        value: Key of the values in what the step returns; or a function of that.
+        value: Key of the values in what the step returns; or a function of that; or, for several metrics, ``{metric:
+            key or function}``.
         ids: Key of ids in a batch, or a function of it; see `labeltrack.LabelTracker.update`.
         log: Whether to log means.
         **options: Those of `labeltrack.LabelTracker`. `sinks` are called on rank 0 alone.
 
     Attributes:
-        tracker: The `labeltrack.LabelTracker`.
+        tracker: The `labeltrack.LabelTracker`; with several metrics, a `labeltrack.TrackerCollection`.
 
     Raises:
         TypeError: An argument of the wrong type.
@@ -74,7 +75,7 @@ class LabelTrackCallback(Callback):
     def __init__(
         self,
         label: Any = "y",
-        value: str | Callable[[Any], Any] = "per_sample_loss",
+        value: str | Callable[[Any], Any] | Mapping[str, Any] = "per_sample_loss",
         *,
         ids: Any = None,
         log: bool = True,
@@ -89,7 +90,8 @@ class LabelTrackCallback(Callback):
     @property
     def state_key(self) -> str:
         """What tells the state of this callback from that of others in a checkpoint."""
-        return f"LabelTrackCallback({self.tracker.outputs})"
+        outputs = self.tracker.outputs
+        return f"LabelTrackCallback({outputs if isinstance(outputs, str) else ', '.join(outputs.values())})"
 
     # -- batches ------------------------------------------------------------------------------------------
 
@@ -135,8 +137,10 @@ class LabelTrackCallback(Callback):
 
     def _update(self, trainer: Trainer, mode: str, outputs: Any, batch: Any, place: int = 0) -> None:
         loaders = _listed(getattr(trainer, _LOADERS[mode]))
-        ds_id = str(place) if len(loaders) > 1 and mode != "train" else ""
-        self._batches.update(batch, outputs, loaders[place], mode, ds_id)
+        several = len(loaders) > 1
+        # Batches of training are those of all loaders together.
+        loader = None if several and mode == "train" else loaders[place]
+        self._batches.update(batch, outputs, loader, mode, str(place) if several and mode != "train" else "")
 
     # -- epochs -------------------------------------------------------------------------------------------
 

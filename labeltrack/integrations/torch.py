@@ -164,12 +164,9 @@ def unpadded(loader: Iterable[Any]) -> Iterator[tuple[Any, int]]:
         [([1, 3], 2), ([0], 0)]
     """
     if hasattr(loader, "end_of_dataloader") and hasattr(loader, "remainder"):
-        rank = distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
         for batch in loader:
             n = _length(batch)
-            remainder = loader.remainder
-            padded = loader.end_of_dataloader and remainder > 0  # 0: the last batches are full, -1: not known
-            yield batch, min(max(remainder - rank * n, 0), n) if padded else n
+            yield batch, real_of(loader, n) if loader.end_of_dataloader else n
         return
     sampler = getattr(loader, "sampler", None)
     left: float = float("inf")
@@ -179,6 +176,26 @@ def unpadded(loader: Iterable[Any]) -> Iterator[tuple[Any, int]]:
         n = _length(batch)
         yield batch, int(min(left, n))
         left = max(left - n, 0)
+
+
+def real_of(loader: Any, n: int) -> int:
+    """Return how many of the `n` samples of the last batch of a loader that Accelerate prepared are no padding."""
+    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
+        return n
+    batches = getattr(loader, "batch_sampler", None)
+    while batches is not None and not hasattr(batches, "even_batches"):  # those that a resumed training skips
+        batches = getattr(batches, "batch_sampler", None)
+    remainder = loader.remainder  # 0: the last batches are full, -1: not known
+    if (
+        batches is not None
+    ):  # what the loader says is of the dataset, not of the sampler, or -1 where batches are skipped
+        if batches.drop_last or not batches.even_batches:
+            return n
+        inner = batches.batch_sampler
+        sampler = getattr(inner, "sampler", None)
+        length = len(sampler if isinstance(sampler, Sized) else loader.dataset)
+        remainder = length % (inner.batch_size * (1 if batches.split_batches else batches.num_processes))
+    return min(max(remainder - distributed.get_rank() * n, 0), n) if remainder > 0 else n
 
 
 def _length(batch: Any) -> int:

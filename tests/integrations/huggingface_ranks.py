@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
+import time
 import warnings
 from pathlib import Path
 
@@ -110,7 +112,9 @@ def model_for(task):
 
 def plain_losses(model, inputs, task):
     """Return the losses of each sample of a batch, by a plain loop over its logits: ``[row, [losses]]``."""
-    logits = model(**inputs).logits.detach()  # attention that needs no gradients may be another kernel
+    logits = model(
+        **inputs, return_dict=True
+    ).logits.detach()  # attention that needs no gradients may be another kernel
     log_probs = model(**inputs, fused_lm_head=True).log_probs.detach() if task == "sft" else None
     found = []
     for k, row in enumerate(inputs["input_ids"][:, 0].tolist()):
@@ -161,7 +165,7 @@ def trainer_for(task, seen, **options):
         "logging_steps": 3,
     }
     collator = {"own": collate_what_i_know}.get(options.pop("collator", ""), collate)
-    several, plain = options.pop("several", False), options.pop("lists", False)
+    several, plain, tuples = (options.pop(name, False) for name in ("several", "lists", "tuples"))
     made = (lambda rows: rows) if plain else datasets.Dataset.from_list
     train = made(rows_of(N, task))
     evaluated = (
@@ -178,7 +182,10 @@ def trainer_for(task, seen, **options):
         more["processing_class"] = transformers.PreTrainedTokenizerFast(tokenizer_object=words, **special)
         collator = None
     args = arguments(**given | options)
+    if "batch_eval_metrics" in options:
+        more["compute_metrics"] = lambda _, compute_result: {}  # noqa: ARG005
     model = model_for(task)
+    model.config.return_dict = not tuples
     return watched(of, task, seen)(
         model=model, args=args, train_dataset=train, eval_dataset=evaluated, data_collator=collator, **more
     )
@@ -236,9 +243,14 @@ def trains(_rank, _world):
 def resumes(_rank, _world):
     """Train, once at a stretch and once in two parts of which the first ends within an epoch."""
     answer = []
-    for stop in (None, 7):
+    for stop in (None, int(os.environ["STOP"])):
         seen = []
-        options = {"save_strategy": "steps", "save_steps": 7, "output_dir": f"out {stop}", "logging_steps": 1}
+        options = {
+            "save_strategy": "steps",
+            "save_steps": int(os.environ["STOP"]),
+            "output_dir": f"out {stop}",
+            "logging_steps": 1,
+        }
         trainer = trainer_for("causal", seen, gradient_accumulation_steps=2, **options)
         tracker = track(trainer)
         if stop is not None:
@@ -261,7 +273,8 @@ def resumes(_rank, _world):
 
 
 def logs_and_checkpoints(_rank, _world):
-    options = {"save_strategy": "epoch", "metric_for_best_model": "worst_domain_loss", "load_best_model_at_end": True}
+    monitored = {"metric_for_best_model": "loss_by_domain/macro_max", "greater_is_better": False}
+    options = {"save_strategy": "epoch", "load_best_model_at_end": True, **monitored}
     trainer = trainer_for("classes", [], **options)
     tracker = track(trainer)
     trainer.train()
@@ -277,6 +290,139 @@ def logs_and_checkpoints(_rank, _world):
         "evaluated": evaluated_plainly(trainer, "classes"),
         "labels": labels_of(trainer),
     }
+
+
+def odd_trainings(_rank, _world):
+    """Train, not from end to end of the data; return the statistics and what a plain loop has."""
+    answer = {}
+    for name, task, options in (
+        ("steps", "causal", {"max_steps": 5, "gradient_accumulation_steps": 3}),
+        ("stream", "causal", {"max_steps": 12}),
+        ("drawn", "classes", {"num_train_epochs": 1}),
+        ("whole batches", "classes", {"num_train_epochs": 1, "dataloader_drop_last": True}),
+    ):
+        seen = []
+        trainer = trainer_for(task, seen, eval_strategy="no", **options)
+        labels = labels_of(trainer)["train"]
+        if name == "stream":
+            trainer.train_dataset = trainer.train_dataset.to_iterable_dataset()
+        if name == "drawn":  # more often than there are samples
+            sampler = torch.utils.data.WeightedRandomSampler([1.0] * N, 50)
+            trainer._get_train_sampler = lambda *_, sampler=sampler: sampler
+        tracker = track(trainer)
+        trainer.train()
+        answer[name] = [statistics(tracker.history), seen, labels, len(tracker.pending)]
+    return answer
+
+
+def evaluations_by_hand(_rank, _world):
+    trainer, results = trainer_for("classes", []), []
+    tracker = track(trainer, sinks=[lambda result: results.append([result.mode, len(result.stats)])])
+    twice = [trainer.evaluate(), trainer.evaluate()]
+    other = trainer.evaluate(trainer.train_dataset, metric_key_prefix="eval_other")
+    trainer.evaluate({"a": trainer.train_dataset, "b": trainer.eval_dataset})
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for dropped in (["domain"], ["domain", "labels"]):
+            trainer.predict(trainer.eval_dataset.remove_columns(dropped))
+        trainer.model.train()
+        trainer.compute_loss(trainer.model, collate([{"input_ids": [1, 2], "labels": 1}]))
+    return {
+        "history": statistics(tracker.history),
+        "metrics": [{key: value for key, value in metrics.items() if "_by_" in key} for metrics in (*twice, other)],
+        "evaluated": evaluated_plainly(trainer, "classes")[""],
+        "labels": labels_of(trainer)[""],
+        "told": [str(one.message) for one in told if one.category is lt.LabelTrackWarning],
+        "sinks": results,
+    }
+
+
+def already_shifted(_rank, _world):
+    """Evaluate a model whose labels are for the logits at the same place, though its name does not tell."""
+    sizes = {"vocab_size": VOCABULARY, "d_model": 16, "decoder_layers": 1, "decoder_attention_heads": 2}
+    model = transformers.BartForCausalLM(transformers.BartConfig(decoder_ffn_dim=16, **sizes))
+    like = trainer_for("causal", [])
+    trainer = transformers.Trainer(model, like.args, collate, like.train_dataset, like.eval_dataset)
+    tracker = track(trainer)
+    metrics, losses = trainer.evaluate(), []
+    for k in range(0, len(like.eval_dataset), 4):
+        rows = [{k: row[k] for k in ("input_ids", "attention_mask", "labels")} for row in like.eval_dataset]
+        batch = collate(rows[k : k + 4])
+        with torch.no_grad():
+            each = functional.cross_entropy(
+                model(**batch).logits.flatten(0, 1), batch["labels"].flatten(), reduction="none"
+            )
+        losses += each[batch["labels"].flatten() != -100].tolist()
+    total = tracker.history.at(0).total()
+    return [total.count, total.mean, len(losses), float(np.mean(losses)), metrics["eval_loss"]]
+
+
+def packs(_rank, _world):
+    like = trainer_for("causal", [], eval_strategy="no")
+    collator = transformers.DataCollatorWithFlattening()
+    trainer = transformers.Trainer(like.model, like.args, collator, like.train_dataset)
+    track(trainer)
+    try:
+        trainer.train()
+    except ValueError as error:
+        return str(error)
+
+
+def streams(_rank, _world):
+    """Train on a dataset without a length, on two ranks."""
+    answer = {}
+    for dispatch in (None, False):
+        seen = []
+        trainer = trainer_for(
+            "classes", seen, max_steps=5, eval_strategy="no", accelerator_config={"dispatch_batches": dispatch}
+        )
+        trainer.train_dataset = trainer.train_dataset.to_iterable_dataset()
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            try:
+                tracker = track(trainer, ids="row", on_duplicate="first")
+            except ValueError as error:
+                answer["error"] = str(error)
+                continue
+        trainer.train()
+        answer["told"] = [str(one.message) for one in told if one.category is lt.LabelTrackWarning]
+        answer["counts"] = [sum(stats.count.tolist()) for _, stats in tracker.history.items()]
+        answer["seen"] = sum(map(len, seen))
+    return answer
+
+
+def ends(rank, _world):
+    """Train on two ranks, of which one ends or raises in the middle."""
+    case = os.environ["CASE"]
+    trainer = trainer_for("classes", [], eval_strategy="no", ddp_backend="gloo")
+    tracker = track(trainer)
+
+    class Ends(transformers.TrainerCallback):
+        def on_step_end(self, *_arguments, **_options):
+            if rank == 1 and len(tracker.pending) and trainer.state.global_step == 3:
+                if case == "killed":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                msg = "the training step failed"
+                raise ArithmeticError(msg)
+
+    trainer.add_callback(Ends())
+    began = time.monotonic()
+    try:
+        trainer.train()
+    except RuntimeError as error:
+        return [str(error), time.monotonic() - began]
+
+
+def fails_to_synchronise(rank, _world):
+    """Train on two ranks whose trackers differ in the state of one."""
+    trainer = trainer_for("classes", [], eval_strategy="no", num_train_epochs=1)
+    tracker = track(trainer)
+    if rank == 1:
+        tracker.state_dict = lambda **_: 1 / 0
+    try:
+        trainer.train()
+    except (ArithmeticError, RuntimeError) as error:
+        return f"{type(error).__name__}: {error}"
 
 
 def many_labels(_rank, _world):

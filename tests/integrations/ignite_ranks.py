@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from integrations.torch_ranks import start  # noqa: F401 (ranks are started with it)
 from integrations.trainings import CLASSES, Samples, rows
 from torch.nn import functional
@@ -59,3 +63,31 @@ def trains(_rank, _world):
         "history": [[*key, rows(stats)] for key, stats in again.tracker.history.items()],
         "sinks": len(handler.tracker.sinks),
     }
+
+
+def ends(rank, _world):
+    """Train on two ranks, of which one ends or raises in the middle of an epoch."""
+    trainer, _ = engines([])
+    LabelTrackHandler().attach(trainer)
+
+    @trainer.on(Events.ITERATION_COMPLETED(once=5))
+    def _ends(_engine):
+        if rank == 1:
+            if os.environ["CASE"] == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            msg = "the step failed"
+            raise ArithmeticError(msg)
+
+    began = time.monotonic()
+    try:
+        trainer.run(loader(1, distributed=True), max_epochs=3)
+    except RuntimeError as error:
+        return [str(error), time.monotonic() - began]
+
+
+def without_samples(rank, _world):
+    """Train on two ranks of which one skips every batch."""
+    trainer, handler = engines([])[0] if rank else Engine(lambda _engine, _batch: None), LabelTrackHandler()
+    handler.attach(trainer)
+    trainer.run(loader(1), max_epochs=2)
+    return [[step, int(handler.tracker.history.at(step).count.sum())] for step in handler.tracker.history.steps()]

@@ -72,6 +72,17 @@ def hexed(columns):
     return [[int(label), *map(float.hex, map(float, values))] for label, values in columns.items()]
 
 
+def sides(parts, mode):
+    """Return the statistics of what was computed in an epoch."""
+    labels, values = (np.concatenate(column).tolist() for column in zip(*parts[mode, 0], strict=True))
+    return hexed(expected_by_label(labels, values))
+
+
+def hexed_of(metric, mode):
+    """Return the statistics that were tracked in an epoch."""
+    return [[row.label, *map(float.hex, map(float, row[2:]))] for row in metric.tracker.history.at(0, mode)]
+
+
 def model_of(**options):
     keras.utils.set_random_seed(0)
     metric = LabelTrackMetric(tapped, name="ce", **options)
@@ -112,6 +123,25 @@ evaluation = tracker.history.at(1, "eval")
 grouped, found = model_of(label=lambda y_true, _: y_true % 2, label_mapping={"even": 0, "odd": 1})
 grouped.evaluate(x2, y2, verbose=0)
 grouped.evaluate(x2, y2, verbose=0, callbacks=[LabelTrackCallback(found)])
+
+# Batches that Keras cuts, joins and weights in other ways: samples count as they are, and padding does not.
+parts2 = {}
+split, cut = model_of()
+more = {} if BACKEND == "torch" else {"steps_per_execution": 3}  # which that backend has not
+split.compile(optimizer="sgd", loss=split.loss, metrics=[cut], **more)
+weights = {"class_weight": {0: 1.0, 1: 2.0, 2: 3.0, 3: 4.0}, "validation_split": 0.25}
+split.fit(x, y, batch_size=8, epochs=1, callbacks=[Ends(parts2), LabelTrackCallback(cut)], verbose=0, **weights)
+tokens = rng.integers(1, 9, (8, 6))
+tokens[:, 4:] = 0
+words = [keras.layers.Embedding(9, 4, mask_zero=True), keras.layers.Dense(4)]
+masked, unpadded = keras.Sequential(words), LabelTrackMetric(losses)
+own, own2 = (keras.metrics.SparseCategoricalCrossentropy(from_logits=True) for _ in range(2))
+masked.compile(loss=split.loss, metrics=[unpadded], weighted_metrics=[own])
+padded = {"x": tokens, "y": rng.integers(0, 4, (8, 6)), "verbose": 0, "return_dict": True}
+plain = masked.evaluate(**padded, callbacks=[LabelTrackCallback(unpadded)])
+weighted, also = keras.Sequential(words), LabelTrackMetric(losses)
+weighted.compile(loss=split.loss, weighted_metrics=[also, own2])
+shares = weighted.evaluate(**padded, sample_weight=np.tile(range(6), (8, 1)), callbacks=[LabelTrackCallback(also)])
 examples = doctest.testmod(integration, optionflags=doctest.NORMALIZE_WHITESPACE)
 print(  # noqa: T201
     json.dumps(
@@ -124,6 +154,12 @@ print(  # noqa: T201
             "logs": [fitted.history[f"eval/ce_by_label/{label}"][1] for label in range(4)],
             "worst": fitted.history["eval/ce_by_label/macro_max"][1],
             "overall": [fitted.history["val_ce"][1], evaluation.total().mean],
+            "cut": [hexed_of(cut, mode) for mode in ("train", "eval")]
+            + [sides(parts2, mode) for mode in ("train", "eval")],
+            "masked": [unpadded.tracker.history.at(0).total().count, unpadded.tracker.history.at(0).total().mean],
+            "of Keras": [plain["value"], plain[own.name]],
+            "weighted": [shares["value"], shares[own2.name]],
+            "counted": also.tracker.history.at(0).total().count,
             "grouped": [[row.name, row.count] for row in found.tracker.history.at(0, "eval")],
             "examples": list(examples),
         }

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import time
 import warnings
 
 import torch
@@ -83,3 +86,24 @@ def trains(rank, _world):
         "test": rows(callback.tracker.history.at(2, "test")),
         "rank": rank,
     }
+
+
+class Ends(Module):
+    """Ends or raises on one rank, in the last batch of a validation."""
+
+    def validation_step(self, batch, batch_idx):
+        if self.global_rank == 1 and batch_idx == 2:
+            if os.environ["CASE"] == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            msg = "the step failed"
+            raise ArithmeticError(msg)
+        return super().validation_step(batch, batch_idx)
+
+
+def ends(_rank, _world):
+    trainer = trainer_of(LabelTrackCallback(), devices=2, strategy="ddp")
+    began = time.monotonic()
+    try:
+        trainer.validate(Ends(), verbose=False)
+    except RuntimeError as error:
+        return [str(error), time.monotonic() - began]

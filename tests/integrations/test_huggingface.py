@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import statistics
 
 import numpy as np
 import pytest
@@ -91,6 +92,14 @@ CASES = {
     "lists of dicts": {"task": "classes", "lists": True},
     "columns kept by the user": {"task": "classes", "remove_unused_columns": False, "collator": "own"},
     "workers that load the data": {"task": "classes", "dataloader_num_workers": 1},
+    "sequences of like lengths": {"task": "causal", "train_sampling_strategy": "group_by_length"},
+    "evaluations within an epoch": {"task": "classes", "eval_strategy": "steps", "eval_steps": 3},
+    "metrics batch by batch": {
+        "task": "classes",
+        "batch_eval_metrics": True,
+        "include_for_metrics": ["inputs", "loss"],
+    },
+    "outputs that are tuples": {"task": "classes", "tuples": True},
 }
 
 
@@ -115,10 +124,83 @@ def test_two_processes_count_each_sample_once(ranks, tmp_path, case):
     check(answers, case)
 
 
-def test_training_that_was_interrupted_within_an_epoch_gives_the_same(ranks, tmp_path):
-    (answer,) = ranks.answers("resumes", tmp_path, 1)
-    assert answer[0] == answer[1]
-    assert [step for mode, _, step, _ in answer[0] if mode == "train"] == [5, 10]
+@pytest.mark.parametrize("world", [1, 2])
+def test_training_that_was_interrupted_within_an_epoch_gives_the_same(ranks, tmp_path, world):
+    for answer in ranks.answers("resumes", tmp_path, world, STOP=str(7 if world == 1 else 4)):
+        assert answer[0] == answer[1]
+        assert [step for mode, _, step, _ in answer[0] if mode == "train"] == ([5, 10] if world == 1 else [3, 6])
+
+
+def test_what_was_trained_is_counted_wherever_training_ends_and_whatever_draws_the_samples(ranks, tmp_path):
+    (answer,) = ranks.answers("odd_trainings", tmp_path, 1)
+    ends = {"steps": [10, 13], "stream": [10, 12], "drawn": [13], "whole batches": [9]}  # batches until an epoch ended
+    assert answer.keys() == ends.keys()
+    for name, (history, seen, labels, pending) in answer.items():
+        assert pending == 0
+        assert len(seen) == ends[name][-1]
+        parts = [seen[start:end] for start, end in zip([0, *ends[name]], ends[name], strict=False)]
+        found = [
+            [(labels[str(row)][0], loss) for batch in part for row, losses in batch for loss in losses]
+            for part in parts
+        ]
+        assert [rows for *_, rows in history] == [
+            [
+                [label, *map(float.hex, map(float, row))]
+                for label, row in expected_by_label(*zip(*pairs, strict=True)).items()
+            ]
+            for pairs in found
+        ]
+
+
+def test_evaluations_by_hand_replace_those_of_the_same_dataset_alone(ranks, tmp_path):
+    (answer,) = ranks.answers("evaluations_by_hand", tmp_path, 1)
+    history = {ds_id: rows for mode, ds_id, step, rows in answer["history"] if (mode, step) == ("eval", 0)}
+    assert set(history) == {"", "other", "a", "b"}
+    assert history[""] == history["b"] == table(answer["evaluated"], answer["labels"])
+    assert history["a"] == history["other"]
+    first, second, other = answer["metrics"]
+    assert first == second
+    assert {
+        f"eval_other_loss_by_domain/{row[0]}": float.fromhex(row[3]) for row in history["other"]
+    }.items() <= other.items()
+    assert answer["sinks"] == [["eval", 3]] * 4
+    for mode, text in zip(("test", "train"), answer["told"], strict=True):
+        assert f"batches of mode '{mode}' come without domain and are not tracked" in text
+
+
+def test_whether_labels_are_shifted_is_seen_in_the_loss_of_the_model(ranks, tmp_path):
+    ((count, mean, n, expected, of_trainer),) = ranks.answers("already_shifted", tmp_path, 1)
+    assert count == n
+    assert mean == pytest.approx(expected, rel=1e-6)
+    assert mean == pytest.approx(of_trainer, rel=0.01)  # a mean of means of batches
+
+
+def test_batches_that_a_collator_has_packed_are_refused(ranks, tmp_path):
+    (text,) = ranks.answers("packs", tmp_path, 1)
+    assert text.startswith("the batch has 4 samples, and what the model returns 1: the collator packs")
+
+
+def test_streams_on_several_ranks_need_their_own_batches_and_ids(ranks, tmp_path):
+    for answer in ranks.answers("streams", tmp_path, 2):
+        assert 'set accelerator_config={"dispatch_batches": False}' in answer["error"]
+        assert ["repeated at its end" in text for text in answer["told"]] == [True]
+        assert (answer["counts"], answer["seen"]) == ([37], 20)
+
+
+@pytest.mark.parametrize("case", ["raises", "killed"])
+def test_a_rank_that_ends_in_training_is_an_error_on_the_other_one(ranks, tmp_path, case):
+    survivor, other = ranks.run("ends", tmp_path, 2, seconds=5, CASE=case)
+    assert survivor.status == 0, survivor.output
+    text, seconds = survivor.answer
+    assert text
+    assert seconds < 8
+    assert other.status != 0
+
+
+def test_a_tracker_that_fails_on_one_rank_is_an_error_on_both(ranks, tmp_path):
+    other, own = ranks.answers("fails_to_synchronise", tmp_path, 2)
+    assert own == "ZeroDivisionError: division by zero"
+    assert "rank 1: ZeroDivisionError: division by zero" in other
 
 
 def test_losses_are_logged_and_choose_the_best_checkpoint(ranks, tmp_path):
@@ -128,26 +210,29 @@ def test_losses_are_logged_and_choose_the_best_checkpoint(ranks, tmp_path):
     for mode, prefix in (("train", ""), ("eval", "eval_")):
         means = {f"{prefix}loss_by_domain/{row[0]}": float.fromhex(row[3]) for row in history[mode, 20]}
         assert means.items() <= logged.items()
-        assert logged[f"{prefix}worst_domain_loss"] == max(means.values())
-        assert logged[f"{prefix}macro_domain_loss"] == np.mean(list(means.values()))
-    worst = [entry["eval_worst_domain_loss"] for entry in answer["log"] if "eval_worst_domain_loss" in entry]
+        assert logged[f"{prefix}loss_by_domain/macro_max"] == max(means.values())
+        assert logged[f"{prefix}loss_by_domain/macro_mean"] == statistics.mean(means.values())
+    key = "eval_loss_by_domain/macro_max"
+    worst = [entry[key] for entry in answer["log"] if key in entry]
     assert answer["best"] == min(worst[:2])
     assert answer["files"] == ["out/checkpoint-10/labeltrack.pt", "out/checkpoint-20/labeltrack.pt"]
     # The best model was loaded and evaluated again, which replaces the last step.
     assert history["eval", 20] == table(answer["evaluated"][""], answer["labels"][""])
-    assert answer["again"]["eval_worst_domain_loss"] == answer["best"]
-    assert answer["predicted"]["test_worst_domain_loss"] == max(float.fromhex(row[3]) for row in history["test", 20])
+    assert answer["again"][key] == answer["best"]
+    assert answer["predicted"]["test_loss_by_domain/macro_max"] == max(
+        float.fromhex(row[3]) for row in history["test", 20]
+    )
     assert sum(float.fromhex(row[1]) for row in history["test", 20]) == 37
 
 
 def test_of_many_labels_the_worst_are_logged(ranks, tmp_path):
     (metrics,) = ranks.answers("many_labels", tmp_path, 1)
-    shown = [key for key in metrics if key.startswith("eval_ce_by_row/")]
+    shown = {key.removeprefix("eval_ce_by_row/"): value for key, value in metrics.items() if "_ce_by_row/" in key}
+    across = [shown.pop(f"macro_{name}") for name in ("min", "q25", "median", "q75", "max")]
+    assert across == sorted(across)
+    assert across[0] < shown.pop("macro_mean") < across[-1]
     assert len(shown) == 10
-    assert metrics["eval_worst_row_ce"] == max(metrics[key] for key in shown)
-    quantiles = [metrics[f"eval_ce_by_row_quantile/{fraction}"] for fraction in (0.1, 0.5, 0.9)]
-    assert quantiles == sorted(quantiles)
-    assert quantiles[0] < metrics["eval_macro_row_ce"] < quantiles[2] < metrics["eval_worst_row_ce"]
+    assert across[-1] == max(shown.values())
 
 
 def test_the_values_may_be_others_and_the_group_may_be_what_the_model_learns(ranks, tmp_path):

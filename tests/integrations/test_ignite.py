@@ -18,9 +18,10 @@ with warnings.catch_warnings():
     from ignite.engine import Engine, Events, create_supervised_trainer
     from ignite.handlers import Checkpoint, DiskSaver
     from integrations.ignite_ranks import engines, loader
-    from integrations.trainings import expected, history, plain_loop
+    from integrations.trainings import Samples, expected, history, plain_loop, rows
     from torch import nn, optim
     from torch.nn import functional
+    from torch.utils.data import DataLoader, DistributedSampler
 
     from labeltrack.integrations import ignite
     from labeltrack.integrations.ignite import LabelTrackHandler
@@ -66,6 +67,64 @@ def test_a_second_evaluation_in_an_epoch_counts_alone():
     seen[:] = [row for row in seen if row[0] == "train"]
     evaluator.run(loader(3))
     assert history(handler.tracker) == expected(seen)
+
+
+def test_evaluations_within_an_epoch_replace_each_other_and_several_datasets_are_kept_apart():
+    seen = []
+    trainer, evaluator = engines(seen)
+    other = Engine(evaluator._process_function)
+    handler = attached(trainer, evaluator)
+    handler.attach(other, mode="eval", ds_id="other")
+    trainer.add_event_handler(Events.ITERATION_COMPLETED(every=2), lambda _: evaluator.run(loader(2)))
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda _: other.run(loader(3)))
+    trainer.add_event_handler(Events.COMPLETED, lambda _: evaluator.run(loader(4)))
+    trainer.run(loader(1), max_epochs=2)
+    parts = {}
+    for row in seen:
+        parts.setdefault((row[0], row[1]), []).append(row)
+    # Evaluations of 37 samples: two and the other dataset; in the last epoch, three, the other dataset, and one more.
+    for epoch, of_evaluator, of_other in ((1, slice(37, 74), slice(74, 111)), (2, slice(148, 185), slice(111, 148))):
+        found = handler.tracker.history.datasets(epoch, "eval")
+        evaluated = parts["eval", epoch]
+        assert {name: rows(stats) for name, stats in found.items()} == {
+            "": expected(evaluated[of_evaluator])["eval", epoch],
+            "other": expected(evaluated[of_other])["eval", epoch],
+        }
+        assert rows(handler.tracker.history.at(epoch, "train")) == expected(parts["train", epoch])["train", epoch]
+
+
+@pytest.mark.parametrize("epoch_length", [2, 3, 4, 6])
+def test_what_a_sampler_repeats_is_left_out_whatever_the_length_of_an_epoch_and_what_is_skipped(epoch_length):
+    samples, seen, batches = Samples(1), [], []
+    sampler = DistributedSampler(samples, num_replicas=2, rank=1, shuffle=False)  # repeats the first sample at its end
+
+    def step(engine, batch):
+        batches.append(batch)
+        if len(batches) == 2:
+            return None
+        values = batch["x"].sum(1)
+        rows = zip(batch["y"].tolist(), values.tolist(), batch["id"].tolist(), strict=True)
+        seen.extend(("train", engine.state.epoch, label, value, 0) for label, value, place in rows if place != 0)
+        return {"per_sample_loss": values}
+
+    trainer, handler = Engine(step), LabelTrackHandler()
+    handler.attach(trainer)
+    for epochs in (2, 3):
+        trainer.run(DataLoader(samples, batch_size=8, sampler=sampler), max_epochs=epochs, epoch_length=epoch_length)
+    assert len(batches) == 3 * epoch_length
+    assert history(handler.tracker) == expected(seen)
+
+
+def test_several_metrics_make_a_collection():
+    seen = []
+    trainer, _ = engines(seen)
+    handler = LabelTrackHandler(value={"ce": "per_sample_loss", "double": lambda output: output["per_sample_loss"] * 2})
+    handler.attach(trainer)
+    trainer.run(loader(1), max_epochs=1)
+    assert rows(handler.tracker["ce"].history.at(1)) == expected(seen)["train", 1]
+    doubled = [(*row[:3], 2 * row[3], 0) for row in seen]
+    assert rows(handler.tracker["double"].history.at(1)) == expected(doubled)["train", 1]
+    assert trainer.state.metrics["train/double_by_y/macro_max"] == 2 * trainer.state.metrics["train/ce_by_y/macro_max"]
 
 
 def test_the_supervised_trainer_needs_an_output_with_the_losses():
@@ -119,12 +178,15 @@ def test_a_training_that_is_resumed_loses_no_sample_and_counts_none_twice(tmp_pa
     assert history(again.tracker) == expected(seen)
 
 
-def test_ranks_with_different_labels_share_every_epoch_without_what_was_padded(tmp_path):
+@pytest.fixture(name="ranks", scope="module")
+def _ranks():
     ranks = Ranks("ignite_ranks")
-    try:
-        found = ranks.answers("trains", tmp_path)
-    finally:
-        ranks.close()
+    yield ranks
+    ranks.close()
+
+
+def test_ranks_with_different_labels_share_every_epoch_without_what_was_padded(ranks, tmp_path):
+    found = ranks.answers("trains", tmp_path)
     assert found[0]["history"] == found[1]["history"]
     once = {}
     for answer in found:
@@ -133,6 +195,21 @@ def test_ranks_with_different_labels_share_every_epoch_without_what_was_padded(t
     assert {(mode, step): stats for mode, _, step, stats in found[0]["history"]} == expected(once.values())
     assert (len(once), sum(len(answer["seen"]) for answer in found)) == (4 * 37, 4 * 38)
     assert [answer["sinks"] for answer in found] == [1, 0]
+
+
+@pytest.mark.parametrize("case", ["raises", "killed"])
+def test_a_rank_that_ends_is_an_error_on_the_other_one(ranks, tmp_path, case):
+    survivor, other = ranks.run("ends", tmp_path, seconds=5, CASE=case)
+    assert survivor.status == 0, survivor.output
+    text, seconds = survivor.answer
+    assert "another process ended, or did not call sync()" in text
+    assert seconds < 8
+    assert other.status != 0
+
+
+def test_a_rank_without_samples_takes_part(ranks, tmp_path):
+    first, second = ranks.answers("without_samples", tmp_path)
+    assert first == second == [[1, 37], [2, 37]]
 
 
 def test_an_engine_without_samples_has_no_epoch():

@@ -37,5 +37,12 @@ def test_all_numbers_are_those_that_the_model_computed(backend):
     assert found["overall"][0] == pytest.approx(found["overall"][1], rel=1e-6)
     assert [name for name, _ in found["grouped"]] == ["even", "odd"]
     assert sum(count for _, count in found["grouped"]) == 37
+    train, evaluation, *computed = found["cut"]
+    assert [train, evaluation] == computed
+    assert [sum(float.fromhex(row[1]) for row in rows) for rows in (train, evaluation)] == [27, 10]
+    count, mean = found["masked"]
+    assert (count, found["counted"]) == (32, 32)
+    assert found["of Keras"] == pytest.approx([mean, mean], rel=1e-5)
+    assert found["weighted"][0] == pytest.approx(found["weighted"][1], rel=1e-5)
     assert found["examples"][0] == 0
     assert found["examples"][1] > 0

@@ -17,9 +17,10 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import torch
     from integrations.lightning_ranks import Module, rows, trainer_of
-    from integrations.trainings import expected, history, plain_loop
+    from integrations.trainings import Samples, expected, history, plain_loop
     from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.loggers import CSVLogger
+    from torch.utils.data import DataLoader
 
     from labeltrack.integrations import lightning, loggers
     from labeltrack.integrations.lightning import LabelTrackCallback
@@ -66,6 +67,72 @@ def test_labels_ids_and_values_may_be_functions():
     assert rows(stats.by("class")) == expected(doubled)["train", 0]
     assert stats.label_names == ("class", "odd")
     assert sum(stats.count) == 37
+
+
+def test_several_metrics_make_a_collection(tmp_path):
+    module = Module()
+    value = {"ce": "per_sample_loss", "double": lambda outputs: outputs["per_sample_loss"] * 2}
+    callback = LabelTrackCallback(value=value)
+    trainer = trainer_of(callback, max_epochs=1)
+    trainer.fit(module)
+    seen = {"ce": module.seen, "double": [(*row[:3], 2 * row[3], 0) for row in module.seen]}
+    for metric, rows_seen in seen.items():
+        assert rows(callback.tracker[metric].history.at(0, "train")) == expected(rows_seen)["train", 0]
+    assert {"eval/ce_by_y/macro_max", "eval/double_by_y/macro_max"} <= trainer.logged_metrics.keys()
+    trainer.save_checkpoint(tmp_path / "one.ckpt")
+    again = LabelTrackCallback(value=value)
+    trainer_of(again, max_epochs=1).fit(Module(), ckpt_path=tmp_path / "one.ckpt")
+    assert rows(again.tracker["double"].history.at(0, "train")) == expected(seen["double"])["train", 0]
+
+
+class Manual(Module):
+    automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        found = super().training_step(batch, batch_idx)
+        self.optimizers().zero_grad()
+        self.manual_backward(found["loss"])
+        self.optimizers().step()
+        return {"per_sample_loss": found["per_sample_loss"]}
+
+
+@pytest.mark.parametrize(
+    ("of", "options", "counts"),  # samples of the last epoch
+    [
+        (Module, {"limit_val_batches": 2, "limit_train_batches": 3}, [24, 16]),
+        (Module, {"val_check_interval": 0.5}, [37, 37]),
+        (Module, {"check_val_every_n_epoch": 2}, [37, 37]),
+        (Module, {"max_steps": 7}, [16]),
+        (Module, {"precision": "bf16-true"}, [37, 37]),
+        (Manual, {}, [37, 37]),
+    ],
+    ids=str,
+)
+def test_however_epochs_are_cut_the_numbers_are_those_of_what_was_computed(of, options, counts):
+    module, callback = of(), LabelTrackCallback()
+    trainer_of(callback, **{"max_epochs": 2, **options}).fit(module)
+    last = {}
+    for row in module.seen:  # a validation that is repeated in an epoch counts alone
+        last[row[0], row[1], row[4]] = row
+    found = history(callback.tracker)
+    assert found == expected(last.values())
+    assert [sum(found.count) for (_, _, step), found in callback.tracker.history.items() if step == 1] == counts[::-1]
+
+
+class Predicting(Module):
+    def predict_step(self, batch, *_place):
+        return self._step(batch, "predict")
+
+
+def test_validations_by_hand_replace_each_other_and_predictions_are_not_tracked():
+    module, callback = Predicting(), LabelTrackCallback()
+    trainer = trainer_of(callback)
+    for seed in (2, 3):
+        module.seen.clear()
+        trainer.validate(module, DataLoader(Samples(seed), batch_size=8), verbose=False)
+    evaluated = list(module.seen)
+    trainer.predict(module, DataLoader(Samples(4), batch_size=8))
+    assert history(callback.tracker) == expected(evaluated)
 
 
 class Skipping(Module):
@@ -171,12 +238,15 @@ def test_an_epoch_that_was_interrupted_begins_again():
 # -- several ranks --------------------------------------------------------------------------------------------
 
 
-def test_ranks_with_different_labels_share_every_epoch_without_what_was_padded(tmp_path):
+@pytest.fixture(name="ranks", scope="module")
+def _ranks():
     ranks = Ranks("lightning_ranks")
-    try:
-        found = ranks.answers("trains", tmp_path)
-    finally:
-        ranks.close()
+    yield ranks
+    ranks.close()
+
+
+def test_ranks_with_different_labels_share_every_epoch_without_what_was_padded(ranks, tmp_path):
+    found = ranks.answers("trains", tmp_path)
     assert found[0]["history"] == found[1]["history"]
     assert found[0]["test"] == found[1]["test"]
     seen, once = [], set()
@@ -190,6 +260,16 @@ def test_ranks_with_different_labels_share_every_epoch_without_what_was_padded(t
     assert {(mode, step): stats for mode, _, step, stats in found[0]["history"]} == of
     assert len(seen) == 37 * 6
     assert sum(len(answer["seen"]) for answer in found) == 38 * 6
+
+
+@pytest.mark.parametrize("case", ["raises", "killed"])
+def test_a_rank_that_ends_in_a_validation_is_an_error_on_the_other_one(ranks, tmp_path, case):
+    survivor, other = ranks.run("ends", tmp_path, seconds=5, CASE=case)
+    assert survivor.status == 0, survivor.output
+    text, seconds = survivor.answer
+    assert "another process ended, or did not call sync()" in text
+    assert seconds < 8
+    assert other.status != 0
 
 
 @pytest.mark.parametrize("module", [lightning, loggers], ids=lambda module: module.__name__.rpartition(".")[2])
