@@ -75,7 +75,7 @@ def apply_missing(
         return flat_labels, flat_values
     if missing == "error":
         raise missing_entries(int(gone.sum()), gone.size)
-    gone = gone.reshape(-1)
+    gone, _ = flat_pair(gone, values)
     if missing == "skip":
         return flat_labels[~gone], flat_values[~gone]
     if kind is not None and gone.all():

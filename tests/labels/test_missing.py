@@ -378,6 +378,25 @@ def test_pixels_without_a_label_are_told_by_their_place():
     assert rows(lt.label_stats(labels, values, missing="skip")) == expected_by_label(*zip(*pairs, strict=True))
 
 
+@pytest.mark.parametrize("ids", [None, np.arange(6).reshape(3, 2)])
+@pytest.mark.parametrize("missing", ["skip", "label"])
+@pytest.mark.parametrize("labels", [[["a"], [None], ["b"]], [["a", None]], [[0.5], [math.nan], [1.5]]])
+def test_a_missing_label_that_stands_for_several_values_is_missing_for_each(labels, missing, ids):
+    values = np.arange(6.0).reshape(3, 2)
+    gap = NAME if isinstance(labels[0][0], str) else NUMBER
+    column = np.broadcast_to(np.array(labels, dtype=object), (3, 2)).ravel().tolist()
+    column = [gap if label is None or label != label else label for label in column]
+    wanted = expected_by_label(column, values.ravel())
+    if missing == "skip":
+        del wanted[gap]
+    tracker = lt.LabelTracker("y", "ce", missing=missing)
+    tracker.update(labels, values, ids=ids)
+    both = lt.TrackerCollection("y", ["ce", "hit"], missing=missing)
+    both.update(labels, {"ce": values, "hit": values}, ids=ids)
+    found = tracker.end_epoch(1), both.end_epoch(1)["hit"], lt.label_stats(labels, values, missing=missing)
+    assert [rows(stats) for stats in found] == [wanted] * 3
+
+
 def test_shapes_are_checked_before_samples_are_left_out():
     for missing in ("skip", "label"):
         with pytest.raises(ValueError, match="3 labels, 2 values"):
