@@ -95,7 +95,7 @@ def of_sequences(values: Any, mask: Any, *, mean: bool) -> tuple[Any, Any]:
 
 
 def losses_in_graph(loss: Any, logits: Any) -> tuple[Any, Any] | None:
-    """Return what autograd keeps of a loss: the cross-entropies that it is made of, and which of them count.
+    """Return what autograd keeps of a loss of tokens: the cross-entropies that it is made of, and which of them count.
 
     None if the loss is made of something else, or not of all of these logits in float32. Computing the cross-entropies
     again takes as long as the model took, which is a tenth of the step of a small language model.
@@ -115,14 +115,12 @@ def losses_in_graph(loss: Any, logits: Any) -> tuple[Any, Any] | None:
                 log_probs, target = (getattr(node, f"_saved_{name}").detach() for name in ("self", "target"))
             except RuntimeError:  # the backward pass is over
                 return None
-            *outer, classes = logits.shape
-            lengths = {1: (1,), 2: (outer[-1], outer[-1] - 1)}.get(len(outer), ())  # tokens of a sample
-            n = outer[0]
-            if log_probs.dtype != torch.float32 or log_probs.shape not in [(n * length, classes) for length in lengths]:
+            n, length, *more = logits.shape
+            shapes = [(n * tokens, *more) for tokens in (length, length - 1)]  # those that shift may leave one out
+            if log_probs.dtype != torch.float32 or log_probs.shape not in shapes:
                 return None
             values = functional.nll_loss(log_probs, target, reduction="none", ignore_index=_IGNORED)
-            shape = (n,) if len(outer) == 1 else (n, -1)
-            return values.view(shape), (target != _IGNORED).view(shape)
+            return values.view(n, -1), (target != _IGNORED).view(n, -1)
         if len(nodes) < 16:
             nodes += [after for after, _ in node.next_functions if after is not None]
     return None

@@ -362,24 +362,20 @@ class _Tracked:
         n = self._real(columns, last=last)
         if not n:
             return
-        shape = (n, *[1] * (values.ndim - 1))
+        lists = columns.lists
+        if n < len(columns):
+            values, mask = values[:n], None if mask is None else mask[:n]
+            lists = {name: column[:n] for name, column in lists.items()}
         # A list of strings is coded as it is.
-        labels: list[Any] = [columns.lists[name][:n] for name in self.columns]
-        if len(shape) > 1:
-            labels = [np.array(label).reshape(shape) for label in labels]
-        more: dict[str, Any] = {} if self.ids is None else {"ids": columns.lists[self.ids][:n]}
-        where = None if mask is None else mask[:n]
-        if len(shape) == 1 and str(getattr(where, "device", "cpu")) == "cpu" and (where is None or where.all()):
-            where = None  # the usual case, which is faster
+        labels: list[Any] = [lists[name] for name in self.columns]
+        if values.ndim > 1:
+            labels = [np.array(label).reshape(n, *[1] * (values.ndim - 1)) for label in labels]
+        elif mask is not None and str(getattr(mask, "device", "cpu")) == "cpu" and mask.all():
+            mask = None  # the usual case, which is faster
+        more: dict[str, Any] = {} if self.ids is None else {"ids": lists[self.ids]}
+        several = labels[0] if len(labels) == 1 else tuple(labels)
         for tracker in self.tracker, *([] if self._evaluating is None else [self._evaluating[2]]):
-            tracker.update(
-                labels[0] if len(labels) == 1 else tuple(labels),
-                values[:n],
-                mode=mode,
-                ds_id=ds_id,
-                where=where,
-                **more,
-            )
+            tracker.update(several, values, mode=mode, ds_id=ds_id, where=mask, **more)
 
     def _values(self, batch: Mapping[str, Any]) -> tuple[Any, Any]:
         """Return ``(N, ...)`` values and which of them count; None for all."""
@@ -397,7 +393,7 @@ class _Tracked:
             msg = f"track() needs labels and logits, or loss=; the batch has {list(batch)}, the outputs {list(outputs)}"
             raise ValueError(msg)
         loss = outputs[0] if isinstance(outputs, tuple) else item(outputs, "loss")
-        kept = losses_in_graph(loss, logits)
+        kept = losses_in_graph(loss, logits) if logits.ndim > 2 else None  # computing a few anew takes less
         if kept is not None:
             return kept
         if self._shift is None and labels.ndim > 1:
