@@ -66,6 +66,10 @@ def cases(n: int, threads: int) -> dict[str, dict[str, Callable[[], lt.LabelStat
 
         return epoch
 
+    def words(places: Any, number: int) -> Any:
+        return np.array([f"{i:05}" for i in range(number)], dtype=object)[places].tolist()
+
+    texts = words(left, LEFT), words(right, RIGHT)
     two = {"two": lambda: stats({"left": left, "right": right}, values), "one": lambda: stats(one, values)}
     return (
         {f"{LEFT} × {RIGHT} labels, one label": two}
@@ -75,6 +79,12 @@ def cases(n: int, threads: int) -> dict[str, dict[str, Callable[[], lt.LabelStat
                 "one": tracked(one, "both", size),
             }
             for size in BATCHES
+        }
+        | {
+            f"tracker, lists of str, batches of {BATCHES[0]}": {
+                "two": tracked(texts, ("left", "right"), BATCHES[0]),
+                "one": tracked(words(one, LEFT * RIGHT), "both", BATCHES[0]),
+            }
         }
         | {f"mask of {share:.0%}, boolean indexing": masked(share) for share in SHARES}
     )

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._core.arrays import cast
+from labeltrack._labels.tuples import CODED, Uncoded
 
 Array = npt.NDArray[Any]
 Dtype = np.dtype[Any]
@@ -49,14 +50,14 @@ class Chunk:
         values: Value column.
         more: Further columns: the values of further metrics, float32 or float64, and int64 ids of samples.
         used: How many rows are filled.
+        coded: Up to which row labels are written; those after it wait in `SampleBuffer.raw`, unless this is `CODED`.
         limit: Up to which row `try_append` may fill it.
         busy: Whether `try_append` is writing to it.
         asked: Up to which row it is to be read by others; `handed`: up to which row they know; `done`: up to which row
             they have read it. See `recording.write_behind`.
-        label_view: View to write labels through: it checks dtype and shape and copies in one call: 0.09 us for 256
-            rows, where comparing dtypes and writing to the array takes 0.3; it reads TensorFlow tensors, too.
-        value_view: View to write values through.
-        more_views: Views to write further columns through.
+        label_view, value_view, more_views: Views to write columns through, which check dtype and shape and copy in one
+            call: 0.09 us for 256 rows, where comparing dtypes and writing to the array takes 0.3; they read TensorFlow
+            tensors, too.
         width: Number of columns.
         columns: All columns.
         dtypes: Their dtypes.
@@ -66,6 +67,7 @@ class Chunk:
     values: Array
     more: Rows = ()
     used: int = 0
+    coded: int = 0
     limit: int = field(init=False)
     busy: bool = False
     asked: int = 0
@@ -86,11 +88,6 @@ class Chunk:
         self.label_view, self.value_view, *more = (memoryview(column) for column in columns)
         self.more_views = tuple(more)
         self.width = len(columns)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes allocated."""
-        return size_of(self.columns)
 
 
 CLOSED = Chunk(np.empty(0, np.int64), np.empty(0, np.float32))
@@ -136,22 +133,17 @@ class SampleBuffer:
         open: The chunk that `try_append` writes to, if it has two columns; else one without room.
         wide: Likewise, if it has more.
         kind: Kind of the labels.
+        raw: Where `try_append` writes several labels per sample, which are coded later, many at a time; or `CODED`.
         paused: Whether rows are not handed on for now.
         retired: Whether other columns have replaced these.
-
-    Example:
-        >>> buffer = SampleBuffer(np.dtype(np.int32), np.dtype(np.float32))
-        >>> buffer.append(np.array([1, 2], np.int32), np.array([0.5, 0.25], np.float32))
-        True
-        >>> len(buffer), buffer.rows()[0][1]
-        (2, array([0.5 , 0.25], dtype=float32))
     """
 
-    __slots__ = ("_batch", "_held", "_plan", "dtypes", "kind", "open", "paused", "retired", "wide")
+    __slots__ = ("_batch", "_held", "_plan", "dtypes", "kind", "open", "paused", "raw", "retired", "wide")
 
     def __init__(self, label_dtype: Dtype, value_dtype: Dtype, kind: str = "", more: tuple[Dtype, ...] = ()) -> None:
         self.dtypes: tuple[Dtype, ...] = (label_dtype, value_dtype, *more)
         self.kind = kind
+        self.raw = CODED
         self.paused = False
         self.retired = False
         self._batch = 0  # rows of the batch before
@@ -161,7 +153,7 @@ class SampleBuffer:
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        held = self._settled()
+        held = self.completed()
         return sum(chunk.used for chunk in held.chunks) + sum(len(rows[0]) for _, rows in held.merged)
 
     def empty(self) -> bool:
@@ -172,18 +164,18 @@ class SampleBuffer:
     def nbytes(self) -> int:
         """Bytes allocated."""
         held = self._held
-        chunks = sum(chunk.nbytes for chunk in (*held.chunks, *held.emptied))
+        chunks = sum(size_of(chunk.columns) for chunk in (*held.chunks, *held.emptied))
         return chunks + sum(size_of(rows) for _, rows in held.merged)
 
     @property
     def merged(self) -> tuple[Placed, ...]:
         """Rows from elsewhere."""
-        return self._settled().merged
+        return self.completed().merged
 
     @property
     def folded(self) -> Any:
         """What is kept of rows that were folded."""
-        return self._settled().folded
+        return self.completed().folded
 
     def try_append(self, labels: Any, values: Any, kind: str = "", more: tuple[Any, ...] = ()) -> bool:
         """Append ``(N,)`` rows to the open chunk, if it has the same kind and dtypes and has room; most batches do.
@@ -191,7 +183,7 @@ class SampleBuffer:
         `LabelTracker.update` has this written out for numpy arrays: keep both alike.
 
         Args:
-            labels: Array, or another object with the buffer protocol.
+            labels: Array, or another object with the buffer protocol; with `raw`, a tuple of as many as there are.
             values: Likewise.
             kind: Kind of the labels.
             more: Further columns, likewise.
@@ -201,7 +193,7 @@ class SampleBuffer:
             another thread is writing to it, or an object other than an array has another length than the last batch.
         """
         # Other objects take longer to say how many rows they have than to be copied.
-        rows = labels.size if type(labels) is np.ndarray else self._batch
+        rows = values.size if type(values) is np.ndarray else self._batch
         width = 2 + len(more)
         chunk = self.wide if more else self.open
         start = chunk.used
@@ -211,7 +203,10 @@ class SampleBuffer:
         try:
             try:  # first, as no line between it and the next is guarded by the other one
                 chunk.busy = True
-                chunk.label_view[start:end] = labels
+                if self.raw is CODED:
+                    chunk.label_view[start:end] = labels
+                else:
+                    self.raw.write(labels, start - chunk.coded, end - chunk.coded)
                 chunk.value_view[start:end] = values
                 place = 0
                 for view in chunk.more_views:  # `zip` takes 0.2 us
@@ -262,17 +257,14 @@ class SampleBuffer:
                 return False
             chunk = self._chunk(*(np.empty(size, dtype) for dtype in dtypes))
             held = self._held
-            kept = (
-                held.chunks if held.chunks[-1].labels.shape[0] else held.chunks[:-1]
-            )  # a new buffer has one of no rows
+            kept = [each for each in held.chunks if each.labels.shape[0]]  # a new buffer has one of no rows
             self._held = held._replace(chunks=[*kept, chunk])
-        self.dtypes = dtypes
-        self._batch = rows
+        self.dtypes, self._batch = dtypes, rows
         held = self._held
         at, done, used = held.at, 0, []
         while done < rows:
             chunk = held.chunks[at]
-            n = min(rows - done, chunk.labels.shape[0] - chunk.used)
+            n = min(rows - done, len(chunk.labels) - chunk.used)
             if n == 0 or chunk.dtypes != dtypes:
                 at += 1
                 continue
@@ -287,6 +279,12 @@ class SampleBuffer:
             self._filled(chunk)
         self._reopen()
         return True
+
+    def expect(self, raw: Uncoded) -> None:
+        """Code the labels that wait, and have others wait there from now on."""
+        self.seal()
+        self.raw = raw
+        self._reopen()
 
     def fold_in(self, folded: Any, rows: Rows, kind: str) -> None:  # noqa: ARG002 (for subclasses)
         """Replace what is kept of folded rows.
@@ -321,22 +319,18 @@ class SampleBuffer:
             RuntimeError: Another thread does not finish its batch.
         """
         self.open = self.wide = CLOSED
-        held = self._settled()
+        held = self.completed()
         chunk = held.chunks[held.at]
-        if chunk.busy:
-            since = time.monotonic()
-            while chunk.busy:
-                if time.monotonic() - since > PATIENCE:
-                    msg = (
-                        f"a batch has been on its way into the tracker for {PATIENCE:g} s: its thread is held up, or "
-                        "this was called by a signal handler within update(); nothing was changed"
-                    )
-                    raise RuntimeError(msg)
-                time.sleep(0)
-
-    def complete(self) -> None:
-        """Complete what an interrupt left undone."""
-        self._settled()
+        since = time.monotonic()
+        while chunk.busy:
+            if time.monotonic() - since > PATIENCE:
+                msg = (
+                    f"a batch has been on its way into the tracker for {PATIENCE:g} s: its thread is held up, or this "
+                    "was called by a signal handler within update(); nothing was changed"
+                )
+                raise RuntimeError(msg)
+            time.sleep(0)
+        chunk.coded = self._ready(chunk)
 
     def retire(self) -> None:
         """Stop `try_append` for good: other columns replace these."""
@@ -363,19 +357,14 @@ class SampleBuffer:
 
     def own_rows(self) -> list[Rows]:
         """Return the rows that were appended, likewise."""
-        return [tuple(c[:used] for c in chunk.columns) for chunk in self._settled().chunks if (used := chunk.used)]
+        filled = [(chunk, self._ready(chunk)) for chunk in self.completed().chunks]
+        return [tuple(column[:used] for column in chunk.columns) for chunk, used in filled if used]
 
     def clear(self, folded: Any = None) -> None:
-        """Forget the rows and keep the memory.
-
-        Chunks too narrow for the columns are replaced here, at the end of an epoch, rather than during training.
-
-        Args:
-            folded: What is kept of all rows so far, if they are folded.
-        """
+        """Forget the rows, keeping memory, in larger chunks, and `folded`, what is kept of rows that are folded."""
         self.seal()
         free, emptied = self._free()
-        chunks = [self._chunk(*self._memory(chunk)) for chunk in free if chunk.labels.shape[0]] or [self._no_rows()]
+        chunks = [self._chunk(*columns) for columns in self._memory(free)] or [self._no_rows()]
         self._held = Held(chunks, 0, emptied, folded)
         self._reopen()
 
@@ -383,24 +372,32 @@ class SampleBuffer:
         """Free memory until at most `nbytes` are allocated. The buffer must be empty."""
         self.seal()
         chunks = list(self._held.chunks)
-        while chunks and sum(chunk.nbytes for chunk in chunks) > nbytes:
+        while chunks and sum(size_of(chunk.columns) for chunk in chunks) > nbytes:
             chunks.pop()
         self._held = self._held._replace(chunks=chunks or [self._no_rows()], at=0)
 
-    def _settled(self) -> Held:
+    def _ready(self, chunk: Chunk) -> int:
+        """Return how many rows of a chunk there are, with the codes of all their labels written."""
+        used, raw = chunk.used, self.raw
+        if raw is not CODED and used > chunk.coded:
+            chunk.labels[chunk.coded : used] = raw.codes(used - chunk.coded)
+        return used
+
+    def completed(self) -> Held:
         """Complete what was decided, and return what is held."""
         plan = self._plan
         if plan is not None:
             for chunk, used in plan.used:
-                chunk.used = used
-            self.kind = plan.kind
+                chunk.coded = chunk.used = used
+            if plan.kind != self.kind:
+                self.raw, self.kind = CODED, plan.kind
             self._held = plan.held
             self._plan = None
         return self._held
 
     def _carry_out(self, plan: Plan) -> None:
         self._plan = plan  # from here on, the rows are in
-        self._settled()
+        self.completed()
 
     def _reopen(self) -> None:
         if _GIL and not self.retired:
@@ -418,12 +415,15 @@ class SampleBuffer:
         """Return the chunks whose memory can be reused, and those that others still read."""
         return self._held.chunks, ()
 
-    def _memory(self, chunk: Chunk) -> Rows:
-        """Return the memory of a chunk, or as much with the dtypes of the columns."""
-        if chunk.dtypes == self.dtypes:
-            return chunk.columns
-        rows = chunk.labels.shape[0]
-        return tuple(np.empty(rows, dtype) for dtype in self.dtypes)
+    def _memory(self, chunks: list[Chunk]) -> list[Rows]:
+        """Return as much memory as chunks have: theirs, unless their dtypes are others or several are small."""
+        kept = [chunk for chunk in chunks if chunk.dtypes == self.dtypes]
+        if sum(len(chunk.labels) < LARGEST_ROWS for chunk in kept) > 1:  # the end of each costs 40 us, reducing it 25
+            kept = [chunk for chunk in kept if len(chunk.labels) >= LARGEST_ROWS]
+        short = sum(len(chunk.labels) for chunk in chunks) - sum(len(chunk.labels) for chunk in kept)
+        whole, rest = divmod(short, LARGEST_ROWS)
+        fresh = [tuple(np.empty(size, dtype) for dtype in self.dtypes) for size in (*[LARGEST_ROWS] * whole, rest)]
+        return [rows for rows in (*(chunk.columns for chunk in kept), *fresh) if rows[0].size]
 
     def _chunk(self, labels: Array, values: Array, *more: Array) -> Chunk:
         """Return a chunk without rows."""
@@ -438,7 +438,7 @@ class SampleBuffer:
 
     def _next_size(self, short: int, row: int, budget: int | None) -> int:
         """Return the number of rows of the next chunk: that of all others, within limits; 0 if over the budget."""
-        have = sum(chunk.labels.shape[0] for chunk in self._held.chunks)
+        have = sum(len(chunk.labels) for chunk in self._held.chunks)
         size = max(short, min(LARGEST_ROWS, max(FIRST_ROWS, have)))
         if budget is not None:
             size = min(size, budget // row)

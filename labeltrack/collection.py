@@ -226,17 +226,11 @@ class TrackerCollection(Tracking, Mapping[str, TrackedMetric]):
         Warns:
             LabelTrackWarning: Labels look multi-hot; see `label_stats`. There is one such warning.
         """
-        try:
-            columns = self._taken(values)
-        except (KeyError, TypeError, IndexError):
-            raise self._not_these(values) from None
-        if len(values) != self._number or (type(values) is not dict and not isinstance(values, Mapping)):
-            raise self._not_these(values)
         # A batch like the one before, as in `LabelTracker.update`.
-        if where is None and ids is None and type(labels) is _ARRAY:
+        if type(labels) is _ARRAY and type(values) is dict and where is None and ids is None:
             # `SampleBuffer.try_append`, written out, for further columns.
             try:
-                rows = len(labels)
+                rows, columns = len(labels), self._taken(values)
                 buffer = self._streams[mode, ds_id].buffer
             except (KeyError, TypeError):
                 pass
@@ -254,6 +248,8 @@ class TrackerCollection(Tracking, Mapping[str, TrackedMetric]):
                             for view in chunk.more_views:
                                 view[start:end] = columns[place]
                                 place += 1
+                            if place != len(values):
+                                raise ValueError
                             chunk.used = end
                             chunk.busy = False
                             return  # noqa: TRY300 (an `else` would not be guarded)
@@ -264,6 +260,12 @@ class TrackerCollection(Tracking, Mapping[str, TrackedMetric]):
                     except BaseException:
                         chunk.busy = False
                         raise
+        try:
+            columns = self._taken(values)
+        except (KeyError, TypeError, IndexError):
+            raise self._not_these(values) from None
+        if len(values) != self._number or not isinstance(values, Mapping):
+            raise self._not_these(values)
         some = columns if self._number > 1 else columns[:1]
         if where is None and self._intake.quickly(labels, some, mode, ds_id, ids):
             return

@@ -165,28 +165,30 @@ class LabelTracker(Tracking):
         Warns:
             LabelTrackWarning: Labels look multi-hot; see `label_stats`. There is one such warning.
         """
-        # A batch like the one before, one-dimensional and of the same dtypes, takes two writes to memory that check
-        # what they write. All others are checked and converted first, as is the first batch of an epoch: its labels
-        # have to be of the same kind as those of other datasets.
-        if where is not None or ids is not None:
-            if where is None and self._intake.quickly(labels, (values,), mode, ds_id, ids):
-                return
-        elif type(labels) is _ARRAY and type(values) is _ARRAY:
+        # A batch like the one before, one-dimensional and of the same dtypes, takes a write to memory per column, which
+        # checks what it writes. All others are checked and converted first, as is the first batch of an epoch: its
+        # labels have to be of the same kind as those of other datasets.
+        if ids is not None or where is not None or type(values) is not _ARRAY:
+            pass
+        elif type(labels) is _ARRAY or type(labels) is tuple:
             # `SampleBuffer.try_append`, written out: calling it and asking `QUICK` took 0.3 of 0.75 us.
             try:
-                rows = len(labels)
+                rows = len(values)
                 buffer = self._streams[mode, ds_id].buffer
             except (KeyError, TypeError):
-                pass  # the first batch, a mode that is no string, labels without a length
+                pass  # the first batch, a mode that is no string, values without a length
             else:
                 chunk = buffer.open
                 start = chunk.used
                 end = start + rows
-                if start and end <= chunk.limit and buffer.kind == INTEGER and not chunk.busy:
+                if start and end <= chunk.limit and not chunk.busy:
                     try:
                         try:  # first, as no line between it and the next is guarded by the other one
                             chunk.busy = True
-                            chunk.label_view[start:end] = labels
+                            if buffer.kind == INTEGER:
+                                chunk.label_view[start:end] = labels
+                            else:
+                                buffer.raw.write(labels, start - chunk.coded, end - chunk.coded)
                             chunk.value_view[start:end] = values
                             chunk.used = end
                             chunk.busy = False
@@ -198,7 +200,7 @@ class LabelTracker(Tracking):
                     except BaseException:
                         chunk.busy = False
                         raise
-        elif self._intake.quickly(labels, (values,), mode, ds_id):
+        if where is None and self._intake.quickly(labels, (values,), mode, ds_id, ids):
             return
         self._update(labels, (values,), mode, ds_id, where, ids)
 

@@ -335,7 +335,9 @@ class Accumulator:
         """Return a new accumulator with the given slots of this one, in that order, without duplicates."""
         self.fold_back()
         taken = Accumulator(slots.shape[0])
-        taken.rows.reshape(-1, ROW)[...] = self.rows.reshape(-1, ROW)[slots]
+        taken._rows = aligned_words(taken.size * ROW).view(np.float64)
+        # Without a mode, numpy copies to other memory first.
+        self.rows.reshape(-1, ROW).take(slots, axis=0, out=taken._rows.reshape(-1, ROW), mode="clip")
         if self._nonfinite.shape[0] == self.size:
             taken._nonfinite = self._nonfinite[slots]
         taken.keys, taken.values = self._terms_of(slots)

@@ -126,8 +126,7 @@ class Slots:
         return np.subtract(ids, self._low, out=slots, dtype=np.int64, casting="unsafe")
 
     def _hashed(self, table: Hash, ids: Array) -> Array:
-        codes = np.empty(ids.shape[0], dtype=np.int32)
-        table.encode(read_only(ids), 0, ids.shape[0], codes, frozen=False)
+        codes = table.codes_of(ids)
         self.size = table.size
         return codes
 
@@ -135,7 +134,7 @@ class Slots:
         """Return the id of each slot; some that are only between others may never have occurred."""
         if self._hash is None:
             return np.arange(self._low, self._low + self.size, dtype=np.int64)
-        return self._hash.keys[: self.size]
+        return self._hash.keys
 
     @property
     def ascending(self) -> bool:

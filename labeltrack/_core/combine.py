@@ -87,9 +87,8 @@ def numbered(keys: Array, in_order: Callable[[Integers], Array] = lambda known: 
         keys: ``(N,)`` uint8, int32 or int64.
         in_order: Returns what keys are to be sorted by.
     """
-    codes, index = np.empty(keys.shape[0], dtype=np.int32), Hash(np.empty(0, dtype=np.int64))
-    index.encode(read_only(keys), 0, keys.shape[0], codes, frozen=False)
-    return ranked(codes, index.keys[: index.size], in_order)
+    index = Hash()
+    return ranked(index.codes_of(keys), index.keys, in_order)
 
 
 def ranked(codes: npt.NDArray[np.int32], known: Integers, in_order: Callable[[Integers], Array]) -> Part:
@@ -120,7 +119,7 @@ def combine(parts: Sequence[Part], *, threads: int | None = None) -> tuple[Array
         if math.prod(sizes) > _LARGEST:
             return _combine_narrowed(parts, sizes, threads)
         form = Combined(tuple(parts), tuple(low for low, _ in extents), tuple(sizes))
-        keys = _combined(form, threads)
+        keys = combined(form, threads)
         if keys is not None:
             return keys, form
         extents = [_extent(part, exact=True) for part in parts]  # a key is beyond those that were sampled
@@ -157,7 +156,7 @@ def _extent(part: Part, *, exact: bool) -> tuple[int, int]:
     return max(low - margin, -(2**63)), min(high + margin, 2**63 - 1)
 
 
-def _combined(form: Combined, threads: int | None) -> Array | None:
+def combined(form: Combined, threads: int | None) -> Array | None:
     """Return the combined keys of all samples; None if one of them is beyond the sizes."""
     rows, module = form.parts[0].keys.shape[0], kernels.columns
     keys = np.empty(rows, dtype=np.int32 if math.prod(form.sizes) <= 2**31 else np.int64)

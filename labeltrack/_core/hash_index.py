@@ -1,4 +1,4 @@
-"""An open-addressing table from int64 keys to codes, and codes that last."""
+"""An open-addressing table from int64 keys to codes, which last."""
 
 from __future__ import annotations
 
@@ -12,78 +12,78 @@ from labeltrack._core.arrays import read_only
 
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
+State = tuple[Integers, Integers, Integers]
+"""Key of each code, places, and the number of codes: replaced in one assignment."""
 
+_NONE: Integers = np.empty(0, dtype=np.int64)
 # Places per code that there is room for, up to a number of codes. A second look is a branch that mispredicts: with a
 # thousand labels 2.2 ns per sample, and 3.0 with half as many places; with a hundred thousand 4.3 and 6.0.
 _PLACES = ((1 << 12, 8), (1 << 18, 4), (1 << 62, 2))
 
 
 class Hash:
-    """Open-addressing table from int64 keys to codes.
+    """Open-addressing table from int64 keys to codes, in order of appearance.
+
+    An exception at any point, such as an interrupt, changes no code that was given out. While a call adds keys, other
+    threads may read, and a signal handler may add some.
 
     Args:
         keys: ``(K,)`` the first keys, which get the codes from 0 on.
         room: Number of keys to make room for at once.
-    """
-
-    def __init__(self, keys: Integers, room: int = 0) -> None:
-        self.size = 0
-        self.keys = np.empty(0, dtype=np.int64)
-        self._table = np.empty(0, dtype=np.int64)
-        self._rebuild(keys, max(1024, 2 * keys.shape[0], room))
-
-    def _rebuild(self, keys: Integers, capacity: int) -> None:
-        capacity = 1 << (capacity - 1).bit_length()
-        found = np.empty(capacity, dtype=np.int64)
-        places = next(capacity * each for most, each in _PLACES if capacity <= most)
-        table = np.full(2 * places, -1, dtype=np.int64)  # pairs of a key and its code
-        scratch = np.empty(keys.shape[0], dtype=np.int32)
-        _, size = kernels.hashing.encode_int64(
-            read_only(np.ascontiguousarray(keys)), 0, keys.shape[0], table, found, 0, False, scratch
-        )
-        self.keys, self._table, self.size = found, table, size
-
-    def encode(self, keys: Array, start: int, stop: int, codes: Array, *, frozen: bool) -> None:
-        """Write the codes of ``keys[start:stop]`` to the front of `codes`; new keys get a new code unless `frozen`."""
-        position = start
-        while True:
-            position, self.size = kernels.hashing.encode_int64(
-                keys, position, stop, self._table, self.keys, self.size, frozen, codes[position - start :]
-            )
-            if position == stop:
-                return
-            self._rebuild(self.keys[: self.size], 4 * self.keys.shape[0])
-
-
-class Codes:
-    """Int64 keys seen so far, each with an int32 code in order of appearance.
-
-    An exception at any point, such as an interrupt, changes no code that was given out. Other threads may read while
-    one encodes.
 
     Example:
-        >>> codes = Codes()
-        >>> codes.encode(np.array([7, -1, 7])), codes.keys
+        >>> codes = Hash()
+        >>> codes.codes_of(np.array([7, -1, 7])), codes.keys
         (array([0, 1, 0], dtype=int32), array([ 7, -1]))
     """
 
-    def __init__(self) -> None:
-        self._hash = Hash(np.empty(0, dtype=np.int64))
-        self._intact = True
+    def __init__(self, keys: Integers = _NONE, room: int = 0) -> None:
+        self._state = _state_of(keys, max(1024, 2 * keys.shape[0], room))
+
+    @property
+    def size(self) -> int:
+        """Number of codes."""
+        return int(self._state[2][0])
 
     @property
     def keys(self) -> Integers:
         """``(K,)`` key of each code."""
-        table = self._hash
-        size = table.size  # first: what is there of larger arrays stays the same
-        return table.keys[:size]
+        found, _, size = self._state
+        return found[: size[0]]
 
-    def encode(self, keys: Integers) -> npt.NDArray[np.int32]:
+    @property
+    def room(self) -> int:
+        """Number of codes that there is room for."""
+        return int(self._state[0].shape[0])
+
+    def codes_of(self, keys: Array) -> npt.NDArray[np.int32]:
         """Return the ``(N,)`` codes of keys; new ones get the next codes."""
-        if not self._intact:
-            self._hash = Hash(self.keys)
         codes = np.empty(keys.shape[0], dtype=np.int32)
-        self._intact = False
-        self._hash.encode(read_only(np.ascontiguousarray(keys)), 0, keys.shape[0], codes, frozen=False)
-        self._intact = True
+        self.encode(read_only(np.ascontiguousarray(keys)), 0, keys.shape[0], codes, frozen=False)
         return codes
+
+    def encode(self, keys: Array, start: int, stop: int, codes: Array, *, frozen: bool) -> None:
+        """Write the codes of ``keys[start:stop]`` to the front of `codes`; new keys get a new code unless `frozen`."""
+        position, encode = start, kernels.hashing.encode_int64
+        while position < stop:
+            state = self._state
+            found, table, size = state
+            position = encode(keys, position, stop, table, found, size, frozen, codes[position - start :])
+            if self._state is not state:
+                position = start  # a signal handler has replaced the table
+            elif position < stop:
+                wider = _state_of(found[: size[0]], 4 * found.shape[0])
+                # In one line, within which no signal handler runs.
+                self._state = wider if self._state is state and size[0] == wider[2][0] else self._state
+
+
+def _state_of(keys: Integers, capacity: int) -> State:
+    """Return a table with room for so many keys."""
+    capacity = 1 << (capacity - 1).bit_length()
+    found, size = np.empty(capacity, dtype=np.int64), np.zeros(1, dtype=np.int64)
+    places = next(capacity * each for most, each in _PLACES if capacity <= most)
+    table = np.full(2 * places, -1, dtype=np.int64)  # pairs of a key and its code
+    if keys.size:
+        scratch, keys = np.empty(keys.shape[0], dtype=np.int32), read_only(np.ascontiguousarray(keys))
+        kernels.hashing.encode_int64(keys, 0, keys.shape[0], table, found, size, False, scratch)
+    return found, table, size

@@ -75,13 +75,14 @@ class KeyTable:
     Args:
         expected: How many samples are to come; a dense table may have twice as many slots.
         wanted: ``(W,)`` keys to keep, others are ignored; None keeps every key.
+        codes: How many keys there are, if they are known to be codes from 0 on.
     """
 
-    def __init__(self, expected: int, wanted: Integers | None = None) -> None:
+    def __init__(self, expected: int, wanted: Integers | None = None, codes: int = 0) -> None:
         self._expected = expected
         self._frozen = wanted is not None
         self._low = 0
-        self._accumulator = Accumulator(0)
+        self._accumulator = Accumulator(codes if codes <= min(2 * expected, _LARGEST_SPAN) else 0)
         self._hash: Hash | None = None
         if wanted is not None:
             self._hash = Hash(wanted)
@@ -89,7 +90,7 @@ class KeyTable:
 
     def begin(self, keys: Array, samples: Array, total: int) -> None:
         """Lay the table out by some of the keys and samples to come, `total` in all."""
-        if not self._frozen:
+        if not self._frozen and not self._accumulator.size:
             self._widen(keys)
             if self._hash is not None:
                 # Growing later takes a merge: 40 ms for a hundred thousand labels in new memory.
@@ -104,7 +105,7 @@ class KeyTable:
         table = KeyTable(self._expected)
         table._frozen, table._low = self._frozen, self._low
         if self._hash is not None:
-            table._hash = Hash(self._hash.keys[: self._hash.size], self._hash.keys.shape[0])
+            table._hash = Hash(self._hash.keys, self._hash.room)
         table._accumulator = self._accumulator.alike()
         return table
 
@@ -163,9 +164,7 @@ class KeyTable:
     def absorb(self, other: KeyTable) -> bool:
         """Add another table and return True if both are hashed or have the same slots; the other is used up then."""
         if self._hash is not None and other._hash is not None and not self._frozen:
-            codes = np.empty(other._hash.size, dtype=np.int32)
-            keys = read_only(other._hash.keys[: codes.shape[0]])
-            self._hash.encode(keys, 0, codes.shape[0], codes, frozen=False)
+            codes = self._hash.codes_of(other._hash.keys)
             self._make_room(self._hash.size)
             self._accumulator.merge(other._accumulator, codes.astype(np.int64))
             return True
@@ -204,7 +203,12 @@ def _dense(old: Accumulator, keys: Array, span: int) -> bool:
 
 
 def reduce_chunks(
-    chunks: Sequence[Chunk], decoder: Decoder, *, wanted: Integers | None = None, threads: int | None = None
+    chunks: Sequence[Chunk],
+    decoder: Decoder,
+    *,
+    wanted: Integers | None = None,
+    threads: int | None = None,
+    codes: int = 0,
 ) -> tuple[Array, Accumulator]:
     """Reduce chunks of keys and samples to statistics per label.
 
@@ -214,6 +218,8 @@ def reduce_chunks(
         decoder: Turns keys back into labels.
         wanted: Keys to keep; None keeps every key.
         threads: Number of threads; None chooses by the number of samples.
+        codes: How many keys there are, if they are codes from 0 on. Codes in order of appearance would make a table
+            grow: 1.1 of 4 ms for 100 000 samples of 20 000 labels.
 
     Returns:
         The ``(K,)`` sorted labels that occurred and their statistics: bit for bit the same for any division into
@@ -230,7 +236,7 @@ def reduce_chunks(
     if some is not None and (threads > 1 or spread > _MANY or total >= _LAID_OUT):
         layout = some, np.concatenate([spread_out(samples, total // _UNIT, _SOME_NEIGHBOURS) for _, samples in chunks])
     pieces = [chunks] if threads == 1 else _share(chunks, max(threads, min(_TURNS * threads, total // _PIECE)))
-    return _reduce_items(iter(pieces), lambda piece: piece, _tables(threads, total, wanted, layout), decoder)
+    return _reduce_items(iter(pieces), lambda piece: piece, _tables(threads, total, wanted, layout, codes), decoder)
 
 
 def reduce_stream(
@@ -294,11 +300,11 @@ def _reduce_items(
     return _in_order(keys, accumulator, decoder, ascending=True)
 
 
-def _tables(threads: int, total: int, wanted: Integers | None, layout: Chunk | None) -> list[KeyTable]:
+def _tables(threads: int, total: int, wanted: Integers | None, layout: Chunk | None, codes: int = 0) -> list[KeyTable]:
     """Return an empty table per thread, all with the same layout if some keys and samples to come are given."""
     if layout is None:
-        return [KeyTable(total // threads, wanted) for _ in range(threads)]
-    first = KeyTable(total // threads, wanted)
+        return [KeyTable(total // threads, wanted, codes) for _ in range(threads)]
+    first = KeyTable(total // threads, wanted, codes)
     first.begin(*layout, total // threads)
     return [first, *(first.alike() for _ in range(threads - 1))]
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._convert.objects import tight
-from labeltrack._core.arrays import sorted_unique
+from labeltrack._core.arrays import order_of, sorted_unique
 from labeltrack._core.combine import Combined, Part, combine, numbered, ranked
 from labeltrack._core.hash_index import Hash
 from labeltrack._labels import codes
@@ -146,7 +146,7 @@ def kept_part(keys: Array, space: LabelDecoder, wanted: Integers) -> tuple[Part,
     """Return `part_of` for the wanted keys alone, and a mask of the samples that have one of them."""
     index, found = Hash(wanted), np.empty(keys.shape[0], dtype=np.int32)
     index.encode(keys, 0, keys.shape[0], found, frozen=True)
-    part = ranked(found, index.keys[: index.size], space.decode)
+    part = ranked(found, index.keys, space.decode)
     assert part.ranks is not None  # noqa: S101 (codes have ranks)
     return part._replace(ranks=np.append(part.ranks, 0)), found < index.size  # the last for all other samples
 
@@ -186,7 +186,7 @@ def in_order_of_labels(table: Array) -> tuple[Array, Integers]:
     for column in columns_of(table).values():
         keys, space = to_keys(column, label_kind(column), dictionary_of(column))
         parts.append(part_of(keys, space))
-    order = np.argsort(combine(parts)[0])
+    order = order_of(combine(parts)[0])
     return table[order], order
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from labeltrack._convert.objects import text_array
 from labeltrack._core import kernels
 from labeltrack._core.arrays import read_only
-from labeltrack._core.hash_index import Codes
+from labeltrack._core.hash_index import Hash
 from labeltrack._labels.codes import (
     BOOL,
     BYTES,
@@ -36,7 +36,7 @@ class LabelCodes:
     """Codes below ``2**31``. Integers from 0 to ``2**28 - 1`` are their own; all others are numbered as they appear."""
 
     def __init__(self) -> None:
-        self._numbers = {sort: Codes() for sort in (_WHOLE, _HIGH, _FLOAT)}
+        self._numbers = {sort: Hash() for sort in (_WHOLE, _HIGH, _FLOAT)}
         self._words = {_STRING: Vocabulary(STRING), _BYTES: Vocabulary(BYTES)}
 
     def add(self, labels: Array | list[str], kind: str, factor: int, keys: Integers, *, first: bool) -> None:
@@ -54,7 +54,7 @@ class LabelCodes:
             sort = _STRING if kind == STRING else _BYTES
             codes: Array = self._words[sort].encode(labels)
         elif kind == FLOAT:
-            sort, codes = _FLOAT, self._numbers[_FLOAT].encode(integer_keys(np.asarray(labels), kind))
+            sort, codes = _FLOAT, self._numbers[_FLOAT].codes_of(integer_keys(np.asarray(labels), kind))
         else:
             sort, codes = _SMALL, np.ascontiguousarray(integer_keys(np.asarray(labels), kind))
             if add(read_only(codes), 0, rows, 0, 1 << _BITS, factor, first, keys):
@@ -70,7 +70,7 @@ class LabelCodes:
         large = codes >= 1 << _BITS
         for sort, there in ((_WHOLE, large if high else large | (codes < 0)), (_HIGH, codes < 0)):
             if (sort == _WHOLE or high) and there.any():
-                codes[there] = (sort << _BITS) + self._numbers[sort].encode(codes[there]).astype(np.int64)
+                codes[there] = (sort << _BITS) + self._numbers[sort].codes_of(codes[there]).astype(np.int64)
         return codes
 
     def decode(self, codes: Integers, kind: str) -> Array:

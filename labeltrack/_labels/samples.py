@@ -81,7 +81,7 @@ def one_label(
         ValueError: The shapes do not match, or labels are missing under ``"error"`` where the mask is set.
     """
     keys, space, mask = _encode(labels, values, mask, missing, threads)
-    return *_flat(keys, values, mask, threads), space
+    return *flat(keys, values, mask, threads), space
 
 
 def are_multi_hot(columns: Mapping[str, Any], values: Array) -> bool:
@@ -115,11 +115,10 @@ def several_labels(
         except (TypeError, ValueError) as error:
             msg = f"label {name!r}: {error}"
             raise (TypeError if isinstance(error, TypeError) else ValueError)(msg) from error
-        flat = keys.reshape(-1)
         if mapping is None:
-            part = part_of(flat, space)
+            part = part_of(keys.reshape(-1), space)
         else:
-            part, kept = kept_part(flat, space, space.encode(wanted_by(mapping, missing)))
+            part, kept = kept_part(keys.reshape(-1), space, space.encode(wanted_by(mapping, missing)))
             if not kept.any():
                 unmatched.append(name)
             mask = _both(mask, np.broadcast_to(kept.reshape(keys.shape), values.shape))
@@ -131,7 +130,7 @@ def several_labels(
         part._replace(keys=_spread(part.keys.reshape(own), shape)) for part, own in zip(parts, shapes, strict=True)
     ]
     combined, form = combine(parts, threads=_sharing(parts[0].keys.shape[0], threads))
-    return *_flat(combined.reshape(shape), values, mask, threads), CombinedDecoder(spaces, form), unmatched
+    return *flat(combined.reshape(shape), values, mask, threads), CombinedDecoder(spaces, form), unmatched
 
 
 def _encode(
@@ -144,19 +143,19 @@ def _encode(
 ) -> tuple[Array, LabelDecoder, Mask | None]:
     """Return the keys of labels, in a shape that broadcasts to that of the values, their decoder and the new mask."""
     array, gone = labels
-    shape, flat = aligned_shape(array, values), array.reshape(-1)
+    shape, every = aligned_shape(array, values), array.reshape(-1)
     if ignored:
         mask = _both(mask, np.broadcast_to(~_ignored(array, gone, ignored).reshape(shape), values.shape))
     if gone is not None:
         if missing == "label":
-            flat = labelled(flat, gone.reshape(-1))
+            every = labelled(every, gone.reshape(-1))
         else:
             there = np.broadcast_to(gone.reshape(shape), values.shape)
             number = int(np.count_nonzero(there if mask is None else there & mask))
             if number and missing == "error":
                 raise missing_entries(number, values.size)
             mask = _both(mask, ~there)
-    keys, space = to_keys(flat, label_kind(flat), dictionary_of(flat), threads=threads)
+    keys, space = to_keys(every, label_kind(every), dictionary_of(every), threads=threads)
     return keys.reshape(shape), space, mask
 
 
@@ -205,7 +204,7 @@ def _both(mask: Mask | None, other: Mask) -> Mask:
     return other if mask is None else mask & other
 
 
-def _flat(keys: Array, values: Array, mask: Mask | None, threads: int | None) -> tuple[Array, Array]:
+def flat(keys: Array, values: Array, mask: Mask | None, threads: int | None) -> tuple[Array, Array]:
     """Return ``(N,)`` keys and values of the samples that count."""
     columns = _spread(keys, values.shape), np.ascontiguousarray(values).reshape(-1)
     if mask is None:

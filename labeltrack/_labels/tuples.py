@@ -14,7 +14,7 @@ from labeltrack._convert.arrays import QUICK, aligned_shape
 from labeltrack._core import kernels
 from labeltrack._core.arrays import read_only
 from labeltrack._core.combine import numbered
-from labeltrack._core.hash_index import Codes
+from labeltrack._core.hash_index import Hash
 from labeltrack._core.pair_table import PairTable
 from labeltrack._labels.codes import (
     BOOL,
@@ -33,7 +33,7 @@ from labeltrack._labels.combined import columns_of, combinations, grouped, union
 from labeltrack._labels.label_codes import LABEL_BITS, LabelCodes, of_kind
 from labeltrack._labels.lookup import alias
 from labeltrack._labels.missing import read_labels
-from labeltrack._labels.samples import several_labels
+from labeltrack._labels.samples import flat, several_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -47,10 +47,9 @@ COMBINED = "combined"
 """The key of the vocabulary of combinations, for labels of any kinds."""
 IDS = "ids"
 """The key of the vocabulary of ids of samples."""
-PAIR = f"({INTEGER}, {INTEGER})"
-"""The kind of combinations of two integers."""
 WHOLE = {BOOL, INTEGER, UNSIGNED}
 """Kinds of labels that one 64-bit type may hold together."""
+_AT_ONCE = 1 << 15  # rows whose labels wait for codes: fewer are coded at less speed, more leave the cache
 _SECOND = 1 << 32  # what the first code of a pair is multiplied by
 
 Vocabularies = dict[str, Vocabulary]
@@ -99,14 +98,14 @@ class Combinations(Vocabulary):
     def __init__(self, names: Sequence[str], words: Iterable[tuple[Any, ...]] = ()) -> None:
         self.names = tuple(names)
         self._labels = [LabelCodes() for _ in self.names]
-        self._pairs = [Codes() for _ in self.names[1:]] or [Codes()]
+        self._pairs = [Hash() for _ in self.names[1:]] or [Hash()]
         self._table, self._entered = PairTable(), 0  # of two labels that are integers; how many are in it
         self._made: list[tuple[Any, ...]] = []
         self.encode(list(words))
 
     def __len__(self) -> int:
         """Return the number of combinations."""
-        return int(self._pairs[-1].keys.shape[0])
+        return self._pairs[-1].size
 
     @property
     def words(self) -> list[tuple[Any, ...]]:  # type: ignore[override]  # an attribute there
@@ -160,7 +159,7 @@ class Combinations(Vocabulary):
             else:
                 add(read_only(np.asarray(column)), 0, rows, 0, 1 << LABEL_BITS, factor, place == 0, keys)
             if place or len(columns) == 1:
-                codes = self._pairs[max(place - 1, 0)].encode(keys)
+                codes = self._pairs[max(place - 1, 0)].codes_of(keys)
             if 0 < place < len(columns) - 1:
                 add(read_only(codes), 0, rows, 0, 1 << LABEL_BITS, _SECOND, True, keys)
         return codes
@@ -192,26 +191,86 @@ class Combinations(Vocabulary):
                 here[here] = good[places]
         return codes[here]
 
-    def known(self, words: Any) -> npt.NDArray[np.int32] | None:
-        """Return the ``(N,)`` codes of a batch of two labels, as a mapping or a tuple of integers; None for any other.
-
-        None, too, if some are new; nothing is added.
-        """
-        if type(words) is dict:
-            words = [words[name] for name in self.names]
-        elif type(words) is not tuple:
-            return None
-        columns: list[Array] = []
-        for column in words:
-            read = QUICK[type(column)]
-            columns.append(array := column if read is None else np.asarray(read(column)))
-            if array.ndim != 1 or array.dtype not in READ_AS_IS or array.shape != columns[0].shape:
-                return None
-        return self._table.look_up(columns[0], columns[1]) if len(columns) == len(self.names) == 2 else None
-
     def decoder(self, kind: str) -> LabelDecoder:
         """Return the decoder of the codes so far."""
         return TupleDecoder(self, kind)
+
+
+class Uncoded:
+    """Labels of combinations that wait for their codes: columns of integers, one per label.
+
+    Args:
+        words: Gets the combinations that are new; None if no labels wait.
+        dtypes: Of the labels, of those that kernels read.
+
+    Attributes:
+        dtypes: See above.
+    """
+
+    def __init__(self, words: Combinations | None = None, dtypes: tuple[np.dtype[Any], ...] = ()) -> None:
+        self.dtypes = dtypes
+        self._words, self._kinds = words, [INTEGER] * len(dtypes)
+        self._columns: list[Any] = [np.empty(_AT_ONCE, dtype) for dtype in dtypes]
+        self._views: tuple[Any, ...] = tuple([memoryview(column) for column in self._columns])
+
+    def write(self, labels: Any, start: int, end: int) -> None:
+        """Keep the labels of rows from `start` to `end`.
+
+        Raises:
+            TypeError: They are no tuple.
+            ValueError: There is no room, there are more or fewer rows or labels, or these have other dtypes.
+        """
+        if type(labels) is not tuple:
+            raise TypeError
+        if len(labels) != len(self._views) or not labels:
+            raise ValueError
+        place = 0
+        for view in self._views:
+            view[start:end] = labels[place]
+            place += 1  # noqa: SIM113 (`enumerate` takes longer)
+
+    def codes(self, rows: int) -> npt.NDArray[np.int32]:
+        """Return the codes of the first rows."""
+        assert self._words is not None  # noqa: S101 (or no labels would wait)
+        return self._words.encode_columns([column[:rows] for column in self._columns], self._kinds)
+
+
+CODED = Uncoded()
+"""Where no labels wait: they are keys or codes when they come."""
+
+
+def uncoded(labels: Any, words: Combinations, kind: str, now: Uncoded) -> Uncoded:
+    """Return where batches wait that are like one with these labels; `CODED` if they have to be coded as they come.
+
+    Args:
+        labels: As they came: tensors of integers can wait.
+        words: Gets the combinations that are new.
+        kind: Kind of all combinations so far.
+        now: Where they wait now.
+    """
+    if set(kinds_of(kind)) != {INTEGER}:
+        return CODED
+    try:
+        columns = [np.asarray(column) for column in memory_of(labels, words.names) or ()]
+    except (KeyError, TypeError, ValueError, RuntimeError, BufferError):
+        return CODED
+    dtypes = tuple([column.dtype for column in columns])
+    if not columns or not READ_AS_IS.issuperset(dtypes):
+        return CODED
+    return now if now.dtypes == dtypes else Uncoded(words, dtypes)
+
+
+def memory_of(labels: Any, names: Sequence[str]) -> tuple[Any, ...] | None:
+    """Return the memory of the labels of each name; None if they are no mapping or tuple.
+
+    Raises:
+        KeyError: One is missing, or of another type than the tensors of earlier batches; see `QUICK` for other errors.
+    """
+    if type(labels) is dict:
+        labels = [labels[name] for name in names]
+    elif type(labels) is not tuple or len(labels) != len(names):
+        return None
+    return tuple([column if (read := QUICK[type(column)]) is None else read(column) for column in labels])
 
 
 class TupleDecoder(LabelDecoder):
@@ -220,11 +279,14 @@ class TupleDecoder(LabelDecoder):
     Args:
         words: The combinations; those that are added later do not count.
         kind: Kind of the combinations.
+
+    Attributes:
+        size: How many codes there are.
     """
 
     def __init__(self, words: Combinations, kind: str) -> None:
         super().__init__(kind)
-        self._words, self._size = words, len(words)
+        self._words, self.size = words, len(words)
 
     @property
     def orderly(self) -> bool:
@@ -244,7 +306,7 @@ class TupleDecoder(LabelDecoder):
 
     def wanted(self, labels: Mapping[str, Sequence[Any]]) -> Integers:
         """Return the keys of the combinations that have one of some labels in each of some fields."""
-        return self._words.wanted(np.arange(self._size), self.kind, labels)
+        return self._words.wanted(np.arange(self.size), self.kind, labels)
 
 
 def vocabularies(names: Sequence[str] | None, words: Mapping[str, Iterable[Any]] | None = None) -> Vocabularies:
@@ -291,36 +353,38 @@ def encode_batch(
         TypeError: Labels of an unsupported type.
         ValueError: The shapes do not match, or labels are missing under ``"error"`` where the mask is set.
     """
-    if mask is None and values.size and not any(option.ignored for option in options.values()):
+    if (mask is None or mask.any()) and values.size and not any(option.ignored for option in options.values()):
         read = [aligned for column in columns.values() if (aligned := _aligned(column, values)) is not None]
-        if len(read) == len(columns):
-            arrays, known = [array for array, _ in read], [kind for _, kind in read]
-            return words.encode_columns(arrays, known), values.reshape(-1), kind_of(known)
+        arrays, known, shapes = [*zip(*read, strict=True)] or ((), (), ())
+        if len(read) == len(columns) and len(set(shapes)) == 1 and (mask is None or UNSIGNED not in known):
+            codes = words.encode_columns(arrays, known).reshape(shapes[0])  # of (N, 1) labels, before they are repeated
+            return *flat(codes, values, mask, None), kind_of(known)
     plain = {name: option._replace(mapping=None) for name, option in options.items()}
-    keys, flat, space, _ = several_labels(columns, values, mask, plain, kinds=kinds)
-    if not flat.size:
-        return np.empty(0, dtype=np.int32), flat, ""
+    keys, kept, space, _ = several_labels(columns, values, mask, plain, kinds=kinds)
+    if not kept.size:
+        return np.empty(0, dtype=np.int32), kept, ""
     part = numbered(keys)
     assert part.ranks is not None  # noqa: S101 (of numbered keys)
     assert part.known is not None  # noqa: S101 (likewise)
     table = columns_of(space.decode(part.known))
     found = list(map(label_kind, table.values()))
     codes = words.encode_columns(list(table.values()), found)[part.ranks][part.keys]
-    return codes, flat, kind_of(found)
+    return codes, kept, kind_of(found)
 
 
-def _aligned(labels: Any, values: Array) -> tuple[Array | list[str], str] | None:
-    """Return the ``(N,)`` labels of as many values, and their kind, that of integers if these hold them.
+def _aligned(labels: Any, values: Array) -> tuple[Array | list[str], str, tuple[int, ...]] | None:
+    """Return labels, flat, their kind, that of integers if these hold them, and their shape, as `aligned_shape` does.
 
-    None if some are missing, have to be repeated, or are wrong.
+    None if some are missing or wrong.
     """
     if type(labels) is list and values.shape == (len(labels),) and set(map(type, labels)) == {str}:
-        return labels, STRING
+        return labels, STRING, values.shape
     try:
         array, gone = read_labels(labels)
-        if gone is not None or not array.size or aligned_shape(array, values) != values.shape:
+        if gone is not None or not array.size:
             return None
+        shape = aligned_shape(array, values)
     except (TypeError, ValueError):
         return None  # the general path raises the error
     kind, array = label_kind(array), array.reshape(-1)
-    return array, INTEGER if kind == UNSIGNED and int(array.max()) < 2**63 else kind
+    return array, INTEGER if kind == UNSIGNED and int(array.max()) < 2**63 else kind, shape

@@ -7,21 +7,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._convert.arrays import QUICK, looks_multi_hot, to_values
-from labeltrack._labels.codes import INTEGER, STRING, UNSIGNED, integer_keys, label_array, label_kind
+from labeltrack._convert.arrays import QUICK, aligned_shape, looks_multi_hot, to_values
+from labeltrack._labels.codes import BYTES, INTEGER, STRING, UNSIGNED, integer_keys, label_array, label_kind
 from labeltrack._labels.combined import columns_of
 from labeltrack._labels.missing import apply_missing, read_labels
 from labeltrack._labels.samples import are_multi_hot, counted, read_mask
 from labeltrack._labels.tuples import (
+    CODED,
     COMBINED,
     IDS,
-    PAIR,
     WHOLE,
     Combinations,
     TupleDecoder,
     compatible,
     encode_batch,
     kinds_of,
+    memory_of,
+    uncoded,
     wider,
 )
 from labeltrack._tracking.arguments import ONLY
@@ -82,6 +84,7 @@ class Intake:
         self._reducer = reducer
         self._limit = max_buffer_bytes
         self._labels = reducer.labels
+        self._names = reducer.labels.names or ()
         self.quick: dict[Key, Stream] = {} if self._labels.ignored else self._streams
         self._multi_hot_told = reducer.labels.mapped
         self._folding_told = False
@@ -107,7 +110,9 @@ class Intake:
             if kind == INTEGER:
                 read_labels = QUICK[type(labels)]
                 keys = labels if read_labels is None else read_labels(labels)
-            elif stream.words is not None and (kind == PAIR or (kind == STRING and type(labels) is list)):
+            elif buffer.raw is not CODED:
+                keys = memory_of(labels, self._names)
+            elif kind == STRING and type(labels) is list and stream.words is not None:
                 keys = stream.words.known(labels)
             if keys is None or (ids is None) is not (stream.ids is None):
                 return False
@@ -128,6 +133,11 @@ class Intake:
 
     def append(self, labels: Any, values: Sequence[Any], key: Key, where: Any = None, ids: Any = None) -> None:
         """Record a batch of any supported type; `values` are those of each metric."""
+        quick = None if where is not None else self.quick.get(key)
+        if quick is not None and quick.buffer.raw is not CODED:
+            quick.buffer.expect(quick.buffer.raw)  # codes what waits, which makes room
+            if self.quickly(labels, values, *key, ids):
+                return
         columns = self._values(values)
         first = columns[0]
         read = None if ids is None else read_ids(ids, first)
@@ -141,16 +151,22 @@ class Intake:
             return
         keys, kept, kind = encoded
         if alone:
-            self._record((keys, kept), kind, key, None)
-            return
-        places = None if kept.size == first.size else kept
-        rows = [column.reshape(-1) if places is None else column.reshape(-1)[places] for column in columns]
+            rows = [kept]
+        else:
+            places = None if kept.size == first.size else kept
+            rows = [column.reshape(-1) if places is None else column.reshape(-1)[places] for column in columns]
         if read is not None:
             stream, taken = self._streams.get(key), read.taken(places)
             if stream is not None and not stream.empty():
                 check_alike(key[0], stream.ids, read.kind)  # before words are added
             rows.append(self._recorded.words[IDS].encode(taken).astype(np.int64) if read.kind == STRING else taken)
         self._record((keys, *rows), kind, key, None if read is None else read.kind)
+        words = self._recorded.words.get(COMBINED)
+        if isinstance(words, Combinations):
+            buffer = self._streams[key].buffer
+            raw = uncoded(labels, words, buffer.kind, buffer.raw)
+            if raw is not buffer.raw:
+                buffer.expect(raw)
 
     def _values(self, values: Sequence[Any]) -> list[Array]:
         """Return the values of each metric, of one shape."""
@@ -198,14 +214,21 @@ class Intake:
             if not self._multi_hot_told and looks_multi_hot(array, samples):
                 self._multi_hot_told = True
                 warn_multi_hot()
+            kind = label_kind(array)
+            text = kind in (STRING, BYTES) and gone is None and not ignored and (mask is None or mask.any())
+            coded = text and aligned_shape(array, samples) != samples.shape
+            if coded:  # (N, 1) texts, before they are repeated
+                self._check_kind(key[0], kind)
+                array = self._recorded.words[kind].encode(array.reshape(-1)).reshape(array.shape)
             if not plain:
                 array, gone, samples = counted((array, gone), samples, mask, ignored)
             expected = stream.kind if stream is not None else None if gone is None else self._expected(key[0], array)
             array, samples = apply_missing(array, samples, gone, missing, expected)
             if not array.size:
                 return None  # labels of no sample are of no kind: an empty list would be one of doubles
-            kind = label_kind(array)
-            kind, array = whole_numbers(kind, array, stream)
+            if coded:
+                return array, samples, kind
+            kind, array = whole_numbers(label_kind(array), array, stream)
             self._check_signs(key, kind, array)
         self._check_kind(key[0], kind)
         words = self._recorded.words.get(kind)

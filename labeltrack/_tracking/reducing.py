@@ -83,11 +83,12 @@ class Reducer:
         """Return the statistics of samples, given as ``(N,)`` keys and values."""
         wanted = self.labels.wanted(decoder)
         if isinstance(decoder, TupleDecoder):
-            codes, unsorted = reduce_chunks(chunks, AsKeys(), wanted=wanted)
+            codes, unsorted = reduce_chunks(chunks, AsKeys(), wanted=wanted, codes=decoder.size)
             labels, order = in_order_of_labels(decoder.decode(codes))
             accumulator = unsorted.take(order)
         else:
-            labels, accumulator = reduce_chunks(chunks, decoder, wanted=wanted)
+            words = 0 if decoder.vocabulary is None else len(decoder.vocabulary)
+            labels, accumulator = reduce_chunks(chunks, decoder, wanted=wanted, codes=words)
         return LabelStats(labels, accumulator, names=self.labels.shown, nan_policy=nan_policy)
 
     def stats(self, samples: MetricSamples, nan_policy: NanPolicy) -> LabelStats:

@@ -61,7 +61,7 @@ class Stream:
     @property
     def kind(self) -> str:
         """Kind of the labels."""
-        self.buffer.complete()
+        self.buffer.completed()
         return self.buffer.kind
 
     @property

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._core.arrays import read_only
 from labeltrack._core.hash_index import Hash
 from labeltrack.recording.keys import Keys
 
@@ -69,8 +68,7 @@ class _Seen:
 
 
 def _hashed(seen: Hash, ids: Integers) -> npt.NDArray[np.bool_] | None:
-    before, found = seen.size, np.empty(ids.shape[0], dtype=np.int32)
-    seen.encode(read_only(ids), 0, ids.shape[0], found, frozen=False)
+    before, found = seen.size, seen.codes_of(ids)
     if seen.size - before == ids.shape[0]:
         return None
     # Codes ascend in order of appearance: an id is new where its code is above all before.

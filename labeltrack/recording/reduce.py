@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._core.accumulator import Accumulator
+from labeltrack._core.arrays import order_of
 from labeltrack._core.masks import selected
 from labeltrack._core.reduce import AsKeys, reduce_stream
 from labeltrack._labels.codes import INTEGER, UNSIGNED, LabelDecoder
@@ -199,7 +200,7 @@ def _reduce_group(
         keys = spaces[0].keys(labels) if keep else labels
     else:
         table, places = grouped(columns_of(join.decode(labels)))
-        order = np.argsort(places)
+        order = order_of(places)
         keys, labels, accumulator = labels[order], table, accumulator.take(order)
     stats = LabelStats(labels, accumulator, names=rules.names, nan_policy=rules.nan_policy)
     return stats, Samples(chunks, keys, labels)

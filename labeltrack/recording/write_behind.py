@@ -11,7 +11,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from labeltrack._buffers import Array, Chunk, Dtype, Plan, Rows, SampleBuffer
+from labeltrack._buffers import Array, Chunk, Dtype, Plan, Rows, SampleBuffer, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ class HandedOnBuffer(SampleBuffer):
         """Hand on all remaining rows; with `asked`, only those that an interrupt kept from being handed on."""
         if self.paused:
             return
-        held = self._settled()
+        held = self.completed()
         for chunk in (*held.emptied, *held.chunks):
             if chunk.asked > chunk.handed:
                 self._ask(chunk, chunk.asked)
@@ -104,7 +104,7 @@ class HandedOnBuffer(SampleBuffer):
 
     def _offer(self, chunk: Chunk, multiple: int = 1) -> None:
         """Hand on the remaining rows of a chunk, rounded down to a multiple."""
-        stop = max(chunk.asked, chunk.handed + (chunk.used - chunk.handed) // multiple * multiple)
+        stop = max(chunk.asked, chunk.handed + (self._ready(chunk) - chunk.handed) // multiple * multiple)
         if stop > chunk.handed and not self.paused:
             self._ask(chunk, stop)
 
@@ -140,7 +140,7 @@ class HandedOnBuffer(SampleBuffer):
         while not size and self._held.emptied:  # all the allowed memory is still to be written
             self._wait(self._held.emptied[0])
             # Freeing it makes room in the budget for a chunk of the size that is needed.
-            free = sum(chunk.nbytes for chunk in self._take_back())
+            free = sum(size_of(chunk.columns) for chunk in self._take_back())
             budget = None if budget is None else budget + free
             size = super()._next_size(short, row, budget)
         return size

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labeltrack._labels.codes import label_kind
-from labeltrack._labels.tuples import Combinations, kind_of
+from labeltrack._labels.tuples import CODED, Combinations, kind_of, uncoded
 
 COLUMNS = {
     "small": st.integers(0, 3).map(np.int64),
@@ -79,16 +79,28 @@ def test_integers_above_a_bool_are_no_bools():
     assert decoder.keys(decoder.decode(codes.astype(np.int64))).tolist() == codes.tolist() == [1]
 
 
-def test_only_batches_of_two_integer_labels_that_are_all_known_are_known():
-    words = Combinations(["a", "b"])
+def test_labels_that_wait_get_the_codes_of_those_that_are_coded_at_once():
+    words, other = Combinations(["a", "b"]), Combinations(["a", "b"])
     a, b = np.array([1, 2, 1]), np.array([7, 7, 8], dtype=np.uint8)
-    assert words.known((a, b)) is None
-    codes = words.encode_columns([a, b], ["integer", "integer"])
-    assert words.known((a, b)).tolist() == words.known({"b": b, "a": a, "c": None}).tolist() == codes.tolist()
-    assert len(words) == 3
-    for other in [(a, a), (a, b, b), (a,), (a, b[:2]), (a.reshape(-1, 1), b.reshape(-1, 1)), [a, b], (a * 1.0, b), a]:
-        assert words.known(other) is None
-    assert len(words) == 3
+    waiting = uncoded({"b": b, "a": a, "c": None}, words, "(integer, integer)", CODED)
+    waiting.write((a, b), 0, 3)
+    waiting.write((b.astype(a.dtype), b), 3, 6)
+    codes = other.encode_columns([np.append(a, b), np.append(b, b)], ["integer", "integer"])
+    assert waiting.codes(6).tolist() == codes.tolist()
+    assert words.words == other.words
+    assert uncoded((a, b), words, "(integer, integer)", waiting) is waiting
+    assert uncoded((a, a), words, "(integer, integer)", waiting) is not waiting
+    for wrong in [(a, a), (a, b, b), (a,), (a, b[:2]), (a.reshape(-1, 1), b.reshape(-1, 1)), [a, b], (a * 1.0, b), a]:
+        with pytest.raises((TypeError, ValueError, NotImplementedError)):
+            waiting.write(wrong, 0, 3)
+    for labels, kind in [
+        ((a, b), "(unsigned, integer)"),
+        ((a * 1.0, b), "(integer, integer)"),
+        ([a, b], "(integer, integer)"),
+    ]:
+        assert uncoded(labels, words, kind, CODED) is CODED
+    with pytest.raises((TypeError, ValueError)):
+        CODED.write((a, b), 0, 3)
 
 
 @pytest.mark.parametrize("rows", [[("a",)], [["a", "b"]], [("a", "b", "c")], [("a", None)], [("a", ("b",))]])

@@ -52,6 +52,18 @@ def test_combinations_come_back(data, kinds):
         assert len(np.unique(joined)) == len(distinct)
 
 
+def test_labels_beyond_those_of_the_first_batch_keep_combinations_apart():
+    spaces, rng = [LabelDecoder("integer")] * 2, np.random.default_rng(0)
+    join, joined, every = Join(["a", "b"], [{np.dtype(np.int32)}] * 2, spaces, [None, None]), [], []
+    for low, high in ((5, 300), (0, 20), (-4, 9), (-(2**31), 2**31), (290, 400), (5, 300)):
+        columns = [rng.integers(low, high, 500).astype(np.int32) for _ in range(2)]
+        joined.append(join.chunk(columns, np.ones(500))[0].astype(np.int64))
+        every += zip(*(column.tolist() for column in columns), strict=True)
+    keys = np.concatenate(joined)
+    assert join.decode(keys).tolist() == every
+    assert len(set(keys.tolist())) == len(set(every))
+
+
 @pytest.mark.parametrize("kinds", [("wide", "string"), ("integer", "integer", "integer")])
 def test_threads_give_combinations_the_same_keys(kinds):
     dtypes, spaces, _ = zip(*(SPACES[kind] for kind in kinds), strict=True)

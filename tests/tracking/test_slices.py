@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 import pickle
+import sys
 import threading
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -339,7 +341,179 @@ def test_batches_without_samples_are_of_no_kind(tracker):
     assert len(make().end_epoch(1)) == 0
 
 
+# -- labels that wait for their codes ---------------------------------------------------------------------
+
+INTEGERS = {np.uint8: (0, 255), np.int32: (-3, 200_000), np.int64: (-(2**62), 2**62)}
+reading = st.sampled_from(["", "compute", "state", "pickle", "flush", "end"])
+
+
+@given(st.lists(st.sampled_from(sorted(INTEGERS, key=str)), min_size=1, max_size=3), st.data())
+def test_batches_of_integers_are_all_there_whatever_reads_them_in_between(dtypes, data):
+    names = tuple("abc"[: len(dtypes)])
+    tracker, given_labels, given_values, ended = make(names), [], [], 0
+    few = st.integers(0, 5)
+    for step in range(data.draw(st.integers(1, 12))):
+        rows = data.draw(st.integers(0, 4) | st.just(40_000))
+        seed = data.draw(st.integers(0, 100))
+        rng = np.random.default_rng(seed)
+        wide = data.draw(st.booleans())
+        columns = [
+            rng.integers(*(INTEGERS[dtype] if wide else (0, data.draw(few) + 1)), rows).astype(dtype)
+            for dtype in dtypes
+        ]
+        values = rng.standard_exponential(rows).astype(np.float32)
+        tuples = data.draw(st.booleans())
+        tracker.update(tuple(columns) if tuples else dict(zip(names, columns, strict=True)), values)
+        given_labels.append(columns)
+        given_values.append(values)
+        match data.draw(reading):
+            case "pickle" | "state" as way:
+                tracker = copied(tracker, way)
+            case "flush":
+                tracker.flush()
+            case "end" if sum(map(len, given_values)):
+                ended, wanted = step + 1, expected(names, given_labels, given_values)
+                assert alike(tracker.end_epoch(ended), wanted)
+                given_labels, given_values = [], []
+            case "compute" if sum(map(len, given_values)):
+                assert alike(tracker.compute(), expected(names, given_labels, given_values))
+    assert sum(tracker.pending.values()) == sum(map(len, given_values))
+    if sum(map(len, given_values)):
+        assert alike(tracker.end_epoch(99), expected(names, given_labels, given_values))
+
+
+def expected(names, labels, values):
+    columns = [np.concatenate(column) for column in zip(*labels, strict=True)]
+    return lt.label_stats(dict(zip(names, columns, strict=True)), np.concatenate(values))
+
+
+def test_batches_that_do_not_fit_those_that_wait_are_refused_or_coded_at_once():
+    tracker, labels, values = make(), np.arange(8), np.arange(8.0)
+    for _ in range(3):
+        tracker.update((labels, labels % 2), values)
+    for wrong in ((labels,), (labels, labels, labels), (), (labels, labels[:3]), np.stack([labels, labels % 2])):
+        with pytest.raises((TypeError, ValueError, KeyError)):
+            tracker.update(wrong, values)
+    assert tracker.pending == {("train", ""): 24}
+    tracker.update((labels.astype(np.int16), (labels % 2).tolist()), values)
+    tracker.update((labels.astype(np.uint64) + np.uint64(2**63), labels % 2), values)
+    tracker.update((labels, labels % 2), values)
+    every = [int(x) for x in labels] * 4 + [int(x) + 2**63 for x in labels] + [int(x) for x in labels]
+    wanted = lt.label_stats({"class": np.array(every, np.uint64), "site": np.tile(labels % 2, 6)}, np.tile(values, 6))
+    assert alike(tracker.end_epoch(1), wanted)
+
+
+def test_a_signal_handler_reads_all_batches_so_far_at_any_line_of_update():
+    rng, total, seen = np.random.default_rng(0), 0, 0
+
+    def trace(frame, event, _):
+        nonlocal left
+        if "labeltrack" not in frame.f_code.co_filename or "kernels" in frame.f_code.co_filename:
+            return None
+        left -= event == "line"
+        if left == 0:
+            left = -1
+            sys.settrace(None)
+            stats.append(tracker.compute())
+            sys.settrace(trace)
+        return trace
+
+    tracker, every = make(), []
+    for n in range(1, 150, stride(4, 1)):
+        stats = []
+        columns = tuple(rng.integers(0, 2 * n, 20_000) for _ in range(2))
+        left, before = n, sys.gettrace()
+        sys.settrace(trace)
+        try:
+            tracker.update(columns, np.ones(20_000))
+        finally:
+            sys.settrace(before)
+        every.append(columns)
+        for each in stats:
+            assert each.count.sum() in (total, total + 20_000)
+            seen += 1
+        total += 20_000
+        if len(every) == 5:
+            pairs = zip(*(np.concatenate(column).tolist() for column in zip(*every, strict=True)), strict=True)
+            found = tracker.end_epoch(n)
+            assert dict(zip(map(tuple, found.labels.tolist()), found.count, strict=True)) == Counter(pairs)
+            total, every = 0, []
+    assert seen > 20
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_threads_read_what_others_record(tmp_path, recorded):
+    tracker = make(record_to=tmp_path / "run" if recorded else None)
+    counts, labels = [], [np.arange(256) % 7, np.arange(256) % 3]
+
+    def work():
+        for _ in range(300):
+            tracker.update(tuple(labels), np.ones(256))
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        counts.append(int(tracker.compute().count.sum()))
+        tracker.flush()
+    assert counts == sorted(counts)
+    assert not any(count % 256 for count in counts)
+    stats = tracker.end_epoch(1)
+    tracker.close()
+    wanted = Counter(zip(*(column.tolist() for column in labels), strict=True))
+    assert dict(zip(stats.labels.tolist(), stats.count.tolist(), strict=True)) == {
+        k: 600 * n for k, n in wanted.items()
+    }
+    if recorded:
+        assert alike(lt.open_run(tmp_path / "run").recompute(progress=False).at(1), stats)
+
+
+def test_labels_of_documents_are_repeated_for_their_tokens():
+    rng = np.random.default_rng(0)
+    losses, mask = rng.standard_exponential((6, 50)), rng.random((6, 50)) < 0.7
+    sites, classes = np.array(["b", "a", "b", "c", "a", "b"])[:, None], rng.integers(0, 2, (6, 1))
+    for where in (None, mask):
+        here = np.broadcast_to(True if where is None else where, losses.shape)
+        whole = [np.broadcast_to(each, losses.shape)[here] for each in (classes, sites)]
+        two, one = make(), lt.LabelTracker("site", "ce")
+        for _ in range(2):
+            two.update((classes, sites), losses, where=where)
+            one.update(sites, losses, where=where)
+        labels, values = [np.tile(each, 2) for each in whole], np.tile(losses[here], 2)
+        assert alike(two.end_epoch(1), lt.label_stats(dict(zip(("class", "site"), labels, strict=True)), values))
+        assert alike(one.end_epoch(1), lt.label_stats(labels[1], values))
+    with pytest.raises(ValueError, match="do not match"):
+        one.update(sites[:4], losses)
+    one.update(sites, losses, where=False)
+    assert not one.pending
+
+
 # -- interrupts and threads -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [3, 5000])
+def test_an_interrupt_at_any_line_leaves_all_of_a_batch_of_integers_or_nothing(size):
+    tracker, total, many = make(), 0, 0
+    for n in itertools.count(0, stride(11, 3)):
+        labels = np.arange(n, n + size) % 300, np.arange(size) % 7
+        with At(n) as at:
+            for _ in range(8):  # so that waiting labels are coded
+                many += not at.raised
+                tracker.update(labels, np.ones(size))
+            tracker.compute()
+        count = tracker.pending["train", ""] if tracker.pending else 0
+        assert count % size == 0
+        assert total <= count <= total + 8 * size
+        assert at.raised or count == total + 8 * size
+        assert (stats := tracker.compute()).count.sum() == count
+        assert len(set(stats.labels.tolist())) == len(stats)
+        total = count
+        if total > 100_000:
+            assert tracker.end_epoch(n).count.sum() == total
+            total = 0
+        if not at.raised:
+            break
+    assert many > 100
 
 
 @pytest.mark.parametrize("size", [3, 5000])

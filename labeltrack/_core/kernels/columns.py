@@ -83,10 +83,14 @@ def look_up_pairs(first: Any, second: Any, table: Any, codes: Any) -> Any:
         codes: ``(N,)`` int32, written to.
     """
     rows, columns = np.uint64(table.shape[0]), np.uint64(table.shape[1])
-    beyond = np.int32(0)
-    for i in range(np.uint64(codes.shape[0])):
+    outside, beyond = _U0, np.int32(0)
+    for i in range(np.uint64(codes.shape[0])):  # apart, where it takes vector instructions: 0.86 instead of 1.13 ns
         row, column = np.uint64(np.int64(first[i])), np.uint64(np.int64(second[i]))
-        code = table[row, column] if row < rows and column < columns else np.int32(-1)
+        outside |= np.uint64(row >= rows) | np.uint64(column >= columns)
+    if outside != _U0:
+        return False
+    for i in range(np.uint64(codes.shape[0])):
+        code = table[np.uint64(np.int64(first[i])), np.uint64(np.int64(second[i]))]
         beyond |= code
         codes[i] = code
     return beyond >= 0

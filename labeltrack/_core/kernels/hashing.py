@@ -23,8 +23,8 @@ def _first_place(label: Any, mask: Any) -> Any:
 @_wrapping
 @_jit
 def encode_int64(
-    labels: Any, start: int, stop: int, table: Any, found: Any, n: Any, frozen: bool, codes: Any
-) -> tuple[int, int]:
+    labels: Any, start: int, stop: int, table: Any, found: Any, size: Any, frozen: bool, codes: Any
+) -> Any:
     """Write the code of each label; new labels get the next code.
 
     Args:
@@ -34,17 +34,19 @@ def encode_int64(
         table: ``(2 * 2**b,)`` int64: pairs of a label and its code, -1 in an empty place; two arrays,
             which cost twice the cache misses, took half as long again.
         found: ``(C,)`` int64: the label of each code, C at most half the places.
-        n: Number of codes in use.
-        frozen: If set, unknown labels get `n` instead of a new code.
+        size: ``(1,)`` int64, the number of codes in use, written to: all of the table changes within one call, between
+            two lines of Python.
+        frozen: If set, unknown labels get `size` instead of a new code.
         codes: ``(>= stop - start,)`` int32, written from index 0.
 
     Returns:
-        The position reached (short of `stop` if `found` is full) and the number of codes.
+        The position reached, short of `stop` if `found` is full.
     """
     mask = np.uint64(table.shape[0] - 1)
     first = np.uint64(start)
     last = np.uint64(max(labels.shape[0], 1) - 1)
     far = table.shape[0] > _FAR_KEYS
+    n = size[0]
     for i in range(np.uint64(stop - start)):
         _prefetch_read(labels, first + i + _STREAM)
         if far:
@@ -60,13 +62,13 @@ def encode_int64(
                 code = np.int64(n)
                 if not frozen:
                     if n >= found.shape[0]:
-                        reached: Any = np.int64(first + i)
-                        return reached, n
-                    table[place] = label
-                    table[place + _U1] = code
+                        return np.int64(first + i)
                     found[code] = label
                     n += 1
+                    size[0] = n
+                    table[place] = label
+                    table[place + _U1] = code
                 break
             place = (place + _U2) & mask
         codes[i] = code
-    return stop, n
+    return stop
