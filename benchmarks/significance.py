@@ -57,7 +57,7 @@ def simulated_pairs(rng: Any, draw: Callable[..., Any], labels: int, n: int, shi
 
 def _sides(codes: Any, values: Any, *, paired: bool) -> Any:
     before, after = (lt.label_stats(*side) for side in zip(codes, values, strict=True))
-    pairs = Pairs(codes[0], *values, np.bincount(codes[0])) if paired else None
+    pairs = Pairs(codes[0], values[0], values[1], np.bincount(codes[0])) if paired else None
     return before, after, Samples(codes, values, pairs)
 
 

@@ -108,9 +108,6 @@ class LabelTracker(Tracking):
         on_duplicate: OnDuplicate | None = None,
         sinks: Iterable[Sink] = (),
     ) -> None:
-        if isinstance(metric, (tuple, list)):
-            msg = f"metric must be a string, got {metric!r}; for several metrics, see TrackerCollection"
-            raise TypeError(msg)
         self.metric = check_name("metric", metric)
         given = Arguments(
             label=label,

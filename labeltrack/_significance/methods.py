@@ -226,7 +226,8 @@ def _tables_as_unlikely(seen: Floats, total: Integers, right: Floats, drawn: Int
         near, far = np.where(rare, near, half), np.where(rare, half, far)
     seen_tail = np.where(above, law.sf(seen - 1, *given), law.cdf(seen, *given))
     far_tail = np.where(above, law.cdf(far, *given), law.sf(far - 1, *given))
-    return np.minimum(seen_tail + far_tail, 1.0)
+    p: Floats = np.minimum(seen_tail + far_tail, 1.0)
+    return p
 
 
 def mcnemar(pairs: Moments) -> Found:

@@ -78,7 +78,7 @@ def both(before: Columns, after: Columns, labels: Array) -> Samples:
         codes = tuple(of[chosen] for of, chosen in zip(codes, kept, strict=True))
         values = tuple(of[chosen] for of, chosen in zip(values, kept, strict=True))
     if pairs is None and codes[0].shape == codes[1].shape and (codes[0] == codes[1]).all():
-        pairs = Pairs(codes[0], *values, np.bincount(codes[0], minlength=len(labels)))
+        pairs = Pairs(codes[0], values[0], values[1], np.bincount(codes[0], minlength=len(labels)))
     return Samples((codes[0], codes[1]), (values[0], values[1]), pairs)
 
 

@@ -29,7 +29,9 @@ ONLY = ""
 def check_name(what: str, name: Any) -> str:
     """Return a name as a plain string, or raise TypeError if it is none."""
     if not isinstance(name, str):
-        msg = f"{what} must be a string, got {type(name).__name__} {name!r}"
+        several = isinstance(name, (tuple, list)) and what == "metric"
+        hint = "; for several metrics, see TrackerCollection" if several else ""
+        msg = f"{what} must be a string, got {type(name).__name__} {name!r}{hint}"
         raise TypeError(msg)
     return str(value_of(name))
 
