@@ -276,9 +276,7 @@ def test_label_and_metric_are_names():
         lt.LabelTracker(0, "ce")
     with pytest.raises(TypeError, match="label must be a string, got int 0"):
         lt.LabelTracker([0, 1], "ce")
-    with pytest.raises(
-        TypeError, match=r"metric must be a string, got .*; for several metrics, see TrackerCollection"
-    ):
+    with pytest.raises(TypeError, match=r"metric must be a string, got .*; for several metrics, see TrackerCollection"):
         lt.LabelTracker("y", ("ce", "correct"))
 
 

@@ -81,7 +81,7 @@ class LabelTrackHandler:
         **options: Any,
     ) -> None:
         self._batches = Batches(label, value, ids, options)
-        self.tracker = self._batches.tracker
+        self.tracker: Any = self._batches.tracker
         self._clock: Engine | None = None
         self._resumed: int | None = None  # the epoch of a checkpoint that may have been saved before it ended
 

@@ -82,7 +82,7 @@ class LabelTrackCallback(Callback):
         **options: Any,
     ) -> None:
         self._batches = Batches(label, value, ids, options)
-        self.tracker = self._batches.tracker
+        self.tracker: Any = self._batches.tracker
         self._log = log
         self._running: int | None = None  # epoch of training
         self._resumed: int | None = None  # that of a checkpoint, until training continues
