@@ -152,14 +152,15 @@ def fastestimator(session: nox.Session) -> None:
 
 @nox.session(python="3.11", default=False)
 def frameworks(session: nox.Session) -> None:
-    """Run the tests and examples of the integrations in the real frameworks."""
+    """Run the tests, examples and benchmark of the integrations in the real frameworks."""
     # This version of torch comes without CUDA packages where the index offers such a build.
     session.install("-e", ".[record,huggingface,ignite,keras,lightning]", "torch==2.13.0", "datasets>=5", "trl>=1.16")
     session.install("jax", "tensorflow-cpu", "tensorboard")  # backends of Keras
     session.install("wandb", "mlflow", "trackio", "aim", "comet-ml", "dvclive")
     session.install("hypothesis>=6.100", "pytest>=8.2", "pytest-benchmark>=5.0")
     env = {"LABELTRACK_REQUIRE_INTEGRATIONS": "1", "LABELTRACK_REQUIRE_LOGGERS": "1", "HF_HUB_OFFLINE": "1"}
-    session.run("pytest", "tests/integrations", "tests/test_examples.py", *session.posargs, env=env)
+    paths = ["tests/integrations", "tests/test_examples.py", "benchmarks/test_bench_frameworks.py"]
+    session.run("pytest", *paths, *session.posargs, env=env)
 
 
 def browser_missing() -> list[str]:

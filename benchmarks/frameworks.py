@@ -27,7 +27,6 @@ import labeltrack as lt
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-os.environ.setdefault("KERAS_BACKEND", "torch")
 WITH, WITHOUT = "with labeltrack", "without"
 CLASSES, FEATURES, TOKENS, VOCABULARY = 10, 256, 64, 2000
 DOMAINS = ("code", "math", "web")
@@ -193,6 +192,7 @@ class Keras(Case):
 
     def run(self, *, tracked: bool) -> None:
         """Train for an epoch."""
+        os.environ.setdefault("KERAS_BACKEND", "torch")
         import keras  # noqa: PLC0415 (which may be missing)
 
         from labeltrack.integrations.keras import LabelTrackCallback, LabelTrackMetric  # noqa: PLC0415 (likewise)
