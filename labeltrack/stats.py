@@ -78,7 +78,7 @@ class LabelStats(ExactColumns, Table):
         """Return the band of every label.
 
         Args:
-            bound: ``"std"`` (mean ∓ std), ``"range"`` (min, max), ``"sem"`` (mean ∓ `sem`), ``"ci95"`` (the mean's
+            bound: ``"std"`` (mean ± std), ``"range"`` (min, max), ``"sem"`` (mean ± `sem`), ``"ci95"`` (the mean's
                 95 % confidence interval by Student's t with ``count - 1`` degrees of freedom; NaN where `count` is
                 1) or None (the mean three times). Around the median: ``"iqr"`` (the quartiles),
                 ``("quantile", low, high)`` and ``"median"`` (the median three times).

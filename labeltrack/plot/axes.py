@@ -100,7 +100,7 @@ def _number(value: float) -> str:
 
 
 def _cut(scene: Scene, bound: Bound, banded: Any, bare: Any) -> Cut | None:
-    """Return the cut that keeps a few steps from flattening all others; none where the last step is one of these."""
+    """Return the cut that keeps a few steps from flattening all others; none where these have the last of a mode."""
     steps, places = np.unique(np.concatenate([track.steps for track in scene.tracks]), return_inverse=True)
     low, high = np.full(steps.size, np.inf), np.full(steps.size, -np.inf)
     drawn = [np.concatenate([edge[banded] for edge in track.bands[bound.name]]) for track in scene.tracks]
@@ -118,7 +118,7 @@ def _cut(scene: Scene, bound: Bound, banded: Any, bare: Any) -> Cut | None:
     bottom, top = float(low[usual].min()), float(high[usual].max())
     room = max(top - bottom, 0.05 * max(abs(bottom), abs(top))) / _FLAT_SHARE
     spikes = (high > top + room) | (low < bottom - room)
-    if not spikes.any() or spikes[-1] or not room:
+    if not spikes.any() or not room or np.isin([track.steps[-1] for track in scene.tracks], steps[spikes]).any():
         return None
     kept = ~spikes
     ends = float(low[kept].min()), float(high[kept].max())

@@ -479,6 +479,14 @@ def test_an_axis_is_cut_at_both_ends_if_need_be():
 
 def test_a_spike_of_the_last_step_and_a_steep_start_are_not_cut():
     assert plot_history(with_spike(3, 20), bounds="range").axes[0].get_ylim()[1] > 1e4
+    spiked = with_spike(3, 12)
+    few = lt.History(metric="loss", label="class")
+    for step in range(1, 21):
+        few.add(step, spiked.at(step if step != 12 else 11, "train"), mode="train")
+        if step <= 12:
+            few.add(step, spiked.at(step, "eval"), mode="eval")
+    assert plot_history(few, bounds="range").axes[0].get_ylim()[1] > 1e4  # the last of eval
+    assert plot_history(spiked, bounds="range").axes[0].get_ylim()[1] < 5
     steep = of_means([[8 * 0.5**step for step in range(12)]] * 2)
     assert plot_history(steep).axes[0].get_ylim()[1] > 8
 

@@ -49,7 +49,7 @@ function points(track, label, band) {
 }
 
 // What is drawn in view as [step, low, high], and the steps among these that would flatten all others. As in the figures
-// of labeltrack.plot, these are few and far off, and not the last.
+// of labeltrack.plot, these are few and far off, and none is the last of a mode.
 function extents(lines, log) {
   const found = new Map();
   for (const { of } of lines) {
@@ -71,7 +71,8 @@ function extents(lines, log) {
   const [low, high] = span(usual);
   const room = 20 * Math.max(high - low, 0.05 * Math.max(Math.abs(low), Math.abs(high)));
   const far = all.filter((one) => room && (one[2] > high + room || one[1] < low - room));
-  return far.includes(all[all.length - 1]) ? [all, []] : [all.filter((one) => !far.includes(one)), far];
+  const last = lines.map(({ track }) => track.steps[track.steps.length - 1]);
+  return far.some((one) => last.includes(one[0])) ? [all, []] : [all.filter((one) => !far.includes(one)), far];
 }
 
 function span(of) {
