@@ -51,6 +51,10 @@ class Plottable(Protocol):
         """Return the history of some of several labels per sample."""
 
 
+_LARGEST = 1e307
+"""Larger numbers are drawn as infinite: the length of an axis that has both ends there is more than a double holds."""
+
+
 @dataclass(frozen=True)
 class Track:
     """One mode of a history, K labels by S steps; numbers are NaN where a label does not occur."""
@@ -272,6 +276,7 @@ def _track(
             edges = [edge for bound in bounds for edge in bound.band(stats)]
         for matrix, values in zip(numbers, [stats.mean, *edges], strict=True):
             matrix[places, column] = values
+    numbers[np.abs(numbers) > _LARGEST] *= np.inf
     mean, *edges = numbers
     bands: dict[BoundName, Band] = {
         bound.name: (edges[3 * i], edges[3 * i + 1], edges[3 * i + 2]) for i, bound in enumerate(bounds)

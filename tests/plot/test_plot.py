@@ -1005,6 +1005,14 @@ def test_the_smallest_doubles_do_not_break_an_axis(kind, means):
         pixels(plot_history(of_means([[mean] * steps for mean in means]), kind=kind))
 
 
+@pytest.mark.parametrize("kind", ["lines", "multiples", "heatmap"])
+@pytest.mark.parametrize("means", [[-1e308, 1.0, 1e308], [1e308, 1.5e308, 1.7e308], [0.0, 2.0, -1.7e308]])
+def test_the_largest_doubles_are_drawn_as_infinite_ones_and_do_not_break_a_figure(kind, means):
+    figure = plot_history(of_means([[mean] * 3 for mean in means]), kind=kind)
+    pixels(figure)
+    assert any("NaN or infinite" in text for text in texts(figure))
+
+
 def test_a_single_step_of_labels_that_lie_decades_apart_is_logarithmic():
     for kind in ("lines", "multiples"):
         figure = plot_history(of_means([means[:1] for means in APART]), kind=kind)
