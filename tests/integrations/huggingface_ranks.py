@@ -13,6 +13,7 @@ import time
 import warnings
 from pathlib import Path
 
+import accelerate
 import datasets
 import numpy as np
 import tokenizers
@@ -25,6 +26,7 @@ from torch.nn import functional
 
 import labeltrack as lt
 from labeltrack.integrations.huggingface import track
+from labeltrack.integrations.torch import unpadded
 
 transformers.logging.set_verbosity_error()
 datasets.disable_progress_bars()
@@ -355,6 +357,17 @@ def already_shifted(_rank, _world):
         losses += each[batch["labels"].flatten() != -100].tolist()
     total = tracker.history.at(0).total()
     return [total.count, total.mean, len(losses), float(np.mean(losses)), metrics["eval_loss"]]
+
+
+def accelerated(_rank, _world):
+    """Return the samples of loaders that Accelerate prepared, by `unpadded`."""
+    answer = []
+    for n, options in ((37, {}), (32, {}), (37, {"drop_last": True}), (3, {})):
+        loader = accelerate.Accelerator(cpu=True).prepare(
+            torch.utils.data.DataLoader(range(n), batch_size=4, **options)
+        )
+        answer.append([batch[:real].tolist() for batch, real in unpadded(loader)])
+    return answer
 
 
 def packs(_rank, _world):

@@ -175,6 +175,13 @@ def test_whether_labels_are_shifted_is_seen_in_the_loss_of_the_model(ranks, tmp_
     assert mean == pytest.approx(of_trainer, rel=0.01)  # a mean of means of batches
 
 
+@pytest.mark.parametrize("world", [1, 2])
+def test_loaders_that_accelerate_prepared_have_each_sample_once(ranks, tmp_path, world):
+    answers = ranks.answers("accelerated", tmp_path, world)
+    for n, found in zip((37, 32, 37 // (4 * world) * 4 * world, 3), zip(*answers, strict=True), strict=True):
+        assert sorted(sample for batches in found for batch in batches for sample in batch) == list(range(n))
+
+
 def test_batches_that_a_collator_has_packed_are_refused(ranks, tmp_path):
     (text,) = ranks.answers("packs", tmp_path, 1)
     assert text.startswith("the batch has 4 samples, and what the model returns 1: the collator packs")
