@@ -108,11 +108,15 @@ def test_what_a_sampler_repeats_is_left_out_whatever_the_length_of_an_epoch_and_
         return {"per_sample_loss": values}
 
     trainer, handler = Engine(step), LabelTrackHandler()
-    handler.attach(trainer)
+    several = LabelTrackHandler({"y": "y", "even": lambda batch: batch["y"] % 2}, {"value": "per_sample_loss"})
+    for each in (handler, several):
+        each.attach(trainer)
     for epochs in (2, 3):
         trainer.run(DataLoader(samples, batch_size=8, sampler=sampler), max_epochs=epochs, epoch_length=epoch_length)
     assert len(batches) == 3 * epoch_length
     assert history(handler.tracker) == expected(seen)
+    found = several.tracker["value"].history
+    assert {("train", step): rows(found.at(step).by("y")) for step in found.steps("train")} == expected(seen)
 
 
 def test_several_metrics_make_a_collection():
