@@ -33,7 +33,8 @@ class LabelTracker(Tracking):
     `update` copies batches into preallocated buffers; `end_epoch` computes exact statistics of them in one compiled
     pass. Both may be called by several threads: a batch belongs to the epoch that ends after it. An exception at any
     point, such as KeyboardInterrupt, leaves a batch or the end of an epoch complete or without effect. Signal handlers
-    may call methods that only read, `flush` and `close`; others raise RuntimeError if the handler interrupted a call.
+    may call methods that only read, `flush` and `close`; others raise RuntimeError if the handler interrupted a call,
+    and so do these while tensors on a device are still to be read.
 
     Args:
         label: Name of the label, such as its key in a batch; or a tuple of names, for several labels per sample.
@@ -138,6 +139,9 @@ class LabelTracker(Tracking):
         self, labels: Any, values: Any, *, mode: str = "train", ds_id: str = "", where: Any = None, ids: Any = None
     ) -> None:
         """Record the samples of one batch.
+
+        Tensors on a device are copied there and read later, without waiting for the device: a mistake in what they
+        contain is an error of a later call, which says which batch it was.
 
         Args:
             labels: ``(N,)`` or ``(N, 1)`` integers, bools, floats or strings, as any array-like. A tracker of several

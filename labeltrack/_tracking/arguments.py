@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 ONLY = ""
 """Stands for the name of the label where there is one."""
+_ON_HOST = frozenset((np.ndarray, list, type(None)))
 
 
 def check_name(what: str, name: Any) -> str:
@@ -156,6 +158,16 @@ class Labels:
             if name not in labels:
                 raise missing_key(name, labels, "label in the labels:")
         return {name: labels[name] for name in names}
+
+    def on_device(self, labels: Any, others: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Return the columns of a batch, labels first, if one is a torch tensor on a device."""
+        tensor = getattr(sys.modules["torch"], "Tensor", ())
+        columns = (*((labels,) if self.names is None else self.columns(labels).values()), *others)
+        for column in columns:
+            # First what takes less time, as every batch with a mask comes here.
+            if type(column) not in _ON_HOST and isinstance(column, tensor) and not column.is_cpu:
+                return columns
+        return None
 
     def warn_nothing(self, occurred: Iterable[Any]) -> None:
         """Warn that no sample has labels that are mapped."""

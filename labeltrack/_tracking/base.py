@@ -90,11 +90,11 @@ class Tracking(Stateful):
         names = joined(self._label_names)
         histories = [History(metric=metric, label=names, bounds=self.bounds) for metric in metrics]
         self._recorder = None if self.record_to is None else start_recorder(self.record_to, self._description())
-        if self._recorder is not None:
-            weakref.finalize(self, self._recorder.finish)  # when the tracker is not needed any more, or at exit
         self._recorded = Recorded(histories, self._recorder, keep_order=self.keep_order, names=self._labels.names)
         self._reducer = Reducer(self._labels, needed_quantiles(resolved), len(metrics), self.on_duplicate)
         self._intake = Intake(self._recorded, self._reducer, self.max_buffer_bytes)
+        if self._recorder is not None:  # when the tracker is not needed any more, or at exit
+            weakref.finalize(self, self._recorder.finish, self._intake.arrive)
         self._turns = self._recorded.turns
         self._streams = self._intake.quick  # looked up with every batch
         self._recorded.tell()
@@ -146,7 +146,7 @@ class Tracking(Stateful):
             {('eval', ''): 2}
         """
         with self._turns.to_read:
-            self._recorded.complete()
+            self._intake.arrive("pending")
             return self._recorded.pending()
 
     @property
@@ -192,7 +192,7 @@ class Tracking(Stateful):
             return
         with self._turns.of("update"):
             self._recorded.complete()
-            self._intake.append(labels, values, (mode, ds_id), where, ids)
+            self._intake.take(labels, values, (mode, ds_id), where, ids)
         self._recorded.tell()
 
     # -- the end of an epoch ------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ class Tracking(Stateful):
         """End an epoch; return the statistics of each metric."""
         step, mode = check_step(step), check_name("mode", mode)
         with self._turns.of("end_epoch"):
-            self._recorded.complete()
+            self._intake.arrive()
             of_mode = self._recorded.sealed(mode)
             streams = self._recorded.filled(mode)
             found = self._statistics(mode, streams)
@@ -219,7 +219,7 @@ class Tracking(Stateful):
             some = list(streams.values())
             ends = self._recorded.endings({mode: some}, step)
             order = self._recorded.appeared(some, found[0][0])
-            self._recorded.decide(Owed(list(of_mode.values()), entries, ends, order))
+            self._recorded.decide(Owed(list(of_mode.values()), entries, ends, order, modes=(mode,)))
         self._recorded.tell()
         if self.sinks:
             results = [
@@ -233,7 +233,7 @@ class Tracking(Stateful):
         """Return the statistics of each metric since the last end of an epoch."""
         mode = check_name("mode", mode)
         with self._turns.to_read:
-            self._recorded.complete()
+            self._intake.arrive("compute")
             return [pooled for _, pooled in self._statistics(mode, self._recorded.filled(mode))]
 
     def _statistics(self, mode: str, streams: dict[str, Stream]) -> list[tuple[list[LabelStats], LabelStats]]:
@@ -303,6 +303,8 @@ class Tracking(Stateful):
     def flush(self) -> None:
         """Wait until every sample so far is written, if the tracker records."""
         if self._recorder is not None:
+            with self._turns.to_read:
+                self._intake.arrive("flush")
             self._recorded.hand_on()
             self._recorder.flush()
             self._recorded.tell()
@@ -314,6 +316,8 @@ class Tracking(Stateful):
         The tracker can still be used afterwards; its samples are then not recorded, and it warns.
         """
         if self._recorder is not None:
+            with self._turns.to_read:
+                self._intake.arrive("close")
             self._recorded.hand_on()
             self._recorder.close()
             self._recorded.tell()
@@ -342,8 +346,10 @@ class Tracking(Stateful):
         """Return arguments, and what is recorded."""
         with self._turns.to_read:
             pending = sum(len(stream.buffer) for stream in self._recorded.streams.values())
+            staged = len(self._recorded.staged or ())
         named = f"{self._metric}={getattr(self, self._metric)!r}"
         return (
             f"{type(self).__name__}(label={self.label!r}, {named}, bounds={self.bounds!r}): "
             f"{counted(len(self._recorded.history), 'entry')} in the history, {counted(pending, 'sample')} since"
+            + (f", and {counted(staged, 'update')} on a device" if staged else "")
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -9,16 +10,13 @@ import numpy.typing as npt
 
 from labeltrack._convert.arrays import QUICK, aligned_shape, looks_multi_hot, to_values
 from labeltrack._labels.codes import BYTES, INTEGER, STRING, UNSIGNED, integer_keys, label_array, label_kind
-from labeltrack._labels.combined import columns_of
 from labeltrack._labels.missing import apply_missing, read_labels
 from labeltrack._labels.samples import are_multi_hot, counted, read_mask
 from labeltrack._labels.tuples import (
     CODED,
     COMBINED,
     IDS,
-    WHOLE,
     Combinations,
-    TupleDecoder,
     compatible,
     encode_batch,
     kinds_of,
@@ -30,11 +28,12 @@ from labeltrack._tracking.arguments import ONLY
 from labeltrack._tracking.ids import check_alike, read_ids
 from labeltrack._tracking.reducing import in_order, some_labels
 from labeltrack._tracking.streams import Folded, Snapshot
+from labeltrack._tracking.whole import NO_TYPE, any_negative, no_common_type, whole_numbers
 from labeltrack.errors import warn, warn_multi_hot
 from labeltrack.stats import LabelStats, NoQuantiles
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from labeltrack._buffers import Rows
     from labeltrack._labels.samples import Mask
@@ -44,8 +43,6 @@ if TYPE_CHECKING:
     from labeltrack._tracking.streams import Key, Stream
 
 Array = npt.NDArray[Any]
-
-_NO_TYPE = "labels above 2**63 - 1 and negative labels do not fit one type (this batch was not recorded)"
 
 
 class Batch(NamedTuple):
@@ -131,6 +128,40 @@ class Intake:
             return False  # the first batch, another type or shape, a mode that is no string, memory that is elsewhere
         return buffer.try_append(keys, columns[0], kind, tuple(columns[1:]))
 
+    def take(self, labels: Any, values: Sequence[Any], key: Key, where: Any = None, ids: Any = None) -> None:
+        """Record a batch of any supported type; one with tensors on a device, once they have arrived."""
+        staged = self._recorded.staged
+        columns = self._labels.on_device(labels, (*values, where, ids)) if "torch" in sys.modules else None
+        if columns is not None:
+            if staged is None:
+                from labeltrack._tracking.staging import Staging  # noqa: PLC0415 (it imports torch)
+
+                turns, limit = self._recorded.turns, self._limit // 4
+                staged = self._recorded.staged = Staging(self._streams, turns, self._labels.names, limit)
+            if staged.take(columns, key, self):
+                return
+        if staged is not None and staged.waits(key[0]):
+            staged.deliver(self)
+        self.append(labels, values, key, where, ids)
+
+    def arrive(self, reader: str = "") -> None:
+        """Complete a change that is decided, and record what waits on a device; whoever calls holds the turn.
+
+        Args:
+            reader: The method that is called, if it only reads.
+
+        Raises:
+            RuntimeError: It is called within a change, and there is something on a device.
+            TypeError: Something on a device could not be recorded, for what it contains.
+            ValueError: Likewise.
+        """
+        self._recorded.complete()
+        staged = self._recorded.staged
+        if staged is not None and staged.loads:
+            if reader:
+                self._recorded.turns.of(reader)
+            staged.deliver(self)
+
     def append(self, labels: Any, values: Sequence[Any], key: Key, where: Any = None, ids: Any = None) -> None:
         """Record a batch of any supported type; `values` are those of each metric."""
         quick = None if where is not None else self.quick.get(key)
@@ -138,7 +169,7 @@ class Intake:
             quick.buffer.expect(quick.buffer.raw)  # codes what waits, which makes room
             if self.quickly(labels, values, *key, ids):
                 return
-        columns = self._values(values)
+        columns = self.read_values(values)
         first = columns[0]
         read = None if ids is None else read_ids(ids, first)
         mask = None if where is None else read_mask(where, first)
@@ -168,7 +199,7 @@ class Intake:
             if raw is not buffer.raw:
                 buffer.expect(raw)
 
-    def _values(self, values: Sequence[Any]) -> list[Array]:
+    def read_values(self, values: Sequence[Any]) -> list[Array]:
         """Return the values of each metric, of one shape."""
         if len(values) == 1:
             return [to_values(values[0])]
@@ -266,7 +297,7 @@ class Intake:
             stream.buffer.seal()  # other threads add none then
             fresh = Snapshot([(keys, samples)], None, words.decoder(kind))
             if no_common_type(wider(kind, stream.kind), [(kind, fresh), (stream.kind, stream.snapshot())]):
-                raise TypeError(_NO_TYPE)
+                raise TypeError(NO_TYPE)
         return keys, samples, kind
 
     def _record(self, rows: Rows, kind: str, key: Key, ids: str | None) -> None:
@@ -317,9 +348,9 @@ class Intake:
         others = [other for of, other in self._streams.items() if of[0] == key[0] and of != key and not other.empty()]
         for other in others:
             if {kind, other.kind} == {INTEGER, UNSIGNED} and (
-                _any_negative(other.snapshot(), 0) if kind == UNSIGNED else int(array.min()) < 0
+                any_negative(other.snapshot(), 0) if kind == UNSIGNED else int(array.min()) < 0
             ):
-                raise TypeError(_NO_TYPE)
+                raise TypeError(NO_TYPE)
 
     # -- folding ------------------------------------------------------------------------------------------
 
@@ -376,59 +407,3 @@ class Intake:
             msg = f"no quantiles for this epoch: {NoQuantiles.FOLDED.sentence} (it is {self._limit:,})"
             warn(msg)
         return stats._without_quantiles(NoQuantiles.FOLDED)
-
-
-def whole_numbers(kind: str, array: Array, stream: Stream | None) -> tuple[str, Array]:
-    """Bring uint64 labels and signed ones together, as far as one 64-bit type holds them all.
-
-    Args:
-        kind: Kind of this batch.
-        array: Its ``(N,)`` labels.
-        stream: What was recorded before.
-
-    Returns:
-        The kind to record the batch under, and its labels.
-
-    Raises:
-        TypeError: No one type holds the labels of the epoch.
-    """
-    before = None if stream is None or stream.empty() else stream.kind
-    if kind == UNSIGNED and before != UNSIGNED and (not array.size or int(array.max()) < 2**63):
-        return INTEGER, array.view(np.int64) if array.flags.c_contiguous else array.astype(np.int64)
-    if kind in WHOLE and before in WHOLE and (kind == UNSIGNED) != (before == UNSIGNED):
-        if kind == UNSIGNED and stream is not None:
-            stream.buffer.seal()  # other threads add none then
-            negative = _any_negative(stream.snapshot(), 0)
-        else:
-            negative = bool(array.size) and int(array.min()) < 0
-        if negative:
-            raise TypeError(_NO_TYPE)
-        return UNSIGNED, array.astype(np.uint64)
-    return kind, array
-
-
-def no_common_type(kind: str, every: Iterable[tuple[str, Snapshot]]) -> bool:
-    """Return whether no 64-bit type holds some labels: some are negative, and others above ``2**63 - 1``.
-
-    Args:
-        kind: The kind that is wide enough for all.
-        every: Samples, and their kind.
-    """
-    every = list(every)
-    for place, wide in enumerate(kinds_of(kind)):
-        narrow = [samples for of, samples in every if kinds_of(of)[place] != UNSIGNED]
-        if wide == UNSIGNED and any(_any_negative(samples, place) for samples in narrow):
-            return True
-    return False
-
-
-def _any_negative(samples: Snapshot, place: int) -> bool:
-    """Return whether signed labels are negative somewhere, by their place among several."""
-    decoder = samples.decoder
-    folded = None if samples.folded is None else samples.folded.stats[0].labels
-    if not isinstance(decoder, TupleDecoder):
-        return bool(folded is not None and len(folded) and folded[0] < 0) or any(
-            int(keys.min()) < 0 for keys, *_ in samples.rows
-        )
-    tables = [decoder.decode(np.unique(keys)) for keys, *_ in samples.rows] + ([] if folded is None else [folded])
-    return any(bool((list(columns_of(table).values())[place] < 0).any()) for table in tables)

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from labeltrack._buffers import size_of
 from labeltrack._labels.tuples import IDS, compatible, wider, words_of
 from labeltrack._tracking.ids import Duplicates, Seen, check_alike, repeated
-from labeltrack._tracking.intake import no_common_type
 from labeltrack._tracking.reducing import in_order, some_labels
 from labeltrack._tracking.streams import Folded, Merged, Owed, Snapshot
+from labeltrack._tracking.whole import no_common_type
 from labeltrack.errors import counted, warn
 from labeltrack.history import Entry
 from labeltrack.stats import merge_stats

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
+    from labeltrack._tracking.staging import Staging
     from labeltrack._tracking.streams import Key, Loaded, Merged
     from labeltrack.history import History
     from labeltrack.recording.description import Description
@@ -45,6 +46,7 @@ class Recorded:
         order: Labels of the epochs that ended, in order of appearance.
         began: Number of times that a stream has begun.
         owed: The change that is decided.
+        staged: Batches that wait on a device; None as long as there were none.
         of_state: Whether this is a state to be merged, whose streams know what was not recorded.
     """
 
@@ -66,6 +68,7 @@ class Recorded:
         self.order: dict[Any, None] = {}
         self.began = 0
         self.owed: Owed | None = None
+        self.staged: Staging | None = None
         self.of_state = False
         self._told = ""  # the failure of the recorder that there was a warning about
         self._turns = self.turns = Turns(self.streams)
@@ -183,7 +186,7 @@ class Recorded:
         for (of, _), stream in streams.items():
             if not stream.empty():
                 filled.setdefault(of, []).append(stream)
-        return Owed(list(streams.values()), endings=self.endings(filled, None))
+        return Owed(list(streams.values()), endings=self.endings(filled, None), modes=(mode,))
 
     def decide(self, owed: Owed) -> None:
         """Decide a change and carry it out."""
@@ -204,6 +207,9 @@ class Recorded:
         self.order.update(dict.fromkeys(owed.order))
         for stream in owed.streams:
             stream.buffer.hand_on(asked=not owed.entries)
+        if self.staged is not None:
+            for mode in owed.modes:
+                self.staged.drop(mode)
         for ending in owed.endings:
             if self.recorder is not None:
                 self.recorder.end(ending)

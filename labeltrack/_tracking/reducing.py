@@ -71,11 +71,12 @@ class Reducer:
             else:
                 earlier = earlier._under("propagate")
                 stats.append(merge_stats([earlier, self.reduce(chunks, decoder)]) if chunks else earlier)
+        number = (0 if before is None else before.rows) + sum(len(rows[0]) for rows in samples.rows)
         if not self.finds_duplicates(samples):
-            return Folded(tuple(stats))
+            return Folded(tuple(stats), rows=number)
         seen = [] if before is None or before.seen is None else [before.seen.ids]
         ids = np.concatenate([*seen, *(rows[-1] for rows in kept.rows), np.empty(0, np.int64)])
-        return Folded(tuple(stats), Seen(ids, duplicates))
+        return Folded(tuple(stats), Seen(ids, duplicates), number)
 
     def reduce(
         self, chunks: list[tuple[Array, Array]], decoder: LabelDecoder, nan_policy: NanPolicy = "propagate"

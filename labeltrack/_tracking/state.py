@@ -88,7 +88,7 @@ class Stateful:
             array([0.5, 2. ])
         """
         with self._turns.to_read:
-            self._recorded.complete()
+            self._intake.arrive("state_dict")
             reducer = None if samples else self._reducer
             named = {"label": self.label, "metric": getattr(self, self._metric)}
             return write_state(self._recorded, named, mode, reducer, warned=self._warned, history=history)
@@ -147,12 +147,14 @@ class Stateful:
         if not isinstance(given, Iterable):
             msg = f"expected trackers to merge, such as [tracker], got {type(given).__name__}"
             raise TypeError(msg)
+        with self._turns.of("merge_state"):
+            self._intake.arrive()
         recorded = (self._of(other, number) for number, other in enumerate(given))
         parts = gather(
             recorded, self._reducer, self._intake.budget(), keep_order=self._recorded.keep_order, place=place
         )
         with self._turns.of("merge_state"):
-            self._recorded.complete()
+            self._intake.arrive()
             self._recorded.decide(combine(self._recorded, parts, self._reducer, self._intake))
         self._recorded.tell()
 
@@ -182,7 +184,9 @@ class Stateful:
             if _comparable(mine) != _comparable(its):
                 msg = f"cannot merge tracker number {number}: its {name} is {its!r}, and {mine!r} here"
                 raise ValueError(msg)
-        return other._recorded  # noqa: SLF001 (of the same class)
+        with other._turns.to_read:  # noqa: SLF001 (of the same class)
+            other._intake.arrive("merge_state")  # noqa: SLF001 (likewise)
+        return other._recorded  # noqa: SLF001 (likewise)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the arguments and the `state_dict`, for pickle."""

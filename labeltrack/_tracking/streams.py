@@ -30,10 +30,12 @@ class Folded(NamedTuple):
     Attributes:
         stats: Their statistics, one per metric.
         seen: Their ids; None if they have none, or duplicates count.
+        rows: How many samples this tracker has folded, whether they count or not.
     """
 
     stats: tuple[LabelStats, ...]
     seen: Seen | None = None
+    rows: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -126,6 +128,7 @@ class Owed:
         order: Labels that appeared for the first time, in that order.
         loaded: What replaces everything.
         merged: What streams take from other trackers.
+        modes: Modes of which batches on a device are dropped; None among them for all.
     """
 
     streams: list[Stream]
@@ -134,6 +137,7 @@ class Owed:
     order: list[Any] = field(default_factory=list)
     loaded: Loaded | None = None
     merged: list[Merged] = field(default_factory=list)
+    modes: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Turns:
                     msg = (
                         f"{caller}() was called within {within}() of the same tracker, by a signal handler or a "
                         "finalizer. Have it set a flag, and act on that between two batches; compute(), state_dict(), "
-                        "flush() and close() may be called at any time"
+                        "flush() and close() may be called at any time, unless tensors on a device are still to be read"
                     )
                     raise RuntimeError(msg)
                 frame = frame.f_back
@@ -65,7 +65,7 @@ class Turns:
             stream.buffer.left_alone()
 
 
-CHANGES = {"_update", "_end_epoch", "reset", "load_state_dict", "merge_state", "complete"}
+CHANGES = {"_update", "_end_epoch", "reset", "load_state_dict", "merge_state", "complete", "deliver"}
 """Methods of objects with the attribute ``_turns`` that change a tracker."""
 
 _TURNS: weakref.WeakSet[Turns] = weakref.WeakSet()

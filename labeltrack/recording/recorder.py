@@ -201,19 +201,26 @@ class Recorder:
             if self._thread.is_alive():
                 self._thread.join()
 
-    def finish(self) -> None:
-        """Hand everything on and close; for when the tracker is gone."""
+    def finish(self, arrive: Callable[[], None]) -> None:
+        """Hand everything on and close; for when the tracker is gone.
+
+        Args:
+            arrive: Appends the rows that are still to come to their buffers.
+        """
         try:
-            self._leave()
+            self._leave(arrive)
         except BaseException:
-            self._leave()  # nothing would do it later
+            self._leave(arrive)  # nothing would do it later
             raise
 
-    def _leave(self) -> None:
+    def _leave(self, arrive: Callable[[], None]) -> None:
         if self._pid == os.getpid():
-            for buffer in () if self._closed else self._buffers.values():
-                buffer.hand_on()
-            self.close()
+            try:
+                arrive()
+            finally:
+                for buffer in () if self._closed else self._buffers.values():
+                    buffer.hand_on()
+                self.close()
 
     def _submit(self, job: Callable[..., Any], *args: Any, ticket: Ticket | None = None) -> bool:
         """Have a job done in the background; return False if that is over."""
