@@ -43,8 +43,7 @@ class Accumulator:
     """Count, exact sum, exact sum of squares, minimum and maximum of the samples of each slot.
 
     The state of a slot is the sum of the words in its row and its overflow terms: always the exact value, regardless
-    of the order of samples (see `labeltrack._kernels`). Samples that are still in fixed-point tables or in the queue
-    are added to it when the state is read.
+    of the order of samples (see `labeltrack._kernels`). Samples in fixed-point tables or in the queue join on reading.
 
     Args:
         size: Number of slots.
@@ -418,8 +417,7 @@ class Accumulator:
         some: Array = self.counts[::ROW]
         if not self.all_finite():
             some = (some > 0) | self._nonfinite.any(axis=1)
-        slots: Integers = some.nonzero()[0]
-        return slots
+        return np.asarray(some.nonzero()[0], dtype=np.int64)
 
     def totals(self) -> Totals:
         """Return the statistics of every slot, each rounded once."""

@@ -74,11 +74,14 @@ class _Files(IndexDataCacheFile):  # type: ignore[misc]  # pragma: no cover (of 
         return whole
 
 
-@functools.cache
-def _sources() -> str:  # pragma: no cover
-    """Return a digest of when the modules of kernels were changed, and how long they are."""
-    stats = [(path.name, path.stat()) for path in sorted(Path(__file__).parent.glob("*.py"))]
-    return hashlib.sha256(repr([(name, stat.st_mtime, stat.st_size) for name, stat in stats]).encode()).hexdigest()
+def _digest() -> str:
+    """Return a digest of all modules of kernels: installers may give files of different versions one time."""
+    here = Path(__file__).parent
+    sources = [*sorted(here.glob("*.py")), here.parents[1] / "_kernels.py"]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+
+
+_SOURCES = _digest()  # now, as files may be replaced before the first kernel is compiled
 
 
 class _Cache(FunctionCache):  # type: ignore[misc]  # pragma: no cover
@@ -92,7 +95,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]  # pragma: no cover
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         # Not what a closure holds, which differs between processes: names tell the kernels of a factory apart. But all
         # modules of kernels, as numba only looks at the one that a kernel is in.
-        return sig, codegen.magic_tuple(), _sources()
+        return sig, codegen.magic_tuple(), _SOURCES
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:

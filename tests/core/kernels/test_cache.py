@@ -154,7 +154,10 @@ def test_kernels_are_loaded_in_the_next_process_until_any_module_of_kernels_chan
     assert {"fixed.reduce_fixed32", "fixed.reduce_fixed63"} <= {name.partition("-")[0] for name in first}
     assert cached() == first
     module = copied / "labeltrack" / "_core" / "kernels" / "rows.py"
-    module.write_text(module.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    text, times = module.read_text(encoding="utf-8"), module.stat()
+    module.write_text(text[:3] + text[3].swapcase() + text[4:], encoding="utf-8")  # of the same length
+    os.utime(module, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert module.read_text(encoding="utf-8") != text
     changed = cached()
     assert all(changed[name] > first[name] for name in first if name.endswith(".nbi"))
 
