@@ -71,8 +71,9 @@ def welch(before: Moments, after: Moments) -> Found:
     """Test a difference of means by Welch's t; labels without variance differ for certain, or not at all."""
     n, m = before.count.astype(np.float64), after.count.astype(np.float64)
     with np.errstate(all="ignore"):
-        parts = after.std**2 / m, before.std**2 / n
-        error = np.sqrt(parts[0] + parts[1])
+        unit = np.frexp(np.fmax(before.std, after.std))[1]  # squares of 1e-200 would be zero
+        parts = np.ldexp(after.std, -unit) ** 2 / m, np.ldexp(before.std, -unit) ** 2 / n
+        error = np.ldexp(np.sqrt(parts[0] + parts[1]), unit)
         df = (parts[0] + parts[1]) ** 2 / (parts[0] ** 2 / (m - 1) + parts[1] ** 2 / (n - 1))
     return _of_student(after.mean - before.mean, error, df)
 
@@ -157,10 +158,13 @@ def permutation(before: Side, after: Side, size: int, tests: int) -> Found:
     order = np.argsort(codes, kind="stable")
     values, codes, later = values[order].astype(np.float64), codes[order], order >= before[0].shape[0]
     starts = np.append(0, np.cumsum(counts[0] + counts[1]))
+    largest = np.maximum.reduceat(np.abs(values), starts[:-1])
+    values = np.ldexp(values, -np.frexp(largest)[1][codes])  # sums of samples such as 1e307 are infinite
     values -= (np.bincount(codes, values, minlength=size) / np.diff(starts))[codes]
-    shift = np.bincount(codes[later], values[later], minlength=size)
-    swapped = counts[0] < counts[1]  # both sides have the same sum with opposite signs: draw the smaller one
-    seen, slack = np.where(swapped, -shift, shift), 1e-13 * np.bincount(codes, np.abs(values), minlength=size)
+    swapped = counts[0] < counts[1]  # the smaller side is drawn
+    drawn = later ^ swapped[codes]
+    seen = np.bincount(codes[drawn], values[drawn], minlength=size)
+    slack = 1e-13 * np.bincount(codes, np.abs(values), minlength=size)
     found, done = np.zeros((2, size), dtype=np.int64), np.zeros(size, dtype=np.int64)
     rng, few, rounds = np.random.default_rng(0), np.arange(size), _ROUNDS
     while few.size:
@@ -172,7 +176,12 @@ def permutation(before: Side, after: Side, size: int, tests: int) -> Found:
         if rounds * few.size * _SURE > 2 * _FEW * tests:
             break
     none = np.full(size, np.nan)
-    return Found(np.minimum(2 * (1 + found.min(axis=0)) / (1 + done), 1.0), none, none.copy(), np.sign(shift))
+    return Found(
+        np.minimum(2 * (1 + found.min(axis=0)) / (1 + done), 1.0),
+        none,
+        none.copy(),
+        np.sign(np.where(swapped, -seen, seen)),
+    )
 
 
 def _of_ranks(p: Any, sign: Any) -> Found:
@@ -190,6 +199,7 @@ def ones(of: Moments) -> Floats:
         total = np.rint(of.mean * n)
         squares = total * (n - total) / n  # around the mean, if they are
         same = np.abs(of.std**2 * (n - 1) - squares) <= 1e-12 * squares
+        same &= np.abs(of.mean * n - total) <= 1e-12 * total  # 100 samples of 0.001 are no zeros
     return np.where((of.min >= 0) & (of.max <= 1) & same, total, np.nan)
 
 
@@ -264,7 +274,7 @@ def hedges_g(before: Moments, after: Moments) -> Floats:
     n, m = before.count.astype(np.float64), after.count.astype(np.float64)
     df = n + m - 2
     with np.errstate(all="ignore"):
-        pooled = np.sqrt(((n - 1) * before.std**2 + (m - 1) * after.std**2) / df)
+        pooled = np.hypot(np.sqrt((n - 1) / df) * before.std, np.sqrt((m - 1) / df) * after.std)
         small = np.exp(gammaln(df / 2) - gammaln((df - 1) / 2) - np.log(df / 2) / 2)
         difference = after.mean - before.mean
         return np.where((pooled == 0) & (difference == 0), 0.0, difference / pooled * small)
@@ -293,8 +303,8 @@ def together(one: Moments, other: Moments) -> Moments:
         share = m / (n + m)
         apart = other.mean - one.mean
         mean = np.where(m == 0, one.mean, np.where(n == 0, other.mean, one.mean + share * apart))
-        spread = (n - 1) * one.std**2 + (m - 1) * other.std**2 + n * share * apart**2
-        std = np.where(m == 0, one.std, np.where(n == 0, other.std, np.sqrt(spread / (n + m - 1))))
+        spread = np.hypot(np.hypot(np.sqrt(n - 1) * one.std, np.sqrt(m - 1) * other.std), np.sqrt(n * share) * apart)
+        std = np.where(m == 0, one.std, np.where(n == 0, other.std, spread / np.sqrt(n + m - 1)))
     return Moments(one.count + other.count, mean, std, np.fmin(one.min, other.min), np.fmax(one.max, other.max))
 
 

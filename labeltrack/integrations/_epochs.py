@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import labeltrack
@@ -25,6 +26,9 @@ class Epochs:
         """End an epoch; return what to log, by ``{mode}/{outputs}/{name}``; nothing if there were no samples.
 
         Datasets that were at this step before are replaced; others stay.
+
+        Warns:
+            LabelTrackWarning: Others stay, and the tracker records a run, where the last epoch of a step counts alone.
         """
         tracker = self._tracker
         ended = {ds_id for of, ds_id in tracker.pending if of == mode}
@@ -35,8 +39,16 @@ class Epochs:
         stats = tracker.end_epoch(step, mode=mode, replace=True)
         found: dict[str, float] = {}
         for of, there in zip(tracked, before, strict=True):
-            for ds_id in there.keys() - ended:
+            kept = there.keys() - ended
+            for ds_id in kept:
                 of.history.add(step, there[ds_id], mode=mode, ds_id=ds_id)
+            if kept and tracker.record_to is not None:
+                text = (
+                    f"the recorded run counts the last evaluation of a step alone: of mode {mode!r}, step {step} that is "
+                    f"of datasets {sorted(ended)}, and no longer of {sorted(kept)}, which the history has. Give datasets "
+                    "that are evaluated one after the other modes of their own"
+                )
+                warnings.warn(text, labeltrack.LabelTrackWarning, stacklevel=2)
             some = stats[of.metric] if isinstance(stats, dict) else stats
             found |= self.scalars(labeltrack.EpochResult(step, mode, of.metric, of.outputs, some, of.history))
         return found

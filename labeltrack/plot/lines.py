@@ -111,6 +111,7 @@ def _name_ends(axes: Axes, ends: Floats, names: list[str], notes: list[str]) -> 
     The end of a line without any finite value is NaN: its name goes to the top, with its note.
     """
     axes.set_ylim(axes.get_ylim())  # names stand at fixed heights, so the limits must stay
+    ends[:, 1] = np.clip(ends[:, 1], *axes.get_ylim())  # a line may end beyond an axis that is cut
     there = np.isfinite(ends[:, 1])
     wanted = np.ones(len(names))
     wanted[there] = _heights(axes).transform(ends[there])[:, 1]

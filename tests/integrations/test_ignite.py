@@ -23,6 +23,7 @@ with warnings.catch_warnings():
     from torch.nn import functional
     from torch.utils.data import DataLoader, DistributedSampler
 
+    import labeltrack
     from labeltrack.integrations import ignite
     from labeltrack.integrations.ignite import LabelTrackHandler
 
@@ -67,6 +68,22 @@ def test_a_second_evaluation_in_an_epoch_counts_alone():
     seen[:] = [row for row in seen if row[0] == "train"]
     evaluator.run(loader(3))
     assert history(handler.tracker) == expected(seen)
+
+
+def test_a_recorded_run_that_cannot_keep_the_datasets_of_a_mode_says_so(tmp_path):
+    trainer, evaluator = engines([])
+    other = Engine(evaluator._process_function)
+    handler = LabelTrackHandler("y", "per_sample_loss", record_to=tmp_path / "run")
+    handler.attach(trainer)
+    handler.attach(evaluator, mode="eval")
+    handler.attach(other, mode="eval", ds_id="other")
+    trainer.run(loader(1), max_epochs=1)
+    evaluator.run(loader(2))
+    with pytest.warns(labeltrack.LabelTrackWarning, match="of datasets \\['other'\\], and no longer of \\[''\\]"):
+        other.run(loader(3))
+    handler.tracker.close()
+    assert labeltrack.open_run(tmp_path / "run").recompute(progress=False).datasets(1, "eval").keys() == {"other"}
+    assert handler.tracker.history.datasets(1, "eval").keys() == {"", "other"}
 
 
 def test_evaluations_within_an_epoch_replace_each_other_and_several_datasets_are_kept_apart():

@@ -491,6 +491,21 @@ def test_a_spike_of_the_last_step_and_a_steep_start_are_not_cut():
     assert plot_history(steep).axes[0].get_ylim()[1] > 8
 
 
+@pytest.mark.parametrize("spiking", [1, 6])
+def test_a_label_whose_line_ends_beyond_a_cut_axis_is_named_within_the_figure(spiking, tmp_path):
+    means = np.tile(1 / np.arange(1.0, 13), (3, 1))
+    means[1, spiking - 1 :] = 5000.0, *[np.nan] * (12 - spiking)  # it explodes, and has no finite mean from then on
+    figure = of_means(means).plot(bounds=None)
+    assert "axis cut" in figure.axes[0].get_title(loc="left")
+    figure.savefig(tmp_path / "figure.png")
+    page = figure.bbox
+    names = [text for text in figure.axes[0].texts if text.get_text()]
+    assert len(names) == 3
+    for text in names:
+        box = text.get_window_extent()
+        assert page.y0 < box.y0 < box.y1 < page.y1
+
+
 def test_labels_that_lie_decades_apart_have_a_logarithmic_axis_instead_of_a_cut_one():
     means = [[1e4, *[level] * 9] for level in (0.1, 1.0, 10.0, 100.0)]
     (axes,) = plot_history(of_means(means)).axes

@@ -45,6 +45,22 @@ def test_welch_from_exact_moments_is_what_scipy_computes_from_moments_and_from_s
     assert (found.q == q_of(found.p)).all()
 
 
+@pytest.mark.parametrize("unit", [2.0**-900, 2.0**900])
+def test_samples_of_any_magnitude_are_compared_alike(tmp_path, unit):
+    labels, values = two_sides([(40, 41), (100, 30)], shift=1.4)
+    found, same = (compared(labels, [side * of for side in values]) for of in (unit, 1.0))
+    np.testing.assert_array_equal(found.p, same.p)
+    np.testing.assert_array_equal(found.low, same.low * unit)
+    assert found.g == pytest.approx(same.g, rel=1e-12)
+    largest = max(side.max() for side in values)
+    runs = [
+        recorded(tmp_path / name, dict(enumerate(side * (of / largest) for side in values)), dict(enumerate(labels)))
+        for name, of in (("large", 2.0**1023), ("usual", 1.0))
+    ]
+    found, same = (lt.compare(run, method="permutation").p for run in runs)
+    assert (found == same).all()
+
+
 def test_the_effect_size_is_the_difference_in_pooled_standard_deviations_corrected_for_small_samples():
     labels, values = two_sides([(25, 30)], shift=1.5)
     found = compared(labels, values)
@@ -110,6 +126,16 @@ def test_skewed_samples_of_different_sizes_are_compared_by_permutation_if_there_
     assert alone.method[0] == "too skewed for moments alone: record the run"
     assert np.isnan(alone.p[0])
     assert alone.verdict[0] == "no evidence"
+
+
+def test_equal_samples_are_no_change_by_permutation_also_where_rounding_makes_their_sum_no_zero(tmp_path):
+    labels = {1: np.repeat(np.arange(9), 30), 2: np.repeat(np.arange(9), 5000)}
+    numbers = RNG.lognormal(size=9)
+    steps = {step: numbers[of] for step, of in labels.items()}
+    steps[2][:3] *= 1.1  # three samples of 5,030 are larger, and are rarely drawn
+    for chosen in ((1, 2), (2, 1)):
+        found = lt.compare(recorded(tmp_path / str(chosen), steps, labels), steps=chosen, method="permutation")
+        assert (found.p == 1).all(), found
 
 
 def test_a_large_change_of_one_label_among_many_is_found_by_permutation(tmp_path):
@@ -178,6 +204,9 @@ def test_values_between_zero_and_one_that_are_not_all_zeros_and_ones_are_no_shar
     sides[0][[60, 61]] = -1, 2
     sides[1][[110]] = 0.5
     assert compared([labels] * 2, sides).method.tolist() == ["Welch's t"] * 3 + ["Fisher's exact"]
+    found = compared([labels] * 2, [np.full(200, 0.001), np.full(200, 0.004)])  # sums that are nearly whole
+    assert found.method.tolist() == ["Welch's t"] * 4
+    assert found.worse() == [0, 1, 2, 3]
 
 
 def test_pairs_of_zeros_and_ones_are_compared_by_the_exact_test_of_mcnemar(tmp_path):
