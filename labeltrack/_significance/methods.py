@@ -175,13 +175,8 @@ def permutation(before: Side, after: Side, size: int, tests: int) -> Found:
         few = few[found.min(axis=0)[few] < _FEW]
         if rounds * few.size * _SURE > 2 * _FEW * tests:
             break
-    none = np.full(size, np.nan)
-    return Found(
-        np.minimum(2 * (1 + found.min(axis=0)) / (1 + done), 1.0),
-        none,
-        none.copy(),
-        np.sign(np.where(swapped, -seen, seen)),
-    )
+    p = np.minimum(2 * (1 + found.min(axis=0)) / (1 + done), 1.0)
+    return _of_ranks(p, np.sign(np.where(swapped, -seen, seen)))
 
 
 def _of_ranks(p: Any, sign: Any) -> Found:

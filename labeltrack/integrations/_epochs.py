@@ -44,9 +44,9 @@ class Epochs:
                 of.history.add(step, there[ds_id], mode=mode, ds_id=ds_id)
             if kept and tracker.record_to is not None:
                 text = (
-                    f"the recorded run counts the last evaluation of a step alone: of mode {mode!r}, step {step} that is "
-                    f"of datasets {sorted(ended)}, and no longer of {sorted(kept)}, which the history has. Give datasets "
-                    "that are evaluated one after the other modes of their own"
+                    f"the recorded run counts the last evaluation of a step alone: of mode {mode!r}, step {step} that "
+                    f"is of datasets {sorted(ended)}, and no longer of {sorted(kept)}, which the history has. Give "
+                    "datasets that are evaluated one after the other modes of their own"
                 )
                 warnings.warn(text, labeltrack.LabelTrackWarning, stacklevel=2)
             some = stats[of.metric] if isinstance(stats, dict) else stats
