@@ -143,8 +143,8 @@ def collect(
     marked = [] if highlight is None else choose_labels(highlight, known, names, shown)
     kept = list(range(known.size)) if labels is None else choose_labels(labels, known, names, shown)
     if top is not None:
-        worst = order[np.isin(order, kept)][:top]
-        kept = [k for k in kept if k in set(worst.tolist())]
+        worst = set(order[np.isin(order, kept)][:top].tolist())
+        kept = [k for k in kept if k in worst]
     kept = list(dict.fromkeys([*kept, *marked]))
     if len(kept) < known.size or labels is not None:
         tracks = [_only(track, kept) for track in tracks]

@@ -240,6 +240,16 @@ def test_an_early_spike_does_not_flatten_the_curves_and_the_figure_says_that_it_
     assert not any(text.startswith("axis cut") for text in shown())
 
 
+def test_curves_of_thousands_of_steps_are_drawn_before_the_browser_gives_up(show, tmp_path):
+    long = lt.History(metric="loss", label="class")
+    for step in range(1, 3001):
+        long.add(step, lt.label_stats([0, 1], [1.0 + step % 7, 2.0]), mode="eval")
+    long.to_html(tmp_path / "report.html")
+    page = show(tmp_path / "report.html")
+    page.js("document.getElementById('all').click()")
+    assert frames(page)
+
+
 def test_hovering_a_curve_shows_the_values_of_a_step(show, hundred):
     page = show(hundred)
     canvas = page.find("#curve")

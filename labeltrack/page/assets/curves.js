@@ -65,8 +65,8 @@ function extents(lines, log) {
   }
   const all = [...found.values()].sort((a, b) => a[0] - b[0]);
   if (log || all.length < 4) return [all, []];
-  const middle = (column) => all.map((one) => one[column]).sort((a, b) => a - b)[all.length >> 1];
-  const beyond = ([, low, high]) => Math.max(high - middle(2), middle(1) - low);
+  const [bottom, top] = [1, 2].map((column) => all.map((one) => one[column]).sort((a, b) => a - b)[all.length >> 1]);
+  const beyond = (one) => Math.max(one[2] - top, bottom - one[1]);
   const usual = all.slice().sort((a, b) => beyond(a) - beyond(b)).slice(0, -Math.max(1, Math.floor(all.length / 10)));
   const [low, high] = span(usual);
   const room = 20 * Math.max(high - low, 0.05 * Math.max(Math.abs(low), Math.abs(high)));
@@ -76,7 +76,7 @@ function extents(lines, log) {
 }
 
 function span(of) {
-  return [Math.min(...of.map((one) => one[1])), Math.max(...of.map((one) => one[2]))];
+  return of.reduce(([low, high], one) => [Math.min(low, one[1]), Math.max(high, one[2])], [Infinity, -Infinity]);
 }
 
 function reach(kept) {
