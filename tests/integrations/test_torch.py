@@ -166,6 +166,15 @@ def test_an_error_on_one_rank_is_one_on_all(ranks, tmp_path):
             assert unchanged
 
 
+def test_errors_in_checkpoints_and_in_what_replaces_samples_are_errors_on_all_ranks(ranks, tmp_path):
+    for rank, answer in enumerate(ranks.answers("errors_of_states", tmp_path, 3)):
+        others = {"checkpoint": "rank 1 could not take what the others sent", "sums": "rank 1: ZeroDivisionError"}
+        for case, other in others.items():
+            text, unchanged = answer[case]
+            assert ("ZeroDivisionError: division by zero" if rank == 1 else other) in text
+            assert unchanged
+
+
 @pytest.mark.parametrize("case", ["raises", "killed", "late"])
 def test_a_rank_that_ends_is_an_error_on_every_other_one(ranks, tmp_path, case):
     results = ranks.run("ends", tmp_path, 3, seconds=3, CASE=case)

@@ -166,6 +166,30 @@ def errors(rank, _world):
     return answer
 
 
+def errors_of_states(rank, _world):
+    """Fail in merging for a checkpoint, and in making sums where the samples of all ranks are too many."""
+    answer = {}
+    merge_state = lt.LabelTracker.merge_state
+    for case in ("checkpoint", "sums"):
+        limit = 2**10 if (case, rank) == ("sums", 0) else 2**20
+        tracker = lt.LabelTracker("y", "ce", bounds="iqr", max_buffer_bytes=limit)
+        tracker.update(np.zeros(100, np.int64), np.arange(100.0))
+        before, state_dict = tracker.state_dict(), tracker.state_dict
+        if rank == 1 and case == "checkpoint":
+            lt.LabelTracker.merge_state = lambda _self, states, **_place: [next(iter(states)), 1 / 0]
+        if rank == 1 and case == "sums":
+            tracker.state_dict = lambda samples, of=state_dict, **more: of(samples=samples or 1 / 0, **more)
+        try:
+            (gather_state if case == "checkpoint" else sync)(tracker)
+            text = ""
+        except (ArithmeticError, RuntimeError) as error:
+            text = f"{type(error).__name__}: {error}"
+        lt.LabelTracker.merge_state = merge_state
+        answer[case] = [text, state_dict() == before]
+        distributed.barrier()
+    return answer
+
+
 def ends(rank, _world):
     case = os.environ["CASE"]
     tracker = lt.LabelTracker("y", "ce")
