@@ -85,6 +85,23 @@ def test_several_metrics_make_a_collection(tmp_path):
     assert rows(again.tracker["double"].history.at(0, "train")) == expected(seen["double"])["train", 0]
 
 
+class Together(Module):
+    def train_dataloader(self):
+        return {"a": super().train_dataloader(), "b": super().val_dataloader()}
+
+    def training_step(self, batch, _batch_idx):
+        found = [self._step(batch[name], "train") for name in ("a", "b")]
+        return {"loss": found[0]["loss"], "per_sample_loss": torch.cat([one["per_sample_loss"] for one in found])}
+
+
+def test_batches_of_several_loaders_for_training_come_together():
+    module = Together()
+    callback = LabelTrackCallback(lambda batch: torch.cat([batch[name]["y"] for name in ("a", "b")]))
+    trainer_of(callback, max_epochs=2, limit_val_batches=0).fit(module)
+    assert history(callback.tracker) == expected(module.seen)
+    assert len(module.seen) == 2 * 2 * 37
+
+
 class Manual(Module):
     automatic_optimization = False
 
