@@ -152,7 +152,7 @@ def fastestimator(session: nox.Session) -> None:
 
 @nox.session(python="3.11", default=False)
 def frameworks(session: nox.Session) -> None:
-    """Run the tests, examples and benchmark of the integrations in the real frameworks."""
+    """Run the tests, examples, pages and benchmark of the integrations in the real frameworks."""
     # This version of torch comes without CUDA packages where the index offers such a build.
     session.install("-e", ".[record,huggingface,ignite,keras,lightning]", "torch==2.13.0", "datasets>=5", "trl>=1.16")
     session.install("jax", "tensorflow-cpu", "tensorboard")  # backends of Keras
@@ -160,6 +160,7 @@ def frameworks(session: nox.Session) -> None:
     session.install("hypothesis>=6.100", "pytest>=8.2", "pytest-benchmark>=5.0")
     env = {"LABELTRACK_REQUIRE_INTEGRATIONS": "1", "LABELTRACK_REQUIRE_LOGGERS": "1", "HF_HUB_OFFLINE": "1"}
     paths = ["tests/integrations", "tests/test_examples.py", "benchmarks/test_bench_frameworks.py"]
+    paths.append("tests/test_docs.py::test_the_code_of_a_page_about_a_framework_runs")
     session.run("pytest", *paths, *session.posargs, env=env)
 
 

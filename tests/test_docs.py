@@ -12,6 +12,7 @@ import re
 import shlex
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,9 @@ PAGES = [
 ]
 REQUIRED = os.environ.get("LABELTRACK_REQUIRE_FRAMEWORKS") == "1"
 REQUIRED_FASTESTIMATOR = os.environ.get("LABELTRACK_REQUIRE_FASTESTIMATOR") == "1"
+REQUIRED_INTEGRATIONS = os.environ.get("LABELTRACK_REQUIRE_INTEGRATIONS") == "1"
+FRAMEWORKS = {"torch": "torch", "huggingface": "transformers", "lightning": "lightning", "ignite": "ignite"}
+FRAMEWORKS |= {"keras": "keras", "loggers": "labeltrack"}
 RNG = np.random.default_rng(0)
 LABELS, LOSSES = RNG.integers(0, 30, 500), RNG.exponential(size=500).astype(np.float32)
 
@@ -199,6 +203,28 @@ def test_the_page_about_fastestimator_runs():
     command = [sys.executable, "-W", "ignore", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.split()[-2:] == ["labeltrack.integrations.fastestimator", "3"], done.stderr
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "frameworks").glob("*.md")), ids=lambda page: page.stem)
+def test_the_code_of_a_page_about_a_framework_runs(page, tmp_path, monkeypatch):
+    framework = FRAMEWORKS[page.stem]
+    old = framework == "keras" and importlib.util.find_spec("fastestimator") is not None  # which pins Keras 2
+    if (old or importlib.util.find_spec(framework) is None) and not REQUIRED_INTEGRATIONS:
+        pytest.skip(f"{framework} is not installed: `nox -s frameworks` does that")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    names = {"__name__": "page"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of frameworks
+        warnings.simplefilter("error", lt.LabelTrackWarning)
+        for code in blocks(page, "python"):
+            printed(code, names)
+    if page.stem == "loggers":
+        assert (tmp_path / "epochs.jsonl").stat().st_size > 100
+        return
+    holder = next((names[name] for name in ("callback", "handler", "metric") if name in names), None)
+    tracker = names["tracker"] if holder is None else holder.tracker
+    assert set(tracker.history.modes) == {"train", "eval"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
