@@ -151,11 +151,12 @@ class Dynamics(Table):
         column = self.column(by).astype(np.float64)
         if higher_is_worse:
             np.negative(column, out=column)
-        column[np.isnan(column)] = -np.inf
+        number = ~np.isnan(column)
+        column[~number] = -np.inf
         rows = np.arange(len(self)) if label is None else self._of_label(label)
         if k < rows.size:  # sort those alone that may be among the first k
             rows = rows[column[rows] <= np.partition(column[rows], k - 1)[k - 1]]
-        return self._taken(rows[np.argsort(column[rows], kind="stable")][:k])
+        return self._taken(rows[np.lexsort((column[rows], number[rows]))][:k])
 
     def _of_label(self, label: Any) -> Integers:
         """Return the rows of a label, or of several by name."""

@@ -321,6 +321,14 @@ def test_nan_is_the_hardest_and_ties_are_in_the_order_of_ids(tmp_path):
     assert run.hardest(4, higher_is_worse=False).ids.tolist() == [4, 1, 2, 5]
 
 
+def test_nan_is_harder_than_any_number(tmp_path):
+    inf = np.inf
+    run = record(tmp_path, [Rows([0] * 5, ([inf, np.nan, -inf, inf, 1.0],), [1, 2, 3, 4, 5])], metrics=("ce",))
+    assert run.hardest(3).ids.tolist() == [2, 1, 4]
+    assert run.hardest(2, higher_is_worse=False).ids.tolist() == [2, 3]
+    assert run.hardest(1).ids.tolist() == [2]
+
+
 # -- tables -------------------------------------------------------------------------------------------------
 
 
