@@ -222,9 +222,9 @@ def _tables_as_unlikely(seen: Floats, total: Integers, right: Floats, drawn: Int
     given = total, right, drawn
     most = law.pmf(seen, *given) * (1 + 1e-7)  # equal ones differ by rounding
     middle, (low, high) = np.floor((drawn + 1) * (right + 1) / (total + 2)), law.support(*given)
-    above = seen > middle  # the most probable one
+    above = seen > middle  # the most probable one, or the second of two
     # The nearest table on its other side that is no more probable, by bisection: probabilities fall on either side.
-    near, far = middle.astype(np.int64), np.where(above, low - 1, high + 1).astype(np.int64)
+    near, far = (np.where(above, *of).astype(np.int64) for of in ((middle + 1, middle - 1), (low - 1, high + 1)))
     while np.any(np.abs(near - far) > 1):
         half = (near + far) // 2
         rare = law.pmf(half, *given) <= most

@@ -197,6 +197,12 @@ def test_zeros_and_ones_are_compared_by_the_exact_test_of_fisher(before, after):
         assert (found.low[k], found.high[k]) == pytest.approx(wanted)
 
 
+def test_of_two_tables_that_are_equally_and_most_probable_either_is_no_change():
+    for ones in ((28, 35), (27, 36)):
+        hits = [np.arange(n) < k for n, k in zip((34, 44), ones, strict=True)]
+        assert compared([np.zeros(34), np.zeros(44)], hits).p == pytest.approx([1.0], rel=1e-12)
+
+
 def test_values_between_zero_and_one_that_are_not_all_zeros_and_ones_are_no_shares():
     labels = np.repeat(np.arange(4), 50)
     sides = [RNG.integers(0, 2, 200).astype(float) for _ in range(2)]
