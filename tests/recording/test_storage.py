@@ -162,7 +162,7 @@ for trial in range(rounds):
             break
     if what.name != "verify" and (n < 40 * rows or told):
         assert len(told) == 1 or what.name == "compare"
-        assert any(f"is damaged; {40 * rows - n} rows are left out" in str(one.message) for one in told), told
+        assert any(f"is damaged; {40 * rows - n:,} rows are left out" in str(one.message) for one in told), told
     os.waitpid(child, 0)
     again = lt.open_run(root)
     with warnings.catch_warnings():
