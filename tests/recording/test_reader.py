@@ -213,7 +213,7 @@ def test_a_small_file_that_declares_gigabytes_is_damage(copy, rows, examined):
     name.write_bytes(changed)
     report = examined(copy)
     assert report.startswith("bad")
-    assert "1600 lost" in report
+    assert "1,600 lost" in report
 
 
 def test_a_file_of_nested_columns_is_damage(copy, examined):

@@ -97,9 +97,9 @@ def test_damage_is_reported_as_by_the_local_engine(run, tmp_path):
     content[bad.columns[1] + 5] ^= 8
     path.write_bytes(content)
     opened = lt.open_run(tmp_path / "run")
-    with pytest.warns(lt.LabelTrackWarning, match=f"{bad.rows} rows are left out") as here:
+    with pytest.warns(lt.LabelTrackWarning, match=f"{bad.rows:,} rows are left out") as here:
         local = opened.recompute(progress=False)
-    with pytest.warns(lt.LabelTrackWarning, match=f"{bad.rows} rows are left out") as there:
+    with pytest.warns(lt.LabelTrackWarning, match=f"{bad.rows:,} rows are left out") as there:
         assert same(opened.recompute(engine="dask", progress=False), local)
     assert str(here[0].message) == str(there[0].message)
 
