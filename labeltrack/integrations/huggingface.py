@@ -370,7 +370,7 @@ class _Tracked:
         labels: list[Any] = [lists[name] for name in self.columns]
         if values.ndim > 1:
             labels = [np.array(label).reshape(n, *[1] * (values.ndim - 1)) for label in labels]
-        elif mask is not None and str(getattr(mask, "device", "cpu")) == "cpu" and mask.all():
+        elif mask is not None and getattr(mask, "is_cpu", True) and mask.all():
             mask = None  # the usual case, which is faster
         more: dict[str, Any] = {} if self.ids is None else {"ids": lists[self.ids]}
         several = labels[0] if len(labels) == 1 else tuple(labels)
