@@ -100,6 +100,17 @@ def test_every_metric_has_the_statistics_of_a_tracker_of_its_own(data):
     all_same(collection, trackers)
 
 
+@pytest.mark.parametrize("metric", ["ce", "correct"])
+def test_masked_values_are_refused_in_any_batch(metric):
+    collection, plain = collection_of(["ce", "correct"]), np.ones(3, np.float32)
+    for _ in range(2):
+        values = {"ce": plain, "correct": plain, metric: np.ma.MaskedArray(plain, mask=[True, False, False])}
+        with pytest.raises(ValueError, match=f"metric '{metric}': values is a masked array"):
+            collection.update(np.arange(3), values)
+        collection.update(np.arange(3), {"ce": plain, "correct": plain})
+    assert collection.end_epoch(1)["ce"].count.tolist() == [2, 2, 2]
+
+
 def test_a_nan_of_one_metric_leaves_the_others_as_they_are():
     for policy, count in (("propagate", 2), ("omit", 1)):
         collection = collection_of(["ce", "correct"], nan_policy=policy)

@@ -217,16 +217,19 @@ class Uncoded:
         """Keep the labels of rows from `start` to `end`.
 
         Raises:
-            TypeError: They are no tuple.
+            TypeError: They are no tuple, or one is of a type whose memory does not say all, such as a masked array.
             ValueError: There is no room, there are more or fewer rows or labels, or these have other dtypes.
         """
         if type(labels) is not tuple:
             raise TypeError
-        if len(labels) != len(self._views) or not labels:
+        if len(labels) != len(self._views) or not labels or end > _AT_ONCE:  # where a view would take fewer rows
             raise ValueError
         place = 0
         for view in self._views:
-            view[start:end] = labels[place]
+            column = labels[place]
+            if type(column) not in QUICK:
+                raise TypeError
+            view[start:end] = column
             place += 1  # noqa: SIM113 (`enumerate` takes longer)
 
     def codes(self, rows: int) -> npt.NDArray[np.int32]:

@@ -13,7 +13,7 @@ from labeltrack._convert.arrays import read_array
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_ALIGNED = 64  # bytes, a multiple of every dtype's size
+ALIGNED = 64  # bytes, a multiple of every dtype's size
 _STREAMS = "Event", "Stream", "current_stream", "stream"
 
 
@@ -154,7 +154,7 @@ def _place(column: Any) -> Place | None:
     except TypeError:
         array = None
     # A tensor without entries takes some, so that there is an end to their number.
-    room = max(1, -(-entries * dtype.itemsize // _ALIGNED)) * _ALIGNED
+    room = max(1, -(-entries * dtype.itemsize // ALIGNED)) * ALIGNED
     return Place(column.device, dtype, array, tuple(column.shape), entries, room)
 
 
@@ -184,4 +184,6 @@ def own_copy(column: Any) -> Any:
         return column.detach().clone()
     if type(column) is list and column and isinstance(column[0], (str, bytes, int, float)):
         return list(column)
+    if isinstance(column, (list, tuple)):
+        return [own_copy(item) for item in column]  # of tensors that require gradients, there is no deep copy
     return copy.deepcopy(column)

@@ -17,7 +17,16 @@ import torch
 from labeltrack._convert.arrays import aligned_shape
 from labeltrack._labels.missing import read_labels
 from labeltrack._labels.samples import read_mask
-from labeltrack._tracking.device_memory import Memory, Plan, form_of, own_copy, plan_of, refuse_capture, zeros_for
+from labeltrack._tracking.device_memory import (
+    ALIGNED,
+    Memory,
+    Plan,
+    form_of,
+    own_copy,
+    plan_of,
+    refuse_capture,
+    zeros_for,
+)
 from labeltrack._tracking.ids import read_ids
 from labeltrack.errors import counted
 
@@ -255,7 +264,7 @@ class Staging:
                     return memory
             sizes = [memory.size for memory in free]
             sizes += [load.memories[device].size for load in self.loads if device in load.memories]
-            fresh = max(size, min(CHUNK, self._limit // 2))
+            fresh = max(size, min(CHUNK, self._limit // 2) // ALIGNED * ALIGNED)
             if len(sizes) < 2 or sum(sizes) + fresh <= self._limit:
                 side = self._sides.get(device)
                 if side is None:

@@ -403,6 +403,32 @@ def test_batches_that_do_not_fit_those_that_wait_are_refused_or_coded_at_once():
     assert alike(tracker.end_epoch(1), wanted)
 
 
+def test_fewer_labels_than_values_are_refused_however_many_rows_wait():
+    size = 2048
+    for number in range(1, 100):
+        for labels in (0, size):
+            tracker = make()
+            for _ in range(number):
+                tracker.update((np.arange(size), np.arange(size) % 2), np.ones(size, np.float32))
+            with pytest.raises(ValueError, match="differ in length"):
+                tracker.update((np.arange(labels), np.arange(labels) % 2), np.ones(size + 64, np.float32))
+            assert tracker.pending == {("train", ""): number * size}
+
+
+def test_what_is_missing_in_a_masked_array_is_missing_in_any_batch():
+    labels, values = np.arange(8), np.ones(8, np.float32)
+    masked = np.ma.MaskedArray(labels, mask=labels < 4)
+    for missing, count in (("error", 8), ("skip", 12)):
+        tracker = make(missing=missing)
+        tracker.update((labels, labels % 2), values)
+        if missing == "error":
+            with pytest.raises(ValueError, match="4 of 8 labels are missing"):
+                tracker.update((masked, labels % 2), values)
+        else:
+            tracker.update((masked, labels % 2), values)
+        assert tracker.compute().count.sum() == count
+
+
 def test_a_signal_handler_reads_all_batches_so_far_at_any_line_of_update():
     rng, total, seen = np.random.default_rng(0), 0, 0
 

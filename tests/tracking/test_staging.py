@@ -178,7 +178,9 @@ def make(**options):
 # -- the same numbers -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("memory", [2**28, 2**12, 1], ids=["all fits", "loads of a few batches", "loads of one batch"])
+@pytest.mark.parametrize(
+    "memory", [2**28, 2**12, 9999, 1], ids=["all fits", "loads of a few batches", "odd loads", "loads of one batch"]
+)
 def test_statistics_are_those_of_the_samples_to_the_last_bit(there, memory):
     tracker, some = make(max_buffer_bytes=memory), batches(60)
     for labels, values in some:
@@ -228,6 +230,14 @@ def test_columns_of_the_host_may_change_once_update_has_returned(there, host):
         tracker.update(labels if host == "labels" else there([1, 2, 1]), values if host == "values" else there(values))
         labels[0], values[0] = 7, 99.0
     assert rows(tracker.compute()) == expected_by_label([1, 2, 1] * 3, [0.5, 1.5, 3.0] * 3)
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_losses_of_single_samples_with_gradients_go_with_labels_of_a_device(there, kind):
+    tracker, weights = make(), torch.ones(3, requires_grad=True)
+    for factor in (1.0, 2.0):
+        tracker.update(there([1, 2, 1]), kind(factor * weight for weight in weights))
+    assert rows(tracker.compute()) == expected_by_label([1, 2, 1] * 2, [1.0] * 3 + [2.0] * 3)
 
 
 def test_tensors_may_change_once_update_has_returned():
