@@ -217,7 +217,7 @@ class Tracking(Stateful):
                 history = self._recorded.histories[place]
                 entries.append((place, history.entry(step, parts, mode=mode, replace=replace, pooled=more)))
             some = list(streams.values())
-            ends = self._recorded.endings({mode: some}, step)
+            ends = self._recorded.endings({mode: some}, step, replace=replace)
             order = self._recorded.appeared(some, found[0][0])
             self._recorded.decide(Owed(list(of_mode.values()), entries, ends, order, modes=(mode,)))
         self._recorded.tell()

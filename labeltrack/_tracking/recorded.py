@@ -171,13 +171,15 @@ class Recorded:
 
     # -- changes ------------------------------------------------------------------------------------------
 
-    def endings(self, streams: Mapping[str, Sequence[Stream]], step: int | None) -> list[Ending]:
+    def endings(
+        self, streams: Mapping[str, Sequence[Stream]], step: int | None, *, replace: bool = False
+    ) -> list[Ending]:
         """Return what to tell the recorder of samples, by mode, that are in the history now, or dropped."""
         recorder = self.recorder
         if recorder is None:
             return []
         lanes = {mode: [stream.lane for stream in some if stream.lane is not None] for mode, some in streams.items()}
-        return [recorder.ending(mode, step, some) for mode, some in lanes.items() if some]
+        return [recorder.ending(mode, step, some, replace=replace) for mode, some in lanes.items() if some]
 
     def dropped(self, mode: str | None) -> Owed:
         """Return the change that drops the samples of a mode, or of all."""

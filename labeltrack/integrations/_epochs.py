@@ -28,7 +28,7 @@ class Epochs:
         Datasets that were at this step before are replaced; others stay.
 
         Warns:
-            LabelTrackWarning: Others stay, and the tracker records a run, where the last epoch of a step counts alone.
+            LabelTrackWarning: Some are replaced and others stay, and the tracker records a run, where all are replaced.
         """
         tracker = self._tracker
         ended = {ds_id for of, ds_id in tracker.pending if of == mode}
@@ -36,17 +36,18 @@ class Epochs:
             return {}
         tracked: list[Any] = [tracker] if isinstance(tracker, labeltrack.LabelTracker) else list(tracker.values())
         before = [of.history.datasets(step, mode) for of in tracked]
-        stats = tracker.end_epoch(step, mode=mode, replace=True)
+        replace = any(there.keys() & ended for there in before)
+        stats = tracker.end_epoch(step, mode=mode, replace=replace)
         found: dict[str, float] = {}
         for of, there in zip(tracked, before, strict=True):
-            kept = there.keys() - ended
+            kept = there.keys() - ended if replace else ()
             for ds_id in kept:
                 of.history.add(step, there[ds_id], mode=mode, ds_id=ds_id)
             if kept and tracker.record_to is not None:
                 text = (
-                    f"the recorded run counts the last evaluation of a step alone: of mode {mode!r}, step {step} that "
-                    f"is of datasets {sorted(ended)}, and no longer of {sorted(kept)}, which the history has. Give "
-                    "datasets that are evaluated one after the other modes of their own"
+                    f"mode {mode!r}, step {step} was evaluated again for datasets {sorted(ended)}, and the recorded "
+                    f"run now lacks datasets {sorted(kept)} of this step, which the history has. Give datasets "
+                    "that are evaluated one after the other modes of their own"
                 )
                 warnings.warn(text, labeltrack.LabelTrackWarning, stacklevel=2)
             some = stats[of.metric] if isinstance(stats, dict) else stats

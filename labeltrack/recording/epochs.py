@@ -1,9 +1,9 @@
 """The epochs of a recorded run, put together from its journals and file names, and selected by mode and step.
 
 An *attempt* is what one process recorded of one mode from one end of an epoch to the next. It is complete if the
-journal says so, which happens after all its parts were closed. A *session* is one launch of the training, with one
-process or several. An epoch is complete in a session when every process that takes part in its mode has a complete
-attempt at it. The newest session in which an epoch is complete counts; sessions are never mixed.
+journal says so, after all its parts were closed. A *session* is one launch of the training. An epoch is complete in a
+session when every process that takes part in its mode has a complete attempt at it. The newest session in which an
+epoch is complete counts; sessions are never mixed.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class Attempt:
     number: int  # counts the attempts of this process in this mode
     parts: tuple[PartEntry, ...]  # by dataset in the order of the history
     complete: bool = False  # the journal says that the epoch ended
+    adds: bool = False  # other datasets to the attempt before, which counts, too
     dropped: bool = False  # the samples were discarded by `LabelTracker.reset`
     lost: int = 0  # rows that could not be written
     line: int = _NO_LINE  # of the journal, where the epoch ended
@@ -92,7 +93,7 @@ class Epoch:
     mode: str
     step: int
     ended: bool  # in all its processes
-    attempts: tuple[Attempt, ...]  # those that count, one per process
+    attempts: tuple[Attempt, ...]  # those that count, by process
     others: tuple[Attempt, ...]  # superseded and interrupted ones
     absent: str = ""  # message about processes of its session without a journal
     newer: int = 0  # the newest session in which only some processes ended it; 0: there is none
@@ -213,8 +214,7 @@ class RunIndex:
 
     def select_datasets(self, ds_id: Any) -> Selection:
         """Return the selected datasets; see `Run.samples`."""
-        attempts = [attempt for epoch in self.epochs for attempt in epoch.every_attempt]
-        known = {part.ds_id for attempt in attempts for part in attempt.parts}
+        known = {part.ds_id for epoch in self.epochs for attempt in epoch.every_attempt for part in attempt.parts}
         return _selection(ds_id, known, "ds_id", "recorded ds_id")
 
     # -- journals -----------------------------------------------------------------------------------------
@@ -294,9 +294,9 @@ class RunIndex:
                     name = f"{folder}/{part['name']}" if place is None else place.name
                     of = (mode, stream["ds_id"], session, rank, number)
                     parts.append(self._entry(name, place, of, part["rows"], part["xxh3"]))
-            lost = sum(stream["lost"] for stream in line["streams"])
+            lost, adds = sum(stream["lost"] for stream in line["streams"]), line.get("adds") is True
             head = (mode, line["step"], session, rank, number)
-            attempts.append(Attempt(*head, tuple(parts), complete=True, lost=lost, line=line["seq"]))
+            attempts.append(Attempt(*head, tuple(parts), True, adds, lost=lost, line=line["seq"]))
         unlisted: dict[tuple[str, int, int, int, int], list[PartEntry]] = defaultdict(list)
         for place in places.values():
             key = (place.mode, place.epoch, place.session, place.rank, place.attempt)
@@ -384,8 +384,10 @@ class RunIndex:
         newest: list[Attempt] = []
         for session in sorted({attempt.session for attempt in attempts}, reverse=True):
             of_session = [attempt for attempt in attempts if attempt.session == session]
-            best = {a.rank: a for a in sorted(of_session, key=lambda a: (a.complete, a.number))}
-            counting = [best[rank] for rank in sorted(best)]
+            best: dict[int, list[Attempt]] = {}
+            for one in sorted(of_session, key=lambda a: (a.complete, a.number)):
+                best[one.rank] = [*(each for each in best.get(one.rank, ()) if one.adds and each.complete), one]
+            counting = [one for rank in sorted(best) for one in best[rank]]
             awaited = any(
                 of == session and rank not in best and process.is_awaited(mode, step)
                 for (of, rank), process in self._processes.items()
@@ -397,9 +399,8 @@ class RunIndex:
 
     def _absence(self, session: int) -> str:
         """Return a message about the processes of a session that have no journal."""
-        there = {rank for of, rank in self._processes if of == session}
         size = self.world_size(session)
-        missing = [rank for rank in range(size) if rank not in there]
+        missing = [rank for rank in range(size) if (session, rank) not in self._processes]
         if not missing:
             return ""
         return (
@@ -409,8 +410,7 @@ class RunIndex:
 
 
 def _version(said: dict[str, Any]) -> int:
-    version = said.get("version")
-    return version if isinstance(version, int) else 0
+    return version if isinstance(version := said.get("version"), int) else 0
 
 
 def _selection(names: Any, known: set[str], argument: str, what: str) -> Selection:

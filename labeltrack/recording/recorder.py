@@ -59,6 +59,7 @@ class Ending:
     attempt: int  # number of what ends
     expected: int  # the step that probably comes next
     lanes: list[Lane]  # those that have samples, in the order of the history
+    adds: bool = False  # other datasets to what ended with this step before
 
 
 class Recorder:
@@ -87,6 +88,7 @@ class Recorder:
         self._attempts: dict[str, int] = {}
         self._expected: dict[str, int] = {}
         self._last: dict[str, int] = {}
+        self._ended: set[tuple[str, int]] = set()  # modes and steps
         self._buffers: dict[Lane, HandedOnBuffer] = {}
         self._pid = os.getpid()
         self._closed = False
@@ -155,21 +157,23 @@ class Recorder:
         if not self._submit(self._writer.write, lane, chunk, stop, kind, lane.sizes, attempt, expected):
             chunk.done = max(chunk.done, stop)
 
-    def ending(self, mode: str, step: int | None, lanes: list[Lane]) -> Ending:
+    def ending(self, mode: str, step: int | None, lanes: list[Lane], *, replace: bool) -> Ending:
         """Return what to pass to `end`, as often as interrupts make necessary; without a step, samples are dropped."""
+        adds = step is not None and not replace and (mode, step) in self._ended
         expected = self._expected.get(mode, 1 if step is None else step)
         if step is not None:
             expected = step + max(1, step - self._last.get(mode, expected - 1))
-        return Ending(mode, step, self._attempts.get(mode, 1), expected, lanes)
+        return Ending(mode, step, self._attempts.get(mode, 1), expected, lanes, adds)
 
     def end(self, ending: Ending) -> None:
         """Record that an epoch ended, all of whose rows were handed on, or that its samples are dropped."""
         mode = ending.mode
         if self._attempts.get(mode, 1) > ending.attempt:
             return
-        self._submit(self._writer.end, mode, ending.step, ending.attempt, ending.lanes)
+        self._submit(self._writer.end, mode, ending.step, ending.attempt, ending.lanes, ending.adds)
         if ending.step is not None:
             self._last[mode] = ending.step
+            self._ended.add((mode, ending.step))
         self._expected[mode] = ending.expected
         self._attempts[mode] = ending.attempt + 1
         if ending.step is not None and self._options.durable == "epoch":

@@ -139,7 +139,7 @@ class RunWriter:
         """Record that so many rows of this attempt were never handed on."""
         lane.missing = rows
 
-    def end(self, mode: str, step: int | None, attempt: int, lanes: list[Lane]) -> None:
+    def end(self, mode: str, step: int | None, attempt: int, lanes: list[Lane], adds: bool = False) -> None:
         """Close the parts of an attempt and record in the journal that it is complete or, without a step, dropped.
 
         After some interrupts, this is called a second time.
@@ -162,7 +162,8 @@ class RunWriter:
         if step is None:
             self._log("reset", sync=self._syncs, mode=mode, attempt=attempt)
         else:
-            self._log("epoch", sync=self._syncs, mode=mode, step=step, attempt=attempt, streams=streams)
+            more = {"adds": True} if adds else {}
+            self._log("epoch", sync=self._syncs, mode=mode, step=step, attempt=attempt, streams=streams, **more)
 
     def finish(self, lanes: Iterable[Lane]) -> None:
         """Close the parts of these lanes, and leave the run."""

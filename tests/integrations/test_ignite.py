@@ -70,7 +70,7 @@ def test_a_second_evaluation_in_an_epoch_counts_alone():
     assert history(handler.tracker) == expected(seen)
 
 
-def test_a_recorded_run_that_cannot_keep_the_datasets_of_a_mode_says_so(tmp_path):
+def test_a_recorded_run_has_all_datasets_of_a_step_unless_it_warns(tmp_path):
     trainer, evaluator = engines([])
     other = Engine(evaluator._process_function)
     handler = LabelTrackHandler("y", "per_sample_loss", record_to=tmp_path / "run")
@@ -78,12 +78,19 @@ def test_a_recorded_run_that_cannot_keep_the_datasets_of_a_mode_says_so(tmp_path
     handler.attach(evaluator, mode="eval")
     handler.attach(other, mode="eval", ds_id="other")
     trainer.run(loader(1), max_epochs=1)
+
+    def recorded():
+        handler.tracker.flush()
+        return labeltrack.open_run(tmp_path / "run").recompute(progress=False).datasets(1, "eval").keys()
+
     evaluator.run(loader(2))
-    with pytest.warns(labeltrack.LabelTrackWarning, match="of datasets \\['other'\\], and no longer of \\[''\\]"):
+    other.run(loader(3))
+    assert recorded() == handler.tracker.history.datasets(1, "eval").keys() == {"", "other"}
+    with pytest.warns(labeltrack.LabelTrackWarning, match=r"for datasets \['other'\], and the recorded run now lacks"):
         other.run(loader(3))
-    handler.tracker.close()
-    assert labeltrack.open_run(tmp_path / "run").recompute(progress=False).datasets(1, "eval").keys() == {"other"}
+    assert recorded() == {"other"}
     assert handler.tracker.history.datasets(1, "eval").keys() == {"", "other"}
+    handler.tracker.close()
 
 
 def test_evaluations_within_an_epoch_replace_each_other_and_several_datasets_are_kept_apart():

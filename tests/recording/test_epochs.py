@@ -81,6 +81,33 @@ def test_the_newest_complete_attempt_counts(folder):
     assert folder.index().sessions == 2
 
 
+def test_datasets_that_end_a_step_one_after_the_other_are_those_of_the_history(tmp_path):
+    rng = np.random.default_rng(0)
+    with lt.LabelTracker("y", "ce", record_to=tmp_path / "run") as tracker:
+        for n in range(60):
+            step, replace = int(rng.integers(1, 12)), bool(n % 3 == 0)
+            there = set(tracker.history.datasets(step, "eval"))
+            free = sorted({"a", "b", "c", "d"} - (set() if replace else there))
+            for ds_id in rng.permutation(free)[: rng.integers(0, 3)].tolist():
+                tracker.update(rng.integers(0, 3, 10), rng.random(10), mode="eval", ds_id=ds_id)
+            tracker.end_epoch(step, mode="eval", replace=replace)
+        tracker.update([0], [1.0], mode="eval", ds_id="a")
+        tracker.end_epoch(99, mode="eval")
+        tracker.update([0], [1.0], mode="eval", ds_id="a")
+        with pytest.raises(ValueError, match="replace=True"):
+            tracker.end_epoch(99, mode="eval")
+        tracker.reset(mode="eval")
+    run = lt.open_run(tmp_path / "run")
+    again = run.recompute(progress=False)
+    assert run.verify(progress=False).ok
+    assert sorted(again.steps("eval")) == sorted(tracker.history.steps("eval"))
+    for step in again.steps("eval"):
+        one, other = (
+            {of: each.sum.tolist() for of, each in h.datasets(step, "eval").items()} for h in (tracker.history, again)
+        )
+        assert one == other
+
+
 def test_an_epoch_with_lost_rows_is_incomplete_but_counts(folder):
     folder.begin(1)
     folder.end(1, 0, 1, 1, lost=3)

@@ -73,7 +73,7 @@ def _examined(reader):
         while not (line := reader.stdout.readline()).startswith("seconds "):
             assert line, "the process has ended"
             text.append(line.rstrip("\n"))
-        assert float(line.split()[1]) < 1
+        assert float(line.split()[1]) < 20  # what is declared would take minutes
         with contextlib.redirect_stdout(io.StringIO()) as out, warnings.catch_warnings(action="ignore"):
             exec(READ, {"lt": lt, "path": path})  # noqa: S102 (the same in this process)
         assert out.getvalue().strip().split("\n") == text
