@@ -257,8 +257,8 @@ class SampleBuffer:
                 return False
             chunk = self._chunk(*(np.empty(size, dtype) for dtype in dtypes))
             held = self._held
-            kept = [each for each in held.chunks if each.labels.shape[0]]  # a new buffer has one of no rows
-            self._held = held._replace(chunks=[*kept, chunk])
+            at = sum(len(each.labels) > 0 for each in held.chunks[: held.at])  # a new buffer has one of no rows
+            self._held = held._replace(chunks=[*(c for c in held.chunks if len(c.labels)), chunk], at=at)
         self.dtypes, self._batch = dtypes, rows
         held = self._held
         at, done, used = held.at, 0, []

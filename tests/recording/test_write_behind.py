@@ -55,6 +55,18 @@ def append(buffer, start, n, label=I32, value=F32, budget=None):
     return buffer.try_append(keys, values) or buffer.append(keys, values, budget)
 
 
+def test_memory_that_is_written_late_is_filled_before_there_is_more():
+    sink = Reader()
+    buffer = HandedOnBuffer(I32, F32, sink, 1024)
+    assert append(buffer, 0, 10)
+    buffer.hand_on()
+    buffer.clear()
+    sink.work()
+    assert append(buffer, 10, 10)  # to the memory of the rows that were written meanwhile
+    assert append(buffer, 20, 10**6)
+    assert [row for keys, _ in buffer.rows() for row in keys.tolist()] == list(range(10, 20 + 10**6))
+
+
 @given(
     st.lists(
         st.tuples(
