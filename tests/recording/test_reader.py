@@ -37,7 +37,7 @@ try:
     print("bad" if not verification.ok else "good", verification.rows)
     print(str(verification)[:2000])
 except (ValueError, OSError, KeyError, TypeError) as error:
-    print("refused", type(error).__name__, str(error)[:500])
+    print("refused", type(error).__name__, str(error)[:500].strip())
 """
 LIMITED = """
 import json, resource, sys, time, warnings
