@@ -370,6 +370,117 @@ def accelerated(_rank, _world):
     return answer
 
 
+class Own(torch.nn.Module):
+    """A model whose loss is computed in a way of its own."""
+
+    def __init__(self, kind):
+        super().__init__()
+        torch.manual_seed(0)
+        self.config, self.kind = transformers.PretrainedConfig(), kind
+        self.words = torch.nn.Embedding(VOCABULARY, 5)
+
+    def forward(self, input_ids, labels=None, attention_mask=None):  # noqa: ARG002 (as models take it)
+        logits = self.words(input_ids)
+        if self.kind == "images":  # of 2 x 3 pixels
+            logits = logits.view(-1, 2, 3, 5).movedim(-1, 1)
+            loss = functional.cross_entropy(logits, labels.view(-1, 2, 3))
+        elif self.kind == "another softmax":
+            loss = functional.nll_loss(logits.flatten(0, 1).softmax(-1).log(), labels.flatten())
+        elif self.kind == "other logits":
+            loss = functional.cross_entropy((2 * logits).flatten(0, 1), labels.flatten())
+        elif self.kind == "doubles":
+            loss = functional.cross_entropy(logits.double().flatten(0, 1), labels.flatten()).float()
+        elif self.kind == "some tokens":
+            loss = functional.cross_entropy(logits[:, :3].flatten(0, 1), labels[:, :3].flatten())
+        elif self.kind == "no cross-entropy":
+            loss = logits.square().mean()
+        else:
+            loss = functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        return {"loss": loss} if self.kind == "no logits" else {"loss": loss, "logits": logits}
+
+
+class Over(transformers.Trainer):
+    """Computes the gradients with the loss."""
+
+    def compute_loss(self, *arguments, **options):
+        loss = super().compute_loss(*arguments, **options)
+        loss.backward()
+        return loss.detach().requires_grad_()
+
+
+def own_losses(_rank, _world):
+    """Train models whose losses are made otherwise; return statistics, and the losses of a plain loop."""
+    answer = {}
+    kinds = ["images", "another softmax", "other logits", "doubles", "some tokens", "no cross-entropy", "over", "plain"]
+    for kind in [*kinds, "no logits"]:
+        like = trainer_for("classes", [], eval_strategy="no", num_train_epochs=1, learning_rate=0.0)
+        rows = [{**row, "labels": [k % 5 for k in row["input_ids"]]} for row in like.train_dataset][:12]
+        if kind == "images":
+            rows = [{**row, "labels": [row["labels"][:3], row["labels"][3:]]} for row in rows]
+        model = Own(kind)
+        trainer = (Over if kind == "over" else transformers.Trainer)(model, like.args, collate, train_dataset=rows)
+        tracker = track(trainer)
+        try:
+            trainer.train()
+        except ValueError as error:
+            answer[kind] = str(error)
+            continue
+        pairs = []
+        for row in rows:
+            logits = model.words(torch.tensor(row["input_ids"]))
+            each = functional.cross_entropy(logits, torch.tensor(row["labels"]).flatten(), reduction="none")
+            pairs += [[row["domain"], loss] for loss in each.tolist()]
+        answer[kind] = [statistics(tracker.history), pairs]
+    return answer
+
+
+def made_anew(_rank, _world):
+    """Train with models that the trainer makes, once from a checkpoint that has no state of ours."""
+    answer, seen = [], []
+    like = trainer_for("classes", [], save_strategy="epoch")
+    data = {"train_dataset": like.train_dataset, "eval_dataset": like.eval_dataset, "data_collator": collate}
+    made = {"model_init": lambda: model_for("classes"), "args": like.args, **data}
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for resumed in (None, "out/checkpoint-10"):
+            like.args.remove_unused_columns = True  # which `track` has changed
+            trainer = watched(transformers.Trainer, "classes", seen)(**made)
+            tracker = track(trainer)
+            trainer.evaluate()  # of a model that training replaces
+            trainer.train(resume_from_checkpoint=resumed)
+            answer.append([statistics(tracker.history), seen[:]])
+            seen.clear()
+            Path("out/checkpoint-10/labeltrack.pt").unlink(missing_ok=True)
+    return [
+        answer,
+        labels_of(like)["train"],
+        [str(one.message) for one in told if one.category is lt.LabelTrackWarning],
+    ]
+
+
+def fails_in_evaluation(_rank, _world):
+    """Evaluate, fail in the middle of it, and evaluate again."""
+    trainer = trainer_for("classes", [])
+    tracker = track(trainer)
+    trainer.evaluate()
+    before = statistics(tracker.history)
+    forward, calls = trainer.model.forward, []
+
+    def failing(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 3:
+            msg = "the model failed"
+            raise ArithmeticError(msg)
+        return forward(*arguments, **options)
+
+    trainer.model.forward = failing
+    with contextlib.suppress(ArithmeticError):
+        trainer.evaluate()
+    pending = len(tracker.pending)
+    trainer.evaluate()
+    return [before, statistics(tracker.history), pending, len(calls)]
+
+
 def packs(_rank, _world):
     like = trainer_for("causal", [], eval_strategy="no")
     collator = transformers.DataCollatorWithFlattening()

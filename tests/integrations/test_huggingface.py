@@ -182,6 +182,39 @@ def test_loaders_that_accelerate_prepared_have_each_sample_once(ranks, tmp_path,
         assert sorted(sample for batches in found for batch in batches for sample in batch) == list(range(n))
 
 
+def test_losses_of_tokens_are_right_however_a_model_computes_its_own(ranks, tmp_path):
+    (answer,) = ranks.answers("own_losses", tmp_path, 1)
+    assert answer.pop("no logits").startswith("track() needs labels and logits, or loss=; the batch has ['input_ids',")
+    assert len(answer) == 8
+    for kind, (((mode, _, _, found),), pairs) in answer.items():
+        columns = expected_by_label(*zip(*pairs, strict=True))
+        assert (mode, [row[0] for row in found]) == ("train", [*columns]), kind
+        for row, (count, *numbers) in zip(found, columns.values(), strict=True):
+            assert float.fromhex(row[1]) == count, kind
+            # The last bits depend on how many logits are computed at a time.
+            near = pytest.approx([*map(float, numbers)], rel=1e-5, abs=1e-6)
+            assert [float.fromhex(number) for number in row[2:]] == near, kind
+
+
+def test_models_may_be_made_anew_and_checkpoints_may_be_without_a_tracker(ranks, tmp_path):
+    (((whole, resumed), labels, told),) = ranks.answers("made_anew", tmp_path, 1)
+    for (history, seen), steps in ((whole, (10, 20)), (resumed, (20,))):
+        train = {step: rows for mode, _, step, rows in history if mode == "train"}
+        assert tuple(train) == steps
+        for place, step in enumerate(steps):
+            found = [pair for batch in seen[10 * place : 10 * place + 10] for pair in batch]
+            assert train[step] == table(found, labels)
+    assert [text.endswith("checkpoint-10/labeltrack.pt does not exist: the history starts here") for text in told] == [
+        True
+    ]
+
+
+def test_an_evaluation_that_fails_leaves_no_samples(ranks, tmp_path):
+    ((before, after, pending, calls),) = ranks.answers("fails_in_evaluation", tmp_path, 1)
+    assert before == after
+    assert (pending, calls) == (0, 8)  # the third of five batches failed
+
+
 def test_batches_that_a_collator_has_packed_are_refused(ranks, tmp_path):
     (text,) = ranks.answers("packs", tmp_path, 1)
     assert text.startswith("the batch has 4 samples, and what the model returns 1: the collator packs")
