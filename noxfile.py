@@ -134,12 +134,14 @@ def fastestimator(session: nox.Session) -> None:
     """Run the tests in the real FastEstimator; also those of plots and conversions, with the versions that it pins."""
     if missing := installed(session, report_tools_missing):
         session.error(f"FastEstimator's Traceability needs Graphviz and LaTeX; install {' '.join(missing)}")
+    # Where nothing is compiled beforehand, as uv has it, importing its old packages warns of their source.
+    compiled = {"UV_COMPILE_BYTECODE": "1"}
     # This version of torch comes without CUDA packages where the index offers such a build.
-    session.install("-e", ".[fastestimator]", "torch==2.13.0")
+    session.install("-e", ".[fastestimator]", "torch==2.13.0", env=compiled)
     # pyarrow 26 does not import with this numpy, and this matplotlib calls what pyparsing 3.3 deprecates.
-    session.install("pyarrow<26", "pyparsing<3.3")
-    session.install("distributed>=2024.5", "duckdb", "hypothesis>=6.100", "polars>=1.0", "xxhash>=3.4")
-    session.install("pytest>=8.2", "pytest-benchmark>=5.0", "pytest-cov>=5.0")
+    session.install("pyarrow<26", "pyparsing<3.3", env=compiled)
+    session.install("distributed>=2024.5", "duckdb", "hypothesis>=6.100", "polars>=1.0", "xxhash>=3.4", env=compiled)
+    session.install("pytest>=8.2", "pytest-benchmark>=5.0", "pytest-cov>=5.0", env=compiled)
     session.run("python", "-c", "import numpy; assert numpy.__version__ == '1.26.4', numpy.__version__")
     env = {"LABELTRACK_REQUIRE_FASTESTIMATOR": "1", **QUICK}
     # Another session may write the default file at the same time.
