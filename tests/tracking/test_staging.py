@@ -534,7 +534,7 @@ def test_a_forked_process_says_that_it_cannot_read_the_device_until_it_starts_ov
     tracker, one = make(), torch.ones(1).as_subclass(OnDevice)
     tracker.update(one, one)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore")  # Python and JAX warn of forking with threads: data loaders do it
         child = os.fork()
     if not child:  # pragma: no cover (in another process)
         try:
