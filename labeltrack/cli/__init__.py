@@ -11,14 +11,14 @@ from typing import Annotated
 import typer
 
 import labeltrack
-from labeltrack.cli import check, report, runs, samples, watch
-from labeltrack.cli.application import app, told
+from labeltrack.cli import check, runs, samples, watch
+from labeltrack.cli.application import add_command, app, told
 
-runs.register()
-check.register()
-report.register()
-samples.register()
-watch.register()
+for _command in (
+    *(runs.info, runs.recompute, runs.plot, runs.export, runs.verify, runs.worst),
+    *(check.check, runs.report, samples.dynamics, samples.hardest, watch.watch),
+):
+    add_command(_command)
 
 
 def main() -> None:

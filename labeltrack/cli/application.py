@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 import typer
 from typer.core import TyperGroup
 
-from labeltrack.errors import LabelTrackWarning, need
+from labeltrack.errors import LabelTrackWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -107,20 +107,8 @@ def warned() -> Iterator[None]:
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
-@contextmanager
-def cluster(address: str | None) -> Iterator[None]:
-    """Within the block, the Dask scheduler at an address is the current one."""
-    if address is None:
-        yield
-        return
-    with told(OSError, ValueError, ImportError):
-        client = need("distributed", "--scheduler", "dask").Client(address, timeout=10)
-    with client:
-        yield
-
-
-def add_command(command: Callable[..., None], text: str) -> None:
-    """Add a command; where a parameter is a dataclass, each field of that is an option."""
+def add_command(command: Callable[..., None]) -> None:
+    """Add a command, whose docstring is its help; where a parameter is a dataclass, each field of that is an option."""
     keyword = inspect.Parameter.KEYWORD_ONLY
     shared: dict[str, tuple[Any, list[str]]] = {}
     hints, parameters = get_type_hints(command, include_extras=True), []
@@ -144,7 +132,7 @@ def add_command(command: Callable[..., None], text: str) -> None:
 
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    app.command(help=text)(run)
+    app.command()(run)
 
 
 def open_recorded(path: str) -> Run:

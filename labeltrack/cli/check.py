@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from labeltrack._filters import single_mode
-from labeltrack.cli.application import MISTAKES, add_command, fail, open_recorded, told, warned
-from labeltrack.cli.query import HigherIsWorse, Json, RunPath  # noqa: TC001 (typer reads them)
+from labeltrack.cli.application import MISTAKES, fail, open_recorded, told, warned
+from labeltrack.cli.query import HigherIsWorse, Json, Metric, Mode, RunPath  # noqa: TC001 (typer reads them)
 
 if TYPE_CHECKING:
     from labeltrack.compare import Comparison
@@ -35,10 +35,8 @@ class Sides:
         str | None,
         typer.Option(metavar="RUN", help="Compare with this run: its last step, unless --against says which."),
     ] = None
-    mode: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Mode; by default eval, or the only one there is.")
-    ] = None
-    metric: Annotated[str | None, typer.Option(metavar="NAME", help="Metric, if the run has several.")] = None
+    mode: Mode = None
+    metric: Metric = None
     step: Annotated[int | None, typer.Option(metavar="N", help="Step to check; by default the last one.")] = None
     anytime: Annotated[
         bool,
@@ -90,11 +88,6 @@ class Sides:
             raise ValueError(msg) from None
 
 
-def register() -> None:
-    """Add the command to the app."""
-    add_command(check, "Exit with code 1 if a label got worse: significantly, and by more than a margin.")
-
-
 def check(
     run: RunPath,
     *,
@@ -109,7 +102,7 @@ def check(
     as_json: Json = False,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a JUnit report: a test per label.")] = None,
 ) -> None:
-    """Compare, print what got worse, and exit with 1 if anything did."""
+    """Exit with code 1 if a label got worse: significantly, and by more than a margin."""
     from labeltrack._tables import rows_of  # noqa: PLC0415
 
     margin = _share(max_regression)

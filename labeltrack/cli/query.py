@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003 (typer reads the annotations when it runs)
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from labeltrack._tables import check_ending
 from labeltrack.bounds import BOUNDS, resolve
 from labeltrack.cli.application import MISTAKES, fail, told, warned
+from labeltrack.errors import need
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from labeltrack.history import History
     from labeltrack.recording.run import Run
@@ -21,12 +24,12 @@ if TYPE_CHECKING:
 RunPath = Annotated[
     str, typer.Argument(metavar="RUN", help="Folder of a recorded run, or any path that fsspec supports.")
 ]
-Bounds = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME",
-        help="std, range, sem, ci95, iqr, median, quantile:0.05:0.95 or none; by default those of the run. Repeatable.",
-    ),
+Mode = Annotated[str | None, typer.Option(metavar="NAME", help="Mode; by default eval, or the only one there is.")]
+Metric = Annotated[str | None, typer.Option(metavar="NAME", help="Metric, if the run has several.")]
+Steps = Annotated[list[int] | None, typer.Option(metavar="N", help="Only this step. Repeatable.")]
+DsIds = Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this dataset. Repeatable.")]
+NanPolicy = Annotated[
+    str | None, typer.Option(metavar="NAME", help="propagate, omit or raise; by default that of the run.")
 ]
 Modes = Annotated[
     list[str] | None,
@@ -37,18 +40,69 @@ HigherIsWorse = Annotated[
     bool,
     typer.Option("--higher-is-worse/--lower-is-worse", help="Whether high values are bad, as for a loss."),
 ]
-By = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME", help="One of several labels per sample, over all others. Repeatable."),
-]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def file_option(what: str, *endings: str, names: tuple[str, ...] = ("-o", "--output")) -> Any:
+    """Return an option that names a file to write, whose ending is checked at once."""
+
+    def check(path: Path | None) -> Path | None:
+        if path is not None:
+            with told(ValueError):
+                check_ending(path, endings)
+        return path
+
+    text = f"{what} {' or '.join(filter(None, [', '.join(endings[:-1]), endings[-1]]))}."
+    return typer.Option(*names, metavar="FILE", help=text, callback=check)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The options that say where a run is read."""
+
+    engine: Annotated[str, typer.Option(metavar="NAME", help="local, or dask: a cluster.")] = "local"
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Of a running Dask scheduler, such as tcp://host:8786.")
+    ] = None
+
+    @contextmanager
+    def started(self) -> Iterator[str]:
+        """Within the block, the scheduler is the current one; yield the engine."""
+        if self.scheduler is None:
+            yield self.engine
+            return
+        if self.engine != "dask":
+            fail("--scheduler requires --engine dask")
+        with told(OSError, ValueError, ImportError):
+            client = need("distributed", "--scheduler", "dask").Client(self.scheduler, timeout=10)
+        with client:
+            yield self.engine
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The options that say what of the statistics is shown."""
+
+    bounds: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="std, range, sem, ci95, iqr, median, quantile:0.05:0.95 or none; by default those of the run. "
+            "Repeatable.",
+        ),
+    ] = None
+    modes: Modes = None
+    by: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="One of several labels per sample, over all others. Repeatable."),
+    ] = None
 
 
 @dataclass(frozen=True)
 class Query:
     """The options of all commands that compute statistics."""
 
-    metric: Annotated[str | None, typer.Option(metavar="NAME", help="Metric, if the run has several.")] = None
+    metric: Metric = None
     label_mapping: Annotated[
         Path | None,
         typer.Option(
@@ -71,28 +125,18 @@ class Query:
     missing: Annotated[
         str | None, typer.Option(metavar="NAME", help="New label of samples without a label, with --group.")
     ] = None
-    nan_policy: Annotated[
-        str | None, typer.Option(metavar="NAME", help="propagate, omit or raise; by default that of the run.")
-    ] = None
+    nan_policy: NanPolicy = None
     absent: Annotated[bool, typer.Option("--absent", help="Show labels that have no samples in an epoch, too.")] = False
     incomplete: Incomplete = False
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="Number of threads; chosen by the number of samples by default.")
     ] = None
 
-    def history(
-        self,
-        run: Run,
-        *,
-        modes: list[str] | None,
-        bounds: list[str] | None = None,
-        by: list[str] | None = None,
-        engine: str = "local",
-    ) -> History:
+    def history(self, run: Run, shown: Shown, engine: str = "local") -> History:
         """Recompute a run, by some of its labels."""
         options: dict[str, Any] = {}
-        if bounds:
-            options["bounds"] = [_bound(name) for name in bounds]
+        if shown.bounds:
+            options["bounds"] = [_bound(name) for name in shown.bounds]
         if self.label_mapping is not None:
             options["label_mapping"] = _json_object(self.label_mapping, "--label-mapping")
         if self.group is not None:
@@ -101,12 +145,12 @@ class Query:
             fail(f"{'--rest' if self.missing is None else '--missing'} requires --group")
         with told(*MISTAKES), warned():
             checked: dict[str, Any] = {"nan_policy": self.nan_policy, "engine": engine}  # by recompute()
-            options |= {"metric": self.metric, "modes": modes or None, **checked}
+            options |= {"metric": self.metric, "modes": shown.modes or None, **checked}
             history = run.recompute(**options, incomplete=self.incomplete, threads=self.threads)
         if not history.modes and options.keys() & {"group", "label_mapping"}:
             fail(f"nothing of {run.path} is left to show")
         with told(*MISTAKES):
-            history = history.by(*by) if by else history
+            history = history.by(*shown.by) if shown.by else history
             return history.with_absent() if self.absent else history
 
     def _grouping(self, run: Run) -> dict[str, Any]:

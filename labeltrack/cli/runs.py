@@ -1,25 +1,30 @@
-"""The commands for recorded runs: info, recompute, plot, export, verify, worst."""
+"""The commands for recorded runs: info, recompute, plot, report, export, verify, worst."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003 (typer reads the annotations when it runs)
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from labeltrack._filters import labels_named, single_mode
-from labeltrack.cli.application import MISTAKES, add_command, cluster, fail, told, warned
+from labeltrack.cli.application import MISTAKES, told, warned
 from labeltrack.cli.application import open_recorded as _open
-from labeltrack.cli.query import (  # noqa: TC001 (typer reads them)
-    Bounds,
-    By,
+from labeltrack.cli.query import (
+    DsIds,
+    Engine,
     HigherIsWorse,
     Incomplete,
     Json,
+    Mode,
     Modes,
     Query,
     RunPath,
+    Shown,
+    Steps,
+    file_option,
 )
 from labeltrack.errors import counted
 
@@ -30,18 +35,8 @@ if TYPE_CHECKING:
 _RANKED_BY = "count, sum, mean, std, min, max or median; or one of several labels per sample, ranked by its mean."
 
 
-def register() -> None:
-    """Add the commands to the app."""
-    add_command(info, "Show what was recorded, and which epochs there are.")
-    add_command(recompute, "Compute the statistics of every epoch from the samples; show them or write them to a file.")
-    add_command(plot, "Plot the metric of every label over the steps.")
-    add_command(export, "Write samples to one file.")
-    add_command(verify, "Check every file. The exit code is 1 if anything is damaged, missing, lost or unfinished.")
-    add_command(worst, "Rank the labels of an epoch, worst first.")
-
-
 def info(run: RunPath, *, as_json: Json = False) -> None:
-    """Print what the run is, and a line for each mode."""
+    """Show what was recorded, and which epochs there are."""
     from labeltrack.history import joined  # noqa: PLC0415
 
     opened = _open(run)
@@ -99,31 +94,19 @@ def _show_epochs(epochs: list[Any]) -> None:
 def recompute(
     run: RunPath,
     *,
-    bounds: Bounds = None,
-    modes: Modes = None,
-    by: By = None,
+    shown: Shown,
     query: Query,
-    engine: Annotated[str, typer.Option(metavar="NAME", help="local, or dask: a cluster.")] = "local",
-    scheduler: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Of a running Dask scheduler, such as tcp://host:8786.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write to .parquet, .csv or .json.")
-    ] = None,
+    engine: Engine,
+    output: Annotated[Path | None, file_option("Write to", ".parquet", ".csv", ".json")] = None,
     as_json: Json = False,
 ) -> None:
-    """Compute the history; write it, print it, or show its last epochs."""
-    from labeltrack._tables import check_ending, rows_of, write_columns  # noqa: PLC0415
+    """Compute the statistics of every epoch from the samples; show them or write them to a file."""
+    from labeltrack._tables import rows_of, write_columns  # noqa: PLC0415
 
-    with told(*MISTAKES):
-        if output is not None:
-            check_ending(output, (".parquet", ".csv", ".json"))
-    if scheduler is not None and engine != "dask":
-        fail("--scheduler requires --engine dask")
-    with cluster(scheduler):
-        history = query.history(_open(run), modes=modes, bounds=bounds, by=by, engine=engine)
+    with engine.started() as name:
+        history = query.history(_open(run), shown, name)
     columns = history.columns()
-    if bounds:
+    if shown.bounds:
         columns |= _band_columns(history)
     if output is not None:
         with told(*MISTAKES):
@@ -164,40 +147,91 @@ def _show_history(history: History) -> None:
         typer.echo("")
 
 
-def plot(
-    run: RunPath,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Figure: .png, .svg or .pdf.")],
-    *,
-    bounds: Bounds = None,
-    modes: Modes = None,
-    by: By = None,
+@dataclass(frozen=True)
+class Labels:
+    """The options that say which labels are drawn, and how."""
+
     kind: Annotated[
         str, typer.Option(metavar="NAME", help="lines, multiples, heatmap, grid, or auto: by the number of labels.")
-    ] = "auto",
-    label: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this label. Repeatable.")] = None,
+    ] = "auto"
+    label: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this label. Repeatable.")] = None
     highlight: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="This label in colour, the others in grey. Repeatable.")
-    ] = None,
-    top: Annotated[int | None, typer.Option(metavar="N", help="Only the worst labels of the last step.")] = None,
+    ] = None
+    top: Annotated[int | None, typer.Option(metavar="N", help="Only the worst labels of the last step.")] = None
+
+    def chosen(self, history: History) -> dict[str, Any]:
+        """Return the arguments of `labeltrack.plot.plot_history`."""
+        names = {str(value): value for value in history.names()}
+        labels, highlight = (
+            [names.get(name, name) for name in given] if given else None for given in (self.label, self.highlight)
+        )
+        return {"kind": self.kind, "top": self.top, "labels": labels, "highlight": highlight}
+
+
+def plot(
+    run: RunPath,
+    output: Annotated[Path, file_option("Figure:", ".png", ".svg", ".pdf")],
+    *,
+    shown: Shown,
+    labels: Labels,
     query: Query,
     higher_is_worse: HigherIsWorse = True,
     title: Annotated[str | None, typer.Option(metavar="TEXT", help="Title.")] = None,
     units: Annotated[str | None, typer.Option(metavar="TEXT", help="Unit of the metric.")] = None,
 ) -> None:
-    """Compute the history and plot it."""
-    from labeltrack._tables import check_ending  # noqa: PLC0415
+    """Plot the metric of every label over the steps."""
     from labeltrack.plot import plot_history  # noqa: PLC0415
 
+    history = query.history(_open(run), shown)
     with told(*MISTAKES):
-        check_ending(output, (".png", ".svg", ".pdf"))
-    history = query.history(_open(run), modes=modes, bounds=bounds, by=by)
-    with told(*MISTAKES):
-        names = {str(value): value for value in history.names()}
-        chosen: dict[str, Any] = {"kind": kind, "top": top, "title": title, "units": units}
-        for what, given in (("labels", label), ("highlight", highlight)):
-            chosen[what] = [names.get(name, name) for name in given] if given else None
-        figure = plot_history(history, **chosen, higher_is_worse=higher_is_worse)
-        figure.savefig(output, dpi=150)
+        options = {**labels.chosen(history), "title": title, "units": units, "higher_is_worse": higher_is_worse}
+        plot_history(history, **options).savefig(output, dpi=150)
+    typer.echo(f"Written: {output}")
+
+
+def report(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="A recorded run, or several side by side, the one to judge last."),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The report: .html.")],
+    *,
+    mode: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Mode to judge; by default eval, or the only one there is.")
+    ] = None,
+    metric: Annotated[str | None, typer.Option(metavar="NAME", help="Metric to judge; by default the first.")] = None,
+    against: Annotated[
+        str,
+        typer.Option(
+            metavar="STEP",
+            help="Compare the last step with: previous, first, or a step. Of several runs, a step of the first one; by "
+            "default its last.",
+        ),
+    ] = "previous",
+    q: Annotated[
+        float,
+        typer.Option("--q", metavar="LEVEL", help="Accepted share of false alarms among the labels with a verdict."),
+    ] = 0.05,
+    higher_is_worse: HigherIsWorse = True,
+    title: Annotated[str | None, typer.Option(metavar="TEXT", help="Title of the page.")] = None,
+) -> None:
+    """Write a report: one HTML file with the verdict, tables, curves and distributions of samples."""
+    from labeltrack.report.recorded import write_report  # noqa: PLC0415
+
+    opened = [_open(run) for run in runs]
+    with told(*MISTAKES), warned():
+        step = int(against) if against.removeprefix("-").isdigit() else against
+        write_report(
+            opened,
+            output,
+            mode=mode,
+            metric=metric,
+            against=step,
+            higher_is_worse=higher_is_worse,
+            alpha=q,
+            title=title,
+        )
     typer.echo(f"Written: {output}")
 
 
@@ -206,14 +240,14 @@ def export(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Samples: .parquet or .csv.")],
     *,
     modes: Modes = None,
-    step: Annotated[list[int] | None, typer.Option(metavar="N", help="Only this step. Repeatable.")] = None,
-    ds_id: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this dataset. Repeatable.")] = None,
+    step: Steps = None,
+    ds_id: DsIds = None,
     incomplete: Incomplete = False,
     all_attempts: Annotated[
         bool, typer.Option("--all-attempts", help="Include interrupted and repeated epochs.")
     ] = False,
 ) -> None:
-    """Write samples to a file, batch by batch."""
+    """Write samples to one file."""
     opened = _open(run)
     with told(*MISTAKES), warned():
         selection = (modes or None, step or None, ds_id or None)
@@ -233,7 +267,7 @@ def verify(
         ),
     ] = False,
 ) -> None:
-    """Print what is not intact, and the numbers of rows."""
+    """Check every file. The exit code is 1 if anything is damaged, missing, lost or unfinished."""
     opened = _open(run)
     with told(*MISTAKES):
         repaired = opened.repair() if repair else []
@@ -253,22 +287,20 @@ def worst(
     *,
     by: Annotated[str, typer.Option(metavar="NAME", help=_RANKED_BY)] = "mean",
     k: Annotated[int, typer.Option("-k", metavar="N", help="Number of labels.")] = 10,
-    mode: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Mode; by default eval, or the only one there is.")
-    ] = None,
+    mode: Mode = None,
     step: Annotated[int | None, typer.Option(metavar="N", help="Step; by default the last one.")] = None,
     query: Query,
     higher_is_worse: HigherIsWorse = True,
     as_json: Json = False,
 ) -> None:
-    """Print a table of the worst labels."""
+    """Rank the labels of an epoch, worst first."""
     from labeltrack._tables import plain  # noqa: PLC0415
     from labeltrack.report import history_table, show  # noqa: PLC0415
 
     opened = _open(run)
     with told(*MISTAKES):
         chosen = single_mode((epoch.mode for epoch in opened.epochs), mode)
-    history = query.history(opened, modes=[chosen], bounds=["median"] if by == "median" else None)
+    history = query.history(opened, Shown(bounds=["median"] if by == "median" else None, modes=[chosen]))
     with told(*MISTAKES):
         names = labels_named(by, history.label_names)
         if names is not None:

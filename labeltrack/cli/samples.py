@@ -9,8 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labeltrack.cli.application import MISTAKES, add_command, cluster, fail, open_recorded, told, warned
-from labeltrack.cli.query import HigherIsWorse, Incomplete, Json, RunPath, like
+from labeltrack.cli.application import MISTAKES, fail, open_recorded, told, warned
+from labeltrack.cli.query import (
+    DsIds,
+    Engine,
+    HigherIsWorse,
+    Incomplete,
+    Json,
+    Mode,
+    NanPolicy,
+    RunPath,
+    Steps,
+    file_option,
+    like,
+)
 
 if TYPE_CHECKING:
     from labeltrack.recording.dynamics import Dynamics
@@ -20,12 +32,10 @@ if TYPE_CHECKING:
 class Selection:
     """The options that say which samples are read."""
 
-    mode: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Mode; by default eval, or the only one there is.")
-    ] = None
+    mode: Mode = None
     metric: Annotated[str | None, typer.Option(metavar="NAME", help="Metric; by default the first.")] = None
-    step: Annotated[list[int] | None, typer.Option(metavar="N", help="Only this step. Repeatable.")] = None
-    ds_id: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this dataset. Repeatable.")] = None
+    step: Steps = None
+    ds_id: DsIds = None
     correct: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Metric that is 1 where a sample is right; by default the first of 0 and 1."),
@@ -34,19 +44,11 @@ class Selection:
         str | None,
         typer.Option(metavar="NAME", help="Ids that occur twice in a step: first, count or error."),
     ] = None
-    nan_policy: Annotated[
-        str | None, typer.Option(metavar="NAME", help="propagate, omit or raise; by default that of the run.")
-    ] = None
+    nan_policy: NanPolicy = None
     incomplete: Incomplete = False
-    engine: Annotated[str, typer.Option(metavar="NAME", help="local, or dask: a cluster.")] = "local"
-    scheduler: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Of a running Dask scheduler, such as tcp://host:8786.")
-    ] = None
 
-    def read(self, path: str) -> Dynamics:
+    def read(self, path: str, engine: Engine) -> Dynamics:
         """Return the table of a run."""
-        if self.scheduler is not None and self.engine != "dask":
-            fail("--scheduler requires --engine dask")
         options: dict[str, Any] = {
             "step": self.step or None,
             "ds_id": self.ds_id or None,
@@ -54,39 +56,24 @@ class Selection:
             "on_duplicate": self.on_duplicate,
             "nan_policy": self.nan_policy,
             "incomplete": self.incomplete,
-            "engine": self.engine,
         }
-        with cluster(self.scheduler), told(*MISTAKES), warned():
-            return open_recorded(path).dynamics(self.mode, self.metric, **options)
-
-
-def register() -> None:
-    """Add the commands to the app."""
-    add_command(dynamics, "Show how the metric of each sample went over the steps, or write it to a file.")
-    add_command(hardest, "Rank samples by their metric, worst first.")
+        with engine.started() as name, told(*MISTAKES), warned():
+            return open_recorded(path).dynamics(self.mode, self.metric, engine=name, **options)
 
 
 def dynamics(
     run: RunPath,
     *,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Table: .parquet, .csv or .json.")
-    ] = None,
-    picture: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Data map: .png, .svg or .pdf.")
-    ] = None,
+    output: Annotated[Path | None, file_option("Table:", ".parquet", ".csv", ".json")] = None,
+    picture: Annotated[Path | None, file_option("Data map:", ".png", ".svg", ".pdf", names=("--plot",))] = None,
     color: Annotated[str, typer.Option(metavar="NAME", help="Colour of the data map: count or forgetting.")] = "count",
     selection: Selection,
+    engine: Engine,
 ) -> None:
-    """Print the table, or write table and data map."""
-    from labeltrack._tables import check_ending, write_columns  # noqa: PLC0415
+    """Show how the metric of each sample went over the steps, or write it to a file."""
+    from labeltrack._tables import write_columns  # noqa: PLC0415
 
-    with told(*MISTAKES):
-        if output is not None:
-            check_ending(output, (".parquet", ".csv", ".json"))
-        if picture is not None:
-            check_ending(picture, (".png", ".svg", ".pdf"))
-    table = selection.read(run)
+    table = selection.read(run, engine)
     with told(*MISTAKES):
         if output is not None:
             write_columns(table.columns(), output)
@@ -113,13 +100,14 @@ def hardest(
         str, typer.Option(metavar="NAME", help="mean over the steps, last, forgetting, or another column.")
     ] = "mean",
     selection: Selection,
+    engine: Engine,
     higher_is_worse: HigherIsWorse = True,
     as_json: Json = False,
 ) -> None:
-    """Print the worst samples."""
+    """Rank samples by their metric, worst first."""
     from labeltrack._tables import rows_of  # noqa: PLC0415
 
-    table = selection.read(run)
+    table = selection.read(run, engine)
     with told(*MISTAKES):
         worst = table.hardest(k, _label(table, label), by=by, higher_is_worse=higher_is_worse)
     if as_json:

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from labeltrack._filters import single_mode
-from labeltrack._tables import check_ending
-from labeltrack.cli.application import MISTAKES, app, fail, open_recorded, told
-from labeltrack.cli.query import HigherIsWorse, RunPath  # noqa: TC001 (typer reads them)
+from labeltrack.cli.application import MISTAKES, fail, open_recorded, told
+from labeltrack.cli.query import HigherIsWorse, Metric, Mode, RunPath, file_option
 from labeltrack.errors import DamagedRunError, LabelTrackWarning
 
 if TYPE_CHECKING:
@@ -31,35 +30,25 @@ if TYPE_CHECKING:
 _NAMED = 5  # changed labels
 
 
-def register() -> None:
-    """Add the command to the app."""
-    app.command(help="Follow a run while another process records it: the worst labels of each new epoch.")(watch)
-
-
 def watch(
     run: RunPath,
     *,
-    mode: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Mode; by default eval, or the only one there is.")
-    ] = None,
-    metric: Annotated[str | None, typer.Option(metavar="NAME", help="Metric, if the run has several.")] = None,
+    mode: Mode = None,
+    metric: Metric = None,
     by: Annotated[str, typer.Option(metavar="NAME", help="count, sum, mean, std, min or max.")] = "mean",
     k: Annotated[int, typer.Option("-k", metavar="N", help="Number of labels.")] = 10,
     higher_is_worse: HigherIsWorse = True,
     interval: Annotated[float, typer.Option(metavar="SECONDS", help="How often to look.")] = 2.0,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a report, too, and renew it at each new epoch: .html.")
+        Path | None, file_option("Write a report, too, and renew it at each new epoch:", ".html", names=("--html",))
     ] = None,
     idle: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Stop when nothing was written for so long.")
     ] = None,
 ) -> None:
-    """Show the last epoch, and each new one, until it is interrupted."""
+    """Follow a run while another process records it: the worst labels of each new epoch."""
     if interval <= 0 or k < 1:
         fail("--interval and -k must be positive")
-    with told(ValueError):
-        if html is not None:
-            check_ending(html, (".html",))
     open_recorded(run)
     watched = Watched(run, mode, metric, by=by, limit=k, higher_is_worse=higher_is_worse)
     with contextlib.suppress(KeyboardInterrupt), _screen() as draw:
