@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
-Chunk = tuple[Array, Array]
+Chunk = tuple[Array, ...]
+"""``(N,)`` keys, and columns of as many samples."""
 Item = TypeVar("Item")
 
 
@@ -76,29 +77,36 @@ class KeyTable:
         expected: How many samples are to come; a dense table may have twice as many slots.
         wanted: ``(W,)`` keys to keep, others are ignored; None keeps every key.
         codes: How many keys there are, if they are known to be codes from 0 on.
+        columns: How many columns of samples there are.
     """
 
-    def __init__(self, expected: int, wanted: Integers | None = None, codes: int = 0) -> None:
+    def __init__(self, expected: int, wanted: Integers | None = None, codes: int = 0, columns: int = 1) -> None:
         self._expected = expected
         self._frozen = wanted is not None
         self._low = 0
-        self._accumulator = Accumulator(codes if codes <= min(2 * expected, _LARGEST_SPAN) else 0)
-        self._hash: Hash | None = None
-        if wanted is not None:
-            self._hash = Hash(wanted)
-            self._accumulator = Accumulator(self._hash.size + 1)  # the last slot takes all others
+        self._hash = None if wanted is None else Hash(wanted)
+        size = codes if codes <= min(2 * expected, _LARGEST_SPAN) else 0
+        size = size if self._hash is None else self._hash.size + 1  # the last slot takes all others
+        self._of = [Accumulator(size) for _ in range(columns)]
 
-    def begin(self, keys: Array, samples: Array, total: int) -> None:
+    @property
+    def size(self) -> int:
+        """Number of slots."""
+        return self._of[0].size
+
+    def begin(self, keys: Array, *columns: Array, total: int) -> None:
         """Lay the table out by some of the keys and samples to come, `total` in all."""
-        if not self._frozen and not self._accumulator.size:
+        if not self._frozen and not self.size:
             self._widen(keys)
             if self._hash is not None:
                 # Growing later takes a merge: 40 ms for a hundred thousand labels in new memory.
                 labels, error = estimated_labels(keys)
                 most = min(total, _LARGEST_SPAN)
                 room = min(labels + min(_ERRORS * error, labels), most)
-                self._hash, self._accumulator = Hash(self._hash.keys[:0], min(labels, most)), Accumulator(room)
-        self._accumulator.suggest(samples, total)
+                self._hash = Hash(self._hash.keys[:0], min(labels, most))
+                self._of = [Accumulator(room) for _ in columns]
+        for accumulator, samples in zip(self._of, columns, strict=True):
+            accumulator.suggest(samples, total)
 
     def alike(self) -> KeyTable:
         """Return an empty table with the same layout, so that `absorb` is fast."""
@@ -106,72 +114,79 @@ class KeyTable:
         table._frozen, table._low = self._frozen, self._low
         if self._hash is not None:
             table._hash = Hash(self._hash.keys, self._hash.room)
-        table._accumulator = self._accumulator.alike()
+        table._of = [accumulator.alike() for accumulator in self._of]
         return table
 
-    def add(self, keys: Array, samples: Array) -> None:
-        """Add samples: ``(N,)`` keys (uint8, int32 or int64) and ``(N,)`` float32 or float64, contiguous."""
+    def add(self, keys: Array, *columns: Array) -> None:
+        """Add samples: ``(N,)`` keys (uint8, int32 or int64) and columns of float32 or float64, contiguous."""
         position, end = 0, keys.shape[0]
-        if not self._accumulator.size and end and not self._frozen:
+        if not self.size and end and not self._frozen:
             self._widen(keys[:_HEAD])
         while self._hash is None and position < end:
             # No pass finds the range of the keys: the kernel's bounds check stops at the first that does not fit.
-            position = self._accumulator.add(keys, samples, position, low=self._low)
+            start, position = position, self._of[0].add(keys, columns[0], position, low=self._low)
+            for accumulator, samples in zip(self._of[1:], columns[1:], strict=True):
+                accumulator.add(keys, samples, start, position, low=self._low)
             if position < end:
                 self._widen(keys[position:])
         if self._hash is not None and position < end:
-            self._add_hashed(self._hash, keys, samples, position)
+            self._add_hashed(self._hash, keys, columns, position)
 
     def _widen(self, keys: Array) -> None:
         """Make room for these keys too, or switch to hashing."""
-        old = self._accumulator
+        size = self.size
         lowest, highest = int(keys.min()), int(keys.max())
-        if not old.size:
+        if not size:
             # The ends of a long range are rarely among the first keys, and moving a table costs more than empty rows.
             # Few labels get no margin, to stay within the fastest loop.
             margin = (highest - lowest) * 64 // max(1024, keys.shape[0]) if highest - lowest > _NO_MARGIN else 0
             lowest, highest = max(lowest - margin, -(2**63)), min(highest + margin, 2**63 - 1)
-        if old.size:
-            lowest, highest = min(lowest, self._low), max(highest, self._low + old.size - 1)
+        else:
+            lowest, highest = min(lowest, self._low), max(highest, self._low + size - 1)
         span = highest - lowest + 1
-        if span <= _SMALL_SPAN or (span <= min(2 * self._expected, _LARGEST_SPAN) and _dense(old, keys, span)):
-            self._accumulator = Accumulator(span)
-            if old.size:
-                self._accumulator.merge(old, np.arange(old.size, dtype=np.int64) + (self._low - lowest))
+        if span <= _SMALL_SPAN or (span <= min(2 * self._expected, _LARGEST_SPAN) and _dense(self._of[0], keys, span)):
+            self._move(span, self._low - lowest)
             self._low = lowest
         else:
-            used = old.occupied()
+            used = self._of[0].occupied()
             self._hash = Hash(used + self._low)
-            self._accumulator = old.take(used)
+            self._of = [accumulator.take(used) for accumulator in self._of]
 
-    def _add_hashed(self, hashed: Hash, keys: Array, samples: Array, position: int) -> None:
+    def _move(self, size: int, by: int = 0) -> None:
+        """Move all slots to a table of another size."""
+        for place, old in enumerate(self._of):
+            self._of[place] = Accumulator(size)
+            if old.size:
+                self._of[place].merge(old, np.arange(by, by + old.size))
+
+    def _add_hashed(self, hashed: Hash, keys: Array, columns: Sequence[Array], position: int) -> None:
         codes = np.empty(_BLOCK, dtype=np.int32)
         while position < keys.shape[0]:
             stop = min(position + _BLOCK, keys.shape[0])
             hashed.encode(keys, position, stop, codes, frozen=self._frozen)
             self._make_room(hashed.size)
-            n = stop - position
-            self._accumulator.add(codes[:n], samples[position:stop])
+            for accumulator, samples in zip(self._of, columns, strict=True):
+                accumulator.add(codes[: stop - position], samples[position:stop])
             position = stop
 
     def _make_room(self, codes: int) -> None:
-        """Make the accumulator hold so many codes."""
-        if codes > self._accumulator.size:
-            old = self._accumulator
-            self._accumulator = Accumulator(max(2 * old.size, codes, 1024))
-            self._accumulator.merge(old, np.arange(old.size, dtype=np.int64))
+        """Make the table hold so many codes."""
+        if codes > self.size:
+            self._move(max(2 * self.size, codes, 1024))
 
     def absorb(self, other: KeyTable) -> bool:
         """Add another table and return True if both are hashed or have the same slots; the other is used up then."""
         if self._hash is not None and other._hash is not None and not self._frozen:
-            codes = self._hash.codes_of(other._hash.keys)
+            codes = self._hash.codes_of(other._hash.keys).astype(np.int64)
             self._make_room(self._hash.size)
-            self._accumulator.merge(other._accumulator, codes.astype(np.int64))
+            for accumulator, theirs in zip(self._of, other._of, strict=True):
+                accumulator.merge(theirs, codes)
             return True
-        alike = self._low == other._low and self._accumulator.size == other._accumulator.size
+        alike = self._low == other._low and self.size == other.size
         if not alike or ((self._hash or other._hash) is not None and not self._frozen):
             return False
-        self._accumulator.absorb(other._accumulator)
+        for accumulator, theirs in zip(self._of, other._of, strict=True):
+            accumulator.absorb(theirs)
         return True
 
     @property
@@ -179,16 +194,17 @@ class KeyTable:
         """Whether the keys that occurred ascend in `result`."""
         return self._hash is None
 
-    def result(self) -> tuple[Integers, Accumulator]:
-        """Return the keys that occurred, ascending if the table is dense, and their statistics."""
-        self._accumulator.release()
-        if self._hash is not None and self._frozen:
-            used = self._accumulator.occupied()
-            used = used[used < self._hash.size]
-            self._accumulator = self._accumulator.take(used)
-        else:
-            used = self._accumulator.compact()
-        return used + self._low if self._hash is None else self._hash.keys[used], self._accumulator
+    def result(self) -> tuple[Integers, list[Accumulator]]:
+        """Return the keys that occurred, ascending if the table is dense, and the statistics of each column."""
+        for place, accumulator in enumerate(self._of):
+            accumulator.release()
+            if self._hash is not None and self._frozen:
+                used = accumulator.occupied()
+                used = used[used < self._hash.size]
+                self._of[place] = accumulator.take(used)
+            else:
+                used = accumulator.compact()
+        return used + self._low if self._hash is None else self._hash.keys[used], self._of
 
 
 def _dense(old: Accumulator, keys: Array, span: int) -> bool:
@@ -210,12 +226,27 @@ def reduce_chunks(
     threads: int | None = None,
     codes: int = 0,
 ) -> tuple[Array, Accumulator]:
-    """Reduce chunks of keys and samples to statistics per label.
+    """Reduce chunks of keys and one column of samples to statistics per label; see `reduce_columns`."""
+    labels, (accumulator,) = reduce_columns(chunks, decoder, wanted=wanted, threads=threads, codes=codes)
+    return labels, accumulator
+
+
+def reduce_columns(
+    chunks: Sequence[Chunk],
+    decoder: Decoder,
+    *,
+    columns: int = 1,
+    wanted: Integers | None = None,
+    threads: int | None = None,
+    codes: int = 0,
+) -> tuple[Array, list[Accumulator]]:
+    """Reduce chunks of keys and columns of samples to statistics per label of each column.
 
     Args:
-        chunks: Pairs of ``(N,)`` keys (uint8, int32, int64) and ``(N,)`` samples (float32, float64), all
-            C-contiguous. Dtypes may differ between chunks.
+        chunks: ``(N,)`` keys (uint8, int32, int64) and columns of samples (float32, float64), all C-contiguous. Dtypes
+            may differ between chunks.
         decoder: Turns keys back into labels.
+        columns: How many columns of samples there are.
         wanted: Keys to keep; None keeps every key.
         threads: Number of threads; None chooses by the number of samples.
         codes: How many keys there are, if they are codes from 0 on. Codes in order of appearance would make a table
@@ -225,18 +256,24 @@ def reduce_chunks(
         The ``(K,)`` sorted labels that occurred and their statistics: bit for bit the same for any division into
         chunks and any number of threads.
     """
-    total = sum(keys.shape[0] for keys, _ in chunks)
+    total = sum(chunk[0].shape[0] for chunk in chunks)
     threads = (default_threads(total, _PER_THREAD) if threads is None else threads) if total else 1
     some, spread = _some(chunks, total, threads) if threads > 1 or total >= _SAMPLE // 4 else (None, 0)
     if some is not None and wanted is None and _SHARED < spread < _LARGEST_SPAN:
         low, size = _extent(chunks, threads)
         if size <= min(2 * total, _LARGEST_SPAN) and _dense(Accumulator(0), some, size):
-            return _in_order(*reduce_by_range(chunks, some, low, size, threads), decoder, ascending=True)
-    layout = None
+            each = [[(keys, more[place]) for keys, *more in chunks] for place in range(columns)]
+            found = [reduce_by_range(pairs, some, low, size, threads) for pairs in each]
+            return _in_order(found[0][0], [accumulator for _, accumulator in found], decoder, ascending=True)
+    layout: Chunk | None = None
     if some is not None and (threads > 1 or spread > _MANY or total >= _LAID_OUT):
-        layout = some, np.concatenate([spread_out(samples, total // _UNIT, _SOME_NEIGHBOURS) for _, samples in chunks])
+        samples = [[chunk[1 + place] for chunk in chunks] for place in range(columns)]
+        step = total // _UNIT
+        heads = [np.concatenate([spread_out(part, step, _SOME_NEIGHBOURS) for part in column]) for column in samples]
+        layout = some, *heads
     pieces = [chunks] if threads == 1 else _share(chunks, max(threads, min(_TURNS * threads, total // _PIECE)))
-    return _reduce_items(iter(pieces), lambda piece: piece, _tables(threads, total, wanted, layout, codes), decoder)
+    tables = _tables(threads, total, wanted, layout, codes, columns)
+    return _reduce_items(iter(pieces), lambda piece: piece, tables, decoder)
 
 
 def reduce_stream(
@@ -261,7 +298,7 @@ def reduce_stream(
         layout: Some keys and samples by which the tables of all threads get the same layout.
 
     Returns:
-        See `reduce_chunks`.
+        See `reduce_columns`.
     """
     threads = default_threads(samples) if threads is None else threads
 
@@ -269,12 +306,14 @@ def reduce_stream(
         chunk = load(item)
         return [] if chunk is None else [chunk]
 
-    return _reduce_items(items, loaded, _tables(threads, samples, wanted, layout), decoder)
+    tables = _tables(threads, samples, wanted, layout)
+    labels, (accumulator,) = _reduce_items(items, loaded, tables, decoder)
+    return labels, accumulator
 
 
 def _reduce_items(
     items: Iterator[Item], load: Callable[[Item], Iterable[Chunk]], tables: Sequence[KeyTable], decoder: Decoder
-) -> tuple[Array, Accumulator]:
+) -> tuple[Array, list[Accumulator]]:
     """Add the chunks of items to tables, one thread per table.
 
     Threads take small pieces in turns: with a hundred thousand labels, halves of the samples took 14 and 18 ms.
@@ -283,8 +322,8 @@ def _reduce_items(
 
     def add(table: KeyTable, turns: Iterable[Item]) -> None:
         for item in turns:
-            for keys, samples in load(item):
-                table.add(read_only(keys), read_only(samples))
+            for chunk in load(item):
+                table.add(*map(read_only, chunk))
 
     all_at_once(add, tables, [Turns(items)] * len(tables))
     first, *others = tables
@@ -293,33 +332,38 @@ def _reduce_items(
         return _in_order(*first.result(), decoder, ascending=first.dense)
     results = [table.result() for table in (first, *others)]
     keys = sorted_unique(np.concatenate([part for part, _ in results]))
-    accumulator = Accumulator(keys.shape[0])
+    accumulators = [Accumulator(keys.shape[0]) for _ in results[0][1]]
     for part, partial in results:
-        accumulator.merge(partial, np.searchsorted(keys, part))
-    accumulator.release()
-    return _in_order(keys, accumulator, decoder, ascending=True)
+        places = np.searchsorted(keys, part)
+        for accumulator, theirs in zip(accumulators, partial, strict=True):
+            accumulator.merge(theirs, places)
+    for accumulator in accumulators:
+        accumulator.release()
+    return _in_order(keys, accumulators, decoder, ascending=True)
 
 
-def _tables(threads: int, total: int, wanted: Integers | None, layout: Chunk | None, codes: int = 0) -> list[KeyTable]:
+def _tables(
+    threads: int, total: int, wanted: Integers | None, layout: Chunk | None, codes: int = 0, columns: int = 1
+) -> list[KeyTable]:
     """Return an empty table per thread, all with the same layout if some keys and samples to come are given."""
     if layout is None:
-        return [KeyTable(total // threads, wanted, codes) for _ in range(threads)]
-    first = KeyTable(total // threads, wanted, codes)
-    first.begin(*layout, total // threads)
+        return [KeyTable(total // threads, wanted, codes, columns) for _ in range(threads)]
+    first = KeyTable(total // threads, wanted, codes, columns)
+    first.begin(*layout, total=total // threads)
     return [first, *(first.alike() for _ in range(threads - 1))]
 
 
 def _share(chunks: Sequence[Chunk], shares: int) -> list[list[Chunk]]:
     """Divide chunks into lists with equal numbers of samples."""
-    slices = shares_of([keys.shape[0] for keys, _ in chunks], shares)
-    return [[(chunks[i][0][a:b], chunks[i][1][a:b]) for i, a, b in share] for share in slices]
+    slices = shares_of([chunk[0].shape[0] for chunk in chunks], shares)
+    return [[tuple([column[a:b] for column in chunks[i]]) for i, a, b in share] for share in slices]
 
 
 def _extent(chunks: Sequence[Chunk], threads: int) -> tuple[int, int]:
     """Return the smallest key, and the number of slots from there to the largest."""
 
     def extent(share: Sequence[Chunk]) -> tuple[int, int]:
-        return min(int(keys.min()) for keys, _ in share), max(int(keys.max()) for keys, _ in share)
+        return min(int(keys.min()) for keys, *_ in share), max(int(keys.max()) for keys, *_ in share)
 
     ends = all_at_once(extent, [share for share in _share(chunks, threads) if share])
     lowest = min(low for low, _ in ends)
@@ -334,7 +378,7 @@ def _some(chunks: Sequence[Chunk], total: int, threads: int) -> tuple[Array, int
     """
 
     def sampled(wanted: int, neighbours: int) -> tuple[Array, int]:
-        places = [spread_out(keys, total // wanted, neighbours) for keys, _ in chunks]
+        places = [spread_out(keys, total // wanted, neighbours) for keys, *_ in chunks]
         some = np.concatenate([chunks[0][0][:1], *places])  # groups end with the last, but may not begin with the first
         return some, int(np.maximum.reduce(some)) - int(np.minimum.reduce(some))
 
@@ -346,13 +390,13 @@ def _some(chunks: Sequence[Chunk], total: int, threads: int) -> tuple[Array, int
 
 
 def _in_order(
-    keys: Integers, accumulator: Accumulator, decoder: Decoder, *, ascending: bool
-) -> tuple[Array, Accumulator]:
+    keys: Integers, accumulators: list[Accumulator], decoder: Decoder, *, ascending: bool
+) -> tuple[Array, list[Accumulator]]:
     """Return sorted labels and their statistics; `ascending` says that the keys are known to be sorted."""
     labels = decoder.decode(keys)
     if ascending and decoder.orderly:
-        return labels, accumulator
+        return labels, accumulators
     order = np.argsort(keys if decoder.orderly else labels, kind="stable")
     if (order[1:] > order[:-1]).all():
-        return labels, accumulator
-    return labels[order], accumulator.take(order)
+        return labels, accumulators
+    return labels[order], [accumulator.take(order) for accumulator in accumulators]

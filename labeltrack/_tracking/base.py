@@ -236,13 +236,15 @@ class Tracking(Stateful):
             self._intake.arrive("compute")
             return [pooled for _, pooled in self._statistics(mode, self._recorded.filled(mode))]
 
-    def _statistics(self, mode: str, streams: dict[str, Stream]) -> list[tuple[list[LabelStats], LabelStats]]:
+    def _statistics(self, mode: str, streams: dict[str, Stream]) -> list[tuple[Sequence[LabelStats], LabelStats]]:
         """Return, for each metric, the statistics of the datasets of a mode, and of all of them together."""
         samples = [self._distinct(mode, stream.snapshot()) for stream in streams.values()]
+        if samples:
+            parts = [self._reducer.stats(each, self.nan_policy) for each in samples]
+        else:
+            parts = [self._reducer.reduce([], self._labels.nothing, self.nan_policy)]
         found = []
-        for place, metric in enumerate(self._metrics):
-            of = [each.of(place) for each in samples]
-            stats = [self._reducer.stats(each, self.nan_policy) for each in of]
+        for place, (metric, stats) in enumerate(zip(self._metrics, zip(*parts, strict=True), strict=True)):
             for part in stats:
                 try:
                     part._check_finite()
@@ -251,10 +253,7 @@ class Tracking(Stateful):
                         raise
                     msg = f"metric {metric!r}: {error}"
                     raise NaNError(msg) from error
-            if stats:
-                found.append((stats, self._reducer.pooled(of, stats)))
-            else:
-                found.append(([], self._reducer.reduce([], self._labels.nothing, self.nan_policy)))
+            found.append((stats, self._reducer.pooled(samples, stats, place)))
         if samples and not len(found[0][1]) and self._labels.mapped and not self._warned:
             self._warned = True
             occurred = dict(self._recorded.unmapped)

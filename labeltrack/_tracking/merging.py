@@ -301,7 +301,7 @@ def column_dtypes(metrics: int, *, ids: bool) -> list[Any]:
 def _note_order(appeared: dict[Any, None], samples: Snapshot, reducer: Reducer) -> None:
     """Add the labels of samples, in order of appearance."""
     if samples.rows:
-        labels = reducer.reduce(samples.of(0).chunks, samples.decoder).labels.tolist()
+        labels = reducer.reduce(samples.rows, samples.decoder)[0].labels.tolist()
         appeared.update(dict.fromkeys(in_order(labels, samples.rows, samples.decoder)))
 
 

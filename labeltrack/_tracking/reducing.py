@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._core.quantiles import Samples
-from labeltrack._core.reduce import AsKeys, reduce_chunks
+from labeltrack._core.reduce import AsKeys, reduce_columns
 from labeltrack._labels.combined import in_order_of_labels, union
 from labeltrack._labels.tuples import TupleDecoder
 from labeltrack._tracking.ids import Duplicates, OnDuplicate, Seen, distinct
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from labeltrack._labels.codes import LabelDecoder
     from labeltrack._nan_policy import NanPolicy
     from labeltrack._tracking.arguments import Labels
-    from labeltrack._tracking.streams import MetricSamples, Snapshot, Stream
+    from labeltrack._tracking.streams import Snapshot, Stream
 
 Array = npt.NDArray[Any]
 
@@ -63,50 +63,48 @@ class Reducer:
         """Return what is kept of samples, and of those folded before, once they are folded."""
         kept, duplicates = self.distinct(samples)
         before = samples.folded
-        stats = []
-        for metric in range(self.metrics):
-            chunks, earlier, decoder = (of := kept.of(metric)).chunks, of.folded, of.decoder
-            if earlier is None:
-                stats.append(self.reduce(chunks, decoder))
-            else:
-                earlier = earlier._under("propagate")
-                stats.append(merge_stats([earlier, self.reduce(chunks, decoder)]) if chunks else earlier)
+        stats = self.stats(kept, "propagate", ())
         number = (0 if before is None else before.rows) + sum(len(rows[0]) for rows in samples.rows)
         if not self.finds_duplicates(samples):
-            return Folded(tuple(stats), rows=number)
+            return Folded(stats, rows=number)
         seen = [] if before is None or before.seen is None else [before.seen.ids]
         ids = np.concatenate([*seen, *(rows[-1] for rows in kept.rows), np.empty(0, np.int64)])
-        return Folded(tuple(stats), Seen(ids, duplicates), number)
+        return Folded(stats, Seen(ids, duplicates), number)
 
     def reduce(
-        self, chunks: list[tuple[Array, Array]], decoder: LabelDecoder, nan_policy: NanPolicy = "propagate"
-    ) -> LabelStats:
-        """Return the statistics of samples, given as ``(N,)`` keys and values."""
-        wanted = self.labels.wanted(decoder)
+        self, rows: Sequence[Rows], decoder: LabelDecoder, nan_policy: NanPolicy = "propagate"
+    ) -> tuple[LabelStats, ...]:
+        """Return the statistics of each metric: of rows of keys and values, whose further columns are ignored."""
+        wanted, shown = self.labels.wanted(decoder), self.labels.shown
+        chunks = [columns[: 1 + self.metrics] for columns in rows]
         if isinstance(decoder, TupleDecoder):
-            codes, unsorted = reduce_chunks(chunks, AsKeys(), wanted=wanted, codes=decoder.size)
+            codes, unsorted = reduce_columns(chunks, AsKeys(), columns=self.metrics, wanted=wanted, codes=decoder.size)
             labels, order = in_order_of_labels(decoder.decode(codes))
-            accumulator = unsorted.take(order)
+            accumulators = [accumulator.take(order) for accumulator in unsorted]
         else:
             words = 0 if decoder.vocabulary is None else len(decoder.vocabulary)
-            labels, accumulator = reduce_chunks(chunks, decoder, wanted=wanted, codes=words)
-        return LabelStats(labels, accumulator, names=self.labels.shown, nan_policy=nan_policy)
+            labels, accumulators = reduce_columns(chunks, decoder, columns=self.metrics, wanted=wanted, codes=words)
+        return tuple([LabelStats(labels, each, names=shown, nan_policy=nan_policy) for each in accumulators])
 
-    def stats(self, samples: MetricSamples, nan_policy: NanPolicy) -> LabelStats:
-        """Return the statistics of a stream, with quantiles if none of its samples were folded."""
-        before = None if samples.folded is None else samples.folded._under(nan_policy)
-        if before is not None and not samples.chunks:
-            return before
-        fresh = self.reduce(samples.chunks, samples.decoder, nan_policy)
+    def stats(
+        self, samples: Snapshot, nan_policy: NanPolicy, fractions: Sequence[float] | None = None
+    ) -> tuple[LabelStats, ...]:
+        """Return the statistics of each metric of a stream, with quantiles if none of its samples were folded."""
+        fractions = self.fractions if fractions is None else fractions
+        before = None if samples.folded is None else [each._under(nan_policy) for each in samples.folded.stats]
+        if before is not None and not samples.rows:
+            return tuple(before)
+        fresh = self.reduce(samples.rows, samples.decoder, nan_policy)
         if before is not None:
-            return merge_stats([before, fresh])
-        if not self.fractions:
+            return tuple(map(merge_stats, zip(before, fresh, strict=True)))
+        if not fractions:
             return fresh
-        part = Samples(samples.chunks, samples.decoder.keys(fresh.labels), np.arange(len(fresh)))
-        return fresh._with_quantiles([part], self.fractions)
+        keys, places = samples.decoder.keys(fresh[0].labels), np.arange(len(fresh[0]))
+        parts = [Samples(samples.of(metric), keys, places) for metric in range(self.metrics)]
+        return tuple([each._with_quantiles([part], fractions) for each, part in zip(fresh, parts, strict=True)])
 
-    def pooled(self, streams: Sequence[MetricSamples], stats: Sequence[LabelStats]) -> LabelStats:
-        """Return the statistics of several streams together, given those of each."""
+    def pooled(self, streams: Sequence[Snapshot], stats: Sequence[LabelStats], metric: int) -> LabelStats:
+        """Return the statistics of a metric in several streams together, given those of each."""
         if len(stats) == 1:
             return stats[0]
         pooled = merge_stats(stats)
@@ -115,7 +113,7 @@ class Reducer:
         filled = [(samples, part.labels) for samples, part in zip(streams, stats, strict=True) if len(part)]
         slots = union([labels for _, labels in filled])[1] if filled else []
         parts = [
-            Samples(samples.chunks, samples.decoder.keys(labels), places)
+            Samples(samples.of(metric), samples.decoder.keys(labels), places)
             for (samples, labels), places in zip(filled, slots, strict=True)
         ]
         return pooled._with_quantiles(parts, self.fractions)

@@ -102,19 +102,9 @@ class Snapshot:
     decoder: LabelDecoder
     ids: Ids | None = None
 
-    def of(self, metric: int) -> MetricSamples:
-        """Return the samples of one metric, by its place."""
-        folded = None if self.folded is None else self.folded.stats[metric]
-        return MetricSamples([(rows[0], rows[1 + metric]) for rows in self.rows], folded, self.decoder)
-
-
-@dataclass(frozen=True)
-class MetricSamples:
-    """Labels and values of one metric, and statistics of those that were folded."""
-
-    chunks: list[tuple[Array, Array]]
-    folded: LabelStats | None
-    decoder: LabelDecoder
+    def of(self, metric: int) -> list[tuple[Array, Array]]:
+        """Return the keys and values of one metric, by its place."""
+        return [(columns[0], columns[1 + metric]) for columns in self.rows]
 
 
 @dataclass(frozen=True)

@@ -86,10 +86,10 @@ def test_what_is_looked_at_comes_from_all_over(n, cuts):
 def test_bytes_may_have_room_below_zero():
     keys = np.random.default_rng(13).integers(0, 250, N).astype(np.uint8)
     table = KeyTable(N)
-    table.begin(keys[:2000], np.ones(2000, dtype=np.float32), N)
+    table.begin(keys[:2000], np.ones(2000, dtype=np.float32), total=N)
     assert table._low < 0
     table.add(keys, np.ones(N, dtype=np.float32))
-    found, accumulator = table.result()
+    found, (accumulator,) = table.result()
     assert found.tolist() == list(range(250))
     assert accumulator.totals().count.tolist() == np.bincount(keys).tolist()
 
@@ -145,7 +145,7 @@ def test_a_dense_table_grows_to_both_sides():
     table = KeyTable(10)
     table.add(np.array([5, 6]), np.array([1.0, 2.0]))
     table.add(np.array([9, 2]), np.array([3.0, 4.0]))
-    keys, accumulator = table.result()
+    keys, (accumulator,) = table.result()
     assert dict(zip(keys.tolist(), accumulator.totals().sum.tolist(), strict=True)) == {2: 4.0, 5: 1.0, 6: 2.0, 9: 3.0}
 
 
@@ -157,7 +157,7 @@ def test_a_dense_table_is_left_for_a_hashed_one_and_keeps_its_sums(monkeypatch):
     table.add(np.array([2, 10**12]), np.array([4.0, 5.0]))
     assert table._hash is not None
     table.add(np.array([2, 7]), np.array([1.0, 1.0]))
-    keys, accumulator = table.result()
+    keys, (accumulator,) = table.result()
     got = dict(zip(keys.tolist(), accumulator.totals().sum.tolist(), strict=True))
     assert got == {1: 1.0, 2: 7.0, 3: 3.0, 7: 1.0, 10**12: 5.0}
 
@@ -166,8 +166,8 @@ def test_one_stray_label_does_not_make_a_huge_table():
     keys = np.concatenate([np.arange(200_000) % 10, [350_000]])
     table = KeyTable(keys.size)
     table.add(keys, np.ones(keys.size, dtype=np.float32))
-    assert table._accumulator.size < 100_000
-    found, accumulator = table.result()
+    assert table.size < 100_000
+    found, (accumulator,) = table.result()
     assert dict(zip(found.tolist(), accumulator.totals().count.tolist(), strict=True)) == {
         **dict.fromkeys(range(10), 20_000),
         350_000: 1,
@@ -294,6 +294,6 @@ def test_the_number_of_labels_is_estimated_by_repeats():
 def test_room_for_hashed_labels_is_no_more_than_there_are_samples():
     keys = np.random.default_rng(13).integers(-(2**62), 2**62, 5000)
     table = KeyTable(keys.size)
-    table.begin(keys, np.ones(keys.size), keys.size)
-    assert table._accumulator.size == keys.size
+    table.begin(keys, np.ones(keys.size), total=keys.size)
+    assert table.size == keys.size
     assert table.alike()._hash.keys.shape == table._hash.keys.shape
