@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 BATCH = 256
+DIFFERENT = 64  # batches, again and again: those of a training loop were computed just before, and are in the cache
 METRICS = ("ce", "correct")
 WAYS = ("one metric", "two metrics", "ids")
 
@@ -35,13 +36,13 @@ class Epochs:
 
     def __init__(self, samples: int, labels: int) -> None:
         rng = np.random.default_rng(0)
-        number = samples // BATCH
-        shape = number, BATCH
-        self.labels = [*rng.integers(0, labels, shape)]
-        self.losses = [*rng.standard_exponential(shape).astype(np.float32)]
-        self.hits = [*(rng.random(shape) < 0.7).astype(np.float32)]
-        self.both = [dict(zip(METRICS, pair, strict=True)) for pair in zip(self.losses, self.hits, strict=True)]
-        self.ids = [*rng.permutation(samples).reshape(shape)]
+        number, shape = samples // BATCH, (DIFFERENT, BATCH)
+        losses, hits = rng.standard_exponential(shape), rng.random(shape) < 0.7
+        columns = rng.integers(0, labels, shape), losses.astype(np.float32), hits.astype(np.float32)
+        pairs = [dict(zip(METRICS, pair, strict=True)) for pair in zip(*columns[1:], strict=True)]
+        repeats = number // DIFFERENT + 1
+        self.labels, self.losses, self.hits, self.both = (([*some] * repeats)[:number] for some in (*columns, pairs))
+        self.ids = [*rng.permutation(samples).reshape(number, BATCH)]
         self.one, self.other, self.identified = (lt.LabelTracker("y", metric) for metric in (*METRICS, "ce"))
         self.two = lt.TrackerCollection("y", METRICS)
         self._step = 0

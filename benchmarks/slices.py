@@ -54,12 +54,14 @@ def cases(n: int, threads: int) -> dict[str, dict[str, Callable[[], lt.LabelStat
 
     def tracked(labels: Any, name: Any, size: int) -> Callable[[], lt.LabelStats]:
         tracker = lt.LabelTracker(label=name, metric="loss", max_buffer_bytes=2**30)
+        parts = [slice(start, start + size) for start in range(0, n, size)]
+        several = isinstance(labels, tuple)
+        some = [tuple(each[part] for each in labels) if several else labels[part] for part in parts]
+        batches = list(zip(some, (values[part] for part in parts), strict=True))
 
         def epoch() -> lt.LabelStats:
-            for start in range(0, n, size):
-                batch = slice(start, start + size)
-                some = tuple(each[batch] for each in labels) if isinstance(labels, tuple) else labels[batch]
-                tracker.update(some, values[batch])
+            for batch in batches:
+                tracker.update(*batch)
             found = tracker.end_epoch(1, replace=True)
             _ = found.mean
             return found

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labeltrack._buffers import REFUSED
-from labeltrack._convert.arrays import QUICK
 from labeltrack._labels.codes import INTEGER
 from labeltrack._tracking.arguments import check_name
 from labeltrack._tracking.base import Arguments, Tracking
@@ -244,12 +243,12 @@ class TrackerCollection(Tracking, Mapping[str, TrackedMetric]):
                         try:  # first, as no line between it and the next is guarded by the other one
                             chunk.busy = True
                             chunk.label_view[start:end] = labels
-                            if type(columns[0]) not in QUICK:  # its memory may not say all, as of a masked array
+                            if type(columns[0]) is not _ARRAY:  # its memory may not say all, as of a masked array
                                 raise TypeError
                             chunk.value_view[start:end] = columns[0]
                             place = 1
                             for view in chunk.more_views:
-                                if type(columns[place]) not in QUICK:
+                                if type(columns[place]) is not _ARRAY:
                                     raise TypeError
                                 view[start:end] = columns[place]
                                 place += 1

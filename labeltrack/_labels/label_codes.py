@@ -43,7 +43,7 @@ class LabelCodes:
         """Add the codes of ``(N,)`` labels, multiplied by a factor, to ``(N,)`` keys.
 
         Args:
-            labels: Of one kind, without missing ones; a list only of strings.
+            labels: Of one kind, without missing ones; a list only of strings; of strings, also what `known` returned.
             kind: Their kind.
             factor: What codes are multiplied by.
             keys: Written to.
@@ -52,7 +52,8 @@ class LabelCodes:
         add, rows = kernels.columns.add_offsets, keys.shape[0]
         if kind in (STRING, BYTES):
             sort = _STRING if kind == STRING else _BYTES
-            codes: Array = self._words[sort].encode(labels)
+            known = isinstance(labels, np.ndarray) and labels.dtype == np.int32
+            codes: Array = np.asarray(labels) if known else self._words[sort].encode(labels)
         elif kind == FLOAT:
             sort, codes = _FLOAT, self._numbers[_FLOAT].codes_of(integer_keys(np.asarray(labels), kind))
         else:
@@ -63,6 +64,10 @@ class LabelCodes:
                 add(read_only(codes), 0, rows, 0, 1 << _BITS, -factor, first, keys)
             codes = self._codes_of_whole(codes, high=kind == UNSIGNED)
         add(read_only(codes), 0, rows, -(sort << _BITS), 1 << LABEL_BITS, factor, first, keys)
+
+    def known(self, words: Any) -> npt.NDArray[np.int32] | None:
+        """Return what stands for a list of strings in `add`; None if it is none, or some are new."""
+        return self._words[_STRING].known(words) if type(words) is list else None
 
     def _codes_of_whole(self, keys: Array, *, high: bool) -> Integers:
         """Return the codes of integers, of which negative ones stand for those above ``2**63 - 1`` if `high` is set."""

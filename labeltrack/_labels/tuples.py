@@ -50,6 +50,7 @@ IDS = "ids"
 WHOLE = {BOOL, INTEGER, UNSIGNED}
 """Kinds of labels that one 64-bit type may hold together."""
 _AT_ONCE = 1 << 15  # rows whose labels wait for codes: fewer are coded at less speed, more leave the cache
+_ARRAY = np.ndarray
 _SECOND = 1 << 32  # what the first code of a pair is multiplied by
 
 Vocabularies = dict[str, Vocabulary]
@@ -146,6 +147,32 @@ class Combinations(Vocabulary):
                 self._entered = start + fresh.size
         return codes
 
+    def memory_of(self, labels: Any, kinds: Sequence[str]) -> list[Any] | None:
+        """Return the memory of the labels of each name, of lists of strings that are known their codes.
+
+        Args:
+            labels: As they came.
+            kinds: The kind of each, an integer or a string.
+
+        Returns:
+            None if they are no mapping or tuple; None in place of labels that are no list of strings that are known.
+
+        Raises:
+            KeyError: One is missing, or of another type than the tensors of earlier batches; see `QUICK` for others.
+        """
+        if type(labels) is dict:
+            labels = [labels[name] for name in self.names]
+        elif type(labels) is not tuple or len(labels) != len(self.names):
+            return None
+        found = []
+        for of, kind, column in zip(self._labels, kinds, labels, strict=True):
+            if kind == STRING:
+                found.append(of.known(column))
+            else:
+                read = QUICK[type(column)]
+                found.append(column if read is None else read(column))
+        return found
+
     def _paired(
         self, columns: Sequence[Array | list[str]], kinds: Sequence[str] | None = None
     ) -> npt.NDArray[np.int32]:
@@ -197,37 +224,48 @@ class Combinations(Vocabulary):
 
 
 class Uncoded:
-    """Labels of combinations that wait for their codes: columns of integers, one per label.
+    """Labels of combinations that wait for their codes: columns of integers or of codes of strings, one per label.
 
     Args:
         words: Gets the combinations that are new; None if no labels wait.
-        dtypes: Of the labels, of those that kernels read.
+        kinds: Kinds of the labels.
+        dtypes: Of the columns, of those that kernels read.
 
     Attributes:
-        dtypes: See above.
+        like: Kinds and dtypes.
     """
 
-    def __init__(self, words: Combinations | None = None, dtypes: tuple[np.dtype[Any], ...] = ()) -> None:
-        self.dtypes = dtypes
-        self._words, self._kinds = words, [INTEGER] * len(dtypes)
+    def __init__(
+        self, words: Combinations | None = None, kinds: Sequence[str] = (), dtypes: Sequence[np.dtype[Any]] = ()
+    ) -> None:
+        self.like = (*kinds, *dtypes)
+        self._words, self._kinds = words, kinds
         self._columns: list[Any] = [np.empty(_AT_ONCE, dtype) for dtype in dtypes]
         self._views: tuple[Any, ...] = tuple([memoryview(column) for column in self._columns])
+        self._number = len(self._views)
+        # What comes with `update` is a tuple: integers there are no codes of strings.
+        self._given: Any = None if words is None else list if STRING in kinds else tuple
+
+    def memory_of(self, labels: Any) -> Any:
+        """Return what `Combinations.memory_of` does, as `write` takes it."""
+        found = None if self._words is None else self._words.memory_of(labels, self._kinds)
+        return None if found is None else self._given(found)
 
     def write(self, labels: Any, start: int, end: int) -> None:
-        """Keep the labels of rows from `start` to `end`.
+        """Keep the labels of rows from `start` to `end`, from `memory_of`; or as they came, if all are integers.
 
         Raises:
             TypeError: They are no tuple, or one is of a type whose memory does not say all, such as a masked array.
             ValueError: There is no room, there are more or fewer rows or labels, or these have other dtypes.
         """
-        if type(labels) is not tuple:
+        if type(labels) is not self._given:
             raise TypeError
-        if len(labels) != len(self._views) or not labels or end > _AT_ONCE:  # where a view would take fewer rows
+        if len(labels) != self._number or end > _AT_ONCE:  # where a view would take fewer rows
             raise ValueError
         place = 0
         for view in self._views:
             column = labels[place]
-            if type(column) not in QUICK:
+            if type(column) is not _ARRAY and type(column) not in QUICK:
                 raise TypeError
             view[start:end] = column
             place += 1  # noqa: SIM113 (`enumerate` takes longer)
@@ -246,34 +284,22 @@ def uncoded(labels: Any, words: Combinations, kind: str, now: Uncoded) -> Uncode
     """Return where batches wait that are like one with these labels; `CODED` if they have to be coded as they come.
 
     Args:
-        labels: As they came: tensors of integers can wait.
+        labels: As they came: tensors of integers and lists of strings can wait.
         words: Gets the combinations that are new.
         kind: Kind of all combinations so far.
         now: Where they wait now.
     """
-    if set(kinds_of(kind)) != {INTEGER}:
+    kinds = kinds_of(kind)
+    if not {INTEGER, STRING}.issuperset(kinds):
         return CODED
     try:
-        columns = [np.asarray(column) for column in memory_of(labels, words.names) or ()]
+        columns = [np.asarray(column) for column in words.memory_of(labels, kinds) or ()]
     except (KeyError, TypeError, ValueError, RuntimeError, BufferError):
         return CODED
-    dtypes = tuple([column.dtype for column in columns])
+    dtypes = [column.dtype for column in columns]
     if not columns or not READ_AS_IS.issuperset(dtypes):
         return CODED
-    return now if now.dtypes == dtypes else Uncoded(words, dtypes)
-
-
-def memory_of(labels: Any, names: Sequence[str]) -> tuple[Any, ...] | None:
-    """Return the memory of the labels of each name; None if they are no mapping or tuple.
-
-    Raises:
-        KeyError: One is missing, or of another type than the tensors of earlier batches; see `QUICK` for other errors.
-    """
-    if type(labels) is dict:
-        labels = [labels[name] for name in names]
-    elif type(labels) is not tuple or len(labels) != len(names):
-        return None
-    return tuple([column if (read := QUICK[type(column)]) is None else read(column) for column in labels])
+    return now if now.like == (*kinds, *dtypes) else Uncoded(words, kinds, dtypes)
 
 
 class TupleDecoder(LabelDecoder):

@@ -20,7 +20,6 @@ from labeltrack._labels.tuples import (
     compatible,
     encode_batch,
     kinds_of,
-    memory_of,
     uncoded,
     wider,
 )
@@ -81,7 +80,6 @@ class Intake:
         self._reducer = reducer
         self._limit = max_buffer_bytes
         self._labels = reducer.labels
-        self._names = reducer.labels.names or ()
         self.quick: dict[Key, Stream] = {} if self._labels.ignored else self._streams
         self._multi_hot_told = reducer.labels.mapped
         self._folding_told = False
@@ -108,7 +106,7 @@ class Intake:
                 read_labels = QUICK[type(labels)]
                 keys = labels if read_labels is None else read_labels(labels)
             elif buffer.raw is not CODED:
-                keys = memory_of(labels, self._names)
+                keys = buffer.raw.memory_of(labels)
             elif kind == STRING and type(labels) is list and stream.words is not None:
                 keys = stream.words.known(labels)
             if keys is None or (ids is None) is not (stream.ids is None):
@@ -193,7 +191,7 @@ class Intake:
             rows.append(self._recorded.words[IDS].encode(taken).astype(np.int64) if read.kind == STRING else taken)
         self._record((keys, *rows), kind, key, None if read is None else read.kind)
         words = self._recorded.words.get(COMBINED)
-        if isinstance(words, Combinations):
+        if isinstance(words, Combinations) and where is None:
             buffer = self._streams[key].buffer
             raw = uncoded(labels, words, buffer.kind, buffer.raw)
             if raw is not buffer.raw:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from labeltrack._core import partition as _partition
 from labeltrack._core import reduce as _reduce
 from labeltrack._core.estimates import estimated_labels, spread_out
-from labeltrack._core.reduce import KeyTable, reduce_chunks
+from labeltrack._core.reduce import KeyTable, reduce_chunks, reduce_columns
 from labeltrack._labels.codes import LabelDecoder
 
 N = 20_000 if COMPILED else 3_000
@@ -280,6 +280,37 @@ def test_every_piece_is_taken_by_one_thread(monkeypatch):
     assert reduced(keys, values, threads=3) == expected_by_label(keys.tolist(), values)
     assert sum(sizes) == 5000
     assert len(sizes) == 3 * _reduce._TURNS
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("way", ["dense", "growing", "hashed", "wanted", "by range"])
+def test_each_of_several_columns_is_reduced_exactly(way, threads, monkeypatch):
+    monkeypatch.setattr(_reduce, "_PIECE", 100)
+    rng, n = np.random.default_rng(14), 9_000 if COMPILED else 3_000
+    keys = np.sort(rng.integers(-200, 300, n))
+    if way == "hashed":
+        keys = rng.integers(-(2**62), 2**62, 400)[keys + 200 - 100]
+    elif way == "by range":
+        monkeypatch.setattr(_reduce, "_SHARED", 100)
+        monkeypatch.setattr(_partition, "_BUCKET", 4)
+    if way != "growing":
+        keys = rng.permutation(keys)
+    wanted = np.unique(keys)[::3] if way == "wanted" else None
+    columns = [
+        rng.standard_exponential(n).astype(np.float32),
+        rng.normal(size=n),
+        rng.integers(0, 2, n).astype(np.float32),
+    ]
+    columns[1][:3] = np.inf
+    part = n // 3
+    chunks = [(keys[:part], *(c[:part] for c in columns)), (keys[part:], *(c[part:] for c in columns))]
+    labels, found = reduce_columns(chunks, LabelDecoder("integer"), columns=3, wanted=wanted, threads=threads)
+    kept = np.isin(keys, keys if wanted is None else wanted)
+    assert labels.tolist() == np.unique(keys[kept]).tolist()
+    for values, accumulator in zip(columns, found, strict=True):
+        some = kept & np.isfinite(values)
+        assert by_label(labels, accumulator) == expected_by_label(keys[some].tolist(), values[some])
+        assert accumulator.nonfinite.sum() == kept[~np.isfinite(values)].sum()
 
 
 def test_the_number_of_labels_is_estimated_by_repeats():

@@ -347,8 +347,8 @@ INTEGERS = {np.uint8: (0, 255), np.int32: (-3, 200_000), np.int64: (-(2**62), 2*
 reading = st.sampled_from(["", "compute", "state", "pickle", "flush", "end"])
 
 
-@given(st.lists(st.sampled_from(sorted(INTEGERS, key=str)), min_size=1, max_size=3), st.data())
-def test_batches_of_integers_are_all_there_whatever_reads_them_in_between(dtypes, data):
+@given(st.lists(st.sampled_from([*sorted(INTEGERS, key=str), str]), min_size=1, max_size=3), st.data())
+def test_batches_of_integers_and_words_are_all_there_whatever_reads_them_in_between(dtypes, data):
     names = tuple("abc"[: len(dtypes)])
     tracker, given_labels, given_values, ended = make(names), [], [], 0
     few = st.integers(0, 5)
@@ -357,10 +357,11 @@ def test_batches_of_integers_are_all_there_whatever_reads_them_in_between(dtypes
         seed = data.draw(st.integers(0, 100))
         rng = np.random.default_rng(seed)
         wide = data.draw(st.booleans())
-        columns = [
-            rng.integers(*(INTEGERS[dtype] if wide else (0, data.draw(few) + 1)), rows).astype(dtype)
-            for dtype in dtypes
-        ]
+        columns = []
+        for dtype in dtypes:
+            bounds = INTEGERS[np.int32 if dtype is str else dtype] if wide else (0, data.draw(few) + 1)
+            numbers = rng.integers(*bounds, rows)
+            columns.append([f"{number}" for number in numbers] if dtype is str else numbers.astype(dtype))
         values = rng.standard_exponential(rows).astype(np.float32)
         tuples = data.draw(st.booleans())
         tracker.update(tuple(columns) if tuples else dict(zip(names, columns, strict=True)), values)
@@ -401,6 +402,29 @@ def test_batches_that_do_not_fit_those_that_wait_are_refused_or_coded_at_once():
     every = [int(x) for x in labels] * 4 + [int(x) + 2**63 for x in labels] + [int(x) for x in labels]
     wanted = lt.label_stats({"class": np.array(every, np.uint64), "site": np.tile(labels % 2, 6)}, np.tile(values, 6))
     assert alike(tracker.end_epoch(1), wanted)
+
+
+def test_integers_among_words_that_wait_are_not_taken_for_their_codes():
+    tracker, sites, values = make(), np.arange(2, dtype=np.int32), np.ones(2)
+    for _ in range(3):
+        tracker.update((["cat", "dog"], sites), values)
+        tracker.update({"site": sites, "class": ["dog", "dog"]}, values)
+    for wrong in (sites, [0, 1], ["cat", 1], [b"cat", b"dog"]):
+        for labels in ((wrong, sites), {"class": wrong, "site": sites}):
+            with pytest.raises(TypeError):
+                tracker.update(labels, values)
+    for wrong in (["cat"], ["cat"] * 3, []):
+        with pytest.raises(ValueError, match="length"):
+            tracker.update((wrong, sites), values)
+    tracker.update((["cat", "fox"], sites), values)
+    tracker.update((np.array(["cat", "fox"]), sites), values)
+    found = tracker.end_epoch(1)
+    assert dict(zip(map(tuple, found.labels.tolist()), found.count.tolist(), strict=True)) == {
+        ("cat", 0): 5,
+        ("dog", 0): 3,
+        ("dog", 1): 6,
+        ("fox", 1): 2,
+    }
 
 
 def test_fewer_labels_than_values_are_refused_however_many_rows_wait():
