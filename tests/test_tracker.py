@@ -174,8 +174,8 @@ def test_a_mode_that_starts_late_gets_its_share_of_the_memory(monkeypatch):
     tracker = make(max_buffer_bytes=2**17)
     some = batches(400)
     reductions = []
-    reduce = reducing.reduce_chunks
-    monkeypatch.setattr(reducing, "reduce_chunks", lambda *args, **more: reductions.append(1) or reduce(*args, **more))
+    reduce = reducing.reduce_columns
+    monkeypatch.setattr(reducing, "reduce_columns", lambda *args, **more: reductions.append(1) or reduce(*args, **more))
     for mode in ("train", "eval"):
         for labels, values in some:
             tracker.update(labels, values, mode=mode)

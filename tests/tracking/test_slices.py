@@ -384,7 +384,10 @@ def test_batches_of_integers_and_words_are_all_there_whatever_reads_them_in_betw
 
 
 def expected(names, labels, values):
-    columns = [np.concatenate(column) for column in zip(*labels, strict=True)]
+    columns = [
+        [*itertools.chain(*column)] if isinstance(column[0], list) else np.concatenate(column)
+        for column in zip(*labels, strict=True)
+    ]
     return lt.label_stats(dict(zip(names, columns, strict=True)), np.concatenate(values))
 
 
