@@ -236,7 +236,7 @@ class Tracking(Stateful):
             self._intake.arrive("compute")
             return [pooled for _, pooled in self._statistics(mode, self._recorded.filled(mode))]
 
-    def _statistics(self, mode: str, streams: dict[str, Stream]) -> list[tuple[Sequence[LabelStats], LabelStats]]:
+    def _statistics(self, mode: str, streams: dict[str, Stream]) -> list[tuple[tuple[LabelStats, ...], LabelStats]]:
         """Return, for each metric, the statistics of the datasets of a mode, and of all of them together."""
         samples = [self._distinct(mode, stream.snapshot()) for stream in streams.values()]
         if samples:
