@@ -117,6 +117,13 @@ def check_step(step: Any) -> int:
     return number
 
 
+def step_origin(ends: list[int]) -> int:
+    """Return what axes count steps from; those draw doubles, which cannot tell long numbers apart."""
+    digits = max(len(str(abs(step))) for step in ends)
+    is_narrow = len(str(max(ends) - min(ends))) <= digits - 4
+    return min(ends) if digits > 9 and is_narrow else 0
+
+
 def chosen_steps(there: list[int], steps: Any) -> list[int]:
     """Return the steps that are meant: all of those there for None, some of them for a slice, or those listed."""
     if steps is None or isinstance(steps, slice):

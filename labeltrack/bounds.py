@@ -101,8 +101,13 @@ def _none(stats: Columns) -> Band:
     return stats.mean, stats.mean, stats.mean
 
 
+def _around(mean: Floats, reach: Floats) -> Band:
+    with np.errstate(over="ignore"):  # beyond the largest double
+        return mean - reach, mean, mean + reach
+
+
 def _std(stats: Columns) -> Band:
-    return stats.mean - stats.std, stats.mean, stats.mean + stats.std
+    return _around(stats.mean, stats.std)
 
 
 def _range(stats: Columns) -> Band:
@@ -110,13 +115,12 @@ def _range(stats: Columns) -> Band:
 
 
 def _sem(stats: Columns) -> Band:
-    error = stats.sem
-    return stats.mean - error, stats.mean, stats.mean + error
+    return _around(stats.mean, stats.sem)
 
 
 def _ci95(stats: Columns) -> Band:
-    reach = t_975(stats.count - 1) * stats.sem
-    return stats.mean - reach, stats.mean, stats.mean + reach
+    with np.errstate(over="ignore"):
+        return _around(stats.mean, t_975(stats.count - 1) * stats.sem)
 
 
 def _quantiles(fractions: tuple[float, float, float], stats: Columns) -> Band:

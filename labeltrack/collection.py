@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -172,6 +172,12 @@ class TrackerCollection(Tracking, Mapping[str, TrackedMetric]):
         self._taken = itemgetter(*self.metrics) if self._number > 1 else itemgetter(self.metrics[0], self.metrics[0])
 
     # -- a mapping of metrics -----------------------------------------------------------------------------
+
+    @property
+    def history(self) -> NoReturn:
+        """Not here: every metric has a history of its own, ``collection["ce"].history``."""
+        msg = f"a TrackerCollection has a history for each metric, such as collection[{self.metrics[0]!r}].history"
+        raise AttributeError(msg)
 
     def __getitem__(self, metric: str) -> TrackedMetric:
         """Return a metric by its name; KeyError names the nearest ones."""

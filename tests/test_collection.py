@@ -403,3 +403,9 @@ def test_all_batches_of_an_epoch_have_ids_or_none(first):
         collection.reset()
     collection.update(np.arange(3), values, ids=then)
     assert collection.end_epoch(1)["ce"].count.tolist() == [1, 1, 1]
+
+
+def test_a_collection_says_where_its_histories_are():
+    collection = collection_of(["ce", "correct"])
+    with pytest.raises(AttributeError, match=r"for each metric, such as collection\['ce'\]\.history"):
+        _ = collection.history

@@ -37,6 +37,7 @@ MOST_PAIRED_SKEW: Final = 0.2  # of the mean of differences between pairs
 MOST_ALONE: Final = 0.1  # of a side's samples that are not on the other, for a test of pairs
 NO_PAIRS = "no pairs"
 TOO_SKEWED, NOT_FINITE = "too skewed for moments alone: record the run", "not finite"
+TOO_LARGE = "standard deviation beyond the largest double"
 
 
 def compare_stats(
@@ -72,11 +73,14 @@ def compare_stats(
     names = np.empty(len(labels), dtype=object)
     names[others], names[places] = after.names, before.names
     enough = (old.count >= FEWEST) & (new.count >= FEWEST)
-    finite = np.isfinite(old.mean) & np.isfinite(old.std), np.isfinite(new.mean) & np.isfinite(new.std)
-    found, used = _tested(old, new, samples, enough & finite[0] & finite[1], method)
-    with np.errstate(all="ignore"):
-        difference = new.mean - old.mean
-        relative = np.where(difference == 0, 0.0, difference / np.abs(old.mean))
+    finite = [np.isfinite(side.mean) & ~np.isnan(side.std) for side in (old, new)]
+    vast = finite[0] & finite[1] & (np.isinf(old.std) | np.isinf(new.std))
+    tested, units = enough & finite[0] & finite[1] & ~vast, methods.units((old, new))
+    sides = old.scaled(units), new.scaled(units)
+    found, used = _tested(*sides, _scaled(samples, units), tested, method)
+    with np.errstate(over="ignore"):
+        low, high = np.ldexp(found.low, units), np.ldexp(found.high, units)
+    difference, relative = methods.change(old.mean, new.mean)
     q = methods.adjusted(found.p)
     sign = np.sign(difference) * (1 if higher_is_worse else -1)
     sign[found.sign != np.sign(difference)] = 0  # ranks and means disagree
@@ -85,7 +89,7 @@ def compare_stats(
     verdict[(q < alpha) & (sign < 0)] = BETTER
     verdict[finite[0] & ~finite[1]] = WORSE
     verdict[~finite[0] & finite[1]] = BETTER
-    used[~(finite[0] & finite[1])] = NOT_FINITE
+    used[vast], used[~(finite[0] & finite[1])] = TOO_LARGE, NOT_FINITE
     verdict[~enough], used[~enough] = TOO_FEW, f"fewer than {FEWEST} samples"
     return Comparison(
         labels=labels,
@@ -96,9 +100,9 @@ def compare_stats(
         mean_after=new.mean,
         difference=difference,
         relative=relative,
-        low=found.low,
-        high=found.high,
-        g=methods.hedges_g(old, new),
+        low=low,
+        high=high,
+        g=np.where(vast, np.nan, methods.hedges_g(*sides)),
         p=found.p,
         q=q,
         method=used.astype(np.str_),
@@ -182,6 +186,15 @@ def _tested(
         else:
             _enter(found, used, by_sample, methods.PERMUTATION, methods.permutation(old, new, size, tests))
     return found, used
+
+
+def _scaled(samples: Samples | None, units: Array) -> Samples | None:
+    """Return samples divided by the powers of two of their labels, as far as tests look at more than their ranks."""
+    if samples is None or samples.pairs is None or not units.any():
+        return samples
+    codes, before, after, _ = samples.pairs
+    old, new = (np.ldexp(side.astype(np.float64), -units[codes]) for side in (before, after))
+    return samples._replace(pairs=samples.pairs._replace(before=old, after=new))
 
 
 def _test_pairs(

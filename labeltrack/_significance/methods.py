@@ -6,13 +6,16 @@ one, else NaN.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from labeltrack._core import kernels
 from labeltrack.errors import need
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -28,6 +31,7 @@ _ROUNDS = 499  # permutations of every label
 _FEW = 10  # as extreme as what was seen: with so many, p is known to a third of it
 _SURE = 0.05  # q up to which fewer are enough
 _BLOCK = 1 << 17  # samples whose intermediate results stay in the cache
+_LARGE = 256  # power of two; cubes of smaller samples, and sums of them, do not overflow
 
 
 class Moments(NamedTuple):
@@ -41,7 +45,11 @@ class Moments(NamedTuple):
 
     def at(self, places: Array) -> Moments:
         """Return the statistics of some labels."""
-        return Moments(self.count[places], *(column[places] for column in (self.mean, self.std, self.min, self.max)))
+        return Moments(self.count[places], *(column[places] for column in self[1:]))
+
+    def scaled(self, units: Array) -> Moments:
+        """Return the statistics of samples divided by ``(K,)`` powers of two."""
+        return Moments(self.count, *(np.ldexp(column, -units) for column in self[1:])) if units.any() else self
 
 
 class Found(NamedTuple):
@@ -51,6 +59,28 @@ class Found(NamedTuple):
     low: Floats
     high: Floats
     sign: Floats  # of what was tested: of means or of ranks
+
+
+def units(sides: Iterable[Moments]) -> Array:
+    """Return the power of two of each label's largest sample on any side; 0 where nothing can overflow.
+
+    Tests are free of scale, so samples near the largest double are tested as fractions of these.
+    """
+    largest: Any = 0.0
+    for size in (np.abs(column) for side in sides for column in (side.min, side.max)):
+        largest = np.fmax(largest, np.where(np.isfinite(size), size, 0.0))
+    power = np.frexp(largest)[1]
+    return np.where(np.abs(power) > _LARGE, power, 0)
+
+
+def change(before: Floats, after: Floats) -> tuple[Floats, Floats]:
+    """Return differences, and these as shares of the absolute numbers before; 0 where there is none."""
+    with np.errstate(all="ignore"):
+        difference = after - before
+        relative = difference / np.abs(before)
+        halves = (after / 2 - before / 2) / np.abs(before / 2)
+    relative = np.where(np.isinf(difference), halves, relative)  # the difference may be more than a double holds
+    return difference, np.where(difference == 0, 0.0, relative)
 
 
 def scipy_stats() -> Any:

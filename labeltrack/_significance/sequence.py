@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from labeltrack._labels.combined import union
 from labeltrack._significance.choice import FEWEST, MOST_SKEW, check_alpha, compare_stats, moments
 from labeltrack._significance.comparison import NO_EVIDENCE, TOO_FEW, WORSE, Comparison
-from labeltrack._significance.methods import adjusted, scipy_special, skew_error, together, welch
+from labeltrack._significance.methods import adjusted, change, scipy_special, skew_error, together, units, welch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -73,7 +74,7 @@ def find_alarms(
         last[here[stats.present]] = stats.mean[stats.present]
         before, q = q, np.nan_to_num(adjusted(p), nan=1.0)
         step[(q < alpha) & ~(before < alpha)] = at
-    difference = last - old.mean
+    difference, _ = change(old.mean, last)
     bad = difference if higher_is_worse else -difference
     order = np.lexsort([-bad, ~np.isnan(bad)])
     columns = step, old.mean, last, difference, p, q
@@ -119,13 +120,16 @@ def anytime_p(
       changes at once, and holds if the looks have the same samples.
     """
     size, sign = old.count.shape[0], 1.0 if higher_is_worse else -1.0
+    later = (moments(stats, here, size) for (_, stats), here in zip(looks, places, strict=True))
+    scale = units(itertools.chain([old], later))
+    old = old.scaled(scale)
     running, rho, seen = np.full(size, np.nan), np.full(size, np.nan), np.zeros(size, dtype=np.int64)
     since: Moments | None = None
     for (_, stats), here in zip(looks, places, strict=True):
-        now = moments(stats, here, size)
+        now = moments(stats, here, size).scaled(scale)
         since = now if since is None else together(since, now)
         enough = (old.count >= FEWEST) & (now.count >= FEWEST)
-        broken = enough & np.isfinite(old.mean + old.std) & ~np.isfinite(now.mean + now.std)
+        broken = enough & ~np.isnan(old.mean - old.std) & np.isnan(now.mean - now.std)  # std may overflow
         seen[enough] += 1
         with np.errstate(all="ignore"):
             p_now = _worse(old, now, enough, sign) * seen * (seen + 1.0)

@@ -1,7 +1,7 @@
 """The data of a report, packed for its scripts.
 
 Numbers of the table are float64. Those of curves are rounded to six decimal digits, which float32 keeps, and are shown
-with no more.
+with no more. Steps are texts: the numbers of JSON are doubles, which cannot tell those beyond 2**53 apart.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from labeltrack._filters import step_origin
 from labeltrack._labels.combined import union
 from labeltrack._significance.comparison import TOO_FEW, VERDICTS
+from labeltrack._significance.methods import change
 from labeltrack._tables import printable
 from labeltrack.page.content import quiet
 
@@ -53,9 +55,7 @@ def payload(content: Content) -> dict[str, Any]:
     if content.before is not None:
         before = _Side(quiet(content.before), places[len(parts) - 1], size)
         rows |= {"before": before.column("mean"), "n_before": before.column("count")}
-        with np.errstate(all="ignore"):
-            difference = rows["after"] - rows["before"]
-            rows["relative"] = np.where(difference == 0, 0.0, difference / np.abs(rows["before"]))
+        rows["relative"] = change(rows["before"], rows["after"])[1]
     order = latest.at[latest.stats.order("mean", descending=content.higher_is_worse)]
     methods: list[str] = []
     if content.comparison is not None:
@@ -70,6 +70,7 @@ def payload(content: Content) -> dict[str, Any]:
         "alpha": None if content.comparison is None else content.comparison.alpha,
         "band": content.band,
         "order": packed(order),
+        "origin": str(step_origin([track.looks[end][0] for track in content.tracks for end in (0, -1)])),
         "rows": {name: packed(column) for name, column in rows.items()},
         "tracks": tracks,
         "distribution": _distribution(content, places[-1]),
@@ -124,7 +125,7 @@ def _track(track: Track, places: list[Integers], size: int, points: int) -> dict
             columns[name] = packed(table[:, 0].astype(np.int64))
         else:
             columns[name] = packed(table.astype(np.int64))
-    return {"name": printable(track.name), "steps": [step for step, _ in track.looks], "columns": columns}
+    return {"name": printable(track.name), "steps": [str(step) for step, _ in track.looks], "columns": columns}
 
 
 def _for_drawing(values: Floats) -> Array:

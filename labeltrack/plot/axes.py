@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from labeltrack.plot.style import LOG_FROM, SOFT_INK
+from labeltrack.plot.style import EXTREME, LOG_FROM, SOFT_INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _NARROW_SHARE = 0.08  # a typical label that fills less of a common axis than this cannot be read there
 _FLAT_SHARE = 0.05  # all steps but a few that fill less of an axis than this are flattened by these
 _LEAST_STEPS = 4  # of fewer, none is a spike
-_EXTREME = 1e290  # matplotlib's logarithmic axes do not reach the ends of the range of doubles
 _DECADES = 1e12  # values smaller than the largest by more than this are treated as zero
 
 
@@ -136,7 +135,7 @@ def _log_axis(scene: Scene, bound: Bound, cut: Cut | None, banded: Any) -> LogAx
     usual = ~_spiking(np.concatenate([track.steps for track in scene.tracks]), cut)
     tops = np.sort(_extreme(sizes[:, usual], np.fmax, 0.0))
     tops = tops[tops > 0]
-    if tops.size < 2 or tops[tops.size // 3] > tops[-1] / LOG_FROM or not 1 / _EXTREME < tops[-1] < _EXTREME:
+    if tops.size < 2 or tops[tops.size // 3] > tops[-1] / LOG_FROM or not 1 / EXTREME < tops[-1] < EXTREME:
         return None
     sizes = sizes[np.isfinite(sizes)]
     largest = float(sizes.max())

@@ -138,9 +138,10 @@ def scale(values: Floats) -> tuple[Normalize, str, str]:
     near, middle, far = (float(x) for x in np.percentile(finite, [2, 50, 98]))
     span = far - near
     # The worst labels are outliers that one wants to see, so a scale that holds them all is better than clipping.
-    wide = near > 0 and far / near >= look.LOG_FROM and middle - near < span / 4
+    least = 1 / look.EXTREME
+    wide = near > least and far / near >= look.LOG_FROM and middle - near < span / 4
     skewed = high - low >= _SKEWED_FROM * span
-    if wide or (skewed and low > 0 and high / low >= look.LOG_FROM):
+    if high < look.EXTREME and (wide or (skewed and low > least and high / low >= look.LOG_FROM)):
         bottom = max(low, near / 2) if near > 0 else low
         if low < bottom:
             return LogNorm(bottom, high), "min", "\nlog scale, what is below its end as one colour"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._convert.objects import written
+from labeltrack._filters import step_origin
 from labeltrack._labels.combined import union
 from labeltrack._labels.lookup import alias, plain_label
 from labeltrack._tables import portable
@@ -113,13 +113,16 @@ def collect(
     modes: Any,
     labels: Any,
     highlight: Any,
-    top: int | None,
+    top: Any,
     x_label: str,
     units: str | None,
     higher_is_worse: bool,
 ) -> Scene:
     """Read a history into arrays; see `labeltrack.plot.plot_history` for the arguments and the errors."""
-    if top is not None and operator.index(top) < 1:
+    if top is not None and not isinstance(top, (int, np.integer)):
+        msg = f"top: must be a whole number of labels to show, or None for all, got {type(top).__name__} {top!r}"
+        raise TypeError(msg)
+    if top is not None and top < 1:
         msg = f"top: must be at least 1, got {top!r}"
         raise ValueError(msg)
     shown = choose_modes(history.modes, modes)
@@ -133,14 +136,14 @@ def collect(
         )
         raise ValueError(msg)
     names = _names(read, slots, known.size)
-    origin = _origin([step for of_mode in steps.values() for step in (of_mode[0], of_mode[-1])])
+    origin = step_origin([step for of_mode in steps.values() for step in (of_mode[0], of_mode[-1])])
     tracks, columns = [], list(zip(read, slots, strict=True))
     for mode in shown:
         here, columns = columns[: len(steps[mode])], columns[len(steps[mode]) :]
         tracks.append(_track(mode, [step - origin for step in steps[mode]], here, known.size, bounds))
     ranks_by = ranking_mode(shown, modes)
     order = _rank(tracks[ranks_by], higher_is_worse=higher_is_worse)
-    marked = [] if highlight is None else choose_labels(highlight, known, names, shown)
+    marked = [] if highlight is None else choose_labels(highlight, known, names, shown, "highlight")
     kept = list(range(known.size)) if labels is None else choose_labels(labels, known, names, shown)
     if top is not None:
         worst = set(order[np.isin(order, kept)][:top].tolist())
@@ -179,13 +182,6 @@ def shorten(name: str, limit: int) -> str:
     return f"{line[: limit - 1 - tail]}…{line[-tail:]}"
 
 
-def _origin(ends: list[int]) -> int:
-    """Return what steps are counted from; matplotlib draws doubles, which cannot tell long numbers apart."""
-    digits = max(len(str(abs(step))) for step in ends)
-    is_narrow = len(str(max(ends) - min(ends))) <= digits - 4
-    return min(ends) if digits > 9 and is_narrow else 0
-
-
 def _rank(track: Track, *, higher_is_worse: bool) -> Integers:
     """Rank labels worst first: NaN, then by their last mean, then labels without samples; ties keep their order."""
     last = track.present.shape[1] - 1 - np.argmax(track.present[:, ::-1], axis=1)
@@ -194,11 +190,11 @@ def _rank(track: Track, *, higher_is_worse: bool) -> Integers:
     return np.lexsort((means, ~np.isnan(means), ~track.present.any(axis=1))).astype(np.int64)
 
 
-def _listed(choice: Any, what: str) -> list[Any]:
+def _listed(choice: Any, option: str, rest: str) -> list[Any]:
     """Return one choice or an iterable of them as a list."""
     listed = [choice] if isinstance(choice, (str, bytes)) or not isinstance(choice, Iterable) else list(choice)
     if not listed:
-        msg = f"{what}s is an empty iterable, so nothing would be drawn; pass None for every {what}"
+        msg = f"{option} is an empty iterable, {rest}"
         raise ValueError(msg)
     return listed
 
@@ -208,7 +204,11 @@ def choose_modes(known: list[str], modes: Any) -> list[str]:
     if not known:
         msg = "the history is empty, so there is nothing to plot; call end_epoch() after at least one update() first"
         raise ValueError(msg)
-    wanted = known if modes is None else list(dict.fromkeys(_listed(modes, "mode")))
+    wanted = (
+        known
+        if modes is None
+        else list(dict.fromkeys(_listed(modes, "modes", "so nothing would be drawn; pass None for every mode")))
+    )
     for mode in wanted:
         if mode not in known:
             raise missing_key(mode, known, "mode")
@@ -232,6 +232,11 @@ def _unite(parts: list[Array]) -> tuple[Array, list[Integers]]:
         return union([written(part) for part in parts])
 
 
+def drawable(numbers: Floats) -> Floats:
+    """Return numbers, infinite where no axis holds them."""
+    return np.where(np.abs(numbers) > _LARGEST, np.copysign(np.inf, numbers), numbers)
+
+
 def _names(read: list[LabelStats], slots: list[Integers], n: int) -> list[str]:
     """Return the display name of every label."""
     names = np.empty(n, dtype=object)
@@ -244,12 +249,19 @@ def _names(read: list[LabelStats], slots: list[Integers], n: int) -> list[str]:
     return [str(name) for name in names]
 
 
-def choose_labels(labels: Any, known: Array, names: list[str], modes: list[str]) -> list[int]:
+def choose_labels(labels: Any, known: Array, names: list[str], modes: list[str], option: str = "labels") -> list[int]:
     """Return the indices of the labels that the user lists, by value or display name; a value wins over a name."""
     values = known.tolist()
+    if (
+        known.dtype.names is not None and isinstance(labels, tuple) and labels in values
+    ):  # one combination of several labels
+        labels = [labels]
+    empty = "so nothing would be drawn; pass None for every label"
+    if option == "highlight":
+        empty = "so nothing would be highlighted; pass None for the figure's own choice"
     places: dict[Any, int] = {name: k for k, name in enumerate(names)} | {value: k for k, value in enumerate(values)}
     found = []
-    for label in _listed(labels, "label"):
+    for label in _listed(labels, option, empty):
         value = plain_label(label)
         try:
             near = alias(value, widened=True)
@@ -276,8 +288,7 @@ def _track(
             edges = [edge for bound in bounds for edge in bound.band(stats)]
         for matrix, values in zip(numbers, [stats.mean, *edges], strict=True):
             matrix[places, column] = values
-    numbers[np.abs(numbers) > _LARGEST] *= np.inf
-    mean, *edges = numbers
+    mean, *edges = drawable(numbers)
     bands: dict[BoundName, Band] = {
         bound.name: (edges[3 * i], edges[3 * i + 1], edges[3 * i + 2]) for i, bound in enumerate(bounds)
     }

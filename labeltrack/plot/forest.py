@@ -9,7 +9,7 @@ import numpy.typing as npt
 from matplotlib.lines import Line2D
 
 from labeltrack.plot import style as look
-from labeltrack.plot.data import shorten
+from labeltrack.plot.data import drawable, shorten
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -95,7 +95,7 @@ def _draw(axes: Axes, changes: Changes, places: npt.NDArray[np.int64], verdict: 
     colour, marker, _ = _VERDICTS[verdict]
     rows = np.flatnonzero(changes.verdict[places] == verdict)
     of = places[rows]
-    low, high, centre = changes.low[of], changes.high[of], changes.difference[of]
+    low, high, centre = (drawable(column[of]) for column in (changes.low, changes.high, changes.difference))
     bounded = np.isfinite(low) & np.isfinite(high)
     axes.hlines(rows[bounded], low[bounded], high[bounded], color=colour, linewidth=1.4)
     for chosen, face in ((bounded, colour), (~bounded & np.isfinite(centre), "white")):
@@ -114,7 +114,7 @@ def _limit(axes: Axes, changes: Changes, places: npt.NDArray[np.int64]) -> None:
     """Fit the axis to the labels that were tested, if there are any: means of few samples may be far away."""
     tested = places[np.isfinite(changes.q[places])]
     ends = np.concatenate([side[tested] for side in (changes.low, changes.high, changes.difference)] + [np.zeros(1)])
-    ends = ends[np.isfinite(ends)]
+    ends = ends[np.isfinite(drawable(ends))]
     margin = 0.04 * float(np.ptp(ends))
     if margin > 0:
         axes.set_xlim(ends.min() - margin, ends.max() + margin)

@@ -9,7 +9,7 @@ import numpy as np
 
 from labeltrack.plot import style as look
 from labeltrack.plot.cells import ALL_NAMED, ENLARGED, centres, draw_groups, halves, name_rows, tick_ranks
-from labeltrack.plot.data import choose_labels, choose_modes, ranking_mode, shorten
+from labeltrack.plot.data import choose_labels, choose_modes, drawable, ranking_mode, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,9 +109,10 @@ def grid(
     wide = [bound for bound in bounds if bound.wide]
     panels = [_panel(*one, rows, columns, wide) for one in zip(shown, steps, read, strict=True)]
     value_label = f"{history.metric} ({words.units})" if words.units else history.metric
-    means = [panel.mean for panel in panels]
-    quantities = [centres("mean", value_label, means, higher_is_worse=higher_is_worse)]
-    quantities += [halves(bound, [panel.halves[i] for panel in panels]) for i, bound in enumerate(wide)]
+    exact = [[panel.mean for panel in panels], *([panel.halves[i] for panel in panels] for i in range(len(wide)))]
+    drawn = [[drawable(matrix) for matrix in matrices] for matrices in exact]
+    quantities = [centres("mean", value_label, drawn[0], higher_is_worse=higher_is_worse)]
+    quantities += [halves(bound, matrices) for bound, matrices in zip(wide, drawn[1:], strict=True)]
     layout = _layout(rows, columns, len(panels) * len(quantities))
     heading = f"{history.metric} by {rows.label} and {columns.label}" if words.title is None else words.title
     figure = look.new_figure(*layout.size, heading)
@@ -121,11 +122,11 @@ def grid(
     note = f"{at}; worst first by the mean{of}, from the top and from the left{numbers}"
     modes = {panel.mode: panel.present for panel in panels}
     groups = draw_groups(figure, note, layout.parts, modes, quantities, [1.0] * len(panels))
-    for (group, image), quantity in zip(groups, quantities, strict=True):
+    for (group, image), matrices in zip(groups, exact, strict=True):
         for axes in group.flat:  # between each label by itself and the combinations
             axes.axhline(0.5, color="white", linewidth=2.0)
             axes.axvline(0.5, color="white", linewidth=2.0)
-        for axes, panel, matrix in zip(group[0], panels, quantity.matrices, strict=True):
+        for axes, panel, matrix in zip(group[0], panels, matrices, strict=True):
             _write(axes, image, matrix[layout.parts[0]], panel.count[layout.parts[0]], layout)
         for axes in group[-1]:
             _name_columns(axes, columns, layout)
@@ -216,11 +217,12 @@ def _write(axes: Axes, image: Any, matrix: Floats, count: Integers, layout: _Lay
     """Write value and number of samples into the cells, or the number alone, where they fit."""
     if not layout.room:
         return
+    coloured = np.isfinite(drawable(matrix))
     for (i, j), value in np.ndenumerate(matrix):
         text = _short(int(count[i, j]))
         if not count[i, j] or len(text) > layout.room:
             continue
-        red, green, blue, _ = image.cmap(image.norm(value)) if np.isfinite(value) else (1.0, 1.0, 1.0, 1.0)
+        red, green, blue, _ = image.cmap(image.norm(value)) if coloured[i, j] else (1.0, 1.0, 1.0, 1.0)
         ink = "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else look.INK
         text = f"{value:.3g}\nn {text}" if layout.both else text
         axes.text(j, i, text, ha="center", va="center", fontsize=layout.font, color=ink, parse_math=False)

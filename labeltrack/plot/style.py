@@ -36,6 +36,7 @@ STYLES: tuple[Any, ...] = ("-", (0, (3.2, 1.4)), (0, (1, 1.1)), (0, (4.5, 1.2, 1
 _MARKERS = tuple((shape, filled) for shape in "os^DvP<>*" for filled in (True, False))  # one per mode
 MAX_MODES = len(STYLES) * len(_MARKERS)
 TITLE_SIZE, SIZE, SMALL = 12.0, 9.0, 8.0
+EXTREME = 1e290  # matplotlib's logarithmic scales do not reach the ends of the range of doubles
 LOG_FROM = 20.0  # a log scale of a smaller ratio changes little
 _CHARACTER = 0.078  # average width in inches at the normal size
 _CROSS: dict[str, Any] = {"linestyle": "none", "marker": "x", "markersize": 5, "markeredgewidth": 1.4}

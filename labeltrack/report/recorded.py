@@ -275,7 +275,7 @@ def _distribution(before: _Side, after: _Side, samples: Samples) -> Distribution
         mean[at] = np.fmax(mean[at], stats.mean)
     usable = np.flatnonzero(np.isfinite(low) & np.isfinite(high) & (count > 0))
     chosen = np.sort(usable[np.argsort(-count[usable], kind="stable")][:_DRAWN])
-    bins = _Bins(chosen, size, low, high, (low > 0) & (high > _LONG_TAIL * mean))
+    bins = _Bins(chosen, size, low, high, (low > 0) & (high / _LONG_TAIL > mean))
     every = -(-max(map(len, samples.codes)) // _COUNTED) or 1
     old, new = (
         bins.counted(codes[::every], values[::every])
@@ -294,7 +294,8 @@ class _Bins:
         self.log = log
         with np.errstate(all="ignore"):
             self.low = np.where(log, np.log(low), low)
-            self.width = (np.where(log, np.log(high), high) - self.low) / _BINS
+            # Halves: the difference may be more than a double holds.
+            self.half_width = (np.where(log, np.log(high), high) / 2 - self.low / 2) / _BINS
 
     def counted(self, codes: Array, values: Array) -> Array:
         """Return the ``(chosen, bins)`` numbers of samples."""
@@ -303,6 +304,7 @@ class _Bins:
         logged = self.log[codes]
         values[logged] = np.log(values[logged])
         with np.errstate(all="ignore"):
-            at = np.nan_to_num((values - self.low[codes]) / self.width[codes])  # all samples may be one number
-        places = self.rows[codes] * _BINS + np.clip(at, 0, _BINS - 1).astype(np.int64)
+            at = (values / 2 - self.low[codes] / 2) / self.half_width[codes]
+        at = np.clip(np.nan_to_num(at), 0, _BINS - 1)  # NaN where all samples are one number
+        places = self.rows[codes] * _BINS + at.astype(np.int64)
         return np.bincount(places, minlength=self.count * _BINS).reshape(self.count, _BINS)

@@ -11,6 +11,7 @@ import shutil
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from pages import EVIL, history, record
 
@@ -223,6 +224,71 @@ def test_the_table_is_full_and_cuts_no_number_off(show, hundred):
     assert page.js(f"{wide}.map((one) => one.textContent)") == []
 
 
+WRITTEN = (
+    "const texts = []; const write = CanvasRenderingContext2D.prototype.fillText;"
+    "CanvasRenderingContext2D.prototype.fillText = function (text) { texts.push(text); };"
+)
+
+
+def many_digits(steps, path):
+    """Write a report of labels whose mean is the place of a step, except for a spike in the second."""
+    several = lt.History(metric="loss", label="class")
+    for k, step in enumerate(steps):
+        several.add(step, lt.label_stats([0, 1, 2], [1e4 if k == 1 else k] * 3), mode="eval")
+    several.to_html(path)
+    return path
+
+
+def test_steps_that_are_times_are_exact_wherever_they_are_shown(show, tmp_path):
+    first = 2**62 + 1
+    page = show(many_digits([first + k for k in range(12)], tmp_path / "report.html"))
+    canvas, tip = page.find("#curve"), page.find("#curve-tip")
+    hover(page, canvas, 0.96)
+    assert tip.text.split()[:3] == ["step", str(first + 11), "0"]
+    page.js("arguments[0].focus()", canvas)
+    for k in (10, 9):
+        press(page, "\ue012")  # arrow left
+        assert tip.text.split()[:4] == ["step", str(first + k), "0", str(k)]
+    assert canvas.get_attribute("aria-label") == f"loss over steps 0 to 11, counted from {first} of 0, 1, 2"
+    shown = page.js(f"{WRITTEN} document.getElementById('all').click(); return texts;")
+    assert f"axis cut: step {first + 1} reaches 1e4" in [text.replace("10000", "1e4") for text in shown]
+    assert f"step, counted from {first}" in shown
+    assert {"0", "5", "10"} <= set(shown)
+    assert page.js("return document.querySelector('#table svg path').getAttribute('d').match(/[ML]/g).length") == 12
+    hover(page, page.find("#heatmap"), 0.96)
+    assert page.find("#heatmap-tip").text.split("\n")[1].startswith(f"step {first + 11}: 11")
+    assert f"Steps are counted from {first}." in page.find("#heat-note").text
+
+
+def test_steps_too_far_apart_to_be_told_apart_by_doubles_are_all_reached(show, tmp_path):
+    steps = [-(2**63), 0, 2**62, 2**62 + 1, 2**62 + 2, 2**63 - 1]
+    page = show(many_digits(steps, tmp_path / "report.html"))
+    canvas = page.find("#curve")
+    hover(page, canvas, 0.96)
+    page.js("arguments[0].focus()", canvas)
+    for k in (4, 3, 2):
+        press(page, "\ue012")  # arrow left
+        assert page.find("#curve-tip").text.split()[:4] == ["step", str(steps[k]), "0", str(k)]
+    for _ in range(80):
+        press(page, "+")
+    assert "NaN" not in canvas.get_attribute("aria-label")
+    press(page, "0")
+    assert ink(page, "curve")[0] > 100
+
+
+def test_numbers_whose_difference_no_double_holds_are_drawn(show, tmp_path):
+    several = lt.History(metric="loss", label="class")
+    for step, size in enumerate((1.5e308, -1.7e308, 1.7e308)):
+        several.add(step, lt.label_stats(np.repeat([0, 1], 30), np.repeat([size, -size], 30)), mode="eval")
+    several.to_html(tmp_path / "report.html")
+    page = show(tmp_path / "report.html")
+    shown = page.js(WRITTEN + "document.getElementById('all').click(); return texts;")
+    assert {"−1e308", "0", "1e308"} <= set(shown)
+    assert not {text for text in shown if "∞" in text or "NaN" in text}
+    assert "NaN" not in page.js("return document.querySelector('#table svg path').getAttribute('d')")
+    assert {"+200 %", "−200 %"} == set(page.texts("#table tr.row td:nth-child(4)"))
+
+
 def test_an_early_spike_does_not_flatten_the_curves_and_the_figure_says_that_it_is_cut(show, tmp_path):
     spiked = lt.History(metric="loss", label="class")
     for step in range(1, 13):
@@ -230,11 +296,8 @@ def test_an_early_spike_does_not_flatten_the_curves_and_the_figure_says_that_it_
         spiked.add(step, lt.label_stats([0, 1] * 20, [1e4 if step == 1 else values[0], *values[1:]]), mode="eval")
     spiked.to_html(tmp_path / "report.html")
     page = show(tmp_path / "report.html")
-    shown = lambda: page.js(  # noqa: E731
-        "const texts = []; const write = CanvasRenderingContext2D.prototype.fillText;"
-        "CanvasRenderingContext2D.prototype.fillText = function (text) { texts.push(text); };"
-        "document.getElementById('all').click(); CanvasRenderingContext2D.prototype.fillText = write; return texts;"
-    )
+    all_steps = f"{WRITTEN} document.getElementById('all').click();"
+    shown = lambda: page.js(f"{all_steps} CanvasRenderingContext2D.prototype.fillText = write; return texts;")  # noqa: E731
     assert any(text.startswith("axis cut: step 1 reaches ") for text in shown())
     page.find("#log").click()
     assert not any(text.startswith("axis cut") for text in shown())

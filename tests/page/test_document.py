@@ -116,12 +116,24 @@ def test_the_numbers_of_curves_are_right_to_six_digits(path, scale):
         several.add(step, lt.label_stats(np.repeat(np.arange(40), 5), scale * rng.lognormal(0, 3, 200)))
     several.to_html(path)
     track = data(path)["tracks"][0]
-    assert track["steps"] == [1, 2, 5]
+    assert track["steps"] == ["1", "2", "5"]
     for name in ("mean", "std", "min", "max"):
         shown = column(track["columns"][name]).reshape(40, 3)
-        for k, step in enumerate(track["steps"]):
+        for k, step in enumerate((1, 2, 5)):
             exact = getattr(several.at(step), name)
             assert [f"{value:.5e}" for value in shown[:, k].tolist()] == [f"{value:.5e}" for value in exact.tolist()]
+
+
+@pytest.mark.parametrize("steps", [[2**62 + 1, 2**62 + 2, 2**62 + 4], [-(2**63), 0, 2**63 - 1]])
+def test_steps_that_doubles_do_not_hold_are_exact(path, steps):
+    several = lt.History()
+    for step in steps:
+        several.add(step, lt.label_stats([0] * 30, np.arange(30.0) + step % 7), mode="eval")
+    several.to_html(path)
+    found = data(path)
+    assert [int(step) for step in found["tracks"][0]["steps"]] == steps
+    assert f"from step {steps[1]} to step {steps[2]}." in verdict(path)[0]
+    assert f"3 steps, {steps[0]} to {steps[2]}" in path.read_text("utf-8")
 
 
 def test_labels_that_come_and_go_have_gaps(path):

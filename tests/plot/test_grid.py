@@ -218,3 +218,19 @@ def test_more_cells_than_can_be_drawn_are_refused():
     history = history_of((np.arange(2000), np.arange(2000), np.ones(2000)))
     with pytest.raises(ValueError, match="2,000 × 2,000 cells are too many to draw"):
         history.plot()
+
+
+@pytest.mark.parametrize("sizes", [(1.7e308, -1.7e308, 1.0, 5e307), (1.7e308,) * 4, (1e-300, 1e306, 1e-200, 1e-290)])
+def test_numbers_near_the_ends_of_the_doubles_are_drawn_and_written(sizes, tmp_path):
+    extreme = lt.History(metric="loss", label=("a", "b"))
+    for step in (1, 2):
+        places = [0, 0, 1, 1], [0, 1, 0, 1]
+        extreme.add(
+            step, lt.label_stats(dict(zip("ab", np.repeat(places, 30, axis=1), strict=True)), np.repeat(sizes, 30))
+        )
+    figure = extreme.plot(kind="grid")
+    figure.savefig(tmp_path / "grid.png")
+    assert f"{sizes[0]:.3g} n 30" in every_text(figure)
+    extreme.by("a").plot(kind="heatmap").savefig(tmp_path / "heatmap.png")
+    pytest.importorskip("scipy", reason="scipy is not installed (extra 'stats')")
+    lt.compare(extreme.at(1), extreme.at(2)).plot().savefig(tmp_path / "forest.png")

@@ -442,6 +442,22 @@ def test_what_cannot_be_highlighted_is_refused():
         plot_history(history, top=0)
     with pytest.raises(KeyError, match=r"no label in modes .*: 77"):
         plot_history(history, highlight=77)
+    with pytest.raises(KeyError, match=r"no label in modes .*: 'a'"):
+        plot_history(history, highlight=(1, "a"))
+    with pytest.raises(ValueError, match="highlight is an empty iterable, so nothing would be highlighted; pass None"):
+        plot_history(history, highlight=[])
+    with pytest.raises(TypeError, match=r"top: must be a whole number of labels to show.*got float 2\.5"):
+        plot_history(history, top=2.5)
+
+
+def test_one_combination_of_several_labels_is_chosen_by_its_tuple():
+    history = lt.History(label=("class", "site"))
+    for step in (1, 2):
+        history.add(step, lt.label_stats({"class": [0, 0, 1], "site": ["x", "y", "y"]}, [1.0, 2.0, 3.0]))
+    for chosen in ((1, "y"), [(1, "y")], "1, y"):
+        assert len(history.plot(labels=chosen, kind="multiples").axes) == 1
+    with pytest.raises(KeyError, match=r"no label in mode 'train': 1\. There are: \(0, 'x'\)"):
+        history.plot(highlight=(1, "x"))
 
 
 # -- spikes ----------------------------------------------------------------------------------------------

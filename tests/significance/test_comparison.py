@@ -109,6 +109,37 @@ def test_a_label_that_is_no_longer_finite_is_worse(tmp_path, bad):
             assert np.isnan(found.p).tolist() == [False, True]
 
 
+@pytest.mark.parametrize("method", ["auto", "welch", "permutation", "paired-t", "wilcoxon"])
+def test_samples_near_the_largest_double_are_tested_as_smaller_ones_are(tmp_path, method):
+    labels, shift = np.repeat([0, 1, 2, 3], 60), np.repeat([0, 40, -40, 0], 60)
+    sides = [RNG.normal(size=240) - shift / 2, RNG.exponential(size=240) + shift / 2]
+    top = 1024 - np.frexp(np.abs(sides).max())[1]
+    small, large = ([np.ldexp(side, top - down) for side in sides] for down in (600, 0))
+    for k, of in enumerate((small, large)):
+        recorded(tmp_path / str(k), dict(enumerate(of)), labels)
+    expected, found = (lt.compare(lt.open_run(tmp_path / str(k)), method=method) for k in (0, 1))
+    for name in ("p", "q", "g", "relative", "verdict", "method"):
+        assert getattr(found, name).tolist() == getattr(expected, name).tolist()
+    assert found.verdict[1:3].tolist() == ["worse", "better"]
+    assert np.isinf(found.difference).tolist() == [False, True, True, False]
+    assert "inf" not in repr(found)
+    if method == "welch":
+        reference = [
+            stats.ttest_ind(b, a, equal_var=False) for a, b in zip(*(np.split(side, 4) for side in sides), strict=True)
+        ]
+        np.testing.assert_allclose(found.p, [one.pvalue for one in reference], rtol=1e-9)
+        ends = np.ldexp([reference[k].confidence_interval() for k in (0, 3)], top)
+        np.testing.assert_allclose(np.stack([found.low, found.high], 1)[[0, 3]], ends, rtol=1e-9)
+
+
+def test_a_standard_deviation_that_no_double_holds_is_no_evidence():
+    labels, halves = np.zeros(60, int), np.tile([1.79e308, -1.79e308], 30)
+    for sides in ((halves, halves / 4), (halves / 4, halves)):
+        found = compared([labels, labels], sides)
+        assert (found.verdict[0], found.method[0]) == ("no evidence", "standard deviation beyond the largest double")
+        assert np.isnan([found.p[0], found.q[0], found.g[0]]).all()
+
+
 def test_nan_samples_that_are_left_out_are_left_out_of_pairs(tmp_path):
     labels = np.zeros(100, int)
     before, after = RNG.normal(size=100), RNG.normal(size=100)

@@ -130,6 +130,24 @@ def test_a_mean_that_is_no_longer_finite_is_an_alarm():
     assert (alarm.label, alarm.step, alarm.q) == (1, 2, 0.0)
 
 
+@pytest.mark.parametrize("power", [1020, -900])
+def test_alarms_do_not_depend_on_the_scale_of_samples(power):
+    labels = np.repeat([0, 1, 2], 60)
+    looks = {step: RNG.uniform(-5, 5, 180) + (step > 1) * np.repeat([0, 5, -9], 60) for step in range(5)}
+    expected = history_of(looks, labels).alarms()
+    scaled = history_of({step: np.ldexp(values, power) for step, values in looks.items()}, labels)
+    assert [(found.label, found.step, found.p, found.q) for found in scaled.alarms()] == [
+        (found.label, found.step, found.p, found.q) for found in expected
+    ]
+    assert [found.label for found in expected] == [1]
+    assert [found.label for found in scaled.alarms(higher_is_worse=False)] == [2]
+
+
+def test_a_standard_deviation_that_no_double_holds_is_no_alarm():
+    few, many = (np.tile([size, -size], 30) for size in (1.0, 1.79e308))
+    assert history_of({1: few, 2: many, 3: few}, np.zeros(60, int)).alarms() == []
+
+
 def test_names_are_those_of_the_mapping():
     history = lt.History()
     for step, value in ((1, 0.0), (2, 1.0)):

@@ -2,8 +2,10 @@
 const BANDS = [["std", "± standard deviation"], ["sem", "± standard error"], ["range", "minimum to maximum"], ["none", "none"]];
 const DASHES = [[], [6, 4], [2, 3], [9, 3, 2, 3]];
 const MARGIN = { left: 62, right: 14, top: 10, bottom: 34 };
-const STEPS = [...new Set(TRACKS.flatMap((track) => track.steps))].sort((a, b) => a - b);
+const NAMES = [...new Set(TRACKS.flatMap((track) => track.names))].sort((a, b) => (BigInt(a) < BigInt(b) ? -1 : 1)); // of steps
+const STEPS = NAMES.map(placeOf);
 const WHOLE = STEPS.length > 1 ? [STEPS[0], STEPS[STEPS.length - 1]] : [STEPS[0] - 1, STEPS[0] + 1];
+const CLOSEST = 2 ** -44 * Math.max(...WHOLE.map(Math.abs)); // steps that doubles still tell apart
 const MOST = 8; // labels drawn
 
 const state = { chosen: [], slots: new Map(), view: WHOLE.slice(), hover: null, drag: null, scale: null };
@@ -43,7 +45,7 @@ function points(track, label, band) {
     if (s + 1 < track.steps.length && track.steps[s + 1] < state.view[0]) continue;
     if (s > 0 && track.steps[s - 1] > state.view[1]) break;
     const mean = present(track, label, s) ? valueAt(track, "mean", label, s) : NaN;
-    found.push({ x: track.steps[s], mean, ends: band === "none" ? [NaN, NaN] : bandAt(track, band, label, s) });
+    found.push({ x: track.steps[s], name: track.names[s], mean, ends: band === "none" ? [NaN, NaN] : bandAt(track, band, label, s) });
   }
   return found;
 }
@@ -58,8 +60,8 @@ function extents(lines, log) {
       for (const value of [point.mean, ...point.ends]) {
         if (!Number.isFinite(value) || (log && value <= 0)) continue;
         const at = log ? Math.log10(value) : value;
-        const [, low, high] = found.get(point.x) || [0, Infinity, -Infinity];
-        found.set(point.x, [point.x, Math.min(low, at), Math.max(high, at)]);
+        const [, low, high] = found.get(point.name) || [0, Infinity, -Infinity];
+        found.set(point.name, [point.x, Math.min(low, at), Math.max(high, at), point.name]);
       }
     }
   }
@@ -82,14 +84,14 @@ function span(of) {
 function reach(kept) {
   const [low, high] = span(kept);
   if (low > high) return [0, 1];
-  const pad = (high - low) * 0.05 || Math.abs(low) * 0.05 || 1;
-  return [low - pad, high + pad];
+  const pad = (high / 2 - low / 2) * 0.1 || Math.abs(low) * 0.05 || 1;
+  return [Math.max(low - pad, -Number.MAX_VALUE), Math.min(high + pad, Number.MAX_VALUE)];
 }
 
 function noteCut(context, far, [low, high], right) {
   const [lowest, highest] = span(far);
   const ends = [...(lowest < low ? [lowest] : []), ...(highest > high ? [highest] : [])].map((end) => number(end, 3));
-  const text = `axis cut: ${far.length > 1 ? `${far.length} steps reach` : `step ${far[0][0]} reaches`} ${ends.join(" and ")}`;
+  const text = `axis cut: ${far.length > 1 ? `${far.length} steps reach` : `step ${far[0][3]} reaches`} ${ends.join(" and ")}`;
   context.textAlign = "right";
   context.textBaseline = "top";
   const wide = context.measureText(text).width;
@@ -114,7 +116,7 @@ function drawCurves() {
   const bottom = height - MARGIN.bottom;
   const scale = {
     x: (step) => MARGIN.left + ((step - state.view[0]) / (state.view[1] - state.view[0])) * (right - MARGIN.left),
-    y: (value) => bottom - (((log ? Math.log10(value) : value) - low) / (high - low)) * (bottom - MARGIN.top),
+    y: (value) => bottom - along(log ? Math.log10(value) : value, low, high) * (bottom - MARGIN.top),
     step: (x) => state.view[0] + ((x - MARGIN.left) / (right - MARGIN.left)) * (state.view[1] - state.view[0]),
     right, bottom,
   };
@@ -144,12 +146,13 @@ function drawCurves() {
     context.strokeStyle = theme("soft");
     context.lineWidth = 1;
     context.beginPath();
-    context.moveTo(scale.x(state.hover), MARGIN.top);
-    context.lineTo(scale.x(state.hover), bottom);
+    context.moveTo(scale.x(STEPS[state.hover]), MARGIN.top);
+    context.lineTo(scale.x(STEPS[state.hover]), bottom);
     context.stroke();
   }
   const said = state.chosen.map((label) => DATA.names[label]).join(", ");
-  canvas.setAttribute("aria-label", `${DATA.metric} over steps ${number(state.view[0])} to ${number(state.view[1])} of ${said || "no label"}`);
+  const [from, to] = state.view.map((at) => Number(at.toFixed(2)));
+  canvas.setAttribute("aria-label", `${DATA.metric} over steps ${from} to ${to}${COUNTED} of ${said || "no label"}`);
 }
 
 function axes(context, scale, values) {
@@ -169,12 +172,13 @@ function axes(context, scale, values) {
   context.textAlign = "center";
   context.textBaseline = "top";
   const span = state.view[1] - state.view[0];
-  const room = Math.min(10, Math.floor((scale.right - MARGIN.left) / 60));
+  const wide = Math.max(60, ...state.view.map((at) => context.measureText(String(Math.round(at))).width + 16));
+  const room = Math.min(10, Math.floor((scale.right - MARGIN.left) / wide));
   for (const step of ticks(state.view[0], state.view[1], Math.min(room, Math.max(1, span)))) {
     if (Math.abs(step - Math.round(step)) > 1e-6) continue;
     context.fillText(String(Math.round(step)), scale.x(step), scale.bottom + 6);
   }
-  context.fillText("step", (MARGIN.left + scale.right) / 2, scale.bottom + 20);
+  context.fillText(`step${COUNTED}`, (MARGIN.left + scale.right) / 2, scale.bottom + 20);
 }
 
 function drawBand(context, scale, { track, label, of }, log, low) {
@@ -223,7 +227,7 @@ function drawLine(context, scale, { track, label, of }) {
 }
 
 function zoom(factor, centre = (state.view[0] + state.view[1]) / 2) {
-  const least = STEPS.length > 1 ? Math.min(2, WHOLE[1] - WHOLE[0]) : 2;
+  const least = STEPS.length > 1 ? Math.min(Math.max(2, CLOSEST), WHOLE[1] - WHOLE[0]) : 2;
   const span = Math.min(Math.max((state.view[1] - state.view[0]) * factor, least), WHOLE[1] - WHOLE[0]);
   const share = (centre - state.view[0]) / (state.view[1] - state.view[0]);
   look(centre - share * span, span);
@@ -236,16 +240,19 @@ function look(from, span) {
 }
 
 function hoverAt(x, y) {
-  const tip = byId("curve-tip");
   const step = state.scale.step(x);
   const inside = x >= MARGIN.left - 6 && x <= state.scale.right + 6 && state.chosen.length;
-  const nearest = inside ? STEPS.reduce((a, b) => (Math.abs(b - step) < Math.abs(a - step) ? b : a)) : null;
+  showStep(inside ? STEPS.reduce((a, at, b) => (Math.abs(at - step) < Math.abs(STEPS[a] - step) ? b : a), 0) : null, x, y);
+}
+
+function showStep(nearest, x, y) {
+  const tip = byId("curve-tip");
   state.hover = nearest;
   if (nearest === null) tip.hidden = true;
   else {
-    const lines = [element("strong", { text: `step ${nearest}` })];
+    const lines = [element("strong", { text: `step ${NAMES[nearest]}` })];
     for (const track of TRACKS.filter((one) => one.shown)) {
-      const s = track.steps.indexOf(nearest);
+      const s = track.names.indexOf(NAMES[nearest]);
       if (s < 0) continue;
       if (TRACKS.filter((one) => one.shown).length > 1) lines.push(element("div", {}, element("bdi", { text: track.name })));
       for (const label of state.chosen) {
@@ -293,7 +300,7 @@ function startCurves() {
     state.drag = null;
     if (drag && Math.abs(drag.to - drag.from) > 8) {
       const [from, to] = [state.scale.step(drag.from), state.scale.step(drag.to)].sort((a, b) => a - b);
-      look(from, Math.max(to - from, Math.min(1, WHOLE[1] - WHOLE[0])));
+      look(from, Math.max(to - from, Math.min(Math.max(1, CLOSEST), WHOLE[1] - WHOLE[0])));
     } else drawCurves();
   });
   canvas.addEventListener("pointercancel", () => { state.drag = null; drawCurves(); });
@@ -317,9 +324,10 @@ function startCurves() {
 
 // With arrow keys the hovered step moves, and the view with it.
 function hoverBeside(by, span) {
-  const now = state.hover === null ? STEPS.findLastIndex((step) => step <= state.view[1]) - by : STEPS.indexOf(state.hover);
-  const step = STEPS[Math.min(Math.max(now + by, 0), STEPS.length - 1)];
+  const now = state.hover === null ? STEPS.findLastIndex((step) => step <= state.view[1]) - by : state.hover;
+  const next = Math.min(Math.max(now + by, 0), STEPS.length - 1);
+  const step = STEPS[next];
   if (step < state.view[0]) look(step, span);
   else if (step > state.view[1]) look(step - span, span);
-  hoverAt(state.scale.x(step), MARGIN.top + 20);
+  if (state.chosen.length) showStep(next, state.scale.x(step), MARGIN.top + 20);
 }

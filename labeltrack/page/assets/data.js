@@ -22,8 +22,12 @@ function lazy(columns) {
 
 const COUNT = DATA.names.length;
 const ROW = lazy(DATA.rows);
+// Steps are texts, as doubles do not hold all of them; their places on an axis are counted from the origin.
+const ORIGIN = BigInt(DATA.origin);
+const COUNTED = ORIGIN ? `, counted from ${DATA.origin}` : "";
+const placeOf = (step) => Number(BigInt(step) - ORIGIN);
 const TRACKS = DATA.tracks.map((track, place) => ({
-  ...track, place, column: lazy(track.columns), shown: place === 0 || track.shown,
+  ...track, place, names: track.steps, steps: track.steps.map(placeOf), column: lazy(track.columns), shown: place === 0 || track.shown,
 }));
 const MAIN = TRACKS[0];
 const VERDICTS = ["worse", "no evidence", "better", "too few"];
@@ -132,13 +136,16 @@ function drawing(canvas, height) {
   return [context, width, tall];
 }
 
+// How far a value is from one end to the other; halves, as the difference may be more than a double holds.
+function along(value, low, high) { return (value / 2 - low / 2) / (high / 2 - low / 2); }
+
 function ticks(low, high, most) {
-  const rough = (high - low) / Math.max(most, 1);
+  const rough = 2 * ((high / 2 - low / 2) / Math.max(most, 1));
   if (!(rough > 0) || !Number.isFinite(rough)) return [low];
   const power = 10 ** Math.floor(Math.log10(rough));
   const unit = [1, 2, 5, 10].find((k) => k * power >= rough) * power;
   const found = [];
-  for (let k = Math.ceil(low / unit - 1e-9); k * unit <= high + unit * 1e-9 && found.length < 50; k++) found.push(k * unit);
+  for (let k = Math.ceil(low / unit - 1e-9); k <= high / unit + 1e-9 && found.length < 50; k++) found.push(k * unit);
   return found;
 }
 

@@ -30,7 +30,7 @@ function drawHeatmap() {
     of.forEach((mean, s) => {
       const at = 4 * (r * steps + s);
       if (!Number.isFinite(mean)) return; // transparent: no samples
-      image.data.set(ramp[high > low ? Math.round((255 * (mean - low)) / (high - low)) : 128], at);
+      image.data.set(ramp[high > low ? Math.round(255 * along(mean, low, high)) : 128], at);
     });
   });
   const small = document.createElement("canvas");
@@ -48,11 +48,14 @@ function drawHeatmap() {
   context.font = '12px system-ui, "DejaVu Sans", sans-serif';
   context.textAlign = "center";
   context.textBaseline = "top";
-  const each = Math.max(1, Math.ceil(steps / Math.max(2, Math.floor(heat.width / 50))));
-  for (let s = 0; s < steps; s += each) context.fillText(String(MAIN.steps[s]), heat.left + ((s + 0.5) / steps) * heat.width, height - 24);
+  const said = ORIGIN ? MAIN.steps.map(String) : MAIN.names;
+  const wide = Math.max(50, ...[0, steps - 1].map((s) => context.measureText(said[s]).width + 10));
+  const each = Math.max(1, Math.ceil(steps / Math.max(2, Math.floor(heat.width / wide))));
+  for (let s = 0; s < steps; s += each) context.fillText(said[s], heat.left + ((s + 0.5) / steps) * heat.width, height - 24);
   canvas.setAttribute("aria-label", `Means of ${heat.rows.length} labels over ${steps} steps of ${MAIN.name}`);
   byId("heat-note").textContent = (heat.rows.length < table.rows.length ? `The first ${SHOWN} of ${quantity(table.rows.length)} labels, in the order of the table: sort or search it to see others. ` : "In the order of the table. ")
-    + "A click draws a label's curve. Steps at which a label has no samples are left blank.";
+    + "A click draws a label's curve. Steps at which a label has no samples are left blank."
+    + (ORIGIN ? ` Steps are counted from ${DATA.origin}.` : "");
   showRamp(common);
 }
 
@@ -97,7 +100,7 @@ function startHeatmap() {
     const [label, s] = hit;
     const name = element("strong", {}, element("bdi", { text: shortened(DATA.names[label], 40) }));
     const said = s < 0 ? "" : present(MAIN, label, s)
-      ? `step ${MAIN.steps[s]}: ${number(valueAt(MAIN, "mean", label, s), DIGITS.f4)} (n ${quantity(valueAt(MAIN, "count", label, s))})` : `step ${MAIN.steps[s]}: no samples`;
+      ? `step ${MAIN.names[s]}: ${number(valueAt(MAIN, "mean", label, s), DIGITS.f4)} (n ${quantity(valueAt(MAIN, "count", label, s))})` : `step ${MAIN.names[s]}: no samples`;
     tip.replaceChildren(name, element("div", { text: said }));
     placeTip(tip, canvas, event.offsetX, event.offsetY);
   });

@@ -41,14 +41,14 @@ function drawHistogram() {
   }
   context.textAlign = "center";
   context.textBaseline = "top";
-  const toX = (value) => x(BINS * ((log ? Math.log10(value / low) / Math.log10(high / low) : (value - low) / (high - low)) || 0));
+  const toX = (value) => x(BINS * ((log ? Math.log10(value / low) / Math.log10(high / low) : along(value, low, high)) || 0));
   const marks = log ? decades(Math.log10(low), Math.log10(high)).map((at) => 10 ** at) : ticks(low, high, Math.max(3, Math.floor(width / 80)));
   for (const value of marks) context.fillText(number(value), Math.min(Math.max(toX(value), left + 12), right - 12), bottom + 5);
   context.fillText(`${DATA.metric}${log ? " (log)" : ""}`, (left + right) / 2, bottom + 20);
   outline(context, shares[0], x, y, bottom, theme("before"), true);
   outline(context, shares[1], x, y, bottom, colour(0), false);
   legendOf(context, right);
-  const edge = (bin) => (log ? low * (high / low) ** (bin / BINS) : low + ((high - low) * bin) / BINS);
+  const edge = (bin) => (log ? low * (high / low) ** (bin / BINS) : low * (1 - bin / BINS) + high * (bin / BINS));
   canvas.onpointermove = (event) => {
     const bin = Math.floor(((event.offsetX - left) / (right - left)) * BINS);
     const tip = byId("histogram-tip");

@@ -95,7 +95,7 @@ function sparkline(label) {
   for (let s = 0; s < size; s++) {
     if (!Number.isFinite(means[s])) { last = null; continue; }
     const x = (2 + ((SPARK - 6) * (MAIN.steps[s] - first)) / reach).toFixed(1);
-    const y = (high > low ? 21 - (18 * (means[s] - low)) / (high - low) : 12).toFixed(1);
+    const y = (high > low ? 21 - 18 * along(means[s], low, high) : 12).toFixed(1);
     path += `${last ? "L" : "M"}${x} ${y}`;
     last = [x, y];
   }
