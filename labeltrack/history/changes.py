@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from labeltrack.history.reading import Reading
+from labeltrack.history.entries import Entries
 
 if TYPE_CHECKING:
     import os
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from labeltrack.bounds import BoundName
 
 
-class Changes(Reading):
+class Changes(Entries):
     """Comparisons of steps."""
 
     metric: str

@@ -1,4 +1,4 @@
-"""What a history holds: statistics by mode, dataset and step. They are entered as a whole or not at all."""
+"""What a history holds: statistics by mode, dataset and step, entered as a whole or not at all, and read."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from labeltrack._convert.objects import value_of
+import numpy as np
+import numpy.typing as npt
+
+from labeltrack._convert.objects import text_array, value_of, written
 from labeltrack._filters import check_step, single_mode
+from labeltrack._labels.codes import common_type
+from labeltrack._tables import Table
+from labeltrack.errors import listing, missing_key
+from labeltrack.stats import STATISTICS, LabelStats, merge_stats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from labeltrack.stats import LabelStats
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Entry:
     pooled: LabelStats | None = None
 
 
-class Entries:
+class Entries(Table):
     """Statistics by mode, dataset and step, in the order they were recorded."""
 
     def __init__(self) -> None:
@@ -211,3 +218,107 @@ class Entries:
     def __len__(self) -> int:
         """Return the number of entries: steps, over all modes and dataset ids."""
         return len(self._entries)
+
+    def columns(self) -> dict[str, Array]:
+        """Return the whole history as a dict of equally long arrays, one row for each step, dataset and label.
+
+        Columns are step, mode, ds_id, label (or one for each of several labels), name, count, sum, mean, std, min and
+        max, and the quantiles that any step has, as ``"q0.25"``, NaN where another does not have them; rows are sorted
+        by mode (as first recorded), step and dataset.
+
+        Raises:
+            ValueError: Some steps have other labels than others.
+        """
+        place = {mode: i for i, mode in enumerate(self.modes)}
+        keys = sorted(self._entries, key=lambda key: (place[key[0]], key[2], key[1]))
+        parts = [self._entries[key] for key in keys]
+        lengths = np.array([len(part) for part in parts], dtype=np.int64)
+        columns: dict[str, Array] = {
+            "step": np.repeat(np.array([key[2] for key in keys], dtype=np.int64), lengths),
+            "mode": np.repeat(text_array([key[0] for key in keys]), lengths),
+            "ds_id": np.repeat(text_array([key[1] for key in keys]), lengths),
+        }
+        tables = [part.columns() for part in parts]
+        heads = {part.label_names or ("label",) for part in parts} or {("label",)}
+        if len(heads) > 1:
+            msg = f"there is no table of steps with different labels: {' and '.join(map(listing, sorted(heads)))}"
+            raise ValueError(msg)
+        for name in (*heads.pop(), "name", *STATISTICS):
+            columns[name] = _concatenated([table[name] for table in tables], name)
+        for name in [f"q{fraction!r}" for fraction in sorted({one for part in parts for one in part.quantiles})]:
+            columns[name] = np.concatenate([table.get(name, np.full(len(table["name"]), np.nan)) for table in tables])
+        return columns
+
+    # -- one mode -------------------------------------------------------------------------------------------
+
+    def at(self, step: int, mode: str | None = None, ds_id: str | None = None) -> LabelStats:
+        """Return the statistics of one step.
+
+        Args:
+            step: Step, such as the number of an epoch.
+            mode: Mode; None for ``"eval"`` if there is such a mode, else for the only one.
+            ds_id: Dataset; None pools all of them.
+
+        Raises:
+            KeyError: There is no such mode, dataset or step; the message names the nearest and lists those there.
+            ValueError: `mode` is None, and there are several modes but no ``"eval"``.
+        """
+        mode = self._single(mode)
+        found = self.datasets(step, mode)
+        if not found or ds_id not in (None, *found):
+            raise self._missing(mode, ds_id, step)
+        return self._together(mode, step, list(found.values())) if ds_id is None else found[ds_id]
+
+    def _single(self, mode: str | None) -> str:
+        """Return the mode to read."""
+        return single_mode(self._found, mode)
+
+    def _missing(self, mode: str, ds_id: str | None, step: int | None = None) -> KeyError:
+        """Return what to raise where there is no such mode, no such dataset in it, or no such step of both."""
+        if not self._found:
+            return KeyError(f"no mode {mode!r}: the history is empty")
+        if mode not in self._found:
+            return missing_key(mode, self.modes, "mode")
+        known = {at: parts for at, parts in self._found[mode].items() if ds_id is None or ds_id in parts}
+        if not known:
+            there = dict.fromkeys(of for parts in self._found[mode].values() for of in parts)
+            return missing_key(ds_id, list(there), f"ds_id in mode {mode!r}:")
+        return missing_key(step, sorted(known), f"step in mode {mode!r}:")
+
+    def _has(self, mode: str, ds_id: str | None) -> bool:
+        """Return whether there is a step of a mode with a dataset."""
+        return any(ds_id in (None, *parts) for parts in self._found[mode].values())
+
+    def _steps_of(self, mode: str, ds_id: str | None) -> list[int]:
+        """Return the steps of a mode and dataset, ascending, or raise if there are none."""
+        found = self._found.get(mode, {})
+        steps = [step for step in self._ascending.get(mode, ()) if ds_id is None or ds_id in found[step]]
+        if not steps:
+            raise self._missing(mode, ds_id)
+        return steps
+
+    def _together(self, mode: str, step: int, parts: list[LabelStats]) -> LabelStats:
+        """Return the statistics of all datasets of a step."""
+        if (mode, step) in self._pooled:
+            return self._pooled[mode, step]
+        return parts[0] if len(parts) == 1 else merge_stats(parts)
+
+    def _of(self, mode: str, ds_id: str | None) -> list[tuple[int, LabelStats]]:
+        """Return the steps of a mode with their statistics, ascending."""
+        steps = self._steps_of(mode, ds_id)
+        found = self._found[mode]
+        if ds_id is not None:
+            return [(step, found[step][ds_id]) for step in steps]
+        return [(step, self._together(mode, step, list(found[step].values()))) for step in steps]
+
+
+def _concatenated(parts: list[Array], name: str) -> Array:
+    """Concatenate a column of all entries; labels of different types become strings."""
+    if not parts:
+        return np.empty(0, dtype=np.str_ if name == "name" else np.int64 if name in ("label", "count") else np.float64)
+    if name not in ("name", *STATISTICS):
+        try:
+            parts = common_type(parts)
+        except TypeError:  # strings in one epoch, numbers in another; or numbers that no one type holds exactly
+            parts = [written(part) for part in parts]
+    return np.concatenate(parts)
