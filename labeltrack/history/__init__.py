@@ -14,7 +14,7 @@ from labeltrack.bounds import TRACKER_BOUNDS, needed_quantiles, resolve_all
 from labeltrack.errors import counted, listing, missing_key
 from labeltrack.history.changes import Changes
 from labeltrack.history.entries import Entry
-from labeltrack.stats import LabelStats, merge_stats
+from labeltrack.stats import LabelStats, merge_stats, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -293,10 +293,10 @@ class History(Changes):
             last = of[max(of)]
             worst = ""
             if len(last):
-                quiet = _quiet(last)
-                k = int(quiet.order("mean")[0])
-                worst = f"{quiet.names[k]} (mean {quiet.mean[k]:.4g})"
-            samples = sum(int(_quiet(stats).count.sum()) for stats in of.values())
+                shown = quiet(last)
+                k = int(shown.order("mean")[0])
+                worst = f"{shown.names[k]} (mean {shown.mean[k]:.4g})"
+            samples = sum(int(quiet(stats).count.sum()) for stats in of.values())
             rows.append((mode, ds_id or "-", len(of), min(of), max(of), len(last), samples, worst))
         return f"History of {self.metric!r} by {self.label!r}: {counted(len(self), 'entry')}", rows, len(rows) - 1
 
@@ -364,8 +364,3 @@ class History(Changes):
 def joined(names: Iterable[str]) -> str:
     """Return what several labels are called together, such as ``"class and site"``."""
     return " and ".join(names)
-
-
-def _quiet(stats: LabelStats) -> LabelStats:
-    """Return statistics that can be shown even if there are NaN samples under ``"raise"``."""
-    return stats.with_nan_policy("propagate") if stats.nan_policy == "raise" else stats

@@ -164,19 +164,22 @@ class Changes(Entries):
             >>> "1 of 2 labels got worse from step 1 to step 2" in path.read_text(encoding="utf-8")
             True
         """
-        from labeltrack.page.content import Track  # noqa: PLC0415 (only for this)
+        from labeltrack.page.content import Track, compared_step, judged  # noqa: PLC0415 (only for this)
         from labeltrack.page.document import write_page  # noqa: PLC0415
-        from labeltrack.page.judge import judged  # noqa: PLC0415
 
         mode = self._single(mode)
         shown = [mode, *(of for of in self.modes if of != mode and self._has(of, ds_id))]
+        tracks = [Track(of, self._of(of, ds_id)) for of in shown]
+        looks = dict(tracks[0].looks)
+        at = compared_step(list(looks), against)
         content = judged(
-            [Track(of, self._of(of, ds_id)) for of in shown],
+            tracks,
             (self.metric, self.label),
+            None if at is None else looks[at],
             title=title,
-            against=against,
             bounds=self.bounds,
             higher_is_worse=higher_is_worse,
             alpha=alpha,
+            sides="" if at is None else f"step {at} to step {max(looks)}",
         )
         write_page(content, path)

@@ -1,16 +1,24 @@
-"""What a report shows."""
+"""What a report shows: what it compares, and how that is tested."""
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 
+from labeltrack._significance.choice import check_alpha, compare_stats
+from labeltrack._version import __version__
+from labeltrack.errors import counted, missing_key
+from labeltrack.stats import quiet
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from labeltrack._significance.comparison import Comparison
+    from labeltrack._significance.samples import Samples
     from labeltrack.stats import LabelStats
 
 Array = npt.NDArray[Any]
@@ -84,6 +92,89 @@ class Content:
         return quiet(self.tracks[0].looks[-1][1])
 
 
-def quiet(stats: LabelStats) -> LabelStats:
-    """Return statistics that can be shown even if there are NaN samples under ``"raise"``."""
-    return stats.with_nan_policy("propagate") if stats.nan_policy == "raise" else stats
+def judged(
+    tracks: Sequence[Track],
+    names: tuple[str, str],
+    before: LabelStats | None,
+    samples: Samples | None = None,
+    *,
+    title: str | None,
+    bounds: Iterable[Any],
+    higher_is_worse: bool,
+    alpha: float,
+    facts: Sequence[tuple[str, str]] = (),
+    **more: Any,
+) -> Content:
+    """Return what a report shows, with what was tested.
+
+    Args:
+        tracks: The last step of the first one is judged.
+        names: Names of the metric and of the label.
+        before: Statistics to compare it with; None if there are none.
+        samples: The samples of both, if they were recorded.
+        title: Title; None for these names.
+        bounds: Bounds that the history shows; curves have the first of these that the page has.
+        higher_is_worse: True for a loss, False for an accuracy.
+        alpha: Limit of q.
+        facts: What was recorded.
+        more: Further attributes.
+    """
+    check_alpha(alpha)
+    metric, label = names
+    comparison, untested = None, ""
+    if before is None:
+        untested = "There is only one step, so there is nothing to compare."
+    else:
+        options: dict[str, Any] = {"metric": metric, "higher_is_worse": higher_is_worse, "alpha": alpha}
+        try:
+            comparison = compare_stats(quiet(before), quiet(tracks[0].looks[-1][1]), samples, **options)
+        except ImportError as error:  # scipy is an extra
+            untested = f"Nothing was tested: {error}"
+    drawn = [*bounds]
+    versions = f"labeltrack {__version__}, numpy {np.__version__}, Python {platform.python_version()}"
+    return Content(
+        title=f"{metric} by {label}: {tracks[0].name}" if title is None else title,
+        metric=metric,
+        label=label,
+        tracks=tracks,
+        before=before,
+        comparison=comparison,
+        untested=untested,
+        higher_is_worse=higher_is_worse,
+        # Narrow bands, which show changes, unless a history has none.
+        band="none" if drawn == [None] else "range" if drawn == ["range"] else "sem",
+        facts=[*_counts(tracks), *facts, ("this page", versions)],
+        **more,
+    )
+
+
+def compared_step(steps: Sequence[int], against: int | str) -> int | None:
+    """Return the step to compare the last one with; None if there is no other.
+
+    Raises:
+        KeyError: There is no such step.
+        ValueError: `against` is neither a step nor one of the words.
+    """
+    if isinstance(against, str) and against not in ("previous", "first"):
+        msg = f"against: must be 'previous', 'first' or a step, got {against!r}"
+        raise ValueError(msg)
+    earlier = steps[:-1]
+    if not isinstance(against, str):
+        if against not in earlier:
+            raise missing_key(against, list(earlier), "earlier step")
+        return int(against)
+    if not earlier:
+        return None
+    return earlier[0 if against == "first" else -1]
+
+
+def _counts(tracks: Sequence[Track]) -> list[tuple[str, str]]:
+    """Return how much each track has."""
+    facts = []
+    for track in tracks:
+        samples = sum(int(quiet(stats).count.sum()) for _, stats in track.looks)
+        labels = max(len(stats) for _, stats in track.looks)
+        first, last = track.looks[0][0], track.looks[-1][0]
+        steps = f"step {first}" if first == last else f"{len(track.looks):,} steps, {first} to {last}"
+        facts.append((track.name, f"{steps}; {counted(samples, 'sample')}; up to {counted(labels, 'label')} per step"))
+    return facts

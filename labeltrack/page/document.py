@@ -1,4 +1,4 @@
-"""The file of a report: its parts in one, with nothing to be loaded from elsewhere."""
+"""The file of a report: the verdict in words, the data and the scripts, with nothing to be loaded from elsewhere."""
 
 from __future__ import annotations
 
@@ -11,16 +11,23 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labeltrack._tables import check_ending, whole_file
+import numpy as np
+
+from labeltrack._significance.comparison import BETTER, NO_EVIDENCE, TOO_FEW, WORSE
+from labeltrack._tables import check_ending, printable, whole_file
 from labeltrack._version import __version__
+from labeltrack.errors import counted
 from labeltrack.page.payload import payload
-from labeltrack.page.verdict import how, verdict
 
 if TYPE_CHECKING:
     import os
 
+    from labeltrack._significance.comparison import Comparison
     from labeltrack.page.content import Content
 
+_NAMED = 5  # labels
+_LONGEST = 40  # characters of a name
+_SMALLEST = 1e-99  # q that is written
 _SCRIPTS = ("data", "table", "curves", "histogram", "heatmap", "main")
 
 
@@ -46,19 +53,19 @@ def document(content: Content) -> str:
     """Return the HTML of a report."""
     script = '"use strict";\n(() => {\n' + "\n".join(_asset(f"{name}.js") for name in _SCRIPTS) + "})();"
     style = _asset("page.css")
-    sentence, tone = verdict(content)
+    sentence, tone = _verdict(content)
     # Nothing else runs, not even in names of labels, and nothing is loaded.
     digest = base64.b64encode(hashlib.sha256(f"\n{script}\n".encode()).digest()).decode("ascii")
     policy = f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:"
-    facts = [f"      <dt>{_text(name)}</dt><dd>{_text(text)}</dd>" for name, text in content.facts]
+    facts = [f"      <dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in content.facts]
     parts = {
         "policy": policy,
         "version": __version__,
-        "title": _text(content.title),
+        "title": html.escape(content.title),
         "style": style,
         "tone": tone,
-        "verdict": _text(sentence),
-        "how": _text(how(content)),
+        "verdict": html.escape(sentence),
+        "how": html.escape(_how(content)),
         "facts": "\n".join(facts),
         # A "<" in a text of the data could end the element that holds it.
         "data": json.dumps(payload(content), separators=(",", ":")).replace("<", "\\u003c"),
@@ -71,5 +78,71 @@ def _asset(name: str) -> str:
     return files("labeltrack.page").joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def _text(text: str) -> str:
-    return html.escape(text)
+# -- in words ------------------------------------------------------------------------------------------------
+
+
+def _verdict(content: Content) -> tuple[str, str]:
+    """Return the sentence, and its tone: ``"worse"``, ``"better"`` or ``""``."""
+    found = content.comparison
+    if found is None:
+        return _without_tests(content), ""
+    worse = [k for k in found.order().tolist() if found.verdict[k] == WORSE]
+    better = int((found.verdict == BETTER).sum())
+    total = counted(len(found), "label")
+    if worse:
+        named = "; ".join(_changed(found, k) for k in worse[:_NAMED])
+        named += f"; and {len(worse) - _NAMED:,} more" * (len(worse) > _NAMED)
+        return f"{len(worse):,} of {total} got worse from {content.sides}: {named}.", "worse"
+    if (found.verdict == TOO_FEW).all():
+        return f"No label can be tested from {content.sides}: there are too few samples.", ""
+    improved = f" {better} got better." if better else ""
+    subject = "The only label did not get" if len(found) == 1 else f"None of {total} got"
+    return f"{subject} worse from {content.sides}.{improved}", "better" if better else ""
+
+
+def _how(content: Content) -> str:
+    """Return what the verdict rests on."""
+    found = content.comparison
+    if found is None:
+        return content.untested
+    tests = np.unique(found.method[~np.isnan(found.p)]).tolist()
+    parts = []
+    if tests:
+        parts.append(
+            f"A change counts if it is more than noise: q < {found.alpha:g}, by {_listed(tests)}, corrected for the "
+            f"number of labels. Better: {int((found.verdict == BETTER).sum()):,}. No evidence: "
+            f"{int((found.verdict == NO_EVIDENCE).sum()):,}."
+        )
+    if too_few := int((found.verdict == TOO_FEW).sum()):
+        parts.append(f"Too few samples to test: {too_few}.")
+    direction = "Higher" if found.higher_is_worse else "Lower"
+    return " ".join([*parts, f"{direction} {printable(found.metric)} is worse."])
+
+
+def _without_tests(content: Content) -> str:
+    after = content.after
+    if not len(after):
+        return "There are no samples."
+    k = int(after.order("mean", descending=content.higher_is_worse)[0])
+    worst = f"{_short(str(after.names[k]))}, with a mean of {after.mean[k]:.4g}"
+    said = f"The worst of {counted(len(after), 'label')} is {worst}"
+    return f"{said}; nothing was tested." if content.before is not None else f"{said}."
+
+
+def _changed(found: Comparison, k: int) -> str:
+    name, relative, q = _short(str(found.names[k])), float(found.relative[k]), float(found.q[k])
+    change = f"{100 * relative:+.3g}\u00a0%" if np.isfinite(relative) else str(found.method[k])
+    certainty = (
+        "" if np.isnan(q) else f", q\u00a0=\u00a0{q:.1g}" if q > _SMALLEST else f", q\u00a0<\u00a0{_SMALLEST:.0g}"
+    )
+    return f"{name} ({(change + certainty).replace('-', chr(0x2212))})"
+
+
+def _short(name: str) -> str:
+    shown = printable(name)
+    # Isolated, so that right-to-left names leave the order of the sentence alone.
+    return f"\u2068{shown if len(shown) <= _LONGEST else f'{shown[: _LONGEST - 1]}…'}\u2069"
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

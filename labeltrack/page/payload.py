@@ -17,7 +17,7 @@ from labeltrack._labels.combined import union
 from labeltrack._significance.comparison import TOO_FEW, VERDICTS
 from labeltrack._significance.methods import change
 from labeltrack._tables import printable
-from labeltrack.page.content import quiet
+from labeltrack.stats import quiet
 
 if TYPE_CHECKING:
     from labeltrack.page.content import Content, Track

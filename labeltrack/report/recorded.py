@@ -15,17 +15,16 @@ from labeltrack._tables import check_ending
 from labeltrack.compare import samples_of
 from labeltrack.errors import counted, missing_key
 from labeltrack.history import joined
-from labeltrack.page.content import Content, Distribution, Hardest, Track, quiet
+from labeltrack.page.content import Distribution, Hardest, Track, compared_step, judged
 from labeltrack.page.document import write_page
-from labeltrack.page.judge import compared_step, counts, first_band, tested, versions
 from labeltrack.recording.run import Run, open_run
+from labeltrack.stats import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import numpy.typing as npt
 
-    from labeltrack._significance.comparison import Comparison
     from labeltrack._significance.samples import Samples
     from labeltrack.history import History
     from labeltrack.stats import LabelStats
@@ -111,37 +110,28 @@ def write_report(
         for run, of in zip(opened, modes, strict=True)
     ]
     before, after = _sides(opened, histories, modes, against)
-    found = _found(before, after, metric, higher_is_worse=higher_is_worse, alpha=alpha)
-    tracks = _tracks(opened, histories, modes)
+    samples = None if before is None else _samples(before, after, metric)
     several = len(opened) > 1
-    facts = [
-        fact for run, name in zip(opened, _names(opened), strict=True) for fact in _facts(run, f"{name}: " * several)
-    ]
-    content = Content(
+    content = judged(
+        _tracks(opened, histories, modes),
+        (metric, histories[-1].label),
+        None if before is None else before.stats,
+        samples,
         title=title or f"{metric} by {histories[-1].label}: {', '.join(_names(opened))}",
-        metric=metric,
-        label=histories[-1].label,
-        tracks=tracks,
-        before=None if before is None else before.stats,
-        sides="" if before is None else _named(before, after),
-        comparison=found.comparison,
-        untested=found.untested,
+        bounds=after.run.bounds,
         higher_is_worse=higher_is_worse,
-        band=first_band(after.run.bounds),
-        facts=[*counts(tracks), *facts, *versions()],
+        alpha=alpha,
+        facts=[
+            fact
+            for run, name in zip(opened, _names(opened), strict=True)
+            for fact in _facts(run, f"{name}: " * several)
+        ],
+        sides="" if before is None else _named(before, after),
         hardest=_hardest(before, after, metric, higher_is_worse=higher_is_worse),
-        distribution=None if found.samples is None or before is None else _distribution(before, after, found.samples),
+        distribution=None if before is None or samples is None else _distribution(before, after, samples),
         shown=tuple(range(len(opened))),
     )
     write_page(content, path)
-
-
-class _Found(NamedTuple):
-    """What was found."""
-
-    comparison: Comparison | None
-    untested: str
-    samples: Samples | None
 
 
 def _opened(runs: Any) -> list[Run]:
@@ -188,16 +178,10 @@ def _named(before: _Side, after: _Side) -> str:
     return f"step {before.step} of {old} to step {after.step} of {new}"
 
 
-def _found(before: _Side | None, after: _Side, metric: str, *, higher_is_worse: bool, alpha: float) -> _Found:
-    """Test what changed, with the samples."""
-    if before is None:
-        return _Found(None, "There is only one step, so there is nothing to compare.", None)
+def _samples(before: _Side, after: _Side, metric: str) -> Samples:
+    """Return the samples of both sides."""
     old, new = (samples_of(side.run, side.mode, side.step, metric=metric) for side in (before, after))
-    samples = both(old, new, merged_labels(before.stats, after.stats)[0])
-    comparison, untested = tested(
-        before.stats, after.stats, samples, metric=metric, higher_is_worse=higher_is_worse, alpha=alpha
-    )
-    return _Found(comparison, untested, samples)
+    return both(old, new, merged_labels(before.stats, after.stats)[0])
 
 
 def _hardest(before: _Side | None, after: _Side, metric: str, *, higher_is_worse: bool) -> Hardest | None:
