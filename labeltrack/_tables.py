@@ -79,6 +79,13 @@ def _visible(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def _cells(rows: Sequence[Sequence[Any]], total: int) -> list[list[str]]:
+    cells = [[_cell(value) for value in row] for row in rows]
+    if total > len(rows) - 1:
+        cells.insert(1 + _HEAD, ["…"] * len(rows[0]))
+    return cells
+
+
 def text(title: str, rows: Sequence[Sequence[Any]], total: int) -> str:
     """Return an aligned table.
 
@@ -87,9 +94,7 @@ def text(title: str, rows: Sequence[Sequence[Any]], total: int) -> str:
         rows: Header, then those of the `total` rows that `shown_places` picks.
         total: How many rows there are.
     """
-    cells = [[_cell(value) for value in row] for row in rows]
-    if total > len(rows) - 1:
-        cells.insert(1 + _HEAD, ["…"] * len(rows[0]))
+    cells = _cells(rows, total)
     widths = [max(len(row[j]) for row in cells) for j in range(len(rows[0]))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
     return "\n".join([title, *lines]) if len(rows) > 1 else title
@@ -97,9 +102,7 @@ def text(title: str, rows: Sequence[Sequence[Any]], total: int) -> str:
 
 def html(title: str, rows: Sequence[Sequence[Any]], total: int) -> str:
     """Return an HTML table; arguments are those of `text`."""
-    cells = [[_html.escape(_cell(value)) for value in row] for row in rows]
-    if total > len(rows) - 1:
-        cells.insert(1 + _HEAD, ["…"] * len(rows[0]))
+    cells = [[_html.escape(cell) for cell in row] for row in _cells(rows, total)]
     head = "".join(f"<th>{cell}</th>" for cell in cells[0])
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in cells[1:])
     return f"<table><caption>{_html.escape(title)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

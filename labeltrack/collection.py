@@ -281,26 +281,6 @@ class TrackerCollection(Tracking, Mapping[str, TrackedMetric]):
             return
         self._update(labels, some, mode, ds_id, where, ids)
 
-    def update_batch(
-        self, batch: Mapping[str, Any], *, mode: str = "train", ds_id: str = "", where: Any = None, ids: Any = None
-    ) -> None:
-        """Record the samples of a batch that is a mapping: its label and its metrics are looked up by their names.
-
-        Args:
-            batch: Has the keys that the collection's `label` and `metrics` name.
-            mode: Mode of the batch.
-            ds_id: Dataset of the batch.
-            where: Which samples count; see `update`.
-            ids: What identifies the samples; see `update`.
-
-        Raises:
-            KeyError: A key is missing; the message lists those that are there.
-            TypeError: See `update`.
-            ValueError: See `update`.
-        """
-        labels, values = self._from_batch(batch)
-        self.update(labels, dict(zip(self.metrics, values, strict=True)), mode=mode, ds_id=ds_id, where=where, ids=ids)
-
     def _not_these(self, values: Any) -> Exception:
         """Return the error for values that are not those of the metrics."""
         if not isinstance(values, Mapping):

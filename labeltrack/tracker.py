@@ -205,26 +205,6 @@ class LabelTracker(Tracking):
             return
         self._update(labels, (values,), mode, ds_id, where, ids)
 
-    def update_batch(
-        self, batch: Mapping[str, Any], *, mode: str = "train", ds_id: str = "", where: Any = None, ids: Any = None
-    ) -> None:
-        """Record the samples of a batch that is a mapping: its label and its metric are looked up by their names.
-
-        Args:
-            batch: Has the keys that the tracker's `label` and `metric` name.
-            mode: Mode of the batch.
-            ds_id: Dataset of the batch.
-            where: Which samples count; see `update`.
-            ids: What identifies the samples; see `update`.
-
-        Raises:
-            KeyError: A key is missing; the message lists those that are there.
-            TypeError: See `update`.
-            ValueError: See `update`.
-        """
-        labels, (values,) = self._from_batch(batch)
-        self.update(labels, values, mode=mode, ds_id=ds_id, where=where, ids=ids)
-
     # -- the end of an epoch ------------------------------------------------------------------------------
 
     def end_epoch(self, step: int, *, mode: str = "train", replace: bool = False) -> LabelStats:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 import labeltrack as lt
 
 
@@ -17,3 +19,15 @@ def recorded(path, steps, labels, *, mapping=None, mode="eval", metric="ce"):
             tracker.update(labels[step] if isinstance(labels, dict) else labels, values, mode=mode)
             tracker.end_epoch(step, mode=mode)
     return lt.open_run(path)
+
+
+def history_of_dogs():
+    """Return a history of three steps, of which the last is worse for dogs."""
+    history, rng = lt.History(metric="ce", label="class"), np.random.default_rng(11)
+    labels = np.repeat(["cat", "dog"], 100)
+    for step, shift in ((1, 0.0), (3, 0.0), (7, 3.0)):
+        values = rng.normal(5, 1, 200)
+        values[labels == "dog"] += shift
+        history.add(step, lt.label_stats(labels, values), mode="eval", ds_id="s")
+    history.add(7, lt.label_stats(labels, np.ones(200)), mode="train")
+    return history

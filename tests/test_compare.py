@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sides import recorded
+from sides import history_of_dogs, recorded
 
 import labeltrack as lt
 
@@ -23,14 +23,7 @@ def _seeded():
 
 @pytest.fixture(name="history")
 def _history():
-    history = lt.History(metric="ce", label="class")
-    labels = np.repeat(["cat", "dog"], 100)
-    for step, shift in ((1, 0.0), (3, 0.0), (7, 3.0)):
-        values = RNG.normal(5, 1, 200)
-        values[labels == "dog"] += shift
-        history.add(step, lt.label_stats(labels, values), mode="eval", ds_id="s")
-    history.add(7, lt.label_stats(labels, np.ones(200)), mode="train")
-    return history
+    return history_of_dogs()
 
 
 def test_steps_of_a_history_are_compared(history):

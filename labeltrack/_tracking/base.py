@@ -176,15 +176,38 @@ class Tracking(Stateful):
 
     # -- recording ----------------------------------------------------------------------------------------
 
-    def _from_batch(self, batch: Mapping[str, Any]) -> tuple[Any, list[Any]]:
-        """Return the labels of a batch that is a mapping, and the values of each metric."""
+    def update(
+        self, labels: Any, values: Any, *, mode: str = "train", ds_id: str = "", where: Any = None, ids: Any = None
+    ) -> None:
+        """Record the samples of one batch."""
+        raise NotImplementedError
+
+    def update_batch(
+        self, batch: Mapping[str, Any], *, mode: str = "train", ds_id: str = "", where: Any = None, ids: Any = None
+    ) -> None:
+        """Record the samples of a batch that is a mapping: labels and values are looked up by their names.
+
+        Args:
+            batch: Has the keys that `label` and `metric`, or `metrics`, name.
+            mode: Mode of the batch.
+            ds_id: Dataset of the batch.
+            where: Which samples count; see `update`.
+            ids: What identifies the samples; see `update`.
+
+        Raises:
+            KeyError: A key is missing; the message lists those that are there.
+            TypeError: See `update`.
+            ValueError: See `update`.
+        """
         names = self._label_names
         wanted = [*(("label", name) for name in names), *(("metric", metric) for metric in self._metrics)]
         for what, key in wanted:
             if key not in batch:
                 raise missing_key(key, batch, f"{what} key in the batch:")
         labels = batch[self.label] if isinstance(self.label, str) else {name: batch[name] for name in names}
-        return labels, [batch[metric] for metric in self._metrics]
+        values = [batch[metric] for metric in self._metrics]
+        given = values[0] if self._metric == "metric" else dict(zip(self._metrics, values, strict=True))
+        self.update(labels, given, mode=mode, ds_id=ds_id, where=where, ids=ids)
 
     def _update(self, labels: Any, values: Sequence[Any], mode: str, ds_id: str, where: Any, ids: Any) -> None:
         mode, ds_id = check_name("mode", mode), check_name("ds_id", ds_id)

@@ -192,23 +192,11 @@ def _show(found: Comparison, failed: list[int], margin: float) -> None:
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("test", no_wrap=True)
         for k in failed:
-            table.add_row(*(Text(cell) for cell in (printable(str(found.names[k])), *_cells(found, k))))
+            table.add_row(*(Text(cell) for cell in (printable(str(found.names[k])), *found._row(k)[1:7])))
         show(table)
     for reason, names in _untested(found).items():
         shown = ", ".join(map(printable, names[:_NAMED])) + (", …" if len(names) > _NAMED else "")
         typer.echo(f"Not tested, {reason}: {len(names)} ({shown})")
-
-
-def _cells(found: Comparison, k: int) -> tuple[str, ...]:
-    q = float(found.q[k])
-    return (
-        f"{found.mean_before[k]:.6g}",
-        f"{found.mean_after[k]:.6g}",
-        f"{found.relative[k]:+.1%}",
-        "-" if math.isnan(q) else f"{q:.2g}",
-        f"{found.count_before[k]} → {found.count_after[k]}",
-        str(found.method[k]),
-    )
 
 
 def _write_junit(found: Comparison, failed: list[int], margin: float, path: Path) -> None:
@@ -224,7 +212,7 @@ def _write_junit(found: Comparison, failed: list[int], margin: float, path: Path
     suite = ET.Element("testsuite", {"name": name, **{key: str(count) for key, count in counts.items()}})
     for k, label in enumerate(found.names.tolist()):
         case = ET.SubElement(suite, "testcase", {"classname": printable(found.metric), "name": printable(label)})
-        before, after, change, q, samples, method = _cells(found, k)
+        _, before, after, change, q, samples, method, _ = found._row(k)
         said = f"{before} → {after} ({change}), q = {q}, {samples} samples, {method}"
         if k in failed:
             more = f" by more than {100 * margin:.4g} %" if margin else ""

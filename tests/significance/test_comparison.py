@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sides import compared, recorded
+from sides import compared, history_of_dogs, recorded
 
 import labeltrack as lt
 
@@ -180,14 +180,7 @@ def test_several_labels_per_sample_are_compared_by_combination():
 
 @pytest.fixture(name="history")
 def _history():
-    history = lt.History(metric="ce", label="class")
-    labels = np.repeat(["cat", "dog"], 100)
-    for step, shift in ((1, 0.0), (3, 0.0), (7, 3.0)):
-        values = RNG.normal(5, 1, 200)
-        values[labels == "dog"] += shift
-        history.add(step, lt.label_stats(labels, values), mode="eval", ds_id="s")
-    history.add(7, lt.label_stats(labels, np.ones(200)), mode="train")
-    return history
+    return history_of_dogs()
 
 
 def test_a_comparison_is_an_arrow_table_and_read_only(history):
