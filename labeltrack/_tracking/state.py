@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labeltrack._labels.codes import key_dtype
-from labeltrack._labels.tuples import IDS, vocabularies
+from labeltrack._labels.tuples import vocabularies
 from labeltrack._state import plain, with_arrays
 from labeltrack._tracking.ids import Duplicates, Seen
 from labeltrack._tracking.merging import column_dtypes, combine, folded, gather, missed
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from labeltrack._tracking.streams import Key, Stream
     from labeltrack._tracking.turns import Turns
 
-STATE_VERSION = 2
-"""Of states with several metrics or ids; others are of version 1."""
+STATE_VERSION = 3
 _ARGUMENTS = (
     *("label", "label_mapping", "bounds", "mode", "ds_id", "outputs", "nan_policy", "missing", "max_buffer_bytes"),
     *("record_to", "keep_order", "ignore_label", "on_duplicate"),
@@ -163,7 +162,7 @@ class Stateful:
         try:
             named = {"label": self.label, "metric": getattr(self, self._metric)}
             return read_state(state, named, self._recorded.names)
-        except (KeyError, IndexError, AttributeError) as error:
+        except (KeyError, IndexError, AttributeError, TypeError) as error:
             msg = f"expected the state_dict() of a LabelTracker, but it cannot be read: {type(error).__name__} {error}"
             raise TypeError(msg) from error
 
@@ -207,16 +206,17 @@ class Stateful:
 
 @dataclass(frozen=True)
 class SavedStream:
-    """A stream as it was saved."""
+    """A stream as it was saved: what is under these keys."""
 
-    key: Key
+    mode: str
+    ds_id: str
     kind: str
     began: int
-    rows: list[Rows]
-    merged: list[Placed]
+    missed: int
+    rows: list[list[Any]]
+    merged: list[Any]  # places and columns
     folded: Folded | None
     appeared: list[Any]
-    missed: int | None  # None in states of early versions
     ids: str | None
 
 
@@ -254,42 +254,35 @@ def write_state(
     for (of, ds_id), stream in recorded.streams.items():
         if mode not in (None, of) or (reducer is not None and stream.empty()):
             continue
-        entry: dict[str, Any] = {
-            "mode": of,
-            "ds_id": ds_id,
-            "kind": stream.kind,
-            "began": stream.began,
-            "missed": missed(stream),
-        }
-        if stream.ids is not None:
-            entry["ids"] = stream.ids.kind
         kept, appeared = stream.folded, list(stream.appeared)
         rows: list[Rows] = []
         merged: tuple[Placed, ...] = ()
         if reducer is None or reducer.finds_duplicates(stream):
             coded, merged, rows = True, stream.buffer.merged, stream.buffer.own_rows()
-            if merged:
-                entry["places"] = [place for place, _ in merged]
         else:
             kept, appeared = folded(stream, reducer, keep_order=recorded.keep_order)
-        entry["labels"], entry["values"] = [columns[0] for columns in rows], [columns[1] for columns in rows]
-        if len(recorded.histories) > 1 or stream.ids is not None:
-            entry["more"] = [list(columns[2:]) for columns in rows]
-        entry["merged"], entry["appeared"] = [list(columns) for _, columns in merged], appeared
-        entry |= _folded_state(kept)
+        entry = {
+            "mode": of,
+            "ds_id": ds_id,
+            "kind": stream.kind,
+            "began": stream.began,
+            "missed": missed(stream),
+            "rows": [list(columns) for columns in rows],
+            "merged": [[place, list(columns)] for place, columns in merged],
+            "folded": _folded_state(kept),
+            "appeared": appeared,
+            "ids": None if stream.ids is None else stream.ids.kind,
+        }
         streams.append(entry)
     past = recorded.histories
     if not history:
         past = tuple(History(metric=each.metric, label=each.label, bounds=each.bounds) for each in past)
-    several = len(past) > 1
     state: dict[str, Any] = plain(
         {
-            "version": STATE_VERSION if several or any("ids" in entry for entry in streams) else 1,
+            "version": STATE_VERSION,
             **named,
-            "history": [each.state_dict() for each in past] if several else past[0].state_dict(),
-            "words": {
-                kind: words.words for kind, words in recorded.words.items() if coded and (kind != IDS or words.words)
-            },
+            "history": [each.state_dict() for each in past],
+            "words": {kind: words.words for kind, words in recorded.words.items()} if coded else {},
             "order": list(recorded.order) if recorded.keep_order and history else None,
             "streams": streams,
             "warned": warned,
@@ -298,27 +291,22 @@ def write_state(
     return state
 
 
-def _folded_state(folded: Folded | None) -> dict[str, Any]:
+def _folded_state(folded: Folded | None) -> dict[str, Any] | None:
     """Return what the state of a stream says of samples that were folded."""
     if folded is None:
-        return {"folded": None}
-    first, *others = folded.stats
-    said: dict[str, Any] = {"folded": first._state()}
-    if others:
-        said["others_folded"] = [stats._state() for stats in others]
-    if folded.seen is not None:
-        said["seen"] = {"ids": folded.seen.ids, "duplicates": list(folded.seen.duplicates)}
-    return said
-
-
-def _read_folded(entry: Mapping[str, Any]) -> Folded | None:
-    if entry["folded"] is None:
         return None
-    stats = tuple(LabelStats._from_state(each) for each in (entry["folded"], *entry.get("others_folded", ())))
-    if "seen" not in entry:
+    seen = None if folded.seen is None else {"ids": folded.seen.ids, "duplicates": list(folded.seen.duplicates)}
+    return {"stats": [stats._state() for stats in folded.stats], "seen": seen}
+
+
+def _read_folded(folded: Mapping[str, Any] | None) -> Folded | None:
+    if folded is None:
+        return None
+    stats, seen = tuple(LabelStats._from_state(each) for each in folded["stats"]), folded["seen"]
+    if seen is None:
         return Folded(stats)
-    number, some = entry["seen"]["duplicates"]
-    return Folded(stats, Seen(with_arrays(entry["seen"]["ids"]), Duplicates(number, tuple(some))))
+    number, some = seen["duplicates"]
+    return Folded(stats, Seen(with_arrays(seen["ids"]), Duplicates(number, tuple(some))))
 
 
 def read_state(state: Any, named: Mapping[str, Any], names: Sequence[str] | None) -> Saved:
@@ -330,34 +318,26 @@ def read_state(state: Any, named: Mapping[str, Any], names: Sequence[str] | None
         names: Names of several labels; None for one.
 
     Raises:
-        TypeError: It is not the state of a tracker.
-        ValueError: It is of another label or metric, or of a later version.
+        ValueError: It is of another label or metric, or of another version.
     """
-    if not isinstance(state, Mapping) or "version" not in state:
-        msg = "expected the state_dict() of a LabelTracker"
-        raise TypeError(msg)
-    if state["version"] not in range(1, STATE_VERSION + 1):
-        msg = f"state of version {state['version']} cannot be read, expected up to {STATE_VERSION}; update labeltrack"
+    if state["version"] != STATE_VERSION:
+        msg = (
+            f"state of version {state['version']} cannot be read, expected {STATE_VERSION}; use the labeltrack that "
+            "saved it"
+        )
         raise ValueError(msg)
     for what, own in named.items():
         if state[what] != own:
             msg = f"state of {what} {state[what]!r} cannot be loaded into a tracker of {own!r}"
             raise ValueError(msg)
     histories = []
-    for each in state["history"] if isinstance(state["history"], list) else [state["history"]]:
+    for each in state["history"]:
         histories.append(History())
         histories[-1].load_state_dict(each)
     streams = [
         SavedStream(
-            (entry["mode"], entry["ds_id"]),
-            entry["kind"],
-            entry["began"],
-            rows := _read_rows(entry),
-            _read_merged(entry, rows),
-            _read_folded(entry),
-            with_arrays(entry["appeared"]),
-            entry.get("missed"),
-            entry.get("ids"),
+            **{name: with_arrays(value) for name, value in entry.items() if name != "folded"},
+            folded=_read_folded(entry["folded"]),
         )
         for entry in state["streams"]
     ]
@@ -367,37 +347,24 @@ def read_state(state: Any, named: Mapping[str, Any], names: Sequence[str] | None
     return Saved(tuple(histories), words, streams, order, warned=state["warned"])
 
 
-def _read_rows(entry: Mapping[str, Any]) -> list[Rows]:
-    columns = [with_arrays(entry[name]) for name in ("labels", "values")]
-    more = with_arrays(entry.get("more", [[]] * len(columns[0])))
-    return [(labels, values, *others) for labels, values, others in zip(*columns, more, strict=True)]
-
-
-def _read_merged(entry: Mapping[str, Any], rows: list[Rows]) -> list[Placed]:
-    merged = [tuple(with_arrays(columns)) for columns in entry["merged"]]
-    # In states of early versions, all own rows come first.
-    places = entry.get("places", [sum(len(columns[0]) for columns in rows)] * len(merged))
-    return list(zip(places, merged, strict=True))
-
-
 def load(saved: Saved, recorded: Recorded) -> Loaded:
     """Return what is to replace everything that is recorded; nothing is changed yet."""
     streams: dict[Key, Stream] = {}
     for entry in saved.streams:
         first = next(iter(entry.rows), None)
         if first is None:
-            first = tuple(np.empty(0, dtype) for dtype in column_dtypes(len(saved.histories), ids=bool(entry.ids)))
+            first = [np.empty(0, dtype) for dtype in column_dtypes(len(saved.histories), ids=bool(entry.ids))]
         dtypes = [key_dtype(entry.kind, first[0].dtype), *(column.dtype for column in first[1:])]
-        stream = recorded.new_stream(entry.key, entry.kind, dtypes, entry.ids, saved.histories[0], saved.words)
-        streams[entry.key] = stream
+        key = entry.mode, entry.ds_id
+        stream = recorded.new_stream(key, entry.kind, dtypes, entry.ids, saved.histories[0], saved.words)
+        streams[key] = stream
         stream.began, stream.appeared = entry.began, dict.fromkeys(entry.appeared)
         stream.buffer.paused = True  # nothing is recorded until everything is there
         for labels, values, *more in entry.rows:
             keys = labels.astype(key_dtype(entry.kind, labels.dtype), copy=False)
             stream.buffer.append(keys, values, more=tuple(more))
-        stream.buffer.merge_in(tuple(entry.merged), entry.folded, entry.kind)
-        if recorded.of_state:
-            stream.missed = stream.count() if entry.missed is None else entry.missed
-        else:
-            stream.missed = stream.count() - sum(columns[0].shape[0] for columns in entry.rows)
+        merged = tuple((place, tuple(columns)) for place, columns in entry.merged)
+        stream.buffer.merge_in(merged, entry.folded, entry.kind)
+        own = sum(columns[0].shape[0] for columns in entry.rows)
+        stream.missed = entry.missed if recorded.of_state else stream.count() - own
     return Loaded(saved.histories, saved.words, streams, saved.order)

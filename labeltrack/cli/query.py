@@ -66,7 +66,7 @@ class Engine:
     ] = None
 
     @contextmanager
-    def started(self) -> Iterator[str]:
+    def started(self) -> Iterator[Any]:
         """Within the block, the scheduler is the current one; yield the engine."""
         if self.scheduler is None:
             yield self.engine

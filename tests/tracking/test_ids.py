@@ -266,15 +266,6 @@ def test_ids_are_part_of_the_state(kind, limit, way):
     assert seen(other.end_epoch(1)) == exact(first_of_each(samples))
 
 
-def test_a_state_with_ids_is_of_a_version_that_earlier_versions_refuse_and_one_without_is_not():
-    tracker = tracker_of()
-    tracker.update([0], [1.0])
-    assert tracker.state_dict()["version"] == 1
-    tracker.reset()
-    tracker.update([0], [1.0], ids=[1])
-    assert tracker.state_dict()["version"] == 2
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("limit", [2**28, 2**12], ids=["all", "folded"])
 @pytest.mark.parametrize("as_state", [False, True, "sums"], ids=["tracker", "state", "sums"])
