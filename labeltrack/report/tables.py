@@ -118,7 +118,7 @@ def stats_table(
         by, label = "mean", label or joined(labels)
     by, label = str(by), label or joined(stats.label_names) or "label"
     places = _ranked(stats, by, limit, higher_is_worse=higher_is_worse)
-    columns = _columns(stats, places, by, compare or {})
+    columns, _ = _columns(stats, places, by, compare or {})
     return _table(stats, places, columns, title=title, label=label)
 
 
@@ -168,13 +168,10 @@ def history_table(
     others = {of: history.at(step, of) for of in history.modes if of != mode and step in history.steps(of)}
     of_label = _courses(history, mode, by, higher_is_worse=higher_is_worse)
     best = [of_label.get(value) for value in stats.labels[places].tolist()]  # None: it never had samples
-    columns = _columns(stats, places, by, others, [math.nan if course is None else course.best for course in best])
+    columns, write = _columns(stats, places, by, others)
     width = max((len(str(course.best_step)) for course in best if course is not None), default=0)
-    cells = [
-        _MISSING if course is None else f"{cell} ({course.best_step:>{width}})"
-        for cell, course in zip(columns[-1].cells, best, strict=True)
-    ]
-    columns[-1] = _Column("best\n(step)", cells, "")
+    cells = [_MISSING if course is None else f"{write(course.best)} ({course.best_step:>{width}})" for course in best]
+    columns.append(_Column("best\n(step)", cells, ""))
     if title is None:
         title = f"{history.metric} by {history.label}: {mode}, step {step}, worst {by} first"
     return _table(stats, places, columns, title=title, label=history.label)
@@ -265,13 +262,9 @@ def _courses(history: History, mode: str, by: str, *, higher_is_worse: bool) -> 
 
 
 def _columns(
-    stats: LabelStats,
-    places: npt.NDArray[np.int64],
-    by: str,
-    compare: Mapping[str, LabelStats],
-    further: list[float] | None = None,
-) -> list[_Column]:
-    """Return the statistics, those to compare with, and at the end a further column of `by`, if there is one.
+    stats: LabelStats, places: npt.NDArray[np.int64], by: str, compare: Mapping[str, LabelStats]
+) -> tuple[list[_Column], Callable[[float], str]]:
+    """Return the statistics and those to compare with, and what writes further numbers of `by`.
 
     All numbers in the unit of the samples have the same decimals, so that they compare at a glance.
     """
@@ -291,9 +284,7 @@ def _columns(
         cells = [_MISSING if k is None or not (here[k] or by == "count") else write(column[k]) for k in found]
         pooled = other.total()._asdict()
         columns.append(_Column(f"{name}\n{by}", cells, write(pooled[by]) if by in pooled else ""))
-    if further is not None:
-        columns.append(_Column("", [write(value) for value in further], ""))
-    return columns
+    return columns, write
 
 
 def _cells(stats: LabelStats, name: str, places: npt.NDArray[np.int64], write: Callable[[Any], str]) -> list[str]:
