@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 BATCH = 256
-DIFFERENT = 64  # batches, again and again: those of a training loop were computed just before, and are in the cache
+DIFFERENT = 16  # batches, again and again: those of a training loop were computed just before, and are in the cache
 METRICS = ("ce", "correct")
 WAYS = ("one metric", "two metrics", "ids")
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from labeltrack._convert.arrays import looks_multi_hot, to_values
 from labeltrack._core.quantiles import Samples, check_fractions
-from labeltrack._core.reduce import AsKeys, reduce_chunks
+from labeltrack._core.reduce import AsKeys, reduce_columns
 from labeltrack._core.reduce_strings import reduce_words
 from labeltrack._core.threads import check_threads
 from labeltrack._labels.codes import LabelMapping, label_kind
@@ -154,7 +154,7 @@ def _one_label(labels: Any, given: _Given, label_mapping: Any, missing: Any) -> 
     else:
         keys, flat_values, space = one_label(read, values, mask, missing, threads=threads)
     wanted = None if mapping is None else space.encode(wanted_by(mapping, missing))
-    found, accumulator = reduce_chunks([(keys, flat_values)], space, wanted=wanted, threads=threads)
+    found, (accumulator,) = reduce_columns([(keys, flat_values)], space, wanted=wanted, threads=threads)
     if mapping is not None and keys.size and not found.size:
         some = space.decode(np.unique(keys[:100_000]).astype(np.int64, copy=False))
         warn_nothing_mapped(mapping.labels, np.unique(some).tolist())
@@ -172,7 +172,7 @@ def _several_labels(columns: Mapping[str, Any], given: _Given, label_mapping: An
     keys, values, space, unmatched = several_labels(columns, *given[:2], options, threads=given.threads)
     if label_mapping is None and are_multi_hot(columns, given.values):
         warn_multi_hot(several=True)
-    found, accumulator = reduce_chunks([(keys, values)], AsKeys(), threads=given.threads)
+    found, (accumulator,) = reduce_columns([(keys, values)], AsKeys(), threads=given.threads)
     if (
         given.values.size
         and not found.size

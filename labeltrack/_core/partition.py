@@ -108,7 +108,7 @@ def reduce_by_range(
     Beside the rows it takes 8 or 12 bytes for each sample of a round.
 
     Args:
-        chunks: See `labeltrack._core.reduce.reduce_chunks`.
+        chunks: See `labeltrack._core.reduce.reduce_columns`.
         some: Some keys from all over the chunks.
         low: The smallest key.
         size: The largest key minus the smallest, plus one.
@@ -160,7 +160,7 @@ def rounds(chunks: Sequence[Chunk], low: int, shift: int, buckets: int, threads:
     """Sort the samples of chunks of one dtype, a round at a time; each round overwrites the one before.
 
     Args:
-        chunks: See `labeltrack._core.reduce.reduce_chunks`.
+        chunks: See `labeltrack._core.reduce.reduce_columns`.
         low: The label of slot 0.
         shift: Binary logarithm of the slots per bucket.
         buckets: How many there are.

@@ -85,9 +85,11 @@ class KeyTable:
         self._frozen = wanted is not None
         self._low = 0
         self._hash = None if wanted is None else Hash(wanted)
-        size = codes if codes <= min(2 * expected, _LARGEST_SPAN) else 0
-        size = size if self._hash is None else self._hash.size + 1  # the last slot takes all others
-        self._of = [Accumulator(size) for _ in range(columns)]
+        if self._hash is not None:
+            codes = self._hash.size + 1  # the last slot takes all others
+        elif codes > min(2 * expected, _LARGEST_SPAN):
+            codes = 0
+        self._of = [Accumulator(codes) for _ in range(columns)]
 
     @property
     def size(self) -> int:
@@ -120,13 +122,13 @@ class KeyTable:
     def add(self, keys: Array, *columns: Array) -> None:
         """Add samples: ``(N,)`` keys (uint8, int32 or int64) and columns of float32 or float64, contiguous."""
         position, end = 0, keys.shape[0]
-        if not self.size and end and not self._frozen:
+        if end and not self._frozen and not self.size:
             self._widen(keys[:_HEAD])
         while self._hash is None and position < end:
             # No pass finds the range of the keys: the kernel's bounds check stops at the first that does not fit.
             start, position = position, self._of[0].add(keys, columns[0], position, low=self._low)
-            for accumulator, samples in zip(self._of[1:], columns[1:], strict=True):
-                accumulator.add(keys, samples, start, position, low=self._low)
+            for place in range(1, len(columns)):
+                self._of[place].add(keys, columns[place], start, position, low=self._low)
             if position < end:
                 self._widen(keys[position:])
         if self._hash is not None and position < end:
@@ -160,7 +162,7 @@ class KeyTable:
                 self._of[place].merge(old, np.arange(by, by + old.size))
 
     def _add_hashed(self, hashed: Hash, keys: Array, columns: Sequence[Array], position: int) -> None:
-        codes = np.empty(_BLOCK, dtype=np.int32)
+        codes, keys = np.empty(_BLOCK, dtype=np.int32), read_only(keys)
         while position < keys.shape[0]:
             stop = min(position + _BLOCK, keys.shape[0])
             hashed.encode(keys, position, stop, codes, frozen=self._frozen)
@@ -216,19 +218,6 @@ def _dense(old: Accumulator, keys: Array, span: int) -> bool:
     used = old.occupied()
     seen = some.shape[0] + int(old.counts[used * ROW].sum())
     return bool(used.shape[0] + number_distinct(some) >= min(seen, span) // 16)
-
-
-def reduce_chunks(
-    chunks: Sequence[Chunk],
-    decoder: Decoder,
-    *,
-    wanted: Integers | None = None,
-    threads: int | None = None,
-    codes: int = 0,
-) -> tuple[Array, Accumulator]:
-    """Reduce chunks of keys and one column of samples to statistics per label; see `reduce_columns`."""
-    labels, (accumulator,) = reduce_columns(chunks, decoder, wanted=wanted, threads=threads, codes=codes)
-    return labels, accumulator
 
 
 def reduce_columns(
@@ -290,7 +279,7 @@ def reduce_stream(
 
     Args:
         items: What to load; each thread takes the next item when it is done with one.
-        load: Returns the chunk of an item, as `reduce_chunks` takes it, or None for nothing; called in any thread.
+        load: Returns the chunk of an item, as `reduce_columns` takes it, or None for nothing; called in any thread.
         samples: About how many samples there are.
         decoder: Turns keys back into labels.
         wanted: Keys to keep; None keeps every key.
@@ -323,7 +312,7 @@ def _reduce_items(
     def add(table: KeyTable, turns: Iterable[Item]) -> None:
         for item in turns:
             for chunk in load(item):
-                table.add(*map(read_only, chunk))
+                table.add(*chunk)
 
     all_at_once(add, tables, [Turns(items)] * len(tables))
     first, *others = tables
@@ -363,7 +352,7 @@ def _extent(chunks: Sequence[Chunk], threads: int) -> tuple[int, int]:
     """Return the smallest key, and the number of slots from there to the largest."""
 
     def extent(share: Sequence[Chunk]) -> tuple[int, int]:
-        return min(int(keys.min()) for keys, *_ in share), max(int(keys.max()) for keys, *_ in share)
+        return min(int(chunk[0].min()) for chunk in share), max(int(chunk[0].max()) for chunk in share)
 
     ends = all_at_once(extent, [share for share in _share(chunks, threads) if share])
     lowest = min(low for low, _ in ends)
@@ -378,7 +367,7 @@ def _some(chunks: Sequence[Chunk], total: int, threads: int) -> tuple[Array, int
     """
 
     def sampled(wanted: int, neighbours: int) -> tuple[Array, int]:
-        places = [spread_out(keys, total // wanted, neighbours) for keys, *_ in chunks]
+        places = [spread_out(chunk[0], total // wanted, neighbours) for chunk in chunks]
         some = np.concatenate([chunks[0][0][:1], *places])  # groups end with the last, but may not begin with the first
         return some, int(np.maximum.reduce(some)) - int(np.minimum.reduce(some))
 

@@ -48,7 +48,7 @@ def reduce_words(
         threads: How many threads share the work; None chooses by the number of samples.
 
     Returns:
-        What `labeltrack._core.reduce.reduce_chunks` returns; None if there are too many words.
+        What `labeltrack._core.reduce.reduce_stream` returns; None if there are too many words.
     """
     rows = samples.shape[0]
     threads = default_threads(rows) if threads is None else threads

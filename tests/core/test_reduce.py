@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from labeltrack._core import partition as _partition
 from labeltrack._core import reduce as _reduce
 from labeltrack._core.estimates import estimated_labels, spread_out
-from labeltrack._core.reduce import KeyTable, reduce_chunks, reduce_columns
+from labeltrack._core.reduce import KeyTable, reduce_columns
 from labeltrack._labels.codes import LabelDecoder
 
 N = 20_000 if COMPILED else 3_000
@@ -23,6 +23,11 @@ N = 20_000 if COMPILED else 3_000
 def by_label(labels, accumulator):
     columns = accumulator.totals()
     return {label: tuple(column[k].item() for column in columns) for k, label in enumerate(labels.tolist())}
+
+
+def reduce_chunks(chunks, decoder, **options):
+    labels, (accumulator,) = reduce_columns(chunks, decoder, **options)
+    return labels, accumulator
 
 
 def reduced(keys, samples, **options):
