@@ -416,6 +416,17 @@ def test_negative_labels_after_huge_ones_are_refused():
     assert len(tracker.end_epoch(1)) == 1
 
 
+def test_labels_that_fit_no_one_type_are_kept_where_only_the_end_of_the_epoch_finds_them():
+    tracker = make()
+    tracker.update(np.array([2**63], dtype=np.uint64), [1.0], ds_id="a")
+    for label in (3, -1):
+        tracker.update(np.array([label]), [2.0], ds_id="b")
+    for _ in range(2):
+        with pytest.raises(TypeError, match="no 64-bit type holds both; pass labels as strings, or datasets"):
+            tracker.end_epoch(1)
+    assert "3 samples since" in repr(tracker)
+
+
 @pytest.mark.parametrize("first", [np.array([2**63], dtype=np.uint64), np.array([-1])])
 def test_negative_labels_of_one_dataset_and_huge_ones_of_another_are_refused_as_they_come(first):
     second = np.array([-1]) if first[0] > 0 else np.array([2**63], dtype=np.uint64)

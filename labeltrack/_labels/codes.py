@@ -371,7 +371,10 @@ def common_type(parts: Sequence[Array]) -> list[Array]:
     if UNSIGNED in kinds and INTEGER in kinds:
         # uint64 arrays hold a label beyond int64 by construction; a common type exists without negative labels.
         if any(part.min() < 0 for part in full if part.dtype.kind == "i"):
-            msg = "cannot put labels above 2**63 - 1 and negative labels into one table"
+            msg = (
+                "cannot put labels above 2**63 - 1 and negative labels into one table, as no 64-bit type holds both; "
+                "pass labels as strings, or datasets that have such labels under modes of their own"
+            )
             raise TypeError(msg)
         target = np.dtype(np.uint64)
     else:

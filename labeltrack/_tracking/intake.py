@@ -9,7 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._convert.arrays import QUICK, aligned_shape, looks_multi_hot, to_values
-from labeltrack._labels.codes import BYTES, INTEGER, STRING, UNSIGNED, integer_keys, label_array, label_kind
+from labeltrack._labels.codes import (
+    BYTES,
+    INTEGER,
+    MISSING_NAME,
+    STRING,
+    UNSIGNED,
+    integer_keys,
+    label_array,
+    label_kind,
+)
 from labeltrack._labels.missing import apply_missing, read_labels
 from labeltrack._labels.samples import are_multi_hot, counted, read_mask
 from labeltrack._labels.tuples import (
@@ -332,9 +341,12 @@ class Intake:
         """Raise TypeError if a mode has labels of a kind that this one does not go together with."""
         for (of, _), other in self._streams.items():  # those of all datasets of the mode are pooled in the end
             if of == mode and other.kind != kind and not compatible([kind, other.kind]) and not other.empty():
+                samples = other.snapshot()
+                unknown = other.kind == STRING and [*some_labels(samples.rows, samples.decoder)] == [MISSING_NAME]
+                hint = " (missing labels alone count as strings: give them a type, such as pandas' Int64)" * unknown
                 msg = (
-                    f"labels of mode {mode!r} were {other.kind} labels so far in this epoch and are {kind} labels now; "
-                    "convert them to one type (this batch was not recorded)"
+                    f"labels of mode {mode!r} were {other.kind} labels so far in this epoch and are {kind} labels "
+                    f"now{hint}; convert them to one type (this batch was not recorded)"
                 )
                 raise TypeError(msg)
 

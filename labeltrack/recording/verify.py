@@ -242,11 +242,11 @@ def _rebuild_journals(storage: LocalFolder, index: RunIndex, description: Descri
         identity: dict[str, str] = {}
         lines = []
         for attempt in attempts:
-            streams = _streams(storage, attempt, description, identity)
+            streams, more = _streams(storage, attempt, description, identity)
             # The same attempt twice: a crash while its parts were moved to the step that it ended with.
             if streams and keys.count((attempt.mode, attempt.number)) == 1:
                 of = {"mode": attempt.mode, "step": attempt.step, "attempt": attempt.number}
-                lines.append({**of, "streams": streams})
+                lines.append({**of, "streams": streams, **more})
         if not lines:
             continue
         begin: dict[str, Any] = {"session": session, "rank": rank, "world_size": 1, "rebuilt": True}
@@ -264,14 +264,15 @@ def _rebuild_journals(storage: LocalFolder, index: RunIndex, description: Descri
 
 def _streams(
     storage: LocalFolder, attempt: Attempt, description: Description, identity: dict[str, str]
-) -> list[dict[str, Any]]:
-    """Return what the journal said of an attempt, from its parts; empty unless they say that it ended.
+) -> tuple[list[dict[str, Any]], dict[str, bool]]:
+    """Return what the journal said of an attempt and its datasets, from its parts; empty unless they say that it ended.
 
     All parts of a process must have the same `identity`; the first one fills it in. Footers may be damaged, which only
     the journal would tell, so parts are rewritten.
     """
     streams: dict[str, dict[str, Part]] = {}
     ended: dict[str, bool] = {}
+    adds = False
     for entry in sorted(attempt.parts, key=lambda one: one.name):
         part = examine(storage.content(entry.name))
         found = {key: part.metadata.get(key, "") for key in ("run", "writer")}
@@ -279,12 +280,13 @@ def _streams(
         next_name = entry.place is not None and (entry.place.is_open, entry.place.index) == (False, len(parts))
         whole = next_name and part.closed and not part.damage
         if not whole or found["run"] not in ("", description.id) or (identity or found) != found:
-            return []
+            return [], {}
         identity.update(found)
         parts[entry.name] = part
-        ended[entry.ds_id] = part.batches[-1:] != [] and part.batches[-1].metadata.get("step") == str(attempt.step)
+        last = part.batches[-1].metadata if part.batches else {}
+        ended[entry.ds_id], adds = last.get("step") == str(attempt.step), last.get("adds") == "true"
     if not all(ended.values()):
-        return []
+        return [], {}
     said = []
     for ds_id, parts in streams.items():
         listed = [
@@ -292,7 +294,7 @@ def _streams(
             for name, part in parts.items()
         ]
         said.append({"ds_id": ds_id, "parts": listed, "rows": sum(part.rows for part in parts.values()), "lost": 0})
-    return said
+    return said, {"adds": True} if adds else {}
 
 
 def _rewrite(path: Path, part: Part) -> str:

@@ -148,12 +148,13 @@ class RunWriter:
             return
         self._ended[mode] = attempt
         streams = []
+        more = {"adds": True} if adds else {}
         try:
             for lane in lanes:
                 if step is None:
                     self._close(lane)
                 else:
-                    streams.append(self._settle(lane, step))
+                    streams.append(self._settle(lane, step, dict.fromkeys(more, "true")))
         finally:
             # If one failed, rows of the others may be there, but nothing in this epoch says so with certainty.
             for lane in lanes:
@@ -162,7 +163,6 @@ class RunWriter:
         if step is None:
             self._log("reset", sync=self._syncs, mode=mode, attempt=attempt)
         else:
-            more = {"adds": True} if adds else {}
             self._log("epoch", sync=self._syncs, mode=mode, step=step, attempt=attempt, streams=streams, **more)
 
     def finish(self, lanes: Iterable[Lane]) -> None:
@@ -299,9 +299,9 @@ class RunWriter:
             part.abandon()
             lane.parts.append((part.open_path, part.rows, ""))
 
-    def _settle(self, lane: Lane, step: int) -> dict[str, Any]:
+    def _settle(self, lane: Lane, step: int, more: dict[str, str]) -> dict[str, Any]:
         """Close the parts of a lane, move them to their epoch, and return what the journal says of them."""
-        self._close(lane, {"step": str(step)})
+        self._close(lane, {"step": str(step), **more})
         self._member.ensure_present()
         folder = self.root / folder_of(lane.mode, lane.ds_id, step)
         parts = [

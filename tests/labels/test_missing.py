@@ -401,3 +401,15 @@ def test_shapes_are_checked_before_samples_are_left_out():
     for missing in ("skip", "label"):
         with pytest.raises(ValueError, match="3 labels, 2 values"):
             lt.label_stats([1, None, 2], [1.0, 2.0], missing=missing)
+
+
+def test_numbers_after_missing_labels_alone_are_refused_with_the_way_out():
+    pandas = pytest.importorskip("pandas")
+    tracker = lt.LabelTracker("y", "ce", missing="label")
+    tracker.update([None, None], [1.0, 2.0])
+    with pytest.raises(TypeError, match=r"string labels so far.*missing labels alone count as strings: .* Int64"):
+        tracker.update([1, 2], [1.0, 2.0])
+    tracker = lt.LabelTracker("y", "ce", missing="label")
+    tracker.update(pandas.array([None, None], dtype="Int64"), [1.0, 2.0])
+    tracker.update([1, 2], [1.0, 2.0])
+    assert tracker.end_epoch(1).names.tolist() == ["(missing)", "1", "2"]

@@ -531,3 +531,21 @@ def test_a_damaged_footer_is_written_anew_where_no_journal_has_the_checksum_of_i
     with pa.ipc.open_file(path) as file:
         assert file.read_all()["value"].to_pylist() == before["value"][:400]
     assert sorted(one.suffix for one in path.parent.iterdir()) == [".arrow"]
+
+
+def test_a_rebuilt_journal_knows_datasets_that_ended_one_step_one_after_the_other(tmp_path):
+    with lt.LabelTracker("y", "ce", record_to=tmp_path / "run") as tracker:
+        for step, ds_id, replace in (
+            (1, "a", False),
+            (1, "b", False),
+            (1, "c", False),
+            (2, "a", False),
+            (2, "b", True),
+        ):
+            tracker.update([0, 1], [step, 2.0], mode="eval", ds_id=ds_id)
+            tracker.end_epoch(step, mode="eval", replace=replace)
+    (tmp_path / "run" / "journal-0001-0000.log").unlink()
+    run = lt.open_run(tmp_path / "run")
+    assert run.repair() == ["journal-0001-0000.log"]
+    again = run.recompute(progress=False)
+    assert [list(again.datasets(step, "eval")) for step in (1, 2)] == [["a", "b", "c"], ["b"]]
