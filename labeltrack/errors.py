@@ -97,6 +97,18 @@ def _shown(item: object) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
+def check_option(what: str, given: Any, allowed: Iterable[Any]) -> None:
+    """Raise a ValueError unless an option is one of those allowed.
+
+    Example:
+        >>> check_option("engine", "local", ["local", "dask"])
+    """
+    known = list(allowed)
+    if not (given is None or isinstance(given, str)) or given not in known:
+        msg = f"{what}: unknown option {given!r}; allowed are {listing(known)}"
+        raise ValueError(msg)
+
+
 def nearest(wanted: object, known: Iterable[object], limit: int = 3) -> list[object]:
     """Return up to `limit` of the known things closest to the wanted one.
 

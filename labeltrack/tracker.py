@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from labeltrack._labels.missing import Missing
     from labeltrack._nan_policy import NanPolicy
-    from labeltrack._tracking.ids import OnDuplicate
     from labeltrack._tracking.sinks import Sink
     from labeltrack.bounds import BoundName
     from labeltrack.history import History
+    from labeltrack.recording.columns import OnDuplicate
     from labeltrack.recording.options import RecordingOptions
     from labeltrack.stats import LabelStats
 

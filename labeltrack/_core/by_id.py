@@ -5,6 +5,7 @@ Ids get slots, which never move. What is kept of an id does not depend on the or
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -63,44 +64,42 @@ class Found(NamedTuple):
     relabelled: int
 
 
-class Summary(NamedTuple):
-    """Statistics of the finite samples of K ids.
-
-    Attributes:
-        columns: ``(K,)`` each, by name: count, mean, std, min and max, or those that were asked for.
-        nonfinite: ``(K, 3)``: how many samples are NaN, inf and -inf; ``(0, 3)`` if none is.
-    """
-
-    columns: dict[str, Array]
-    nonfinite: Integers
+Statistics = Iterator[tuple[slice, Accumulator]]
+"""Of K ids: which of them come next, and their statistics."""
 
 
 class Course(NamedTuple):
     """What is known of K ids.
 
     Attributes:
-        ids: ``(K,)`` int64, ascending.
+        ids: ``(K,)`` int64, in order of slots.
         labels: ``(K,)`` int64 each.
-        values: Statistics of the values.
+        values: Statistics of the values, to be read once.
         ends: ``(K,)`` float64 each: first and last value; NaN if there is none.
-        probability: Mean and standard deviation of ``exp(-value)``; None if they were not kept.
+        probability: Statistics of ``exp(-value)``, to be read once; None if they were not kept.
         hits: ``(K,)`` int64 each: how often a sample was right and then wrong, and how often it was right; None if
             that is not known.
     """
 
     ids: Integers
     labels: tuple[Integers, ...]
-    values: Summary
+    values: Statistics
     ends: tuple[Array, ...]
-    probability: Summary | None
+    probability: Statistics | None
     hits: tuple[Integers, Integers] | None
 
 
 class Slots:
-    """The slot of each id: its distance from the smallest while ids are close together, else by hashing."""
+    """The slot of each id: its distance from the smallest while ids are close together, else by hashing.
 
-    def __init__(self) -> None:
+    Args:
+        always: How many slots there may be in any case.
+        per_id: How many there may be for each id that comes at a time.
+    """
+
+    def __init__(self, always: int = _SMALL, per_id: int = 2) -> None:
         self.size = 0
+        self._always, self._per_id = always, per_id
         self._low = 0
         self._hash: Hash | None = None
 
@@ -111,7 +110,7 @@ class Slots:
             low = min(int(ids.min()) for ids in full)
             high = max(int(ids.max()) for ids in full)
             low, high = (min(low, self._low), max(high, self._low + self.size - 1)) if self.size else (low, high)
-            most = max(_SMALL, 2 * sum(ids.size for ids in full), 2 * self.size)
+            most = max(self._always, self._per_id * sum(ids.size for ids in full), 2 * self.size)
             low = 0 if not self.size and 0 <= low <= high < most else low  # smaller ones may follow
             if high - low < most and (not self.size or low == self._low):
                 self._low, self.size = low, high - low + 1
@@ -130,16 +129,16 @@ class Slots:
         self.size = table.size
         return codes
 
+    @property
+    def hashed(self) -> bool:
+        """Whether slots are given to ids as these come; before, they are distances."""
+        return self._hash is not None
+
     def ids(self) -> Integers:
         """Return the id of each slot; some that are only between others may never have occurred."""
         if self._hash is None:
             return np.arange(self._low, self._low + self.size, dtype=np.int64)
         return self._hash.keys
-
-    @property
-    def ascending(self) -> bool:
-        """Whether ids ascend with their slots."""
-        return self._hash is None
 
 
 class Blocks:
@@ -181,26 +180,15 @@ class Blocks:
                 rows = np.flatnonzero(mine >> _BLOCK == block)
                 self._parts[block].merge(theirs.take(rows), mine[rows] - (block << _BLOCK))
 
-    def summary(self, used: Integers, names: Sequence[str]) -> Summary:
-        """Return statistics of some slots, ascending; blocks are freed one by one, and this object is used up."""
+    def statistics(self, used: Integers) -> Statistics:
+        """Yield the statistics of some slots, ascending; blocks are freed one by one, and this object is used up."""
         blocks, self._parts = self._parts, []
-        for block in blocks:
-            block.release()
-        columns = {name: np.empty(used.shape[0], np.int64 if name == "count" else np.float64) for name in names}
-        finite = all(block.all_finite() for block in blocks)
-        nonfinite = np.zeros((0 if finite else used.shape[0], 3), dtype=np.int64)
         edges = np.searchsorted(used, np.arange(len(blocks) + 1) << _BLOCK).tolist()
         for number, (start, stop) in enumerate(pairwise(edges)):
-            slots: Any = used[start:stop] - (number << _BLOCK)
-            found = blocks[number].totals()
-            if slots.size and slots.size == slots[-1] + 1:
-                slots = slice(0, slots.size)  # all of them
-            for name, column in columns.items():
-                column[start:stop] = getattr(found, name)[slots]
-            if not finite:
-                nonfinite[start:stop] = blocks[number].nonfinite[slots]
-            blocks[number] = Accumulator(0)
-        return Summary(columns, nonfinite)
+            block, blocks[number] = blocks[number], Accumulator(0)
+            block.release()
+            all_used = stop - start == block.size
+            yield slice(start, stop), block if all_used else block.take(used[start:stop] - (number << _BLOCK))
 
 
 class ByID:
@@ -331,17 +319,8 @@ class ByID:
     def result(self) -> Course:
         """Return what is known; this object must not be used afterwards."""
         module, used = kernels.by_id, self._used()
-        values = self._values.summary(used, ("count", "mean", "std", "min", "max"))
-        kept = None if self._probability is None else self._probability.summary(used, ("count", "mean", "std"))
-        ids = self._slots.ids()
-        place: Any = used
-        if not self._slots.ascending:
-            order = np.argsort(ids[used])
-            place, values = used[order], _ordered(values, order)
-            kept = None if kept is None else _ordered(kept, order)
-        elif used.size == ids.size:
-            place = slice(0, used.size)
-        words = self._words.reshape(-1, module.WORDS)
+        ids, place = self._slots.ids(), slice(None) if used.size == self._slots.size else used
+        words = self._words.reshape(-1, module.WORDS)[: ids.size]
         ends = [words[:, column].view(np.float64)[place] for column in range(2)]
         empty = words[:, 3][place] & module.HAS_VALUE == 0
         if empty.any():
@@ -350,7 +329,9 @@ class ByID:
         if self._hits:
             both = words[:, 2][place]
             hits = both & 0xFFFFFFFF, both >> 32
-        return Course(ids[place], tuple(known[place] for known in self._labels), values, (*ends,), kept, hits)
+        labels = tuple(known[: ids.size][place] for known in self._labels)
+        kept = None if self._probability is None else self._probability.statistics(used)
+        return Course(ids[place], labels, self._values.statistics(used), (*ends,), kept, hits)
 
 
 def _renamed(keys: Integers, names: Integers | None) -> Integers:
@@ -374,11 +355,6 @@ def _joined(old: Integers, new: Integers, steps: int) -> Integers:
     flags |= np.where(hit, has, had) & module.LAST_HIT
     joined[:, 3] = ((has >> 32) + steps) << 32 | flags
     return joined
-
-
-def _ordered(summary: Summary, order: Integers) -> Summary:
-    columns = {name: column[order] for name, column in summary.columns.items()}
-    return Summary(columns, summary.nonfinite[order] if summary.nonfinite.size else summary.nonfinite)
 
 
 def _longer(array: Integers, size: int) -> Integers:

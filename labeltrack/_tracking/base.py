@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from labeltrack._filters import Selection, check_step
 from labeltrack._nan_policy import NanPolicy, check_nan_policy
 from labeltrack._tracking.arguments import Labels, check_bytes, check_label, check_name
-from labeltrack._tracking.ids import OnDuplicate, check_on_duplicate
 from labeltrack._tracking.intake import Intake
 from labeltrack._tracking.recorded import Recorded, start_recorder
 from labeltrack._tracking.reducing import Reducer, some_labels
@@ -19,8 +18,9 @@ from labeltrack._tracking.state import Stateful
 from labeltrack._tracking.streams import Owed
 from labeltrack._version import __version__
 from labeltrack.bounds import needed_quantiles, resolve_all
-from labeltrack.errors import NaNError, counted, missing_key, warn, warn_elsewhere
+from labeltrack.errors import NaNError, check_option, counted, missing_key, warn, warn_elsewhere
 from labeltrack.history import History, joined
+from labeltrack.recording.columns import ON_DUPLICATE, OnDuplicate
 from labeltrack.recording.description import Description
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ class Tracking(Stateful):
         )
         self.nan_policy: NanPolicy = check_nan_policy(given.nan_policy)
         self.max_buffer_bytes = check_bytes(given.max_buffer_bytes)
-        self.on_duplicate: OnDuplicate | None = check_on_duplicate(given.on_duplicate)
+        check_option("on_duplicate", given.on_duplicate, ON_DUPLICATE)
+        self.on_duplicate: OnDuplicate | None = given.on_duplicate
         self._labels = Labels(self.label, given.label_mapping, given.missing, given.ignore_label)
         self.label_mapping, self.missing, self.ignore_label = self._labels.given
         self._modes = Selection(self.mode, "mode")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,19 +20,10 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-OnDuplicate = Literal["first", "count", "error"]
 
 _DENSE = 4  # a table of so many places per id takes less time than sorting
 _SHOWN = 10  # duplicates that messages name
 _EVERY = "pass ids with every batch of an epoch or with none"
-
-
-def check_on_duplicate(option: Any) -> OnDuplicate | None:
-    """Return the option for duplicates, or raise ValueError listing the allowed ones."""
-    if option is not None and option not in get_args(OnDuplicate):
-        msg = f"on_duplicate: unknown option {option!r}; allowed are {listing(get_args(OnDuplicate))} and None"
-        raise ValueError(msg)
-    return cast("OnDuplicate | None", option)
 
 
 class BatchIds(NamedTuple):

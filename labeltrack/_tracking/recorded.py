@@ -107,14 +107,7 @@ class Recorded:
         if self.recorder is None:
             return Stream(SampleBuffer(label, value, kind, tuple(more)), its_words, ids=its_ids)
         past = self.histories[0] if history is None else history
-        lane = self.recorder.lane(
-            *key,
-            its_words,
-            max(past.steps(key[0]), default=0) + 1,
-            names=self.names or (),
-            metrics=[history.metric for history in self.histories],
-            ids=its_ids,
-        )
+        lane = self.recorder.lane(*key, its_words, max(past.steps(key[0]), default=0) + 1, its_ids)
         buffer = self.recorder.buffer(lane, label, value, kind, tuple(more))
         return Stream(buffer, its_words, lane, ids=its_ids)
 

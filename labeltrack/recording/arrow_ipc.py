@@ -8,7 +8,6 @@ offset is checked before it is used, nothing is allocated, and anything that lab
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -44,17 +43,13 @@ class Schema(NamedTuple):
     metadata: dict[str, str]
 
 
-@dataclass(slots=True)
-class Batch:
+class Batch(NamedTuple):
     """A record batch: where its columns lie in the file."""
 
     rows: int
     metadata: dict[str, str]
     columns: tuple[int, ...]  # byte offset of each column in the file
     end: int  # byte offset behind the message
-    raw: bytes  # the message without its body
-    spans: dict[str, tuple[int, int]]  # where in `raw` the texts of the metadata lie, by key
-    length: int  # bytes of the body
     data: Content  # the file
 
 
@@ -92,19 +87,19 @@ class _Table:
         return _Table(self.data, target)
 
     def text(self, field: int) -> str:
-        start, end = self.span(field)
-        return _decoded(self.data[start:end])
-
-    def span(self, field: int) -> tuple[int, int]:
-        """Return where a string begins and ends in the message; empty if it is missing."""
+        """Return a string; empty if it is missing."""
         target = self._target(field)
         if not target:
-            return 0, 0
+            return ""
         end = target + 4 + _number("<I", self.data, target)
         if end > len(self.data):
             msg = "a string ends behind its message"
             raise DamagedRunError(msg)
-        return target + 4, end
+        try:
+            return self.data[target + 4 : end].decode()
+        except UnicodeDecodeError:
+            msg = "a string is not UTF-8"
+            raise DamagedRunError(msg) from None
 
     def vector(self, field: int) -> tuple[int, int]:
         """Return where the entries of a vector begin, and how many there are."""
@@ -123,23 +118,8 @@ class _Table:
         return [_Table(self.data, place + _number("<I", self.data, place)) for place in places]
 
     def pairs(self, field: int) -> dict[str, str]:
-        return {key: _decoded(self.data[start:end]) for key, (start, end) in self.spans(field).items()}
-
-    def spans(self, field: int) -> dict[str, tuple[int, int]]:
-        """Return where the values of a vector of key-value pairs lie in the message."""
-        found = {}
-        for entry in self.tables(field):
-            start, end = entry.span(0)
-            found[_decoded(self.data[start:end])] = entry.span(1)
-        return found
-
-
-def _decoded(raw: bytes) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        msg = "a string is not UTF-8"
-        raise DamagedRunError(msg) from None
+        """Return the values of a vector of key-value pairs."""
+        return {entry.text(0): entry.text(1) for entry in self.tables(field)}
 
 
 def _number(form: str, data: bytes, position: int) -> int:
@@ -252,30 +232,4 @@ def read_batch(data: Content, position: int, schema: Schema) -> Batch | None:
             msg = "a column that lies outside its batch"
             raise DamagedRunError(msg)
         columns.append(body + start)
-    spans = message.spans(4)
-    metadata = {key: _decoded(raw[begin:end]) for key, (begin, end) in spans.items()}
-    return Batch(rows, metadata, tuple(columns), body + length, raw, spans, length, data)
-
-
-def read_alike(data: Content, position: int, before: Batch, varying: tuple[str, ...]) -> Batch | None:
-    """Return a record batch that differs from another only in its body and in some texts of equal length.
-
-    Nearly every batch does; 3 us instead of 30 keep several threads busy. If it differs in more, the result is None,
-    and `read_batch` tells what it is.
-    """
-    size = len(before.raw)
-    body = position + 8 + size
-    shift = body - (before.end - before.length)
-    if data[position : position + 8] != _HEAD.pack(CONTINUATION, size) or before.end + shift > len(data):
-        return None
-    raw = bytes(data[position + 8 : body])
-    expected = bytearray(before.raw)
-    metadata = before.metadata.copy()
-    for key in varying:
-        begin, end = before.spans.get(key, (0, 0))
-        expected[begin:end] = raw[begin:end]
-        metadata[key] = raw[begin:end].decode("ascii", "replace")
-    if raw != expected:
-        return None
-    columns = tuple(column + shift for column in before.columns)
-    return Batch(before.rows, metadata, columns, before.end + shift, raw, before.spans, before.length, data)
+    return Batch(rows, message.pairs(4), tuple(columns), body + length, data)

@@ -5,7 +5,7 @@ Runs of one label, one metric and no ids are written as in version 1 of the form
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from labeltrack.errors import DamagedRunError, listing
 
@@ -22,6 +22,10 @@ ABOUT = ("mode", "ds_id", "step", "session", "rank", "attempt")
 MOST_COLUMNS = 31  # labels and metrics; readers accept as many, and ids
 LONGEST_COLUMN = 1000  # characters of a name
 _TAKEN = (ID, *ABOUT, "epoch")  # `epoch` is a folder
+
+
+OnDuplicate = Literal["first", "count", "error"]
+ON_DUPLICATE = (*get_args(OnDuplicate), None)
 
 
 class Ids(NamedTuple):

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+import contextlib
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from labeltrack._core.by_id import ByID, Chunk
-from labeltrack.errors import counted, listing
+from labeltrack.errors import counted
+from labeltrack.recording.cluster import read_on_cluster
 from labeltrack.recording.keys import Keys
 from labeltrack.recording.reader import open_parts, read_rows
-from labeltrack.recording.recompute import FAN_IN, cluster_client, root_of, vocabularies
-from labeltrack.recording.storage import storage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from labeltrack.recording.columns import Columns
+    from labeltrack.recording.columns import Columns, OnDuplicate
     from labeltrack.recording.epochs import PartEntry
     from labeltrack.recording.reader import PartResult
     from labeltrack.recording.storage import Storage
 
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
-OnDuplicate = Literal["first", "count", "error"]
 Step = tuple[int, tuple["PartEntry", ...]]
 """A step and its parts of one dataset, in order of processes."""
 
@@ -146,13 +146,6 @@ def _is_binary(values: Array) -> bool:
     return bool(((values == 0) | (values == 1)).all())
 
 
-def check_on_duplicate(option: Any) -> None:
-    """Raise a ValueError unless it is an option for samples whose id occurs again, or None."""
-    if option is not None and option not in get_args(OnDuplicate):
-        msg = f"on_duplicate: unknown option {option!r}; allowed are {listing(get_args(OnDuplicate))} and None"
-        raise ValueError(msg)
-
-
 def read_courses(
     storage: Storage, steps: Sequence[Step], plan: Plan, engine: str, on_rows: Callable[[int], object]
 ) -> Courses:
@@ -162,33 +155,18 @@ def read_courses(
         for step in steps:
             courses.read(storage, step, plan, on_rows)
         return courses
-    with cluster_client() as client:
-        level = []
-        for number, parts in steps:
-            bare = tuple(replace(part, words={}) for part in parts)
-            words = any(part.words for part in parts)
-            task = client.submit(_read, root_of(storage), (number, bare), plan._replace(threads=1), words, pure=False)
-            rows = sum(part.rows or 0 for part in parts)
-            task.add_done_callback(lambda _, rows=rows: on_rows(rows))
-            level.append(task)
-        while len(level) > 1:
-            groups = [level[i : i + FAN_IN] for i in range(0, len(level), FAN_IN)]
-            level = [client.submit(_merged, group, plan, pure=False) for group in groups]
-        try:
-            for task in level:
-                courses.merge(task.result())
-        finally:
-            client.cancel(level)
+    read = partial(_read, plan=plan._replace(threads=1))
+    job = [(partial(read, number=number), parts) for number, parts in steps]
+    with contextlib.closing(read_on_cluster(storage, [job], partial(_merged, plan=plan), on_rows)) as results:
+        for result in results:
+            courses.merge(result)
     return courses
 
 
-def _read(root: str, step: Step, plan: Plan, has_words: bool) -> Courses:
+def _read(storage: Storage, parts: Sequence[PartEntry], number: int, plan: Plan) -> Courses:
     """Read one step; runs on a worker."""
-    number, parts = step
-    if has_words:
-        parts = tuple(replace(part, words=vocabularies(root, part.journal)) for part in parts)
     courses = Courses.empty(plan)
-    courses.read(storage_of(root), (number, parts), plan, lambda _: None)
+    courses.read(storage, (number, tuple(parts)), plan, lambda _: None)
     return courses
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from labeltrack._labels.combined import columns_of
 from labeltrack._labels.lookup import Lookup, display_names
 from labeltrack._tables import Table, shown_places, text
-from labeltrack.errors import counted, listing, missing_key
+from labeltrack.errors import check_option, counted, listing, missing_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -197,9 +197,7 @@ class Dynamics(Table):
         """
         from labeltrack.plot.datamap import plot_datamap  # noqa: PLC0415 (matplotlib is loaded only to draw)
 
-        if color not in ("count", "forgetting"):
-            msg = f"color: unknown option {color!r}; allowed are 'count', 'forgetting'"
-            raise ValueError(msg)
+        check_option("color", color, ("count", "forgetting"))
         forgetting = self.column("forgetting") if color == "forgetting" else None
         steps = counted(len(self.steps), "step")
         return plot_datamap(

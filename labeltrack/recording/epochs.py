@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from labeltrack._filters import Selection, check_step
 from labeltrack.errors import listing, missing_key
 from labeltrack.recording.journal import read_journal
+from labeltrack.recording.keys import Words
 from labeltrack.recording.layout import Contents, Place, contents_of, folder_of, journal_name
-from labeltrack.recording.words import Words
 
 if TYPE_CHECKING:
     from labeltrack.recording.storage import Storage
@@ -34,12 +34,17 @@ class PartEntry:
 
     name: str  # of the file, relative to the run
     place: Place | None  # None: the file is missing
-    ds_id: str
+    about: tuple[str, str, int, int, int, int]  # mode, ds_id, step, session, process, attempt
     rows: int | None  # according to the journal; None: it does not say
     xxh3: str  # of the whole file, according to the journal; empty: it does not say
     metadata: tuple[tuple[str, str], ...]  # that the file must have
     journal: str  # of the process that wrote it
     words: dict[str, Words] = field(compare=False)  # what codes stand for, by number of the vocabulary
+
+    @property
+    def ds_id(self) -> str:
+        """Dataset."""
+        return self.about[1]
 
 
 @dataclass(frozen=True)
@@ -292,7 +297,7 @@ class RunIndex:
                 for part in stream["parts"]:
                     place = places.pop((mode, stream["ds_id"], line["step"], part["name"]), None)
                     name = f"{folder}/{part['name']}" if place is None else place.name
-                    of = (mode, stream["ds_id"], session, rank, number)
+                    of = (mode, stream["ds_id"], line["step"], session, rank, number)
                     parts.append(self._entry(name, place, of, part["rows"], part["xxh3"]))
             lost, adds = sum(stream["lost"] for stream in line["streams"]), line.get("adds") is True
             head = (mode, line["step"], session, rank, number)
@@ -300,27 +305,25 @@ class RunIndex:
         unlisted: dict[tuple[str, int, int, int, int], list[PartEntry]] = defaultdict(list)
         for place in places.values():
             key = (place.mode, place.epoch, place.session, place.rank, place.attempt)
-            of = (place.mode, place.ds_id, place.session, place.rank, place.attempt)
+            of = (place.mode, place.ds_id, place.epoch, place.session, place.rank, place.attempt)
             unlisted[key].append(self._entry(place.name, place, of))
         for (mode, step, session, rank, number), found in unlisted.items():
             dropped = (session, rank, mode, number) in self._dropped
             attempts.append(Attempt(mode, step, session, rank, number, tuple(found), dropped=dropped))
         return attempts
 
-    def _entry(
-        self, name: str, place: Place | None, of: tuple[Any, ...], rows: int | None = None, xxh3: str = ""
-    ) -> PartEntry:
-        metadata = dict(zip(("mode", "ds_id", "session", "rank", "attempt"), map(str, of), strict=True))
+    def _entry(self, name: str, place: Place | None, about: Any, rows: int | None = None, xxh3: str = "") -> PartEntry:
+        mode, ds_id, _, session, rank, attempt = about
+        metadata = {"mode": mode, "ds_id": ds_id, "session": str(session), "rank": str(rank), "attempt": str(attempt)}
         if place is not None:
             metadata["index"] = str(place.index)
-        _, ds_id, session, rank, _ = of
         process = self._processes.get((session, rank), _Process())
         if process.run is not None:
             metadata |= {"run": process.run, "writer": process.writer}
         elif self._run:  # without a journal, parts are compared with the run alone
             metadata["run"] = self._run
         journal = journal_name(session, rank)
-        return PartEntry(name, place, ds_id, rows, xxh3, tuple(metadata.items()), journal, process.vocabularies)
+        return PartEntry(name, place, about, rows, xxh3, tuple(metadata.items()), journal, process.vocabularies)
 
     def gaps(self) -> list[tuple[tuple[int, int], str]]:
         """Return messages about what must have existed and is missing, each with its session and rank."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from labeltrack._labels.codes import BOOL, BYTES, STRING
 from labeltrack._tables import check_ending, portable, whole_file
 from labeltrack.errors import listing, need
 from labeltrack.recording.columns import ABOUT, ID
-from labeltrack.recording.reader import PartReader, PartResult, open_parts
+from labeltrack.recording.reader import PartReader, PartResult, batches_of, open_parts
 from labeltrack.recording.storage import LocalFolder
 
 if TYPE_CHECKING:
@@ -20,12 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from labeltrack.recording.columns import Columns
-    from labeltrack.recording.epochs import Attempt, PartEntry
-    from labeltrack.recording.reader import Column
+    from labeltrack.recording.epochs import PartEntry
+    from labeltrack.recording.keys import Column, Words
     from labeltrack.recording.storage import Storage
-    from labeltrack.recording.words import Words
-
-    Parts = Sequence[tuple[Attempt, PartEntry]]
 
 
 def _chosen(
@@ -45,27 +43,27 @@ def _chosen(
 
 
 def table(
-    storage: Storage, parts: Parts, columns: Columns, chosen: Iterable[str] | None, *, mapped: bool
+    storage: Storage, parts: Sequence[PartEntry], columns: Columns, chosen: Iterable[str] | None, *, mapped: bool
 ) -> tuple[Any, list[PartResult]]:
     """Return samples as a pyarrow Table, and what was read from each part; see `Run.samples`."""
     pa = need("pyarrow")
-    readers = open_parts(storage, [part for _, part in parts], columns)
+    readers = open_parts(storage, parts, columns)
     names = _chosen(readers, columns, chosen, ())
     texts = {STRING: pa.dictionary(pa.int32(), pa.string()), BYTES: pa.dictionary(pa.int32(), pa.binary())}
     schema, alike = _schema(readers, columns, names, texts, pa)
     alike = alike and mapped  # casting would read the maps
     may = [alike and bool(one.labels) and all(of.kind != BOOL for of in one.labels) for one in readers]
-    files = [_map(storage, one.entry.name, pa) if each else None for one, each in zip(readers, may, strict=True)]
+    files = {one.entry.name: _map(storage, one.entry.name, pa) for one, each in zip(readers, may, strict=True) if each}
     batches = [
         pa.record_batch([_cast(batch.column(one.name), one.type) for one in schema], schema=schema)
-        for batch in _record_batches(readers, parts, columns, names, files)
+        for batch in _record_batches(readers, columns, names, files)
     ]
     return pa.Table.from_batches(batches, schema), [reader.finish() for reader in readers]
 
 
 def write(
     storage: Storage,
-    parts: Parts,
+    parts: Sequence[PartEntry],
     columns: Columns,
     chosen: Iterable[str] | None,
     path: Path,
@@ -74,7 +72,7 @@ def write(
     """Write samples to a file; return their number, and what was read from each part; see `Run.export`."""
     pa = need("pyarrow")
     text = check_ending(path, (".parquet", ".csv")) == ".csv"
-    readers = open_parts(storage, [part for _, part in parts], columns)
+    readers = open_parts(storage, parts, columns)
     names = _chosen(readers, columns, chosen, ("mode", "ds_id", "step"))
     schema, _ = _schema(readers, columns, names, {STRING: pa.string(), BYTES: pa.string() if text else pa.binary()}, pa)
     schema = pa.schema([(one.name, pa.string() if one.name in ("mode", "ds_id") else one.type) for one in schema])
@@ -85,7 +83,7 @@ def write(
         else:
             writer = need("pyarrow.parquet").ParquetWriter(half, schema)
         with writer:
-            for batch in _record_batches(readers, parts, columns, names, [None] * len(parts), text=text):
+            for batch in _record_batches(readers, columns, names, {}, text=text):
                 cast = [batch.column(one.name).cast(one.type) for one in schema]
                 writer.write_batch(pa.record_batch(cast, schema=schema))
                 rows += batch.num_rows
@@ -95,39 +93,35 @@ def write(
 
 def _record_batches(
     readers: Sequence[PartReader],
-    parts: Parts,
     columns: Columns,
     names: Sequence[str],
-    files: Sequence[Any],
+    files: Mapping[str, Any],
     *,
     text: bool = False,
 ) -> Iterator[Any]:
     """Yield samples as record batches; columns are views of the maps of files, if any; with `text`, bytes are text."""
     pa = need("pyarrow")
-    words = _Words(pa, text=text)
-    for reader, (attempt, part), file in zip(readers, parts, files, strict=True):
-        values = (attempt.mode, part.ds_id, attempt.step, attempt.session, attempt.rank, attempt.number)
-        about = dict(zip(ABOUT, values, strict=True))
+    dictionary = functools.cache(functools.partial(_dictionary, text=text))
+    for reader, batch in batches_of(readers):
+        rows, file = reader.rows(batch), files.get(reader.entry.name)
+        if rows is None or not batch.rows:
+            continue
         of = [*reader.labels, *[None] * len(columns.values), *([reader.ids] if reader.ids else [])]
-        for batch in reader.batches():
-            rows = reader.rows(batch)
-            if rows is None or not batch.rows:
-                continue
-            arrays = [*rows.labels, *rows.values, *([] if rows.ids is None else [rows.ids])]
-            if file is not None and batch.end <= file.size and _as_stored(reader):
-                pieces = [file.slice(at, x.nbytes) for at, x in zip(batch.columns, arrays, strict=True)]
-                arrays = [np.frombuffer(piece, x.dtype) for piece, x in zip(pieces, arrays, strict=True)]
-            own = dict(zip(reader.part.columns.names, zip(of, arrays, strict=True), strict=True))
-            row = []
-            for name in names:
-                if name in own:
-                    row.append(_arrow(*own[name], words, pa))
-                elif name == ID:
-                    row.append(pa.nulls(batch.rows))
-                else:
-                    row.append(_constant(about[name], batch.rows, _type_of(name, pa), pa))
-            yield pa.record_batch(row, names=list(names))
-        reader.release()
+        arrays = [*rows.labels, *rows.values, *([] if rows.ids is None else [rows.ids])]
+        if file is not None and batch.end <= file.size and _as_stored(reader):
+            pieces = [file.slice(at, x.nbytes) for at, x in zip(batch.columns, arrays, strict=True)]
+            arrays = [np.frombuffer(piece, x.dtype) for piece, x in zip(pieces, arrays, strict=True)]
+        own = dict(zip(reader.part.columns.names, zip(of, arrays, strict=True), strict=True))
+        about = dict(zip(ABOUT, reader.entry.about, strict=True))
+        row = []
+        for name in names:
+            if name in own:
+                row.append(_arrow(*own[name], dictionary, pa))
+            elif name == ID:
+                row.append(pa.nulls(batch.rows))
+            else:
+                row.append(_constant(about[name], batch.rows, _type_of(name, pa), pa))
+        yield pa.record_batch(row, names=list(names))
 
 
 def _as_stored(reader: PartReader) -> bool:
@@ -176,34 +170,20 @@ def _map(storage: Storage, name: str, pa: Any) -> Any:
     return None
 
 
-def _arrow(of: Column | None, array: Any, words: _Words, pa: Any) -> Any:
+def _arrow(of: Column | None, array: Any, dictionary: Callable[[Words], Any], pa: Any) -> Any:
     """Return labels, values or ids as an Arrow array that shares their memory."""
     plain = pa.Array.from_buffers(pa.from_numpy_dtype(array.dtype), array.shape[0], [None, pa.py_buffer(array)])
     if of is not None and of.words is not None:
-        return pa.DictionaryArray.from_arrays(plain, words.of(of.words))
+        return pa.DictionaryArray.from_arrays(plain, dictionary(of.words))
     return plain.cast(pa.bool_()) if of is not None and of.kind == BOOL else plain  # one bit each in Arrow
 
 
-class _Words:
-    """Vocabularies as Arrow arrays; with `text`, bytes are text."""
-
-    def __init__(self, pa: Any, *, text: bool) -> None:
-        self._pa, self._text = pa, text
-        self._known: dict[int, tuple[Words, Any]] = {}  # kept, as identities are reused
-
-    def of(self, words: Words) -> Any:
-        """Return the words of a vocabulary."""
-        if id(words) not in self._known:
-            self._known[id(words)] = words, self._converted(words)
-        return self._known[id(words)][1]
-
-    def _converted(self, words: Words) -> Any:
-        plain = words.array.tolist()
-        if words.kind == BYTES and not self._text:
-            return self._pa.array(plain, self._pa.binary())
-        return self._pa.array(
-            [_as_text(word) for word in plain] if words.kind == BYTES else portable(plain), self._pa.string()
-        )
+def _dictionary(words: Words, *, text: bool) -> Any:
+    """Return a vocabulary as an Arrow array; with `text`, bytes are text."""
+    pa, plain = need("pyarrow"), words.array.tolist()
+    if words.kind == BYTES and not text:
+        return pa.array(plain, pa.binary())
+    return pa.array([_as_text(word) for word in plain] if words.kind == BYTES else portable(plain), pa.string())
 
 
 def _as_text(word: bytes) -> str:

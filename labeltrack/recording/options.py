@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from labeltrack.errors import check_option
+
 Fsync = Literal["never", "epoch", "flush"]
 Durable = Literal["later", "epoch"]
 
@@ -61,10 +63,8 @@ class RecordingOptions:
         if "://" in os.fspath(self.path):
             msg = f"a run is recorded to a folder of this machine, got {self.path}; copy it there afterwards"
             raise ValueError(msg)
-        for what, given, options in (("fsync", self.fsync, Fsync), ("durable", self.durable, Durable)):
-            if given not in get_args(options):
-                msg = f"{what}: unknown option {given!r}; allowed are {', '.join(map(repr, get_args(options)))}"
-                raise ValueError(msg)
+        check_option("fsync", self.fsync, get_args(Fsync))
+        check_option("durable", self.durable, get_args(Durable))
         launch: Any = self.launch
         if not isinstance(launch, str | None):
             msg = f"launch must be a string, got {type(launch).__name__} {launch!r}"

@@ -34,7 +34,6 @@ Array = npt.NDArray[Any]
 HASH = "xxh3_64"
 OPEN = ".open"
 PERCENT = "percent"  # key in the metadata: which other texts are percent-encoded
-VARYING = ("seq", "xxh3", "about")  # in the metadata of batches; the rest rarely changes
 BLOCK = 1 << 24  # bytes of a file that are read at a time for its checksum
 SMALLEST = 1024  # bytes; the beginning of a part is shorter
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -266,13 +265,10 @@ class Part:
         intact = True
         expected = 0
         position = self._first
-        before: _ipc.Batch | None = None
         file = _about_file(self.schema.dtypes, self.schema.metadata)
         while True:
             try:
-                batch = None if before is None else _ipc.read_alike(self.data, position, before, VARYING)
-                if batch is None:
-                    batch = before = _ipc.read_batch(self.data, position, self.schema)
+                batch = _ipc.read_batch(self.data, position, self.schema)
             except DamagedRunError as damage:
                 self.damage = self.damage or str(damage)
                 self.torn = intact and not isinstance(damage, TruncatedRunError)

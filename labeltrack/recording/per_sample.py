@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from labeltrack._convert.objects import text_array
-from labeltrack._core.totals import Totals
 from labeltrack._filters import single_mode
 from labeltrack._labels.codes import LabelMapping, common_type
 from labeltrack._labels.combined import combinations
-from labeltrack._nan_policy import check_finite, check_nan_policy, with_nonfinite
-from labeltrack.errors import counted, missing_key, warn
-from labeltrack.recording.courses import Plan, binary_metric, check_on_duplicate, read_courses
+from labeltrack._nan_policy import check_finite, check_nan_policy
+from labeltrack.errors import check_option, counted, missing_key, warn
+from labeltrack.recording.cluster import Engine
+from labeltrack.recording.columns import ON_DUPLICATE
+from labeltrack.recording.courses import Plan, binary_metric, read_courses
 from labeltrack.recording.dynamics import Dynamics
 from labeltrack.recording.reader import Progress
-from labeltrack.recording.recompute import check_engine
+from labeltrack.stats import LabelStats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from labeltrack._core.by_id import Summary
+    from labeltrack._core.by_id import Statistics
     from labeltrack._nan_policy import NanPolicy
-    from labeltrack.recording.courses import Courses, OnDuplicate, Step
+    from labeltrack.recording.columns import OnDuplicate
+    from labeltrack.recording.courses import Courses, Step
     from labeltrack.recording.description import Description
     from labeltrack.recording.epochs import Epoch, RunIndex
     from labeltrack.recording.reader import PartResult
-    from labeltrack.recording.recompute import Engine
     from labeltrack.recording.storage import Storage
 
 Array = npt.NDArray[Any]
@@ -116,8 +117,8 @@ class PerSample:
                 "integer or string per sample that is the same in every epoch"
             )
             raise ValueError(msg)
-        check_engine(engine)
-        check_on_duplicate(on_duplicate)
+        check_option("engine", engine, get_args(Engine))
+        check_option("on_duplicate", on_duplicate, ON_DUPLICATE)
         if on_duplicate is None and self._description.duplicates == "count":
             on_duplicate = "count"
         policy = check_nan_policy(self._description.nan_policy if nan_policy is None else nan_policy)
@@ -256,39 +257,43 @@ def _columns(courses: Courses, policy: NanPolicy) -> dict[str, Any]:
     """Return the columns of `Dynamics`; those that do not apply are None."""
     course = courses.table.result()
     ids = courses.ids.decode(course.ids)
-    values = _with_policy(course.values, policy, ids)
     labels = [keys.decode(found) for keys, found in zip(courses.labels, course.labels, strict=True)]
+    values, rows = _statistics(course.values, ids, policy, ("count", "mean", "std", "min", "max"))
     found: dict[str, Any] = {"ids": ids, "labels": labels, **values, "first": course.ends[0], "last": course.ends[1]}
     found |= dict.fromkeys(("confidence", "variability", "forgetting", "ever_correct", "correctness"))
     if course.probability is not None:
-        probability = _with_policy(course.probability, policy, ids)
+        probability, _ = _statistics(course.probability, ids, policy, ("count", "mean", "std"))
         n = np.maximum(probability["count"], 1)
         found["confidence"] = probability["mean"]
         found["variability"] = probability["std"] * np.sqrt((n - 1) / n)
     if course.hits is not None:
         found["forgetting"], right = course.hits
-        steps = (
-            course.values.columns["count"] + course.values.nonfinite.sum(axis=1)
-            if course.values.nonfinite.size
-            else course.values.columns["count"]
-        )
-        found["ever_correct"], found["correctness"] = right > 0, right / steps
-    order = None if courses.ids.words is None else np.argsort(ids, kind="stable")  # codes are no words
-    if order is None:
+        found["ever_correct"], found["correctness"] = right > 0, right / rows
+    if (ids[1:] > ids[:-1]).all():
         return found
+    order = np.argsort(ids, kind="stable")
     found["labels"] = [one[order] for one in labels]
     return {name: one[order] if isinstance(one, np.ndarray) else one for name, one in found.items()}
 
 
-def _with_policy(summary: Summary, policy: NanPolicy, ids: Array) -> dict[str, Array]:
-    """Return statistics of all values, including those that are not finite."""
-    if not summary.nonfinite.size:
-        return summary.columns
+def _statistics(
+    parts: Statistics, ids: Array, policy: NanPolicy, names: Sequence[str]
+) -> tuple[dict[str, Array], Array]:
+    """Return some statistics of each id, and how many values it has, NaN included."""
+    columns = {name: np.empty(ids.shape[0], np.int64 if name == "count" else np.float64) for name in names}
+    rows = np.empty(ids.shape[0], dtype=np.int64)
     if policy == "raise":
-        check_finite(summary.nonfinite[:, 0], lambda: ids.astype(np.str_))
-    columns = {"min": summary.columns["mean"], "max": summary.columns["mean"], **summary.columns}
-    whole = with_nonfinite(Totals(sum=columns["mean"], **columns), summary.nonfinite, policy)
-    return {name: getattr(whole, name) for name in summary.columns}
+        parts = iter(whole := list(parts))
+        nan = [some.nonfinite[:, 0] for _, some in whole]
+        check_finite(np.concatenate(nan) if nan else rows, lambda: ids.astype(np.str_))
+    for place, some in parts:
+        stats = LabelStats(ids[place], some, nan_policy=policy)
+        for name, column in columns.items():
+            column[place] = getattr(stats, name)
+        rows[place] = stats.count
+        if policy == "omit" and not some.all_finite():
+            rows[place] += some.nonfinite[:, 0]
+    return columns, rows
 
 
 def _joined(parts: Sequence[dict[str, Any]], ds_ids: Sequence[str], names: Sequence[str]) -> dict[str, Any]:

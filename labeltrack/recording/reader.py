@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._labels.codes import BOOL, BYTES, FLOAT, INTEGER, STRING, UNSIGNED, LabelDecoder
-from labeltrack.errors import TruncatedRunError, counted, listing
+from labeltrack._labels.codes import BOOL, BYTES, INTEGER, STRING
+from labeltrack.errors import DamagedRunError, TruncatedRunError, counted, listing
 from labeltrack.recording.columns import ID, read_coded
+from labeltrack.recording.keys import DTYPES, Column
 from labeltrack.recording.layout import begin_part
 from labeltrack.recording.part import Part
 from labeltrack.recording.storage import EXHAUSTED, FileContent
@@ -26,11 +27,9 @@ if TYPE_CHECKING:
     from labeltrack.recording.columns import Coded, Columns
     from labeltrack.recording.epochs import PartEntry
     from labeltrack.recording.storage import Storage
-    from labeltrack.recording.words import Words
 
 Array = npt.NDArray[Any]
 
-_COLUMN = {STRING: "i4", BYTES: "i4", FLOAT: "f8", UNSIGNED: "u8", BOOL: "u1"}  # label dtypes by kind; integers vary
 _WIDENED = {STRING, BYTES, BOOL}  # kinds that early versions wrote as int64 after a checkpoint had been loaded
 PATIENCE = 1.0  # seconds before a progress bar is shown
 KEPT_OPEN = 16  # parts of an unfinished epoch that stay open, so that they can be read after they were renamed
@@ -59,39 +58,6 @@ class Rows(NamedTuple):
     labels: list[Array]
     values: list[Array]
     ids: Array | None
-
-
-class Column(NamedTuple):
-    """What a column of labels or ids of a part is.
-
-    Attributes:
-        kind: Kind of the labels or ids.
-        stored: Dtype in the file.
-        number: Number of the vocabulary; empty if there is none.
-        words: The vocabulary, if they are codes.
-    """
-
-    kind: str
-    stored: np.dtype[Any]
-    number: str = ""
-    words: Words | None = None
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Dtype as it is read."""
-        return np.dtype(_COLUMN.get(self.kind, self.stored))
-
-    def space(self) -> LabelDecoder:
-        """Return what its keys stand for."""
-        return LabelDecoder(self.kind, None if self.words is None else self.words.array)
-
-    def keys(self, labels: Array) -> Array:
-        """Return ``(N,)`` labels as keys."""
-        return labels.view(np.int64) if self.kind in (FLOAT, UNSIGNED) else labels
-
-    def has(self, codes: Array) -> bool:
-        """Return whether ``(N,)`` codes are all codes of words, if they have to be."""
-        return self.words is None or not codes.size or 0 <= int(codes.min()) <= int(codes.max()) < len(self.words)
 
 
 class PartReader:
@@ -125,53 +91,56 @@ class PartReader:
         except OSError as error:
             self._unreadable(error)
             return
-        self.found.torn = self.part.torn
-        self.found.message = self.part.damage if self.part.schema is None else self._refusal(columns)
+        self.found.torn, self.found.message = self.part.torn, self.part.damage
+        if self.part.schema is not None:
+            try:
+                self._check(columns)
+            except DamagedRunError as damage:
+                self.found.message = str(damage)
 
     def _unreadable(self, error: OSError) -> None:
         if error.errno in EXHAUSTED:
             raise error
         self.found.message = f"it cannot be read: {error}"
 
-    def _refusal(self, columns: Columns | None) -> str:
-        """Return why no row can be used; empty if rows can be, after `labels` and `ids` were set."""
+    def _check(self, columns: Columns | None) -> None:
+        """Set `labels` and `ids`; DamagedRunError if no row can be used."""
         there, mine = self.part.metadata, self.part.columns
         for key, value in self.entry.metadata:
-            if key == "run" and not there.get(key):
-                continue  # early versions wrote none
-            if there.get(key, "") != value:
+            if there.get(key, "") != value and (key != "run" or there.get(key)):  # early versions wrote no run
+                msg = f"its metadata says {key} {there.get(key)!r}, but its path {value!r}"
                 if key in ("run", "writer"):
-                    return "it is a part of another run, or of another recording of this run"
-                return f"its metadata says {key} {there.get(key)!r}, but its path {value!r}"
+                    msg = "it is a part of another run, or of another recording of this run"
+                raise DamagedRunError(msg)
         if columns is not None and mine._replace(ids=columns.ids) != columns:
-            return f"it has columns {listing(mine.names)}, and the run {listing(columns.names)}"
+            msg = f"it has columns {listing(mine.names)}, and the run {listing(columns.names)}"
+            raise DamagedRunError(msg)
         coded, coded_ids = read_coded(mine, there)
-        labels = [self._column(*pair) for pair in zip(mine.labels, coded, strict=False)]
-        ids = None if coded_ids is None else self._column(ID, coded_ids)
-        for text in [one for one in (*labels, ids) if isinstance(one, str)]:
-            return text
-        if not labels:
-            return f"it has labels of kinds {there.get('kind')!r} in columns {listing(mine.labels)}"
-        self.labels = [one for one in labels if isinstance(one, Column)]
-        self.ids = ids if isinstance(ids, Column) else None
-        return ""
+        if not coded:
+            msg = f"it has labels of kinds {there.get('kind')!r} in columns {listing(mine.labels)}"
+            raise DamagedRunError(msg)
+        labels = [self._column(*pair) for pair in zip(mine.labels, coded, strict=True)]
+        self.ids = None if coded_ids is None else self._column(ID, coded_ids)
+        self.labels = labels
 
-    def _column(self, name: str, coded: Coded) -> Column | str:
-        """Return what a column is, or why it cannot be read."""
+    def _column(self, name: str, coded: Coded) -> Column:
+        """Return what a column is; DamagedRunError if it cannot be read."""
         stored = self._dtypes()[name]
         kind, dtype, what = coded.kind, stored.str[1:], "ids" if name == ID and self.part.columns.ids else "labels"
         if what == "ids":
             allowed = kind in (INTEGER, STRING, BYTES)
         else:
-            allowed = dtype[0] != "f" if kind == INTEGER else dtype == _COLUMN.get(kind)
+            allowed = dtype[0] != "f" if kind == INTEGER else dtype == DTYPES.get(kind)
             allowed = allowed or (kind in _WIDENED and dtype == "i8")
         if not allowed:
-            return f"it has {kind!r} {what} in a column of type {dtype}"
+            msg = f"it has {kind!r} {what} in a column of type {dtype}"
+            raise DamagedRunError(msg)
         if kind not in (STRING, BYTES):
             return Column(kind, stored, coded.words)
         words = self.entry.words.get(coded.words)
         if words is None or words.kind != kind:
-            return f"its {what} are codes, and the journal does not say what they stand for"
+            msg = f"its {what} are codes, and the journal does not say what they stand for"
+            raise DamagedRunError(msg)
         return Column(kind, stored, coded.words, words)
 
     def _dtypes(self) -> dict[str, np.dtype[Any]]:

@@ -1,51 +1,111 @@
-"""Recomputing the statistics of recorded epochs, in this process or on a Dask cluster.
+"""Recomputing the statistics of recorded epochs: from parts to exact statistics per label or combination of labels.
 
-On a cluster, one task reads one part, or all of an epoch and dataset if samples have ids, where the run is stored; one
-whose worker dies is repeated elsewhere. As merging is exact, order and number of workers do not change a bit.
+On a cluster, one task reads one part, or all of an epoch and dataset if samples have ids.
 """
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import partial, reduce
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from labeltrack._core import quantiles
+from labeltrack._core.accumulator import Accumulator
+from labeltrack._core.arrays import order_of
+from labeltrack._core.masks import selected
+from labeltrack._core.reduce import AsKeys, reduce_stream
 from labeltrack._labels.codes import LabelMapping, common_type
-from labeltrack._labels.combined import by_label, union
-from labeltrack.errors import NaNError, listing, need, warn, warn_never, warn_no_combination
-from labeltrack.recording.epochs import read_vocabularies
-from labeltrack.recording.reader import Progress
-from labeltrack.recording.reduce import Reduced, Rules, reduce_parts
-from labeltrack.recording.storage import LocalFolder, storage_of
-from labeltrack.stats import merge_stats
+from labeltrack._labels.combined import by_label, columns_of, combinations, grouped, union
+from labeltrack._labels.missing import names_of, wanted_by
+from labeltrack._labels.tuples import WHOLE, wider
+from labeltrack.errors import NaNError, check_option, listing, warn, warn_never, warn_no_combination
+from labeltrack.recording.cluster import Engine, read_on_cluster
+from labeltrack.recording.combinations import Join
+from labeltrack.recording.keys import Distinct
+from labeltrack.recording.reader import Progress, batches_of, open_parts
+from labeltrack.stats import LabelStats, merge_stats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
+    from labeltrack._labels.codes import LabelDecoder
+    from labeltrack._nan_policy import NanPolicy
     from labeltrack.history import History
+    from labeltrack.recording.arrow_ipc import Batch
+    from labeltrack.recording.description import Description
     from labeltrack.recording.epochs import Epoch, PartEntry
-    from labeltrack.recording.reader import PartResult
-    from labeltrack.recording.reduce import Samples
+    from labeltrack.recording.reader import PartReader, PartResult, Rows
     from labeltrack.recording.regroup import Grouping, Groupings
     from labeltrack.recording.storage import Storage
-    from labeltrack.stats import LabelStats
 
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
-Engine = Literal["local", "dask"]
-FAN_IN = 8  # partial statistics that one task merges
+Chunk = tuple[Array, Array]
+_Item = tuple["PartReader", "Batch", "Rows | None", "Array | None"]
 
 
-def check_engine(engine: Any) -> None:
-    """Raise a ValueError for an unknown engine."""
-    if engine not in get_args(Engine):
-        msg = f"engine: unknown option {engine!r}; allowed are 'local', 'dask'"
-        raise ValueError(msg)
+class Samples(NamedTuple):
+    """The samples that statistics were computed from."""
+
+    chunks: list[Chunk]  # ``(N,)`` keys and ``(N,)`` values
+    keys: Integers  # ``(K,)`` keys that occurred
+    labels: Array  # ``(K,)`` what they stand for
+
+
+class Reduced(NamedTuple):
+    """Statistics of some parts."""
+
+    stats: LabelStats
+    found: list[PartResult]
+    samples: list[Samples]  # empty unless they were to be kept
+
+
+class Rules(NamedTuple):
+    """How samples become statistics.
+
+    Attributes:
+        described: What was recorded.
+        metric: Place of the metric among those of the run.
+        mappings: Labels to keep, and their names, for each label; None keeps every label.
+        nan_policy: What NaN samples do.
+    """
+
+    described: Description
+    metric: int
+    mappings: tuple[LabelMapping | None, ...]
+    nan_policy: NanPolicy
+
+    @property
+    def distinct(self) -> bool:
+        """Whether only the first sample of each id counts, of all parts together."""
+        return self.described.duplicates == "first"
+
+    @property
+    def names(self) -> Mapping[Any, str] | None:
+        """Display names, as statistics take them."""
+        each = [names_of(*pair) for pair in zip(self.mappings, self.described.missing_of_each, strict=True)]
+        if not self.described.names:
+            return each[0]
+        pairs = zip(self.described.names, each, strict=True)
+        return {(name, label): shown for name, of in pairs for label, shown in (of or {}).items()}
+
+    def wanted(self, spaces: Sequence[LabelDecoder]) -> list[Integers | None]:
+        """Return the keys to keep of each label; None keeps all."""
+        return [
+            None if mapping is None else space.encode(wanted_by(mapping, missing))
+            for space, mapping, missing in zip(spaces, self.mappings, self.described.missing_of_each, strict=True)
+        ]
+
+    def nothing(self) -> LabelStats:
+        """Return the statistics of no samples."""
+        empty, names = np.empty(0, dtype=np.int64), self.described.names
+        labels = combinations(dict.fromkeys(names, empty)) if names else empty
+        return LabelStats(labels, Accumulator(0), nan_policy=self.nan_policy)
 
 
 @dataclass(frozen=True)
@@ -61,7 +121,7 @@ class Recomputation:
 
     def __post_init__(self) -> None:
         """Check the engine."""
-        check_engine(self.engine)
+        check_option("engine", self.engine, get_args(Engine))
         if self.engine == "dask" and self.fractions:
             msg = (
                 "engine='dask' merges statistics of parts, and quantiles cannot be merged; use engine='local', or "
@@ -101,12 +161,14 @@ class Recomputation:
     def _results(
         self, storage: Storage, jobs: Sequence[Sequence[PartEntry]], on_rows: Callable[[int], object]
     ) -> Generator[Reduced, None, None]:
-        if self.engine == "dask":
-            return _reduce_on_cluster(storage, jobs, self.rules, on_rows)
-        keep = bool(self.fractions)
-        return (
-            reduce_parts(storage, job, self.rules, threads=self.threads, on_rows=on_rows, keep=keep) for job in jobs
-        )
+        rules, threads, keep = self.rules, self.threads, bool(self.fractions)
+        if self.engine == "local":
+            return (reduce_parts(storage, job, rules, threads=threads, on_rows=on_rows, keep=keep) for job in jobs)
+        read = partial(reduce_parts, rules=rules, threads=1)
+        # To find samples of one id, one task has to read all parts.
+        whole = rules.distinct and rules.described.ids
+        tasks = [[(read, some) for some in ([job] if whole else [[part] for part in job])] for job in jobs]
+        return read_on_cluster(storage, tasks, _merged, on_rows)
 
     def _finished(self, reduced: Reduced, where: str, ds_id: str) -> LabelStats:
         """Return the statistics by new label, with quantiles."""
@@ -183,69 +245,107 @@ class Mapped:
             warn_never(one.names, [stats.by(name) for stats in every] if self.names else every)
 
 
-# -- on a cluster -----------------------------------------------------------------------------------------
-
-
-def _reduce_on_cluster(
-    storage: Storage, jobs: Sequence[Sequence[PartEntry]], rules: Rules, on_rows: Callable[[int], object]
-) -> Generator[Reduced, None, None]:
-    """Yield the statistics of each job's parts."""
-    root = root_of(storage)
-    with cluster_client() as client:
-        futures = []
-        for parts in jobs:
-            level = []
-            # To find samples of one id, one task has to read all parts.
-            for some in [parts] if rules.distinct and rules.columns.ids else [[part] for part in parts]:
-                # Workers look up words themselves: data that is sent once is lost with the worker that received it.
-                bare = [(replace(part, words={}), bool(part.words)) for part in some]
-                leaf = client.submit(_reduce, root, bare, rules, pure=False)
-                rows = sum(part.rows or 0 for part in some)
-                leaf.add_done_callback(lambda _, rows=rows: on_rows(rows))
-                level.append(leaf)
-            while len(level) > 1:
-                groups = [level[i : i + FAN_IN] for i in range(0, len(level), FAN_IN)]
-                level = [client.submit(_merge, group, pure=False) if len(group) > 1 else group[0] for group in groups]
-            futures += level
-        try:
-            yield from (future.result() for future in futures)
-        finally:
-            client.cancel(futures)
-
-
-def root_of(storage: Storage) -> str:
-    """Return where a run is, for other machines."""
-    return str(storage.path.absolute()) if isinstance(storage, LocalFolder) else storage.root
-
-
-@contextlib.contextmanager
-def cluster_client() -> Iterator[Any]:
-    """Yield the current client, or one of a local cluster that is closed afterwards."""
-    distributed = need("distributed", 'engine="dask"', "dask")
-    try:
-        current = distributed.default_client()
-    except ValueError:  # there is none
-        with (
-            distributed.LocalCluster(dashboard_address=":0", threads_per_worker=1) as cluster,
-            distributed.Client(cluster) as client,
-        ):
-            yield client
-    else:
-        yield current
-
-
-def _reduce(root: str, parts: list[tuple[PartEntry, bool]], rules: Rules) -> Reduced:
-    """Reduce parts, and say of each whether it has words; runs on a worker."""
-    whole = [replace(part, words=vocabularies(root, part.journal)) if words else part for part, words in parts]
-    return reduce_parts(storage_of(root), whole, rules, threads=1)
-
-
-@lru_cache(maxsize=4)
-def vocabularies(root: str, journal: str) -> dict[str, Any]:
-    """Return the words of a journal by number of the vocabulary; on a worker, kept for the next part."""
-    return read_vocabularies(storage_of(root), journal)
-
-
-def _merge(results: list[Reduced]) -> Reduced:
+def _merged(results: list[Reduced]) -> Reduced:
     """Merge results; runs on a worker."""
     return Reduced(merge_stats([one.stats for one in results]), [part for one in results for part in one.found], [])
+
+
+# -- reading parts ----------------------------------------------------------------------------------------
+
+
+def reduce_parts(
+    storage: Storage,
+    parts: Sequence[PartEntry],
+    rules: Rules,
+    *,
+    threads: int | None = None,
+    on_rows: Callable[[int], object] = lambda _: None,
+    keep: bool = False,
+) -> Reduced:
+    """Reduce parts to statistics per label; `on_rows` is called with the rows of each batch, in any thread.
+
+    Raises:
+        TypeError: The labels cannot be ordered.
+    """
+    readers = open_parts(storage, parts, rules.described.columns)
+    distinct = Distinct() if rules.distinct and any(reader.ids is not None for reader in readers) else None
+    stats, samples = [], []
+    for members in _groups(readers, in_turn=distinct is not None):
+        of_group, kept = _reduce_group(members, rules, distinct, threads, on_rows, keep=keep)
+        stats.append(of_group)
+        samples += [kept] if keep else []
+    found = [reader.finish() for reader in readers]
+    stats = stats or [rules.nothing()]  # nothing can be read
+    return Reduced(stats[0] if len(stats) == 1 else merge_stats(stats), found, samples)
+
+
+def _groups(readers: Sequence[PartReader], *, in_turn: bool) -> list[list[PartReader]]:
+    """Return parts whose keys mean the same together; if `in_turn`, only those that follow each other."""
+    groups: dict[Any, list[PartReader]] = defaultdict(list)
+    turn, before = 0, None
+    for reader in readers:
+        if reader.labels:
+            # Codes mean something in one process and vocabulary only.
+            key = ["" if one.kind in WHOLE else (one.kind, one.number, reader.entry.journal) for one in reader.labels]
+            turn += in_turn and key != before
+            before = key
+            groups[turn, *key].append(reader)
+    return list(groups.values())
+
+
+def _items(members: Sequence[PartReader], distinct: Distinct | None) -> Iterator[_Item]:
+    """Yield batches; where samples must be distinct, with their rows and a mask, as their order then matters."""
+    for reader, batch in batches_of(members):
+        rows = None if distinct is None else reader.rows(batch)
+        ids = None if rows is None else rows.ids
+        first = None if distinct is None or ids is None or reader.ids is None else distinct.first(ids, reader.ids)
+        yield reader, batch, rows, first
+
+
+def _reduce_group(
+    members: Sequence[PartReader],
+    rules: Rules,
+    distinct: Distinct | None,
+    threads: int | None,
+    on_rows: Callable[[int], object],
+    *,
+    keep: bool,
+) -> tuple[LabelStats, Samples]:
+    """Reduce parts whose keys mean the same."""
+    every = [[reader.labels[place] for reader in members] for place in range(len(rules.mappings))]
+    kinds = [reduce(wider, [column.kind for column in columns]) for columns in every]
+    spaces = [columns[0]._replace(kind=kind).space() for columns, kind in zip(every, kinds, strict=True)]
+    wanted = rules.wanted(spaces)
+    names = rules.described.names
+    join = Join(names, spaces, wanted) if names else None
+    chunks: list[Chunk] = []
+
+    def load(item: _Item) -> Chunk | None:
+        reader, batch, rows, first = item
+        rows = reader.rows(batch) if distinct is None else rows
+        on_rows(batch.rows)
+        if rows is None or not batch.rows:
+            return None
+        keys = [of.keys(column) for of, column in zip(reader.labels, rows.labels, strict=True)]
+        values = rows.values[rules.metric]
+        if first is not None:
+            *keys, values = selected(first, *keys, values, threads=1)
+        chunk = (keys[0], values) if join is None else join.chunk(keys, values)
+        if keep:
+            chunks.append(chunk)
+        return chunk
+
+    expected = sum(reader.expected for reader in members)
+    decoder: Any = AsKeys() if join is not None else spaces[0]
+    only = wanted[0] if join is None else None
+    labels, accumulator = reduce_stream(
+        _items(members, distinct), load, expected, decoder, wanted=only, threads=threads
+    )
+    if join is None:
+        keys = spaces[0].keys(labels) if keep else labels
+    else:
+        table, places = grouped(columns_of(join.decode(labels)))
+        order = order_of(places)
+        keys, labels, accumulator = labels[order], table, accumulator.take(order)
+    stats = LabelStats(labels, accumulator, names=rules.names, nan_policy=rules.nan_policy)
+    return stats, Samples(chunks, keys, labels)

@@ -18,7 +18,7 @@ from labeltrack.recording.write_behind import HandedOnBuffer
 from labeltrack.recording.writer import Lane, RunWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from labeltrack._buffers import Chunk, Dtype
     from labeltrack._labels.codes import Vocabulary
@@ -100,17 +100,7 @@ class Recorder:
         self._thread = threading.Thread(target=self._work, name="labeltrack-recorder", daemon=True)
         self._threaded = started(self._thread)  # if not, jobs are done at once
 
-    def lane(
-        self,
-        mode: str,
-        ds_id: str,
-        words: Vocabulary | None,
-        expected: int,
-        *,
-        names: Sequence[str] = (),
-        metrics: Sequence[str] = (),
-        ids: Ids | None = None,
-    ) -> Lane:
+    def lane(self, mode: str, ds_id: str, words: Vocabulary | None, expected: int, ids: Ids | None = None) -> Lane:
         """Return a lane for the samples of a mode and dataset.
 
         Args:
@@ -118,9 +108,7 @@ class Recorder:
             ds_id: Dataset.
             words: What codes stand for.
             expected: Probable step of this epoch, unless one of the mode has ended before.
-            names: Names of several labels per sample, whose combinations are the words; none for one.
-            metrics: Names of the metrics, of which all but the first are further columns of chunks.
-            ids: What ids are, the last of the further columns; None without.
+            ids: What ids are, the last of the further columns of chunks; None without.
 
         Raises:
             ValueError: A name is too long to be recorded.
@@ -135,7 +123,7 @@ class Recorder:
         self._attempts.setdefault(mode, 1)
         self._expected.setdefault(mode, expected)
         self._submit(self._writer.begin, mode, ds_id)
-        return Lane(mode, ds_id, words, tuple(names), tuple(metrics), ids)
+        return Lane(mode, ds_id, words, ids)
 
     def buffer(
         self, lane: Lane, label_dtype: Dtype, value_dtype: Dtype, kind: str, more: tuple[Dtype, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -19,8 +19,7 @@ from labeltrack.recording.epochs import RecordedEpoch, RunIndex
 from labeltrack.recording.layout import DESCRIPTION
 from labeltrack.recording.per_sample import PerSample
 from labeltrack.recording.reader import Progress
-from labeltrack.recording.recompute import Engine, Mapped, Recomputation
-from labeltrack.recording.reduce import Rules
+from labeltrack.recording.recompute import Mapped, Recomputation, Rules
 from labeltrack.recording.regroup import Grouping, grouping_of
 from labeltrack.recording.storage import storage_of
 
@@ -29,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
     from labeltrack.bounds import BoundName, TrackerBounds
-    from labeltrack.recording.epochs import Attempt, Epoch, PartEntry
+    from labeltrack.recording.cluster import Engine
+    from labeltrack.recording.epochs import Epoch, PartEntry
     from labeltrack.recording.reader import PartResult
 
 
@@ -260,7 +260,7 @@ class Run(PerSample):
         from labeltrack.recording.export import write  # noqa: PLC0415 (pyarrow is an extra)
 
         chosen, taken, left_out = self._parts(mode, step, ds_id, incomplete=incomplete, all_attempts=all_attempts)
-        total = sum(part.rows or 0 for _, part in chosen)
+        total = sum(part.rows or 0 for part in chosen)
         with Progress("Writing", total, "samples", wanted=progress) as bar:
             rows, found = write(self._storage, chosen, self._description.columns, columns, Path(path), bar.advance)
         self._warn(found, [] if all_attempts else taken, left_out)
@@ -268,12 +268,12 @@ class Run(PerSample):
 
     def _parts(
         self, mode: Any, step: Any, ds_id: Any, *, incomplete: bool, all_attempts: bool
-    ) -> tuple[list[tuple[Attempt, PartEntry]], list[Epoch], list[Epoch]]:
-        """Return the selected parts with their attempts, their epochs, and the epochs that are left out."""
+    ) -> tuple[list[PartEntry], list[Epoch], list[Epoch]]:
+        """Return the selected parts, their epochs, and the epochs that are left out."""
         taken, left_out = self._index.select(mode, step, "mode", incomplete=incomplete or all_attempts)
         ds_ids = self._index.select_datasets(ds_id)
         parts = [
-            (attempt, part)
+            part
             for epoch in taken
             for attempt in (epoch.every_attempt if all_attempts else epoch.attempts)
             for part in attempt.parts
@@ -378,11 +378,9 @@ class Run(PerSample):
         if label_mapping is RECORDED:
             label_mapping = self.label_mapping if grouping is None else None
         mapped = Mapped.of(label_mapping, names)
-        nothing = (None,) * len(described.columns.labels)
+        mappings = mapped.each if grouping is None else (None,) * len(described.columns.labels)
         policy = check_nan_policy(self.nan_policy if nan_policy is None else nan_policy)
-        mappings = nothing if grouping is not None else mapped.each
-        rules = Rules(described.columns, place, bool(described.names), mappings, described.missing_of_each, policy)
-        rules = rules._replace(distinct=described.duplicates == "first")
+        rules = Rules(replace(described, label_mapping=None), place, mappings, policy)
         quantiles, threads = needed_quantiles(resolved), check_threads(threads)
         recomputation = Recomputation(rules, grouping, mapped, quantiles, engine, threads)
         taken, left_out = self._index.select(modes, None, "modes", incomplete=incomplete)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labeltrack._labels.codes import BOOL, BYTES, STRING, Array, Vocabulary, as_stored
 from labeltrack._labels.tuples import Combinations
-from labeltrack.recording.columns import ID, Coded, columns_of, said_of
+from labeltrack.recording.columns import ID, Coded, said_of
+from labeltrack.recording.combinations import Split
 from labeltrack.recording.layout import LAST_STEP, folder_of, part_name, rename, sync_folder
 from labeltrack.recording.part import OPEN, PartWriter
 from labeltrack.recording.session import Membership
-from labeltrack.recording.split import Split
 from labeltrack.recording.storage import EXHAUSTED
 
 resource: Any
@@ -46,8 +46,6 @@ class Lane:
     mode: str
     ds_id: str
     words: Vocabulary | None  # what codes stand for, if labels are strings, bytes or combinations
-    names: tuple[str, ...] = ()  # of several labels; empty for one
-    metrics: tuple[str, ...] = ()  # names; one or none is the column `value`
     ids: Ids | None = None  # what ids are, the last of the further columns of chunks; None without
     # The rest belongs to the writing thread.
     part: PartWriter | None = None
@@ -59,7 +57,7 @@ class Lane:
     @property
     def sizes(self) -> Sizes:
         """How many words of labels and of ids there are."""
-        labels = None if self.names else self.words  # combinations are no words of the journal
+        labels = None if isinstance(self.words, Combinations) else self.words  # they are no words of the journal
         ids = None if self.ids is None else self.ids.words
         return 0 if labels is None else len(labels.words), 0 if ids is None else len(ids.words)
 
@@ -218,7 +216,7 @@ class RunWriter:
             labels = [(as_stored(keys, kind), kind, lane.words, sizes[0])]
         coded = [Coded(of, self._number(words, stop)) for _, of, words, stop in labels]
         ids = None if lane.ids is None else Coded(lane.ids.kind, self._number(lane.ids.words, sizes[1]))
-        names = columns_of(lane.names, lane.metrics, ids=ids is not None)
+        names = self._member.description.columns._replace(ids=ids is not None)
         arrays = dict(zip(names.names, [*(column for column, *_ in labels), *others], strict=True))
         return _Rows(arrays, coded, ids, said_of(names, coded, ids))
 

@@ -1,14 +1,45 @@
-"""The first sample of each id, as a plain set finds it."""
+"""Words of a vocabulary come back; the first sample of each id, as a plain set finds it."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeltrack.recording.distinct import Distinct
-from labeltrack.recording.reader import Column
-from labeltrack.recording.words import Words
+from labeltrack.recording.keys import Column, Distinct, Words
+
+TEXT = st.text(st.characters(min_codepoint=0, max_codepoint=0x10FFFF, categories=None), max_size=5)
+
+
+@given(st.lists(st.lists(TEXT, max_size=5), max_size=5))
+def test_strings_come_back(blocks):
+    words, expected = Words("string"), []
+    for block in blocks:
+        words.add(block)
+        expected += block
+        assert words.array.tolist() == expected
+        assert len(words) == len(expected)
+
+
+@given(st.lists(st.binary(max_size=4), max_size=9))
+def test_bytes_are_added_in_hexadecimal(expected):
+    words = Words("bytes")
+    words.add([word.hex() for word in expected])
+    assert words.array.tolist() == expected
+
+
+@pytest.mark.parametrize(("kind", "added"), [("string", ["a", 3]), ("bytes", ["0g"]), ("bytes", [b"\0"])])
+def test_words_of_another_kind_are_refused_and_add_nothing(kind, added):
+    words = Words(kind)
+    with pytest.raises((TypeError, ValueError)):
+        words.add(added)
+    assert len(words) == 0
+    with pytest.raises(ValueError, match="words of kind 'integer'"):
+        Words("integer")
+
+
+# -- ids -------------------------------------------------------------------------------------------------
 
 VOCABULARIES = [["a", "b", "c"], ["c", "d", "a"], ["b"]]
 NUMBERS = Column("integer", np.dtype(np.int64))

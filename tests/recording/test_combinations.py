@@ -1,4 +1,4 @@
-"""Keys of several labels become one and come back, batch by batch, in any number of threads."""
+"""Codes of combinations become columns of labels, and keys of several labels become one and come back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labeltrack._labels.codes import LabelDecoder
-from labeltrack.recording.join import Join
+from labeltrack._labels.tuples import Combinations
+from labeltrack.recording.combinations import Join, Split
 
 WORDS = np.array(["b", "a", "c"], dtype=object)
 # Dtype of the keys, what they mean, and keys.
@@ -30,12 +31,7 @@ def test_combinations_come_back(data, kinds):
     dtypes, spaces, keys = zip(*(SPACES[kind] for kind in kinds), strict=True)
     names = [f"label {i}" for i in range(len(kinds))]
     wanted = [data.draw(st.none() | st.lists(some, max_size=5)) for some in keys]
-    join = Join(
-        names,
-        [{np.dtype(dtype)} for dtype in dtypes],
-        spaces,
-        [None if w is None else np.array(w, np.int64) for w in wanted],
-    )
+    join = Join(names, spaces, [None if w is None else np.array(w, np.int64) for w in wanted])
     for _ in range(2):
         rows = data.draw(st.lists(st.tuples(*keys), min_size=1, max_size=20))
         columns = [np.array(column, dtype) for column, dtype in zip(zip(*rows, strict=True), dtypes, strict=True)]
@@ -54,7 +50,7 @@ def test_combinations_come_back(data, kinds):
 
 def test_labels_beyond_those_of_the_first_batch_keep_combinations_apart():
     spaces, rng = [LabelDecoder("integer")] * 2, np.random.default_rng(0)
-    join, joined, every = Join(["a", "b"], [{np.dtype(np.int32)}] * 2, spaces, [None, None]), [], []
+    join, joined, every = Join(["a", "b"], spaces, [None, None]), [], []
     for low, high in ((5, 300), (0, 20), (-4, 9), (-(2**31), 2**31), (290, 400), (5, 300)):
         columns = [rng.integers(low, high, 500).astype(np.int32) for _ in range(2)]
         joined.append(join.chunk(columns, np.ones(500))[0].astype(np.int64))
@@ -67,7 +63,7 @@ def test_labels_beyond_those_of_the_first_batch_keep_combinations_apart():
 @pytest.mark.parametrize("kinds", [("wide", "string"), ("integer", "integer", "integer")])
 def test_threads_give_combinations_the_same_keys(kinds):
     dtypes, spaces, _ = zip(*(SPACES[kind] for kind in kinds), strict=True)
-    join = Join(kinds[:1] + tuple("xy")[: len(kinds) - 1], [{np.dtype(d)} for d in dtypes], spaces, [None] * len(kinds))
+    join = Join(kinds[:1] + tuple("xy")[: len(kinds) - 1], spaces, [None] * len(kinds))
     rng = np.random.default_rng(0)
     batches = [[rng.integers(0, 3, 5000).astype(dtype) for dtype in dtypes] for _ in range(40)]
     with ThreadPoolExecutor(4) as pool:
@@ -80,9 +76,64 @@ def test_threads_give_combinations_the_same_keys(kinds):
 
 
 def test_dtypes_of_one_label_may_differ():
-    dtypes = [{np.dtype("i4"), np.dtype("u1")}, {np.dtype("i8"), np.dtype("i4")}]
-    join = Join(["x", "y"], dtypes, [LabelDecoder("integer")] * 2, [None] * 2)
+    join = Join(["x", "y"], [LabelDecoder("integer")] * 2, [None] * 2)
     first, _ = join.chunk([np.array([3], np.int32), np.array([7], np.int32)], np.zeros(1))
     second, _ = join.chunk([np.array([3], np.uint8), np.array([7], np.int64)], np.zeros(1))
     assert first.tolist() == second.tolist()
     assert join.decode(first).tolist() == [(3, 7)]
+
+
+# -- columns of labels --------------------------------------------------------------------------------------
+
+LABELS = {
+    "bool": st.booleans(),
+    "integer": st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3),
+    "unsigned": st.integers(0, 2**64 - 1),
+    "float": st.floats(allow_nan=False).map(lambda label: label + 0.0),
+    "string": st.text(max_size=3),
+    "bytes": st.binary(max_size=3),
+}
+
+
+@given(st.data(), st.lists(st.sampled_from(sorted(LABELS)), min_size=1, max_size=3))
+def test_columns_hold_the_labels_as_combinations_come(data, kinds):
+    words = Combinations(["x", "y", "z"][: len(kinds)])
+    split, kind = Split(words), f"({', '.join(kinds)})"
+    for _ in range(3):
+        rows = data.draw(st.lists(st.tuples(*(LABELS[one] for one in kinds)), max_size=20))
+        columns = split.columns(words.encode(rows), kind)
+        assert [found for _, found, _ in columns] == kinds
+        labels = [
+            column.tolist() if of is None else [of.words[code] for code in column.tolist()] for column, _, of in columns
+        ]
+        assert list(zip(*labels, strict=True)) == rows
+
+
+def test_integers_take_32_bits_until_one_does_not_fit():
+    words = Combinations(["x"])
+    split = Split(words)
+    dtypes = [
+        split.columns(words.encode([(label,) for label in labels]), "(integer)")[0][0].dtype
+        for labels in ([1, 2], [2**31 - 1, -(2**31)], [2**31], [1])
+    ]
+    assert dtypes == [np.int32, np.int32, np.int64, np.int64]
+
+
+def test_a_combination_may_be_of_several_kinds():
+    words = Combinations(["x", "y"])
+    split = Split(words)
+    for kind, row in (("(bool, integer)", (True, 1)), ("(float, integer)", (1.0, 1)), ("(integer, bool)", (1, True))):
+        (first, *_), (second, *_) = split.columns(words.encode([row]), kind)
+        assert (first.tolist(), second.tolist()) == ([1], [1])
+        assert first.dtype == {"(bool": np.uint8, "(float": np.float64, "(integer": np.int32}[kind.split(",")[0]]
+
+
+@pytest.mark.parametrize("kind", ["string", "bytes"])
+def test_kinds_share_the_words_of_a_label(kind):
+    words = Combinations(["x", "y"])
+    split = Split(words)
+    text = "a" if kind == "string" else b"a"
+    first = split.columns(words.encode([(text, 1)]), f"({kind}, integer)")[0]
+    second = split.columns(words.encode([(text, 2.5)]), f"({kind}, float)")[0]
+    assert first[2] is second[2]
+    assert second[0].tolist() == [0]

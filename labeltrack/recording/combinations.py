@@ -1,10 +1,10 @@
-"""Columns of labels of recorded samples become one key per combination, batch by batch, and back."""
+"""Combinations of several labels: their codes become a column per label when written, these a key when read."""
 
 from __future__ import annotations
 
 import math
 from threading import Lock
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,28 +13,90 @@ from labeltrack._core.arrays import read_only
 from labeltrack._core.combine import Combined, Part, combined
 from labeltrack._core.hash_index import Hash
 from labeltrack._core.masks import selected
-from labeltrack._labels.combined import combinations
+from labeltrack._labels.codes import BYTES, INTEGER, STRING, Vocabulary
+from labeltrack._labels.combined import columns_of, combinations
+from labeltrack._labels.label_codes import LABEL_BITS, LabelCodes
+from labeltrack._labels.tuples import kinds_of
+from labeltrack.recording.keys import DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from labeltrack._labels.codes import LabelDecoder
+    from labeltrack._labels.tuples import Combinations
 
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
 
-_CODES = 2**31  # numbers that occur, at most
-_LARGEST = 2**63
+_NARROW = np.iinfo(np.int32)
 _NEAR = 2**22  # keys that lie close together: 4 million samples of 1,000 and 20 labels take 20 instead of 57 ms
 _FEW = 128  # labels for more of which there is no room: all of few occur in the first batch
 
 
-class _Digit(NamedTuple):
-    """What becomes a digit of the key: the label itself from `low` on, or a number in order of appearance."""
+class Split:
+    """Splits the codes of combinations, to which another thread may add.
 
-    low: int
-    size: int
-    numbers: Hash | None = None  # of labels, or of keys of all labels before, if they take too many bits
+    Args:
+        combinations: What codes stand for.
+    """
+
+    def __init__(self, combinations: Combinations) -> None:
+        self._combinations = combinations
+        self._tables: dict[str, _Table] = {}
+        self._words: dict[tuple[int, str], Vocabulary] = {}
+
+    def columns(self, codes: npt.NDArray[np.int32], kind: str) -> list[tuple[Array, str, Vocabulary | None]]:
+        """Return ``(N,)`` labels, or codes of them, by label, of which kind they are, and what they are codes of.
+
+        Args:
+            codes: ``(N,)`` of combinations.
+            kind: Kind of the combinations.
+        """
+        kinds = kinds_of(kind)
+        words = [self._vocabulary(place, one) for place, one in enumerate(kinds)]
+        if kind not in self._tables:
+            self._tables[kind] = _Table(self._combinations, kind, words)
+        return list(zip(self._tables[kind].look_up(codes), kinds, words, strict=True))
+
+    def _vocabulary(self, place: int, kind: str) -> Vocabulary | None:
+        if kind not in (STRING, BYTES):
+            return None
+        if (place, kind) not in self._words:
+            self._words[place, kind] = Vocabulary(kind)
+        return self._words[place, kind]
+
+
+class _Table:
+    """The labels of combinations of one kind, by code; those that are needed are decoded once."""
+
+    def __init__(self, combinations: Combinations, kind: str, words: Sequence[Vocabulary | None]) -> None:
+        self._combinations, self._kind, self._words = combinations, kind, words
+        self._known = np.zeros(0, dtype=np.bool_)
+        self._columns = [np.empty(0, dtype=DTYPES.get(one, "i4")) for one in kinds_of(kind)]
+
+    def look_up(self, codes: npt.NDArray[np.int32]) -> list[Array]:
+        size, have = len(self._combinations), self._known.shape[0]
+        if size > have:
+            more = max(size, 2 * have) - have
+            self._known = np.append(self._known, np.zeros(more, dtype=np.bool_))
+            self._columns = [np.append(column, np.zeros(more, dtype=column.dtype)) for column in self._columns]
+        known = self._known[codes]
+        if not known.all():
+            fresh = np.unique(codes[~known])
+            labels = columns_of(self._combinations.decode(fresh.astype(np.int64), self._kind))
+            for place, column in enumerate(labels.values()):
+                self._enter(place, fresh, column)
+            self._known[fresh] = True
+        return [column[codes] for column in self._columns]
+
+    def _enter(self, place: int, codes: npt.NDArray[np.int32], labels: Array) -> None:
+        """Enter the labels of codes at one place; integers become 64 bits wide once one of them takes more than 32."""
+        words, column = self._words[place], self._columns[place]
+        if words is not None:
+            labels = words.encode(labels)
+        elif column.dtype == np.int32 and not _NARROW.min <= labels.min() <= labels.max() <= _NARROW.max:
+            column = self._columns[place] = column.astype(np.int64)
+        column[codes] = labels
 
 
 class Join:
@@ -45,26 +107,15 @@ class Join:
 
     Args:
         names: Names of the labels.
-        dtypes: Dtypes of the keys of each label, which mean the same in all.
         spaces: What the keys of each label mean.
         wanted: Keys to keep of each label; None for all.
     """
 
-    def __init__(
-        self,
-        names: Sequence[str],
-        dtypes: Sequence[set[np.dtype[Any]]],
-        spaces: Sequence[LabelDecoder],
-        wanted: Sequence[Integers | None],
-    ) -> None:
+    def __init__(self, names: Sequence[str], spaces: Sequence[LabelDecoder], wanted: Sequence[Integers | None]) -> None:
         self._names, self._spaces = tuple(names), list(spaces)
         self._wanted = [None if keys is None else Hash(keys) for keys in wanted]
-        self._digits = [_digit(*pair) for pair in zip(dtypes, spaces, strict=True)]
-        self._before: list[Hash | None] = [None]  # numbers of the keys of all labels before, where there is no room
-        size = self._digits[0].size
-        for digit in self._digits[1:]:
-            self._before.append(Hash() if size * digit.size > _LARGEST else None)
-            size = (size if self._before[-1] is None else _CODES) * digit.size
+        self._codes = [LabelCodes() for _ in names]
+        self._before = [Hash() for _ in names[2:]]  # keys of all labels before one, from the third on
         self._lows: tuple[int, ...] = ()
         self._sizes: tuple[int, ...] = ()
         self._lock = Lock()
@@ -110,11 +161,14 @@ class Join:
 
     def _far(self, keys: Sequence[Array]) -> Integers:
         """Return keys that any labels have, from 0 on."""
-        joined = self._digit(self._digits[0], keys[0])
-        for before, digit, column in zip(self._before[1:], self._digits[1:], keys[1:], strict=True):
-            if before is not None:
-                joined = self._number(before, joined)
-            joined = joined * digit.size + self._digit(digit, column)
+        joined = np.empty(keys[0].shape[0], dtype=np.int64)
+        with self._lock:
+            for place, (codes, column) in enumerate(zip(self._codes, keys, strict=True)):
+                if place > 1:
+                    joined = self._before[place - 2].codes_of(joined).astype(np.int64)
+                if place:
+                    joined <<= LABEL_BITS
+                codes.add(column, INTEGER, 1, joined, first=place == 0)
         return joined
 
     def decode(self, keys: Integers) -> Array:
@@ -133,32 +187,13 @@ class Join:
     def _from_far(self, keys: Integers) -> list[Integers]:
         """Return the keys of each label that `_far` has joined."""
         found: list[Integers] = []
-        for i in range(len(self._digits) - 1, -1, -1):
-            (low, size, numbers), before = self._digits[i], self._before[i]
-            keys, digits = np.divmod(keys, size) if i else (keys, keys)
-            found.append(digits + low if numbers is None else numbers.keys[digits])
-            if before is not None:
-                keys = before.keys[keys]
-        return found[::-1]
-
-    def _digit(self, digit: _Digit, column: Array) -> Integers:
-        if digit.numbers is not None:
-            return self._number(digit.numbers, column)
-        return column.astype(np.int64) - digit.low
-
-    def _number(self, numbers: Hash, keys: Array) -> Integers:
-        with self._lock:
-            return numbers.codes_of(keys).astype(np.int64)
-
-
-def _digit(dtypes: set[np.dtype[Any]], space: LabelDecoder) -> _Digit:
-    """Return the digit of labels of some dtypes."""
-    if space.vocabulary is not None:
-        return _Digit(0, max(1, len(space.vocabulary)))
-    if max(dtype.itemsize for dtype in dtypes) > 4:
-        return _Digit(0, _CODES, Hash())
-    small = dtypes == {np.dtype(np.uint8)}
-    return _Digit(0, 2**8) if small else _Digit(-(2**31), 2**32)
+        for place in range(len(self._codes) - 1, 0, -1):
+            keys, last = keys >> LABEL_BITS, keys & ((1 << LABEL_BITS) - 1)
+            found.append(last)
+            if place > 1:
+                keys = self._before[place - 2].keys[keys]
+        pairs = zip(self._codes, (keys, *reversed(found)), strict=True)
+        return [codes.decode(part, INTEGER) for codes, part in pairs]
 
 
 def _range(keys: Array) -> tuple[int, int]:
