@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import torch
 
 import labeltrack
 from labeltrack.integrations._epochs import Epochs, Tracker
-from labeltrack.integrations.torch import sync
+from labeltrack.integrations.torch import sizes_of, sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +59,7 @@ class Batches:
             KeyError: Labels or values are not there; the message says what is.
         """
         skipped = outputs is None or (isinstance(outputs, Mapping) and not outputs)
-        real, size = _sizes(loader)
+        real, size = sizes_of(loader)
         if skipped and not size:
             return
         labels = _each(self._label, partial(_found, batch))
@@ -117,11 +117,3 @@ def _found(batch: Any, key: Any) -> Any:
         there = f"keys {sorted(map(str, batch))}" if isinstance(batch, Mapping) else type(batch).__name__
         msg = f"no {key!r} in the batch, which has {there}; pass a key, a place in a tuple, or a function of the batch"
         raise KeyError(msg) from error
-
-
-def _sizes(loader: Any) -> tuple[int, int]:
-    """Return how many samples of this rank are no padding, and how many there are; zeros if none is padding."""
-    sampler = getattr(loader, "sampler", None)
-    if isinstance(sampler, torch.utils.data.DistributedSampler) and isinstance(sampler.dataset, Sized):
-        return len(range(sampler.rank, len(sampler.dataset), sampler.num_replicas)), len(sampler)
-    return 0, 0

@@ -13,16 +13,15 @@ It works for ``Trainer``, ``Seq2SeqTrainer``, TRL's ``SFTTrainer`` and subclasse
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import labeltrack
 
 try:
-    import numpy as np
     import torch
     import transformers
     from transformers.trainer_utils import get_last_checkpoint
@@ -33,11 +32,11 @@ except ModuleNotFoundError as error:  # pragma: no cover (a test runs this in a 
     raise ImportError(msg, name=error.name) from error
 
 from ._epochs import Epochs
-from ._per_sample import KEY, Collator, Columns, item, losses, losses_in_graph, of_sequences, shifts
+from ._per_sample import KEY, Collator, Columns, item, losses, losses_in_graph, of_sequences, of_tokens, shifts
 from .torch import gather_state, load_gathered, real_of, sync
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["track"]
 
@@ -69,8 +68,8 @@ def track(
     labels, such as ``"eval_loss_by_domain/macro_max"``, the worst label's, which may be the `metric_for_best_model`.
     Checkpoints hold the tracker's state, and training that is resumed continues with it.
 
-    The columns reach the tracker through the data collator, which is wrapped, and never the model. The training
-    argument `remove_unused_columns` is set to False for that; the wrapped collator removes those columns instead.
+    The columns reach the tracker through the data collator, which is wrapped, and never the model. Other columns that
+    the model does not take are removed as before, by the training argument `remove_unused_columns`.
 
     Args:
         trainer: Made, but not yet trained.
@@ -189,15 +188,23 @@ class _Tracked:
         }
         for name in self._original:
             setattr(trainer, name, getattr(self, name))
-        drop = trainer.args.remove_unused_columns
-        trainer.args.remove_unused_columns = False
+        for name in ("get_train_dataloader", "get_eval_dataloader", "get_test_dataloader"):
+            setattr(trainer, name, partial(self._with_columns, getattr(trainer, name)))
         wanted = columns if ids is None else (*columns, ids)
-        # SFTTrainer's collator takes what it needs, which is not what the model takes.
-        drop = drop and not self.sft
-        trainer.data_collator = Collator(trainer.data_collator, wanted, _signature(trainer), drop=drop)
+        taken, drop = _taken(trainer, sft=self.sft), trainer.args.remove_unused_columns
+        trainer.data_collator = Collator(trainer.data_collator, wanted, taken, drop=drop)
         trainer.add_callback(_Callback(self))
 
     # -- what the trainer calls ---------------------------------------------------------------------------
+
+    def _with_columns(self, get: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Return a data loader of all columns, of which the collator removes those that are not used."""
+        args = self.trainer.args
+        before, args.remove_unused_columns = args.remove_unused_columns, False
+        try:
+            return get(*arguments, **options)
+        finally:
+            args.remove_unused_columns = before
 
     def train(self, *arguments: Any, **options: Any) -> Any:
         """Train, from a checkpoint with the tracker's state in it."""
@@ -215,7 +222,7 @@ class _Tracked:
             if self.trainer.model.training:
                 self._not_tracked("train")
             return self._original["compute_loss"](model, inputs, *arguments, **options)
-        with self._heard():
+        with self:
             batch = dict(inputs)  # the labels may be taken from it
             result = self._original["compute_loss"](model, inputs, *arguments, **options)
             # Batches are fetched ahead: only the last one before an optimizer step may be the last of the epoch.
@@ -230,7 +237,7 @@ class _Tracked:
         if columns is None or not mode:
             self._not_tracked(mode)
             return self._original["prediction_step"](model, inputs, *arguments, **options)
-        with self._heard():
+        with self:
             batch = dict(inputs)
             result = self._original["prediction_step"](model, inputs, *arguments, **options)
             if self.loss is not None or batch.get("labels") is not None:
@@ -323,8 +330,7 @@ class _Tracked:
 
     # -- from batches to samples --------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _heard(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         """Keep what the model returns."""
         model = self.trainer.model
         if self._hooked is None or self._hooked[0] is not model:  # model_init makes a new one
@@ -333,10 +339,10 @@ class _Tracked:
             self._hooked = model, model.register_forward_hook(self._hear)
             self._inner = self.trainer.accelerator.unwrap_model(model)  # which takes a millisecond
         self._listening = True
-        try:
-            yield
-        finally:
-            self._listening, self._outputs = False, None
+
+    def __exit__(self, *_exception: object) -> None:
+        """Forget it."""
+        self._listening, self._outputs = False, None
 
     def _hear(self, _model: Any, _arguments: Any, outputs: Any) -> None:
         # SFTTrainer runs the model a second time if somebody wants logits.
@@ -351,14 +357,14 @@ class _Tracked:
     def _record(self, batch: Mapping[str, Any], columns: Columns, mode: str, ds_id: str, *, last: bool) -> None:
         with torch.no_grad():
             values, mask = self._values(batch)
+            if values.ndim > 1 and self.reduce != "token":
+                values, mask = of_sequences(values, mask, mean=self.reduce == "sequence")
         if len(values) != len(columns):
             msg = (
                 f"the batch has {len(columns)} samples, and what the model returns {len(values)}: the "
                 "collator packs samples into one, and where they begin is lost; use one that pads them"
             )
             raise ValueError(msg)
-        if values.ndim > 1 and self.reduce != "token":
-            values, mask = of_sequences(values, mask, mean=self.reduce == "sequence")
         n = self._real(columns, last=last)
         if not n:
             return
@@ -369,8 +375,8 @@ class _Tracked:
         # A list of strings is coded as it is.
         labels: list[Any] = [lists[name] for name in self.columns]
         if values.ndim > 1:
-            labels = [np.array(label).reshape(n, *[1] * (values.ndim - 1)) for label in labels]
-        elif mask is not None and getattr(mask, "is_cpu", True) and mask.all():
+            labels, values, mask = of_tokens(labels, values, mask)
+        elif mask is not None and mask.is_cpu and mask.all():
             mask = None  # the usual case, which is faster
         more: dict[str, Any] = {} if self.ids is None else {"ids": lists[self.ids]}
         several = labels[0] if len(labels) == 1 else tuple(labels)
@@ -420,7 +426,9 @@ class _Callback(transformers.TrainerCallback):
         self._tracked.save()
 
 
-def _signature(trainer: Any) -> list[str]:
-    """Return the columns that the model takes."""
+def _taken(trainer: Any, *, sft: bool) -> list[str]:
+    """Return the columns that the model, or the collator of an SFTTrainer, takes."""
+    if sft:
+        return ["input_ids", "labels", "seq_lengths", "messages", "prompt", "completion", "image", "images"]
     model = trainer.model.get_base_model() if hasattr(trainer.model, "get_base_model") else trainer.model
     return [*inspect.signature(model.forward).parameters, "label", "label_ids", *trainer.label_names]

@@ -69,16 +69,8 @@ def sync(tracker: Tracker, *, mode: str | None = None, group: Any = None) -> Non
             merged on this rank in any of these cases.
     """
     exchange = _Exchange.of(group)
-    if exchange is None:
-        return
-    states = exchange.states(tracker, mode)
-    try:
-        tracker.merge_state(map(_unpacked, states), place=exchange.rank)
-    except BaseException:
-        exchange.failed = True
-        for _ in states:  # the others are still sending
-            pass
-        raise
+    if exchange is not None:
+        exchange.merge(tracker, mode, tracker)
 
 
 def gather_state(tracker: Tracker, *, group: Any = None) -> dict[str, Any]:
@@ -107,14 +99,7 @@ def gather_state(tracker: Tracker, *, group: Any = None) -> dict[str, Any]:
     several = isinstance(tracker, labeltrack.TrackerCollection)
     together = (labeltrack.TrackerCollection if several else labeltrack.LabelTracker)(**options)
     together.load_state_dict(tracker.state_dict())
-    states = exchange.states(tracker, None)
-    try:
-        together.merge_state(map(_unpacked, states), place=exchange.rank)
-    except BaseException:
-        exchange.failed = True
-        for _ in states:
-            pass
-        raise
+    exchange.merge(tracker, None, together)
     return together.state_dict()
 
 
@@ -168,10 +153,8 @@ def unpadded(loader: Iterable[Any]) -> Iterator[tuple[Any, int]]:
             n = _length(batch)
             yield batch, real_of(loader, n) if loader.end_of_dataloader else n
         return
-    sampler = getattr(loader, "sampler", None)
-    left: float = float("inf")
-    if isinstance(sampler, torch.utils.data.DistributedSampler) and isinstance(sampler.dataset, Sized):
-        left = len(range(sampler.rank, len(sampler.dataset), sampler.num_replicas))
+    real, size = sizes_of(loader)
+    left = real if size else float("inf")
     for batch in loader:
         n = _length(batch)
         yield batch, int(min(left, n))
@@ -196,6 +179,14 @@ def real_of(loader: Any, n: int) -> int:
         length = len(sampler if isinstance(sampler, Sized) else loader.dataset)
         remainder = length % (inner.batch_size * (1 if batches.split_batches else batches.num_processes))
     return min(max(remainder - distributed.get_rank() * n, 0), n) if remainder > 0 else n
+
+
+def sizes_of(loader: Any) -> tuple[int, int]:
+    """Return how many samples of this rank are no padding, and how many there are; zeros if none is padding."""
+    sampler = getattr(loader, "sampler", None)
+    if isinstance(sampler, torch.utils.data.DistributedSampler) and isinstance(sampler.dataset, Sized):
+        return len(range(sampler.rank, len(sampler.dataset), sampler.num_replicas)), len(sampler)
+    return 0, 0
 
 
 def _length(batch: Any) -> int:
@@ -239,6 +230,17 @@ class _Exchange:
         exchange = cls(_on_cpu(group))
         return exchange if exchange.ranks > 1 else None
 
+    def merge(self, tracker: Tracker, mode: str | None, target: Tracker) -> None:
+        """Add what the other ranks have recorded in a mode, as `tracker` has on this one, to a tracker."""
+        states = self.states(tracker, mode)
+        try:
+            target.merge_state(map(_unpacked, states), place=self.rank)
+        except BaseException:
+            self.failed = True
+            for _ in states:  # the others are still sending
+                pass
+            raise
+
     def states(self, tracker: Tracker, mode: str | None) -> Iterator[memoryview]:
         """Yield the packed states of the other ranks; return once all ranks have taken all of them.
 
@@ -260,19 +262,19 @@ class _Exchange:
 
     def _agree(self, tracker: Tracker, mode: str | None) -> tuple[list[bytes], list[int]]:
         """Return the packed state of this rank and the sizes of all; first as samples, if quantiles are needed."""
-        samples = False
+        samples = True
         failure: BaseException | None = None
         alike = room = 0
-        try:
-            alike = _digest(tracker, mode)
-            resolved = labeltrack.bounds.resolve_all(tracker.bounds)
-            room = tracker.max_buffer_bytes // 4
-            waiting = sum(n for (of, _), n in tracker.pending.items() if mode in (None, of))
-            samples = bool(labeltrack.bounds.needed_quantiles(resolved)) and 8 * waiting <= room
-            data = _packed(tracker.state_dict(mode=mode, history=False, samples=samples))
-        except BaseException as error:  # noqa: BLE001 (it is raised below, once the others know)
-            failure, data = error, _packed(f"{type(error).__name__}: {error}")
         while True:
+            try:
+                alike = _digest(tracker, mode)
+                resolved = labeltrack.bounds.resolve_all(tracker.bounds)
+                room = tracker.max_buffer_bytes // 4
+                waiting = sum(n for (of, _), n in tracker.pending.items() if mode in (None, of))
+                samples = samples and bool(labeltrack.bounds.needed_quantiles(resolved)) and 8 * waiting <= room
+                data = _packed(tracker.state_dict(mode=mode, history=False, samples=samples))
+            except BaseException as error:  # noqa: BLE001 (it is raised below, once the others know)
+                failure, samples, data = error, False, _packed(f"{type(error).__name__}: {error}")
             rows = self._all(int(failure is not None), sum(map(len, data)), alike, int(samples), room)
             if any(row[0] for row in rows):
                 self._raise(failure, data, rows)
@@ -287,10 +289,6 @@ class _Exchange:
             if not any(row[3] for row in rows) or (all(row[3] for row in rows) and fits):
                 return data, [row[1] for row in rows]
             samples = False
-            try:
-                data = _packed(tracker.state_dict(mode=mode, history=False, samples=False))
-            except BaseException as error:  # noqa: BLE001 (likewise)
-                failure, data = error, _packed(f"{type(error).__name__}: {error}")
 
     def _raise(self, failure: BaseException | None, data: list[bytes], rows: list[list[int]]) -> None:
         """Raise what failed on this rank, or else what failed on another one."""

@@ -242,6 +242,37 @@ def trains(_rank, _world):
     }
 
 
+def same_training(_rank, _world):
+    """Train with and without a tracker; return the columns that the collator got, and what was learned."""
+    answer = {}
+    for name, task, options in (
+        ("dataset", "classes", {}),
+        ("lists", "classes", {"lists": True}),
+        ("kept", "classes", {"remove_unused_columns": False}),
+        ("tokens", "causal", {"gradient_accumulation_steps": 2}),
+        ("tokens of TRL", "sft", {}),
+    ):
+        answer[name] = []
+        for tracked in (False, True):
+            columns = set()
+            trainer = trainer_for(task, [], eval_strategy="no", logging_steps=1, max_steps=3, **options)
+
+            def seeing(samples, collator=trainer.data_collator, columns=columns):
+                columns.update(*samples)
+                taken = set(samples[0]) & {"input_ids", "attention_mask", "labels"}
+                return collator([{name: sample[name] for name in taken} for sample in samples])
+
+            trainer.data_collator = seeing
+            before = trainer.args.to_dict()
+            if tracked:
+                track(trainer)
+            trainer.train()
+            weights = [number.hex() for p in trainer.model.parameters() for number in p.flatten().tolist()[:3]]
+            losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+            answer[name].append([sorted(columns), weights, losses, before == trainer.args.to_dict()])
+    return answer
+
+
 def resumes(_rank, _world):
     """Train, once at a stretch and once in two parts of which the first ends within an epoch."""
     answer = []
@@ -443,7 +474,6 @@ def made_anew(_rank, _world):
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         for resumed in (None, "out/checkpoint-10"):
-            like.args.remove_unused_columns = True  # which `track` has changed
             trainer = watched(transformers.Trainer, "classes", seen)(**made)
             tracker = track(trainer)
             trainer.evaluate()  # of a model that training replaces

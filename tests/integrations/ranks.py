@@ -18,6 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+SLOWNESS = float(os.environ.get("LABELTRACK_SLOWNESS", "1"))  # of a machine that runs other things
 TIMEOUT = 100  # seconds, of a function in all its processes; alone, none takes ten
 
 
@@ -55,6 +56,15 @@ class Ranks:
         found = self.run(*arguments, **options)
         assert not any(result.status for result in found), "\n".join(result.output for result in found)
         return [result.answer for result in found]
+
+    def told(self, folder, case, *, seconds=5):
+        """Return the error on rank 0 where rank 1 ends; it is there in the timeout of their group, or little later."""
+        survivor, other = self.run("ends", folder, seconds=seconds, CASE=case)
+        assert survivor.status == 0, survivor.output
+        text, took = survivor.answer
+        assert took < seconds + 3 * SLOWNESS
+        assert other.status != 0
+        return text
 
     def close(self):
         """End the process."""

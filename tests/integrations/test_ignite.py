@@ -227,12 +227,7 @@ def test_ranks_with_different_labels_share_every_epoch_without_what_was_padded(r
 
 @pytest.mark.parametrize("case", ["raises", "killed"])
 def test_a_rank_that_ends_is_an_error_on_the_other_one(ranks, tmp_path, case):
-    survivor, other = ranks.run("ends", tmp_path, seconds=5, CASE=case)
-    assert survivor.status == 0, survivor.output
-    text, seconds = survivor.answer
-    assert "another process ended, or did not call sync()" in text
-    assert seconds < 8
-    assert other.status != 0
+    assert "another process ended, or did not call sync()" in ranks.told(tmp_path, case)
 
 
 def test_a_rank_without_samples_takes_part(ranks, tmp_path):
