@@ -145,15 +145,15 @@ def check_alpha(alpha: float) -> None:
 
 def moments(stats: LabelStats, places: Integers, size: int) -> Moments:
     """Return the statistics of one side at the positions of its labels."""
+    columns = stats.mean, stats.std, stats.min, stats.max
+    return Moments(spread(stats.count, places, size, 0), *(spread(column, places, size) for column in columns))
 
-    def spread(column: Array, rest: float) -> Array:
-        whole = np.full(size, rest, dtype=column.dtype)
-        whole[places] = column
-        return whole
 
-    return Moments(
-        spread(stats.count, 0), *(spread(column, np.nan) for column in (stats.mean, stats.std, stats.min, stats.max))
-    )
+def spread(column: Array, places: Integers, size: int, rest: float = np.nan) -> Array:
+    """Return a longer column that has some values at their places, and one number elsewhere."""
+    whole = np.full(size, rest, dtype=column.dtype)
+    whole[places] = column
+    return whole
 
 
 def _tested(

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from labeltrack._filters import step_origin
 from labeltrack._labels.combined import union
+from labeltrack._significance.choice import moments, spread
 from labeltrack._significance.comparison import TOO_FEW, VERDICTS
 from labeltrack._significance.methods import change
 from labeltrack._tables import printable
@@ -21,7 +22,6 @@ from labeltrack.stats import quiet
 
 if TYPE_CHECKING:
     from labeltrack.page.content import Content, Track
-    from labeltrack.stats import LabelStats
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -49,14 +49,14 @@ def payload(content: Content) -> dict[str, Any]:
         own = places[first : first + len(track.looks)]
         tracks.append({"shown": k in content.shown, **_track(track, own, size, points)})
         first += len(track.looks)
-    latest = _Side(content.after, places[len(content.tracks[0].looks) - 1], size)
-    rows = {"after": latest.column("mean"), "n": latest.column("count")}
-    rows |= {name: latest.column(name) for name in ("std", "min", "max")}
+    at = places[len(content.tracks[0].looks) - 1]
+    after = moments(content.after, at, size)
+    rows: dict[str, Array] = {"after": after.mean, "n": after.count, "std": after.std}
+    rows |= {"min": after.min, "max": after.max}
     if content.before is not None:
-        before = _Side(quiet(content.before), places[len(parts) - 1], size)
-        rows |= {"before": before.column("mean"), "n_before": before.column("count")}
-        rows["relative"] = change(rows["before"], rows["after"])[1]
-    order = latest.at[latest.stats.order("mean", descending=content.higher_is_worse)]
+        before = moments(quiet(content.before), places[len(parts) - 1], size)
+        rows |= {"before": before.mean, "n_before": before.count, "relative": change(before.mean, after.mean)[1]}
+    order = at[content.after.order("mean", descending=content.higher_is_worse)]
     methods: list[str] = []
     if content.comparison is not None:
         tested, methods = _tested(content, places[-1], size)
@@ -78,34 +78,15 @@ def payload(content: Content) -> dict[str, Any]:
     }
 
 
-class _Side:
-    """Statistics at the positions of their labels among all labels."""
-
-    def __init__(self, stats: LabelStats, at: Integers, size: int) -> None:
-        self.stats, self.at, self.size = stats, at, size
-
-    def column(self, name: str) -> Array:
-        column = getattr(self.stats, name)
-        return _spread(column, self.at, self.size, 0 if name == "count" else np.nan)
-
-
-def _spread(column: Array, at: Integers, size: int, rest: float) -> Array:
-    whole = np.full(size, rest, dtype=column.dtype)
-    whole[at] = column
-    return whole
-
-
 def _tested(content: Content, at: Integers, size: int) -> tuple[dict[str, Array], list[str]]:
     """Return what the tests found for each label, and the names of the methods."""
     found = content.comparison
     assert found is not None  # noqa: S101 (for mypy)
-    rows: dict[str, Array] = {
-        name: _spread(getattr(found, name), at, size, np.nan) for name in ("low", "high", "g", "p", "q")
-    }
+    rows: dict[str, Array] = {name: spread(getattr(found, name), at, size) for name in ("low", "high", "g", "p", "q")}
     verdicts = np.argmax(found.verdict[:, np.newaxis] == np.array(VERDICTS), axis=1).astype(np.uint8)
-    rows["verdict"] = _spread(verdicts, at, size, VERDICTS.index(TOO_FEW))
+    rows["verdict"] = spread(verdicts, at, size, VERDICTS.index(TOO_FEW))
     methods, codes = np.unique(found.method, return_inverse=True)
-    rows["method"] = _spread(codes.reshape(-1), at, size, 0)
+    rows["method"] = spread(codes.reshape(-1), at, size, 0)
     return rows, methods.tolist()
 
 
