@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from labeltrack.plot import style as look
-from labeltrack.plot.cells import ALL_NAMED, ENLARGED, centres, draw_groups, halves, name_rows, tick_ranks
 from labeltrack.plot.data import choose_labels, choose_modes, drawable, ranking_mode, shorten
+from labeltrack.plot.heatmap import ALL_NAMED, ENLARGED, centres, draw_groups, halves, name_rows, tick_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
