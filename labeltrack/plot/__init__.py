@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from labeltrack.bounds import TRACKER_BOUNDS, resolve_all
 from labeltrack.errors import listing
 from labeltrack.plot.data import collect
-from labeltrack.plot.grid import Words, grid
+from labeltrack.plot.grid import plot_grid
 from labeltrack.plot.heatmap import heatmap
 from labeltrack.plot.lines import COLOURED, lines
 from labeltrack.plot.multiples import multiples
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from labeltrack.bounds import BoundName, TrackerBounds
     from labeltrack.plot.data import Plottable
+
+__all__ = ["plot_grid", "plot_history"]
 
 _KINDS = {"lines": lines, "multiples": multiples, "heatmap": heatmap}
 _MULTIPLES_FROM = 7  # more bands than this in one panel hide each other
@@ -162,67 +164,3 @@ def _suits_grid(history: Plottable) -> bool:
     if len(history.label_names) != 2:
         return False
     return any(len(history.at(history.steps(mode)[-1], mode)) >= _MULTIPLES_FROM for mode in history.modes)
-
-
-def plot_grid(
-    history: Plottable,
-    *,
-    by: Iterable[str] | None = None,
-    step: int | None = None,
-    bounds: BoundName | Iterable[BoundName] = None,
-    modes: str | Iterable[str] | None = None,
-    labels: Any = None,
-    title: str | None = None,
-    x_label: str = "step",
-    units: str | None = None,
-    higher_is_worse: bool = True,
-) -> Figure:
-    """Draw two labels per sample against each other at one step, the mean of each combination as colour.
-
-    The first label is down and the second across, unless that has more than 60 values and the first fewer. Both are
-    worst first by their own means, which are the first column and row. Where they fit, cells have the mean and the
-    number of samples, or the number alone. Combinations without samples are hatched. Beyond 110 rows the worst 25 are
-    also shown enlarged.
-
-    Args:
-        history: A `labeltrack.History` of several labels per sample.
-        by: The names of the two labels, rows first; None if there are only two.
-        step: Which step; None for the last of the mode.
-        bounds: Bounds of which further grids show half the width of the band; not those around the median, as medians
-            of one label cannot be computed from those of combinations.
-        modes: Modes to draw, one or several; None for ``"eval"`` if there is such a mode, else for the last.
-        labels: Combinations to draw, as tuples or display names; None for all.
-        title: Title; None for "metric by label and label".
-        x_label: What a step is called, such as "epoch".
-        units: Unit of the metric, such as "nats".
-        higher_is_worse: True for a loss, False for an accuracy.
-
-    Returns:
-        A matplotlib Figure that is not registered with pyplot.
-
-    Raises:
-        ValueError: An empty history, no two labels, an unknown bound or one around the median, or too many cells.
-        KeyError: There is no such mode, step or label; the message names the nearest.
-
-    Example:
-        >>> import labeltrack as lt
-        >>> history = lt.History(metric="ce")
-        >>> history.add(1, lt.label_stats({"class": [0, 1, 1], "site": ["a", "a", "b"]}, [0.5, 2.0, 3.0]))
-        >>> figure = plot_grid(history, units="nats")
-        >>> [text.get_text() for text in figure.axes[0].get_yticklabels()]
-        ['all', '1', '0']
-    """
-    names = history.label_names if by is None else tuple([by] if isinstance(by, str) else by)
-    if len(names) != 2 or names[0] == names[1]:
-        what = listing(names) if names else "one label per sample"
-        msg = f"a grid has two labels per sample, one down and one across, got {what}; name two with by="
-        raise ValueError(msg)
-    resolved = resolve_all(bounds)
-    if any(bound.quantiles for bound in resolved):
-        msg = f"a grid shows means, not medians; got bounds={bounds!r}"
-        raise ValueError(msg)
-    words = Words(title, x_label, units)
-    with styled():
-        return grid(
-            history, resolved, names, words, modes=modes, step=step, labels=labels, higher_is_worse=higher_is_worse
-        )

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from labeltrack.bounds import resolve_all
+from labeltrack.errors import listing
 from labeltrack.plot import style as look
 from labeltrack.plot.data import choose_labels, choose_modes, drawable, ranking_mode, shorten
 from labeltrack.plot.heatmap import ALL_NAMED, ENLARGED, centres, draw_groups, halves, name_rows, tick_ranks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from labeltrack.bounds import Bound
+    from labeltrack.bounds import Bound, BoundName
     from labeltrack.plot.data import Array, Booleans, Floats, Integers, Plottable
     from labeltrack.stats import LabelStats
 
@@ -25,14 +27,6 @@ _MOST = 4_000_000  # cells
 _COLUMNS = 60  # more columns than this become rows if there are fewer of these
 _CHARACTER = 0.058  # inches, at 6.5 points
 _LINE = 0.1
-
-
-class Words(NamedTuple):
-    """What is written: the title, what a step is called, and the unit of the metric."""
-
-    title: str | None
-    x_label: str
-    units: str | None
 
 
 @dataclass(frozen=True)
@@ -85,18 +79,63 @@ class _Layout:
         return 6.5 if self.both else 5.5
 
 
-def grid(
+def plot_grid(
     history: Plottable,
-    bounds: tuple[Bound, ...],
-    by: Sequence[str],
-    words: Words,
     *,
-    modes: Any,
-    step: int | None,
-    labels: Any,
-    higher_is_worse: bool,
+    by: Iterable[str] | None = None,
+    step: int | None = None,
+    bounds: BoundName | Iterable[BoundName] = None,
+    modes: str | Iterable[str] | None = None,
+    labels: Any = None,
+    title: str | None = None,
+    x_label: str = "step",
+    units: str | None = None,
+    higher_is_worse: bool = True,
 ) -> Figure:
-    """Draw one label against another; see `labeltrack.plot.plot_grid`."""
+    """Draw two labels per sample against each other at one step, the mean of each combination as colour.
+
+    The first label is down and the second across, unless that has more than 60 values and the first fewer. Both are
+    worst first by their own means, which are the first column and row. Where they fit, cells have the mean and the
+    number of samples, or the number alone. Combinations without samples are hatched. Beyond 110 rows the worst 25 are
+    also shown enlarged.
+
+    Args:
+        history: A `labeltrack.History` of several labels per sample.
+        by: The names of the two labels, rows first; None if there are only two.
+        step: Which step; None for the last of the mode.
+        bounds: Bounds of which further grids show half the width of the band; not those around the median, as medians
+            of one label cannot be computed from those of combinations.
+        modes: Modes to draw, one or several; None for ``"eval"`` if there is such a mode, else for the last.
+        labels: Combinations to draw, as tuples or display names; None for all.
+        title: Title; None for "metric by label and label".
+        x_label: What a step is called, such as "epoch".
+        units: Unit of the metric, such as "nats".
+        higher_is_worse: True for a loss, False for an accuracy.
+
+    Returns:
+        A matplotlib Figure that is not registered with pyplot.
+
+    Raises:
+        ValueError: An empty history, no two labels, an unknown bound or one around the median, or too many cells.
+        KeyError: There is no such mode, step or label; the message names the nearest.
+
+    Example:
+        >>> import labeltrack as lt
+        >>> history = lt.History(metric="ce")
+        >>> history.add(1, lt.label_stats({"class": [0, 1, 1], "site": ["a", "a", "b"]}, [0.5, 2.0, 3.0]))
+        >>> figure = plot_grid(history, units="nats")
+        >>> [text.get_text() for text in figure.axes[0].get_yticklabels()]
+        ['all', '1', '0']
+    """
+    names = history.label_names if by is None else tuple([by] if isinstance(by, str) else by)
+    if len(names) != 2 or names[0] == names[1]:
+        what = listing(names) if names else "one label per sample"
+        msg = f"a grid has two labels per sample, one down and one across, got {what}; name two with by="
+        raise ValueError(msg)
+    resolved = resolve_all(bounds)
+    if any(bound.quantiles for bound in resolved):
+        msg = f"a grid shows means, not medians; got bounds={bounds!r}"
+        raise ValueError(msg)
     shown = choose_modes(history.modes, modes)
     top = ranking_mode(shown, modes)
     if modes is None:
@@ -105,35 +144,36 @@ def grid(
     read = [history.at(at, mode) for at, mode in zip(steps, shown, strict=True)]
     if labels is not None:
         read = [_only(stats, labels, shown) for stats in read]
-    rows, columns = _sides(read, by, top, higher_is_worse=higher_is_worse)
-    wide = [bound for bound in bounds if bound.wide]
+    rows, columns = _sides(read, names, top, higher_is_worse=higher_is_worse)
+    wide = [bound for bound in resolved if bound.wide]
     panels = [_panel(*one, rows, columns, wide) for one in zip(shown, steps, read, strict=True)]
-    value_label = f"{history.metric} ({words.units})" if words.units else history.metric
+    value_label = f"{history.metric} ({units})" if units else history.metric
     exact = [[panel.mean for panel in panels], *([panel.halves[i] for panel in panels] for i in range(len(wide)))]
     drawn = [[drawable(matrix) for matrix in matrices] for matrices in exact]
     quantities = [centres("mean", value_label, drawn[0], higher_is_worse=higher_is_worse)]
     quantities += [halves(bound, matrices) for bound, matrices in zip(wide, drawn[1:], strict=True)]
-    layout = _layout(rows, columns, len(panels) * len(quantities))
-    heading = f"{history.metric} by {rows.label} and {columns.label}" if words.title is None else words.title
-    figure = look.new_figure(*layout.size, heading)
-    of = f" in mode {shown[top]}" if len(shown) > 1 else ""
-    at = ", ".join(dict.fromkeys(f"{words.x_label} {at}" for at in steps))
-    numbers = "; numbers of samples in the cells" if layout.room and not layout.both else ""
-    note = f"{at}; worst first by the mean{of}, from the top and from the left{numbers}"
-    modes = {panel.mode: panel.present for panel in panels}
-    groups = draw_groups(figure, note, layout.parts, modes, quantities, [1.0] * len(panels))
-    for (group, image), matrices in zip(groups, exact, strict=True):
-        for axes in group.flat:  # between each label by itself and the combinations
-            axes.axhline(0.5, color="white", linewidth=2.0)
-            axes.axvline(0.5, color="white", linewidth=2.0)
-        for axes, panel, matrix in zip(group[0], panels, matrices, strict=True):
-            _write(axes, image, matrix[layout.parts[0]], panel.count[layout.parts[0]], layout)
-        for axes in group[-1]:
-            _name_columns(axes, columns, layout)
-    n = len(rows.names) - 1
-    said = [f"{shorten(rows.label, 20)}: the {ENLARGED} worst", f"all {n}, by rank"]
-    name_rows(groups[0][0], layout.down, said if len(layout.parts) > 1 else [shorten(rows.label, 30)], n, 1)
-    return figure
+    with look.styled():
+        layout = _layout(rows, columns, len(panels) * len(quantities))
+        heading = f"{history.metric} by {rows.label} and {columns.label}" if title is None else title
+        figure = look.new_figure(*layout.size, heading)
+        of = f" in mode {shown[top]}" if len(shown) > 1 else ""
+        at = ", ".join(dict.fromkeys(f"{x_label} {at}" for at in steps))
+        numbers = "; numbers of samples in the cells" if layout.room and not layout.both else ""
+        note = f"{at}; worst first by the mean{of}, from the top and from the left{numbers}"
+        present = {panel.mode: panel.present for panel in panels}
+        groups = draw_groups(figure, note, layout.parts, present, quantities, [1.0] * len(panels))
+        for (group, image), matrices in zip(groups, exact, strict=True):
+            for axes in group.flat:  # between each label by itself and the combinations
+                axes.axhline(0.5, color="white", linewidth=2.0)
+                axes.axvline(0.5, color="white", linewidth=2.0)
+            for axes, panel, matrix in zip(group[0], panels, matrices, strict=True):
+                _write(axes, image, matrix[layout.parts[0]], panel.count[layout.parts[0]], layout)
+            for axes in group[-1]:
+                _name_columns(axes, columns, layout)
+        n = len(rows.names) - 1
+        said = [f"{shorten(rows.label, 20)}: the {ENLARGED} worst", f"all {n}, by rank"]
+        name_rows(groups[0][0], layout.down, said if len(layout.parts) > 1 else [shorten(rows.label, 30)], n, 1)
+        return figure
 
 
 # -- what is drawn ------------------------------------------------------------------------------------------
