@@ -119,14 +119,15 @@ def installed(session: nox.Session, missing: Callable[[], list[str]]) -> list[st
     return packages
 
 
-def integration_coverage(session: nox.Session, *names: str) -> list[str]:
-    """Return options of pytest that measure the coverage of some integrations; less than 98 % fails."""
-    others = [path for path in sorted(Path("labeltrack/integrations").glob("*.py")) if path.stem not in names]
+def integration_coverage(session: nox.Session, names: str, *more: str) -> list[str]:
+    """Return options of pytest that measure the coverage of integrations of such names; less than 98 % fails."""
+    folder = Path("labeltrack/integrations").absolute()  # some tests change the working directory
+    others = sorted({*folder.glob("*.py")} - {*folder.glob(names)})
     # Not the configuration of the project, which omits integrations.
     config = Path(session.virtualenv.location, "coverage.ini")
-    lines = ["[run]", "branch = true", "omit =", *(f"    {path}" for path in others)]
+    lines = ["[run]", "branch = true", *more, "omit =", *(f"    {path}" for path in others)]
     config.write_text("\n".join(lines), encoding="utf-8")
-    return ["--cov=labeltrack/integrations", f"--cov-config={config}", "--cov-fail-under=98"]
+    return [f"--cov={folder}", f"--cov-config={config}", "--cov-fail-under=98"]
 
 
 @nox.session(python="3.11", default=False)
@@ -149,7 +150,7 @@ def fastestimator(session: nox.Session) -> None:
     # The trace, and what meets old versions here alone: of matplotlib, pandas and TensorFlow.
     paths = ["tests/integrations/test_fastestimator.py", "tests/plot", "tests/convert", "tests/test_docs.py"]
     paths += ["labeltrack/plot", "benchmarks/test_bench_fastestimator_trace.py"]
-    session.run("pytest", *integration_coverage(session, "fastestimator"), *paths, *session.posargs, env=env)
+    session.run("pytest", *integration_coverage(session, "fastestimator.py"), *paths, *session.posargs, env=env)
 
 
 @nox.session(python="3.11", default=False)
@@ -159,11 +160,15 @@ def frameworks(session: nox.Session) -> None:
     session.install("-e", ".[record,huggingface,ignite,keras,lightning]", "torch==2.13.0", "datasets>=5", "trl>=1.16")
     session.install("jax", "tensorflow-cpu", "tensorboard")  # backends of Keras
     session.install("wandb", "mlflow", "trackio", "aim", "comet-ml", "dvclive")
-    session.install("hypothesis>=6.100", "pytest>=8.2", "pytest-benchmark>=5.0")
+    session.install("hypothesis>=6.100", "pytest>=8.2", "pytest-benchmark>=5.0", "pytest-cov>=7.0", "coverage>=7.10")
     env = {"LABELTRACK_REQUIRE_INTEGRATIONS": "1", "LABELTRACK_REQUIRE_LOGGERS": "1", "HF_HUB_OFFLINE": "1"}
+    # Another session may write the default file at the same time.
+    env["COVERAGE_FILE"] = str(Path(session.virtualenv.location, ".coverage"))
+    # FastEstimator has a session of its own. Most tests run in processes that are started or forked, and end at once.
+    options = integration_coverage(session, "[!f]*.py", "parallel = true", "patch = subprocess, _exit, fork")
     paths = ["tests/integrations", "tests/test_examples.py", "benchmarks/test_bench_frameworks.py"]
     paths.append("tests/test_docs.py::test_the_code_of_a_page_about_a_framework_runs")
-    session.run("pytest", *paths, *session.posargs, env=env)
+    session.run("pytest", *options, *paths, *session.posargs, env=env)
 
 
 def browser_missing() -> list[str]:
