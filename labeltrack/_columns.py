@@ -206,17 +206,8 @@ class ExactColumns:
         self, parts: Sequence[Samples], fractions: Sequence[float], *, threads: int | None = None
     ) -> Self:
         """Return the same statistics with quantiles of `parts`, all their samples; `fractions` ascend."""
-        extremes = None
-        if self._accumulator.all_finite():
-            counts, extremes = self._totals.count, (self._totals.min, self._totals.max)
-        else:
-            _, up, down = self._accumulator.nonfinite.T
-            counts = self._accumulator.totals().count + up + down
-        found = reduce_quantiles(parts, counts, fractions, extremes=extremes, threads=threads)
-        result = self._like(quantiles=dict(zip(fractions, found, strict=True)))
-        if extremes is not None:  # they are rounded already, for the same policy
-            result.__dict__["_totals"] = self._totals
-        return result
+        found = reduce_quantiles(parts, self._accumulator.counts_without_nan(), fractions, threads=threads)
+        return self._like(quantiles=dict(zip(fractions, found, strict=True)))
 
     def _without_quantiles(self, why: NoQuantiles) -> Self:
         """Return the same statistics without quantiles."""

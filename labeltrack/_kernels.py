@@ -14,7 +14,7 @@ module of `_core.kernels`       used for
 `fixed63`                       float64 losses, float32 losses of many magnitudes: sums of integers of 63 bits
 `partition`                     many labels: samples are first sorted by ranges of labels whose rows fit the cache
 `hashing`                       integer labels too far apart for a slot each
-`dictionary`, `strings`         strings: they become integer codes
+`strings`                       strings: they become integer codes
 `rounding`                      no pass over samples: rows become sum, mean and standard deviation, each rounded once
 ==============================  ======================================================================================
 

@@ -12,9 +12,8 @@ from labeltrack._core.quantiles import Samples, check_fractions
 from labeltrack._core.reduce import AsKeys, reduce_columns
 from labeltrack._core.reduce_strings import reduce_words
 from labeltrack._core.threads import check_threads
-from labeltrack._labels.codes import LabelMapping, label_kind
+from labeltrack._labels.codes import LabelMapping, dictionary_of, label_kind, to_keys
 from labeltrack._labels.combined import by_label, separate_labels
-from labeltrack._labels.encoding import dictionary_of, to_keys
 from labeltrack._labels.missing import Missing, apply_missing, check_missing, names_of, read_labels, wanted_by
 from labeltrack._labels.samples import LabelOptions, are_multi_hot, one_label, read_mask, several_labels
 from labeltrack._nan_policy import NanPolicy, check_nan_policy

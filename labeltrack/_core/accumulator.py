@@ -142,7 +142,7 @@ class Accumulator:
             self._make_room_in_queue()
             claims = fixed.becomes_rows and fixed.table is None and self._rows is None
             memory = self._claim_memory() if claims else None
-            reached, self._queued, status, _ = fixed.reduce(where, (*self._queue, self._queued), memory)
+            reached, self._queued, status = fixed.reduce(where, (*self._queue, self._queued), memory)
             if fixed.record(reached - position, most, status):
                 self._flush(fixed, keep=status != UNSUITABLE)
             position = int(reached)
@@ -193,7 +193,7 @@ class Accumulator:
 
     def _flush(self, fixed: FixedPoint, *, keep: bool) -> None:
         """Move what a fixed-point table holds to the rows."""
-        if fixed.held and fixed.table is not None:
+        if fixed.held:
             # With many labels, the memory of the table becomes the rows: it has as many words.
             memory = fixed.memory if self._rows is None and fixed.becomes_rows else None
             if memory is not None:
@@ -201,7 +201,7 @@ class Accumulator:
             self._folded = False
             self._flush_rows(fixed, (self.rows, self.counts), fresh=memory is not None)
             if memory is not None:
-                fixed.table = None
+                fixed.table = fixed.memory = None
         fixed.flushed(keep=keep)
 
     def _flush_rows(self, fixed: FixedPoint, rows: tuple[Floats, Integers], *, fresh: bool) -> None:
@@ -214,7 +214,7 @@ class Accumulator:
                 if n:
                     found.append((terms[0][:n].copy(), terms[1][:n].copy()))
 
-        if fixed.in_place:
+        if fixed.in_place or (fixed.becomes_rows and not fresh):
             in_slices(self.size, flush)
         else:
             flush(0, fixed.rows)
@@ -295,40 +295,28 @@ class Accumulator:
             self._append_terms(slots[other.keys // KINDS] * KINDS + other.keys % KINDS, other.values)
 
     def suggest(self, samples: Array, total: int) -> None:
-        """Choose a fixed-point unit by some of `total` samples to come; see `absorb`."""
+        """Choose a fixed-point unit by some of `total` samples to come, as the first may be those of one label."""
         for table in self._formats:
             table.suggest(samples, total)
             if table.scale:
                 return
 
     def alike(self) -> Accumulator:
-        """Return another accumulator of as many slots, with the unit that was suggested; see `absorb`."""
+        """Return another accumulator of as many slots, with the unit that was suggested."""
         other = Accumulator(self.size)
         for mine, theirs in zip(self._formats, other._formats, strict=True):
             theirs.adopt(mine)
         return other
 
     def absorb(self, other: Accumulator) -> None:
-        """Add the slots of another accumulator of the same size, which must not be used afterwards.
-
-        While all is still in fixed-point tables of one unit, those are added, which takes a tenth of the time.
-        """
-        if self._rows is None and other._rows is None:
-            for mine, theirs in zip(self._formats, other._formats, strict=True):
-                if not mine.same_unit(theirs):
-                    continue
-                if not mine.add_table(theirs):
-                    break
-                theirs.table, theirs.held = None, 0
-                self._folded = False
-                if any(table.held for table in other._formats):
-                    break
-                n, m = self._queued, other._queued
-                slots = np.concatenate([self._queue[0][:n], other._queue[0][:m]])
-                samples = np.concatenate([self._queue[1][:n], other._queue[1][:m]])
-                self._queue, self._queued = (slots, samples), n + m
-                return
-        self.merge(other, np.arange(self.size, dtype=np.int64))
+        """Add the slots of another accumulator of the same size, which must not be used afterwards."""
+        self._collect()
+        for fixed in other._tables or ():
+            self._flush(fixed, keep=False)
+        n, other._queued = other._queued, 0
+        self._add_exactly(*other._queue, 0, n, 0, self.size)
+        if other._rows is not None or other.keys.size:
+            self.merge(other, np.arange(self.size, dtype=np.int64))
 
     def take(self, slots: Integers) -> Accumulator:
         """Return a new accumulator with the given slots of this one, in that order, without duplicates."""
@@ -418,6 +406,12 @@ class Accumulator:
         if not self.all_finite():
             some = (some > 0) | self._nonfinite.any(axis=1)
         return np.asarray(some.nonzero()[0], dtype=np.int64)
+
+    def counts_without_nan(self) -> Integers:
+        """Return how many samples of each slot are numbers, infinities included."""
+        self._collect()
+        finite: Integers = self.counts[::ROW]
+        return finite + (0 if self.all_finite() else self._nonfinite[:, 1:].sum(axis=1))
 
     def totals(self) -> Totals:
         """Return the statistics of every slot, each rounded once."""

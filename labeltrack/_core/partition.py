@@ -68,11 +68,6 @@ class Ranges:
         for part in self._parts:
             part.suggest(samples, total * part.size // self._size)
 
-    def add_unsorted(self, keys: Array, samples: Array) -> None:
-        """Add samples in their own order, if there is one range only."""
-        (part,) = self._parts
-        part.add(keys, samples, low=self._low)
-
     def add(self, samples: Sorted) -> None:
         """Add sorted samples, those of each range in a thread of their own."""
 
@@ -121,14 +116,8 @@ def reduce_by_range(
     buckets = (size - 1 >> shift) + 1
     kinds = sorted({samples.dtype for _, samples in chunks}, key=lambda dtype: dtype.itemsize)
     groups = [[chunk for chunk in chunks if chunk[1].dtype == dtype] for dtype in kinds]
-    # Before anything is added, as it needs a single range.
-    local = [threads == 1 and _is_local(group, shift) for group in groups]
     ranges = Ranges(_edges(some, low, shift, buckets, threads), shift, low, size)
-    for group, sort_is_needless in zip(groups, local, strict=True):
-        if sort_is_needless:
-            for keys, samples in group:
-                ranges.add_unsorted(keys, samples)
-            continue
+    for group in groups:
         total = sum(keys.shape[0] for keys, _ in group)
         ranges.suggest(np.concatenate([spread_out(samples, total // _HEAD) for _, samples in group]), total)
         for sorted_samples in rounds(group, low, shift, buckets, threads):
@@ -143,17 +132,6 @@ def _edges(some: Array, low: int, shift: int, buckets: int, threads: int) -> lis
     counts = np.cumsum(np.bincount(found, minlength=buckets))
     inner = np.searchsorted(counts, [counts[-1] * t // threads for t in range(1, threads)]).tolist()
     return sorted({0, *inner, buckets})
-
-
-def _is_local(chunks: Sequence[Chunk], shift: int) -> bool:
-    """Return whether most labels are in the same bucket as the label before, as when they are sorted."""
-    apart = seen = 0
-    for keys, _ in chunks:
-        step = max(1, keys.shape[0] * len(chunks) // _HEAD)
-        here, following = keys[:-1:step].astype(np.int64), keys[1::step].astype(np.int64)
-        apart += int(np.count_nonzero(here >> shift != following >> shift))
-        seen += here.shape[0]
-    return 4 * apart <= seen
 
 
 def rounds(chunks: Sequence[Chunk], low: int, shift: int, buckets: int, threads: int) -> Iterator[Sorted]:

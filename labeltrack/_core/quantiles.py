@@ -11,7 +11,6 @@ import numpy.typing as npt
 from labeltrack._core import kernels
 from labeltrack._core.arrays import cast, read_only
 from labeltrack._core.hash_index import Hash
-from labeltrack._core.quantiles_few import few_quantiles, is_few
 from labeltrack._core.threads import Share, Turns, all_at_once, default_threads, shares_of
 
 if TYPE_CHECKING:
@@ -64,19 +63,16 @@ def reduce_quantiles(
     counts: Integers,
     fractions: Sequence[float],
     *,
-    extremes: tuple[Floats, Floats] | None = None,
     threads: int | None = None,
 ) -> Floats:
     """Return quantiles of the samples of each slot, NaN left out.
 
-    Grouping takes memory for all samples once more. Where labels are few, two bytes per sample and an eighth of the
-    samples are enough, unless too many are alike; ten million samples of ten labels are 1.3 to 1.6 times faster then.
+    Grouping takes memory for all samples once more.
 
     Args:
         parts: The samples; those of one slot may be in several parts.
         counts: ``(K,)`` int64, how many samples each slot has, without NaN.
         fractions: From `check_fractions`.
-        extremes: ``(K,)`` smallest and largest sample of each slot, if all samples are known to be finite.
         threads: How many threads share the work; None chooses by the number of samples.
 
     Returns:
@@ -97,18 +93,9 @@ def reduce_quantiles(
         for i, start, stop in share:
             yield from chunks[i].pieces(start, stop)
 
-    def bits(share: Share) -> Iterator[tuple[Array, int, int]]:
-        for i, start, stop in share:
-            yield from chunks[i].bits(start, stop)
-
     if total > sum(sizes) or int(counts.min()) < 0:
         # Another thread changed the samples while they were counted, and there would be no memory for so many.
-        size, extremes = counts.shape[0], None
-        counts = np.sum([_count(pieces(share), size) for share in shares], axis=0)
-    if extremes is not None and is_few(counts, fractions):
-        found = few_quantiles(pieces, bits, shares, counts, extremes, dtype, np.array(fractions))
-        if found is not None:
-            return found
+        counts = np.sum([_count(pieces(share), counts.shape[0]) for share in shares], axis=0)
     return _by_groups(pieces, shares, counts, dtype, np.array(fractions))
 
 
@@ -139,16 +126,6 @@ class _Chunk(NamedTuple):
                 keys = codes[:n]
             samples = cast(self.samples[at : at + n], dtype, copy=False)
             yield piece(read_only(keys), read_only(samples.view(whole)), 0, n, *rest)
-
-    def bits(self, start: int, stop: int) -> Iterator[tuple[Array, int, int]]:
-        """Yield the bits of some of the samples, and which of them: start, stop."""
-        whole = f"i{self.dtype.itemsize}"
-        if self.samples.dtype == self.dtype:
-            yield self.samples.view(whole), start, stop
-            return
-        for at in range(start, stop, _BLOCK):
-            samples = cast(self.samples[at : min(at + _BLOCK, stop)], self.dtype)
-            yield read_only(samples.view(whole)), 0, samples.shape[0]
 
 
 def _chunks(part: Samples, size: int, dtype: np.dtype[Any]) -> Iterator[_Chunk]:

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._core.reduce import reduce_stream
-from labeltrack._core.threads import all_at_once, default_threads, edges_of
+from labeltrack._core.threads import default_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from labeltrack._core.accumulator import Accumulator
-    from labeltrack._core.dictionary import Dictionary
+    from labeltrack._core.strings import Dictionary
 
 Array = npt.NDArray[Any]
 
@@ -67,19 +67,6 @@ def reduce_words(
     pieces = _pieces(rows, threads)
     found = reduce_stream(pieces, load, rows, _Decoder(dictionary), threads=threads, layout=layout)
     return found if dictionary.possible else None
-
-
-def encode_words(dictionary: Dictionary, *, threads: int | None = None) -> npt.NDArray[np.int32] | None:
-    """Return the ``(N,)`` codes of strings that are words of a dictionary; None if there are too many words."""
-    rows = dictionary.rows
-    threads = default_threads(rows) if threads is None else threads
-    codes = np.empty(rows, dtype=np.int32)
-    edges = edges_of(rows, threads)
-
-    def encode(start: int, stop: int) -> bool:
-        return dictionary.encode(start, stop, codes[start:stop])
-
-    return codes if all(all_at_once(encode, edges[:-1], edges[1:])) else None
 
 
 def _pieces(rows: int, threads: int) -> Iterator[tuple[int, int]]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from labeltrack._convert.arrays import to_numpy
 from labeltrack._convert.objects import is_wide, text_array, value_of
 from labeltrack._core.arrays import sorted_unique
-from labeltrack._core.strings import encode_strings
+from labeltrack._core.strings import Dictionary, encode_strings, encode_words
 from labeltrack._labels.lookup import alias, as_doubles, plain_label
 
 if TYPE_CHECKING:
@@ -248,6 +248,36 @@ class Vocabulary:
 
 def _four_bytes(code: int) -> bytes:
     return code.to_bytes(4, sys.byteorder)
+
+
+def dictionary_of(labels: Array) -> Dictionary | None:
+    """Return a dictionary of ``(N,)`` fixed-width strings, None for other labels."""
+    return Dictionary(labels) if labels.dtype.kind in "US" else None
+
+
+def to_keys(
+    labels: Array, kind: str, dictionary: Dictionary | None, *, threads: int | None = None
+) -> tuple[Array, LabelDecoder]:
+    """Return ``(N,)`` labels of a kind as keys, contiguous, and their decoder.
+
+    Args:
+        labels: ``(N,)``.
+        kind: Their kind.
+        dictionary: From `dictionary_of`.
+        threads: How many threads share the work; None chooses by the number of labels.
+    """
+    if kind in (STRING, BYTES) and labels.dtype.kind == "O":
+        words = Vocabulary(kind)
+        return words.encode(labels), words.decoder(kind)
+    if kind == FLOAT and labels.dtype.itemsize < 8:
+        return integer_keys(labels.astype(np.float64), kind), LabelDecoder(kind, narrow=labels.dtype)
+    if dictionary is None:
+        return np.ascontiguousarray(integer_keys(labels, kind)), LabelDecoder(kind)
+    codes = encode_words(dictionary, threads=threads) if dictionary.possible else None
+    if codes is not None:
+        return codes, LabelDecoder(kind, dictionary.words)
+    codes, first = encode_strings(labels, threads=threads)
+    return codes, LabelDecoder(kind, labels[first])
 
 
 class LabelMapping:

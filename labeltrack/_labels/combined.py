@@ -24,10 +24,11 @@ from labeltrack._labels.codes import (
     UNSIGNED,
     LabelDecoder,
     common_type,
+    dictionary_of,
     label_kind,
     table_labels,
+    to_keys,
 )
-from labeltrack._labels.encoding import dictionary_of, to_keys
 from labeltrack.errors import listing
 
 if TYPE_CHECKING:

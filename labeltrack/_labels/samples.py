@@ -10,9 +10,8 @@ import numpy.typing as npt
 from labeltrack._convert.arrays import aligned_shape, looks_multi_hot, missing_entries, read_array
 from labeltrack._core.combine import combine
 from labeltrack._core.masks import selected
-from labeltrack._labels.codes import BYTES, STRING, LabelDecoder, integer_keys, label_kind
+from labeltrack._labels.codes import BYTES, STRING, LabelDecoder, dictionary_of, integer_keys, label_kind, to_keys
 from labeltrack._labels.combined import CombinedDecoder, kept_part, part_of
-from labeltrack._labels.encoding import dictionary_of, to_keys
 from labeltrack._labels.missing import labelled, read_labels, wanted_by
 
 if TYPE_CHECKING:

@@ -218,15 +218,13 @@ def test_a_sum_beyond_the_largest_double_is_infinite_while_the_mean_is_exact():
     assert std == expected(values)[3]
 
 
-_FORMS = ["alike", "fine rows", "few labels", "many magnitudes", "doubles", "doubles of four units"]
+_FORMS = ["alike", "few labels", "many magnitudes", "doubles", "doubles of four units"]
 
 
 @pytest.mark.parametrize("case", [*_FORMS, "other unit", "too many", "one has doubles", "nothing"])
 def test_absorbing_equals_adding_regardless_of_the_format(case, monkeypatch):
     rng = np.random.default_rng(11)
     size, n = 4 if case == "few labels" else 20, 9000
-    if case not in ("fine rows", "few labels"):
-        monkeypatch.setattr(_fixed, "_FINE", 0)  # samples that do not suit are queued, as where labels are many
     values = [rng.random(n).astype(np.float32) for _ in range(2)]
     values[1][::300] = 1e-20  # queued
     values[0][7] = np.nan
@@ -250,7 +248,7 @@ def test_absorbing_equals_adding_regardless_of_the_format(case, monkeypatch):
         if case in _FORMS:
             part.suggest(np.concatenate(values)[::10], n)
         assert part.add(where, what) == what.size
-    form = {"alike": 0, "fine rows": 0, "few labels": 0, "many magnitudes": 1}.get(case)
+    form = {"alike": 0, "few labels": 0, "many magnitudes": 1}.get(case)
     form = 1 if case.startswith("doubles") else form
     if form is not None:
         tables = [part._formats[form] for part in parts]
@@ -258,28 +256,9 @@ def test_absorbing_equals_adding_regardless_of_the_format(case, monkeypatch):
         assert [table.held > 0 for table in tables] == [True, True]
     whole, parts = parts[0], parts[1:]
     whole.absorb(parts[0])
-    assert (whole._rows is None) == (form is not None)
     together, places = np.concatenate(values), np.concatenate(slots)
     finite = np.isfinite(together)
     for slot in range(size):
         numbers = [Fraction(float(x)) for x in together[finite & (places == slot)]]
         assert whole.exact(slot) == (len(numbers), sum(numbers), sum(x * x for x in numbers))
     assert whole.nonfinite.sum() == (~finite).sum()
-
-
-@pytest.mark.skipif(not COMPILED, reason="it takes eighty million samples")
-def test_a_label_in_fine_rows_alone_is_flushed_before_its_count_overflows():
-    # One label has samples in fine rows alone, more than fit a count, while others are far from it.
-    rng = np.random.default_rng(0)
-    n, labels, repeats = 1 << 22, 1000, 24
-    slots = rng.integers(1, labels, n).astype(np.int32)
-    values = (rng.integers(1, 1 << 20, n) / (1 << 20)).astype(np.float32)
-    slots[::40] = 0
-    values[::40] = stray = 2.0**-14 + 2.0**-37
-    accumulator = Accumulator(labels)
-    for _ in range(repeats):
-        accumulator.add(slots, values)
-    assert accumulator._formats[0].held > 0
-    count = repeats * len(slots[::40])
-    assert count > _fixed.Fixed32.capacity
-    assert accumulator.exact(0) == (count, count * Fraction(stray), count * Fraction(stray) ** 2)

@@ -140,10 +140,9 @@ def test_the_table_is_flushed_before_it_can_overflow(monkeypatch, form, only):
 
 
 @pytest.mark.parametrize("form", [Fixed32, Fixed63])
-def test_the_table_is_not_looked_at_where_no_label_can_have_many_samples(monkeypatch, form, only):
+def test_the_table_is_not_flushed_where_no_label_can_have_many_samples(monkeypatch, form, only):
     only(form)
     monkeypatch.setattr(form, "capacity", 300)
-    monkeypatch.setattr(form, "_largest_count", None)  # calling it would fail
     slots = np.arange(10_000, dtype=np.int32) % 100
     values = np.full(10_000, 0.75, dtype=np.float32)
     accumulator = Accumulator(100)
@@ -154,82 +153,28 @@ def test_the_table_is_not_looked_at_where_no_label_can_have_many_samples(monkeyp
 
 
 @pytest.mark.parametrize("outliers", [False, True])
-@pytest.mark.parametrize("crowded", [0, 13, 19, None])
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("form", [Fixed32, Fixed63])
-def test_where_a_label_would_get_too_many_samples_the_rest_stays_in_the_other_table(
-    monkeypatch, form, crowded, outliers, only
-):
+def test_a_table_is_added_to_the_rows_of_another_accumulator_also_in_slices(monkeypatch, form, threads, outliers, only):
     only(form)
-    rng = np.random.default_rng(4)
-    slots = [rng.integers(0, 20, 8000).astype(np.int32) for _ in range(2)]
-    if crowded is not None:
-        for part in slots:
-            part[:1500] = crowded
-    values = [rng.random(8000).astype(np.float32 if form is not Fixed63 else np.float64) for _ in range(2)]
-    if outliers:
-        values[1][::100] = 2.0**-24 + 2.0**-40  # in fine rows, or queued
-    whole, other = Accumulator(20), Accumulator(20)
-    for accumulator, where, what in zip((whole, other), slots, values, strict=True):
-        accumulator.suggest(np.concatenate(values)[::10], 8000)
-        assert accumulator.add(where, what) == 8000
-    number = [Fixed32, Fixed63].index(form)
-    monkeypatch.setattr(form, "capacity", 2500)
-    added = []
-    add_table = form.add_table
-    monkeypatch.setattr(form, "add_table", lambda *tables: added.append(add_table(*tables)) or added[-1])
-    whole.absorb(other)
-    assert added == [crowded is None]
-    assert whole._formats[number].held < 2500
-    where, what = np.concatenate(slots), np.concatenate(values)
-    for slot in range(20):
-        assert whole.exact(slot) == sums(what[where == slot])
-        low, high = whole.rows[8 * slot + 6 : 8 * slot + 8]
-        assert (low, high) == (what[where == slot].min(), what[where == slot].max())
-
-
-@pytest.mark.parametrize("crowded", [3, 1900])
-@pytest.mark.parametrize("form", [Fixed32, Fixed63])
-def test_a_label_of_too_many_samples_in_one_of_two_slices(monkeypatch, form, crowded, only):
-    only(form)
-    monkeypatch.setattr(_threads, "available", lambda: 2)
+    monkeypatch.setattr(_threads, "available", lambda: threads)
     monkeypatch.setattr(_threads, "_SLOTS_PER_THREAD", 1000)
-    size = 2000
+    size, crowded = 2000, 1900
     slots = np.concatenate([np.arange(size), np.full(1000, crowded)] * 4).astype(np.int32)
     values = np.random.default_rng(4).random(slots.size).astype(np.float32 if form is not Fixed63 else np.float64)
+    if outliers:
+        values[::100] = 2.0**-24 + 2.0**-40  # queued by one format
     whole, other = Accumulator(size), Accumulator(size)
     for accumulator in (whole, other):
         accumulator.suggest(values[::10], slots.size)
         assert accumulator.add(slots, values) == slots.size
         assert accumulator._formats[[Fixed32, Fixed63].index(form)].held
-    monkeypatch.setattr(form, "capacity", 5000)
     whole.absorb(other)
     for slot in (0, 1, 3, 4, 999, 1000, 1500, 1899, 1900, 1901, 1999):
         mine = np.tile(values[slots == slot], 2)
         assert whole.exact(slot) == sums(mine)
         assert whole.rows[8 * slot + 6 : 8 * slot + 8].tolist() == [mine.min(), mine.max()]
     assert int(whole.counts[::8].sum()) == 2 * slots.size
-
-
-def test_where_a_label_would_get_too_many_fine_samples_all_stay_in_the_other_table(monkeypatch, only):
-    only(Fixed32)
-    slots = (np.arange(5000) % 60).astype(np.int32)
-    values = np.random.default_rng(5).random(5000).astype(np.float32)
-    slots[slots == 7] = 8
-    slots[::42], values[::42] = 7, np.float32(2.0**-24 + 2.0**-40)  # 120 that suit the fine rows alone
-    whole, other = Accumulator(60), Accumulator(60)
-    for accumulator in (whole, other):
-        accumulator.suggest(values, 5000)
-        assert accumulator.add(slots, values) == 5000
-        assert accumulator._formats[0].fine_used
-    before = other._formats[0].table.copy()
-    monkeypatch.setattr(Fixed32, "capacity", 200)
-    theirs, seen = other._formats[0], []
-    add_table = Fixed32.add_table
-    monkeypatch.setattr(Fixed32, "add_table", lambda *tables: (add_table(*tables), seen.append(theirs.table.copy()))[0])
-    whole.absorb(other)
-    assert np.array_equal(seen[0], before)
-    for slot in range(60):
-        assert whole.exact(slot) == sums(np.tile(values[slots == slot], 2))
 
 
 @pytest.mark.parametrize("form", [Fixed32, Fixed63])

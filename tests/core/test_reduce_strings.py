@@ -7,18 +7,18 @@ import pytest
 from exact import expected_by_label, fingerprint
 
 import labeltrack as lt
-from labeltrack._core import dictionary as _dictionary
 from labeltrack._core import reduce_strings as _reduce_strings
-from labeltrack._core.dictionary import Dictionary
+from labeltrack._core import strings as _strings
 from labeltrack._core.reduce import KeyTable
-from labeltrack._core.reduce_strings import encode_words, reduce_words
+from labeltrack._core.reduce_strings import reduce_words
+from labeltrack._core.strings import Dictionary, encode_words
 
 MANY = 3000
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(_dictionary, "_FEWEST", 1)
+    monkeypatch.setattr(_strings, "_FEWEST", 1)
     monkeypatch.setattr(_reduce_strings, "_SMALLEST", 64)
     monkeypatch.setattr(_reduce_strings, "_LARGEST", 256)
 
@@ -39,7 +39,7 @@ def test_pieces_give_what_the_hash_table_gives(dtype, value_dtype, threads, monk
     assert found[0].tolist() == sorted(expected)
     assert got.count.tolist() == [expected[label][0] for label in found[0].tolist()]
     stats = lt.label_stats(labels, values, threads=threads, nan_policy="omit")
-    monkeypatch.setattr(_dictionary, "_FEWEST", 1 << 40)
+    monkeypatch.setattr(_strings, "_FEWEST", 1 << 40)
     hashed = lt.label_stats(labels, values, threads=threads, nan_policy="omit")
     assert fingerprint(stats) == fingerprint(hashed)
     assert stats.labels.dtype == hashed.labels.dtype
@@ -59,7 +59,7 @@ def test_codes_are_those_of_the_words_or_none_where_there_are_too_many(monkeypat
     labels = np.array(["cat", "dog", "cow"] * 100)
     dictionary = Dictionary(labels)
     assert np.array_equal(dictionary.words[encode_words(dictionary, threads=2)], labels)
-    monkeypatch.setattr(_dictionary, "_MOST", 2)
+    monkeypatch.setattr(_strings, "_MOST", 2)
     assert encode_words(Dictionary(labels)) is None
     assert lt.label_stats(labels, np.ones(300), quantiles=[0.5]).count.tolist() == [100] * 3
 
@@ -82,8 +82,8 @@ def test_words_learnt_on_the_way_leave_the_table_as_wide_as_it_is(monkeypatch):
     widened = []
     widen = KeyTable._widen
     monkeypatch.setattr(KeyTable, "_widen", lambda self, keys: (widened.append(keys), widen(self, keys))[1])
-    monkeypatch.setattr(_dictionary, "_FEWEST", 1)
-    monkeypatch.setattr(_dictionary, "_SAMPLES", (1024,))
+    monkeypatch.setattr(_strings, "_FEWEST", 1)
+    monkeypatch.setattr(_strings, "_SAMPLES", (1024,))
     names = np.array([f"name {k * k:x} {k}" for k in range(100)])
     labels = names[np.random.default_rng(0).integers(0, 100, 20_000)]
     labels[10_001:15_000:999] = ["late", "too late", "never", "again", "at last", "too"]

@@ -1,6 +1,8 @@
-"""Coding of fixed-width strings: by content, in order of appearance, for any number of threads."""
+"""Coding of fixed-width strings, against numpy: any width, words that turn up late, and too many of them."""
 
 from __future__ import annotations
+
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -8,8 +10,11 @@ from conftest import COMPILED
 from hypothesis import given
 from hypothesis import strategies as st
 
+import labeltrack as lt
+from labeltrack._core import reduce_strings as _reduce_strings
 from labeltrack._core import strings as _strings
-from labeltrack._core.strings import encode_strings
+from labeltrack._core.strings import Dictionary, encode_strings
+from labeltrack._core.threads import all_at_once
 
 words = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=9)
 
@@ -85,3 +90,173 @@ def test_rows_that_differ_anywhere_get_codes_of_their_own(labels, dtype, threads
         codes, first = encode_strings(array, threads=threads)
     assert codes.tolist() == by_python(array)
     assert array[first].tolist() == list(dict.fromkeys(array.tolist()))
+
+
+# -- the dictionary
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(_strings, "_FEWEST", 1)
+
+
+def coded(dictionary, step=50, threads=1):
+    """Return the codes of all rows, coded piece by piece."""
+    codes = np.empty(dictionary.rows, dtype=np.int32)
+
+    def part(start, stop):
+        for first in range(start, stop, step):
+            last = min(first + step, stop)
+            assert dictionary.encode(first, last, codes[first:last]) or not dictionary.possible
+
+    edges = [dictionary.rows * t // threads for t in range(threads + 1)]
+    all_at_once(part, edges[:-1], edges[1:])
+    return codes
+
+
+@given(
+    st.lists(
+        st.one_of(st.text("ab\u00ff\u4e2dz", max_size=9), st.text("ab\u00ffz", min_size=6, max_size=20)),
+        min_size=1,
+        max_size=30,
+    ),
+    st.integers(0, 2**32),
+    st.sampled_from(["U1", "U2", "U5", "U8", "U9", "U20", "U32", "U40", "S1", "S3", "S9", "S16", "S40", ">U9"]),
+    st.integers(4, 60),
+)
+def test_codes_stand_for_words(words, seed, dtype, sample):
+    encoded = [word.encode("latin-1", "replace") for word in words] if dtype.startswith("S") else words
+    labels = np.array(encoded, dtype=dtype)[np.random.default_rng(seed).integers(0, len(words), 300)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_strings, "_FEWEST", 1)
+        patch.setattr(_strings, "_SAMPLES", (sample,))
+        dictionary = Dictionary(labels)
+        if not dictionary.possible:
+            return
+        codes = coded(dictionary, threads=2)
+        if not dictionary.possible:  # words learnt late may not differ where it is looked
+            return
+    assert np.array_equal(dictionary.words[codes], labels)
+    assert dictionary.words.dtype == labels.dtype
+    assert dictionary.size == np.unique(labels).size == codes.max() + 1
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_words_that_turn_up_late_are_learnt(threads, monkeypatch):
+    monkeypatch.setattr(_strings, "_SAMPLES", (64,))
+    names = np.array([f"{k % 7}name{k * k}" for k in range(200)])
+    labels = names[np.minimum(np.arange(6000) // 25, 199)]
+    labels[:3000] = names[:3][np.arange(3000) % 3]
+    dictionary = Dictionary(labels)
+    before, known = dictionary.size, dictionary.words
+    assert before < 150
+    codes = coded(dictionary, threads=threads)
+    assert dictionary.possible
+    assert dictionary.size == np.unique(labels).size
+    assert np.array_equal(dictionary.words[codes], labels)
+    assert np.array_equal(dictionary.words[:before], known)  # codes stay what they are
+
+
+@pytest.mark.parametrize("words", [3, 30])
+def test_more_rows_are_looked_at_where_there_are_many_words(words, monkeypatch):
+    monkeypatch.setattr(_strings, "_SAMPLES", (64, 2048))
+    labels = np.array([f"{k % 7}name{k * k}" for k in range(words)])[np.arange(1 << 17) % words]
+    labels[7:9] = "rare"
+    looked_at = Mock(wraps=_strings.spread_out)
+    monkeypatch.setattr(_strings, "spread_out", looked_at)
+    dictionary = Dictionary(labels)
+    assert [call.args[1] for call in looked_at.call_args_list] == ([2048] if words == 3 else [2048, 64])
+    assert dictionary.size == words  # with 64 rows alone, a word in eight would be missing
+    codes = coded(dictionary, step=5000)
+    assert np.array_equal(dictionary.words[codes], labels)
+
+
+def test_rows_are_not_looked_at_twice_if_there_are_no_more(monkeypatch):
+    coding = Mock(wraps=_strings.encode_strings)
+    monkeypatch.setattr(_strings, "encode_strings", coding)
+    labels = np.array([f"name{k}" for k in range(20_000)])
+    assert not Dictionary(labels).possible
+    assert coding.call_count == 1
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("letter", ["\u00ff", "\u0100", "\U0001f40d"])
+def test_words_beyond_latin_turn_up_late(letter, threads, monkeypatch):
+    # The lowest byte of each letter alone would make one of them another word.
+    monkeypatch.setattr(_strings, "_SAMPLES", (16,))
+    names = np.array(["grasshopper", "grasshoppe\x00r", "dragonfly", "\x0dragonfly", "bumblebee"])
+    labels = np.tile(names, 800)
+    late = np.array([letter + "ragonfly", "grasshoppe" + letter, "grasshoppe" + letter + "r"])
+    labels = np.concatenate([labels, np.repeat(late, 3), labels[:50]]).astype("U14")
+    dictionary = Dictionary(labels)
+    codes = coded(dictionary, threads=threads)
+    assert np.array_equal(dictionary.words[codes], labels)
+    assert dictionary.size == np.unique(labels).size
+
+
+def test_unaligned_rows_and_every_other_row_are_words_too():
+    labels = np.array(["cat", "dog", "cow"] * 100)
+    memory = np.empty(labels.nbytes + 2, dtype=np.uint8)
+    unaligned = memory[2:].view(labels.dtype)
+    unaligned[:] = labels
+    for given_labels in (unaligned, np.repeat(labels, 2)[::2]):
+        assert np.array_equal(Dictionary(given_labels).words, ["cat", "dog", "cow"])
+        assert coded(Dictionary(given_labels)).tolist() == [0, 1, 2] * 100
+
+
+def test_it_is_given_up_where_words_are_too_many(monkeypatch):
+    assert not Dictionary(np.array([f"{k}" for k in range(400)])).possible  # each occurs once
+    monkeypatch.setattr(_strings, "_MOST", 5)
+    assert not Dictionary(np.array(list("abcdef") * 100)).possible
+    late = np.array(list("abcd") * 1000)
+    late[3101:3109] = list("uvwxyzuv")
+    monkeypatch.setattr(_strings, "_SAMPLES", (16,))
+    dictionary = Dictionary(late)
+    assert dictionary.possible
+    codes = np.empty(4000, dtype=np.int32)
+    assert not dictionary.encode(0, 4000, codes)
+    assert not dictionary.possible
+    assert not Dictionary(np.empty(0, dtype="U3")).possible
+    monkeypatch.setattr(_strings, "_FEWEST", 1000)
+    assert not Dictionary(np.array(list("ab") * 100)).possible
+
+
+def test_it_is_given_up_where_words_differ_in_too_many_places():
+    # Each word has one letter, at one of forty places: whichever eight of them are looked at, most words are alike.
+    words = np.full((40, 40), ord("."), dtype=np.uint32)
+    words[np.arange(40), np.arange(40)] = ord("x")
+    labels = np.tile(words.view("U40").reshape(-1), 20)
+    assert not Dictionary(labels).possible
+    assert lt.label_stats(labels, np.ones(800)).count.tolist() == [20] * 40
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("dtype", ["U", "S"])
+@pytest.mark.parametrize("most", [1 << 14, 60])
+def test_statistics_are_those_of_hashed_rows(dtype, threads, most, monkeypatch):
+    monkeypatch.setattr(_reduce_strings, "_SMALLEST", 64)
+    monkeypatch.setattr(_reduce_strings, "_LARGEST", 256)
+    monkeypatch.setattr(_strings, "_SAMPLES", (128,))
+    monkeypatch.setattr(_strings, "_MOST", most)  # sixty are not enough, which is found out late
+    rng = np.random.default_rng(3)
+    names = np.array(
+        ["".join(rng.choice(list("abcdefghijklmnop"), rng.integers(1, 15))) for _ in range(90)], dtype=dtype
+    )
+    labels = names[np.minimum(rng.geometric(0.07, 4000), 90) - 1]
+    labels[2000:2090] = names
+    values = rng.normal(size=4000).astype(np.float32)
+    used = []
+    monkeypatch.setattr(
+        lt.functional, "reduce_words", lambda *a, **k: used.append(_reduce_strings.reduce_words(*a, **k)) or used[-1]
+    )
+    stats = lt.label_stats(labels, values, threads=threads)
+    assert [found is None for found in used] == [most == 60]
+    plain = {name: values[labels == name].astype(np.float64) for name in np.unique(labels)}
+    assert stats.labels.tolist() == list(plain)
+    assert stats.labels.dtype == labels.dtype
+    assert stats.count.tolist() == [mine.size for mine in plain.values()]
+    assert stats.min.tolist() == [mine.min() for mine in plain.values()]
+    monkeypatch.setattr(_strings, "_FEWEST", 1 << 40)
+    hashed = lt.label_stats(labels, values, threads=threads)
+    for column in ("count", "sum", "mean", "std", "min", "max"):
+        assert np.array_equal(getattr(stats, column), getattr(hashed, column))

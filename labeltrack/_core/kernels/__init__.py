@@ -16,6 +16,9 @@ _Result = TypeVar("_Result")
 
 ROW = 8
 """Words per label: 64 bytes, one cache line. Five separate arrays cost up to five cache misses per sample."""
+COPIES = 4
+"""Fixed-point tables used in turn where labels are few, as a sample would wait for the store of the one before; or
+tables of different units."""
 KINDS = 8
 """Stride of the keys of overflow terms; see `rows`."""
 DONE, OUTSIDE, FULL, NONFINITE, UNSUITABLE = range(5)

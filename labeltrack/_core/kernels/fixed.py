@@ -13,7 +13,7 @@ import numpy.typing as npt
 from llvmlite import ir
 from numba.core import types
 
-from labeltrack._core.kernels import DONE, FULL, OUTSIDE, UNSUITABLE
+from labeltrack._core.kernels import COPIES, DONE, FULL, OUTSIDE, UNSUITABLE
 from labeltrack._core.kernels.intrinsics import (
     _STREAM,
     _apart,
@@ -45,8 +45,6 @@ BLOCK = 192
 second, 256 at 660, as rows, words and input no longer share the L1 cache; at 100 labels 860 and 905."""
 REJECTED = 2 * BLOCK + 8
 """Room for the rejected samples of a block, those waiting from earlier blocks, and four places more."""
-COPIES = 4
-"""Tables used in turn where labels are few; with one, a sample waits for the store of the one before."""
 EXPONENTS = 2048
 """Exponents of a double; the last is that of NaN and infinities."""
 
@@ -56,7 +54,7 @@ _MARK = np.uint64(1 << 63)  # the sample was added to the first of several table
 _NONFINITE = np.uint64(EXPONENTS - 1)
 _MANTISSA = np.uint64(52)  # bits below the exponent
 _BIAS = 1022  # that of `math.frexp`
-_COUNT_MASK, _COUNT_BITS = np.uint64(MAX_COUNT), np.uint64(COUNT_BITS)
+_COUNT_BITS = np.uint64(COUNT_BITS)
 _SHIFT, _WRAPPED = np.uint64(SHIFT), np.uint64(64 - SHIFT)
 _U64 = np.uint64(64)
 
@@ -123,10 +121,8 @@ class Format(NamedTuple):
     convert: Callable[..., None]  # writes samples as words, 0 where one is not representable
     rejects: Callable[..., Any]  # returns a bit for each of 64 converted samples that is 0
     add: Callable[..., None]  # adds a converted sample to the row at a word of the table
-    join: Callable[..., None]  # adds the row at a word of another table to that at a word of the table
     add_runs: Callable[..., None]  # adds a block of which many samples in a row have one label
     add_finer: Any = None  # adds a block to tables of several units, if the format has them
-    add_fine: Any = None  # adds a rejected sample to rows of a finer unit if they hold it, and returns whether they do
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -160,18 +156,6 @@ def extent(samples: Any, counts: Any) -> tuple[Any, Any, Any]:
         above += counts[exponent]
     # Of those with the lowest exponent, zeros are the smallest.
     return 0 if exponent == _U0 and 64 * (above - zeros) <= finite else np.int64(exponent) - _BIAS, negative, finite
-
-
-@_jit
-def largest_count(table: Any, word: int, step: int) -> Any:
-    """Return the largest count in a table whose rows of `step` words hold it in `word`.
-
-    A third of the time of numpy, which materialises all counts first, with a hundred thousand labels.
-    """
-    largest = np.int64(0)
-    for at in range(np.uint64(word), np.uint64(table.shape[0]), np.uint64(step)):
-        largest = max(largest, table[at] & MAX_COUNT)
-    return largest
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -248,8 +232,7 @@ def reducing(form: Format) -> Any:
     """Return the kernel that adds samples to tables of a format."""
     log_row, count_word, far_ahead, far_rows = form.log_row, form.count_word, form.ahead, form.far
     convert, rejects, add = form.convert, form.rejects, form.add
-    add_runs, add_finer, add_fine = form.add_runs, form.add_finer, form.add_fine
-    has_finer, has_fine = add_finer is not None, add_fine is not None
+    add_runs, add_finer, has_finer = form.add_runs, form.add_finer, form.add_finer is not None
     row_words = 1 << int(log_row)
 
     @_inline
@@ -274,10 +257,8 @@ def reducing(form: Format) -> Any:
         return k
 
     @_part
-    def queue_rejected(
-        batch: Any, rejected: Any, k: Any, table: Any, turns: Any, fine: Any, unit: Any, words: Any, queue: Any, n: Any
-    ) -> Any:
-        """Add rejected samples to rows of a finer unit, or queue them, and correct the counts; return the new `n`."""
+    def queue_rejected(batch: Any, rejected: Any, k: Any, table: Any, turns: Any, unit: Any, queue: Any, n: Any) -> Any:
+        """Queue rejected samples, and correct the counts; return the new `n`."""
         _apart()
         labels, samples, start, _, low, size = batch
         slots, queued = queue
@@ -290,8 +271,6 @@ def reducing(form: Format) -> Any:
                 # Of four tables, it was counted in that of its turn, or in the first.
                 turn = ((j - np.uint64(start)) & _U3) * np.uint64(turns) if rejected[i] == j else _U0
                 table[turn + (slot << log_row) + count_word] -= 1
-            if has_fine and fine.shape[0] and add_fine(samples[j], slot, fine, unit, words):
-                continue
             slots[n] = np.int64(slot)
             queued[n] = samples[j]
             n += _U1
@@ -335,24 +314,21 @@ def reducing(form: Format) -> Any:
         for i in range(fetched, m):
             add(table, base, np.uint64(np.int64(block[i])) << log_row, words, i)
 
-    def reduce(
-        batch: Any, table: Any, fine: Any, unit: Any, scratch: Any, queue: Any, n: Any
-    ) -> tuple[int, int, int, bool]:
+    def reduce(batch: Any, table: Any, unit: Any, scratch: Any, queue: Any, n: Any) -> tuple[int, int, int]:
         """Add samples to a fixed-point table; those that it cannot represent are queued.
 
         Args:
             batch: A `Batch`.
             table: ``(T * size * WORDS,)`` int64 on a cache line; T is `COPIES` if ``unit.finer``, else ``unit.copies``.
-            fine: ``(size * fixed63.WORDS,)`` int64 on a cache line: rows of a finer unit; or none.
             unit: A `Unit`.
             scratch: A `Scratch`.
             queue: A `Queue`.
             n: Number of samples already queued.
 
         Returns:
-            The position reached; the number of samples queued; why the pass stopped: `DONE`, before a label that is
+            The position reached; the number of samples queued; and why the pass stopped: `DONE`, before a label that is
             `OUTSIDE` the table, `FULL` if fewer than `REJECTED` places are left in the queue, or `UNSUITABLE` if so
-            many samples are rejected that another format is faster; and whether any samples were rejected.
+            many samples are rejected that another format is faster.
         """
         labels, samples, start, stop, low, size = batch
         words, rejected, places, lines = scratch
@@ -366,7 +342,6 @@ def reducing(form: Format) -> Any:
         position: Any = start
         excess: Any = 0
         status: Any = DONE
-        rejected_any: Any = False
         while position < stop and status == DONE:
             if n > room:
                 status = FULL
@@ -398,44 +373,10 @@ def reducing(form: Format) -> Any:
             elif excess > _EXCESS:
                 status = UNSUITABLE
             if waiting > BLOCK or position == stop or status != DONE:
-                rejected_any |= waiting != _U0
-                n = queue_rejected(batch, rejected, waiting, table, turns, fine, unit, words, queue, np.uint64(n))
-                n = np.int64(n)
+                n = np.int64(queue_rejected(batch, rejected, waiting, table, turns, unit, queue, np.uint64(n)))
                 waiting = _U0
-        return position, n, status, rejected_any
+        return position, n, status
 
-    return _named(reduce, f"reduce_{form.name}")
-
-
-def adding_tables(form: Format) -> Any:
-    """Return the kernel that adds the tables of a format."""
-    log_row, count, join = form.log_row, form.count_word, form.join
-
-    def add_tables(table: Any, other: Any, start: int, stop: int, most: int) -> Any:
-        """Add rows of another table of the same unit to this one's.
-
-        Args:
-            table: ``(size * WORDS,)`` int64.
-            other: Likewise; only read.
-            start: First row.
-            stop: One past the last.
-            most: A row must stay below so many samples.
-
-        Returns:
-            `stop`; or the first row of too many samples: neither it nor those after it were added then.
-        """
-        for row in range(np.uint64(start), np.uint64(stop)):
-            r = row << log_row
-            mine, theirs = np.uint64(table[r + count]), np.uint64(other[r + count])
-            if np.int64(mine & _COUNT_MASK) + np.int64(theirs & _COUNT_MASK) >= most:
-                return np.int64(row)
-            join(table, r, other, r)
-        return stop
-
-    return _named(add_tables, f"add_tables_{form.name}")
-
-
-def _named(kernel: Any, name: str) -> Any:
-    """Compile a kernel under a name of its own, by which it is found in the cache."""
-    kernel.__name__ = kernel.__qualname__ = name
-    return _wrapping(_jit(kernel))
+    # A name of its own, by which it is found in the cache.
+    reduce.__name__ = reduce.__qualname__ = f"reduce_{form.name}"
+    return _wrapping(_jit(reduce))

@@ -17,9 +17,7 @@ Words 1 and 2 determine the sum of squares: what the shifts drop is less than ``
 memory that has not been written to.
 
 A sample that is not such an integer is rejected: it runs through the loop as the word 0, which adds one to the count
-and nothing else. The count is corrected, and the sample is added to a row of integers of 63 bits (see `fixed63`) whose
-unit is `FINER_BITS` finer, if there are such rows and they hold it; otherwise it is queued for
-`labeltrack._kernels.add_exactly`.
+and nothing else. The count is corrected, and the sample is queued for `labeltrack._kernels.add_exactly`.
 """
 
 from __future__ import annotations
@@ -30,13 +28,11 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 
-from labeltrack._core.kernels import fixed63
 from labeltrack._core.kernels.fixed import (
     COUNT_BITS,
     MAX_COUNT,
     SHIFT,
     Format,
-    adding_tables,
     reducing,
     vector_lanes,
     whole_sum,
@@ -59,8 +55,6 @@ WORDS = 4
 """Words per row."""
 COUNT = 2
 """Word of a row that holds the count."""
-FINER_BITS = 20
-"""Bits by which the unit of the fine rows is finer."""
 BIAS = 1 << 31
 """What is added to integers where some are negative."""
 _HALF = (1 << 32) - 1
@@ -68,7 +62,7 @@ _AHEAD = np.uint64(32)  # samples between prefetching a row and adding to it; 16
 _FAR = 1 << 14  # rows from which they are prefetched, 512 KiB; from half of that, it takes a tenth longer
 _U32, _U44, _U62 = np.uint64(32), np.uint64(44), np.uint64(62)
 _LOW_HALF, _LOW44 = np.uint64(_HALF), np.uint64((1 << 44) - 1)
-_COUNT_MASK, _COUNT_BITS, _SHIFT = np.uint64(MAX_COUNT), np.uint64(COUNT_BITS), np.uint64(SHIFT)
+_COUNT_BITS, _SHIFT = np.uint64(COUNT_BITS), np.uint64(SHIFT)
 
 
 _WORD, _LANE = ir.IntType(64), ir.IntType(32)
@@ -200,28 +194,8 @@ def _add_runs(labels: Any, m: Any, low: Any, table: Any, words: Any, _lines: Any
         i += n
 
 
-@_part
-def _add_fine(sample: Any, slot: Any, fine: Any, unit: Any, words: Any) -> Any:
-    """Add a sample to its row of a finer unit; return whether that holds it."""
-    least, most, bias = fixed63.bounds(unit.signed)
-    fixed63.put(np.float64(sample) * (unit.scale * 2.0**FINER_BITS), least, most, bias, words, _U0)
-    fits = words[0] | words[1] != 0
-    if fits:
-        fixed63.add(fine, 0, slot << _U3, words, _U0)
-    return fits
-
-
-@_part
-def _join(table: Any, r: Any, other: Any, o: Any) -> None:
-    for j in range(_U3):
-        table[r + j] += other[o + j]
-    _join_extremes(table, r + _U3, other[o + _U3])
-
-
-_form = Format(
-    "fixed32", _U2, np.uint64(COUNT), _AHEAD, _FAR, convert, _zeros, _add, _join, _add_runs, add_fine=_add_fine
-)
-reduce, add_tables = reducing(_form), adding_tables(_form)
+_form = Format("fixed32", _U2, np.uint64(COUNT), _AHEAD, _FAR, convert, _zeros, _add, _add_runs)
+reduce = reducing(_form)
 
 
 @_wrapping

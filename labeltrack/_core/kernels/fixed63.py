@@ -29,12 +29,10 @@ from llvmlite import ir
 from numba.core import types
 
 from labeltrack._core.kernels.fixed import (
-    COPIES,
     COUNT_BITS,
     MAX_COUNT,
     SHIFT,
     Format,
-    adding_tables,
     reducing,
     vector_lanes,
     whole_sum,
@@ -58,8 +56,6 @@ WORDS = 8
 """Words per row."""
 COUNT = 4
 """Word of a row that holds the count."""
-TABLES = COPIES
-"""Tables of different units, one after the other."""
 FINER_BITS = 10
 """Bits by which the unit of each of them is finer than that of the one before."""
 BIAS = 1 << 62
@@ -71,7 +67,6 @@ _PLACES_AHEAD = np.uint64(16)  # likewise, among the places of a block, whose fi
 _FAR = 4096  # rows from which they are prefetched
 _PIECE = np.uint64((1 << 49) - 1)
 _U15, _U30, _U34, _U49, _U60, _U62, _U63 = (np.uint64(number) for number in (15, 30, 34, 49, 60, 62, 63))
-_COUNT_MASK = np.uint64(MAX_COUNT)
 
 
 _WORD, _LONG = ir.IntType(64), ir.IntType(128)
@@ -245,9 +240,9 @@ def _add_finer(labels: Any, m: Any, low: Any, table: Any, words: Any, places: An
 
 
 _form = Format(
-    "fixed63", _U3, np.uint64(COUNT), _AHEAD, _FAR, convert, _pair_zeros, add, _join, _add_runs, add_finer=_add_finer
+    "fixed63", _U3, np.uint64(COUNT), _AHEAD, _FAR, convert, _pair_zeros, add, _add_runs, add_finer=_add_finer
 )
-reduce, add_tables = reducing(_form), adding_tables(_form)
+reduce = reducing(_form)
 
 
 @_wrapping

@@ -4,9 +4,7 @@ Samples are signed integers in the order of the floats, see `labeltrack._core.ke
 
 A large group is counted by a digit of up to eleven bits; only samples that share the digit of a wanted order statistic
 are copied, and searched likewise. Each round is three passes without a data-dependent branch: quickselect mispredicts
-every other comparison, and takes quadratic time for adversarial input. Up to 128 samples are compared all with all: up
-to 32 directly, more by keys of sixteen bits, of which a vector holds four times as many as of doubles (0.4 instead of
-0.8 us for a group of a hundred doubles); samples that share a key are searched again if one of them is wanted.
+every other comparison, and takes quadratic time for adversarial input. Up to 64 samples are compared all with all.
 """
 
 from __future__ import annotations
@@ -18,18 +16,11 @@ import numpy as np
 from labeltrack._core.kernels.intrinsics import _inline, _jit, _wrapping
 
 DIGIT = 11  # bits of a digit: 2048 counters stay in the first-level cache
-SMALL = 128  # samples that are compared all with all
-_FEW = 32  # samples compared directly: keys take 60 ns to make and to sort out
+SMALL = 64  # samples that are compared all with all: 1.1 to 1.3 times as fast as up to 32, with 50 per group
 _VECTORS = 16  # samples per iteration of a vectorised loop
-_KEYS = 32  # keys of a vector
-_LAST_KEY = np.uint16(0xFFFF)  # of no sample
-_LARGEST_KEY = np.uint64(0xFFFE)
-_NOBODY = np.uint8(255)  # not an index of one of SMALL samples
-_BINADES = np.uint64(64)  # above this many, keys by bits distinguish less than 1000 samples per binade
 _A_DIGIT = 4  # samples per digit: with more digits, clearing and walking them dominates
 _LARGEST = float(np.finfo(np.float64).max)
 _U1 = np.uint64(1)
-_U32 = np.uint64(32)
 
 
 class Scratch(NamedTuple):
@@ -40,9 +31,6 @@ class Scratch(NamedTuple):
     line: Any  # (SMALL,) of the dtype of the groups
     values: Any  # the memory of `line` as float32 or float64
     less: Any  # (SMALL,) uint32
-    short: Any  # (SMALL,) uint16
-    counts: Any  # (SMALL,) uint16
-    order: Any  # (SMALL + 1,) uint8
     segments: Any  # (2 * Q, 6) int64: what is still to be searched, see `_push`
     ranks: Any  # (2 * Q,) int64: the wanted order statistics, ascending
     found: Any  # (2 * Q,) int64: their values
@@ -57,9 +45,6 @@ def scratch(dtype: Any, quantiles: int) -> Scratch:
         line,
         line.view(dtype),
         np.empty(SMALL, dtype=np.uint32),
-        np.empty(SMALL, dtype=np.uint16),
-        np.empty(SMALL, dtype=np.uint16),
-        np.empty(SMALL + 1, dtype=np.uint8),
         np.empty((2 * quantiles, 6), dtype=np.int64),
         np.empty(2 * quantiles, dtype=np.int64),
         np.empty(2 * quantiles, dtype=np.int64),
@@ -85,7 +70,7 @@ def select_quantiles(
         out: ``(Q, K)`` float64; NaN for empty groups.
     """
     # Unpacked once, as each access counts references: 25 ns per group if the functions below did it.
-    places, moves, line, values, less, short, counts, order, segments, ranks, found = s
+    places, moves, line, values, less, segments, ranks, found = s
     for k in range(first, last):
         start = starts[k]
         n = starts[k + 1] - starts[k]
@@ -107,10 +92,8 @@ def select_quantiles(
         top = 1
         while top:
             top -= 1
-            if segments[top, 2] <= _FEW:
+            if segments[top, 2] <= SMALL:
                 _compare_all(groups, segments, top, ranks, rest, line, less, found)
-            elif segments[top, 2] <= SMALL:
-                top = _compare_keys(groups, segments, top, ranks, found, rest, line, values, short, counts, order)
             else:
                 top = _round(groups, segments, top, ranks, found, places, moves)
         r = 0
@@ -146,23 +129,6 @@ def _neighbours(n: Any, fraction: Any) -> tuple[Any, Any, Any]:
         return n - 1, n - 1, virtual + 1.0  # as numpy has it, which takes rank -1
     below = np.int64(np.floor(virtual))
     return below, below + 1, virtual - below
-
-
-@_jit
-def neighbours(counts: Any, fractions: Any, ranks: Any, weights: Any) -> None:
-    """Write the ranks beside each quantile of each group, ``(2, Q, K)``, and the weights ``(Q, K)`` of the higher."""
-    for q in range(fractions.shape[0]):
-        for k in range(counts.shape[0]):
-            ranks[0, q, k], ranks[1, q, k], weights[q, k] = _neighbours(max(counts[k], 1), fractions[q])
-
-
-@_wrapping
-@_jit
-def between(statistics: Any, weights: Any, out: Any) -> None:
-    """Interpolate between the ``(2, Q, K)`` order statistics beside each quantile."""
-    for q in range(out.shape[0]):
-        for k in range(out.shape[1]):
-            out[q, k] = _between(np.float64(statistics[0, q, k]), np.float64(statistics[1, q, k]), weights[q, k])
 
 
 @_inline
@@ -225,108 +191,6 @@ def _round(groups: Any, segments: Any, top: int, ranks: Any, found: Any, places:
 
 
 @_inline
-def _count_below(numbers: Any, n: Any, m: Any, counts: Any) -> None:
-    """Count for each of `m` numbers how many of the first `n` are below it; `m` is a multiple of whole vectors."""
-    for i in range(m):
-        counts[i] = 0
-    j = 0
-    while j + 4 <= n:
-        a, b, c, d = numbers[j], numbers[j + 1], numbers[j + 2], numbers[j + 3]
-        for i in range(m):
-            x = numbers[i]
-            counts[i] += np.uint8(a < x) + np.uint8(b < x) + np.uint8(c < x) + np.uint8(d < x)
-        j += 4
-    while j < n:
-        a = numbers[j]
-        for i in range(m):
-            counts[i] += np.uint8(a < numbers[i])
-        j += 1
-
-
-@_inline
-def _compare_keys(
-    groups: Any,
-    segments: Any,
-    top: int,
-    ranks: Any,
-    found: Any,
-    rest: int,
-    line: Any,
-    values: Any,
-    short: Any,
-    counts: Any,
-    order: Any,
-) -> int:
-    """Search segment `top` by keys of its samples; return how many segments are left.
-
-    Keys ascend with samples: by their leading bits where the segment covers few binades, else by value, as most bits
-    would distinguish magnitudes that do not occur.
-    """
-    start, other, n = segments[top, 0], segments[top, 1], segments[top, 2]
-    first, end, before = segments[top, 3], segments[top, 3] + segments[top, 4], segments[top, 5]
-    samples = groups[start : start + n]  # see `_round`
-    m = (n + _KEYS - 1) & -_KEYS
-    smallest = largest = samples[0]
-    for i in range(n):
-        smallest = min(smallest, samples[i])
-        largest = max(largest, samples[i])
-    low = np.int64(smallest)
-    span = np.uint64(np.int64(largest) - low)
-    scale = 0.0
-    if span >> np.uint64(52 if rest >> 32 else 23) >= _BINADES:
-        line[0] = low ^ (rest if low < 0 else 0)
-        line[1] = largest ^ (rest if largest < 0 else 0)
-        bottom = np.float64(values[0])
-        scale = 65533.0 / (np.float64(values[1]) - bottom)  # even after rounding, no key is larger
-    if scale > 0.0:
-        for i in range(n):
-            x = np.int64(samples[i])
-            line[i] = x ^ (x >> 63 & rest)
-        for i in range(n):
-            short[i] = np.int32((np.float64(values[i]) - bottom) * scale)
-    else:  # infinitely far apart, too
-        shift = _U32 if span >> _U32 else np.uint64(0)
-        while span >> shift > _LARGEST_KEY:
-            shift += _U1
-        for i in range(n):
-            short[i] = np.uint64(np.int64(samples[i]) - low) >> shift
-    for i in range(n, m):
-        short[i] = _LAST_KEY
-    _count_below(short, n, m, counts)
-    for i in range(m):
-        order[i] = _NOBODY
-    for i in range(n):
-        order[counts[i]] = i  # samples that share a key share a count, and the next count is free
-    order[n] = 0
-    r, kept = first, 0
-    while r < end:
-        rank = ranks[r] - before
-        if order[rank] != _NOBODY and order[rank + 1] != _NOBODY:
-            found[r] = samples[order[rank]]
-            r += 1
-            continue
-        while order[rank] == _NOBODY:
-            rank -= 1
-        key, count = short[order[rank]], 0
-        smallest = largest = samples[order[rank]]
-        for i in range(n):
-            if short[i] == key:
-                groups[other + kept + count] = samples[i]
-                smallest = min(smallest, samples[i])
-                largest = max(largest, samples[i])
-                count += 1
-        from_rank = r
-        while r < end and ranks[r] - before < rank + count:
-            found[r] = smallest  # final if all are equal
-            r += 1
-        if smallest != largest:
-            _push(segments, top, other + kept, start + kept, count, from_rank, r - from_rank, before + rank)
-            top += 1
-            kept += count
-    return top
-
-
-@_inline
 def _compare_all(groups: Any, segments: Any, top: int, ranks: Any, rest: int, line: Any, less: Any, found: Any) -> None:
     """Find the order statistics of segment `top`, of few samples, by how many others each is above.
 
@@ -340,7 +204,19 @@ def _compare_all(groups: Any, segments: Any, top: int, ranks: Any, rest: int, li
         line[i] = samples[i]
     for i in range(n, m):
         line[i] = rest  # the largest integer, which is below nothing
-    _count_below(line, n, m, less)
+    for i in range(m):
+        less[i] = 0
+    j = 0
+    while j + 4 <= n:
+        a, b, c, d = line[j], line[j + 1], line[j + 2], line[j + 3]
+        for i in range(m):
+            x = line[i]
+            less[i] += np.uint8(a < x) + np.uint8(b < x) + np.uint8(c < x) + np.uint8(d < x)
+        j += 4
+    while j < n:
+        for i in range(m):
+            less[i] += np.uint8(line[j] < line[i])
+        j += 1
     smallest = line[0]
     for i in range(m):
         smallest = min(smallest, line[i])

@@ -1,4 +1,4 @@
-"""The extent of samples and the largest count of a table, against sorting. Runs compiled and as plain Python."""
+"""The extent of samples, against sorting, and where the pass stops. Runs compiled and as plain Python."""
 
 from __future__ import annotations
 
@@ -60,14 +60,6 @@ def test_the_extent_of_doubles_goes_to_both_ends():
         assert extent(values) == expected
 
 
-def test_the_largest_count_is_that_of_one_word_of_a_row_without_its_other_bits():
-    table = np.arange(60, dtype=np.int64) << kernels.COUNT_BITS | 7
-    table[4 * 3 + 1] = 9 << kernels.COUNT_BITS | 200
-    assert kernels.largest_count(table, 1, 4) == 200
-    assert kernels.largest_count(table, 2, 4) == 7
-    assert kernels.largest_count(table[:0], 2, 4) == 0
-
-
 def test_no_sum_of_a_row_is_ambiguous():
     n = kernels.MAX_COUNT
     assert n < 2**kernels.COUNT_BITS
@@ -85,7 +77,7 @@ def test_the_pass_stops_when_the_queue_is_full(form, words):
         kernels.Unit(2.0, False, 1, False),
         kernels.Batch(np.zeros(20_000, dtype=np.int64), samples, 0, 20_000, 0, 1),
     )
-    position, n, status, rejected = form.reduce(batch, table, table[:0], unit, kernels.new_scratch(words), queue, 0)
-    assert (status, rejected) == (FULL, True)
+    position, n, status = form.reduce(batch, table, unit, kernels.new_scratch(words), queue, 0)
+    assert status == FULL
     assert n == len(range(0, position, 40)) < 600
     assert table[form.COUNT] & kernels.MAX_COUNT == position - n

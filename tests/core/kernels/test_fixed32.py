@@ -16,7 +16,6 @@ from labeltrack._core.accumulator import Accumulator
 from labeltrack._core.arrays import aligned_words
 from labeltrack._core.kernels import DONE, OUTSIDE, UNSUITABLE, fixed
 from labeltrack._core.kernels import fixed32 as kernels
-from labeltrack._core.kernels import fixed63 as _fixed63
 
 MOST = 2**32 - 1
 WORD = 2**64 - 1
@@ -37,26 +36,23 @@ def unit_of(shift, *, negative, copies=1):
     return fixed.Unit(2.0**shift, negative, copies, False)
 
 
-def reduce(labels, samples, size, shift, *, copies=1, low=0, negative=True, fine=True):
-    """Return the position reached, both tables, what is queued, and why the pass stopped."""
+def reduce(labels, samples, size, shift, *, copies=1, low=0, negative=True):
+    """Return the position reached, the table, what is queued, and why the pass stopped."""
     table = aligned_words(copies * size * kernels.WORDS)
-    rows = aligned_words(size * 8 if fine else 0)
     queue = np.zeros(8192, dtype=np.int64), np.zeros(8192)
-    position, n, status, rejected = kernels.reduce(
+    position, n, status = kernels.reduce(
         fixed.Batch(labels, samples, 0, len(samples), low, size),
         table,
-        rows,
         unit_of(shift, negative=negative, copies=copies),
         fixed.new_scratch(1),
         fixed.Queue(*queue),
         0,
     )
-    assert rejected or not (n or rows.any())
-    return position, table, rows, (queue[0][:n], queue[1][:n]), status
+    return position, table, (queue[0][:n], queue[1][:n]), status
 
 
-def flushed(table, size, shift, *, negative, fresh=False, fine=None):
-    """Return an accumulator with the sums of a table, and of fine rows if there are any."""
+def flushed(table, size, shift, *, negative, fresh=False):
+    """Return an accumulator with the sums of a table."""
     accumulator = Accumulator(size)
     keys, values = np.empty(64 * size, dtype=np.int64), np.empty(64 * size)
     if fresh:
@@ -65,11 +61,6 @@ def flushed(table, size, shift, *, negative, fresh=False, fine=None):
     state, number = (accumulator.rows, accumulator.counts), table.shape[0] // kernels.WORDS
     row, n = kernels.flush(table, unit_of(shift, negative=negative), 0, number, fresh, *state, keys, values)
     assert row == number
-    if fine is not None:
-        unit = unit_of(shift + kernels.FINER_BITS, negative=negative)
-        row, more = _fixed63.flush(fine, unit, 0, size, False, *state, keys[n:], values[n:])
-        assert row == size
-        n += more
     accumulator.keys, accumulator.values, accumulator._folded = keys[:n], values[:n], False
     return accumulator
 
@@ -95,15 +86,6 @@ def test_a_row_is_the_sum_that_python_has(ys):
     ones = np.repeat(labels, 80)
     _, table, *_ = reduce(ones, np.repeat(samples, 80), 1, 3, negative=False)
     assert table.tolist() == row_of(ys, 80)
-
-
-@given(st.lists(integers, max_size=20), st.lists(integers, max_size=20))
-def test_tables_are_added(mine, other):
-    table, added = aligned_words(8), aligned_words(8)
-    table[4:], added[4:] = row_of(mine), row_of(other)
-    assert kernels.add_tables(table, added, 0, 2, fixed.MAX_COUNT) == 2
-    assert table.tolist() == [0] * 4 + row_of(mine + other)
-    assert added[4:].tolist() == row_of(other)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -184,13 +166,12 @@ def test_flushing_stops_when_the_terms_are_full_and_resumes():
 @pytest.mark.parametrize("way", ["near", "far", "few", "few, runs", "runs"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("negative", [False, True])
-@pytest.mark.parametrize("fine", [False, True])
-def test_every_loop_is_exact_regardless_of_rejected_samples(way, dtype, negative, fine):
+def test_every_loop_is_exact_regardless_of_rejected_samples(way, dtype, negative):
     rng = np.random.default_rng(2)
     n = 9000 if COMPILED else 900
     size = 3 if "few" in way else kernels._FAR + 1 if way == "far" else 40
     samples = rng.integers(-2000 if negative else 0, 2000, n).astype(dtype) / dtype(1024)
-    samples[::97] = 2.0**-30  # an integer of the fine rows
+    samples[::97] = 2.0**-30
     samples[5::131] = 2.0**40
     samples[7::211] = 2.0**-90
     samples[::333] = np.nan
@@ -199,24 +180,18 @@ def test_every_loop_is_exact_regardless_of_rejected_samples(way, dtype, negative
     if "runs" in way:
         labels.sort()
     shift = 20
-    position, table, rows, (slots, queued_samples), status = reduce(
-        labels,
-        samples,
-        size,
-        shift,
-        copies=4 if "few" in way else 1,
-        negative=negative,
-        fine=fine,
+    position, table, (slots, queued_samples), status = reduce(
+        labels, samples, size, shift, copies=4 if "few" in way else 1, negative=negative
     )
     assert (position, status) == (n, DONE)
-    accumulator = flushed(table, size, shift, negative=negative, fine=rows if fine else None)
+    accumulator = flushed(table, size, shift, negative=negative)
     totals = accumulator.totals()
     occurring = np.unique(labels)
     for slot in occurring.tolist():
         mine = samples[labels == slot]
         queued = queued_samples[slots == slot].tolist()
         held = mine[np.isfinite(mine)].tolist()
-        assert fine == (2.0**-30 not in queued) or 2.0**-30 not in held
+        assert 2.0**-30 in queued or 2.0**-30 not in held
         for value in queued:
             if math.isfinite(value):
                 held.remove(value)
@@ -232,9 +207,8 @@ def test_a_rejected_sample_that_is_the_first_of_its_label_leaves_nothing(copies)
     samples = np.zeros(8, dtype=np.float32)
     samples[3] = np.nan
     labels = np.array([0, 0, 0, 1, 2, 2, 2, 2], dtype=np.int32)
-    _, table, rows, (slots, _), _ = reduce(labels, samples, 3, 10, copies=copies)
+    _, table, (slots, _), _ = reduce(labels, samples, 3, 10, copies=copies)
     assert slots.tolist() == [1]
-    assert not rows.any()
     assert not table.reshape(copies, 3, 4)[:, 1, :3].any()
 
 
@@ -248,17 +222,15 @@ def test_a_label_outside_the_table_ends_the_pass_before_it(at, copies, stray):
     if stray:
         samples[at] = np.nan
     samples[at + 1] = np.nan
-    position, table, *_, (slots, _), status = reduce(labels, samples, 2, 1, negative=False, copies=copies)
+    position, table, (slots, _), status = reduce(labels, samples, 2, 1, negative=False, copies=copies)
     assert (position, slots.size, status) == (at, 0, OUTSIDE)
     assert flushed(table, 2, 1, negative=False).exact(0) == sums(samples[:at])
 
 
-@pytest.mark.parametrize("fine", [False, True])
-def test_the_pass_stops_where_too_many_samples_are_rejected(fine):
+def test_the_pass_stops_where_too_many_samples_are_rejected():
     samples = np.full(20_000, 0.5, dtype=np.float32)
     samples[::5] = 2.0**-30
-    position, _, rows, (slots, _), status = reduce(np.zeros(20_000, dtype=np.int32), samples, 1, 20, fine=fine)
+    position, _, (slots, _), status = reduce(np.zeros(20_000, dtype=np.int32), samples, 1, 20)
     assert status == UNSUITABLE
     assert position < 2000
-    assert slots.size == (0 if fine else len(range(0, position, 5)))
-    assert rows.any() == fine
+    assert slots.size == len(range(0, position, 5))

@@ -40,12 +40,11 @@ def unit_of(shift, *, negative, copies=1, finer=False):
 
 def reduce(labels, samples, size, shift, *, copies=1, finer=False, low=0, negative=True):
     """Return the position reached, the table, what is queued, and why the pass stopped."""
-    table = aligned_words(kernels.TABLES * size * kernels.WORDS)
+    table = aligned_words(4 * size * kernels.WORDS)
     queue, scratch = (np.zeros(4096, dtype=np.int64), np.zeros(4096)), fixed.new_scratch(2)
-    position, n, status, _ = kernels.reduce(
+    position, n, status = kernels.reduce(
         fixed.Batch(labels, samples, 0, len(samples), low, size),
         table,
-        table[:0],
         unit_of(shift, negative=negative, copies=copies, finer=finer),
         scratch,
         fixed.Queue(*queue),
@@ -95,16 +94,6 @@ def test_a_row_is_the_sum_that_python_has(us):
         assert table.reshape(4, 8)[:copies].tolist() == rows
     _, table, *_ = reduce(np.repeat(labels, 80), np.repeat(samples, 80), 1, 0, negative=False)
     assert table[:8].tolist() == row_of(us, 80)
-
-
-@given(st.lists(st.integers(0, MOST), min_size=1, max_size=20), st.lists(st.integers(0, MOST), min_size=1, max_size=20))
-def test_tables_are_added(mine, other):
-    table, added = aligned_words(16), aligned_words(16)
-    table[8:], added[8:] = row_of(mine), row_of(other)
-    assert kernels.add_tables(table, added, 0, 2, fixed.MAX_COUNT) == 2
-    assert table.tolist() == [0] * 8 + row_of(mine + other)
-    assert added[8:].tolist() == row_of(other)
-    assert kernels.add_tables(table, added, 0, 2, len(mine) + 2 * len(other)) == 1
 
 
 @given(

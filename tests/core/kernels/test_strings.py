@@ -1,8 +1,9 @@
-"""Coding of rows."""
+"""Rows are hashed, or looked up in a table, whichever vectors compare them, and wherever they collide."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from labeltrack._core.kernels import strings as kernels
 
@@ -37,3 +38,90 @@ def test_colliding_rows_are_told_apart():
         words = np.array([0, other, 0, other], dtype=np.uint64)
         kernels.encode_rows(words, 1, 0, 4, *_rows(2, 1, 4), 0, codes)
         assert codes.tolist() == [0, 1, 0, 1]
+
+
+# -- the dictionary
+
+
+def numbers_of(places, factors, bits):
+    """Return what the place of a row depends on, padded to the four words that are always read."""
+    pad = kernels.HASHED - len(places)
+    return np.array([*places, *[0] * pad, *factors, *[0] * pad, 64 - bits], dtype=np.uint64)
+
+
+NO_MOVES = np.zeros(1, dtype=np.uint16)
+
+
+@pytest.mark.parametrize("dtype", [np.uint64, np.uint32])
+@pytest.mark.parametrize("width", [*range(1, 20), 31, 32, 33])
+@pytest.mark.parametrize("factor", [0, 0x9E3779B97F4A7C15])  # 0: all have one place, where each has to be compared
+def test_each_word_of_a_row_is_compared(dtype, width, factor):
+    rng = np.random.default_rng(width)
+    known = rng.integers(0, np.iinfo(dtype).max, (5, width), dtype=dtype)
+    hashed = numbers_of([0], [factor], 8)
+    table = np.full(256, -1, dtype=np.int32)
+    assert kernels.enter_rows(known.reshape(-1), width, 0, 5, table, NO_MOVES, hashed) == (0 if factor else 10)
+    expected = rng.integers(0, 5, 300)
+    rows = known[expected]
+    strange = rng.permutation(300)[: 2 * width]
+    for k, row in enumerate(strange.tolist()):  # one bit of one word, another one each time
+        rows[row, k % width] ^= dtype(1 << (7 * k % (8 * np.dtype(dtype).itemsize)))
+    expected[strange] = -1
+    codes = np.full(300, 7, dtype=np.int32)
+    state = (table, NO_MOVES, known.reshape(-1), hashed)
+    assert kernels.look_rows_up(rows.reshape(-1), width, 0, 300, *state, 0, codes) == strange.size
+    assert codes.tolist() == expected.tolist()
+    codes[:] = 7
+    kernels.look_rows_up(rows.reshape(-1), width, 100, 200, *state, 90, codes)
+    assert codes[:10].tolist() == [7] * 10
+    assert codes[10:110].tolist() == expected[100:200].tolist()
+    assert (codes[110:] == 7).all()
+
+
+@pytest.mark.parametrize("place", [0, 3])
+def test_rows_of_one_place_are_found_one_after_the_other(place):
+    known = np.arange(10, 13, dtype=np.uint64)
+    # All rows have the same place, the last one of four as well, from which it goes on at the first.
+    hashed = numbers_of([0], [0], 2)
+    table = np.full(4, -1, dtype=np.int32)
+    if place:
+        known = np.array([3, 7, 11], dtype=np.uint64) << np.uint64(62)
+        known |= np.array([1, 2, 3], dtype=np.uint64)
+        hashed = numbers_of([0], [1], 2)
+    assert kernels.enter_rows(known, 1, 0, 3, table, NO_MOVES, hashed) == 3
+    rows = known[[2, 0, 1, 1]].copy()
+    rows[3] ^= np.uint64(4)
+    codes = np.empty(4, dtype=np.int32)
+    assert kernels.look_rows_up(rows, 1, 0, 4, table, NO_MOVES, known, hashed, 0, codes) == 1
+    assert codes.tolist() == [2, 0, 1, -1]
+
+
+@pytest.mark.parametrize("rows", [1, 7, 100, 1000])
+def test_nearly_every_row_gets_a_place_of_its_own(rows):
+    rng = np.random.default_rng(rows)
+    known = rng.integers(0, 2**64, rows * 3, dtype=np.uint64)
+    bits = max(8, (4 * rows - 1).bit_length())
+    hashed = numbers_of([0, 1, 2], [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], bits)
+    table, moves = np.full(1 << bits, -1, dtype=np.int32), np.full(1 << bits - 3, 9, dtype=np.uint16)
+    elsewhere = kernels.arrange_rows(known, 3, table, moves, hashed)
+    # Of two rows that have one place and one move: a quarter of such a pair is to be expected, with any number of rows.
+    assert elsewhere <= min(rows // 50, 4)
+    assert sorted(table[table >= 0].tolist()) == list(range(rows))
+    codes = np.empty(rows, dtype=np.int32)
+    assert kernels.look_rows_up(known, 3, 0, rows, table, moves, known, hashed, 0, codes) == 0
+    assert codes.tolist() == list(range(rows))
+    # Without moves, two of them would be in one place.
+    plain = np.full(1 << bits, -1, dtype=np.int32)
+    assert (kernels.enter_rows(known, 3, 0, rows, plain, NO_MOVES, hashed) > rows // 20) == (rows >= 100)
+
+
+def test_rows_that_are_equal_in_the_hashed_words_are_arranged_too():
+    known = np.repeat(np.arange(40, dtype=np.uint64), 2).reshape(20, 4)
+    known[:, :2] = 5
+    hashed = numbers_of([0, 1], [3, 5], 8)
+    table, moves = np.full(256, -1, dtype=np.int32), np.zeros(32, dtype=np.uint16)
+    assert kernels.arrange_rows(known.reshape(-1), 4, table, moves, hashed) == 19 * 20 // 2
+    codes = np.empty(20, dtype=np.int32)
+    state = (table, moves, known.reshape(-1), hashed)
+    assert kernels.look_rows_up(known.reshape(-1), 4, 0, 20, *state, 0, codes) == 0
+    assert codes.tolist() == list(range(20))
