@@ -391,6 +391,7 @@ def test_a_batch_of_no_samples_goes_with_labels_of_every_kind(labels):
     tracker = make()
     for empty in ([], (), np.array([]), np.zeros((0, 1), dtype=np.int64), np.array([], dtype="U3")):
         tracker.update(empty, [])
+        tracker.update(empty, [], where=empty)
         tracker.update(labels, [1.0, 2.0])
         tracker.update(empty, np.zeros(0, dtype=np.float32), ds_id="other")
     with pytest.raises(ValueError, match="differ in length"):

@@ -50,6 +50,8 @@ def read_mask(where: Any, values: Array) -> Mask | None:
     mask, gone = read_array(where, "where")
     if gone is not None:
         raise missing_entries(int(gone.sum()), gone.size, "entries of where")
+    if not mask.size:
+        mask = mask.astype(np.bool_)  # an empty list is one of doubles
     if mask.dtype != np.bool_:
         msg = f"where must be boolean, got dtype {mask.dtype}; compare with a number, such as where=mask != 0"
         raise TypeError(msg)
