@@ -69,6 +69,20 @@ def test_the_distributions_are_those_of_the_samples(tmp_path, path):
             assert np.abs(np.cumsum(counted) - np.cumsum(expected)).max() <= 1  # a sample may lie on an edge
 
 
+def test_samples_whose_range_no_double_holds_are_counted_in_the_right_bins(tmp_path, path):
+    rng, sides = np.random.default_rng(0), []
+    with lt.LabelTracker("y", "loss", record_to=tmp_path / "run") as tracker:
+        for step in (1, 2):
+            sides.append(np.append(rng.uniform(-1, 1, 198), [-1.0, 1.0]))
+            tracker.update(np.zeros(200, int), np.ldexp(sides[-1], 1023), mode="eval")
+            tracker.end_epoch(step, mode="eval")
+    write_report(tmp_path / "run", path)
+    found = data(path)["distribution"]
+    for name, values in zip(("before", "after"), sides, strict=True):
+        expected, _ = np.histogram(values, bins=found["bins"], range=(-1, 1))
+        assert column(found["columns"][name]).tolist() == expected.tolist()
+
+
 def test_samples_with_a_long_tail_have_logarithmic_bins_and_constant_ones_a_single_bin(tmp_path, path):
     tail = np.exp(np.linspace(-8, 6, 200))
     with lt.LabelTracker("y", "loss", record_to=tmp_path / "run") as tracker:
