@@ -11,7 +11,7 @@ import numpy as np
 from labeltrack._buffers import REFUSED
 from labeltrack._labels.codes import INTEGER
 from labeltrack._tracking.arguments import check_name
-from labeltrack._tracking.base import Arguments, Tracking
+from labeltrack._tracking.base import Tracking
 from labeltrack.errors import counted, listing, missing_key
 
 if TYPE_CHECKING:
@@ -145,22 +145,7 @@ class TrackerCollection(Tracking, Mapping[str, TrackedMetric]):
         sinks: Iterable[Sink] = (),
     ) -> None:
         self.metrics = _check_metrics(metrics)
-        given = Arguments(
-            label=label,
-            label_mapping=label_mapping,
-            bounds=bounds,
-            mode=mode,
-            ds_id=ds_id,
-            nan_policy=nan_policy,
-            missing=missing,
-            max_buffer_bytes=max_buffer_bytes,
-            record_to=record_to,
-            keep_order=keep_order,
-            ignore_label=ignore_label,
-            on_duplicate=on_duplicate,
-            sinks=sinks,
-        )
-        self._begin(given, self.metrics)
+        self._begin(locals(), self.metrics)
         self.outputs = {metric: self._output(metric) for metric in self.metrics}
         for metric, name in ({} if outputs is None else outputs).items():
             if metric not in self.outputs:

@@ -9,7 +9,7 @@ import numpy as np
 from labeltrack._buffers import REFUSED
 from labeltrack._labels.codes import INTEGER
 from labeltrack._tracking.arguments import check_name
-from labeltrack._tracking.base import Arguments, Tracking
+from labeltrack._tracking.base import Tracking
 
 if TYPE_CHECKING:
     import os
@@ -110,22 +110,7 @@ class LabelTracker(Tracking):
         sinks: Iterable[Sink] = (),
     ) -> None:
         self.metric = check_name("metric", metric)
-        given = Arguments(
-            label=label,
-            label_mapping=label_mapping,
-            bounds=bounds,
-            mode=mode,
-            ds_id=ds_id,
-            nan_policy=nan_policy,
-            missing=missing,
-            max_buffer_bytes=max_buffer_bytes,
-            record_to=record_to,
-            keep_order=keep_order,
-            ignore_label=ignore_label,
-            on_duplicate=on_duplicate,
-            sinks=sinks,
-        )
-        self._begin(given, (self.metric,))
+        self._begin(locals(), (self.metric,))
         self.outputs = self._output(self.metric) if outputs is None else check_name("outputs", outputs)
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from labeltrack._filters import Selection, check_step
@@ -31,25 +30,6 @@ if TYPE_CHECKING:
     from labeltrack.stats import LabelStats
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """The arguments of a tracker, as they were given; see `labeltrack.LabelTracker`."""
-
-    label: Any
-    label_mapping: Any
-    bounds: Any
-    mode: Any
-    ds_id: Any
-    nan_policy: Any
-    missing: Any
-    max_buffer_bytes: Any
-    record_to: Any
-    keep_order: Any
-    ignore_label: Any
-    on_duplicate: Any
-    sinks: Any
-
-
 class Tracking(Stateful):
     """A tracker of some metrics.
 
@@ -59,33 +39,33 @@ class Tracking(Stateful):
 
     outputs: Any
 
-    def _begin(self, given: Arguments, metrics: tuple[str, ...]) -> None:
+    def _begin(self, given: Mapping[str, Any], metrics: tuple[str, ...]) -> None:
         """Check the arguments, and begin.
 
         Args:
-            given: They become attributes.
+            given: The arguments of the constructor, by name; see `labeltrack.LabelTracker`. They become attributes.
             metrics: Names of the metrics.
         """
-        self.label = check_label(given.label)
+        self.label = check_label(given["label"])
         self._metrics = metrics
-        resolved = resolve_all(given.bounds)
+        resolved = resolve_all(given["bounds"])
         self.bounds = tuple(bound.name for bound in resolved)
         # Iterators are read once, here: the arguments are kept for pickling.
         self.mode, self.ds_id = (
             list(some) if isinstance(some, Iterable) and not isinstance(some, str) else some
-            for some in (given.mode, given.ds_id)
+            for some in (given["mode"], given["ds_id"])
         )
-        self.nan_policy: NanPolicy = check_nan_policy(given.nan_policy)
-        self.max_buffer_bytes = check_bytes(given.max_buffer_bytes)
-        check_option("on_duplicate", given.on_duplicate, ON_DUPLICATE)
-        self.on_duplicate: OnDuplicate | None = given.on_duplicate
-        self._labels = Labels(self.label, given.label_mapping, given.missing, given.ignore_label)
+        self.nan_policy: NanPolicy = check_nan_policy(given["nan_policy"])
+        self.max_buffer_bytes = check_bytes(given["max_buffer_bytes"])
+        check_option("on_duplicate", given["on_duplicate"], ON_DUPLICATE)
+        self.on_duplicate: OnDuplicate | None = given["on_duplicate"]
+        self._labels = Labels(self.label, given["label_mapping"], given["missing"], given["ignore_label"])
         self.label_mapping, self.missing, self.ignore_label = self._labels.given
         self._modes = Selection(self.mode, "mode")
         self._ds_ids = Selection(self.ds_id, "ds_id")
-        self.record_to = given.record_to
-        self.keep_order = bool(given.keep_order)
-        self.sinks: list[Sink] = check_sinks(given.sinks)
+        self.record_to = given["record_to"]
+        self.keep_order = bool(given["keep_order"])
+        self.sinks: list[Sink] = check_sinks(given["sinks"])
         self._sinks_told: list[Sink] = []
         self._warned = self._never_told = self._duplicates_told = False
         names = joined(self._label_names)
