@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NanPolicy = Literal["propagate", "omit", "raise"]
+_POLICIES = get_args(NanPolicy)
 
 
 def check_nan_policy(policy: Any) -> NanPolicy:
     """Return the policy, or raise ValueError listing the allowed ones."""
-    if not isinstance(policy, str) or policy not in get_args(NanPolicy):
-        msg = f"nan_policy: unknown option {policy!r}; allowed are {listing(get_args(NanPolicy))}"
+    if not isinstance(policy, str) or policy not in _POLICIES:
+        msg = f"nan_policy: unknown option {policy!r}; allowed are {listing(_POLICIES)}"
         raise ValueError(msg)
     return cast("NanPolicy", policy)
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from labeltrack._core import kernels
 from labeltrack._core.arrays import aligned_words, cast, read_only
 from labeltrack._core.fixed_point import Fixed32, Fixed63, FixedPoint
-from labeltrack._core.kernels import KINDS, NONFINITE, OUTSIDE, ROW, UNSUITABLE
+from labeltrack._core.kernels import DONE, KINDS, NONFINITE, OUTSIDE, ROW, UNSUITABLE
 from labeltrack._core.threads import in_slices
 from labeltrack._core.totals import exact, totals
 
@@ -80,7 +80,7 @@ class Accumulator:
         if self._rows is None:
             memory = self._claim_memory()
             self._rows = (aligned_words(self.size * ROW) if memory is None else memory).view(np.float64)
-            self._rows.reshape(-1, ROW)[:, 6:] = (np.inf, -np.inf)
+            self._rows[6::ROW], self._rows[7::ROW] = np.inf, -np.inf
         return self._rows
 
     def _claim_memory(self) -> Integers | None:
@@ -158,19 +158,24 @@ class Accumulator:
             slots = read_only(labels[block].astype(np.int64, copy=False))
             # A copy: another thread must not change a sample between checking and counting.
             block_samples = read_only(cast(samples[block], np.float64))
-            position, end = 0, slots.shape[0]
-            while position < end:
-                self._folded = False
-                state = (self.rows, self.counts, self._nonfinite, *self._room_for_terms(), self._buffered)
-                position, self._buffered, status = kernels.exact_pass().add_exactly(
-                    slots, block_samples, position, end, low, size, *state
-                )
-                if status == OUTSIDE:
-                    return start + int(position)
-                if status == NONFINITE:
-                    self._nonfinite = self.nonfinite
-            start += end
-        return stop
+            start += self._add_doubles(slots, block_samples, slots.shape[0], low, size)
+            if start < block.stop:
+                break
+        return start
+
+    def _add_doubles(self, slots: Integers, samples: Floats, end: int, low: int, size: int) -> int:
+        """Add doubles, which no other thread changes, to the rows; return the position reached, as `add` does."""
+        position, status = 0, DONE
+        while position < end and status != OUTSIDE:
+            self._folded = False
+            state = (self.rows, self.counts, self._nonfinite, *self._room_for_terms(), self._buffered)
+            reached, self._buffered, status = kernels.exact_pass().add_exactly(
+                slots, samples, position, end, low, size, *state
+            )
+            position = int(reached)
+            if status == NONFINITE:
+                self._nonfinite = self.nonfinite
+        return position
 
     def _make_room_in_queue(self) -> None:
         """Make the queue longer where it is nearly full, or add what is in it to the rows once it is long."""
@@ -178,18 +183,20 @@ class Accumulator:
         if self._queued + _QUEUE // 2 <= room:
             return
         if room >= _BLOCK and (self._rows is not None or room >= _LARGEST_QUEUE):
-            self._add_queued()
+            self._add_queued(self)
             return
         room = max(_QUEUE, 4 * room)
         longer = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.float64)
-        for new, old in zip(longer, self._queue, strict=True):
-            new[: self._queued] = old[: self._queued]
+        if self._queued:
+            for new, old in zip(longer, self._queue, strict=True):
+                new[: self._queued] = old[: self._queued]
         self._queue = longer
 
-    def _add_queued(self) -> None:
-        """Add the queued samples to the rows."""
-        n, self._queued = self._queued, 0
-        self._add_exactly(*self._queue, 0, n, 0, self.size)
+    def _add_queued(self, other: Accumulator) -> None:
+        """Add the queued samples of an accumulator, which may be this one, to the rows."""
+        n, other._queued = other._queued, 0
+        slots, samples = other._queue
+        self._add_doubles(read_only(slots[:n]), read_only(samples[:n]), n, 0, self.size)
 
     def _flush(self, fixed: FixedPoint, *, keep: bool) -> None:
         """Move what a fixed-point table holds to the rows."""
@@ -228,7 +235,7 @@ class Accumulator:
             if fixed.held:
                 self._flush(fixed, keep=True)
         if self._queued:
-            self._add_queued()
+            self._add_queued(self)
         self._append_buffered()
 
     def _room_for_terms(self) -> tuple[Integers, Floats]:
@@ -313,8 +320,7 @@ class Accumulator:
         self._collect()
         for fixed in other._tables or ():
             self._flush(fixed, keep=False)
-        n, other._queued = other._queued, 0
-        self._add_exactly(*other._queue, 0, n, 0, self.size)
+        self._add_queued(other)
         if other._rows is not None or other.keys.size:
             self.merge(other, np.arange(self.size, dtype=np.int64))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ctypes import addressof, c_char
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,7 +24,8 @@ def aligned_words(words: int) -> Integers:
     huge = words >= _HUGE
     line = _HUGE if huge else 8
     memory = np.zeros((max(words, 2 * _HUGE) if huge else words) + line, dtype=np.int64)
-    offset = (-memory.ctypes.data // 8) % line
+    # memory.ctypes.data takes three times as long.
+    offset = (-addressof(c_char.from_buffer(memory.data)) // 8) % line
     return memory[offset : offset + words]
 
 

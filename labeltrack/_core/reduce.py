@@ -137,7 +137,7 @@ class KeyTable:
     def _widen(self, keys: Array) -> None:
         """Make room for these keys too, or switch to hashing."""
         size = self.size
-        lowest, highest = int(keys.min()), int(keys.max())
+        lowest, highest = int(np.minimum.reduce(keys)), int(np.maximum.reduce(keys))
         if not size:
             # The ends of a long range are rarely among the first keys, and moving a table costs more than empty rows.
             # Few labels get no margin, to stay within the fastest loop.
@@ -314,7 +314,10 @@ def _reduce_items(
             for chunk in load(item):
                 table.add(*chunk)
 
-    all_at_once(add, tables, [Turns(items)] * len(tables))
+    if len(tables) == 1:
+        add(tables[0], items)
+    else:
+        all_at_once(add, tables, [Turns(items)] * len(tables))
     first, *others = tables
     others = [table for table in others if not first.absorb(table)]
     if not others:
@@ -367,11 +370,14 @@ def _some(chunks: Sequence[Chunk], total: int, threads: int) -> tuple[Array, int
     """
 
     def sampled(wanted: int, neighbours: int) -> tuple[Array, int]:
-        places = [spread_out(chunk[0], total // wanted, neighbours) for chunk in chunks]
-        some = np.concatenate([chunks[0][0][:1], *places])  # groups end with the last, but may not begin with the first
+        if len(chunks) == 1 and total <= wanted:
+            some = chunks[0][0]  # without a copy
+        else:
+            places = [spread_out(chunk[0], total // wanted, neighbours) for chunk in chunks]
+            some = np.concatenate([chunks[0][0][:1], *places])  # groups end with the last, but may not begin with it
         return some, int(np.maximum.reduce(some)) - int(np.minimum.reduce(some))
 
-    if threads == 1:
+    if threads == 1 and total > _SAMPLE:
         some, spread = sampled(_SAMPLE // 4, _NEIGHBOURS)
         if spread <= _HEAD:
             return some, spread

@@ -46,7 +46,7 @@ def check_threads(threads: Any) -> int | None:
     if number < 1:
         msg = f"threads must be a positive integer or None, got {threads!r}"
         raise ValueError(msg)
-    return min(number, most_threads())
+    return number if number <= _MOST else min(number, most_threads())
 
 
 def started(thread: Thread) -> bool:
@@ -60,7 +60,8 @@ def started(thread: Thread) -> bool:
 
 def default_threads(samples: int, per_thread: int = 1 << 19) -> int:
     """Return how many threads to use if each should get at least `per_thread` samples."""
-    return max(1, min(available(), samples // per_thread))
+    most = samples // per_thread
+    return min(available(), most) if most > 1 else 1
 
 
 def all_at_once(work: Callable[..., _Result], *arguments: Sequence[Any]) -> list[_Result]:
@@ -141,6 +142,9 @@ def in_slices(size: int, work: Callable[[int, int], None]) -> None:
     Within `all_at_once`, which has started threads already, there is one slice. `work` releases the GIL.
     """
     threads = 1 if getattr(_working, "together", False) else default_threads(size, _SLOTS_PER_THREAD)
+    if threads == 1:
+        work(0, size)
+        return
     edges = edges_of(size, threads)
     all_at_once(work, edges[:-1], edges[1:])
 

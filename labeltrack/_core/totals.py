@@ -48,8 +48,7 @@ def totals(rows: Floats, keys: Integers, values: Floats) -> Totals:
         residue[keys // KINDS] = 1
         residue[(keys // KINDS)[keys % KINDS > kernels.rows.KIND_SQUARES]] = 2
     count, doubt = np.empty(size, dtype=np.int64), np.empty(size, dtype=np.bool_)
-    words = np.empty(5 * size, dtype=np.float64)
-    out = words.reshape(5, size)
+    out = np.empty((5, size), dtype=np.float64)
     head = rows, rows.view(np.int64), residue
     doubts: list[int] = []
     in_slices(size, lambda start, stop: doubts.append(module.finalise(start, stop, *head, count, out, doubt)))
@@ -59,8 +58,8 @@ def totals(rows: Floats, keys: Integers, values: Floats) -> Totals:
         for slot in doubtful.tolist():
             if doubt[slot]:
                 out[:3, slot] = _rational(*exact(slot, rows, keys, values))
-    # The words, too: whether a view can be made writable again depends on the memory it is of.
-    count.flags.writeable = words.flags.writeable = out.flags.writeable = False
+    # Views: whether one can be made writable again depends on the memory it is of.
+    count.flags.writeable = out.flags.writeable = False
     return Totals(count.view(), *out)
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Missing = Literal["error", "skip", "label"]
 
+_OPTIONS = get_args(Missing)
+
 _LABELS = (MISSING_NUMBER, MISSING_NAME, MISSING_NAME.encode())
 _DTYPES: dict[str, Any] = {"string": "U1", "bytes": "S1", FLOAT: np.float64}
 
@@ -28,8 +30,8 @@ def check_missing(missing: Any, mapping: LabelMapping | None = None) -> Missing:
     Raises:
         ValueError: Not one of the three, or the mapping gives another label the name of the missing ones.
     """
-    if not isinstance(missing, str) or missing not in get_args(Missing):
-        msg = f"missing: unknown option {missing!r}; allowed are {listing(get_args(Missing))}"
+    if not isinstance(missing, str) or missing not in _OPTIONS:
+        msg = f"missing: unknown option {missing!r}; allowed are {listing(_OPTIONS)}"
         raise ValueError(msg)
     if missing == "label" and mapping is not None and mapping.names.get(MISSING_NUMBER) != MISSING_NAME:
         taken = [label for label, name in mapping.names.items() if name == MISSING_NAME and label not in _LABELS]

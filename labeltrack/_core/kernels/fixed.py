@@ -6,6 +6,7 @@ sample, exact in any order. `reducing` builds the loop from what distinguishes a
 
 from __future__ import annotations
 
+from ctypes import addressof, c_char
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -104,10 +105,11 @@ class Scratch(NamedTuple):
 
 def new_scratch(words: int) -> Scratch:
     """Return scratch memory for samples of so many words each."""
-    lines = np.zeros(40, dtype=np.int64)
-    start = -lines.ctypes.data // 8 % 8
-    rejected, places = np.zeros(REJECTED, dtype=np.uint64), np.zeros(2 * BLOCK, dtype=np.uint64)
-    return Scratch(np.zeros(words * BLOCK, dtype=np.int64), rejected, places, lines[start : start + 32])
+    memory = np.zeros(40 + (words + 2) * BLOCK + REJECTED, dtype=np.int64)
+    start = -addressof(c_char.from_buffer(memory.data)) // 8 % 8
+    lines, memory = memory[start : start + 32], memory[40:]
+    numbers = memory[words * BLOCK :].view(np.uint64)
+    return Scratch(memory[: words * BLOCK], numbers[:REJECTED], numbers[REJECTED:], lines)
 
 
 class Format(NamedTuple):
