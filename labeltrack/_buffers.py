@@ -183,7 +183,7 @@ class SampleBuffer:
         `LabelTracker.update` has this written out for numpy arrays: keep both alike.
 
         Args:
-            labels: Array, or another object with the buffer protocol; with `raw`, a tuple of as many as there are.
+            labels: Array, or another object with the buffer protocol; with `raw`, what that takes.
             values: Likewise.
             kind: Kind of the labels.
             more: Further columns, likewise.

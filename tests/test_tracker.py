@@ -652,9 +652,12 @@ def test_a_state_of_another_tracker_is_refused_and_changes_nothing(change, error
     assert tracker.end_epoch(1)[0].mean == 1.0
 
 
-def test_what_is_no_state_is_refused():
-    with pytest.raises(TypeError, match=r"expected the state_dict\(\) of a LabelTracker"):
-        make().load_state_dict({"model": 1})
+@pytest.mark.parametrize(("state", "kind"), [({"model": 1}, "dict"), (None, "NoneType"), ([], "list")])
+def test_what_is_no_state_is_refused(state, kind):
+    with pytest.raises(
+        TypeError, match=rf"expected the state_dict\(\) of a LabelTracker, got {kind} without a version"
+    ):
+        make().load_state_dict(state)
 
 
 @pytest.mark.parametrize("key", ["label", "history", "words", "streams", "order"])

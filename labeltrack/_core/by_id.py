@@ -94,12 +94,13 @@ class Slots:
 
     Args:
         always: How many slots there may be in any case.
-        per_id: How many there may be for each id that comes at a time.
+        per_id: How many there may be for each id that came.
     """
 
     def __init__(self, always: int = _SMALL, per_id: int = 2) -> None:
         self.size = 0
         self._always, self._per_id = always, per_id
+        self._came = 0
         self._low = 0
         self._hash: Hash | None = None
 
@@ -110,7 +111,8 @@ class Slots:
             low = min(int(ids.min()) for ids in full)
             high = max(int(ids.max()) for ids in full)
             low, high = (min(low, self._low), max(high, self._low + self.size - 1)) if self.size else (low, high)
-            most = max(self._always, self._per_id * sum(ids.size for ids in full), 2 * self.size)
+            self._came += sum(ids.size for ids in full)
+            most = min(max(self._always, self._per_id * self._came), 2**31 - 1)  # slots are int32
             low = 0 if not self.size and 0 <= low <= high < most else low  # smaller ones may follow
             if high - low < most and (not self.size or low == self._low):
                 self._low, self.size = low, high - low + 1

@@ -128,7 +128,7 @@ class FixedPoint(ABC):
         """Move sums to the rows of the accumulator.
 
         Args:
-            row: First row of the table; all of `rows` at once unless the table is `in_place`.
+            row: First row of the table; all of `rows` at once unless it `becomes_rows`, and is `in_place` if `fresh`.
             stop: One past the last.
             rows: The rows, and their memory as int64.
             terms: Where keys and values of overflow terms are written.

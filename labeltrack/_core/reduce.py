@@ -159,7 +159,7 @@ class KeyTable:
         for place, old in enumerate(self._of):
             self._of[place] = Accumulator(size)
             if old.size:
-                self._of[place].merge(old, np.arange(by, by + old.size))
+                self._of[place].merge(old, np.arange(by, by + old.size, dtype=np.int64))
 
     def _add_hashed(self, hashed: Hash, keys: Array, columns: Sequence[Array], position: int) -> None:
         codes, keys = np.empty(_BLOCK, dtype=np.int32), read_only(keys)

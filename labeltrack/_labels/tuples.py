@@ -131,7 +131,8 @@ class Combinations(Vocabulary):
         """Return the ``(N,)`` codes of combinations, adding those that are new.
 
         Args:
-            columns: ``(N,)`` labels, for each name, without missing ones; lists only of strings.
+            columns: ``(N,)`` labels, for each name, without missing ones; lists only of strings; of strings also
+                codes, from `LabelCodes.known`.
             kinds: The kind of each.
         """
         if len(columns) != 2 or not WHOLE.issuperset(kinds):
@@ -255,7 +256,8 @@ class Uncoded:
         """Keep the labels of rows from `start` to `end`, from `memory_of`; or as they came, if all are integers.
 
         Raises:
-            TypeError: They are no tuple, or one is of a type whose memory does not say all, such as a masked array.
+            TypeError: They are neither from `memory_of` nor a tuple, or one is of a type whose memory does not say all,
+                such as a masked array.
             ValueError: There is no room, there are more or fewer rows or labels, or these have other dtypes.
         """
         if type(labels) is not self._given:

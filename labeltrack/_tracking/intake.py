@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -342,7 +343,8 @@ class Intake:
         for (of, _), other in self._streams.items():  # those of all datasets of the mode are pooled in the end
             if of == mode and other.kind != kind and not compatible([kind, other.kind]) and not other.empty():
                 samples = other.snapshot()
-                unknown = other.kind == STRING and [*some_labels(samples.rows, samples.decoder)] == [MISSING_NAME]
+                every = [samples.decoder.decode(np.unique(keys).astype(np.int64)).tolist() for keys, *_ in samples.rows]
+                unknown = other.kind == STRING and samples.folded is None and {*chain(*every)} == {MISSING_NAME}
                 hint = " (missing labels alone count as strings: give them a type, such as pandas' Int64)" * unknown
                 msg = (
                     f"labels of mode {mode!r} were {other.kind} labels so far in this epoch and are {kind} labels "

@@ -100,7 +100,7 @@ class Stateful:
 
         Raises:
             TypeError: It is not the state of a tracker.
-            ValueError: It is of another label or metric, or of a later version.
+            ValueError: It is of another label or metric, or of another version.
         """
         saved = self._read(state)
         with self._turns.of("load_state_dict"):
@@ -159,6 +159,9 @@ class Stateful:
 
     def _read(self, state: Any) -> Saved:
         """Return what a state says, checked."""
+        if not isinstance(state, Mapping) or "version" not in state:
+            msg = f"expected the state_dict() of a LabelTracker, got {type(state).__name__} without a version"
+            raise TypeError(msg)
         try:
             named = {"label": self.label, "metric": getattr(self, self._metric)}
             return read_state(state, named, self._recorded.names)

@@ -89,7 +89,7 @@ def item(outputs: Any, name: str) -> Any:
 
 def of_sequences(values: Any, mask: Any, *, mean: bool) -> tuple[Any, Any]:
     """Return mean or sum of each sequence, as float64; and which of them have tokens."""
-    if values.device.type == "mps":  # has no float64
+    if values.device.type not in ("cpu", "cuda"):  # some have no float64
         values, mask = values.cpu(), None if mask is None else mask.cpu()
     values = values.flatten(1)
     counted = torch.ones_like(values, dtype=torch.bool) if mask is None else mask.flatten(1)
@@ -97,14 +97,15 @@ def of_sequences(values: Any, mask: Any, *, mean: bool) -> tuple[Any, Any]:
     return (sums / n.clamp(min=1) if mean else sums), n > 0
 
 
-def of_tokens(labels: list[list[Any]], values: Any, mask: Any) -> tuple[list[Any], Any, Any]:
+def of_tokens(labels: list[list[Any]], values: Any, mask: Any, *, whole: bool) -> tuple[list[Any], Any, Any]:
     """Return labels, ``(N, ...)`` values and mask as they are recorded: a word for each of a few values, if it can be.
 
-    With labels of shape (N, 1), recording 4 x 63 values took 360 us in cold caches instead of 137.
+    With labels of shape (N, 1), recording 4 x 63 values took 360 us in cold caches instead of 137. `whole` batches keep
+    their shape, that of ids.
     """
     words, *more = labels
     plain = mask is not None and (values.dtype, mask.dtype) == (torch.float32, torch.bool) and values.is_cpu
-    if more or not plain or not isinstance(words[0], str) or values.numel() > _FEW:
+    if whole or more or not plain or not isinstance(words[0], str) or values.numel() > _FEW:
         return [np.array(each).reshape(-1, *[1] * (values.ndim - 1)) for each in labels], values, mask
     counted = mask.numpy()
     counts = counted.reshape(len(words), -1).sum(axis=1).tolist()

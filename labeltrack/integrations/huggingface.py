@@ -13,9 +13,9 @@ It works for ``Trainer``, ``Seq2SeqTrainer``, TRL's ``SFTTrainer`` and subclasse
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from functools import partial
+from operator import attrgetter, methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -191,7 +191,7 @@ class _Tracked:
         for name in ("get_train_dataloader", "get_eval_dataloader", "get_test_dataloader"):
             setattr(trainer, name, partial(self._with_columns, getattr(trainer, name)))
         wanted = columns if ids is None else (*columns, ids)
-        taken, drop = _taken(trainer, sft=self.sft), trainer.args.remove_unused_columns
+        taken, drop = _taken(trainer), trainer.args.remove_unused_columns
         trainer.data_collator = Collator(trainer.data_collator, wanted, taken, drop=drop)
         trainer.add_callback(_Callback(self))
 
@@ -375,7 +375,7 @@ class _Tracked:
         # A list of strings is coded as it is.
         labels: list[Any] = [lists[name] for name in self.columns]
         if values.ndim > 1:
-            labels, values, mask = of_tokens(labels, values, mask)
+            labels, values, mask = of_tokens(labels, values, mask, whole=self.ids is not None)
         elif mask is not None and mask.is_cpu and mask.all():
             mask = None  # the usual case, which is faster
         more: dict[str, Any] = {} if self.ids is None else {"ids": lists[self.ids]}
@@ -426,9 +426,8 @@ class _Callback(transformers.TrainerCallback):
         self._tracked.save()
 
 
-def _taken(trainer: Any, *, sft: bool) -> list[str]:
-    """Return the columns that the model, or the collator of an SFTTrainer, takes."""
-    if sft:
-        return ["input_ids", "labels", "seq_lengths", "messages", "prompt", "completion", "image", "images"]
-    model = trainer.model.get_base_model() if hasattr(trainer.model, "get_base_model") else trainer.model
-    return [*inspect.signature(model.forward).parameters, "label", "label_ids", *trainer.label_names]
+def _taken(trainer: Any) -> list[str]:
+    """Return the columns that the trainer keeps for its model or its collator."""
+    # The hook that trainers with columns of their own override, such as TRL's; no public name tells these columns.
+    methodcaller("_set_signature_columns_if_needed")(trainer)
+    return list(attrgetter("_signature_columns")(trainer))

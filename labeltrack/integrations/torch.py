@@ -115,7 +115,7 @@ def load_gathered(tracker: Tracker, state: Mapping[str, Any], *, group: Any = No
 
     Raises:
         TypeError: It is not the state of a tracker.
-        ValueError: It is of another label or metric, or of a later version.
+        ValueError: It is of another label or metric, or of another version.
     """
     tracker.load_state_dict(state)
     if distributed.is_available() and distributed.is_initialized() and distributed.get_rank(group) > 0:

@@ -297,26 +297,24 @@ class RunIndex:
                 for part in stream["parts"]:
                     place = places.pop((mode, stream["ds_id"], line["step"], part["name"]), None)
                     name = f"{folder}/{part['name']}" if place is None else place.name
-                    of = (mode, stream["ds_id"], line["step"], session, rank, number)
-                    parts.append(self._entry(name, place, of, part["rows"], part["xxh3"]))
+                    about = (mode, stream["ds_id"], line["step"], session, rank, number)
+                    parts.append(self._entry(name, place, about, part["rows"], part["xxh3"]))
             lost, adds = sum(stream["lost"] for stream in line["streams"]), line.get("adds") is True
             head = (mode, line["step"], session, rank, number)
             attempts.append(Attempt(*head, tuple(parts), True, adds, lost=lost, line=line["seq"]))
         unlisted: dict[tuple[str, int, int, int, int], list[PartEntry]] = defaultdict(list)
         for place in places.values():
-            key = (place.mode, place.epoch, place.session, place.rank, place.attempt)
-            of = (place.mode, place.ds_id, place.epoch, place.session, place.rank, place.attempt)
-            unlisted[key].append(self._entry(place.name, place, of))
-        for (mode, step, session, rank, number), found in unlisted.items():
-            dropped = (session, rank, mode, number) in self._dropped
-            attempts.append(Attempt(mode, step, session, rank, number, tuple(found), dropped=dropped))
+            head = (place.mode, place.epoch, place.session, place.rank, place.attempt)
+            unlisted[head].append(self._entry(place.name, place, (place.mode, place.ds_id, *head[1:])))
+        for head, found in unlisted.items():
+            dropped = (*head[2:4], head[0], head[4]) in self._dropped
+            attempts.append(Attempt(*head, tuple(found), dropped=dropped))
         return attempts
 
     def _entry(self, name: str, place: Place | None, about: Any, rows: int | None = None, xxh3: str = "") -> PartEntry:
         mode, ds_id, _, session, rank, attempt = about
         metadata = {"mode": mode, "ds_id": ds_id, "session": str(session), "rank": str(rank), "attempt": str(attempt)}
-        if place is not None:
-            metadata["index"] = str(place.index)
+        metadata |= {} if place is None else {"index": str(place.index)}
         process = self._processes.get((session, rank), _Process())
         if process.run is not None:
             metadata |= {"run": process.run, "writer": process.writer}
@@ -427,8 +425,7 @@ def _selection(names: Any, known: set[str], argument: str, what: str) -> Selecti
 
 def _between(numbers: set[int], first: int) -> list[str]:
     """Return the gaps in some numbers, from the first number on, written as ``"2"`` or ``"2 to 5"``."""
-    ordered = [first - 1, *sorted(numbers)]
-    pairs = [(low + 1, high - 1) for low, high in itertools.pairwise(ordered) if high > low + 1]
+    pairs = [(a + 1, b - 1) for a, b in itertools.pairwise([first - 1, *sorted(numbers)]) if b > a + 1]
     return [str(low) if low == high else f"{low} to {high}" for low, high in pairs]
 
 

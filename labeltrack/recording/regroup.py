@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import math
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -220,25 +222,46 @@ class _Keys:
     """The keys of a group for labels of one kind."""
 
     def __init__(self, group: Mapping[Any, Any], kind: str) -> None:
+        self._group = group
         self._exact: dict[Any, Any] = {}
-        self._aliases: dict[Any, Any] = {}  # other numbers that float keys are known by
-        for key, new in group.items():
+        self._doubles: dict[float | None, Any] = {}  # float keys by their values as doubles, and by their aliases
+        self._singles: dict[float, list[Any]] = defaultdict(list)  # float keys by their values in single precision
+        for key in group:
             try:
-                label = _MISSING.get(kind, MISSING_NUMBER) if key is None else plain_label(key)
+                label = _MISSING.get(kind, MISSING_NUMBER) if key is None else key
                 if isinstance(key, str) and isinstance(group, TextKeys):
                     label = _parse(key, kind)
             except (ValueError, OverflowError):
                 continue  # not a label of this kind
-            first = self._exact.setdefault(label, key)
-            if not (is_missing(new) and is_missing(group[first])) and new != group[first]:
-                msg = f"group has one label twice, as {first!r} and {key!r}, for {group[first]!r} and {new!r}"
-                raise ValueError(msg)
-            if kind == FLOAT:
-                self._aliases.update(dict.fromkeys((alias(label), alias(label, widened=True)), key))
+            self._same([self._exact.setdefault(label, key), key])
+            if kind == FLOAT and isinstance(label, (float, np.floating)):
+                for other in (plain_label(label), alias(plain_label(label))):
+                    self._doubles.setdefault(other, key)
+                with np.errstate(over="ignore", under="ignore"):
+                    single = float(np.float32(label))
+                if single and math.isfinite(single):
+                    self._singles[single].append(key)
 
     def of(self, label: Any) -> Any:
-        """Return the key of a label, or `_NO_KEY`."""
-        return self._exact.get(label, self._aliases.get(label, _NO_KEY))
+        """Return the key of a label, or `_NO_KEY`; narrow floats, recorded as doubles, match in their precision."""
+        if label in self._exact or not self._singles:
+            return self._exact.get(label, _NO_KEY)
+        if label in self._doubles:
+            return self._doubles[label]
+        if label in self._singles:
+            return self._same(self._singles[label])
+        with np.errstate(over="ignore"):
+            half = np.float16(label)
+        return self._exact.get(float(str(half)), _NO_KEY) if float(half) == label else _NO_KEY
+
+    def _same(self, keys: list[Any]) -> Any:
+        """Return the first of several keys of a label; ValueError if their new labels differ."""
+        new = {key: None if is_missing(self._group[key]) else self._group[key] for key in keys}
+        for key, label in new.items():
+            if label != new[keys[0]]:
+                msg = f"group has one label twice, as {keys[0]!r} and {key!r}, for {new[keys[0]]!r} and {label!r}"
+                raise ValueError(msg)
+        return keys[0]
 
 
 def _parse(text: str, kind: str) -> Any:

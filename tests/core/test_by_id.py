@@ -179,6 +179,17 @@ def test_ids_that_come_later_and_further_away_keep_what_was_there():
 
 
 @pytest.mark.skipif(not COMPILED, reason="a million rows take minutes in interpreted kernels")
+def test_ids_that_ascend_by_leaps_are_apart():
+    ids = np.append(np.arange(2**16), [2**power for power in range(17, 40)])
+    steps = [
+        [Chunk(some, (np.zeros(len(some), np.int32),), np.full(len(some), 2.0), None)]
+        for some in np.split(ids, np.arange(2**16, len(ids)))
+    ]
+    found = course([*steps, steps[-1]])
+    assert found.ids.tolist() == ids.tolist()
+    assert found.values.columns["count"].tolist() == [1] * (len(ids) - 1) + [2]
+
+
 def test_several_blocks_of_slots_are_merged_slot_by_slot():
     rng = np.random.default_rng(2)
     n = (1 << 19) + 1000

@@ -11,6 +11,7 @@ import os
 import signal
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import accelerate
@@ -251,6 +252,7 @@ def same_training(_rank, _world):
         ("kept", "classes", {"remove_unused_columns": False}),
         ("tokens", "causal", {"gradient_accumulation_steps": 2}),
         ("tokens of TRL", "sft", {}),
+        ("columns of its own", "sft", {}),
     ):
         answer[name] = []
         for tracked in (False, True):
@@ -264,6 +266,9 @@ def same_training(_rank, _world):
 
             trainer.data_collator = seeing
             before = trainer.args.to_dict()
+            if name == "columns of its own":  # as SFTTrainer's are in other versions
+                names = ["input_ids", "labels", "seq_lengths", "lang"]
+                trainer._set_signature_columns_if_needed = partial(setattr, trainer, "_signature_columns", names)
             if tracked:
                 track(trainer)
             trainer.train()
@@ -632,6 +637,7 @@ def refuses(_rank, _world):
         ("packing", "sft", {}, {}),
         ("padding-free", "sft", {}, {}),
         ("gpus", "classes", {}, {}),
+        ("ids of tokens", "causal", {}, {"ids": "row"}),
     ):
         trainer = trainer_for(task, [], **options)
         if name == "liger":
@@ -644,6 +650,10 @@ def refuses(_rank, _world):
             trainer.args._n_gpu = 2
         try:
             track(trainer, **arguments)
+            if name == "ids of tokens":  # as many as there are samples
+                labels = [[-100, -100, 5, 6], [-100] * 4, [-100, -100, -100, 5], [-100, -100, -100, 6]]
+                ids = {"input_ids": [40, 41, 42, 43], "attention_mask": [1] * 4, "domain": "code"}
+                trainer.evaluate([{**ids, "labels": own, "row": k} for k, own in enumerate(labels)])
         except ValueError as error:
             answer[name] = str(error)
     return answer

@@ -413,3 +413,8 @@ def test_numbers_after_missing_labels_alone_are_refused_with_the_way_out():
     tracker.update(pandas.array([None, None], dtype="Int64"), [1.0, 2.0])
     tracker.update([1, 2], [1.0, 2.0])
     assert tracker.end_epoch(1).names.tolist() == ["(missing)", "1", "2"]
+    tracker = lt.LabelTracker("y", "ce", missing="label")
+    tracker.update([None] * 5000, np.zeros(5000))
+    tracker.update(["cat"] * 5000, np.zeros(5000))
+    with pytest.raises(TypeError, match=r"string labels so far in this epoch and are integer labels now; convert them"):
+        tracker.update([1, 2], [1.0, 2.0])

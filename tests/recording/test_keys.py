@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -71,6 +73,18 @@ def test_many_ids_in_any_order_are_found():
         fresh[np.unique(ids, return_index=True)[1]] = True
         np.testing.assert_array_equal(found, fresh & ~seen[ids])
         seen[ids] = True
+
+
+def test_ids_that_ascend_by_leaps_take_memory_by_their_number():
+    distinct, batches = Distinct(), [file * 10**6 + np.arange(100) for file in range(0, 5000, 2)]
+    tracemalloc.start()
+    firsts = [distinct.first(ids, NUMBERS) for ids in batches]
+    again = [distinct.first(ids, NUMBERS) for ids in batches]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert all(first is None or first.all() for first in firsts)
+    assert not any(first is None or first.any() for first in again)
+    assert peak < 2**26
 
 
 @given(st.lists(BATCH, max_size=8))
