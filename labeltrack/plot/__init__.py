@@ -67,7 +67,7 @@ def plot_history(
     Modes differ in line style, beyond 4 of them also in markers; in a heatmap each has a panel. Worst is judged by the
     mean in the last of `modes`; if they are left out, in ``"eval"``, or the last if there is none. It is judged at the
     last step, or at the label's own last step if it does not occur at that one.
-    Means that are NaN, infinite or beyond 1e307 are marked. Datasets are pooled. Lines break where a label is absent.
+    Means that are NaN, infinite or beyond 1e300 are marked. Datasets are pooled. Lines break where a label is absent.
 
     Args:
         history: A `labeltrack.History`.

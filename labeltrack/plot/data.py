@@ -51,8 +51,9 @@ class Plottable(Protocol):
         """Return the history of some of several labels per sample."""
 
 
-_LARGEST = 1e307
-"""Larger numbers are drawn as infinite: the length of an axis that has both ends there is more than a double holds."""
+_LARGEST = 1e300
+"""Larger numbers are drawn as infinite: no double holds the length of an axis from end to end, and matplotlib 3.9
+takes 1e7 times the length of a scale of colours."""
 
 
 @dataclass(frozen=True)
