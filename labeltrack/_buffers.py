@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._core.arrays import cast
-from labeltrack._labels.tuples import CODED, Uncoded
+from labeltrack._labels.combination_codes import CODED, Uncoded
 
 Array = npt.NDArray[Any]
 Dtype = np.dtype[Any]

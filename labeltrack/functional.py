@@ -10,7 +10,7 @@ import numpy.typing as npt
 from labeltrack._convert.arrays import looks_multi_hot, to_values
 from labeltrack._core.quantiles import Samples, check_fractions
 from labeltrack._core.reduce import AsKeys, reduce_columns
-from labeltrack._core.reduce_strings import reduce_words
+from labeltrack._core.strings import reduce_words
 from labeltrack._core.threads import check_threads
 from labeltrack._labels.codes import LabelMapping, dictionary_of, label_kind, to_keys
 from labeltrack._labels.combined import by_label, separate_labels

@@ -16,7 +16,7 @@ from labeltrack._labels.codes import MISSING_NAME, MISSING_NUMBER, table_labels
 from labeltrack._labels.combined import columns_of, combination_table, combinations, grouped, mapped_combinations, union
 from labeltrack._labels.lookup import CombinedLookup, Lookup
 from labeltrack._nan_policy import NanPolicy, check_nan_policy
-from labeltrack._state import plain, with_arrays
+from labeltrack._serialize import plain, with_arrays
 from labeltrack._tables import Table, shown_places
 from labeltrack.errors import counted, listing, missing_key
 

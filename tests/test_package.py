@@ -22,7 +22,7 @@ FLOORS = [
     ["_core.kernels"],
     ["_kernels"],
     ["_core"],
-    ["_convert", "_filters", "_state", "_tables"],
+    ["_convert", "_filters", "_serialize", "_tables"],
     ["_labels"],
     ["_nan_policy", "_columns", "bounds"],
     ["stats"],

@@ -11,11 +11,11 @@ import numpy as np
 
 from labeltrack._convert.objects import value_of
 from labeltrack._labels.codes import INTEGER, LabelDecoder, LabelMapping
+from labeltrack._labels.combination_codes import Combinations, TupleDecoder, kind_of
 from labeltrack._labels.combined import by_label, separate_labels
 from labeltrack._labels.lookup import plain_label
 from labeltrack._labels.missing import check_missing, names_of, wanted_by
 from labeltrack._labels.samples import LabelOptions
-from labeltrack._labels.tuples import Combinations, TupleDecoder, kind_of
 from labeltrack.errors import missing_key, warn_never, warn_no_combination, warn_nothing_mapped
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from labeltrack._version import __version__
 from labeltrack.bounds import needed_quantiles, resolve_all
 from labeltrack.errors import NaNError, check_option, counted, missing_key, warn, warn_elsewhere
 from labeltrack.history import History, joined
-from labeltrack.recording.columns import ON_DUPLICATE, OnDuplicate
 from labeltrack.recording.description import Description
+from labeltrack.recording.schema import ON_DUPLICATE, OnDuplicate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,7 +76,7 @@ class Tracking(Stateful):
         self._intake = Intake(self._recorded, self._reducer, self.max_buffer_bytes)
         if self._recorder is not None:  # when the tracker is not needed any more, or at exit
             weakref.finalize(self, self._recorder.finish, self._intake.arrive)
-        self._turns = self._recorded.turns
+        self._lock = self._recorded.lock
         self._streams = self._intake.quick  # looked up with every batch
         self._recorded.tell()
 
@@ -108,7 +108,7 @@ class Tracking(Stateful):
     def _history(self, place: int) -> History:
         """Return the history of a metric, by its place."""
         if self._recorded.owed is not None:
-            with self._turns.to_read:
+            with self._lock.to_read:
                 self._recorded.complete()
         return self._recorded.histories[place]
 
@@ -126,7 +126,7 @@ class Tracking(Stateful):
             >>> tracker.pending
             {('eval', ''): 2}
         """
-        with self._turns.to_read:
+        with self._lock.to_read:
             self._intake.arrive("pending")
             return self._recorded.pending()
 
@@ -151,7 +151,7 @@ class Tracking(Stateful):
         if not self.keep_order:
             msg = "the order of labels is not known; make the tracker with LabelTracker(…, keep_order=True)"
             raise ValueError(msg)
-        with self._turns.to_read:
+        with self._lock.to_read:
             self._recorded.complete()
             return list(self._recorded.order)
 
@@ -194,7 +194,7 @@ class Tracking(Stateful):
         mode, ds_id = check_name("mode", mode), check_name("ds_id", ds_id)
         if mode not in self._modes or ds_id not in self._ds_ids:
             return
-        with self._turns.of("update"):
+        with self._lock.of("update"):
             self._recorded.complete()
             self._intake.take(labels, values, (mode, ds_id), where, ids)
         self._recorded.tell()
@@ -204,7 +204,7 @@ class Tracking(Stateful):
     def _end_epoch(self, step: int, mode: str, *, replace: bool) -> list[LabelStats]:
         """End an epoch; return the statistics of each metric."""
         step, mode = check_step(step), check_name("mode", mode)
-        with self._turns.of("end_epoch"):
+        with self._lock.of("end_epoch"):
             self._intake.arrive()
             of_mode = self._recorded.sealed(mode)
             streams = self._recorded.filled(mode)
@@ -236,7 +236,7 @@ class Tracking(Stateful):
     def _compute(self, mode: str) -> list[LabelStats]:
         """Return the statistics of each metric since the last end of an epoch."""
         mode = check_name("mode", mode)
-        with self._turns.to_read:
+        with self._lock.to_read:
             self._intake.arrive("compute")
             return [pooled for _, pooled in self._statistics(mode, self._recorded.filled(mode))]
 
@@ -299,14 +299,14 @@ class Tracking(Stateful):
             >>> len(tracker.end_epoch(1))
             0
         """
-        with self._turns.of("reset"):
+        with self._lock.of("reset"):
             self._recorded.complete()
             self._recorded.decide(self._recorded.dropped(mode))
 
     def flush(self) -> None:
         """Wait until every sample so far is written, if the tracker records."""
         if self._recorder is not None:
-            with self._turns.to_read:
+            with self._lock.to_read:
                 self._intake.arrive("flush")
             self._recorded.hand_on()
             self._recorder.flush()
@@ -319,7 +319,7 @@ class Tracking(Stateful):
         The tracker can still be used afterwards; its samples are then not recorded, and it warns.
         """
         if self._recorder is not None:
-            with self._turns.to_read:
+            with self._lock.to_read:
                 self._intake.arrive("close")
             self._recorded.hand_on()
             self._recorder.close()
@@ -347,7 +347,7 @@ class Tracking(Stateful):
 
     def __repr__(self) -> str:
         """Return arguments, and what is recorded."""
-        with self._turns.to_read:
+        with self._lock.to_read:
             pending = sum(len(stream.buffer) for stream in self._recorded.streams.values())
             staged = len(self._recorded.staged or ())
         named = f"{self._metric}={getattr(self, self._metric)!r}"

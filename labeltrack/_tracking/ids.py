@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from labeltrack._buffers import Rows
-    from labeltrack.recording.columns import Ids
+    from labeltrack.recording.schema import Ids
 
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]

@@ -20,9 +20,7 @@ from labeltrack._labels.codes import (
     label_array,
     label_kind,
 )
-from labeltrack._labels.missing import apply_missing, read_labels
-from labeltrack._labels.samples import are_multi_hot, counted, read_mask
-from labeltrack._labels.tuples import (
+from labeltrack._labels.combination_codes import (
     CODED,
     COMBINED,
     IDS,
@@ -33,11 +31,13 @@ from labeltrack._labels.tuples import (
     uncoded,
     wider,
 )
+from labeltrack._labels.missing import apply_missing, read_labels
+from labeltrack._labels.samples import are_multi_hot, counted, read_mask
 from labeltrack._tracking.arguments import ONLY
 from labeltrack._tracking.ids import check_alike, read_ids
 from labeltrack._tracking.reducing import in_order, some_labels
 from labeltrack._tracking.streams import Folded, Snapshot
-from labeltrack._tracking.whole import NO_TYPE, any_negative, no_common_type, whole_numbers
+from labeltrack._tracking.unsigned import NO_TYPE, any_negative, no_common_type, whole_numbers
 from labeltrack.errors import warn, warn_multi_hot
 from labeltrack.stats import LabelStats, NoQuantiles
 
@@ -144,8 +144,8 @@ class Intake:
             if staged is None:
                 from labeltrack._tracking.staging import Staging  # noqa: PLC0415 (it imports torch)
 
-                turns, limit = self._recorded.turns, self._limit // 4
-                staged = self._recorded.staged = Staging(self._streams, turns, self._labels.names, limit)
+                lock, limit = self._recorded.lock, self._limit // 4
+                staged = self._recorded.staged = Staging(self._streams, lock, self._labels.names, limit)
             if staged.take(columns, key, self):
                 return
         if staged is not None and staged.waits(key[0]):
@@ -167,7 +167,7 @@ class Intake:
         staged = self._recorded.staged
         if staged is not None and staged.loads:
             if reader:
-                self._recorded.turns.of(reader)
+                self._recorded.lock.of(reader)
             staged.deliver(self)
 
     def append(self, labels: Any, values: Sequence[Any], key: Key, where: Any = None, ids: Any = None) -> None:

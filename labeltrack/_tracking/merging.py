@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._buffers import size_of
-from labeltrack._labels.tuples import IDS, compatible, wider, words_of
+from labeltrack._labels.combination_codes import IDS, compatible, wider, words_of
 from labeltrack._tracking.ids import Duplicates, Seen, check_alike, repeated
 from labeltrack._tracking.reducing import in_order, some_labels
 from labeltrack._tracking.streams import Folded, Merged, Owed, Snapshot
-from labeltrack._tracking.whole import no_common_type
+from labeltrack._tracking.unsigned import no_common_type
 from labeltrack.errors import counted, warn
 from labeltrack.history import Entry
 from labeltrack.stats import merge_stats
@@ -69,7 +69,7 @@ def gather(others: Iterable[Recorded], reducer: Reducer, room: int, *, keep_orde
     """
     parts = Parts(room=room)
     for number, other in enumerate(others):
-        with other.turns.to_read:
+        with other.lock.to_read:
             other.complete()
             streams = [(key, stream) for key, stream in other.streams.items() if not stream.empty()]
             for key, stream in sorted(streams, key=lambda item: item[1].began):

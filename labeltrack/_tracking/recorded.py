@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from labeltrack._buffers import SampleBuffer
 from labeltrack._core.kernels.cache import check_cache
 from labeltrack._labels.codes import STRING, LabelDecoder, Vocabulary
-from labeltrack._labels.tuples import IDS, vocabularies, words_of
+from labeltrack._labels.combination_codes import IDS, vocabularies, words_of
+from labeltrack._tracking.lock import ChangeLock
 from labeltrack._tracking.reducing import in_order
 from labeltrack._tracking.streams import Owed, Stream
-from labeltrack._tracking.turns import Turns
 from labeltrack.errors import warn
-from labeltrack.recording.columns import Ids
 from labeltrack.recording.options import RecordingOptions
+from labeltrack.recording.schema import Ids
 
 if TYPE_CHECKING:
     import os
@@ -71,7 +71,7 @@ class Recorded:
         self.staged: Staging | None = None
         self.of_state = False
         self._told = ""  # the failure of the recorder that there was a warning about
-        self._turns = self.turns = Turns(self.streams)
+        self._lock = self.lock = ChangeLock(self.streams)
 
     # -- streams ------------------------------------------------------------------------------------------
 
@@ -133,7 +133,7 @@ class Recorded:
 
     def hand_on(self) -> None:
         """Hand every row to the recorder."""
-        with self._turns.to_read:
+        with self._lock.to_read:
             self.complete()
             for stream in self.streams.values():
                 stream.buffer.hand_on()

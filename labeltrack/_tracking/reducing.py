@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from labeltrack._core.quantiles import Samples
 from labeltrack._core.reduce import AsKeys, reduce_columns
+from labeltrack._labels.combination_codes import TupleDecoder
 from labeltrack._labels.combined import in_order_of_labels, union
-from labeltrack._labels.tuples import TupleDecoder
 from labeltrack._tracking.ids import Duplicates, Seen, distinct
 from labeltrack._tracking.streams import Folded
 from labeltrack.stats import LabelStats, merge_stats
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from labeltrack._nan_policy import NanPolicy
     from labeltrack._tracking.arguments import Labels
     from labeltrack._tracking.streams import Snapshot, Stream
-    from labeltrack.recording.columns import OnDuplicate
+    from labeltrack.recording.schema import OnDuplicate
 
 Array = npt.NDArray[Any]
 

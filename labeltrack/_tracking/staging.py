@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from labeltrack._tracking.lock import ChangeLock
     from labeltrack._tracking.streams import Key, Stream
-    from labeltrack._tracking.turns import Turns
 
 CHUNK = 1 << 20
 """Bytes after which batches are recorded: longer ones save little, and hold up one step for longer."""
@@ -124,7 +124,7 @@ class Staging:
 
     Args:
         streams: Where they go.
-        turns: Those of the tracker, which whoever calls holds.
+        lock: That of the tracker, which the caller holds.
         names: Names of several labels; None for one.
         limit: Bytes on each device, and on the host for each, unless two batches take more.
 
@@ -132,10 +132,10 @@ class Staging:
         loads: Those that wait, in the order in which they came; the last one may take more batches.
     """
 
-    def __init__(self, streams: dict[Key, Stream], turns: Turns, names: Sequence[str] | None, limit: int) -> None:
+    def __init__(self, streams: dict[Key, Stream], lock: ChangeLock, names: Sequence[str] | None, limit: int) -> None:
         self.loads: list[Load] = []
         self._streams = streams
-        self._turns = turns  # `deliver` is one of the methods that change a tracker
+        self._lock = lock  # `deliver` is one of the methods that change a tracker
         self._names = names
         self._limit = limit
         self._free: list[Memory] = []

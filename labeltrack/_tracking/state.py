@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labeltrack._labels.codes import key_dtype
-from labeltrack._labels.tuples import vocabularies
-from labeltrack._state import plain, with_arrays
+from labeltrack._labels.combination_codes import vocabularies
+from labeltrack._serialize import plain, with_arrays
 from labeltrack._tracking.ids import Duplicates, Seen
 from labeltrack._tracking.merging import column_dtypes, combine, folded, gather, missed
 from labeltrack._tracking.recorded import Recorded
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from labeltrack._buffers import Placed, Rows
     from labeltrack._labels.codes import Vocabulary
     from labeltrack._tracking.intake import Intake
+    from labeltrack._tracking.lock import ChangeLock
     from labeltrack._tracking.reducing import Reducer
     from labeltrack._tracking.streams import Key, Stream
-    from labeltrack._tracking.turns import Turns
 
 STATE_VERSION = 3
 _ARGUMENTS = (
@@ -61,7 +61,7 @@ class Stateful:
     _recorded: Recorded
     _reducer: Reducer
     _intake: Intake
-    _turns: Turns
+    _lock: ChangeLock
     _warned: bool  # that no label of the mapping occurred
 
     def state_dict(self, *, mode: str | None = None, history: bool = True, samples: bool = True) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class Stateful:
             >>> tracker.compute().mean
             array([0.5, 2. ])
         """
-        with self._turns.to_read:
+        with self._lock.to_read:
             self._intake.arrive("state_dict")
             reducer = None if samples else self._reducer
             named = {"label": self.label, "metric": getattr(self, self._metric)}
@@ -103,7 +103,7 @@ class Stateful:
             ValueError: It is of another label or metric, or of another version.
         """
         saved = self._read(state)
-        with self._turns.of("load_state_dict"):
+        with self._lock.of("load_state_dict"):
             self._recorded.complete()
             dropped = self._recorded.dropped(None)
             self._recorded.decide(replace(dropped, loaded=load(saved, self._recorded)))
@@ -146,13 +146,13 @@ class Stateful:
         if not isinstance(given, Iterable):
             msg = f"expected trackers to merge, such as [tracker], got {type(given).__name__}"
             raise TypeError(msg)
-        with self._turns.of("merge_state"):
+        with self._lock.of("merge_state"):
             self._intake.arrive()
         recorded = (self._of(other, number) for number, other in enumerate(given))
         parts = gather(
             recorded, self._reducer, self._intake.budget(), keep_order=self._recorded.keep_order, place=place
         )
-        with self._turns.of("merge_state"):
+        with self._lock.of("merge_state"):
             self._intake.arrive()
             self._recorded.decide(combine(self._recorded, parts, self._reducer, self._intake))
         self._recorded.tell()
@@ -186,7 +186,7 @@ class Stateful:
             if _comparable(mine) != _comparable(its):
                 msg = f"cannot merge tracker number {number}: its {name} is {its!r}, and {mine!r} here"
                 raise ValueError(msg)
-        with other._turns.to_read:  # noqa: SLF001 (of the same class)
+        with other._lock.to_read:  # noqa: SLF001 (of the same class)
             other._intake.arrive("merge_state")  # noqa: SLF001 (likewise)
         return other._recorded  # noqa: SLF001 (likewise)
 

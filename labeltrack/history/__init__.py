@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._filters import chosen_steps, labels_named
-from labeltrack._state import plain
+from labeltrack._serialize import plain
 from labeltrack.bounds import TRACKER_BOUNDS, needed_quantiles, resolve_all
 from labeltrack.errors import counted, listing, missing_key
 from labeltrack.history.changes import Changes

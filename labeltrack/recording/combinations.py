@@ -14,16 +14,16 @@ from labeltrack._core.combine import Combined, Part, combined
 from labeltrack._core.hash_index import Hash
 from labeltrack._core.masks import selected
 from labeltrack._labels.codes import BYTES, INTEGER, STRING, Vocabulary
+from labeltrack._labels.combination_codes import kinds_of
+from labeltrack._labels.combination_parts import LABEL_BITS, LabelCodes
 from labeltrack._labels.combined import columns_of, combinations
-from labeltrack._labels.label_codes import LABEL_BITS, LabelCodes
-from labeltrack._labels.tuples import kinds_of
 from labeltrack.recording.keys import DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from labeltrack._labels.codes import LabelDecoder
-    from labeltrack._labels.tuples import Combinations
+    from labeltrack._labels.combination_codes import Combinations
 
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]

@@ -19,9 +19,9 @@ from labeltrack.recording.reader import open_parts, read_rows
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from labeltrack.recording.columns import Columns, OnDuplicate
     from labeltrack.recording.epochs import PartEntry
     from labeltrack.recording.reader import PartResult
+    from labeltrack.recording.schema import Columns, OnDuplicate
     from labeltrack.recording.storage import Storage
 
 Array = npt.NDArray[Any]

@@ -16,9 +16,9 @@ from labeltrack._nan_policy import check_nan_policy
 from labeltrack._tables import whole_file
 from labeltrack.bounds import resolve_all
 from labeltrack.errors import DamagedRunError, listing, need
-from labeltrack.recording.columns import Columns, check_columns, columns_of
 from labeltrack.recording.layout import DESCRIPTION, rename, sync_folder
 from labeltrack.recording.part import as_json
+from labeltrack.recording.schema import Columns, check_columns, columns_of
 
 if TYPE_CHECKING:
     from pathlib import Path

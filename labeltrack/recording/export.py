@@ -12,17 +12,17 @@ import numpy as np
 from labeltrack._labels.codes import BOOL, BYTES, STRING
 from labeltrack._tables import check_ending, portable, whole_file
 from labeltrack.errors import listing, need
-from labeltrack.recording.columns import ABOUT, ID
 from labeltrack.recording.reader import PartReader, PartResult, batches_of, open_parts
+from labeltrack.recording.schema import ABOUT, ID
 from labeltrack.recording.storage import LocalFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from labeltrack.recording.columns import Columns
     from labeltrack.recording.epochs import PartEntry
     from labeltrack.recording.keys import Column, Words
+    from labeltrack.recording.schema import Columns
     from labeltrack.recording.storage import Storage
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from labeltrack._core.by_id import Slots
 from labeltrack._labels.codes import BOOL, BYTES, FLOAT, INTEGER, STRING, UNSIGNED, LabelDecoder
-from labeltrack._labels.tuples import compatible, wider
+from labeltrack._labels.combination_codes import compatible, wider
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from labeltrack.errors import DamagedRunError, TruncatedRunError, need
 from labeltrack.recording import arrow_ipc as _ipc
-from labeltrack.recording.columns import Columns, read_columns
+from labeltrack.recording.schema import Columns, read_columns
 from labeltrack.recording.storage import ALIGNMENT, FileContent
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from labeltrack._labels.combined import combinations
 from labeltrack._nan_policy import check_finite, check_nan_policy
 from labeltrack.errors import check_option, counted, missing_key, warn
 from labeltrack.recording.cluster import Engine
-from labeltrack.recording.columns import ON_DUPLICATE
 from labeltrack.recording.courses import Plan, binary_metric, read_courses
 from labeltrack.recording.dynamics import Dynamics
 from labeltrack.recording.reader import Progress
+from labeltrack.recording.schema import ON_DUPLICATE
 from labeltrack.stats import LabelStats
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
     from labeltrack._core.by_id import Statistics
     from labeltrack._nan_policy import NanPolicy
-    from labeltrack.recording.columns import OnDuplicate
     from labeltrack.recording.courses import Courses, Step
     from labeltrack.recording.description import Description
     from labeltrack.recording.epochs import Epoch, RunIndex
     from labeltrack.recording.reader import PartResult
+    from labeltrack.recording.schema import OnDuplicate
     from labeltrack.recording.storage import Storage
 
 Array = npt.NDArray[Any]

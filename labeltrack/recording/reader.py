@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from labeltrack._labels.codes import BOOL, BYTES, INTEGER, STRING
 from labeltrack.errors import DamagedRunError, TruncatedRunError, counted, listing
-from labeltrack.recording.columns import ID, read_coded
 from labeltrack.recording.keys import DTYPES, Column
 from labeltrack.recording.layout import begin_part
 from labeltrack.recording.part import Part
+from labeltrack.recording.schema import ID, read_coded
 from labeltrack.recording.storage import EXHAUSTED, FileContent
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from labeltrack.recording.arrow_ipc import Batch
-    from labeltrack.recording.columns import Coded, Columns
     from labeltrack.recording.epochs import PartEntry
+    from labeltrack.recording.schema import Coded, Columns
     from labeltrack.recording.storage import Storage
 
 Array = npt.NDArray[Any]

@@ -20,9 +20,9 @@ from labeltrack._core.arrays import order_of
 from labeltrack._core.masks import selected
 from labeltrack._core.reduce import AsKeys, reduce_stream
 from labeltrack._labels.codes import LabelMapping, common_type
+from labeltrack._labels.combination_codes import WHOLE, wider
 from labeltrack._labels.combined import by_label, columns_of, combinations, grouped, union
 from labeltrack._labels.missing import names_of, wanted_by
-from labeltrack._labels.tuples import WHOLE, wider
 from labeltrack.errors import NaNError, check_option, listing, warn, warn_never, warn_no_combination
 from labeltrack.recording.cluster import Engine, read_on_cluster
 from labeltrack.recording.combinations import Join

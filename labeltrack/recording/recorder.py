@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from labeltrack._buffers import Chunk, Dtype
     from labeltrack._labels.codes import Vocabulary
-    from labeltrack.recording.columns import Ids
     from labeltrack.recording.description import Description
     from labeltrack.recording.options import RecordingOptions
+    from labeltrack.recording.schema import Ids
 
 LONGEST_NAME = 10_000  # characters of a mode or dataset; readers accept schemas of a megabyte
 

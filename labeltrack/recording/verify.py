@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from labeltrack.recording.columns import Columns
     from labeltrack.recording.description import Description
     from labeltrack.recording.epochs import Attempt, Epoch, PartEntry
+    from labeltrack.recording.schema import Columns
     from labeltrack.recording.storage import Storage
 
 State = Literal["intact", "writing", "torn", "corrupt", "missing"]

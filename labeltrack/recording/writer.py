@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labeltrack._labels.codes import BOOL, BYTES, STRING, Array, Vocabulary, as_stored
-from labeltrack._labels.tuples import Combinations
-from labeltrack.recording.columns import ID, Coded, said_of
+from labeltrack._labels.combination_codes import Combinations
 from labeltrack.recording.combinations import Split
 from labeltrack.recording.layout import LAST_STEP, folder_of, part_name, rename, sync_folder
 from labeltrack.recording.part import OPEN, PartWriter
+from labeltrack.recording.schema import ID, Coded, said_of
 from labeltrack.recording.session import Membership
 from labeltrack.recording.storage import EXHAUSTED
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from labeltrack._buffers import Chunk
     from labeltrack._buffers import Rows as Arrays
-    from labeltrack.recording.columns import Ids
     from labeltrack.recording.description import Description
     from labeltrack.recording.options import RecordingOptions
+    from labeltrack.recording.schema import Ids
 
     Sizes = tuple[int, int]  # how many words of labels and of ids there are
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import labeltrack as lt
 from labeltrack._convert.objects import text_array, tight, written
-from labeltrack._state import plain, with_arrays
+from labeltrack._serialize import plain, with_arrays
 
 StringDType = getattr(np.dtypes, "StringDType", None) if hasattr(np, "dtypes") else None
 

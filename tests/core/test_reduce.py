@@ -25,13 +25,13 @@ def by_label(labels, accumulator):
     return {label: tuple(column[k].item() for column in columns) for k, label in enumerate(labels.tolist())}
 
 
-def reduce_chunks(chunks, decoder, **options):
+def reduce_one_metric(chunks, decoder, **options):
     labels, (accumulator,) = reduce_columns(chunks, decoder, **options)
     return labels, accumulator
 
 
 def reduced(keys, samples, **options):
-    return by_label(*reduce_chunks([(np.asarray(keys), np.asarray(samples))], LabelDecoder("integer"), **options))
+    return by_label(*reduce_one_metric([(np.asarray(keys), np.asarray(samples))], LabelDecoder("integer"), **options))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_neither_chunks_nor_threads_nor_the_table_show_in_the_result(pairs, cuts
     samples = np.array([value for _, value in pairs])
     edges = [0, *sorted(min(cut, len(pairs)) for cut in cuts), len(pairs)]
     chunks = [(keys[a:b], samples[a:b]) for a, b in itertools.pairwise(edges)]
-    got = by_label(*reduce_chunks(chunks, LabelDecoder("integer"), threads=threads))
+    got = by_label(*reduce_one_metric(chunks, LabelDecoder("integer"), threads=threads))
     assert got == expected_by_label(keys.tolist(), samples)
 
 
@@ -128,7 +128,7 @@ def test_chunks_may_differ_in_dtype():
     ]
     keys = [k for pair in chunks for k in pair[0].tolist()]
     values = [float(v) for pair in chunks for v in pair[1]]
-    assert by_label(*reduce_chunks(chunks, LabelDecoder("integer"))) == expected_by_label(keys, values)
+    assert by_label(*reduce_one_metric(chunks, LabelDecoder("integer"))) == expected_by_label(keys, values)
 
 
 def test_wanted_keys_alone_are_kept():
@@ -141,7 +141,7 @@ def test_wanted_keys_alone_are_kept():
 
 
 def test_no_samples_give_no_labels():
-    labels, accumulator = reduce_chunks([], LabelDecoder("integer"))
+    labels, accumulator = reduce_one_metric([], LabelDecoder("integer"))
     assert labels.size == accumulator.size == 0
     assert reduced(np.empty(0, dtype=np.int32), np.empty(0), threads=2) == {}
 
@@ -238,7 +238,7 @@ def test_many_labels_are_shared_out_and_give_the_same(threads, dtype, order, sha
     monkeypatch.setattr(_reduce, "reduce_by_range", lambda *args: taken.append(args) or ranges(*args))
     monkeypatch.setattr(KeyTable, "absorb", lambda *args: absorbed.append(joined(*args)) or absorbed[-1])
     chunks = [(keys[: n // 3], values[: n // 3]), (keys[n // 3 :].astype(np.int32), values[n // 3 :])]
-    labels, accumulator = reduce_chunks(chunks, LabelDecoder("integer"), threads=threads)
+    labels, accumulator = reduce_one_metric(chunks, LabelDecoder("integer"), threads=threads)
     assert len(taken) == 1 - share
     assert absorbed == [True] * (threads - 1) * share
     finite = np.isfinite(values)
@@ -268,7 +268,7 @@ def test_hashed_tables_of_threads_are_united(threads, dtype, monkeypatch):
     spread = rng.integers(-(2**62), 2**62, 2500)
     keys = np.concatenate([spread[rng.integers(0, 2500, n)], spread[[0, 1, 0]]])
     values = np.concatenate([rng.normal(size=n), [1e30, 1e-30, np.nan]]).astype(dtype)
-    labels, accumulator = reduce_chunks([(keys, values)], LabelDecoder("integer"), threads=threads)
+    labels, accumulator = reduce_one_metric([(keys, values)], LabelDecoder("integer"), threads=threads)
     finite = np.isfinite(values)
     assert by_label(labels, accumulator) == expected_by_label(keys[finite].tolist(), values[finite])
     assert accumulator.nonfinite.sum() == n + 3 - finite.sum()

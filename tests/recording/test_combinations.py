@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labeltrack._labels.codes import LabelDecoder
-from labeltrack._labels.tuples import Combinations
+from labeltrack._labels.combination_codes import Combinations
 from labeltrack.recording.combinations import Join, Split
 
 WORDS = np.array(["b", "a", "c"], dtype=object)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from labeltrack.errors import DamagedRunError
-from labeltrack.recording.columns import Coded, Columns, columns_of, read_coded, read_columns, said_of
+from labeltrack.recording.schema import Coded, Columns, columns_of, read_coded, read_columns, said_of
 
 I4, I8, F4, F8 = (np.dtype(code) for code in ("i4", "i8", "f4", "f8"))
 ONE, WORD = Coded("integer"), Coded("string", "3")

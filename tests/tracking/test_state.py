@@ -13,7 +13,7 @@ import pytest
 from exact import fingerprint
 
 import labeltrack as lt
-from labeltrack._state import plain, with_arrays
+from labeltrack._serialize import plain, with_arrays
 
 BUILT_IN = (str, bytes, int, float, bool, type(None))
 

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._labels.codes import INTEGER, UNSIGNED
+from labeltrack._labels.combination_codes import WHOLE, TupleDecoder, kinds_of
 from labeltrack._labels.combined import columns_of
-from labeltrack._labels.tuples import WHOLE, TupleDecoder, kinds_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

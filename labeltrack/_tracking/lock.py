@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from labeltrack._tracking.streams import Key, Stream
 
 
-class Turns:
+class ChangeLock:
     """The lock that allows one thread at a time to change a tracker, and one call within that thread.
 
-    Take it with ``with turns.of(...):`` only: no signal handler runs where the interpreter acquires and releases it, so
+    Take it with ``with lock.of(...):`` only: no signal handler runs where the interpreter acquires and releases it, so
     an exception of one cannot leave it locked.
 
     Args:
@@ -27,7 +27,7 @@ class Turns:
     def __init__(self, streams: dict[Key, Stream]) -> None:
         self._streams = streams
         self._lock = RLock()
-        _TURNS.add(self)
+        _LOCKS.add(self)
 
     def of(self, caller: str) -> RLock:
         """Return the lock to hold for a change.
@@ -42,7 +42,7 @@ class Turns:
         if lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 (as `threading.Condition` does)
             frame: FrameType | None = sys._getframe(2)  # noqa: SLF001
             while frame is not None:
-                if frame.f_code.co_name in CHANGES and getattr(frame.f_locals.get("self"), "_turns", None) is self:
+                if frame.f_code.co_name in CHANGES and getattr(frame.f_locals.get("self"), "_lock", None) is self:
                     within = frame.f_code.co_name.strip("_")
                     msg = (
                         f"{caller}() was called within {within}() of the same tracker, by a signal handler or a "
@@ -66,14 +66,14 @@ class Turns:
 
 
 CHANGES = {"_update", "_end_epoch", "reset", "load_state_dict", "merge_state", "complete", "deliver"}
-"""Methods of objects with the attribute ``_turns`` that change a tracker."""
+"""Methods of objects with the attribute ``_lock`` that change a tracker."""
 
-_TURNS: weakref.WeakSet[Turns] = weakref.WeakSet()
+_LOCKS: weakref.WeakSet[ChangeLock] = weakref.WeakSet()
 
 
 def _anew() -> None:  # pragma: no cover (in a forked process, where nothing is measured)
-    for turns in _TURNS:
-        turns.anew()
+    for lock in _LOCKS:
+        lock.anew()
 
 
 if hasattr(os, "register_at_fork"):

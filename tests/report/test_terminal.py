@@ -12,7 +12,7 @@ from rich.console import Console
 
 import labeltrack as lt
 from labeltrack import report
-from labeltrack.report import tables
+from labeltrack.report import terminal
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -161,7 +161,7 @@ def test_other_statistics_stand_beside_and_a_label_they_lack_has_a_dash() -> Non
     ],
 )
 def test_numbers_share_their_decimals(values: list[float], shown: list[str]) -> None:
-    write = tables._writer(values)
+    write = terminal._writer(values)
     assert [write(value) for value in values] == shown
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labeltrack._labels.codes import label_kind
-from labeltrack._labels.tuples import CODED, Combinations, kind_of, uncoded
+from labeltrack._labels.combination_codes import CODED, Combinations, kind_of, uncoded
 
 COLUMNS = {
     "small": st.integers(0, 3).map(np.int64),
