@@ -6,10 +6,10 @@ import operator
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from labeltrack.errors import listing
+from labeltrack.errors import listing, missing_key
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
 
 class Selection:
@@ -115,6 +115,27 @@ def check_step(step: Any) -> int:
         msg = f"step must be from -2**63 to 2**63 - 1, got {number}"
         raise ValueError(msg)
     return number
+
+
+def compared_step(earlier: Sequence[int], against: int | str = "previous") -> int | None:
+    """Return the step to compare with, of those that may be it, ascending; None if there are none.
+
+    Raises:
+        KeyError: There is no such step.
+        ValueError: `against` is neither a step nor one of the words.
+
+    Example:
+        >>> compared_step([1, 2, 3]), compared_step([1, 2, 3], "first"), compared_step([])
+        (3, 1, None)
+    """
+    if isinstance(against, str) and against not in ("previous", "first"):
+        msg = f"against: must be 'previous', 'first' or a step, got {against!r}"
+        raise ValueError(msg)
+    if not isinstance(against, str):
+        if against not in earlier:
+            raise missing_key(against, list(earlier), "earlier step")
+        return int(against)
+    return earlier[0 if against == "first" else -1] if earlier else None
 
 
 def step_origin(ends: list[int]) -> int:

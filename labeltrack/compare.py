@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._filters import single_mode
+from labeltrack._filters import compared_step, single_mode
 from labeltrack._significance.choice import Method, compare_stats, merged_labels
 from labeltrack._significance.comparison import Comparison
 from labeltrack._significance.samples import Columns, both, distinct
@@ -137,13 +137,13 @@ def _sides(a: Any, b: Any, mode: str | None, steps: Any, ds_id: str | None, metr
         msg = f"steps must be one step for both sides, or that before and that after, got {steps!r}"
         raise ValueError(msg)
     if b is None and (steps is None or np.ndim(steps) == 0):
-        known = _steps_of(a, single_mode(_modes_of(a), mode))
-        earlier = [step for step in known if steps is None or step < steps]
-        last = earlier.pop() if steps is None and earlier else steps
-        if last is None or not earlier:
+        known = steps_of(a, single_mode(_modes_of(a), mode))
+        last = known[-1] if steps is None and known else steps
+        before = compared_step([step for step in known if step < last])
+        if before is None:
             msg = f"there is no step to compare with: {_named(a)} has {known or 'none'}"
             raise ValueError(msg)
-        pair = [earlier[-1], last]
+        pair = [before, last]
     rest = ds_id, metric
     return _side(a, mode, pair[0], *rest), _side(a if b is None else b, mode, pair[1], *rest)
 
@@ -156,7 +156,7 @@ def _modes_of(side: History | Run) -> list[str]:
     return side.modes if isinstance(side, History) else [epoch.mode for epoch in side.epochs]
 
 
-def _steps_of(side: History | Run, mode: str) -> list[int]:
+def steps_of(side: History | Run, mode: str) -> list[int]:
     """Return the steps of a mode, ascending; of a run those that are complete."""
     if isinstance(side, History):
         return side.steps(mode)
@@ -169,7 +169,7 @@ def _side(
     if isinstance(side, LabelStats):
         return _Side(side)
     mode = single_mode(_modes_of(side), mode)
-    known = _steps_of(side, mode)
+    known = steps_of(side, mode)
     if step is None and known:
         step = known[-1]
     if step not in known:

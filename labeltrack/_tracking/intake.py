@@ -15,7 +15,6 @@ from labeltrack._labels.codes import (
     INTEGER,
     MISSING_NAME,
     STRING,
-    UNSIGNED,
     integer_keys,
     label_array,
     label_kind,
@@ -37,7 +36,7 @@ from labeltrack._tracking.arguments import ONLY
 from labeltrack._tracking.ids import check_alike, read_ids
 from labeltrack._tracking.reducing import in_order, some_labels
 from labeltrack._tracking.streams import Folded, Snapshot
-from labeltrack._tracking.unsigned import NO_TYPE, any_negative, no_common_type, whole_numbers
+from labeltrack._tracking.unsigned import check_signs, one_type
 from labeltrack.errors import warn, warn_multi_hot
 from labeltrack.stats import LabelStats, NoQuantiles
 
@@ -267,8 +266,7 @@ class Intake:
                 return None  # labels of no sample are of no kind: an empty list would be one of doubles
             if coded:
                 return array, samples, kind
-            kind, array = whole_numbers(label_kind(array), array, stream)
-            self._check_signs(key, kind, array)
+            kind, array = one_type(label_kind(array), array, key, self._streams)
         self._check_kind(key[0], kind)
         words = self._recorded.words.get(kind)
         return integer_keys(array, kind) if words is None else words.encode(array), samples, kind
@@ -301,11 +299,8 @@ class Intake:
         if not keys.size:
             return None
         self._check_kind(key[0], kind)
-        if stream is not None and not stream.empty() and kind != stream.kind:
-            stream.buffer.seal()  # other threads add none then
-            fresh = Snapshot([(keys, samples)], None, words.decoder(kind))
-            if no_common_type(wider(kind, stream.kind), [(kind, fresh), (stream.kind, stream.snapshot())]):
-                raise TypeError(NO_TYPE)
+        if stream is None or stream.empty() or kind != stream.kind:
+            check_signs(kind, Snapshot([(keys, samples)], None, words.decoder(kind)), key[0], self._streams)
         return keys, samples, kind
 
     def _record(self, rows: Rows, kind: str, key: Key, ids: str | None) -> None:
@@ -351,18 +346,6 @@ class Intake:
                     f"now{hint}; convert them to one type (this batch was not recorded)"
                 )
                 raise TypeError(msg)
-
-    def _check_signs(self, key: Key, kind: str, array: Array) -> None:
-        """Raise TypeError if another dataset of the mode has labels that do not fit one type with a first batch."""
-        own = self._streams.get(key)
-        if own is not None and own.kind == kind and not own.empty():
-            return  # later ones are checked when the epoch ends
-        others = [other for of, other in self._streams.items() if of[0] == key[0] and of != key and not other.empty()]
-        for other in others:
-            if {kind, other.kind} == {INTEGER, UNSIGNED} and (
-                any_negative(other.snapshot(), 0) if kind == UNSIGNED else int(array.min()) < 0
-            ):
-                raise TypeError(NO_TYPE)
 
     # -- folding ------------------------------------------------------------------------------------------
 

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._buffers import size_of
-from labeltrack._labels.combination_codes import IDS, compatible, wider, words_of
+from labeltrack._labels.combination_codes import IDS, compatible, words_of
 from labeltrack._tracking.ids import Duplicates, Seen, check_alike, repeated
 from labeltrack._tracking.reducing import in_order, some_labels
 from labeltrack._tracking.streams import Folded, Merged, Owed, Snapshot
-from labeltrack._tracking.unsigned import no_common_type
+from labeltrack._tracking.unsigned import check_common_type
 from labeltrack.errors import counted, warn
 from labeltrack.history import Entry
 from labeltrack.stats import merge_stats
@@ -219,10 +219,7 @@ def _common_kind(key: Key, stream: Stream | None, given: list[Part]) -> str:
             check_alike(key[0], ids[0], None if other is None else other.kind, "nothing was merged")
     kinds = {kind for kind, _ in every}
     _check_alike(key[0], kinds)
-    if no_common_type(reduce(wider, kinds), every):
-        msg = "labels above 2**63 - 1 and negative labels do not fit one type (nothing was merged)"
-        raise TypeError(msg)
-    return reduce(wider, kinds)
+    return check_common_type(every, "nothing was merged")
 
 
 def _check_alike(mode: str, kinds: set[str]) -> None:

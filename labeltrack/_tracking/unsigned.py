@@ -1,71 +1,80 @@
-"""Labels that are whole numbers, of types that hold them all: unsigned ones of 64 bits, and signed ones."""
+"""Labels above ``2**63 - 1`` and negative ones: which type holds all integers of a mode, if there is one."""
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._labels.codes import INTEGER, UNSIGNED
-from labeltrack._labels.combination_codes import WHOLE, TupleDecoder, kinds_of
+from labeltrack._labels.codes import INTEGER, UNSIGNED, LabelDecoder
+from labeltrack._labels.combination_codes import WHOLE, TupleDecoder, compatible, kinds_of, wider
 from labeltrack._labels.combined import columns_of
+from labeltrack._tracking.streams import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping, Sequence
 
-    from labeltrack._tracking.streams import Snapshot, Stream
+    from labeltrack._tracking.streams import Key, Stream
 
 Array = npt.NDArray[Any]
 
-NO_TYPE = "labels above 2**63 - 1 and negative labels do not fit one type (this batch was not recorded)"
 
-
-def whole_numbers(kind: str, array: Array, stream: Stream | None) -> tuple[str, Array]:
+def one_type(kind: str, array: Array, key: Key, streams: Mapping[Key, Stream]) -> tuple[str, Array]:
     """Bring uint64 labels and signed ones together, as far as one 64-bit type holds them all.
 
     Args:
         kind: Kind of this batch.
-        array: Its ``(N,)`` labels.
-        stream: What was recorded before.
+        array: Its ``(N,)`` labels, some at least.
+        key: Its mode and dataset.
+        streams: What was recorded before.
 
     Returns:
         The kind to record the batch under, and its labels.
 
     Raises:
-        TypeError: No one type holds the labels of the epoch.
+        TypeError: No one type holds the labels of the mode.
     """
-    before = None if stream is None or stream.empty() else stream.kind
-    if kind == UNSIGNED and before != UNSIGNED and (not array.size or int(array.max()) < 2**63):
-        return INTEGER, array.view(np.int64) if array.flags.c_contiguous else array.astype(np.int64)
-    if kind in WHOLE and before in WHOLE and (kind == UNSIGNED) != (before == UNSIGNED):
-        if kind == UNSIGNED and stream is not None:
-            stream.buffer.seal()  # other threads add none then
-            negative = any_negative(stream.snapshot(), 0)
-        else:
-            negative = bool(array.size) and int(array.min()) < 0
-        if negative:
-            raise TypeError(NO_TYPE)
-        return UNSIGNED, array.astype(np.uint64)
+    own = streams.get(key)
+    before = None if own is None or own.empty() else own.kind
+    if kind == UNSIGNED and before != UNSIGNED and int(array.max()) < 2**63:
+        kind, array = INTEGER, array.view(np.int64) if array.flags.c_contiguous else array.astype(np.int64)
+    if kind in WHOLE and kind != before:
+        check_signs(kind, Snapshot([(array,)], None, LabelDecoder(kind)), key[0], streams)
+        if before in WHOLE and UNSIGNED in (kind, before):
+            return UNSIGNED, array.astype(np.uint64)
     return kind, array
 
 
-def no_common_type(kind: str, every: Iterable[tuple[str, Snapshot]]) -> bool:
-    """Return whether no 64-bit type holds some labels: some are negative, and others above ``2**63 - 1``.
+def check_signs(kind: str, batch: Snapshot, mode: str, streams: Mapping[Key, Stream]) -> None:
+    """Raise TypeError if no one type holds the labels of a batch and what was recorded before in its mode."""
+    for (of, _), stream in streams.items():
+        if of == mode and not stream.empty() and stream.kind != kind and compatible([kind, stream.kind]):
+            stream.buffer.seal()  # other threads add none then
+            check_common_type([(kind, batch), (stream.kind, stream.snapshot())])
+
+
+def check_common_type(every: Sequence[tuple[str, Snapshot]], lost: str = "this batch was not recorded") -> str:
+    """Return the kind that holds the labels of all samples, of kinds that are compatible.
 
     Args:
-        kind: The kind that is wide enough for all.
         every: Samples, and their kind.
+        lost: What the message says has not happened.
+
+    Raises:
+        TypeError: There is none: some are negative, and others above ``2**63 - 1``.
     """
-    every = list(every)
+    kind = reduce(wider, (of for of, _ in every))
     for place, wide in enumerate(kinds_of(kind)):
         narrow = [samples for of, samples in every if kinds_of(of)[place] != UNSIGNED]
-        if wide == UNSIGNED and any(any_negative(samples, place) for samples in narrow):
-            return True
-    return False
+        if wide == UNSIGNED and any(_any_negative(samples, place) for samples in narrow):
+            msg = f"labels above 2**63 - 1 and negative labels do not fit one type ({lost})"
+            raise TypeError(msg)
+    return kind
 
 
-def any_negative(samples: Snapshot, place: int) -> bool:
+def _any_negative(samples: Snapshot, place: int) -> bool:
     """Return whether signed labels are negative somewhere, by their place among several."""
     decoder = samples.decoder
     folded = None if samples.folded is None else samples.folded.stats[0].labels

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labeltrack._filters import single_mode
+from labeltrack._filters import compared_step, single_mode
 from labeltrack.cli.application import MISTAKES, fail, open_recorded, told, warned
 from labeltrack.cli.query import HigherIsWorse, Json, Metric, Mode, RunPath  # noqa: TC001 (typer reads them)
 
@@ -67,25 +67,23 @@ class Sides:
 
     def _steps(self, run: Run, before: Run, mode: str) -> tuple[int, int]:
         """Return the step to compare with, and the one to check."""
-        own = sorted(epoch.step for epoch in run.epochs if epoch.mode == mode and epoch.complete)
+        from labeltrack.compare import steps_of  # noqa: PLC0415 (for this command only)
+
+        own = steps_of(run, mode)
         if not own:
             msg = f"{run.path} has no complete epoch in mode {mode!r}"
             raise ValueError(msg)
         after = own[-1] if self.step is None else self.step
-        known = sorted(epoch.step for epoch in before.epochs if epoch.mode == mode and epoch.complete)
-        candidates = known if before is not run else [one for one in own if one < after]
+        earlier = [one for one in own if one < after] if before is run else steps_of(before, mode)
         against = self.against or ("first" if self.anytime else "previous")
-        if against in ("previous", "first"):
-            if not candidates:
-                where = f"before step {after}" if before is run else f"in {before.path}"
-                msg = f"there is no complete epoch of mode {mode!r} {where} to compare with; use --baseline RUN"
-                raise ValueError(msg)
-            return candidates[0 if against == "first" else -1], after
-        try:
+        if against.removeprefix("-").isdecimal():
             return int(against), after
-        except ValueError:
-            msg = f"--against must be previous, first or a step, got {against!r}"
-            raise ValueError(msg) from None
+        found = compared_step(earlier, against)
+        if found is None:
+            where = f"before step {after}" if before is run else f"in {before.path}"
+            msg = f"there is no complete epoch of mode {mode!r} {where} to compare with; use --baseline RUN"
+            raise ValueError(msg)
+        return found, after
 
 
 def check(

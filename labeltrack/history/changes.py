@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from labeltrack._filters import compared_step
 from labeltrack.history.entries import Entries
 
 if TYPE_CHECKING:
@@ -164,14 +165,14 @@ class Changes(Entries):
             >>> "1 of 2 labels got worse from step 1 to step 2" in path.read_text(encoding="utf-8")
             True
         """
-        from labeltrack.page.content import Track, compared_step, judged  # noqa: PLC0415 (only for this)
+        from labeltrack.page.content import Track, judged  # noqa: PLC0415 (only for this)
         from labeltrack.page.document import write_page  # noqa: PLC0415
 
         mode = self._single(mode)
         shown = [mode, *(of for of in self.modes if of != mode and self._has(of, ds_id))]
         tracks = [Track(of, self._of(of, ds_id)) for of in shown]
         looks = dict(tracks[0].looks)
-        at = compared_step(list(looks), against)
+        at = compared_step(list(looks)[:-1], against)
         content = judged(
             tracks,
             (self.metric, self.label),

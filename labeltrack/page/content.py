@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from labeltrack._significance.choice import check_alpha, compare_stats
 from labeltrack._version import __version__
-from labeltrack.errors import counted, missing_key
+from labeltrack.errors import counted
 from labeltrack.stats import quiet
 
 if TYPE_CHECKING:
@@ -146,26 +146,6 @@ def judged(
         facts=[*_counts(tracks), *facts, ("this page", versions)],
         **more,
     )
-
-
-def compared_step(steps: Sequence[int], against: int | str) -> int | None:
-    """Return the step to compare the last one with; None if there is no other.
-
-    Raises:
-        KeyError: There is no such step.
-        ValueError: `against` is neither a step nor one of the words.
-    """
-    if isinstance(against, str) and against not in ("previous", "first"):
-        msg = f"against: must be 'previous', 'first' or a step, got {against!r}"
-        raise ValueError(msg)
-    earlier = steps[:-1]
-    if not isinstance(against, str):
-        if against not in earlier:
-            raise missing_key(against, list(earlier), "earlier step")
-        return int(against)
-    if not earlier:
-        return None
-    return earlier[0 if against == "first" else -1]
 
 
 def _counts(tracks: Sequence[Track]) -> list[tuple[str, str]]:

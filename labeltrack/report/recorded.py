@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from labeltrack._filters import single_mode
+from labeltrack._filters import compared_step, single_mode
 from labeltrack._significance.choice import check_alpha, merged_labels
 from labeltrack._significance.samples import both
 from labeltrack._tables import check_ending
 from labeltrack.compare import samples_of
 from labeltrack.errors import counted, missing_key
 from labeltrack.history import joined
-from labeltrack.page.content import Distribution, Hardest, Track, compared_step, judged
+from labeltrack.page.content import Distribution, Hardest, Track, judged
 from labeltrack.page.document import write_page
 from labeltrack.recording.run import Run, open_run
 from labeltrack.stats import quiet
@@ -166,8 +166,7 @@ def _sides(
         return _Side(runs[k], modes[k], step, histories[k].at(step, modes[k]))
 
     after = side(-1, steps[-1][-1])
-    # Of several runs, the first is looked at as if a step followed.
-    at = compared_step(steps[0] if len(runs) == 1 else [*steps[0], steps[0][-1] + 1], against)
+    at = compared_step(steps[0][:-1] if len(runs) == 1 else steps[0], against)
     return None if at is None else side(0, at), after
 
 

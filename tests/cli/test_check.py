@@ -185,7 +185,7 @@ def test_one_of_several_metrics_is_checked(tmp_path):
         (("--max-regression", "much"), "--max-regression must be a share such as 5% or 0.05, got 'much'"),
         (("--max-regression", "-1%"), "must be a share"),
         (("--max-regression", "50"), "--max-regression 50 is 5000%; write 50% or 5000%, as it is meant"),
-        (("--against", "best"), "--against must be previous, first or a step, got 'best'"),
+        (("--against", "best"), "against: must be 'previous', 'first' or a step, got 'best'"),
         (("--against", "7"), "no complete step in mode 'eval': 7"),
         (("--step", "1"), "no complete epoch of mode 'eval' before step 1 to compare with; use --baseline RUN"),
         (("--mode", "test"), "has no complete epoch in mode 'test'"),

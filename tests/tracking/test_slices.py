@@ -120,6 +120,8 @@ def test_negative_labels_and_those_beyond_63_bits_are_refused_label_by_label(mem
     for labels in (([2**63], [2]), ([5], [-2])):
         with pytest.raises(TypeError, match=r"do not fit one type \(this batch was not recorded\)"):
             tracker.update(labels, [8.0])
+        with pytest.raises(TypeError, match=r"do not fit one type \(this batch was not recorded\)"):
+            tracker.update(labels, [8.0], ds_id="other")
         other = make()
         other.update(labels, [8.0])
         with pytest.raises(TypeError, match="nothing was merged"):
