@@ -9,13 +9,14 @@ import numpy.typing as npt
 
 from labeltrack._convert.arrays import looks_multi_hot, to_values
 from labeltrack._core.quantiles import Samples, check_fractions
-from labeltrack._core.reduce import AsKeys, reduce_columns
+from labeltrack._core.reduce import reduce_columns
 from labeltrack._core.strings import reduce_words
 from labeltrack._core.threads import check_threads
-from labeltrack._labels.codes import LabelMapping, dictionary_of, label_kind, to_keys
-from labeltrack._labels.combined import by_label, separate_labels
-from labeltrack._labels.missing import Missing, apply_missing, check_missing, names_of, read_labels, wanted_by
-from labeltrack._labels.samples import LabelOptions, are_multi_hot, one_label, read_mask, several_labels
+from labeltrack._labels.codes import INTEGER, LabelDecoder, LabelMapping, dictionary_of, label_kind, to_keys
+from labeltrack._labels.combined import separate_labels
+from labeltrack._labels.missing import LabelOptions, Missing, apply_missing, check_missing, read_labels
+from labeltrack._labels.options import Labels
+from labeltrack._labels.samples import are_multi_hot, one_label, read_mask, several_labels
 from labeltrack._nan_policy import NanPolicy, check_nan_policy
 from labeltrack.errors import warn_multi_hot, warn_no_combination, warn_nothing_mapped
 from labeltrack.stats import LabelStats
@@ -136,46 +137,35 @@ def label_stats(
 
 def _one_label(labels: Any, given: _Given, label_mapping: Any, missing: Any) -> _Reduced:
     mapping = None if label_mapping is None else LabelMapping(label_mapping)
-    missing, read = check_missing(missing, mapping), read_labels(labels)
+    option, read = LabelOptions(mapping, check_missing(missing, mapping)), read_labels(labels)
     values, mask, threads, whole = given
     if mapping is None and looks_multi_hot(read[0], values):
         warn_multi_hot()
-    names = names_of(mapping, missing)
     if mask is None and read[0].size == values.size:
-        flat_labels, flat_values = apply_missing(read[0], values, read[1], missing)
+        flat_labels, flat_values = apply_missing(read[0], values, read[1], option.missing)
         flat_values = np.ascontiguousarray(flat_values)
         dictionary = dictionary_of(flat_labels)
         if dictionary is not None and dictionary.possible and mapping is None and not whole:
             words = reduce_words(dictionary, flat_values, threads=threads)
             if words is not None:
-                return _Reduced(*words, names, (flat_labels, flat_values), _NO_KEYS)
+                return _Reduced(*words, option.shown, (flat_labels, flat_values), _NO_KEYS)
         keys, space = to_keys(flat_labels, label_kind(flat_labels), dictionary, threads=threads)
     else:
-        keys, flat_values, space = one_label(read, values, mask, missing, threads=threads)
-    wanted = None if mapping is None else space.encode(wanted_by(mapping, missing))
+        keys, flat_values, space = one_label(read, values, mask, option.missing, threads=threads)
+    wanted = None if mapping is None else space.encode(option.wanted or ())
     found, (accumulator,) = reduce_columns([(keys, flat_values)], space, wanted=wanted, threads=threads)
     if mapping is not None and keys.size and not found.size:
         some = space.decode(np.unique(keys[:100_000]).astype(np.int64, copy=False))
         warn_nothing_mapped(mapping.labels, np.unique(some).tolist())
-    return _Reduced(found, accumulator, names, (keys, flat_values), space.keys(found) if whole else _NO_KEYS)
+    return _Reduced(found, accumulator, option.shown, (keys, flat_values), space.keys(found) if whole else _NO_KEYS)
 
 
 def _several_labels(columns: Mapping[str, Any], given: _Given, label_mapping: Any, missing: Any) -> _Reduced:
-    mappings = dict.fromkeys(columns) if label_mapping is None else by_label(label_mapping, columns, "label_mapping")
-    either = dict.fromkeys(columns, missing) if isinstance(missing, str) else by_label(missing, columns, "missing")
-    options, names = {}, {}
-    for name in columns:
-        mapping = None if mappings[name] is None else LabelMapping(mappings[name])
-        options[name] = LabelOptions(mapping, check_missing(either[name] or "error", mapping))
-        names.update({(name, label): shown for label, shown in (names_of(*options[name][:2]) or {}).items()})
-    keys, values, space, unmatched = several_labels(columns, *given[:2], options, threads=given.threads)
+    options = Labels(tuple(columns), label_mapping, missing)
+    keys, values, space, unmatched = several_labels(columns, *given[:2], options.options, threads=given.threads)
     if label_mapping is None and are_multi_hot(columns, given.values):
         warn_multi_hot(several=True)
-    found, (accumulator,) = reduce_columns([(keys, values)], AsKeys(), threads=given.threads)
-    if (
-        given.values.size
-        and not found.size
-        and (mapped := {n: o.mapping.labels for n, o in options.items() if o.mapping})
-    ):
-        warn_no_combination(mapped, unmatched)
-    return _Reduced(space.decode(found), accumulator, names, (keys, values), found)
+    found, (accumulator,) = reduce_columns([(keys, values)], LabelDecoder(INTEGER), threads=given.threads)
+    if given.values.size and not found.size and options.mapped:
+        warn_no_combination({name: mapping.labels for name, mapping in options.mappings.items()}, unmatched)
+    return _Reduced(space.decode(found), accumulator, options.shown, (keys, values), found)

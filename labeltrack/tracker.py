@@ -8,8 +8,7 @@ import numpy as np
 
 from labeltrack._buffers import REFUSED
 from labeltrack._labels.codes import INTEGER
-from labeltrack._tracking.arguments import check_name
-from labeltrack._tracking.base import Tracking
+from labeltrack._tracking.base import Tracking, check_name
 
 if TYPE_CHECKING:
     import os

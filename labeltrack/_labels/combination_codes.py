@@ -36,7 +36,8 @@ from labeltrack._labels.samples import flat, several_labels
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from labeltrack._labels.samples import LabelOptions, Mask
+    from labeltrack._labels.missing import LabelOptions
+    from labeltrack._labels.samples import Mask
 
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]

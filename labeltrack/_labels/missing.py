@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,28 @@ _OPTIONS = get_args(Missing)
 
 _LABELS = (MISSING_NUMBER, MISSING_NAME, MISSING_NAME.encode())
 _DTYPES: dict[str, Any] = {"string": "U1", "bytes": "S1", FLOAT: np.float64}
+
+
+class LabelOptions(NamedTuple):
+    """What is to be done with one label."""
+
+    mapping: LabelMapping | None = None
+    missing: Missing = "error"
+    ignored: tuple[Any, ...] = ()
+
+    @property
+    def shown(self) -> dict[Any, str] | None:
+        """The display names of labels, that of missing ones included; None if they have none."""
+        names = None if self.mapping is None else self.mapping.names
+        return names if self.missing != "label" else {MISSING_NUMBER: MISSING_NAME, **(names or {})}
+
+    @property
+    def wanted(self) -> list[Any] | None:
+        """The labels to keep: those of the mapping, and that of samples without one; None keeps all."""
+        if self.mapping is None:
+            return None
+        absent = (label for label in _LABELS if self.missing == "label" and label not in self.mapping.names)
+        return [*self.mapping.labels, *absent]
 
 
 def check_missing(missing: Any, mapping: LabelMapping | None = None) -> Missing:
@@ -101,14 +123,3 @@ def labelled(labels: Array, gone: Array) -> Array:
         name, labels = MISSING_NUMBER, labels.astype(np.int64)
     labels[gone] = name
     return labels
-
-
-def names_of(mapping: LabelMapping | None, missing: str) -> dict[Any, str] | None:
-    """Return the display names of labels, that of missing ones included."""
-    names = None if mapping is None else mapping.names
-    return names if missing != "label" else {MISSING_NUMBER: MISSING_NAME, **(names or {})}
-
-
-def wanted_by(mapping: LabelMapping, missing: str) -> list[Any]:
-    """Return the labels to keep: those of a mapping, and that of samples without one."""
-    return [*mapping.labels, *(label for label in _LABELS if missing == "label" and label not in mapping.names)]

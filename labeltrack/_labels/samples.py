@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,26 +12,17 @@ from labeltrack._core.combine import combine
 from labeltrack._core.masks import selected
 from labeltrack._labels.codes import BYTES, STRING, LabelDecoder, dictionary_of, integer_keys, label_kind, to_keys
 from labeltrack._labels.combined import CombinedDecoder, kept_part, part_of
-from labeltrack._labels.missing import labelled, read_labels, wanted_by
+from labeltrack._labels.missing import labelled, read_labels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from labeltrack._labels.codes import LabelMapping
-    from labeltrack._labels.missing import Missing
+    from labeltrack._labels.missing import LabelOptions, Missing
 
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
 _MANY = 1 << 18
-
-
-class LabelOptions(NamedTuple):
-    """What is to be done with one label."""
-
-    mapping: LabelMapping | None
-    missing: Missing
-    ignored: tuple[Any, ...] = ()
 
 
 def read_mask(where: Any, values: Array) -> Mask | None:
@@ -109,17 +100,18 @@ def several_labels(
     """
     spaces, parts, shapes, unmatched = {}, [], [], []
     for name, labels in columns.items():
-        mapping, missing, ignored = options[name]
+        _, missing, ignored = options[name]
+        wanted = options[name].wanted
         try:
             read = read_labels(labels, None if kinds is None else kinds.get(name))
             keys, space, mask = _encode(read, values, mask, missing, threads, ignored)
         except (TypeError, ValueError) as error:
             msg = f"label {name!r}: {error}"
             raise (TypeError if isinstance(error, TypeError) else ValueError)(msg) from error
-        if mapping is None:
+        if wanted is None:
             part = part_of(keys.reshape(-1), space)
         else:
-            part, kept = kept_part(keys.reshape(-1), space, space.encode(wanted_by(mapping, missing)))
+            part, kept = kept_part(keys.reshape(-1), space, space.encode(wanted))
             if not kept.any():
                 unmatched.append(name)
             mask = _both(mask, np.broadcast_to(kept.reshape(keys.shape), values.shape))

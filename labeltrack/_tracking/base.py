@@ -6,9 +6,13 @@ import weakref
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from labeltrack._convert.objects import value_of
 from labeltrack._filters import Selection, check_step
+from labeltrack._labels.combined import separate_labels
+from labeltrack._labels.options import Labels
 from labeltrack._nan_policy import NanPolicy, check_nan_policy
-from labeltrack._tracking.arguments import Labels, check_bytes, check_label, check_name
 from labeltrack._tracking.intake import Intake
 from labeltrack._tracking.recorded import Recorded, start_recorder
 from labeltrack._tracking.reducing import Reducer, some_labels
@@ -356,3 +360,41 @@ class Tracking(Stateful):
             f"{counted(len(self._recorded.history), 'entry')} in the history, {counted(pending, 'sample')} since"
             + (f", and {counted(staged, 'update')} on a device" if staged else "")
         )
+
+
+# -- arguments ------------------------------------------------------------------------------------------
+
+
+def check_name(what: str, name: Any) -> str:
+    """Return a name as a plain string, or raise TypeError if it is none."""
+    if not isinstance(name, str):
+        several = isinstance(name, (tuple, list)) and what == "metric"
+        hint = "; for several metrics, see TrackerCollection" if several else ""
+        msg = f"{what} must be a string, got {type(name).__name__} {name!r}{hint}"
+        raise TypeError(msg)
+    return str(value_of(name))
+
+
+def check_bytes(number: Any) -> int:
+    """Return a positive integer, or raise ValueError."""
+    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
+        msg = f"max_buffer_bytes must be a positive integer, got {number!r}"
+        raise ValueError(msg)
+    return int(number)
+
+
+def check_label(label: Any) -> str | tuple[str, ...]:
+    """Return the name of the label, or the names of several.
+
+    Raises:
+        TypeError: It is neither a string nor strings.
+        ValueError: There are none, one is there twice, or one is that of another column of tables.
+    """
+    if not isinstance(label, (tuple, list)):
+        return check_name("label", label)
+    names = tuple(check_name("label", name) for name in label)
+    if len(set(names)) < len(names) or not all(names or [""]):
+        msg = f"label must be a name, or several different ones, none of them empty, got {label!r}"
+        raise ValueError(msg)
+    separate_labels(dict.fromkeys(names))
+    return names

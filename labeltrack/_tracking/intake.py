@@ -31,8 +31,8 @@ from labeltrack._labels.combination_codes import (
     wider,
 )
 from labeltrack._labels.missing import apply_missing, read_labels
+from labeltrack._labels.options import ONLY
 from labeltrack._labels.samples import are_multi_hot, counted, read_mask
-from labeltrack._tracking.arguments import ONLY
 from labeltrack._tracking.ids import check_alike, read_ids
 from labeltrack._tracking.reducing import in_order, some_labels
 from labeltrack._tracking.streams import Folded, Snapshot

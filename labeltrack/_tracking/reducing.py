@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._core.quantiles import Samples
-from labeltrack._core.reduce import AsKeys, reduce_columns
+from labeltrack._core.reduce import reduce_columns
+from labeltrack._labels.codes import INTEGER, LabelDecoder
 from labeltrack._labels.combination_codes import TupleDecoder
 from labeltrack._labels.combined import in_order_of_labels, union
 from labeltrack._tracking.ids import Duplicates, Seen, distinct
@@ -20,9 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from labeltrack._buffers import Rows
-    from labeltrack._labels.codes import LabelDecoder
+    from labeltrack._labels.options import Labels
     from labeltrack._nan_policy import NanPolicy
-    from labeltrack._tracking.arguments import Labels
     from labeltrack._tracking.streams import Snapshot, Stream
     from labeltrack.recording.schema import OnDuplicate
 
@@ -79,7 +79,8 @@ class Reducer:
         wanted, shown = self.labels.wanted(decoder), self.labels.shown
         chunks = [columns[: 1 + self.metrics] for columns in rows]
         if isinstance(decoder, TupleDecoder):
-            codes, unsorted = reduce_columns(chunks, AsKeys(), columns=self.metrics, wanted=wanted, codes=decoder.size)
+            as_keys, size = LabelDecoder(INTEGER), decoder.size
+            codes, unsorted = reduce_columns(chunks, as_keys, columns=self.metrics, wanted=wanted, codes=size)
             labels, order = in_order_of_labels(decoder.decode(codes))
             accumulators = [accumulator.take(order) for accumulator in unsorted]
         else:

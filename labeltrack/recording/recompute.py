@@ -18,12 +18,11 @@ from labeltrack._core import quantiles
 from labeltrack._core.accumulator import Accumulator
 from labeltrack._core.arrays import order_of
 from labeltrack._core.masks import selected
-from labeltrack._core.reduce import AsKeys, reduce_stream
-from labeltrack._labels.codes import LabelMapping, common_type
+from labeltrack._core.reduce import reduce_stream
+from labeltrack._labels.codes import INTEGER, LabelDecoder, common_type
 from labeltrack._labels.combination_codes import WHOLE, wider
-from labeltrack._labels.combined import by_label, columns_of, combinations, grouped, union
-from labeltrack._labels.missing import names_of, wanted_by
-from labeltrack.errors import NaNError, check_option, listing, warn, warn_never, warn_no_combination
+from labeltrack._labels.combined import columns_of, combinations, grouped, union
+from labeltrack.errors import NaNError, check_option
 from labeltrack.recording.cluster import Engine, read_on_cluster
 from labeltrack.recording.combinations import Join
 from labeltrack.recording.keys import Distinct
@@ -31,9 +30,9 @@ from labeltrack.recording.reader import Progress, batches_of, open_parts
 from labeltrack.stats import LabelStats, merge_stats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
-    from labeltrack._labels.codes import LabelDecoder
+    from labeltrack._labels.options import Labels
     from labeltrack._nan_policy import NanPolicy
     from labeltrack.history import History
     from labeltrack.recording.arrow_ipc import Batch
@@ -71,13 +70,13 @@ class Rules(NamedTuple):
     Attributes:
         described: What was recorded.
         metric: Place of the metric among those of the run.
-        mappings: Labels to keep, and their names, for each label; None keeps every label.
+        labels: Which labels count, and what they are called.
         nan_policy: What NaN samples do.
     """
 
     described: Description
     metric: int
-    mappings: tuple[LabelMapping | None, ...]
+    labels: Labels
     nan_policy: NanPolicy
 
     @property
@@ -85,25 +84,9 @@ class Rules(NamedTuple):
         """Whether only the first sample of each id counts, of all parts together."""
         return self.described.duplicates == "first"
 
-    @property
-    def names(self) -> Mapping[Any, str] | None:
-        """Display names, as statistics take them."""
-        each = [names_of(*pair) for pair in zip(self.mappings, self.described.missing_of_each, strict=True)]
-        if not self.described.names:
-            return each[0]
-        pairs = zip(self.described.names, each, strict=True)
-        return {(name, label): shown for name, of in pairs for label, shown in (of or {}).items()}
-
-    def wanted(self, spaces: Sequence[LabelDecoder]) -> list[Integers | None]:
-        """Return the keys to keep of each label; None keeps all."""
-        return [
-            None if mapping is None else space.encode(wanted_by(mapping, missing))
-            for space, mapping, missing in zip(spaces, self.mappings, self.described.missing_of_each, strict=True)
-        ]
-
     def nothing(self) -> LabelStats:
         """Return the statistics of no samples."""
-        empty, names = np.empty(0, dtype=np.int64), self.described.names
+        empty, names = np.empty(0, dtype=np.int64), self.labels.names
         labels = combinations(dict.fromkeys(names, empty)) if names else empty
         return LabelStats(labels, Accumulator(0), nan_policy=self.nan_policy)
 
@@ -114,7 +97,7 @@ class Recomputation:
 
     rules: Rules  # for recorded labels
     grouping: Grouping | Groupings | None  # None keeps the recorded labels
-    new: Mapped  # new labels to keep, and their names
+    new: Labels  # which new labels count, and what they are called
     fractions: tuple[float, ...]  # quantiles
     engine: Engine
     threads: int | None
@@ -172,7 +155,7 @@ class Recomputation:
 
     def _finished(self, reduced: Reduced, where: str, ds_id: str) -> LabelStats:
         """Return the statistics by new label, with quantiles."""
-        stats = reduced.stats if self.grouping is None else self.grouping.apply(reduced.stats, self.new.given)
+        stats = reduced.stats if self.grouping is None else self.grouping.apply(reduced.stats, self._new_mappings)
         try:
             stats._check_finite()
         except NaNError as error:
@@ -181,6 +164,12 @@ class Recomputation:
             raise NaNError(msg) from None
         return self._with_quantiles(stats, reduced.samples)
 
+    @property
+    def _new_mappings(self) -> Any:
+        """The mapping of the new label, or those of several, as groupings take them."""
+        each = [option.mapping for option in self.new.options.values()]
+        return each if self.new.names else each[0]
+
     def _with_quantiles(self, stats: LabelStats, samples: Sequence[Samples]) -> LabelStats:
         if not self.fractions or not len(stats):
             return stats
@@ -188,7 +177,7 @@ class Recomputation:
         for one in samples:
             keys, labels = one.keys, one.labels
             if self.grouping is not None:
-                rows, labels = self.grouping.new_labels(one.labels, self.new.given)
+                rows, labels = self.grouping.new_labels(one.labels, self._new_mappings)
                 keys = keys[rows]
             if labels.size:
                 parts.append(quantiles.Samples(one.chunks, keys, _places(stats.labels, labels)))
@@ -201,48 +190,6 @@ def _places(known: Array, labels: Array) -> Integers:
         return union([known, labels])[1][1]
     known, labels = common_type([known, labels])
     return np.searchsorted(known, labels)
-
-
-@dataclass(frozen=True)
-class Mapped:
-    """Labels to keep, and their names.
-
-    Args:
-        names: Names of several labels; empty for one.
-        each: The mapping of each; None keeps every label.
-    """
-
-    names: tuple[str, ...]
-    each: tuple[LabelMapping | None, ...]
-
-    @classmethod
-    def of(cls, label_mapping: Any, names: tuple[str, ...]) -> Mapped:
-        """Return what a `label_mapping` of one label, or of several, says."""
-        if not names:
-            given = [label_mapping]
-        elif label_mapping is None:
-            given = [None] * len(names)
-        else:
-            given = list(by_label(label_mapping, names, "label_mapping").values())
-        return cls(names, tuple(None if one is None else LabelMapping(one) for one in given))
-
-    @property
-    def given(self) -> Any:
-        """The mapping of one label, or those of several, as groupings take them."""
-        return self.each if self.names else self.each[0]
-
-    def warn(self, history: History, *, read: bool) -> None:
-        """Warn about labels that never occurred; `read` says whether there were samples."""
-        mapped = {name: one for name, one in zip(self.names or ("",), self.each, strict=True) if one is not None}
-        if mapped and read and not len(history):
-            if self.names:
-                warn_no_combination({name: one.labels for name, one in mapped.items()}, [])
-            else:
-                msg = f"no recorded sample has a label of label_mapping, which maps {listing(mapped[''].labels)}"
-                warn(msg)
-        every = [stats for _, stats in history.items()]
-        for name, one in mapped.items():
-            warn_never(one.names, [stats.by(name) for stats in every] if self.names else every)
 
 
 def _merged(results: list[Reduced]) -> Reduced:
@@ -312,11 +259,11 @@ def _reduce_group(
     keep: bool,
 ) -> tuple[LabelStats, Samples]:
     """Reduce parts whose keys mean the same."""
-    every = [[reader.labels[place] for reader in members] for place in range(len(rules.mappings))]
+    every = [[reader.labels[place] for reader in members] for place in range(len(rules.labels.options))]
     kinds = [reduce(wider, [column.kind for column in columns]) for columns in every]
     spaces = [columns[0]._replace(kind=kind).space() for columns, kind in zip(every, kinds, strict=True)]
-    wanted = rules.wanted(spaces)
-    names = rules.described.names
+    wanted = rules.labels.wanted_of_each(spaces)
+    names = rules.labels.names
     join = Join(names, spaces, wanted) if names else None
     chunks: list[Chunk] = []
 
@@ -336,7 +283,7 @@ def _reduce_group(
         return chunk
 
     expected = sum(reader.expected for reader in members)
-    decoder: Any = AsKeys() if join is not None else spaces[0]
+    decoder: Any = LabelDecoder(INTEGER) if join is not None else spaces[0]
     only = wanted[0] if join is None else None
     labels, accumulator = reduce_stream(
         _items(members, distinct), load, expected, decoder, wanted=only, threads=threads
@@ -347,5 +294,5 @@ def _reduce_group(
         table, places = grouped(columns_of(join.decode(labels)))
         order = order_of(places)
         keys, labels, accumulator = labels[order], table, accumulator.take(order)
-    stats = LabelStats(labels, accumulator, names=rules.names, nan_policy=rules.nan_policy)
+    stats = LabelStats(labels, accumulator, names=rules.labels.shown, nan_policy=rules.nan_policy)
     return stats, Samples(chunks, keys, labels)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from labeltrack._core.threads import check_threads
+from labeltrack._labels.options import ONLY, Labels
 from labeltrack._nan_policy import NanPolicy, check_nan_policy
 from labeltrack.bounds import TRACKER_BOUNDS, needed_quantiles, resolve_all
 from labeltrack.errors import counted, listing, missing_key, warn
@@ -19,7 +20,7 @@ from labeltrack.recording.epochs import RecordedEpoch, RunIndex
 from labeltrack.recording.layout import DESCRIPTION
 from labeltrack.recording.per_sample import PerSample
 from labeltrack.recording.reader import Progress
-from labeltrack.recording.recompute import Mapped, Recomputation, Rules
+from labeltrack.recording.recompute import Recomputation, Rules
 from labeltrack.recording.regroup import Grouping, grouping_of
 from labeltrack.recording.storage import storage_of
 
@@ -374,15 +375,17 @@ class Run(PerSample):
         resolved = resolve_all(self.bounds if bounds is TRACKER_BOUNDS else bounds)
         described, place = self._description, self._metric(metric)
         grouping = grouping_of(self._description, group, rest)
-        names = () if isinstance(grouping, Grouping) else described.names
         if label_mapping is RECORDED:
             label_mapping = self.label_mapping if grouping is None else None
-        mapped = Mapped.of(label_mapping, names)
-        mappings = mapped.each if grouping is None else (None,) * len(described.columns.labels)
+        if grouping is None:
+            labels = new = Labels(described.label, label_mapping, described.missing)
+        else:
+            labels = Labels(described.label, None, described.missing)
+            new = Labels(ONLY if isinstance(grouping, Grouping) else described.label, label_mapping)
         policy = check_nan_policy(self.nan_policy if nan_policy is None else nan_policy)
-        rules = Rules(replace(described, label_mapping=None), place, mappings, policy)
+        rules = Rules(replace(described, label_mapping=None), place, labels, policy)
         quantiles, threads = needed_quantiles(resolved), check_threads(threads)
-        recomputation = Recomputation(rules, grouping, mapped, quantiles, engine, threads)
+        recomputation = Recomputation(rules, grouping, new, quantiles, engine, threads)
         taken, left_out = self._index.select(modes, None, "modes", incomplete=incomplete)
         epochs = [epoch for epoch in taken if epoch.attempts]
         label = joined((self.label,) if isinstance(self.label, str) else self.label)
@@ -391,7 +394,9 @@ class Run(PerSample):
         self._warn(found, taken, left_out)
         if grouping is not None and (text := grouping.left_out()):
             warn(text)
-        mapped.warn(history, read=any(part.rows for part in found))
+        if new.mapped and not len(history) and any(part.rows for part in found):
+            new.warn_nothing([])
+        new.warn_never(stats for _, stats in history.items())
         return history
 
     def _metric(self, name: str | None) -> int:

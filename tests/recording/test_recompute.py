@@ -30,7 +30,7 @@ def test_another_mapping_other_bounds_and_modes(run):
     assert history.at(1, "train")[3].std == tracker.history.at(1, "train")[3].std
     assert history.at(2, "eval")["CAT"].mean == 2.5
     assert opened.recompute(modes="!train", progress=False).modes == ["eval"]
-    with pytest.warns(lt.LabelTrackWarning, match="no recorded sample has a label of label_mapping, which maps 77"):
+    with pytest.warns(lt.LabelTrackWarning, match="no sample has a label of label_mapping: it maps 77"):
         opened.recompute(label_mapping={"x": 77}, progress=False)
 
 

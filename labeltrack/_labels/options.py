@@ -1,4 +1,4 @@
-"""The arguments of a tracker, checked; those about labels apply to one label or to each of several."""
+"""What is to be done with labels: mapping, missing and ignored ones, of one label or of each of several per sample."""
 
 from __future__ import annotations
 
@@ -9,76 +9,38 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from labeltrack._convert.objects import value_of
 from labeltrack._labels.codes import INTEGER, LabelDecoder, LabelMapping
 from labeltrack._labels.combination_codes import Combinations, TupleDecoder, kind_of
-from labeltrack._labels.combined import by_label, separate_labels
+from labeltrack._labels.combined import by_label
 from labeltrack._labels.lookup import plain_label
-from labeltrack._labels.missing import check_missing, names_of, wanted_by
-from labeltrack._labels.samples import LabelOptions
+from labeltrack._labels.missing import LabelOptions, check_missing
 from labeltrack.errors import missing_key, warn_never, warn_no_combination, warn_nothing_mapped
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-    from labeltrack.stats import LabelStats
 
 ONLY = ""
 """Stands for the name of the label where there is one."""
 _ON_HOST = frozenset((np.ndarray, list, type(None)))
 
 
-def check_name(what: str, name: Any) -> str:
-    """Return a name as a plain string, or raise TypeError if it is none."""
-    if not isinstance(name, str):
-        several = isinstance(name, (tuple, list)) and what == "metric"
-        hint = "; for several metrics, see TrackerCollection" if several else ""
-        msg = f"{what} must be a string, got {type(name).__name__} {name!r}{hint}"
-        raise TypeError(msg)
-    return str(value_of(name))
-
-
-def check_bytes(number: Any) -> int:
-    """Return a positive integer, or raise ValueError."""
-    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
-        msg = f"max_buffer_bytes must be a positive integer, got {number!r}"
-        raise ValueError(msg)
-    return int(number)
-
-
-def check_label(label: Any) -> str | tuple[str, ...]:
-    """Return the name of the label, or the names of several.
-
-    Raises:
-        TypeError: It is neither a string nor strings.
-        ValueError: There are none, one is there twice, or one is that of another column of tables.
-    """
-    if not isinstance(label, (tuple, list)):
-        return check_name("label", label)
-    names = tuple(check_name("label", name) for name in label)
-    if len(set(names)) < len(names) or not all(names or [""]):
-        msg = f"label must be a name, or several different ones, none of them empty, got {label!r}"
-        raise ValueError(msg)
-    separate_labels(dict.fromkeys(names))
-    return names
-
-
 class Labels:
-    """What is to be done with the label of a tracker, or with each of several.
+    """What is to be done with the label of samples, or with each of several.
 
     Args:
-        label: From `check_label`.
-        label_mapping: As given to the tracker.
+        label: Its name, or the names of several.
+        label_mapping: As users give it; see `labeltrack.LabelTracker`.
         missing: Likewise.
         ignore_label: Likewise.
 
     Attributes:
         names: Names of several labels; None for one.
         options: Those of each label, by name; of one label under `ONLY`.
-        given: The arguments as attributes of the tracker: mapping, missing and ignored labels.
     """
 
-    def __init__(self, label: str | tuple[str, ...], label_mapping: Any, missing: Any, ignore_label: Any) -> None:
+    def __init__(
+        self, label: str | tuple[str, ...], label_mapping: Any = None, missing: Any = "error", ignore_label: Any = None
+    ) -> None:
         self.names = None if isinstance(label, str) else label
         names = self.names or (ONLY,)
         mappings = self._each(label_mapping, "label_mapping", split=label_mapping is not None)
@@ -90,20 +52,20 @@ class Labels:
         for name in names:
             mapping = None if mappings[name] is None else LabelMapping(mappings[name])
             self.options[name] = _options(mapping, check_missing(either[name], mapping), ignored[name])
+        self._missing, self._ignored = missing if isinstance(missing, str) else either, ignored
+
+    @property
+    def given(self) -> tuple[Any, Any, Any]:
+        """The arguments as attributes of a tracker: mapping, missing and ignored labels."""
+        mappings = self.mappings
         shown = {
-            name: None if option.mapping is None else {n: x for x, n in option.mapping.names.items()}
-            for name, option in self.options.items()
+            name: {text: label for label, text in mappings[name].names.items()} if name in mappings else None
+            for name in self.options
         }
-        skipped = {name: _ignored(ignored[name]) for name in names}
-        self.given: tuple[Any, Any, Any]
+        skipped = {name: _ignored(labels) for name, labels in self._ignored.items()}
         if self.names is None:
-            self.given = shown[ONLY], missing, skipped[ONLY]
-        else:
-            self.given = (
-                shown if any(shown.values()) else None,
-                missing if isinstance(missing, str) else either,
-                skipped if any(skipped.values()) else (),
-            )
+            return shown[ONLY], self._missing, skipped[ONLY]
+        return shown if mappings else None, self._missing, skipped if any(skipped.values()) else ()
 
     def _each(self, option: Any, what: str, *, split: bool) -> dict[str, Any]:
         """Return an option by name of the label."""
@@ -114,7 +76,7 @@ class Labels:
     @property
     def mapped(self) -> bool:
         """Whether there is a mapping."""
-        return any(option.mapping is not None for option in self.options.values())
+        return bool(self.mappings)
 
     @property
     def ignored(self) -> bool:
@@ -125,9 +87,14 @@ class Labels:
     def shown(self) -> dict[Any, str] | None:
         """Display names, as statistics take them."""
         if self.names is None:
-            return names_of(*self.options[ONLY][:2])
-        named = {name: names_of(*option[:2]) or {} for name, option in self.options.items()}
+            return self.options[ONLY].shown
+        named = {name: option.shown or {} for name, option in self.options.items()}
         return {(name, label): shown for name, of in named.items() for label, shown in of.items()}
+
+    @property
+    def mappings(self) -> dict[str, LabelMapping]:
+        """Those mappings that there are, by name of the label."""
+        return {name: option.mapping for name, option in self.options.items() if option.mapping is not None}
 
     @property
     def nothing(self) -> LabelDecoder:
@@ -140,8 +107,13 @@ class Labels:
         """Return the keys of the labels to keep; None for all."""
         if not self.mapped:
             return None
-        kept = {n: wanted_by(o.mapping, o.missing) for n, o in self.options.items() if o.mapping is not None}
+        kept = {name: wanted for name, option in self.options.items() if (wanted := option.wanted) is not None}
         return decoder.wanted(kept) if isinstance(decoder, TupleDecoder) else decoder.encode(kept[ONLY])
+
+    def wanted_of_each(self, spaces: Iterable[LabelDecoder]) -> list[npt.NDArray[np.int64] | None]:
+        """Return the keys to keep of each label; None keeps all."""
+        pairs = zip(spaces, (option.wanted for option in self.options.values()), strict=True)
+        return [None if wanted is None else space.encode(wanted) for space, wanted in pairs]
 
     def columns(self, labels: Any) -> dict[str, Any]:
         """Return the labels of a batch by name.
@@ -171,20 +143,18 @@ class Labels:
 
     def warn_nothing(self, occurred: Iterable[Any]) -> None:
         """Warn that no sample has labels that are mapped."""
-        mapped = {name: option.mapping.labels for name, option in self.options.items() if option.mapping is not None}
+        mapped = {name: mapping.labels for name, mapping in self.mappings.items()}
         if self.names is None:
             warn_nothing_mapped(mapped[ONLY], occurred)
             return
-        found = [set(column) for column in zip(*occurred, strict=True)] or [set[Any]()] * len(self.names)
-        unmatched = [n for n, some in zip(self.names, found, strict=True) if n in mapped and not some & {*mapped[n]}]
-        warn_no_combination(mapped, unmatched)
+        found = dict(zip(self.names, map(set, zip(*occurred, strict=True)), strict=False))
+        warn_no_combination(mapped, [name for name in found if name in mapped and not found[name] & {*mapped[name]}])
 
-    def warn_never(self, whole: Iterable[LabelStats]) -> None:
-        """Warn about labels of mappings that never occurred."""
+    def warn_never(self, whole: Iterable[Any]) -> None:
+        """Warn about labels of mappings that never occurred in any statistics."""
         every = list(whole)
-        for name, option in self.options.items():
-            if option.mapping is not None:
-                warn_never(option.mapping.names, every if self.names is None else [stats.by(name) for stats in every])
+        for name, mapping in self.mappings.items():
+            warn_never(mapping.names, every if self.names is None else [stats.by(name) for stats in every])
 
 
 def _options(mapping: LabelMapping | None, missing: Any, ignore_label: Any) -> LabelOptions:
