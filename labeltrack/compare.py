@@ -90,8 +90,11 @@ def compare(
         (['dog'], ['no evidence', 'worse'])
     """
     before, after = _sides(a, b, mode, steps, ds_id, metric)
-    if after.name == before.name == "":
-        before, after = before._replace(name="before"), after._replace(name="after")
+    if b is not None and b is not a:  # sides without a name of their own
+        before, after = (
+            side if side.source else side._replace(name=f"{side.name} {when}".strip())
+            for side, when in ((before, "before"), (after, "after"))
+        )
     if None not in (before.metric, after.metric) and before.metric != after.metric:
         msg = f"cannot compare {before.metric!r} with {after.metric!r}: both sides must have the same metric"
         raise ValueError(msg)
@@ -137,7 +140,7 @@ def _sides(a: Any, b: Any, mode: str | None, steps: Any, ds_id: str | None, metr
         msg = f"steps must be one step for both sides, or that before and that after, got {steps!r}"
         raise ValueError(msg)
     if b is None and (steps is None or np.ndim(steps) == 0):
-        known = steps_of(a, single_mode(_modes_of(a), mode))
+        known = steps_of(a, mode_of(a, mode))
         last = known[-1] if steps is None and known else steps
         before = compared_step([step for step in known if step < last])
         if before is None:
@@ -152,8 +155,18 @@ def _named(side: History | Run) -> str:
     return side.path if isinstance(side, Run) else "the history"
 
 
-def _modes_of(side: History | Run) -> list[str]:
-    return side.modes if isinstance(side, History) else [epoch.mode for epoch in side.epochs]
+def mode_of(side: History | Run, mode: str | None) -> str:
+    """Return the mode that is meant.
+
+    Raises:
+        KeyError: There is no such mode.
+        ValueError: It is not clear which.
+    """
+    modes = list(dict.fromkeys(side.modes if isinstance(side, History) else (epoch.mode for epoch in side.epochs)))
+    mode = single_mode(modes, mode)
+    if mode not in modes:
+        raise missing_key(mode, modes, f"mode in {_named(side)}:")
+    return mode
 
 
 def steps_of(side: History | Run, mode: str) -> list[int]:
@@ -168,7 +181,7 @@ def _side(
 ) -> _Side:
     if isinstance(side, LabelStats):
         return _Side(side)
-    mode = single_mode(_modes_of(side), mode)
+    mode = mode_of(side, mode)
     known = steps_of(side, mode)
     if step is None and known:
         step = known[-1]

@@ -105,7 +105,7 @@ def check_option(what: str, given: Any, allowed: Iterable[Any]) -> None:
     """
     known = list(allowed)
     if not (given is None or isinstance(given, str)) or given not in known:
-        msg = f"{what}: unknown option {given!r}; allowed are {listing(known)}"
+        msg = f"{what}: unknown option {given!r}; allowed are {listing(one for one in known if one is not None)}"
         raise ValueError(msg)
 
 

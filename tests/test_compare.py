@@ -37,6 +37,22 @@ def test_steps_of_a_history_are_compared(history):
     assert "s" in history.compare(1, 3, ds_id="s").title
 
 
+def test_the_title_tells_sides_apart_that_have_no_name(history, tmp_path):
+    run = recorded(tmp_path / "run", {1: RNG.normal(size=200)}, np.repeat(["cat", "dog"], 100))
+    assert lt.compare(history, history_of_dogs()).title == "eval, step 7 before → step 7 after"
+    assert lt.compare(history.at(3), history.at(7)).title == "before → after"
+    assert lt.compare(run, history, mode="eval").title == f"{run.path} step 1 → step 7 after"
+    assert lt.compare(history.at(3), run).title == f"before → {run.path} step 1"
+
+
+def test_a_mode_that_is_not_there_is_named(history, tmp_path):
+    run = recorded(tmp_path / "run", {1: RNG.normal(size=200)}, np.repeat(["cat", "dog"], 100))
+    with pytest.raises(KeyError, match=r"no mode in the history: 'evil'\. Did you mean 'eval'"):
+        lt.compare(history, mode="evil")
+    with pytest.raises(KeyError, match=f"no mode in {run.path}: 'test'"):
+        lt.compare(run, history, mode="test")
+
+
 def test_two_recorded_runs_are_compared_at_their_last_steps(tmp_path):
     labels = np.repeat(["cat", "dog"], 100)
     values = [RNG.normal(5, 1, 200) for _ in range(3)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labeltrack._filters import compared_step, single_mode
+from labeltrack._filters import compared_step
 from labeltrack.cli.application import MISTAKES, fail, open_recorded, told, warned
 from labeltrack.cli.query import HigherIsWorse, Json, Metric, Mode, RunPath  # noqa: TC001 (typer reads them)
 
@@ -47,7 +47,7 @@ class Sides:
 
     def compare(self, path: str, **options: Any) -> tuple[Comparison, dict[str, Any]]:
         """Return the comparison, and what was compared as plain values."""
-        from labeltrack.compare import compare  # noqa: PLC0415 (for this command only)
+        from labeltrack.compare import compare, mode_of  # noqa: PLC0415 (for this command only)
 
         if self.anytime and (self.baseline is not None or self.against == "previous"):
             fail(
@@ -56,7 +56,7 @@ class Sides:
         run = open_recorded(path)
         before = run if self.baseline is None else open_recorded(self.baseline)
         with told(*MISTAKES), warned():
-            mode = single_mode((epoch.mode for epoch in run.epochs), self.mode)
+            mode = mode_of(run, self.mode)
             steps = self._steps(run, before, mode)
             if self.anytime:
                 found = _looks(run, mode, self.metric, steps, **options)
@@ -77,7 +77,11 @@ class Sides:
         earlier = [one for one in own if one < after] if before is run else steps_of(before, mode)
         against = self.against or ("first" if self.anytime else "previous")
         if against.removeprefix("-").isdecimal():
-            return int(against), after
+            chosen = int(against)
+            if before is run and chosen == after:
+                msg = f"step {after} is the one to check; --against must be another"
+                raise ValueError(msg)
+            return chosen, after
         found = compared_step(earlier, against)
         if found is None:
             where = f"before step {after}" if before is run else f"in {before.path}"

@@ -135,7 +135,7 @@ def _changed(found: Comparison, k: int) -> str:
     certainty = (
         "" if np.isnan(q) else f", q\u00a0=\u00a0{q:.1g}" if q > _SMALLEST else f", q\u00a0<\u00a0{_SMALLEST:.0g}"
     )
-    return f"{name} ({(change + certainty).replace('-', chr(0x2212))})"
+    return f"{name} ({(change + certainty).replace('e-0', 'e-').replace('-', chr(0x2212))})"
 
 
 def _short(name: str) -> str:

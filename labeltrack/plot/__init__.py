@@ -61,8 +61,9 @@ def plot_history(
     Two labels per sample with 7 or more combinations are a **grid** of the last step, see `plot_grid`. Any other number
     of labels is drawn as combinations, and ``history.by("class")`` has one label by itself.
 
-    The axis is logarithmic where most labels would look flat because others are at least 20 times as large. It is cut,
-    and says so, where a few steps would flatten all others, as an early spike does; the last step of a mode never is.
+    The axis is logarithmic where most labels would look flat because others are at least 20 times as large, or all
+    means because bands are far wider. It is cut, and says so, where a few steps would flatten all others, as an early
+    spike does; the last step of a mode never is.
 
     Modes differ in line style, beyond 4 of them also in markers; in a heatmap each has a panel. Worst is judged by the
     mean in the last of `modes`; if they are left out, in ``"eval"``, or the last if there is none. It is judged at the

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from labeltrack.plot.data import Floats, Integers, Scene
 
 _NARROW_SHARE = 0.08  # a typical label that fills less of a common axis than this cannot be read there
+_FLAT_MEANS = 0.1  # nor can means that keep to less than this of an axis, for the sake of wide bands
 _FLAT_SHARE = 0.05  # all steps but a few that fill less of an axis than this are flattened by these
 _LEAST_STEPS = 4  # of fewer, none is a spike
 _DECADES = 1e12  # values smaller than the largest by more than this are treated as zero
@@ -128,23 +129,35 @@ def _cut(scene: Scene, bound: Bound, banded: Any, bare: Any) -> Cut | None:
 
 
 def _log_axis(scene: Scene, bound: Bound, cut: Cut | None, banded: Any) -> LogAxis | None:
-    """Return the logarithmic axis that labels need which are far apart, apart from spikes; None if they are not."""
+    """Return the logarithmic axis that labels need which are far apart, or means within far wider bands; else None."""
     bands = [track.bands[bound.name] for track in scene.tracks]
     low, centres, high = (np.concatenate(edges, axis=1) for edges in zip(*bands, strict=True))
     sizes = np.abs(np.where(np.isfinite(centres) & (centres != 0), centres, np.nan))
     usual = ~_spiking(np.concatenate([track.steps for track in scene.tracks]), cut)
     tops = np.sort(_extreme(sizes[:, usual], np.fmax, 0.0))
     tops = tops[tops > 0]
-    if tops.size < 2 or tops[tops.size // 3] > tops[-1] / LOG_FROM or not 1 / EXTREME < tops[-1] < EXTREME:
+    if not tops.size or not 1 / EXTREME < tops[-1] < EXTREME:
         return None
+    apart = tops.size >= 2 and tops[tops.size // 3] <= tops[-1] / LOG_FROM
     sizes = sizes[np.isfinite(sizes)]
     largest = float(sizes.max())
+    if not apart and not _flat_means(low[banded][:, usual], centres[banded][:, usual], high[banded][:, usual]):
+        return None
     positive = bool(centres[np.isfinite(centres)].min() > 0) and sizes.min() >= largest / _DECADES
     smallest = float(sizes.min() if positive else max(np.percentile(sizes, 5), largest / _DECADES))
     low, high = low[banded], high[banded]
     edges = low[np.isfinite(low) & (low > 0)]
     least = max(smallest / 5, float(edges.min(initial=smallest)))  # a band that reaches zero ends where the panel does
     return LogAxis(positive, smallest, least, float(np.max(high[np.isfinite(high)], initial=largest)))
+
+
+def _flat_means(low: Floats, centres: Floats, high: Floats) -> bool:
+    """Return whether bands make nearly all means one line, though these are positive and far apart."""
+    means = centres[np.isfinite(centres)]
+    lowest, highest = _extreme(low, np.fmin, np.inf).min(), _extreme(high, np.fmax, -np.inf).max()
+    if not means.size or lowest < 0 or means.min() <= 0 or means.max() < LOG_FROM * means.min():
+        return False
+    return bool(np.percentile(means, 95) < _FLAT_MEANS * highest)
 
 
 def _make_logarithmic(axes: Axes, needed: LogAxis) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -120,9 +121,11 @@ def collect(
     higher_is_worse: bool,
 ) -> Scene:
     """Read a history into arrays; see `labeltrack.plot.plot_history` for the arguments and the errors."""
-    if top is not None and not isinstance(top, (int, np.integer)):
+    try:
+        top = None if top is None else operator.index(top)
+    except TypeError:
         msg = f"top: must be a whole number of labels to show, or None for all, got {type(top).__name__} {top!r}"
-        raise TypeError(msg)
+        raise TypeError(msg) from None
     if top is not None and top < 1:
         msg = f"top: must be at least 1, got {top!r}"
         raise ValueError(msg)

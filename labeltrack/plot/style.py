@@ -12,6 +12,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
@@ -38,6 +39,7 @@ MAX_MODES = len(STYLES) * len(_MARKERS)
 TITLE_SIZE, SIZE, SMALL = 12.0, 9.0, 8.0
 EXTREME = 1e290  # matplotlib's logarithmic scales do not reach the ends of the range of doubles
 LOG_FROM = 20.0  # a log scale of a smaller ratio changes little
+_MARGIN = 0.1  # inches at the right, where colours and texts would end at the edge of the picture
 _CHARACTER = 0.078  # average width in inches at the normal size
 _CROSS: dict[str, Any] = {"linestyle": "none", "marker": "x", "markersize": 5, "markeredgewidth": 1.4}
 
@@ -114,7 +116,8 @@ class StyledFigure(Figure):
 
 def new_figure(width: float, height: float, heading: str) -> StyledFigure:
     """Return an empty figure of a size in inches with its title at the left."""
-    figure = StyledFigure(figsize=(width, height), layout="constrained")
+    layout = ConstrainedLayoutEngine(rect=(0, 0, 1 - _MARGIN / width, 1))
+    figure = StyledFigure(figsize=(width, height), layout=layout)
     text = "\n".join(shorten(line, max(20, int(width * 9.5))) for line in heading.split("\n"))
     figure.suptitle(text, x=0.012, ha="left", fontsize=TITLE_SIZE, fontweight="bold", parse_math=False)
     return figure

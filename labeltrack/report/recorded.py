@@ -191,7 +191,8 @@ def _hardest(before: _Side | None, after: _Side, metric: str, *, higher_is_worse
     steps = [before.step, after.step] if before is not None and pair else [after.step]
     dynamics = after.run.dynamics(after.mode, metric, step=steps, correct=False, progress=False)
     found = dynamics.hardest(_HARDEST, by="last", higher_is_worse=higher_is_worse)
-    labels = [after.stats.names[after.stats.index(label)] if label in after.stats else label for label in found.labels]
+    stats, labels = after.stats, found.labels.tolist()
+    labels = [stats.names[stats.index(label)] if label in stats else label for label in labels]
     both = (found.count == len(steps)).tolist()  # a sample may be new
     shown = [
         [str(name), str(label), *([f"{first:.6g}" if there else "-"] if pair else []), f"{last:.6g}"]

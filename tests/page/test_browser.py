@@ -214,14 +214,34 @@ def test_labels_are_chosen_with_the_mouse_and_with_keys(show, hundred):
     assert in_view(page, "#table tr.focus")
 
 
+WIDE = "return [...document.querySelectorAll('#table tr.row td')].filter((one) => one.scrollWidth > one.clientWidth)"
+
+
 def test_the_table_is_full_and_cuts_no_number_off(show, hundred):
     page = show(hundred)
     below = "document.querySelector('#table tr.space').getBoundingClientRect().top"  # what is not drawn yet
     assert page.js(f"return {below} > document.getElementById('scroller').getBoundingClientRect().bottom")
-    wide = (
-        "return [...document.querySelectorAll('#table tr.row td')].filter((one) => one.scrollWidth > one.clientWidth)"
-    )
-    assert page.js(f"{wide}.map((one) => one.textContent)") == []
+    assert page.js(f"{WIDE}.map((one) => one.textContent)") == []
+
+
+def test_small_numbers_are_not_cut_off_either(show, tmp_path):
+    small = lt.History(metric="loss", label="class")
+    for step in (1, 2):
+        values = np.tile([7.75e-6] * 5 + [0.001515], 10)
+        small.add(step, lt.label_stats(np.repeat([0, 1], 30), values * step), mode="eval")
+    small.to_html(tmp_path / "report.html")
+    page = show(tmp_path / "report.html")
+    assert "e−4" in page.texts("#table tr.row td")[2]
+    assert page.js(f"{WIDE}.map((one) => one.textContent)") == []
+
+
+def test_curves_are_as_tall_as_the_table_beside_them_and_drawn_anew_when_that_changes(show, hundred):
+    page = show(hundred)
+    size = lambda: page.js("const one = document.getElementById('curve'); return [one.height, one.clientHeight];")  # noqa: E731
+    tall = size()[1]
+    page.wait(lambda: size() == [tall, tall])
+    choose(page, "only", "worse")
+    page.wait(lambda: size()[0] == size()[1] < tall)
 
 
 WRITTEN = (

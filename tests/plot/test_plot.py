@@ -416,7 +416,7 @@ def test_top_draws_only_the_worst_labels_of_the_last_step(higher_is_worse):
     assert titles(figure) == [str(label) for label in worst[:9]]
     both = plot_history(history, top=7, highlight=worst[50], kind="multiples", higher_is_worse=higher_is_worse)
     assert titles(both) == [str(label) for label in [*worst[:7], worst[50]]]
-    few = plot_history(history, top=2, labels=worst[20:40], higher_is_worse=higher_is_worse)
+    few = plot_history(history, top=np.array(2), labels=worst[20:40], higher_is_worse=higher_is_worse)
     assert {str(label) for label in worst[20:22]} == {text.get_text() for text in few.axes[0].texts} - {""}
 
 
@@ -527,6 +527,19 @@ def test_labels_that_lie_decades_apart_have_a_logarithmic_axis_instead_of_a_cut_
     (axes,) = plot_history(of_means(means)).axes
     assert axes.get_yscale() == "log"
     assert axes.get_ylim()[1] > 1e4
+
+
+def test_means_that_wide_bands_would_make_one_line_have_a_logarithmic_axis():
+    rng = np.random.default_rng(7)
+    labels = np.repeat(np.arange(10), 50)
+    skewed = {step: (labels, rng.lognormal(-3.0, 2.0, 500) * (10 / step**2)) for step in range(1, 11)}
+    figure = plot_history(history_of({"eval": skewed}), bounds=["range", "std"])
+    ranges, deviations = figure.axes[:10], figure.axes[10:]
+    assert {axes.get_yscale() for axes in ranges} == {"log"}
+    assert {axes.get_yscale() for axes in deviations} == {"linear"}  # those reach below zero
+    assert "loss, log scale" in texts(figure)
+    alike = {step: (labels, rng.lognormal(-3.0, 2.0, 500) * 10 + 5) for step in range(1, 11)}
+    assert plot_history(history_of({"eval": alike}), bounds="range").axes[0].get_yscale() == "linear"
 
 
 # -- gaps ------------------------------------------------------------------------------------------------

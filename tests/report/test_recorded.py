@@ -114,6 +114,15 @@ def test_the_hardest_samples_are_shown_with_their_ids(tmp_path, path):
     assert [row[0] for row in data(path)["hardest"]["rows"]] == ["c.png", "a.png", "<b>.png"]
 
 
+def test_the_hardest_samples_of_several_labels_have_their_names(tmp_path, path):
+    mapping = {"class": {"cat": 0, "dog": 1}, "site": {"farm": 5}}
+    with lt.LabelTracker(("class", "site"), "loss", record_to=tmp_path / "run", label_mapping=mapping) as tracker:
+        tracker.update(([0, 1], [5, 5]), [1.0, 2.0], ids=[7, 8])
+        tracker.end_epoch(1)
+    write_report(tmp_path / "run", path)
+    assert data(path)["hardest"]["rows"] == [["8", "dog, farm", "2"], ["7", "cat, farm", "1"]]
+
+
 def test_a_run_of_a_single_step_has_nothing_to_compare(tmp_path, path):
     write_report(record(tmp_path / "run", labels=3, steps=1), path)
     assert re.fullmatch(r"The worst of 3 labels is \d, with a mean of [\d.]+\.", verdict(path)[0])

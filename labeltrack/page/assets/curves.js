@@ -124,7 +124,7 @@ function drawCurves() {
   axes(context, scale, log ? decades(low, high).map((at) => 10 ** at) : ticks(low, high, 6));
   context.save();
   context.beginPath();
-  context.rect(MARGIN.left, MARGIN.top - 4, right - MARGIN.left, bottom - MARGIN.top + 8);
+  context.rect(MARGIN.left - 4, MARGIN.top - 4, right - MARGIN.left + 8, bottom - MARGIN.top + 8);
   context.clip();
   for (const line of lines) if (band !== "none") drawBand(context, scale, line, log, low);
   for (const line of lines) drawLine(context, scale, line);

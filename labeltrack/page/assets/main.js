@@ -26,7 +26,7 @@ function print(begins) {
 }
 
 function start() {
-  if (COUNT <= FEW) document.querySelector("main").className = "few"; // the table leaves room below
+  if (COUNT <= FEW && DATA.distribution) document.querySelector("main").className = "few"; // the table leaves room below
   startTable();
   startCurves();
   startHeatmap();
@@ -40,10 +40,10 @@ function start() {
   refill(); // which draws the histogram and the heatmap
   drawCurves();
   let width = innerWidth;
-  addEventListener("resize", () => {
-    if (innerWidth !== width && !printing) requestAnimationFrame(drawAll);
+  new ResizeObserver(() => { // the curves are as tall as what is beside them
+    if (!printing) requestAnimationFrame(innerWidth === width ? drawCurves : drawAll);
     width = innerWidth;
-  });
+  }).observe(byId("curve"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   addEventListener("beforeprint", () => print(true));
   addEventListener("afterprint", () => print(false));

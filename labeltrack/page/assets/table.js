@@ -5,12 +5,12 @@ const PRINTED = 100; // rows on paper
 const COLUMNS = [
   { key: "name", title: "label", kind: "text name", first: 1 },
   { key: "spark", title: "trend", kind: "text spark" },
-  { key: "after", title: "latest", first: -1, width: "80px" },
+  { key: "after", title: "latest", first: -1, width: "86px" },
   { key: "relative", title: "change", first: -1, needs: "relative", width: "78px" },
   { key: "q", title: "q", first: 1, needs: "q", width: "64px" },
   { key: "n", title: "n", kind: "minor", first: -1, width: `${Math.max(48, 14 + 8.5 * quantity(ROW("n").reduce((a, b) => Math.max(a, b), 0)).length)}px` },
-  { key: "max", title: "min – max", kind: "minor", first: -1, width: "142px" },
-  { key: "verdict", title: "verdict", kind: "text minor", first: 1, needs: "q", width: "104px" },
+  { key: "max", title: "min – max", kind: "minor", first: -1, width: "156px" },
+  { key: "verdict", title: "verdict", kind: "text minor", first: 1, needs: "q", width: "100px" },
 ].filter((column) => !column.needs || DATA.rows[column.needs]);
 
 const table = {
