@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from labeltrack._core import kernels
 from labeltrack._core.arrays import read_only
-from labeltrack._core.estimates import estimated_labels, spread_out
+from labeltrack._core.estimates import estimated_labels
 from labeltrack._core.hash_index import Hash
 from labeltrack._core.threads import all_at_once, default_threads, edges_of
 
@@ -136,7 +136,7 @@ def _sparse(parts: Sequence[Part], sizes: Sequence[int]) -> list[int]:
     fewer = list(sizes)
     for i, part in enumerate(parts):
         if part.ranks is None:
-            labels, error = estimated_labels(spread_out(part.keys, part.keys.shape[0] // _SAMPLE))
+            labels, error = estimated_labels(part.keys[:: max(1, part.keys.shape[0] // _SAMPLE)])
             fewer[i] = min(sizes[i], labels + error)
     return [i for i, size in enumerate(fewer) if 4 * size < sizes[i]] if math.prod(fewer) <= most else []
 
@@ -150,7 +150,7 @@ def _extent(part: Part, *, exact: bool) -> tuple[int, int]:
         return 0, 0
     if exact or rows <= _EXACT:
         return int(keys.min()), int(keys.max())
-    some = spread_out(keys, rows // (_EXACT // 4), 16)
+    some = keys[:: -(rows // (_EXACT // 4))]  # with the last one, as labels may be sorted
     low, high = int(some.min()), int(some.max())
     margin = (high - low) * 64 // some.shape[0] if high - low > _NO_MARGIN else 0
     return max(low - margin, -(2**63)), min(high + margin, 2**63 - 1)

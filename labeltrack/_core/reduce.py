@@ -10,7 +10,7 @@ import numpy.typing as npt
 from labeltrack._core import kernels
 from labeltrack._core.accumulator import Accumulator
 from labeltrack._core.arrays import read_only, sorted_unique
-from labeltrack._core.estimates import estimated_labels, number_distinct, spread_out
+from labeltrack._core.estimates import estimated_labels, number_distinct
 from labeltrack._core.hash_index import Hash
 from labeltrack._core.kernels import ROW
 from labeltrack._core.partition import reduce_by_range
@@ -52,7 +52,6 @@ _SHARED = 3 << 17  # labels beyond which threads divide the labels, not the samp
 _ERRORS = 4  # standard errors of the estimated number of labels for which room is made
 _HEAD = 1 << 12  # keys that a table is first laid out by
 _UNIT = 1 << 10  # samples by which a fixed-point unit is chosen; each is a cache miss
-_NEIGHBOURS, _SOME_NEIGHBOURS = 16, 4  # adjacent labels, and samples, that are read in each place
 _NO_MARGIN = 128  # labels
 _LAID_OUT = 1 << 18  # samples from which it pays to sample labels from all over them
 _TURNS = 16  # pieces per thread
@@ -247,8 +246,8 @@ def reduce_columns(
     layout: Chunk | None = None
     if some is not None and (threads > 1 or spread > _MANY or total >= _LAID_OUT):
         samples = [[chunk[1 + place] for chunk in chunks] for place in range(columns)]
-        step = total // _UNIT
-        heads = [np.concatenate([spread_out(part, step, _SOME_NEIGHBOURS) for part in column]) for column in samples]
+        step = max(1, total // _UNIT)
+        heads = [np.concatenate([part[::step] for part in column]) for column in samples]
         layout = some, *heads
     pieces = [chunks] if threads == 1 else _share(chunks, max(threads, min(_TURNS * threads, total // _PIECE)))
     tables = _tables(threads, total, wanted, layout, codes, columns)
@@ -358,20 +357,15 @@ def _some(chunks: Sequence[Chunk], total: int, threads: int) -> tuple[Array, int
     A quarter of them is enough for one thread if they are close together: 15 instead of 40 us, of 1.7 ms for a million
     samples. Tables of several threads must not differ because a key at the end of their range is rare.
     """
-
-    def sampled(wanted: int, neighbours: int) -> tuple[Array, int]:
+    for wanted in (_SAMPLE // 4, _SAMPLE) if threads == 1 and total > _SAMPLE else (_SAMPLE,):
         if len(chunks) == 1 and total <= wanted:
             some = chunks[0][0]  # without a copy
-        else:
-            places = [spread_out(chunk[0], total // wanted, neighbours) for chunk in chunks]
-            some = np.concatenate([chunks[0][0][:1], *places])  # groups end with the last, but may not begin with it
-        return some, int(np.maximum.reduce(some)) - int(np.minimum.reduce(some))
-
-    if threads == 1 and total > _SAMPLE:
-        some, spread = sampled(_SAMPLE // 4, _NEIGHBOURS)
+        else:  # with the first key and the last, as they may be sorted
+            some = np.concatenate([chunks[0][0][:1], *(chunk[0][:: -max(1, total // wanted)] for chunk in chunks)])
+        spread = int(np.maximum.reduce(some)) - int(np.minimum.reduce(some))
         if spread <= _HEAD:
-            return some, spread
-    return sampled(_SAMPLE, 1)
+            break
+    return some, spread
 
 
 def _in_order(

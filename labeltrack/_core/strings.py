@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from labeltrack._core import kernels
 from labeltrack._core.arrays import read_only
-from labeltrack._core.estimates import estimated_labels, spread_out
+from labeltrack._core.estimates import estimated_labels
 from labeltrack._core.reduce import reduce_stream
 from labeltrack._core.threads import all_at_once, default_threads, edges_of
 
@@ -29,7 +29,6 @@ Integers = npt.NDArray[np.int64]
 _FIRST = 1 << 11  # codes that there is room for at first, if there are as many rows
 _SHARED_BY = 1 << 14  # rows by which it is decided whether threads share them
 _LEAST_REPEATS = 8  # rows per word for which they do
-_NEIGHBOURS = 4  # adjacent rows in each place that is sampled
 _FEWEST = 1 << 14  # rows from which a dictionary pays; making it takes 0.4 ms
 _SAMPLES = 1 << 13, 1 << 14, 1 << 16  # rows that are sampled, more if there are many words: 0.3, 0.5 or 2.5 ms
 _TIMES = 8  # average repeats of a word in the sample below which more rows are sampled
@@ -67,7 +66,7 @@ def encode_strings(labels: Array, *, threads: int | None = None) -> tuple[npt.ND
     codes = np.empty(rows, dtype=np.int32)
     if threads > 1:
         # Each thread learns all words: with a million of them in two million rows, two took twice as long as one.
-        some, _ = encode_strings(spread_out(labels, -(-rows // _SHARED_BY), _NEIGHBOURS), threads=1)
+        some, _ = encode_strings(labels[:: -(-rows // _SHARED_BY)], threads=1)
         threads = threads if _LEAST_REPEATS * estimated_labels(some)[0] <= rows else 1
     edges = edges_of(rows, threads)
     firsts = all_at_once(lambda a, b: _encode(words, width // 8, a, b, codes), edges[:-1], edges[1:])
@@ -149,7 +148,7 @@ class Dictionary:
         nothing = np.empty(0, dtype=np.uint64)
         self._state = _State(nothing, nothing, nothing, nothing)
         for wanted in sorted({max(_SAMPLES[0], min(self.rows // 64, most)) for most in _SAMPLES}):
-            some = spread_out(native, -(-self.rows // wanted), _NEIGHBOURS)
+            some = native[:: -(-self.rows // wanted)]
             found = some[encode_strings(some, threads=1)[1]]
             if _TIMES * found.shape[0] <= some.shape[0]:
                 break

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from labeltrack._core import partition as _partition
 from labeltrack._core import reduce as _reduce
-from labeltrack._core.estimates import estimated_labels, spread_out
+from labeltrack._core.estimates import estimated_labels
 from labeltrack._core.reduce import KeyTable, reduce_columns
 from labeltrack._labels.codes import LabelDecoder
 
@@ -75,10 +75,6 @@ def test_a_rare_label_at_the_end_of_the_range_does_not_make_the_table_grow(label
 def test_what_is_looked_at_comes_from_all_over(n, cuts):
     keys = np.arange(n, dtype=np.int32) // 20
     chunks = [(piece, piece) for piece in np.split(keys, cuts) if piece.size]
-    for wanted, neighbours in itertools.product([64, 1024], [1, 16]):
-        step = n // wanted
-        places = [spread_out(piece, step, neighbours) for piece, _ in chunks]
-        assert sum(place.shape[0] for place in places) <= 2 * wanted + n % wanted + len(chunks)
     some, spread = _reduce._some(chunks, n, 1)
     assert spread == keys[-1]
     assert (some.min(), some.max()) == (0, keys[-1])

@@ -164,12 +164,13 @@ def test_words_that_turn_up_late_are_learnt(threads, monkeypatch):
 @pytest.mark.parametrize("words", [3, 30])
 def test_more_rows_are_looked_at_where_there_are_many_words(words, monkeypatch):
     monkeypatch.setattr(_strings, "_SAMPLES", (64, 2048))
-    labels = np.array([f"{k % 7}name{k * k}" for k in range(words)])[np.arange(1 << 17) % words]
+    names = np.array([f"{k % 7}name{k * k}" for k in range(words)])
+    labels = names[np.random.default_rng(0).integers(0, words, 1 << 17)]
     labels[7:9] = "rare"
-    looked_at = Mock(wraps=_strings.spread_out)
-    monkeypatch.setattr(_strings, "spread_out", looked_at)
+    looked_at = Mock(wraps=_strings.encode_strings)
+    monkeypatch.setattr(_strings, "encode_strings", looked_at)
     dictionary = Dictionary(labels)
-    assert [call.args[1] for call in looked_at.call_args_list] == ([2048] if words == 3 else [2048, 64])
+    assert [call.args[0].shape[0] for call in looked_at.call_args_list] == ([64] if words == 3 else [64, 2048])
     assert dictionary.size == words  # with 64 rows alone, a word in eight would be missing
     codes = coded(dictionary, step=5000)
     assert np.array_equal(dictionary.words[codes], labels)
