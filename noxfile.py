@@ -28,7 +28,7 @@ QUICK = {"LABELTRACK_QUICK": "1"}
 FAULTS = [
     *("tests/core/kernels/test_cache.py", "tests/test_races.py", "tests/test_recorded_folders.py"),
     *(f"tests/recording/test_{name}.py" for name in ("session", "storage", "verify", "writer")),
-    "tests/recording/test_recompute_on_a_cluster.py",
+    "tests/recording/test_cluster.py",
 ]
 # What is printed and drawn.
 SHOWN = ["tests/cli", "tests/page", "tests/plot", "tests/test_docs.py", "tests/test_examples.py"]

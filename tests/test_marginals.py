@@ -7,10 +7,10 @@ import os
 
 import numpy as np
 import pytest
+from combinations import alike, numbers, samples
 from conftest import COMPILED
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_several_labels import alike, numbers, samples
 
 import labeltrack as lt
 

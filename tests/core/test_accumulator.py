@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import pickle
-from decimal import Decimal, localcontext
 from fractions import Fraction
 
 import numpy as np
@@ -16,7 +15,6 @@ from hypothesis import strategies as st
 
 from labeltrack._core import fixed_point as _fixed
 from labeltrack._core.accumulator import ROW, Accumulator
-from labeltrack._core.totals import _root, _rounded
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 CASES = {name: x.astype(np.float32) if x.dtype == np.float16 else x for name, x in hard_cases().items()}
@@ -191,23 +189,6 @@ def test_the_smallest_of_two_zeros_does_not_depend_on_their_order():
     for values in ([0.0, -0.0], [-0.0, 0.0], [-0.0]):
         low, high = read(filled(np.array(values)))[4:]
         assert (math.copysign(1, low), math.copysign(1, high)) == (1.0, 1.0)
-
-
-@given(st.fractions(min_value=0), st.integers(-600, 600))
-def test_the_rational_root_is_correctly_rounded(number, scale):
-    number *= Fraction(4) ** scale
-    root = _root(number)
-    with localcontext() as context:
-        context.prec = 1200
-        context.Emax, context.Emin = 10**6, -(10**6)
-        precise = (Decimal(number.numerator) / Decimal(number.denominator)).sqrt()
-        half = (Decimal(math.ulp(root)) if root else Decimal(math.ulp(0.0))) / 2
-        assert abs(Decimal(root) - precise) <= half
-
-
-def test_rounding_beyond_the_largest_double_gives_infinity():
-    assert _rounded(Fraction(10) ** 400) == math.inf
-    assert _rounded(-(Fraction(10) ** 400)) == -math.inf
 
 
 def test_a_sum_beyond_the_largest_double_is_infinite_while_the_mean_is_exact():

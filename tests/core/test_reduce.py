@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from labeltrack._core import partition as _partition
 from labeltrack._core import reduce as _reduce
-from labeltrack._core.estimates import estimated_labels
 from labeltrack._core.reduce import KeyTable, reduce_columns
 from labeltrack._labels.codes import LabelDecoder
 
@@ -312,15 +311,6 @@ def test_each_of_several_columns_is_reduced_exactly(way, threads, monkeypatch):
         some = kept & np.isfinite(values)
         assert by_label(labels, accumulator) == expected_by_label(keys[some].tolist(), values[some])
         assert accumulator.nonfinite.sum() == kept[~np.isfinite(values)].sum()
-
-
-def test_the_number_of_labels_is_estimated_by_repeats():
-    rng = np.random.default_rng(12)
-    for labels in (1, 10, 1000, 20_000, 200_000):
-        found, error = estimated_labels(rng.integers(0, labels, 1 << 14))
-        assert 0.8 * labels <= found <= 1.25 * labels
-        assert found - 4 * error <= labels <= found + 4 * error
-    assert estimated_labels(np.arange(1000)) == (64_000, 64_000)  # no repeats: as many as it says at most
 
 
 def test_room_for_hashed_labels_is_no_more_than_there_are_samples():

@@ -11,11 +11,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from combinations import alike, numbers, samples
 from exact import expected_by_label, rows
 from hypothesis import given
 from hypothesis import strategies as st
 from test_interrupts import At, stride
-from test_several_labels import alike, numbers, samples
 
 import labeltrack as lt
 
