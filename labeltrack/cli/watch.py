@@ -100,7 +100,7 @@ class Watched:
         self._run: Run | None = None
         self._read: dict[str, tuple[History, dict[int, RecordedEpoch]]] = {}  # by mode: steps as they were read
         self._mode: str | None = None
-        self._trouble = ""
+        self._trouble = self._changes = ""
 
     def look(self) -> bool:
         """Read what is new; return whether there was anything.
@@ -129,12 +129,15 @@ class Watched:
 
         if mode not in self._read:
             self._read[mode] = run.recompute(modes=mode, metric=self._metric, progress=False), dict(there)
-            return bool(there)
-        history, read = self._read[mode]
-        fresh = [step for step, epoch in there.items() if read.get(step) != epoch]  # new, or repeated
-        for step in fresh:
-            history.add_all(step, {"": recorded(run, mode, step, metric=self._metric)[1]}, mode=mode, replace=True)
-            read[step] = there[step]
+            fresh = list(there)
+        else:
+            history, read = self._read[mode]
+            fresh = [step for step, epoch in there.items() if read.get(step) != epoch]  # new, or repeated
+            for step in fresh:
+                history.add_all(step, {"": recorded(run, mode, step, metric=self._metric)[1]}, mode=mode, replace=True)
+                read[step] = there[step]
+        if fresh:
+            self._changes = self._compared(run, mode, sorted(there)[-2:])
         return bool(fresh)
 
     def report(self, path: Path) -> None:
@@ -164,7 +167,7 @@ class Watched:
             return Text("\n".join([*lines, f"no epoch{of} has ended yet"]))
         history, mode = self._read[self._mode][0], self._mode
         table = history_table(history, mode=mode, by=self._by, limit=self._limit, higher_is_worse=self._higher_is_worse)
-        return Group(Text("\n".join(lines)), table, Text(self._changes(history, mode)))
+        return Group(Text("\n".join(lines)), table, Text(self._changes))
 
     def _state(self) -> str:
         """Return which epoch is being recorded, and when something was last written."""
@@ -173,16 +176,17 @@ class Watched:
         written = f"last written {self.silence():,.0f} s ago" if self._written() is not None else ""
         return "; ".join(part for part in (f"{begun} not ended" if begun else "", written) if part) or "recorded"
 
-    def _changes(self, history: History, mode: str) -> str:
-        """Return the labels that changed since the step before the last."""
+    def _compared(self, run: Run, mode: str, steps: list[int]) -> str:
+        """Return the labels that changed between two steps, if there are two."""
+        from labeltrack.compare import compare  # noqa: PLC0415
         from labeltrack.report import printable  # noqa: PLC0415
 
-        steps = history.steps(mode)
         if len(steps) < 2:
             return ""
-        before, last = steps[-2:]
+        before = steps[0]
+        options: dict[str, Any] = {"metric": self._metric, "higher_is_worse": self._higher_is_worse}
         try:
-            found = history.compare(before, last, mode, higher_is_worse=self._higher_is_worse)
+            found = compare(run, mode=mode, steps=steps, **options)
         except ImportError as error:
             return f"changes since step {before}: {error}"
         named = []

@@ -171,8 +171,20 @@ def test_it_stops_when_nothing_was_written_for_long(tmp_path):
     assert result.exit_code == 0, result.output
     assert 0.1 < time.monotonic() - begun < 60
     assert "eval, step 2, worst mean first" in result.stdout
-    assert "since step 1: no label changed by more than noise" in result.stdout
     assert result.stdout.count("worst mean first") == 1  # nothing was new
+
+
+def test_changes_are_those_of_the_same_samples(tmp_path):
+    path = record(tmp_path / "run", [1, 2])
+    result = invoke("watch", path, "--interval", "0.01", "--idle", "0.01")
+    assert "since step 1: worse: 0 (+6.5%), 1 (+6.5%)" in result.stdout
+    assert lt.open_run(path).recompute(progress=False).compare(1, 2).worse() == []  # statistics do not show it
+    again = record(tmp_path / "again", [2])
+    with lt.LabelTracker("y", "loss", record_to=again) as tracker:
+        tracker.update([0] * 30 + [1] * 30, np.arange(60) % 30 + 2, mode="eval")
+        tracker.end_epoch(3, mode="eval")
+    result = invoke("watch", again, "--interval", "0.01", "--idle", "0.01")
+    assert "since step 2: no label changed by more than noise" in result.stdout
 
 
 def test_a_report_is_renewed_at_each_epoch(tmp_path):
