@@ -187,7 +187,7 @@ def recording_trackers(out: Path) -> tuple[LabelTracker, TrackerCollection, Writ
         RunInUseError: Another demo is recording to it.
     """
     files = {
-        out / "run": "every sample, for the other commands: labeltrack info, recompute, plot, …",
+        out / "run": "every sample, for the other commands: labeltrack report, check, plot, …",
         out / "slices": "cross-entropy and accuracy of every image: labeltrack hardest, dynamics, …",
     }
     run, sliced = files
