@@ -11,16 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._convert.objects import text_array
+from labeltrack._core.reduce import reduce_stream
+from labeltrack._labels.codes import INTEGER, LabelDecoder
 from labeltrack._labels.combined import union
 from labeltrack._significance import methods
 from labeltrack._significance.comparison import BETTER, NO_EVIDENCE, TOO_FEW, WORSE, Comparison
 from labeltrack._significance.methods import Found, Moments
 from labeltrack.errors import listing
-from labeltrack.functional import label_stats
+from labeltrack.stats import LabelStats
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from labeltrack._significance.samples import Pairs, Samples
-    from labeltrack.stats import LabelStats
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -207,26 +210,37 @@ def _test_pairs(
     used: Array,
 ) -> Booleans:
     """Test the labels that have enough pairs; return which these are."""
-    with np.errstate(invalid="ignore"):  # infinite samples, whose labels are not tested
-        codes, differences = pairs.codes, np.subtract(pairs.after, pairs.before, dtype=np.float64)
-    if not tested.all() or np.isnan(differences).any():
-        kept = tested[codes] & ~np.isnan(pairs.before) & ~np.isnan(pairs.after)
-        codes, differences = codes[kept], differences[kept]
-    stats = label_stats(codes, differences)
-    of = moments(stats, stats.labels.astype(np.int64), tested.shape[0])
+    parts = _differences(pairs, tested)
+    places, accumulator = reduce_stream(parts, lambda part: part, pairs.codes.shape[0], LabelDecoder(INTEGER))
+    of = moments(LabelStats(places, accumulator), places, tested.shape[0])
     enough = tested & (of.count >= np.maximum(fewest, FEWEST))
     by_share = enough & shares
     _enter(found, used, by_share, methods.MCNEMAR, methods.mcnemar(of.at(by_share)))
-    skewed = np.abs(methods.skewness(codes, differences, of)) > MOST_PAIRED_SKEW * np.sqrt(of.count)
-    by_rank = enough & ~by_share & (skewed if method == "auto" else np.bool_(method == "wilcoxon"))
+    by_rank = enough & ~by_share & np.bool_(method != "paired-t")
+    if method == "auto":
+        by_rank &= methods.skewed(_differences(pairs, tested), of, MOST_PAIRED_SKEW * np.sqrt(of.count))
     by_mean = enough & ~by_share & ~by_rank
     _enter(found, used, by_mean, methods.PAIRED_T, methods.paired_t(of.at(by_mean)))
     if by_rank.any():
-        codes, differences = _of_labels(codes, differences, by_rank)
-        order = np.argsort(codes, kind="stable")
-        ends = np.cumsum(np.bincount(codes, minlength=int(by_rank.sum())))[:-1]
-        _enter(found, used, by_rank, methods.WILCOXON, methods.wilcoxon(np.split(differences[order], ends)))
+        ranked = zip(*(_of_labels(*part, by_rank) for part in _differences(pairs, tested)), strict=True)
+        codes, differences = map(np.concatenate, ranked)
+        _enter(found, used, by_rank, methods.WILCOXON, methods.wilcoxon(codes, differences, int(by_rank.sum())))
     return enough
+
+
+def _differences(pairs: Pairs, tested: Booleans) -> Iterator[tuple[Integers, Floats]]:
+    """Yield the differences of the labels to be tested that are numbers, with their labels' positions.
+
+    They come in parts that stay in the cache: new memory for all of them would take longer than everything else.
+    """
+    every = tested.all()
+    for start in range(0, max(pairs.codes.shape[0], 1), methods.BLOCK):
+        part = slice(start, start + methods.BLOCK)
+        codes = pairs.codes[part]
+        with np.errstate(invalid="ignore"):  # infinite samples, whose labels are not tested
+            differences: Floats = np.subtract(pairs.after[part], pairs.before[part], dtype=np.float64)
+        kept = ~np.isnan(differences) if every else ~np.isnan(differences) & tested[codes]
+        yield (codes, differences) if kept.all() else (codes[kept], differences[kept])
 
 
 def _of_labels(codes: Integers, values: Floats, wanted: Booleans) -> tuple[Integers, Floats]:

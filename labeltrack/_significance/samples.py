@@ -22,7 +22,7 @@ class Pairs(NamedTuple):
     codes: Integers  # position of their label
     before: Floats
     after: Floats
-    most: Integers  # (K,) how many there could be: different samples of each label, on the side that has more
+    most: Integers  # (K,) how many there could be, at most: different samples of each label, on the side that has more
 
 
 class Samples(NamedTuple):
@@ -62,23 +62,23 @@ def both(before: Columns, after: Columns, labels: Array) -> Samples:
     """
     codes = tuple(_positions(side.labels, labels) for side in (before, after))
     values = tuple(_plain(side.values) for side in (before, after))
-    kept = [of >= 0 for of in codes]
     pairs = None
     if before.ids and after.ids:
         keys = _keys([before.ids, after.ids])
         size = 1 + max(int(of.max(initial=-1)) for of in keys)
         places = [_first(of, size, fill=True) for of in keys]
         one, other = (of[(places[0] >= 0) & (places[1] >= 0)] for of in places)
-        same = (codes[0][one] == codes[1][other]) & kept[0][one]
+        same = (codes[0][one] == codes[1][other]) & (codes[0][one] >= 0)
         one, other = np.sort(one[same]), other[same][np.argsort(one[same])]
         there = [of[place[place >= 0]] for of, place in zip(codes, places, strict=True)]
         most = np.maximum(*(np.bincount(of[of >= 0], minlength=len(labels)) for of in there))
         pairs = Pairs(codes[0][one], values[0][one], values[1][other], most)
-    if not all(chosen.all() for chosen in kept):
+    if min(of.min(initial=0) for of in codes) < 0:
+        kept = [of >= 0 for of in codes]
         codes = tuple(of[chosen] for of, chosen in zip(codes, kept, strict=True))
         values = tuple(of[chosen] for of, chosen in zip(values, kept, strict=True))
-    if pairs is None and codes[0].shape == codes[1].shape and (codes[0] == codes[1]).all():
-        pairs = Pairs(codes[0], values[0], values[1], np.bincount(codes[0], minlength=len(labels)))
+    if pairs is None and np.array_equal(codes[0], codes[1]):
+        pairs = Pairs(codes[0], values[0], values[1], np.full(len(labels), codes[0].size))
     return Samples((codes[0], codes[1]), (values[0], values[1]), pairs)
 
 
@@ -168,6 +168,8 @@ def _positions(columns: Sequence[Any], labels: Array) -> Integers:
     if len(labels) and keys.size and labels.dtype.kind == keys.dtype.kind == "i":
         low, span = int(labels[0]), int(labels[-1]) - int(labels[0]) + 1
         if span <= keys.size and int(keys.min()) >= low and int(keys.max()) < low + span:  # 10 times as fast
+            if low == 0 and span == len(labels) and keys.dtype.itemsize >= 4:
+                return keys
             table: Integers = np.full(span, -1, dtype=np.int64)
             table[labels - low] = np.arange(len(labels))
             above: Integers = keys.astype(np.int64) - low

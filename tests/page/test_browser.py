@@ -323,6 +323,21 @@ def test_an_early_spike_does_not_flatten_the_curves_and_the_figure_says_that_it_
     assert not any(text.startswith("axis cut") for text in shown())
 
 
+@pytest.mark.parametrize("last", [1, 2])
+def test_the_last_step_of_a_label_that_vanished_early_is_drawn_however_far_off_it_is(show, tmp_path, last):
+    short = lt.History(metric="loss", label="class")
+    for step in range(1, 61):
+        labels = [0] * 20 + [1] * 20 * (step <= last)
+        short.add(step, lt.label_stats(labels, [1.0 + 1 / step] * 20 + [1e4] * (len(labels) - 20)), mode="eval")
+    short.to_html(tmp_path / "report.html")
+    page = show(tmp_path / "report.html")
+    drawn = """const marks = []; const arc = CanvasRenderingContext2D.prototype.arc;
+        CanvasRenderingContext2D.prototype.arc = function (...where) { marks.push(where); };"""
+    marks, shown = page.js(f"{WRITTEN} {drawn} document.getElementById('all').click(); return [marks, texts];")
+    assert not any(text.startswith("axis cut") for text in shown)
+    assert len(marks) == (last == 1)  # a single point, which no line shows; lines of many steps have no marks
+
+
 def test_curves_of_thousands_of_steps_are_drawn_before_the_browser_gives_up(show, tmp_path):
     long = lt.History(metric="loss", label="class")
     for step in range(1, 3001):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from fractions import Fraction
+from math import comb
+
 import numpy as np
 import pytest
 from sides import compared, recorded
@@ -103,6 +107,41 @@ def test_a_test_of_pairs_can_be_chosen(tmp_path, method, name):
         assert found.p[k] == pytest.approx(wanted.pvalue, rel=1e-9)
 
 
+CHANGES = {
+    "any": lambda d: d,
+    "one-sided": np.abs,
+    "ties": lambda d: 2 * np.round(2 * d) + 1,
+    "ties and zeros": np.round,
+    "zeros": lambda d: np.where(RNG.random(d.size) < 0.2, 0.0, d),
+    "one zero": lambda d: np.append(d[1:], -0.0),
+    "all zeros": np.zeros_like,
+    "one number": lambda d: np.full_like(d, -3.0),
+    "huge or tiny": lambda d: np.ldexp(d, RNG.integers(-1000, 1000)),
+}
+
+
+def test_signed_ranks_are_those_of_wilcoxon_in_scipy_with_and_without_ties_and_zeros(tmp_path):
+    sizes = np.where(np.arange(900) % 2, RNG.integers(20, 60, 900), RNG.integers(20, 2001, 900))
+    changes = [of(RNG.lognormal(size=n) - RNG.choice([0.5, 1.0])) for n in sizes[::9] for of in CHANGES.values()]
+    order = RNG.permutation(sum(map(len, changes)))
+    labels = np.repeat(np.arange(900), [len(change) for change in changes])[order]
+    after = np.concatenate(changes)[order]
+    found = lt.compare(recorded(tmp_path / "run", {1: np.zeros(after.size), 2: after}, labels), method="wilcoxon")
+    wanted = [stats.wilcoxon(change) if change.any() else None for change in changes]
+    p = [1.0 if of is None else of.pvalue for of in wanted]
+    np.testing.assert_allclose(found.p, p, rtol=1e-13)
+
+
+def test_only_distributions_are_taken_from_scipy_as_all_of_its_statistics_take_long_to_import(tmp_path, monkeypatch):
+    labels, after = np.repeat(np.arange(6), 30), RNG.lognormal(sigma=3, size=180)
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    run = recorded(tmp_path / "run", {1: np.zeros(180), 2: np.where(labels < 3, after, after > 1)}, labels)
+    assert {"Wilcoxon", "McNemar's exact"} <= set(lt.compare(run).method)
+    for method in ("auto", "welch", "mann-whitney", "permutation"):
+        lt.compare(run, method=method)
+    assert set(compared([labels] * 2, [after > 1] * 2).method) == {"Fisher's exact"}
+
+
 def test_skewed_samples_of_different_sizes_are_compared_by_permutation_if_there_are_samples(tmp_path):
     labels = {1: np.repeat(np.arange(8), [400] * 7 + [300]), 2: np.repeat(np.arange(8), [25] * 7 + [300])}
     steps = {step: RNG.lognormal(sigma=1.5, size=of.size) for step, of in labels.items()}
@@ -195,6 +234,18 @@ def test_zeros_and_ones_are_compared_by_the_exact_test_of_fisher(before, after):
         reach = stats.norm.ppf(0.975) * error
         wanted = max(shares[1] - shares[0] - reach, -1), min(shares[1] - shares[0] + reach, 1)
         assert (found.low[k], found.high[k]) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(("before", "after"), [(30, 20), (61, 300), (1500, 700)])
+def test_the_exact_test_of_fisher_is_what_rational_arithmetic_gives(before, after):
+    hits = [np.sort(RNG.integers(0, n + 1, 8)) for n in (before, after)]
+    labels = [np.repeat(np.arange(8), n) for n in (before, after)]
+    values = [np.concatenate([np.arange(n) < k for k in side]) for side, n in zip(hits, (before, after), strict=True)]
+    found = compared(labels, values)
+    for k, (old, new) in enumerate(zip(*(side.tolist() for side in hits), strict=True)):
+        tables = [comb(after, x) * comb(before, old + new - x) for x in range(min(after, old + new) + 1)]
+        wanted = Fraction(sum(one for one in tables if one <= tables[new]), comb(before + after, old + new))
+        assert found.p[k] == pytest.approx(float(wanted), rel=1e-12)
 
 
 def test_of_two_tables_that_are_equally_and_most_probable_either_is_no_change():

@@ -50,8 +50,8 @@ function points(track, label, band) {
   return found;
 }
 
-// What is drawn in view as [step, low, high], and the steps among these that would flatten all others. As in the figures
-// of labeltrack.plot, these are few and far off, and none is the last of a mode.
+// What is drawn in view as [step, low, high], and the steps among these that would flatten all others: these are few and
+// far off, and none is the last of a line.
 function extents(lines, log) {
   const found = new Map();
   for (const { of } of lines) {
@@ -73,7 +73,7 @@ function extents(lines, log) {
   const [low, high] = span(usual);
   const room = 20 * Math.max(high - low, 0.05 * Math.max(Math.abs(low), Math.abs(high)));
   const far = all.filter((one) => room && (one[2] > high + room || one[1] < low - room));
-  const last = lines.map(({ track }) => track.steps[track.steps.length - 1]);
+  const last = lines.map(({ track, label }) => track.steps.findLast((_, s) => Number.isFinite(valueAt(track, "mean", label, s))));
   return far.some((one) => last.includes(one[0])) ? [all, []] : [all.filter((one) => !far.includes(one)), far];
 }
 
@@ -216,10 +216,10 @@ function drawLine(context, scale, { track, label, of }) {
   }
   context.stroke();
   context.setLineDash([]);
-  if (of.length > 40) return;
-  of.forEach((point) => {
+  const joined = (point) => point !== undefined && Number.isFinite(scale.y(point.mean));
+  of.forEach((point, i) => {
     const y = scale.y(point.mean);
-    if (!Number.isFinite(y)) return;
+    if (!Number.isFinite(y) || (of.length > 40 && (joined(of[i - 1]) || joined(of[i + 1])))) return;
     context.beginPath();
     context.arc(scale.x(point.x), y, 2.6, 0, 7);
     context.fill();
