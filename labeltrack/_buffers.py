@@ -14,17 +14,19 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._core.arrays import cast
+from labeltrack._core.arrays import cast, from_page, size_of
 from labeltrack._labels.combination_codes import CODED, Uncoded
 
 Array = npt.NDArray[Any]
 Dtype = np.dtype[Any]
+Budget = Callable[[], int]
 Rows = tuple[Array, ...]
 """Columns of as many rows: labels, values, and further ones."""
 
@@ -158,7 +160,8 @@ class SampleBuffer:
 
     def empty(self) -> bool:
         """Return whether there are no rows."""
-        return not len(self)  # not `any`, whose generator, closed early, loses an interrupt
+        held = self.completed()
+        return not (held.chunks[held.at].used or len(self))
 
     @property
     def nbytes(self) -> int:
@@ -225,14 +228,14 @@ class SampleBuffer:
         return False
 
     def append(
-        self, labels: Array, values: Array, budget: int | None = None, kind: str | None = None, more: Rows = ()
+        self, labels: Array, values: Array, budget: Budget | None = None, kind: str | None = None, more: Rows = ()
     ) -> bool:
         """Append all of ``(N,)`` rows or none, growing and widening the columns as needed.
 
         Args:
             labels: Checked labels, of a dtype that the kernels read.
             values: float32 or float64.
-            budget: Bytes that may be allocated; None for any number.
+            budget: Returns how many bytes may be allocated; None for any number.
             kind: Kind of all labels from now on; None for the present one.
             more: Further columns, as many as the buffer has.
 
@@ -245,17 +248,19 @@ class SampleBuffer:
         """
         self.seal()
         columns = labels, values, *more
-        dtypes = tuple(np.promote_types(old, c.dtype) for old, c in zip(self.dtypes, columns, strict=True))
+        dtypes = tuple([column.dtype for column in columns])
+        if dtypes != self.dtypes:
+            dtypes = tuple([np.promote_types(*pair) for pair in zip(self.dtypes, dtypes, strict=True)])
         rows = labels.shape[0]
         held = self._held
-        room = sum(c.labels.shape[0] - c.used for c in held.chunks[held.at :] if c.dtypes == dtypes)
+        room = sum([c.labels.shape[0] - c.used for c in held.chunks[held.at :] if c.dtypes == dtypes])
         if rows > room:
             room += self._regain(dtypes)
         if rows > room:
-            size = self._next_size(rows - room, sum(dtype.itemsize for dtype in dtypes), budget)
+            size = self._next_size(rows - room, sum(dtype.itemsize for dtype in dtypes), budget and budget())
             if not size:
                 return False
-            chunk = self._chunk(*(np.empty(size, dtype) for dtype in dtypes))
+            chunk = self._chunk(*[from_page(size, dtype) for dtype in dtypes])
             held = self._held
             at = sum(len(each.labels) > 0 for each in held.chunks[: held.at])  # a new buffer has one of no rows
             self._held = held._replace(chunks=[*(c for c in held.chunks if len(c.labels)), chunk], at=at)
@@ -422,7 +427,7 @@ class SampleBuffer:
             kept = [chunk for chunk in kept if len(chunk.labels) >= LARGEST_ROWS]
         short = sum(len(chunk.labels) for chunk in chunks) - sum(len(chunk.labels) for chunk in kept)
         whole, rest = divmod(short, LARGEST_ROWS)
-        fresh = [tuple(np.empty(size, dtype) for dtype in self.dtypes) for size in (*[LARGEST_ROWS] * whole, rest)]
+        fresh = [tuple([from_page(size, dtype) for dtype in self.dtypes]) for size in (*[LARGEST_ROWS] * whole, rest)]
         return [rows for rows in (*(chunk.columns for chunk in kept), *fresh) if rows[0].size]
 
     def _chunk(self, labels: Array, values: Array, *more: Array) -> Chunk:
@@ -443,8 +448,3 @@ class SampleBuffer:
         if budget is not None:
             size = min(size, budget // row)
         return size if size >= short else 0
-
-
-def size_of(rows: Rows) -> int:
-    """Return how many bytes columns take."""
-    return sum(column.nbytes for column in rows)

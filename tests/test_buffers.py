@@ -146,12 +146,12 @@ def test_a_wider_batch_widens_the_columns_and_keeps_the_rows():
 
 def test_a_batch_over_the_budget_changes_nothing():
     buffer = SampleBuffer(I32, F32)
-    assert buffer.append(np.zeros(100, I32), np.zeros(100, F32), budget=800)
+    assert buffer.append(np.zeros(100, I32), np.zeros(100, F32), budget=lambda: 800)
     size = buffer.nbytes
-    assert not buffer.append(np.zeros(1, I32), np.zeros(1, F32), budget=0)
-    assert not buffer.append(np.zeros(1), np.zeros(1), budget=7)
+    assert not buffer.append(np.zeros(1, I32), np.zeros(1, F32), budget=lambda: 0)
+    assert not buffer.append(np.zeros(1), np.zeros(1), budget=lambda: 7)
     assert (len(buffer), buffer.nbytes, buffer.dtypes[0]) == (100, size, I32)
-    assert buffer.append(np.zeros(1, I32), np.zeros(1, F32), budget=8)
+    assert buffer.append(np.zeros(1, I32), np.zeros(1, F32), budget=lambda: 8)
     assert buffer.nbytes == 808
 
 
@@ -281,8 +281,8 @@ def test_rows_of_several_columns_are_appended_by_several_threads():
 
 def test_memory_of_further_columns_counts_and_is_reused():
     buffer = SampleBuffer(I32, F32, more=(F32, I64))
-    assert not buffer.append(*batch(0, 10, (I32, F32))[:2], 199, more=batch(0, 10, (I32, F32, F32, I64))[2])
-    assert buffer.append(*batch(0, 10, (I32, F32))[:2], 200, more=batch(0, 10, (I32, F32, F32, I64))[2])
+    assert not buffer.append(*batch(0, 10, (I32, F32))[:2], lambda: 199, more=batch(0, 10, (I32, F32, F32, I64))[2])
+    assert buffer.append(*batch(0, 10, (I32, F32))[:2], lambda: 200, more=batch(0, 10, (I32, F32, F32, I64))[2])
     assert buffer.nbytes == 200
     before = [column.ctypes.data for column in buffer.rows()[0]]
     buffer.clear()

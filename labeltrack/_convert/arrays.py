@@ -250,8 +250,9 @@ def flat_pair(labels: Array, values: Array) -> tuple[Array, Array]:
         >>> flat_pair(np.zeros((2, 1)), np.zeros(2))[0].shape
         (2,)
     """
-    if labels.shape != values.shape:
-        labels = np.broadcast_to(labels.reshape(aligned_shape(labels, values)), values.shape)
+    shape = aligned_shape(labels, values)
+    if shape != values.shape:
+        labels = np.broadcast_to(labels.reshape(shape), values.shape)
     return labels.reshape(-1), values.reshape(-1)
 
 

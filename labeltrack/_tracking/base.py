@@ -372,7 +372,7 @@ def check_name(what: str, name: Any) -> str:
         hint = "; for several metrics, see TrackerCollection" if several else ""
         msg = f"{what} must be a string, got {type(name).__name__} {name!r}{hint}"
         raise TypeError(msg)
-    return str(value_of(name))
+    return name if type(name) is str else str(value_of(name))
 
 
 def check_bytes(number: Any) -> int:

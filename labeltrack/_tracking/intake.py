@@ -241,17 +241,11 @@ class Intake:
             kind, array = STRING, labels  # coded as it is: making an array of it first would take twice as long
         else:
             array, gone = read_labels(labels)
-            if (
-                plain
-                and gone is None
-                and stream is not None
-                and stream.kind == INTEGER
-                and self._as_it_is(stream, array, batch)
-            ):
-                return None  # tensors of the dtypes of the batch before
             if not self._multi_hot_told and looks_multi_hot(array, samples):
                 self._multi_hot_told = True
                 warn_multi_hot()
+            if plain and gone is None and stream is not None and self._as_it_is(stream, array, batch):
+                return None  # tensors of the dtypes of the batch before
             kind = label_kind(array)
             text = kind in (STRING, BYTES) and gone is None and not ignored and (mask is None or mask.any())
             coded = text and aligned_shape(array, samples) != samples.shape
@@ -260,7 +254,7 @@ class Intake:
                 array = self._recorded.words[kind].encode(array.reshape(-1)).reshape(array.shape)
             if not plain:
                 array, gone, samples = counted((array, gone), samples, mask, ignored)
-            expected = stream.kind if stream is not None else None if gone is None else self._expected(key[0], array)
+            expected = None if gone is None else self._expected(key, array)
             array, samples = apply_missing(array, samples, gone, missing, expected)
             if not array.size:
                 return None  # labels of no sample are of no kind: an empty list would be one of doubles
@@ -273,16 +267,18 @@ class Intake:
 
     @staticmethod
     def _as_it_is(stream: Stream, keys: Array, batch: Batch) -> bool:
-        """Record a batch of the dtypes of the one before; return whether it was."""
-        ids = batch.ids
-        if (ids is None) is not (stream.ids is None):
+        """Record a batch of the dtypes of the one before, with a label per value; return whether it was."""
+        ids, samples = batch.ids, batch.samples
+        if stream.kind != INTEGER or (ids is None) is not (stream.ids is None):
             return False
-        first, *more = batch.values
+        if aligned_shape(keys, samples) != samples.shape:
+            return False
+        first, *more = [column.reshape(-1) for column in batch.values]
         if ids is not None:
             if ids.kind != INTEGER or ids.gone is not None or stream.ids is None or stream.ids.kind != INTEGER:
                 return False
             more.append(ids.ids)
-        return stream.buffer.try_append(keys, first, INTEGER, tuple(more))
+        return stream.buffer.try_append(keys.reshape(-1), first, INTEGER, tuple(more))
 
     def _combined(self, batch: Batch, key: Key) -> tuple[Array, Array, str] | None:
         """Return the same of a batch with several labels per sample."""
@@ -307,31 +303,35 @@ class Intake:
         """Record a batch that is encoded; `ids` is the kind of the ids, the last column."""
         stream = self._streams.get(key)
         its_ids = None if stream is None or stream.ids is None else stream.ids.kind
-        if stream is None or ((stream.kind != kind or its_ids != ids) and stream.empty()):
-            old, stream = stream, self._recorded.new_stream(key, kind, [column.dtype for column in rows], ids)
-            self._streams[key] = stream
-            if old is not None:
-                old.buffer.retire()
-        elif its_ids != ids:
-            check_alike(key[0], stream.ids, ids)
-        if stream.empty():
+        if stream is None or stream.empty():
+            if stream is None or stream.kind != kind or its_ids != ids:
+                old, stream = stream, self._recorded.new_stream(key, kind, [column.dtype for column in rows], ids)
+                self._streams[key] = stream
+                if old is not None:
+                    old.buffer.retire()
             self._recorded.began += 1
             stream.began = self._recorded.began
+        elif its_ids != ids:
+            check_alike(key[0], stream.ids, ids)
         widened = wider(kind, stream.kind)
         # The quick way first: strings come here with every batch, and it takes 2.4 us less.
         buffer = stream.buffer
         keys, values, *more = rows
         if widened == buffer.kind and buffer.try_append(keys, values, widened, tuple(more)):
             return
-        if not buffer.append(keys, values, self.budget(), widened, tuple(more)):
+        if not buffer.append(keys, values, self.budget, widened, tuple(more)):
             self._make_room(stream, widened, rows)
 
-    def _expected(self, mode: str, array: Array) -> str | None:
-        """Return the kind of labels of a mode's other datasets; for text, also of other modes or of the mapping."""
-        kinds = {of: stream.kind for (of, _), stream in self._streams.items()}
+    def _expected(self, key: Key, array: Array) -> str | None:
+        """Return the kind of labels of a mode; for text, also of earlier epochs, of other modes or of the mapping."""
+        now = [stream.kind for of, stream in self._streams.items() if of[0] == key[0] and not stream.empty()]
+        if now or array.dtype.kind != "U":
+            return now[0] if now else None
         mapping = self._labels.options[ONLY].mapping
         mapped = label_kind(label_array(mapping.labels[:1])) if mapping is not None else None
-        return kinds.get(mode, next(iter(kinds.values()), mapped) if array.dtype.kind == "U" else None)
+        kinds = {of: stream.kind for of, stream in self._streams.items()}
+        alike = [kinds[of] for of in (key, *kinds) if of in kinds and of[0] == key[0]]
+        return next(iter([*alike, *kinds.values()]), mapped)
 
     def _check_kind(self, mode: str, kind: str) -> None:
         """Raise TypeError if a mode has labels of a kind that this one does not go together with."""
@@ -364,10 +364,10 @@ class Intake:
                 if other.buffer.nbytes > share:
                     self._fold(other)
                     other.buffer.shrink(share)
-            if stream.buffer.append(keys, values, self.budget(), kind, tuple(more)):
+            if stream.buffer.append(keys, values, self.budget, kind, tuple(more)):
                 return
         self._fold(stream)
-        if stream.buffer.append(keys, values, self.budget(), kind, tuple(more)):
+        if stream.buffer.append(keys, values, self.budget, kind, tuple(more)):
             return
         # A batch larger than all the memory.
         whole = tuple(np.ascontiguousarray(column) for column in rows)

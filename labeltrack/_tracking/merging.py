@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._buffers import size_of
+from labeltrack._core.arrays import size_of
 from labeltrack._labels.combination_codes import IDS, compatible, words_of
 from labeltrack._tracking.ids import Duplicates, Seen, check_alike, repeated
 from labeltrack._tracking.reducing import in_order, some_labels

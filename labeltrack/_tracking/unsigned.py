@@ -41,18 +41,27 @@ def one_type(kind: str, array: Array, key: Key, streams: Mapping[Key, Stream]) -
     if kind == UNSIGNED and before != UNSIGNED and int(array.max()) < 2**63:
         kind, array = INTEGER, array.view(np.int64) if array.flags.c_contiguous else array.astype(np.int64)
     if kind in WHOLE and kind != before:
-        check_signs(kind, Snapshot([(array,)], None, LabelDecoder(kind)), key[0], streams)
-        if before in WHOLE and UNSIGNED in (kind, before):
+        others = check_signs(kind, Snapshot([(array,)], None, LabelDecoder(kind)), key[0], streams)
+        for other in others:
+            if kind == UNSIGNED and other.kind == INTEGER:  # later batches are checked then
+                other.buffer.merge_in(other.buffer.merged, other.folded, UNSIGNED)
+        if UNSIGNED in (before, kind) or (kind == INTEGER and UNSIGNED in [other.kind for other in others]):
             return UNSIGNED, array.astype(np.uint64)
     return kind, array
 
 
-def check_signs(kind: str, batch: Snapshot, mode: str, streams: Mapping[Key, Stream]) -> None:
-    """Raise TypeError if no one type holds the labels of a batch and what was recorded before in its mode."""
-    for (of, _), stream in streams.items():
-        if of == mode and not stream.empty() and stream.kind != kind and compatible([kind, stream.kind]):
-            stream.buffer.seal()  # other threads add none then
-            check_common_type([(kind, batch), (stream.kind, stream.snapshot())])
+def check_signs(kind: str, batch: Snapshot, mode: str, streams: Mapping[Key, Stream]) -> list[Stream]:
+    """Return what was recorded before in a mode, of kinds that go together with that of a batch.
+
+    Raises:
+        TypeError: No one type holds the labels of the batch and these.
+    """
+    others = [stream for (of, _), stream in streams.items() if of == mode and stream.kind != kind]
+    others = [stream for stream in others if not stream.empty() and compatible([kind, stream.kind])]
+    for stream in others:
+        stream.buffer.seal()  # other threads add none then
+        check_common_type([(kind, batch), (stream.kind, stream.snapshot())])
+    return others
 
 
 def check_common_type(every: Sequence[tuple[str, Snapshot]], lost: str = "this batch was not recorded") -> str:

@@ -180,6 +180,11 @@ def test_labels_that_are_all_missing_are_of_the_type_that_the_others_have():
     typed.update(np.ma.masked_array([0], [1]), [2.0])
     typed.update([7], [4.0])
     assert rows(typed.end_epoch(1)) == expected_by_label([NUMBER, 7], [2.0, 4.0])
+    typed.update(["a"], [1.0])
+    typed.reset()
+    typed.update(np.ma.masked_array([0], [1]), [2.0])
+    typed.update([7], [4.0])
+    assert rows(typed.end_epoch(2)) == expected_by_label([NUMBER, 7], [2.0, 4.0])
     untyped = lt.LabelTracker("y", "ce", missing="label")
     untyped.update([None], [1.0])
     with pytest.raises(TypeError, match="were string labels so far"):

@@ -162,13 +162,13 @@ def test_a_sink_that_is_slow_makes_appending_wait_only_when_all_memory_is_its():
         buffer = HandedOnBuffer(I32, F32, lambda chunk, stop, _kind: thread.submit(read, chunk, stop, slow), 100)
         budget = 8 * 1000
         for epoch in range(2):  # as much as there is memory for
-            assert append(buffer, 500 * epoch, 500, budget=min(4000, budget - buffer.nbytes))
+            assert append(buffer, 500 * epoch, 500, budget=lambda: min(4000, budget - buffer.nbytes))
             buffer.hand_on()
             buffer.clear()
         assert started.wait(10)
         assert not rows
         threading.Timer(0.2, gate.set).start()
-        assert append(buffer, 1000, 500, budget=budget - buffer.nbytes)  # waits for what is being read
+        assert append(buffer, 1000, 500, budget=lambda: budget - buffer.nbytes)  # waits for what is being read
         assert gate.is_set()
         assert buffer.nbytes <= budget
         buffer.hand_on()
@@ -204,8 +204,8 @@ def test_memory_is_given_back_when_it_is_done_with():
 def test_a_batch_over_the_budget_changes_nothing_when_nothing_is_waited_for():
     sink = Reader()
     buffer = HandedOnBuffer(I32, F32, sink, 100)
-    assert append(buffer, 0, 100, budget=800)
-    assert not buffer.append(np.zeros(1, I32), np.zeros(1, F32), 0)
+    assert append(buffer, 0, 100, budget=lambda: 800)
+    assert not buffer.append(np.zeros(1, I32), np.zeros(1, F32), lambda: 0)
     assert (len(buffer), buffer.nbytes) == (100, 800)
 
 
