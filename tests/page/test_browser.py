@@ -461,6 +461,17 @@ def test_a_thousand_labels_and_a_hundred_steps_show_within_a_second(show, tmp_pa
     assert min(frames(show(path))[0] for _ in range(3)) < 1000 * SLOWNESS
 
 
+def test_samples_that_are_not_finite_are_not_counted_and_the_page_says_so(show, tmp_path):
+    with lt.LabelTracker("class", "loss", record_to=tmp_path / "run") as tracker:
+        for step, last in ((1, 2.0), (2, np.nan)):
+            tracker.update([0] * 30, np.r_[np.linspace(1, 2, 28), last, last])
+            tracker.end_epoch(step)
+    write_report(tmp_path / "run", tmp_path / "report.html")
+    page = show(tmp_path / "report.html")
+    said = "0: 30 samples before, 28 after, step 1 to step 2. Those that are not finite are left out."
+    assert page.find("#histogram-note").text == said
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_follow_the_scheme_of_the_browser_and_fit_a_phone(show, hundred, scheme):
     page = show(hundred, 400, 800, prefers_color_scheme=scheme)

@@ -17,8 +17,8 @@ function drawHistogram() {
     return;
   }
   const counts = ["before", "after"].map((side) => SAMPLES(side).subarray(place * BINS, (place + 1) * BINS));
-  const totals = counts.map((side) => side.reduce((a, b) => a + b, 0) || 1);
-  const shares = counts.map((side, i) => Array.from(side, (count) => count / totals[i]));
+  const totals = counts.map((side) => side.reduce((a, b) => a + b, 0));
+  const shares = counts.map((side, i) => Array.from(side, (count) => count / (totals[i] || 1)));
   const most = Math.max(...shares[0], ...shares[1]) || 1;
   const log = SAMPLES("log")[place] === 1;
   const [low, high] = [SAMPLES("low")[place], SAMPLES("high")[place]];
@@ -60,7 +60,9 @@ function drawHistogram() {
   canvas.onpointerleave = () => { byId("histogram-tip").hidden = true; };
   const name = shortened(DATA.names[label], 80);
   canvas.setAttribute("aria-label", `Distribution of ${DATA.metric} of ${name} before and after`);
-  note.replaceChildren(element("bdi", { text: name }), `: ${quantity(totals[0])} samples before, ${quantity(totals[1])} after, ${DATA.distribution.sides}${DATA.distribution.note}.`);
+  const odd = !DATA.distribution.note && ["n_before", "n"].some((key, i) => ROW(key)[label] > totals[i]);
+  const said = `${DATA.distribution.sides}${DATA.distribution.note}.${odd ? " Those that are not finite are left out." : ""}`;
+  note.replaceChildren(element("bdi", { text: name }), `: ${quantity(totals[0])} samples before, ${quantity(totals[1])} after, ${said}`);
 }
 
 function outline(context, shares, x, y, bottom, paint, filled) {
