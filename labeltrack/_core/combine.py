@@ -158,7 +158,7 @@ def _extent(part: Part, *, exact: bool) -> tuple[int, int]:
 
 def combined(form: Combined, threads: int | None) -> Array | None:
     """Return the combined keys of all samples; None if one of them is beyond the sizes."""
-    rows, module = form.parts[0].keys.shape[0], kernels.columns
+    rows, module = form.parts[0].keys.shape[0], kernels.combine
     keys = np.empty(rows, dtype=np.int32 if math.prod(form.sizes) <= 2**31 else np.int64)
     factors = form.factors
     steps = [

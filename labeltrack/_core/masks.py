@@ -33,7 +33,7 @@ def selected(mask: npt.NDArray[np.bool_], *columns: Array, threads: int | None =
     places = [0, *accumulate(counts)]
     if places[-1] == rows:
         return list(columns)
-    select, found = kernels.columns.select, []
+    select, found = kernels.combine.select, []
     for column in columns:
         dtype = column.dtype if column.dtype.kind in "iu" else np.dtype(f"i{column.dtype.itemsize}")
         given, out = read_only(column.view(dtype)), np.zeros(places[-1], dtype=dtype)

@@ -87,7 +87,7 @@ def reduce_quantiles(
     chunks = [chunk for part in parts for chunk in _chunks(part, counts.shape[0], dtype)]
     sizes = [chunk.samples.shape[0] for chunk in chunks]
     shares = shares_of(sizes, threads)
-    _ = kernels.grouping  # load numba once, not in every thread
+    _ = kernels.quantiles  # load numba once, not in every thread
 
     def pieces(share: Share) -> Iterator[Any]:
         for i, start, stop in share:
@@ -111,7 +111,7 @@ class _Chunk(NamedTuple):
 
     def pieces(self, start: int, stop: int) -> Iterator[Any]:
         """Yield some of the samples as kernels read them, with NaN."""
-        dtype, piece = self.dtype, kernels.grouping.Piece
+        dtype, piece = self.dtype, kernels.quantiles.Piece
         whole = np.dtype(f"i{dtype.itemsize}")
         rest = self.low, self.slots, int(np.array(np.inf, dtype).view(whole)), int(np.iinfo(whole).max)
         if self.hash is None and self.samples.dtype == dtype:
@@ -147,7 +147,7 @@ def _count(pieces: Iterator[Any], size: int) -> Integers:
     """Return how many of some samples each of so many slots has."""
     counts = np.zeros(size, dtype=np.int64)
     for piece in pieces:
-        kernels.grouping.count_groups(piece, counts)
+        kernels.quantiles.count_groups(piece, counts)
     return counts
 
 
@@ -179,7 +179,7 @@ def _by_groups(
 
     def fill(share: Share, place: Integers, step: int) -> None:
         for piece in pieces(share):
-            kernels.grouping.fill_groups(piece, place, step, groups)
+            kernels.quantiles.fill_groups(piece, place, step, groups)
 
     all_at_once(fill, shares, places, steps)
     out = np.empty((fractions.shape[0], size))
@@ -187,9 +187,9 @@ def _by_groups(
     rest = int(np.iinfo(groups.dtype).max)
 
     def select(_: int) -> None:
-        scratch = kernels.selection.scratch(dtype, fractions.shape[0])
+        scratch = kernels.quantiles.scratch(dtype, fractions.shape[0])
         for first, last, room in turns:
-            kernels.selection.select_quantiles(groups, starts, first, last, room, fractions, rest, scratch, out)
+            kernels.quantiles.select_quantiles(groups, starts, first, last, room, fractions, rest, scratch, out)
 
     all_at_once(select, range(threads))
     return out

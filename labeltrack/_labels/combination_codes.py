@@ -165,7 +165,7 @@ class Combinations(Vocabulary):
         self, columns: Sequence[Array | list[str]], kinds: Sequence[str] | None = None
     ) -> npt.NDArray[np.int32]:
         """Return the codes of combinations of labels of some kinds, or of codes of labels."""
-        add, rows = kernels.columns.add_offsets, len(columns[0])
+        add, rows = kernels.combine.add_offsets, len(columns[0])
         keys, codes = np.empty(rows, dtype=np.int64), np.empty(0, dtype=np.int32)
         for place, column in enumerate(columns):
             factor = _SECOND if place == 0 and len(columns) > 1 else 1

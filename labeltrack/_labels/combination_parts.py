@@ -49,7 +49,7 @@ class LabelCodes:
             keys: Written to.
             first: Whether there are no keys yet.
         """
-        add, rows = kernels.columns.add_offsets, keys.shape[0]
+        add, rows = kernels.combine.add_offsets, keys.shape[0]
         if kind in (STRING, BYTES):
             sort = _STRING if kind == STRING else _BYTES
             known = isinstance(labels, np.ndarray) and labels.dtype == np.int32

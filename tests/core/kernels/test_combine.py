@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labeltrack._core.kernels import columns as kernels
+from labeltrack._core.kernels import combine as kernels
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
