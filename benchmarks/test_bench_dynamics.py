@@ -16,5 +16,5 @@ def test_the_command_writes_results(tmp_path: Path) -> None:
     results = dynamics.main(["--ids", "3000", "--epochs", "3", "--rounds", "1", "--out", str(out)])
     assert json.loads(out.read_text(encoding="utf-8")) == results
     (case,) = results["cases"]
-    assert set(case["times"]) == {dynamics.OURS, dynamics.STATS, dynamics.POLARS, dynamics.PANDAS}
+    assert set(case["times"]) == {dynamics.OURS, dynamics.READ, dynamics.STATS, dynamics.POLARS, dynamics.PANDAS}
     assert case["ratio"]["ratio"] > 0

@@ -151,12 +151,6 @@ def rounds(chunks: Sequence[Chunk], low: int, shift: int, buckets: int, threads:
     slots, samples = np.empty(room, dtype=np.int32), np.empty(room, dtype=dtype)
     module = kernels.partition  # loads numba once, not in every thread
 
-    def count(share: Share) -> Integers:
-        counts = np.zeros(buckets, dtype=np.int64)
-        for i, start, stop in share:
-            module.count_buckets(read_only(chunks[i][0]), start, stop, low, shift, counts)
-        return counts
-
     def sort(share: Share, places: Integers) -> None:
         for i, start, stop in share:
             keys, unsorted = (read_only(column) for column in chunks[i])
@@ -164,9 +158,27 @@ def rounds(chunks: Sequence[Chunk], low: int, shift: int, buckets: int, threads:
 
     for turn in range(0, len(shares), threads):
         mine = shares[turn : turn + threads]
-        counts = np.array(all_at_once(count, mine))
-        # Each bucket holds the samples of all threads, so the rows are visited once.
-        ends = np.cumsum(counts.T.ravel()).reshape(buckets, len(mine)).T
-        all_at_once(sort, mine, list(ends - counts))
-        stop = int(ends[-1, -1])
-        yield Sorted(slots[:stop], samples[:stop], np.concatenate([[0], ends[-1]]))
+        places, starts = places_of([keys for keys, _ in chunks], mine, low, shift, buckets)
+        all_at_once(sort, mine, places)
+        stop = int(starts[-1])
+        yield Sorted(slots[:stop], samples[:stop], starts)
+
+
+def places_of(
+    keys: Sequence[Array], shares: Sequence[Share], low: int, shift: int, buckets: int
+) -> tuple[list[Integers], Integers]:
+    """Return where the samples of each share go in each bucket, shares in order, and where the buckets begin and end.
+
+    Each bucket holds the samples of all threads, so the rows are visited once.
+    """
+    module = kernels.partition
+
+    def count(share: Share) -> Integers:
+        counts = np.zeros(buckets, dtype=np.int64)
+        for i, start, stop in share:
+            module.count_buckets(read_only(keys[i]), start, stop, low, shift, counts)
+        return counts
+
+    counts = np.array(all_at_once(count, shares))
+    ends = np.cumsum(counts.T.ravel()).reshape(buckets, len(shares)).T
+    return list(ends - counts), np.concatenate([[0], ends[-1]])

@@ -60,9 +60,7 @@ class Courses:
     ids: Keys
     labels: list[Keys]
     found: list[PartResult] = field(default_factory=list)
-    again: int = 0  # samples whose id had occurred in the step before
-    example: tuple[Any, int] | None = None  # such an id, and the step
-    relabelled: int = 0  # samples whose id had another label before
+    steps: list[int] = field(default_factory=list)
 
     @classmethod
     def empty(cls, plan: Plan) -> Courses:
@@ -82,9 +80,10 @@ class Courses:
 
         Raises:
             TypeError: Labels or ids have types that do not fit one column.
-            ValueError: An id occurs twice, and that is an error; or samples have no ids.
+            ValueError: Samples have no ids.
         """
         number, parts = step
+        self.steps.append(number)
         readers = open_parts(storage, parts, plan.columns)
         chunks = []
         for reader, rows in read_rows(readers):
@@ -100,31 +99,26 @@ class Courses:
                 keys.of(column, one) for keys, column, one in zip(self.labels, reader.labels, rows.labels, strict=True)
             ]
             chunks.append(Chunk(ids, tuple(labels), rows.values[plan.metric], _right(rows.values, plan)))
-        found = self.table.add_step(chunks)
+        self.table.add_step(chunks)
         self.found += [reader.finish() for reader in readers]
-        if found.again and self.example is None:
-            self.example = self.ids.decode(np.array([found.example])).tolist()[0], number
-        self.again += found.again
-        self.relabelled += found.relabelled
-        if self.again and plan.on_duplicate == "error":
-            raise ValueError(self.repeated())
 
     def repeated(self) -> str:
-        """Return the message that ids occur more than once in a step."""
-        example, step = self.example or ("?", 0)
+        """Return the message that ids occur more than once in a step; empty if none does."""
+        again, example, _ = self.table.found()
+        if example is None:
+            return ""
         return (
-            f"{counted(self.again, 'sample', 'have')} an id that another one has in the same step, such as {example!r} "
-            f"in step {step}"
+            f"{counted(again, 'sample', 'have')} an id that another one has in the same step, such as "
+            f"{self.ids.decode(np.array(example[:1])).tolist()[0]!r} in step {self.steps[example[1] - 1]}"
         )
 
     def merge(self, later: Courses) -> None:
         """Add the courses of later steps."""
         ids = self.ids.adopt(later.ids)
         labels = [mine.adopt(theirs) for mine, theirs in zip(self.labels, later.labels, strict=True)]
-        self.relabelled += later.relabelled + self.table.merge(later.table, ids, labels)
+        self.table.merge(later.table, ids, labels)
         self.found += later.found
-        self.again += later.again
-        self.example = self.example or later.example
+        self.steps += later.steps
 
 
 def _right(values: Sequence[Array], plan: Plan) -> Array | None:

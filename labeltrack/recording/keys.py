@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from labeltrack._core.by_id import Slots
+from labeltrack._core.hash_index import Slots
 from labeltrack._labels.codes import BOOL, BYTES, FLOAT, INTEGER, STRING, UNSIGNED, LabelDecoder
 from labeltrack._labels.combination_codes import compatible, wider
 

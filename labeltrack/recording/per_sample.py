@@ -237,15 +237,19 @@ class PerSample:
 
 
 def _warn_of(read: Sequence[Courses], on_duplicate: OnDuplicate | None) -> None:
-    """Warn about ids that occur more than once in a step, unless an option says what to do, and about labels."""
-    repeated = [one for one in read if one.again]
-    if repeated and on_duplicate is None:
-        more = f", and {sum(one.again for one in repeated[1:])} in other datasets" if repeated[1:] else ""
+    """Warn about ids that occur more than once in a step, or raise, as an option says, and warn about labels."""
+    found = [one.table.found() for one in read]
+    again = [one.again for one in found if one.again]
+    if again and on_duplicate in (None, "error"):
+        message = next(one.repeated() for one in read if one.table.found().again)
+        if on_duplicate == "error":
+            raise ValueError(message)
+        more = f", and {sum(again[1:])} in other datasets" if again[1:] else ""
         warn(
-            f"{repeated[0].repeated()}{more}; only the first sample of each id counts, which on_duplicate='first' does "
+            f"{message}{more}; only the first sample of each id counts, which on_duplicate='first' does "
             "without this warning; 'count' counts all of them"
         )
-    relabelled = sum(one.relabelled for one in read)
+    relabelled = sum(one.relabelled for one in found)
     if relabelled:
         warn(
             f"{counted(relabelled, 'sample', 'have')} another label than the id had when it first occurred, which is "

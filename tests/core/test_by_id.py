@@ -14,6 +14,7 @@ from conftest import COMPILED
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labeltrack._core import by_id
 from labeltrack._core.accumulator import Accumulator
 from labeltrack._core.by_id import ByID, Chunk
 
@@ -139,7 +140,8 @@ def test_neither_order_within_a_step_nor_division_of_steps_changes_a_bit(run, ra
         for step in steps_of(part):
             table.add_step(step)
         parts.append(pickle.loads(pickle.dumps(table)))
-    assert parts[0].merge(parts[1]) == 0
+    parts[0].merge(parts[1])
+    assert parts[0].found() == (0, None, 0)
     assert columns(result(parts[0])) == whole
 
 
@@ -209,16 +211,20 @@ ROWS = [Chunk(np.array([7, 8, 7, 9, 7]), (np.array([1, 2, 3, 4, 1]),), np.array(
 
 def test_the_first_row_of_an_id_counts_in_each_step():
     table = ByID()
-    assert table.add_step(ROWS) == (2, 7, 0)
-    assert table.add_step(ROWS) == (2, 7, 0)
+    table.add_step(ROWS)
+    assert table.found() == (2, (7, 1), 0)
+    table.add_step(ROWS)
+    table.add_step(ROWS)
+    assert table.found() == (6, (7, 1), 0)
     found = result(table)
-    assert found.values.columns["count"].tolist() == [2, 2, 2]
+    assert found.values.columns["count"].tolist() == [3, 3, 3]
     assert found.values.columns["max"].tolist() == [1.0, 2.0, 4.0]
 
 
 def test_all_rows_of_an_id_count_if_repetitions_do():
     table = ByID(drop=False)
-    assert table.add_step(ROWS) == (2, 0, 1)
+    table.add_step(ROWS)
+    assert table.found() == (2, (7, 1), 1)
     found = result(table)
     assert found.values.columns["count"].tolist() == [3, 1, 1]
     assert found.values.columns["max"].tolist() == [5.0, 2.0, 4.0]
@@ -229,10 +235,60 @@ def test_other_labels_of_known_ids_are_counted():
     table, other = ByID(), ByID()
     changed = [Chunk(np.array([8, 9]), (np.array([0, 4]),), np.array([1.0, 1.0]))]
     table.add_step(ROWS)
-    assert table.add_step(changed).relabelled == 1
+    table.add_step(changed)
+    assert table.found().relabelled == 1
     other.add_step(changed)
-    assert table.merge(other) == 1
+    table.merge(other)
+    assert table.found().relabelled == 2
     assert result(table).labels[0].tolist() == [1, 2, 4]
+
+
+def test_what_was_found_is_merged_under_the_names_of_ids():
+    table, later = ByID(), ByID()
+    table.add_step([Chunk(np.array([0, 1]), (np.array([3, 3]),), np.array([1.0, 2.0]))])
+    later.add_step([])
+    later.add_step([Chunk(np.array([0, 0]), (np.array([3, 3]),), np.array([1.0, 2.0]))])
+    table.merge(later, np.array([5]))
+    assert table.found() == (1, (5, 3), 0)
+    assert result(table).ids.tolist() == [0, 1, 5]
+
+
+def test_what_waits_is_not_lost_where_types_or_hits_differ():
+    def step(*dtypes):
+        return [
+            Chunk(np.array([1, 2 + i]), (np.array([0, 0]),), np.array([0.1, 0.2], dtype), np.uint8([1, 0]))
+            for i, dtype in enumerate(dtypes)
+        ]
+
+    table = ByID()
+    table.add_step(step(np.float64, np.float32))
+    table.add_step(step(np.float32, np.float64))
+    found = result(table)
+    assert table.found().again == 2
+    assert [end.tolist() for end in found.ends] == [
+        [0.1, 0.2, float(np.float32(0.2))],
+        [float(np.float32(0.1)), float(np.float32(0.2)), 0.2],
+    ]
+    assert found.values.columns["count"].tolist() == [2, 2, 2]
+    assert found.hits[1].tolist() == [2, 0, 0]
+    table = ByID()
+    table.add_step([*step(np.float32), step(np.float32)[0]._replace(hits=None)])
+    assert result(table).hits is None
+
+
+def test_more_rows_than_wait_at_a_time_are_added(monkeypatch):
+    monkeypatch.setattr(by_id, "_ROUND", 8)
+    rng = np.random.default_rng(3)
+    ids, values = rng.integers(0, 3, (5, 20)), rng.random((5, 20))
+    table = ByID(drop=False, threads=2)
+    for step in range(5):
+        table.add_step(chunks_of(np.arange(20), ids[step], values[step], np.uint8(values[step] > 0.5)))
+    found = result(table)
+    every = [values[ids == key] for key in range(3)]
+    assert found.values.columns["count"].tolist() == [one.size for one in every]
+    assert found.values.columns["mean"].tolist() == [statistics.mean(one.tolist()) for one in every]
+    assert [end.tolist() for end in found.ends] == [[one[0] for one in every], [one[-1] for one in every]]
+    assert found.hits[0].tolist() == [forgotten((one > 0.5).tolist()) for one in every]
 
 
 def test_courses_without_probabilities_or_hits_have_none_together_with_others():

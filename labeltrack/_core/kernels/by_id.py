@@ -9,6 +9,16 @@ word  type   meaning
 2     int64  low half: forgetting events; high half: how often it was right
 3     int64  low half: flags; high half: number of the last step in which the id occurred, from 1 on
 ====  =====  =======================================================================================
+
+Rows are sorted by buckets of slots before they are noted, as the state of a bucket fits the cache. A row is a record of
+these words, and one of int64 for each label:
+
+====  =====  =======================================================================================
+word  type   meaning
+====  =====  =======================================================================================
+0     int64  high half: slot; low half: twice the number of the step, plus 1 if the sample is right
+1     f8     value
+====  =====  =======================================================================================
 """
 
 from __future__ import annotations
@@ -22,78 +32,122 @@ from labeltrack._core.kernels.intrinsics import _U1, _U2, _U3, _jit, _lesser, _p
 
 WORDS = 4
 HAS_VALUE, HAS_HIT, FIRST_HIT, LAST_HIT = 1, 2, 4, 8
-KNOWN, AGAIN, NEW = range(3)
-"""What a row is: of an id that is known, of one that has occurred in this step before, of one that is new."""
-_AHEAD = 16  # rows between fetching the line of an id and using it
+RECORD = 2
+"""Words of a record without labels."""
+_AHEAD = np.uint64(16)  # records between fetching a line and using it
 _HALF = np.int64(32)
-_EVENT, _HIT = np.int64(1), np.int64(1 << 32)
+_LOW = np.int64((1 << 32) - 1)
+_ONE, _FIRST, _LAST = np.int64(1), np.int64(2), np.int64(3)
 
 
 @_jit
-def note_rows(
-    slots: Any, values: Any, hits: Any, state: Any, words: Any, step: int, drop: bool, skip_nan: bool, rows: Any
-) -> int:
-    """Add the rows of a step to the state; return how many are of an id that has occurred in this step before.
+def sort_rows(
+    slots: Any, values: Any, labels: Any, hits: Any, step: int, shift: int, places: Any, words: Any, floats: Any
+) -> None:
+    """Write rows as records, bucket by bucket.
 
     Args:
         slots: ``(N,)`` int32: the slot of the id of each row.
         values: ``(N,)`` float32 or float64.
-        hits: ``(N,)`` uint8, 1 where the sample is right; ``(0,)`` if that is not known.
+        labels: ``(N, L)`` int64 keys.
+        hits: ``(N,)`` uint8, 1 where the sample is right, 0 where it is wrong; ``(0,)`` if that is not known.
+        step: Number of the step, from 1 on.
+        shift: Binary logarithm of the slots per bucket.
+        places: ``(B,)`` int64, where the next record of each bucket goes; advanced.
+        words: ``(M * (RECORD + L),)`` int64, written to.
+        floats: The same memory as float64.
+    """
+    bits, width, known = np.uint64(shift), np.uint64(RECORD + labels.shape[1]), hits.shape[0] > 0
+    for i in range(np.uint64(slots.shape[0])):
+        slot = np.int64(slots[i])
+        bucket = np.uint64(slot) >> bits
+        at = np.uint64(places[bucket]) * width
+        _prefetch(words, at + _AHEAD * width)
+        places[bucket] += 1
+        words[at] = slot << _HALF | np.int64(step) << _ONE | (np.int64(hits[i]) if known else np.int64(0))
+        floats[at + _U1] = values[i]
+        for j in range(np.uint64(labels.shape[1])):
+            words[at + _U2 + j] = labels[i, j]
+
+
+@_jit
+def note_rows(
+    heads: Any,
+    floats: Any,
+    start: int,
+    stop: int,
+    state: Any,
+    words: Any,
+    known: Any,
+    many: int,
+    drop: bool,
+    skip_nan: bool,
+    has_hits: bool,
+    slots: Any,
+    values: Any,
+    already: int,
+) -> tuple[int, int, int, int]:
+    """Add records to the state, and write the slots and values of those that count.
+
+    Args:
+        heads: ``(M * (RECORD + L),)`` int64 words of records.
+        floats: The same memory as float64.
+        start: First record to read.
+        stop: One past the last.
         state: ``(S * WORDS,)`` float64.
         words: The same memory as int64.
-        step: Number of the step, from 1 on.
+        known: ``(S * L,)`` int64: the labels that each id had when it first occurred.
+        many: How many labels a sample has: L.
         drop: Whether an id counts once per step.
         skip_nan: Whether NaN is neither a first nor a last value.
-        rows: ``(N,)`` uint8: what each row is is written here.
+        has_hits: Whether it is known which samples are right.
+        slots: ``(M,)`` int32, written to.
+        values: ``(M,)`` float32 or float64, written to.
+        already: How many of these are there already.
+
+    Returns:
+        How many slots and values there are then; how many records are of an id that had occurred in its step before,
+        and the smallest first word of these, or -1; how many labels of known ids are others.
     """
-    last = slots.shape[0] - 1
-    again = 0
-    for i in range(slots.shape[0]):
-        _prefetch(state, np.uint64(slots[_lesser(i + _AHEAD, last)]) << _U2)
-        r = np.uint64(slots[i]) << _U2
+    labels = np.uint64(many)
+    width = np.uint64(RECORD) + labels
+    kept = np.uint64(already)
+    again = changed = 0
+    example = np.int64(-1)
+    last = np.uint64(stop - 1)
+    for i in range(np.uint64(start), np.uint64(stop)):
+        ahead = np.uint64(heads[np.uint64(_lesser(i + _AHEAD, last)) * width] >> _HALF)
+        _prefetch(state, ahead << _U2)
+        _prefetch(known, ahead * labels)
+        at = i * width
+        head = heads[at]
+        slot, step, hit = np.uint64(head >> _HALF), (head & _LOW) >> _ONE, head & _ONE
+        r = slot << _U2
         word = words[r + _U3]
-        rows[i] = KNOWN if word else NEW
         if word >> _HALF == step:
             again += 1
+            example = head if example < 0 or head < example else example
             if drop:
-                rows[i] = AGAIN
                 continue
+        for j in range(labels):
+            if word == 0:
+                known[slot * labels + j] = heads[at + _U2 + j]
+            elif known[slot * labels + j] != heads[at + _U2 + j]:
+                changed += 1
         flags = word & np.int64(15)
-        v = np.float64(values[i])
+        v = floats[at + _U1]
+        slots[kept] = slot
+        values[kept] = v
+        kept += _U1
         if not (skip_nan and math.isnan(v)):
             if not flags & HAS_VALUE:
                 state[r] = v
             state[r + _U1] = v
             flags |= HAS_VALUE
-        if hits.shape[0]:
-            if hits[i]:
-                words[r + _U2] += _HIT
-                flags |= LAST_HIT if flags & HAS_HIT else LAST_HIT | FIRST_HIT
-            elif flags & LAST_HIT:
-                words[r + _U2] += _EVENT
-                flags ^= LAST_HIT
-            flags |= HAS_HIT
-        words[r + _U3] = np.int64(step) << _HALF | np.int64(flags)
-    return again
-
-
-@_jit
-def note_labels(slots: Any, labels: Any, rows: Any, known: Any) -> int:
-    """Keep the labels of new ids; return in how many rows a known id has another label.
-
-    Args:
-        slots: ``(N,)`` int32.
-        labels: ``(N,)`` int64 keys.
-        rows: ``(N,)`` uint8 of `note_rows`.
-        known: ``(S,)`` int64: the label of each slot, written to.
-    """
-    last = slots.shape[0] - 1
-    changed = 0
-    for i in range(slots.shape[0]):
-        _prefetch(known, np.uint64(slots[_lesser(i + _AHEAD, last)]))
-        slot = np.uint64(slots[i])
-        if rows[i] == NEW:
-            known[slot] = labels[i]
-        elif rows[i] == KNOWN and known[slot] != labels[i]:
-            changed += 1
-    return changed
+        if has_hits:  # which are 1 or 0 at random: branches would mispredict
+            words[r + _U2] += (hit << _HALF) + (flags >> _LAST & (hit ^ _ONE))
+            if not flags & HAS_HIT:
+                flags |= hit << _FIRST | HAS_HIT
+            flags = flags & ~LAST_HIT | hit << _LAST
+        words[r + _U3] = step << _HALF | np.int64(flags)
+    return int(kept), again, int(example), changed
