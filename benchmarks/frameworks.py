@@ -1,5 +1,8 @@
 """Training with and without labeltrack in each framework, step by step about 10 ms; and sharing labels between ranks.
 
+Some dozen steps with and some dozen without take turns within one epoch of one model: where memory lies, and what else
+the machine does, makes epochs several percent faster or slower, but not neighbours.
+
 Run from the root of the repository, with the frameworks installed::
 
     python benchmarks/frameworks.py
@@ -8,6 +11,7 @@ Run from the root of the repository, with the frameworks installed::
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import subprocess
@@ -29,61 +33,91 @@ if TYPE_CHECKING:
 
 WITH, WITHOUT = "with labeltrack", "without"
 CLASSES, FEATURES, TOKENS, VOCABULARY = 10, 256, 64, 2000
+DISTINCT = 32  # batches, which come again
+LAG = 1  # step after a change that is not counted: some loaders fetch a batch ahead
+READ = 48  # steps with labeltrack after which what waits is recorded, between two steps
 DOMAINS = ("code", "math", "web")
 CLOCKS: dict[str, Callable[[], float]] = {"processor": time.process_time, "wall": time.perf_counter}
 
 
 class Case:
-    """A training that can be run again and again, for an epoch each.
+    """A training with and without labeltrack in turn.
 
     Attributes:
-        tracker: What the last one with labeltrack was tracked with.
-        began: What the clocks showed when each batch began.
+        on: Whether it is with labeltrack now.
+        tracker: What it is tracked with.
+        times: What the clocks showed when the step before each batch had ended, and when the batch began; in between,
+            what waits is recorded, where labeltrack stops.
+        plan: Whether each step is with labeltrack; after the last one, all are as it is.
     """
 
     tracker: Any
     rate = 0.01
+    batch = 64
 
-    def __init__(self, steps: int, width: int) -> None:
+    def __init__(self, width: int) -> None:
         import torch  # noqa: PLC0415 (which may be missing)
 
         torch.set_num_threads(1)  # so that processor time is wall time
         torch.manual_seed(0)
-        self.torch, self.steps, self.batch, self.width = torch, steps, 64, width
-        self.x = torch.randn(steps * self.batch, FEATURES)
-        self.y = torch.randint(0, CLASSES, (steps * self.batch,))
-        self.began: list[list[float]] = []
+        self.torch, self.width = torch, width
+        self.x = torch.randn(DISTINCT * self.batch, FEATURES)
+        self.y = torch.randint(0, CLASSES, (len(self.x),))
+        self.on = True
+        self.unread = 0  # steps with labeltrack since what waits was recorded
+        self.times: list[list[list[float]]] = []
+        self.plan: list[bool] = []
 
     @property
     def samples(self) -> int:
-        """How many values an epoch has."""
+        """How many values an epoch of all batches has."""
         return len(self.x)
 
     def model(self) -> Any:
         """Return a model."""
+        self.torch.manual_seed(1)
         nn = self.torch.nn
         layers = [nn.Linear(FEATURES, self.width), nn.ReLU(), nn.Linear(self.width, self.width), nn.ReLU()]
         return nn.Sequential(*layers, nn.Linear(self.width, CLASSES))
 
-    def loader(self) -> Any:
-        """Return the batches."""
+    def begin(self) -> Any:
+        """Return a fresh model and its optimizer."""
+        model = self.model()
+        return model, self.torch.optim.SGD(model.parameters(), lr=self.rate)
+
+    def loader(self, times: int) -> Any:
+        """Return the batches, so many times."""
         data = self.torch.utils.data
-        pairs = data.TensorDataset(self.x, self.y)
+        pairs = data.Subset(data.TensorDataset(self.x, self.y), list(range(len(self.x))) * times)
         return data.DataLoader(pairs, batch_size=self.batch, collate_fn=partial(self.collated, data.default_collate))
 
     def collated(self, collate: Callable[[Any], Any], samples: Any) -> Any:
         """Return a batch, and keep when it began: the step before it has ended."""
-        self.began.append([now() for now in CLOCKS.values()])
+        ended = [now() for now in CLOCKS.values()]
+        step = len(self.times)
+        on = self.plan[step] if step < len(self.plan) else self.on
+        self.unread += self.on
+        if self.on and not on and self.unread >= READ:
+            self.unread = 0
+            _ = self.tracker.pending  # records what waits
+        began = [now() for now in CLOCKS.values()]
+        self.times.append([ended, began])
+        if on is not self.on:
+            self.on = on
+            self.switch()
         return collate(samples)
 
-    def run(self, *, tracked: bool) -> None:
-        """Train for an epoch."""
+    def switch(self) -> None:
+        """Begin or stop to track, in a framework that is to be told."""
+
+    def run(self, times: int) -> None:
+        """Train for an epoch of all batches, so many times."""
         raise NotImplementedError
 
     def check(self) -> None:
         """Compare what is tracked with what the model computes, if it does not learn."""
         self.rate = 0.0
-        self.run(tracked=True)
+        self.run(1)
         (stats,) = (found for _, found in self.tracker.history.items())
         assert stats.total().count == self.samples
         np.testing.assert_allclose(stats.total().mean, self.expected(), rtol=1e-5)
@@ -91,43 +125,49 @@ class Case:
 
     def expected(self) -> float:
         """Return the mean loss of the model that `run` begins with."""
-        self.torch.manual_seed(1)
         with self.torch.no_grad():
-            return float(self.torch.nn.functional.cross_entropy(self.model()(self.x).double(), self.y))
-
-    def begin(self) -> Any:
-        """Return a fresh model and its optimizer."""
-        self.torch.manual_seed(1)
-        model = self.model()
-        return model, self.torch.optim.SGD(model.parameters(), lr=self.rate)
+            return float(self.torch.nn.functional.cross_entropy(Case.model(self)(self.x).double(), self.y))
 
 
 class Plain(Case):
-    """A loop."""
+    """A loop, whose batches may be padded."""
 
-    def run(self, *, tracked: bool) -> None:
+    def run(self, times: int) -> None:
         """Train for an epoch."""
+        from labeltrack.integrations.torch import unpadded  # noqa: PLC0415 (torch may be missing)
+
         cross_entropy = self.torch.nn.functional.cross_entropy
         model, optimizer = self.begin()
         tracker = self.tracker = lt.LabelTracker("y", "ce")
-        for x, y in self.loader():
+        loader = self.loader(times)
+        batches = iter(loader)
+        real = unpadded(batches)
+        for _ in loader.batch_sampler:
+            (x, y), n = next(real) if self.on else (next(batches), 0)
             optimizer.zero_grad()
-            if tracked:
+            if self.on:
                 losses = cross_entropy(model(x), y, reduction="none")
                 loss = losses.mean()
-                tracker.update(y, losses)
+                tracker.update(y[:n], losses[:n])
             else:
                 loss = cross_entropy(model(x), y)
             loss.backward()
             optimizer.step()
-        if tracked:
-            tracker.end_epoch(1)
+        tracker.end_epoch(1)
 
 
 class Lightning(Case):
     """Lightning's Trainer."""
 
-    def run(self, *, tracked: bool) -> None:
+    callbacks: list[Any]
+
+    def switch(self) -> None:
+        """Add the callback, or take it away."""
+        self.callbacks[:] = [each for each in self.callbacks if each is not self.callback]
+        if self.on:
+            self.callbacks.append(self.callback)
+
+    def run(self, times: int) -> None:
         """Train for an epoch."""
         from lightning.pytorch import LightningModule, Trainer  # noqa: PLC0415 (which may be missing)
 
@@ -136,6 +176,7 @@ class Lightning(Case):
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
         cross_entropy = self.torch.nn.functional.cross_entropy
         net, optimizer = self.begin()
+        case = self
 
         class Module(LightningModule):  # type: ignore[misc]  # is Any where Lightning is not installed
             def __init__(self) -> None:
@@ -144,7 +185,7 @@ class Lightning(Case):
 
             def training_step(self, batch: Any, _: int) -> Any:
                 x, y = batch
-                if not tracked:
+                if not case.on:
                     return cross_entropy(self.net(x), y)
                 losses = cross_entropy(self.net(x), y, reduction="none")
                 return {"loss": losses.mean(), "per_sample_loss": losses}
@@ -152,20 +193,28 @@ class Lightning(Case):
             def configure_optimizers(self) -> Any:
                 return optimizer
 
-        callback = LabelTrackCallback(label=1)
-        self.tracker = callback.tracker
+        self.callback = LabelTrackCallback(label=1)
+        self.tracker = self.callback.tracker
         quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-        callbacks = [callback] if tracked else []
-        trainer = Trainer(max_epochs=1, accelerator="cpu", enable_model_summary=False, callbacks=callbacks, **quiet)
-        trainer.fit(Module(), self.loader())
+        quiet |= {"accelerator": "cpu", "enable_model_summary": False}
+        trainer = Trainer(max_epochs=1, callbacks=[self.callback], **quiet)
+        self.callbacks = trainer.callbacks
+        trainer.fit(Module(), self.loader(times))
 
 
 class Ignite(Case):
     """Ignite's engine."""
 
-    def run(self, *, tracked: bool) -> None:
+    handlers: list[Any]
+    of_steps: list[Any]
+
+    def switch(self) -> None:
+        """Add what is called after each step, or take it away."""
+        self.of_steps[:] = self.handlers if self.on else []
+
+    def run(self, times: int) -> None:
         """Train for an epoch."""
-        from ignite.engine import Engine  # noqa: PLC0415 (which may be missing)
+        from ignite.engine import Engine, Events  # noqa: PLC0415 (which may be missing)
 
         from labeltrack.integrations.ignite import LabelTrackHandler  # noqa: PLC0415 (likewise)
 
@@ -175,43 +224,46 @@ class Ignite(Case):
         def step(_: Any, batch: Any) -> Any:
             x, y = batch
             optimizer.zero_grad()
-            losses = cross_entropy(model(x), y, reduction="none" if tracked else "mean")
-            (losses.mean() if tracked else losses).backward()
+            losses = cross_entropy(model(x), y, reduction="none" if self.on else "mean")
+            (losses.mean() if self.on else losses).backward()
             optimizer.step()
-            return {"per_sample_loss": losses} if tracked else None
+            return {"per_sample_loss": losses} if self.on else None
 
         engine, handler = Engine(step), LabelTrackHandler(label=1)
         self.tracker = handler.tracker
-        if tracked:
-            handler.attach(engine)
-        engine.run(self.loader(), max_epochs=1)
+        handler.attach(engine)
+        self.of_steps = engine._event_handlers[Events.ITERATION_COMPLETED]  # noqa: SLF001 (no other way is as cheap)
+        self.handlers = list(self.of_steps)
+        engine.run(self.loader(times), max_epochs=1)
 
 
 class Keras(Case):
     """Keras on PyTorch, whose own metric of the loss is there without labeltrack."""
 
-    def run(self, *, tracked: bool) -> None:
+    def run(self, times: int) -> None:
         """Train for an epoch."""
         os.environ.setdefault("KERAS_BACKEND", "torch")
         import keras  # noqa: PLC0415 (which may be missing)
 
         from labeltrack.integrations.keras import LabelTrackCallback, LabelTrackMetric  # noqa: PLC0415 (likewise)
 
+        case = self
+        own = keras.metrics.SparseCategoricalCrossentropy(from_logits=True)
+
+        class Metric(LabelTrackMetric):
+            def update_state(self, *batch: Any, **options: Any) -> Any:
+                return super().update_state(*batch, **options) if case.on else own.update_state(*batch, **options)
+
         layers = [keras.layers.Input((FEATURES,)), *(keras.layers.Dense(self.width, "relu") for _ in range(2))]
         model = keras.Sequential([*layers, keras.layers.Dense(CLASSES)])
-        self.torch.manual_seed(1)
-        first = self.model()
-        linear = [layer for layer in first if hasattr(layer, "weight")]
+        linear = [layer for layer in self.model() if hasattr(layer, "weight")]
         model.set_weights([part.detach().numpy().T for layer in linear for part in (layer.weight, layer.bias)])
-        each = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=None)
-        metric = LabelTrackMetric(each, name="ce")
-        own = keras.metrics.SparseCategoricalCrossentropy(from_logits=True)
+        metric = Metric(keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=None), name="ce")
         optimizer = keras.optimizers.SGD(self.rate)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(optimizer=optimizer, loss=loss, metrics=[metric if tracked else own])
+        model.compile(optimizer=optimizer, loss=loss, metrics=[metric])
         self.tracker = metric.tracker
-        callbacks = [LabelTrackCallback(metric)] if tracked else []
-        model.fit(self.loader(), epochs=1, verbose=0, callbacks=callbacks)
+        model.fit(self.loader(times), epochs=1, verbose=0, callbacks=[LabelTrackCallback(metric)])
 
 
 class HuggingFace(Case):
@@ -224,11 +276,11 @@ class HuggingFace(Case):
         columns = zip(self.x, self.y, domains, strict=True)
         return [{"x": x, "labels": y, "domain": domain} for x, y, domain in columns]
 
-    def network(self) -> Any:
+    def model(self) -> Any:
         """Return a model as the Trainer takes it."""
         import transformers  # noqa: PLC0415 (which may be missing)
 
-        torch, net = self.torch, self.model()
+        torch, net = self.torch, super().model()
 
         class Classifier(torch.nn.Module):  # type: ignore[misc, name-defined]  # is Any where torch is not installed
             def __init__(self) -> None:
@@ -242,14 +294,13 @@ class HuggingFace(Case):
 
         return Classifier()
 
-    def run(self, *, tracked: bool) -> None:
+    def run(self, times: int) -> None:
         """Train for an epoch."""
         import transformers  # noqa: PLC0415 (which may be missing)
 
         from labeltrack.integrations.huggingface import track  # noqa: PLC0415 (likewise)
 
         transformers.logging.set_verbosity_error()
-        self.torch.manual_seed(1)
         with tempfile.TemporaryDirectory() as folder:
             quiet = {"report_to": [], "save_strategy": "no", "disable_tqdm": True, "logging_strategy": "no"}
             arguments = transformers.TrainingArguments(
@@ -266,20 +317,37 @@ class HuggingFace(Case):
                 def log(self, *_: Any, **__: Any) -> None:
                     pass
 
-            collator = partial(self.collated, transformers.default_data_collator)
-            trainer = Silent(self.network(), arguments, collator, train_dataset=self.rows())
-            if tracked:
-                self.tracker = track(trainer)
+            model = self.model()
+            trainer = Silent(model, arguments, transformers.default_data_collator, train_dataset=self.rows() * times)
+            own = trainer._get_collator_with_removed_columns(trainer.data_collator), trainer.compute_loss  # noqa: SLF001
+            self.tracker = track(trainer)
+            ours = trainer.data_collator, trainer.compute_loss
+            hooks: dict[Any, Any] = {}
+
+            def collate(samples: Any) -> Any:
+                return (ours if self.on else own)[0](samples)
+
+            def compute_loss(model: Any, inputs: Any, *more: Any, **options: Any) -> Any:
+                there = model._forward_hooks  # noqa: SLF001 (no other way is as cheap)
+                if "labeltrack" in inputs:
+                    there.update(hooks)
+                    return ours[1](model, inputs, *more, **options)
+                hooks.update(there)
+                there.clear()
+                return own[1](model, inputs, *more, **options)
+
+            trainer.data_collator, trainer.compute_loss = partial(self.collated, collate), compute_loss
             trainer.train()
 
 
 class Tokens(HuggingFace):
     """The same with a language model, whose tokens count."""
 
-    def __init__(self, steps: int, width: int) -> None:
-        super().__init__(steps, width)
-        self.batch = 4
-        self.ids = self.torch.randint(0, VOCABULARY, (steps * self.batch, TOKENS))
+    batch = 4
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.ids = self.torch.randint(0, VOCABULARY, (DISTINCT * self.batch, TOKENS))
 
     @property
     def samples(self) -> int:
@@ -290,62 +358,64 @@ class Tokens(HuggingFace):
         """Return the dataset."""
         return [{"input_ids": ids, "labels": ids, "domain": DOMAINS[n % 3]} for n, ids in enumerate(self.ids)]
 
-    def network(self) -> Any:
+    def model(self) -> Any:
         """Return a language model."""
         import transformers  # noqa: PLC0415 (which may be missing)
 
+        self.torch.manual_seed(1)
         sizes = {"hidden_size": self.width, "intermediate_size": self.width, "num_hidden_layers": 1}
         config = transformers.LlamaConfig(vocab_size=VOCABULARY, num_attention_heads=2, **sizes)
         return transformers.LlamaForCausalLM(config)
 
     def expected(self) -> float:
         """Return the mean loss of the model that `run` begins with."""
-        self.torch.manual_seed(1)
-        network = self.network()
+        model = self.model()
         with self.torch.no_grad():
-            found = [float(network(input_ids=ids, labels=ids).loss) for ids in self.ids.split(self.batch)]
+            found = [float(model(input_ids=ids, labels=ids).loss) for ids in self.ids.split(self.batch)]
         return float(np.mean(found))
 
 
 CASES: dict[str, tuple[type[Case], int]] = {  # and the width of a model whose step takes about 10 ms
-    "plain loop": (Plain, 1024),
-    "Lightning": (Lightning, 1024),
-    "Ignite": (Ignite, 1024),
+    "plain loop": (Plain, 1200),
+    "Lightning": (Lightning, 1200),
+    "Ignite": (Ignite, 1200),
     "Keras on PyTorch": (Keras, 1024),
-    "Hugging Face, classes": (HuggingFace, 1024),
-    "Hugging Face, tokens": (Tokens, 64),
+    "Hugging Face, classes": (HuggingFace, 1200),
+    "Hugging Face, tokens": (Tokens, 72),
 }
 
 
 def measured(name: str, steps: int, rounds: int) -> dict[str, Any]:
-    """Measure the steps of epochs with and without labeltrack in turn; return times per step, and their ratio."""
+    """Measure so many steps with and without labeltrack in turn; return times per step, their ratio and difference."""
     of, width = CASES[name]
-    case = of(steps, width)
-    rng = np.random.default_rng(0)
-    found: dict[str, list[Any]] = {WITH: [], WITHOUT: []}
+    case = of(width)
+    size = steps + LAG
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of frameworks
         case.check()
-        case.run(tracked=False)
-        for _ in range(rounds):
-            for which in rng.permutation([WITH, WITHOUT]).tolist():
-                case.began.clear()
-                case.run(tracked=which == WITH)
-                found[which].append([*case.began[-steps:], [now() for now in CLOCKS.values()]])
+        case.times.clear()
+        case.plan = [on for _ in range(rounds) for on in (True, False) for _ in range(size)]
+        gc.collect()
+        case.run(-(-(len(case.plan) + 1) // DISTINCT))
+    times = np.array(case.times[: len(case.plan) + 1])
     result: dict[str, Any] = {"case": name, "steps": steps, "rounds": rounds}
     for place, clock in enumerate(CLOCKS):
-        each = {which: np.diff(np.array(times)[:, :, place]) for which, times in found.items()}
-        # The first step finds cold caches; after the last one, the epoch ends.
-        of_steps = {which: summary(seconds[:, 1:-1].ravel().tolist()) for which, seconds in each.items()}
-        ends = {which: float(np.median(seconds[:, -1])) for which, seconds in each.items()}
+        ended, began = times[:, :, place].T
+        typical = np.median((ended[1:] - began[:-1]).reshape(-1, size)[:, LAG:], axis=1)
+        of_steps = dict(zip((WITH, WITHOUT), typical.reshape(rounds, 2).T.copy(), strict=True))
+        of_steps[WITH] += (began - ended).sum() / (rounds * size)
         result[clock] = {
-            "times": of_steps,
-            "ratio": of_steps[WITH]["median_s"] / of_steps[WITHOUT]["median_s"],
-            "ratio_low_quartiles": of_steps[WITH]["quartile_low_s"] / of_steps[WITHOUT]["quartile_low_s"],
-            "extra_s_per_step": of_steps[WITH]["median_s"] - of_steps[WITHOUT]["median_s"],
-            "extra_s_last_step_and_end": ends[WITH] - ends[WITHOUT],
+            "times": {which: summary(seconds.tolist()) for which, seconds in of_steps.items()},
+            "ratio": quartiles(of_steps[WITH] / of_steps[WITHOUT]),
+            "extra_s": quartiles(of_steps[WITH] - of_steps[WITHOUT]),
         }
     return result
+
+
+def quartiles(some: Any) -> dict[str, float]:
+    """Return median and quartiles of rounds."""
+    low, median, high = np.quantile(some, (0.25, 0.5, 0.75)).tolist()
+    return {"median": median, "quartile_low": low, "quartile_high": high}
 
 
 SYNC = """
@@ -398,23 +468,23 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Run the benchmark; return the results."""
     parser = argparse.ArgumentParser(description="Measure what tracking costs in each framework.")
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--steps", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--labels", type=int, default=1_000_000)
     add_output(parser, "frameworks", None)
     options = parser.parse_args(arguments)
     names = ["numpy", "numba", "torch", "transformers", "lightning", "pytorch-ignite", "keras"]
     results: dict[str, Any] = {"facts": facts(names), "cases": [], "sync": shared(options.labels, options.rounds)}
-    lines = [
-        "case | ms per step | with / without labeltrack, median and low quartile: processor | wall | more us, end ms"
-    ]
+    lines = ["case | ms per step | with / without labeltrack (quartiles): processor | wall | more us (quartiles)"]
     for name in options.cases:
         row = measured(name, options.steps, options.rounds)
         results["cases"].append(row)
-        ratios = (f"{row[clock]['ratio']:.4f}, {row[clock]['ratio_low_quartiles']:.4f}" for clock in CLOCKS)
-        first = row["processor"]
-        extra = f"{first['extra_s_per_step'] * 1e6:.0f}, {first['extra_s_last_step_and_end'] * 1e3:.2f}"
-        lines.append(f"{name} | {first['times'][WITHOUT]['median_s'] * 1e3:.2f} | {' | '.join(ratios)} | {extra}")
+        spread = "{median:.4f} ({quartile_low:.4f}–{quartile_high:.4f})"
+        ratios = " | ".join(spread.format(**row[clock]["ratio"]) for clock in CLOCKS)
+        extra = {of: seconds * 1e6 for of, seconds in row["processor"]["extra_s"].items()}
+        more = "{median:.0f} ({quartile_low:.0f}–{quartile_high:.0f})".format(**extra)
+        without = row["processor"]["times"][WITHOUT]["median_s"] * 1e3
+        lines.append(f"{name} | {without:.2f} | {ratios} | {more}")
     for kind in ("same", "different"):
         took, what = results["sync"][kind], f"sync, two ranks with {options.labels:,} {kind} labels"
         lines.append(f"{what}: {took['median_s']:.3f} s, best {took['best_s']:.3f} s")

@@ -12,7 +12,7 @@ from labeltrack._tracking.base import Tracking, check_name
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from labeltrack._labels.missing import Missing
     from labeltrack._nan_policy import NanPolicy
@@ -33,7 +33,7 @@ class LabelTracker(Tracking):
     pass. Both may be called by several threads: a batch belongs to the epoch that ends after it. An exception at any
     point, such as KeyboardInterrupt, leaves a batch or the end of an epoch complete or without effect. Signal handlers
     may call methods that only read, `flush` and `close`; others raise RuntimeError if the handler interrupted a call,
-    and so do these while tensors on a device are still to be read.
+    and so do these while tensors on a device, or batches of `update_later`, are still to be read.
 
     Args:
         label: Name of the label, such as its key in a batch; or a tuple of names, for several labels per sample.
@@ -188,6 +188,56 @@ class LabelTracker(Tracking):
         if where is None and self._intake.quickly(labels, (values,), mode, ds_id, ids):
             return
         self._update(labels, (values,), mode, ds_id, where, ids)
+
+    def update_later(
+        self,
+        batch: Any,
+        make: Callable[[list[Any]], dict[str, Any]],
+        *,
+        mode: str = "train",
+        ds_id: str = "",
+        nbytes: int = 0,
+    ) -> None:
+        """Keep a batch that `make` turns into samples later: once 64 wait, or before anything reads what is recorded.
+
+        For integrations that have to compute values: of many batches at once, and not between two steps of training,
+        where code and data are out of caches, that takes a small part of the time. Like `update`, it is exact, keeps
+        the order of batches, and loses nothing to an interrupt. A batch in which there is a mistake is an error of a
+        later call, which says which batch it was; all others are recorded. The first one of an epoch does not wait.
+
+        Args:
+            batch: What `make` takes; nothing of it may change from now on.
+            make: Gets a list of such batches that came one after the other, and returns the arguments of `update` of
+                all of their samples: ``{"labels": …, "values": …, "where": …, "ids": …}``, the last two if there are
+                any; on the CPU. Batches go into one list if their `make` is equal, and one by one after a mistake.
+            mode: Mode of the batch.
+            ds_id: Dataset of the batch.
+            nbytes: Memory that the batch keeps: those that wait are also recorded when they keep a megabyte.
+
+        Raises:
+            TypeError: A mistake in a batch that waited, see `update`; or `mode` or `ds_id` is no string.
+            ValueError: Likewise.
+
+        Example:
+            >>> tracker = LabelTracker(label="y", metric="error")
+            >>> def make(batches):
+            ...     labels, answers, targets = map(np.concatenate, zip(*batches))
+            ...     return {"labels": labels, "values": abs(answers - targets)}
+            >>> for answer in (1.5, 3.0):
+            ...     tracker.update_later((np.array([0, 1]), np.array([answer, 2.0]), np.array([1.0, 4.0])), make)
+            >>> tracker.compute().mean
+            array([1.25, 2.  ])
+        """
+        waiting = self._recorded.staged
+        if waiting is not None and waiting.at_once(batch, make, (mode, ds_id), nbytes):
+            return
+        mode, ds_id = check_name("mode", mode), check_name("ds_id", ds_id)
+        if mode not in self._modes or ds_id not in self._ds_ids:
+            return
+        with self._lock.of("update_later"):
+            self._recorded.complete()
+            self._intake.later(batch, make, (mode, ds_id), nbytes)
+        self._recorded.tell()
 
     # -- the end of an epoch ------------------------------------------------------------------------------
 

@@ -66,6 +66,7 @@ FLOORS = [
             ),
         ),
         (lt.LabelTracker.update, "(self, labels, values, *, mode='train', ds_id='', where=None, ids=None)"),
+        (lt.LabelTracker.update_later, "(self, batch, make, *, mode='train', ds_id='', nbytes=0)"),
         (lt.TrackerCollection.update, "(self, labels, values, *, mode='train', ds_id='', where=None, ids=None)"),
         (lt.LabelTracker.compute, "(self, mode='train')"),
         (lt.LabelTracker.merge_state, "(self, trackers, *, place=0)"),

@@ -358,7 +358,7 @@ class Tracking(Stateful):
         return (
             f"{type(self).__name__}(label={self.label!r}, {named}, bounds={self.bounds!r}): "
             f"{counted(len(self._recorded.history), 'entry')} in the history, {counted(pending, 'sample')} since"
-            + (f", and {counted(staged, 'update')} on a device" if staged else "")
+            + (f", and {counted(staged, 'update')} to be recorded" if staged else "")
         )
 
 

@@ -37,11 +37,12 @@ from labeltrack._tracking.ids import check_alike, read_ids
 from labeltrack._tracking.reducing import in_order, some_labels
 from labeltrack._tracking.streams import Folded, Snapshot
 from labeltrack._tracking.unsigned import check_signs, one_type
+from labeltrack._tracking.waiting import Waiting
 from labeltrack.errors import warn, warn_multi_hot
 from labeltrack.stats import LabelStats, NoQuantiles
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from labeltrack._buffers import Rows
     from labeltrack._labels.samples import Mask
@@ -137,34 +138,41 @@ class Intake:
 
     def take(self, labels: Any, values: Sequence[Any], key: Key, where: Any = None, ids: Any = None) -> None:
         """Record a batch of any supported type; one with tensors on a device, once they have arrived."""
-        staged = self._recorded.staged
         columns = self._labels.on_device(labels, (*values, where, ids)) if "torch" in sys.modules else None
         if columns is not None:
-            if staged is None:
-                from labeltrack._tracking.staging import Staging  # noqa: PLC0415 (it imports torch)
+            from labeltrack._tracking.staging import Staging  # noqa: PLC0415 (it imports torch)
 
+            staging = self._recorded.staged
+            if not isinstance(staging, Staging):
                 lock, limit = self._recorded.lock, self._limit // 4
-                staged = self._recorded.staged = Staging(self._streams, lock, self._labels.names, limit)
-            if staged.take(columns, key, self):
+                staging = self._recorded.staged = Staging(self._streams, lock, self._labels.names, limit, staging)
+            if staging.take(columns, key, self):
                 return
+        staged = self._recorded.staged
         if staged is not None and staged.waits(key[0]):
             staged.deliver(self)
         self.append(labels, values, key, where, ids)
 
+    def later(self, batch: Any, make: Callable[[list[Any]], dict[str, Any]], key: Key, nbytes: int) -> None:
+        """Record a batch later, of which `make` makes samples."""
+        if self._recorded.staged is None:
+            self._recorded.staged = Waiting(self._streams, self._recorded.lock)
+        self._recorded.staged.later(batch, make, key, nbytes, self)
+
     def arrive(self, reader: str = "") -> None:
-        """Complete a change that is decided, and record what waits on a device; whoever calls holds the turn.
+        """Complete a change that is decided, and record what waits, as on a device; whoever calls holds the turn.
 
         Args:
             reader: The method that is called, if it only reads.
 
         Raises:
-            RuntimeError: It is called within a change, and there is something on a device.
-            TypeError: Something on a device could not be recorded, for what it contains.
+            RuntimeError: It is called within a change, and something waits.
+            TypeError: Something that waited could not be recorded, for what it contains.
             ValueError: Likewise.
         """
         self._recorded.complete()
         staged = self._recorded.staged
-        if staged is not None and staged.loads:
+        if staged is not None and len(staged):
             if reader:
                 self._recorded.lock.of(reader)
             staged.deliver(self)

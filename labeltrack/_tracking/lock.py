@@ -47,7 +47,8 @@ class ChangeLock:
                     msg = (
                         f"{caller}() was called within {within}() of the same tracker, by a signal handler or a "
                         "finalizer. Have it set a flag, and act on that between two batches; compute(), state_dict(), "
-                        "flush() and close() may be called at any time, unless tensors on a device are still to be read"
+                        "flush() and close() may be called at any time, unless tensors on a device, or batches of "
+                        "update_later(), are still to be read"
                     )
                     raise RuntimeError(msg)
                 frame = frame.f_back
@@ -65,7 +66,7 @@ class ChangeLock:
             stream.buffer.left_alone()
 
 
-CHANGES = {"_update", "_end_epoch", "reset", "load_state_dict", "merge_state", "complete", "deliver"}
+CHANGES = {"_update", "update_later", "_end_epoch", "reset", "load_state_dict", "merge_state", "complete", "deliver"}
 """Methods of objects with the attribute ``_lock`` that change a tracker."""
 
 _LOCKS: weakref.WeakSet[ChangeLock] = weakref.WeakSet()

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
-    from labeltrack._tracking.staging import Staging
     from labeltrack._tracking.streams import Key, Loaded, Merged
+    from labeltrack._tracking.waiting import Waiting
     from labeltrack.history import History
     from labeltrack.recording.description import Description
     from labeltrack.recording.recorder import Ending, Recorder
@@ -46,7 +46,7 @@ class Recorded:
         order: Labels of the epochs that ended, in order of appearance.
         began: Number of times that a stream has begun.
         owed: The change that is decided.
-        staged: Batches that wait on a device; None as long as there were none.
+        staged: Batches that wait, as on a device; None as long as there were none.
         of_state: Whether this is a state to be merged, whose streams know what was not recorded.
     """
 
@@ -68,7 +68,7 @@ class Recorded:
         self.order: dict[Any, None] = {}
         self.began = 0
         self.owed: Owed | None = None
-        self.staged: Staging | None = None
+        self.staged: Waiting | None = None
         self.of_state = False
         self._told = ""  # the failure of the recorder that there was a warning about
         self._lock = self.lock = ChangeLock(self.streams)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +19,8 @@ KEY = "labeltrack"
 _IGNORED = -100  # label of tokens that do not count
 # Logits of which losses are computed at a time: 4 MB stay in caches, which is 5 times as fast with 8,000 or more words.
 _ELEMENTS = 2**20
-_FEW = 2**11  # losses of tokens, of which each may have a word of its own: more take longer
+_SAVED = attrgetter("_saved_self", "_saved_target")  # names that PyTorch documents
+_FEW = 2**14  # logits of classes that may wait for their losses
 # Steps of autograd from logits to their log-softmax that change no number, or leave out positions.
 _SAME = {f"{name}Backward0" for name in ("ToCopy", "View", "UnsafeView", "ReshapeAlias", "Clone", "Slice", "Alias")}
 
@@ -77,6 +80,69 @@ class Collator:
         return self.collator([{name: sample[name] for name in names} for sample in samples], *arguments)
 
 
+class Classes(NamedTuple):
+    """Makes samples of the logits and labels of samples, for `labeltrack.LabelTracker.update_later`.
+
+    Attributes:
+        columns: Those of the labels.
+        ids: That of the ids, or None.
+    """
+
+    columns: tuple[str, ...]
+    ids: str | None
+
+    @staticmethod
+    def few(logits: Any, labels: Any) -> bool:
+        """Return whether this is what it takes, few enough to be kept."""
+        plain = logits.is_cpu and logits.ndim == 2 and labels.ndim == 1 and not labels.is_floating_point()
+        return bool(plain and logits.numel() <= _FEW)
+
+    def __call__(self, batches: list[Any]) -> dict[str, Any]:
+        """Return the arguments of `update`."""
+        lists, logits, labels = zip(*batches, strict=True)
+        try:
+            with torch.no_grad():
+                target = torch.cat(labels)
+                values, counted = losses(torch.cat(logits), target, None, shift=False)
+        except (IndexError, RuntimeError) as error:  # a label beyond the classes
+            raise ValueError(str(error)) from error
+        return _arguments(self.columns, self.ids, lists, values, counted)
+
+
+class Values(NamedTuple):
+    """Likewise of the values of samples or tokens.
+
+    Attributes:
+        columns: Those of the labels.
+        ids: That of the ids, or None.
+        shape: That of the values of a sample.
+    """
+
+    columns: tuple[str, ...]
+    ids: str | None
+    shape: tuple[int, ...]
+
+    def __call__(self, batches: list[Any]) -> dict[str, Any]:
+        """Return the arguments of `update`; which values count, bools or labels of tokens tell, flat or not."""
+        lists, values, counted = zip(*batches, strict=True)
+        mask = None
+        if counted[0] is not None:
+            mask = torch.cat([each.reshape(-1) for each in counted]).view(-1, *self.shape)
+            mask = mask if mask.dtype == torch.bool else mask != _IGNORED
+        flat = torch.cat([each.reshape(-1) for each in values])
+        return _arguments(self.columns, self.ids, lists, flat.view(-1, *self.shape), mask)
+
+
+def _arguments(columns: tuple[str, ...], ids: str | None, lists: Any, values: Any, mask: Any) -> dict[str, Any]:
+    """Return the arguments of `update`: lists of labels as they are, or beside several values of each sample."""
+    labels: list[Any] = [list(chain.from_iterable([each[name] for each in lists])) for name in columns]
+    if values.ndim > 1:
+        labels = [np.array(each).reshape(-1, *[1] * (values.ndim - 1)) for each in labels]
+    more = {} if ids is None else {"ids": list(chain.from_iterable([each[ids] for each in lists]))}
+    mask = None if mask is None or (mask.is_cpu and mask.all()) else mask  # the usual case, which is faster
+    return {"labels": labels[0] if len(labels) == 1 else tuple(labels), "values": values, "where": mask, **more}
+
+
 def _plain(column: list[Any]) -> list[Any]:
     """Return numbers or strings; of tensors their only items."""
     return [value.item() for value in column] if hasattr(column[0], "item") else column
@@ -97,49 +163,40 @@ def of_sequences(values: Any, mask: Any, *, mean: bool) -> tuple[Any, Any]:
     return (sums / n.clamp(min=1) if mean else sums), n > 0
 
 
-def of_tokens(labels: list[list[Any]], values: Any, mask: Any, *, whole: bool) -> tuple[list[Any], Any, Any]:
-    """Return labels, ``(N, ...)`` values and mask as they are recorded: a word for each of a few values, if it can be.
-
-    With labels of shape (N, 1), recording 4 x 63 values took 360 us in cold caches instead of 137. `whole` batches keep
-    their shape, that of ids.
-    """
-    words, *more = labels
-    plain = mask is not None and (values.dtype, mask.dtype) == (torch.float32, torch.bool) and values.is_cpu
-    if whole or more or not plain or not isinstance(words[0], str) or values.numel() > _FEW:
-        return [np.array(each).reshape(-1, *[1] * (values.ndim - 1)) for each in labels], values, mask
-    counted = mask.numpy()
-    counts = counted.reshape(len(words), -1).sum(axis=1).tolist()
-    each = [word for word, n in zip(words, counts, strict=True) for _ in range(n)]
-    return [each], values.numpy()[counted], None
-
-
 def losses_in_graph(loss: Any, logits: Any) -> tuple[Any, Any] | None:
-    """Return what autograd keeps of a loss of tokens: the cross-entropies that it is made of, and which of them count.
+    """Return what autograd keeps of a loss of tokens: the flat cross-entropies that it is made of, and the labels.
 
     None if the loss is made of something else, or not of all of these logits in float32. Computing the cross-entropies
     again takes as long as the model took, which is a tenth of the step of a small language model.
     """
     nodes: list[Any] = [getattr(loss, "grad_fn", None)]
-    if nodes[0] is None or logits.grad_fn is None:
+    first = logits.grad_fn
+    if nodes[0] is None or first is None or logits.ndim != 3:
         return None
     for node in nodes:
-        if type(node).__name__ == "NllLossBackward0":
+        name = type(node).__name__
+        if name == "NllLossBackward0":
             softmax = node.next_functions[0][0]
             if type(softmax).__name__ != "LogSoftmaxBackward0":
                 return None
-            if _source(softmax.next_functions[0][0]) is not _source(logits.grad_fn):
+            if _source(softmax.next_functions[0][0]) is not _source(first):
                 return None
             try:
-                # Names that PyTorch documents.
-                log_probs, target = (getattr(node, f"_saved_{name}").detach() for name in ("self", "target"))
+                log_probs, target = _SAVED(node)
             except RuntimeError:  # the backward pass is over
                 return None
-            n, length, *more = logits.shape
-            shapes = [(n * tokens, *more) for tokens in (length, length - 1)]  # those that shift may leave one out
-            if log_probs.dtype != torch.float32 or log_probs.shape not in shapes:
+            n, length, words = logits.shape
+            tokens, classes = log_probs.shape
+            # Those that shift may leave one out.
+            if (
+                classes != words
+                or not tokens
+                or tokens not in (n * length, n * length - n)
+                or log_probs.dtype != torch.float32
+            ):
                 return None
-            values = functional.nll_loss(log_probs, target, reduction="none", ignore_index=_IGNORED)
-            return values.view(n, -1), (target != _IGNORED).view(n, -1)
+            values = functional.nll_loss(log_probs.detach(), target, None, None, _IGNORED, None, "none")
+            return values, target.clone()
         if len(nodes) < 16:
             nodes += [after for after, _ in node.next_functions if after is not None]
     return None

@@ -32,7 +32,18 @@ except ModuleNotFoundError as error:  # pragma: no cover (a test runs this in a 
     raise ImportError(msg, name=error.name) from error
 
 from ._epochs import Epochs
-from ._per_sample import KEY, Collator, Columns, item, losses, losses_in_graph, of_sequences, of_tokens, shifts
+from ._per_sample import (
+    KEY,
+    Classes,
+    Collator,
+    Columns,
+    Values,
+    item,
+    losses,
+    losses_in_graph,
+    of_sequences,
+    shifts,
+)
 from .torch import gather_state, load_gathered, real_of, sync
 
 if TYPE_CHECKING:
@@ -70,6 +81,9 @@ def track(
 
     The columns reach the tracker through the data collator, which is wrapped, and never the model. Other columns that
     the model does not take are removed as before, by the training argument `remove_unused_columns`.
+
+    On the CPU, batches wait for each other, and are recorded before anything reads the tracker (see
+    `labeltrack.LabelTracker.update_later`). A label that it refuses is an error then.
 
     Args:
         trainer: Made, but not yet trained.
@@ -182,6 +196,7 @@ class _Tracked:
         self._inner: Any = None  # the model itself
         self._listening = False
         self._outputs: Any = None
+        self._classes = Classes(columns, ids)
         self._original = {
             name: getattr(trainer, name)
             for name in ("compute_loss", "prediction_step", "evaluation_loop", "evaluate", "train")
@@ -222,12 +237,15 @@ class _Tracked:
             if self.trainer.model.training:
                 self._not_tracked("train")
             return self._original["compute_loss"](model, inputs, *arguments, **options)
-        with self:
-            batch = dict(inputs)  # the labels may be taken from it
+        batch = dict(inputs)  # the labels may be taken from it
+        self._listen()
+        try:
             result = self._original["compute_loss"](model, inputs, *arguments, **options)
             # Batches are fetched ahead: only the last one before an optimizer step may be the last of the epoch.
             state = self.trainer.accelerator.gradient_state
-            self._record(batch, columns, "train", "", last=state.end_of_dataloader and state.sync_gradients)
+            self._record(batch, columns, "train", "", last=state.sync_gradients and state.end_of_dataloader)
+        finally:
+            self._listening, self._outputs = False, None
         return result
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *arguments: Any, **options: Any) -> Any:
@@ -237,12 +255,15 @@ class _Tracked:
         if columns is None or not mode:
             self._not_tracked(mode)
             return self._original["prediction_step"](model, inputs, *arguments, **options)
-        with self:
-            batch = dict(inputs)
+        batch = dict(inputs)
+        self._listen()
+        try:
             result = self._original["prediction_step"](model, inputs, *arguments, **options)
             if self.loss is not None or batch.get("labels") is not None:
                 last = self.trainer.accelerator.gradient_state.end_of_dataloader
                 self._record(batch, columns, mode, ds_id, last=last)
+        finally:
+            self._listening, self._outputs = False, None
         return result
 
     def evaluation_loop(self, *arguments: Any, **options: Any) -> Any:
@@ -330,7 +351,7 @@ class _Tracked:
 
     # -- from batches to samples --------------------------------------------------------------------------
 
-    def __enter__(self) -> None:
+    def _listen(self) -> None:
         """Keep what the model returns."""
         model = self.trainer.model
         if self._hooked is None or self._hooked[0] is not model:  # model_init makes a new one
@@ -340,58 +361,80 @@ class _Tracked:
             self._inner = self.trainer.accelerator.unwrap_model(model)  # which takes a millisecond
         self._listening = True
 
-    def __exit__(self, *_exception: object) -> None:
-        """Forget it."""
-        self._listening, self._outputs = False, None
-
     def _hear(self, _model: Any, _arguments: Any, outputs: Any) -> None:
         # SFTTrainer runs the model a second time if somebody wants logits.
         if self._listening and (item(self._outputs, "log_probs") is None or item(outputs, "log_probs") is not None):
             self._outputs = outputs
 
-    def _real(self, columns: Columns, *, last: bool) -> int:
-        """Return how many samples of a batch are no padding, which is at the end of the last batch."""
-        n = len(columns)
-        return real_of(self.trainer.accelerator.gradient_state.active_dataloader, n) if last else n
+    def _real(self, n: int) -> int:
+        """Return how many samples of the last batch are no padding, which is at its end."""
+        return real_of(self.trainer.accelerator.gradient_state.active_dataloader, n)
 
     def _record(self, batch: Mapping[str, Any], columns: Columns, mode: str, ds_id: str, *, last: bool) -> None:
-        with torch.no_grad():
-            values, mask = self._values(batch)
-            if values.ndim > 1 and self.reduce != "token":
-                values, mask = of_sequences(values, mask, mean=self.reduce == "sequence")
-        if len(values) != len(columns):
+        kept = self._quickly(batch.get("labels"))
+        if kept is None:
+            with torch.no_grad():
+                values, counted = self._values(batch)
+                if values.ndim > 1 and self.reduce != "token":
+                    values, counted = of_sequences(values, counted, mean=self.reduce == "sequence")
+            make: Any = Values(self.columns, self.ids, tuple(values.shape[1:]))
+            rows = len(values)
+        else:
+            values, counted, make, rows = kept
+        n, lists = len(columns), columns.lists
+        if rows != n:
             msg = (
-                f"the batch has {len(columns)} samples, and what the model returns {len(values)}: the "
+                f"the batch has {n} samples, and what the model returns {rows}: the "
                 "collator packs samples into one, and where they begin is lost; use one that pads them"
             )
             raise ValueError(msg)
-        n = self._real(columns, last=last)
-        if not n:
+        real, size = self._real(n) if last else n, values.numel()
+        if not real or not size:
             return
-        lists = columns.lists
-        if n < len(columns):
-            values, mask = values[:n], None if mask is None else mask[:n]
-            lists = {name: column[:n] for name, column in lists.items()}
-        # A list of strings is coded as it is.
-        labels: list[Any] = [lists[name] for name in self.columns]
-        if values.ndim > 1:
-            labels, values, mask = of_tokens(labels, values, mask, whole=self.ids is not None)
-        elif mask is not None and mask.is_cpu and mask.all():
-            mask = None  # the usual case, which is faster
-        more: dict[str, Any] = {} if self.ids is None else {"ids": lists[self.ids]}
-        several = labels[0] if len(labels) == 1 else tuple(labels)
-        for tracker in self.tracker, *([] if self._evaluating is None else [self._evaluating[2]]):
-            tracker.update(several, values, mode=mode, ds_id=ds_id, where=mask, **more)
+        if real < n:
+            lists = {name: column[:real] for name, column in lists.items()}
+            values = values.reshape(n, -1)[:real] if make is not self._classes else values[:real]
+            counted = None if counted is None else counted.reshape(n, -1)[:real].reshape(-1)
+        if not values.is_cpu or (self.ids is not None and make is not self._classes and make.shape):
+            # Tensors on a device wait there; ids of samples beside tokens are an error at once.
+            for tracker in self._trackers():
+                tracker.update(**make([(lists, values, counted)]), mode=mode, ds_id=ds_id)
+            return
+        nbytes = 16 * size  # at most
+        for tracker in self._trackers():
+            tracker.update_later((lists, values, counted), make, mode=mode, ds_id=ds_id, nbytes=nbytes)
+
+    def _trackers(self) -> tuple[labeltrack.LabelTracker, ...]:
+        """Return what records a batch."""
+        return (self.tracker,) if self._evaluating is None else (self.tracker, self._evaluating[2])
+
+    def _quickly(self, labels: Any) -> tuple[Any, Any, Any, int] | None:
+        """Return what is kept of the usual batches, what makes samples of it, and how many they are; None for others.
+
+        After a step of training, code is out of caches: each call takes some microseconds.
+        """
+        outputs = self._outputs
+        logits = item(outputs, "logits")
+        if labels is None or logits is None or self.loss is not None or item(outputs, "log_probs") is not None:
+            return None
+        if Classes.few(logits, labels):
+            return logits.detach().clone(), labels.clone(), self._classes, logits.shape[0]
+        if self.reduce == "token" and logits.is_cpu:
+            found = losses_in_graph(item(outputs, "loss"), logits)
+            if found is not None:
+                n = logits.shape[0]
+                return *found, Values(self.columns, self.ids, (found[0].numel() // n,)), n
+        return None
 
     def _values(self, batch: Mapping[str, Any]) -> tuple[Any, Any]:
-        """Return ``(N, ...)`` values and which of them count; None for all."""
+        """Return ``(N, ...)`` values, and which of them count: None for all, bools or flat labels of tokens."""
         outputs = self._outputs
         if self.loss is not None:
-            values = torch.as_tensor(self.loss(outputs, batch)).detach()
+            values = torch.as_tensor(self.loss(outputs, batch)).clone()
             return values, ~values.isnan() if values.ndim > 1 else None
         log_probs = item(outputs, "log_probs")
         if log_probs is not None:
-            return -log_probs.detach(), outputs.label_mask
+            return -log_probs, outputs.label_mask
         labels, logits = batch.get("labels"), item(outputs, "logits")
         if logits is None and isinstance(outputs, tuple):
             logits = outputs[int(outputs[0].ndim == 0)]  # after the loss
@@ -401,10 +444,11 @@ class _Tracked:
         loss = outputs[0] if isinstance(outputs, tuple) else item(outputs, "loss")
         kept = losses_in_graph(loss, logits) if logits.ndim > 2 else None  # computing a few anew takes less
         if kept is not None:
-            return kept
+            values, counted = (flat.view(len(logits), -1) for flat in kept)
+            return values, counted != -100
         if self._shift is None and labels.ndim > 1:
             self._shift = shifts(self._inner, outputs, labels, self._number)
-        return losses(logits.detach(), labels, self._inner, shift=bool(self._shift))
+        return losses(logits, labels, self._inner, shift=bool(self._shift))
 
 
 class _Callback(transformers.TrainerCallback):

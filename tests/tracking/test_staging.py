@@ -505,7 +505,7 @@ def test_repr_says_how_many_batches_are_on_the_device_and_does_not_wait(late):
     tracker = make()
     tracker.update([1], [2.0])
     tracker.update(on_device([1]), on_device([2.0]))
-    assert repr(tracker).endswith("1 sample since, and 1 update on a device")
+    assert repr(tracker).endswith("1 sample since, and 1 update to be recorded")
     assert late.waited == 0
     tracker.end_epoch(1)
     assert repr(tracker).endswith("0 samples since")

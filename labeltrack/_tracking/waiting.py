@@ -1,0 +1,236 @@
+"""Batches that wait to be recorded, in the order in which they came: once there are many, or somebody reads.
+
+A batch is in with the assignment that adds it to a list, and out with the one that removes it; whether it was recorded
+before an interrupt between is seen by the number of rows of its stream. So each is recorded once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from labeltrack.errors import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    from labeltrack._tracking.lock import ChangeLock
+    from labeltrack._tracking.streams import Key, Stream
+
+CHUNK = 1 << 20
+"""Bytes after which batches are recorded: longer ones save little, and hold up one step for longer."""
+_BATCHES = 64  # likewise, of those that their callers keep
+
+Made = tuple[Any, list[Any], Any, Any]
+"""Labels, values of each metric, `where` and ids."""
+
+
+class Intake(Protocol):
+    """What records batches."""
+
+    def append(self, labels: Any, values: Sequence[Any], key: Key, where: Any = None, ids: Any = None) -> None:
+        """Record a batch."""
+
+    def read_values(self, values: Sequence[Any]) -> list[npt.NDArray[Any]]:
+        """Return the values of each metric, checked."""
+
+
+class Batch(NamedTuple):
+    """A batch that waits.
+
+    Attributes:
+        key: Mode and dataset.
+        number: Its number in the epoch, from 1, among such batches.
+        plan: What makes samples of it.
+        columns: What that takes.
+        used: Bytes that are used with this batch.
+    """
+
+    key: Key
+    number: int
+    plan: Any
+    columns: Any
+    used: Any
+
+
+@dataclass(slots=True, eq=False)
+class Load:
+    """Batches that are recorded together: those that their callers keep, with functions that make samples of them.
+
+    Attributes:
+        what: What gave the batches, for errors.
+    """
+
+    batches: list[Batch] = field(default_factory=list)
+    what: str = "update_later() number {}"
+
+    def alike(self) -> int:
+        """Return how many batches from the first one on are a batch of more samples."""
+        key, _, plan, *_ = self.batches[0]
+        number = 1
+        while number < len(self.batches) and self.batches[number].key == key and self.batches[number].plan == plan:
+            number += 1
+        return number
+
+    def samples(self, number: int) -> Made:
+        """Return the samples of so many batches that are alike."""
+        made = self.batches[0].plan([batch.columns for batch in self.batches[:number]])
+        return made["labels"], [made["values"]], made.get("where"), made.get("ids")
+
+
+class Waiting:
+    """Batches that wait.
+
+    Args:
+        streams: Where they go.
+        lock: That of the tracker, which the caller holds.
+
+    Attributes:
+        inbox: Those that their callers keep; always the same, so that `at_once` needs no lock.
+    """
+
+    def __init__(self, streams: dict[Key, Stream], lock: ChangeLock) -> None:
+        self.inbox = Load()
+        self._streams = streams
+        self._lock = lock  # `deliver` is one of the methods that change a tracker
+        self._numbers: dict[Key, int] = {}
+        self._begun: tuple[Batch, int, int] | None = None  # rows there were, and how many batches from this one on
+        self._most = 1 << 30  # batches to record at once: fewer after a mistake, one of which is in one of them
+        self._errors: list[Exception] = []
+
+    def all_loads(self) -> list[Load]:
+        """Return all loads, in the order in which they are recorded."""
+        return [self.inbox]
+
+    def __len__(self) -> int:
+        """Return the number of batches that wait."""
+        return sum([len(load.batches) for load in self.all_loads()])
+
+    def waits(self, mode: str) -> bool:
+        """Return whether batches of a mode wait."""
+        if mode not in {of for of, _ in self._numbers}:
+            return False
+        return bool([batch for load in self.all_loads() for batch in load.batches if batch.key[0] == mode])
+
+    def later(
+        self, batch: Any, make: Callable[[list[Any]], dict[str, Any]], key: Key, nbytes: int, intake: Intake
+    ) -> None:
+        """Keep a batch; record all if there are many."""
+        batches = self.inbox.batches
+        if len(self) > len(batches):
+            self.deliver(intake)  # what is on a device came before
+        number = self._numbers.get(key, 0) + 1
+        self._numbers[key] = number
+        self._seal(key)
+        used = (batches[-1].used if batches else 0) + nbytes
+        batches.append(Batch(key, number, make, batch, used))
+        if number == 1 or used >= CHUNK or len(batches) >= _BATCHES:  # most mistakes are in the first one
+            self.deliver(intake)
+
+    def at_once(self, batch: Any, make: Callable[[list[Any]], dict[str, Any]], key: Key, nbytes: int) -> bool:
+        """Keep a batch like the one before, which still waits, without a lock; return whether it was one.
+
+        To append to a list is one step. With the lock, and names checked, it took 38 us after a step of training,
+        which leaves code out of caches.
+        """
+        batches = self.inbox.batches
+        try:
+            before = batches[-1]
+        except IndexError:
+            return False
+        used = before.used + nbytes
+        if before.plan != make or before.key != key or used >= CHUNK or len(batches) >= _BATCHES - 1:
+            return False
+        batches.append(Batch(key, before.number + 1, make, batch, used))
+        return True
+
+    def _seal(self, key: Key) -> None:
+        """Have later batches from the host come here first, so that they do not overtake."""
+        stream = self._streams.get(key)
+        if stream is not None:
+            stream.buffer.seal()
+
+    # -- recording them ---------------------------------------------------------------------------------
+
+    def deliver(self, intake: Intake, *, wait: int | None = None) -> None:
+        """Record batches, in the order in which they came.
+
+        Args:
+            intake: Records them.
+            wait: For how many loads to wait; None for all, the last one included. Others are recorded if they have
+                arrived.
+
+        Raises:
+            RuntimeError: They wait in another process, which has forked.
+            TypeError: A batch could not be recorded, for what it contains; all others were.
+            ValueError: Likewise.
+        """
+        try:
+            self._deliver(intake, wait)
+        finally:
+            for key in dict.fromkeys(batch.key for load in self.all_loads() for batch in load.batches):
+                self._seal(key)
+        errors, self._errors = self._errors, []
+        if errors:
+            others = f" ({counted(len(errors) - 1, 'further update')} likewise)" if len(errors) > 1 else ""
+            msg = f"{errors[0]}{others}"
+            raise (TypeError if isinstance(errors[0], TypeError) else ValueError)(msg) from errors[0]
+
+    def _record(self, load: Load, intake: Intake) -> int:
+        """Record batches from the first one on; return how many these were."""
+        first = load.batches[0]
+        self._seal(first.key)  # other threads add none then
+        rows = _rows(self._streams.get(first.key))
+        if self._begun is not None and self._begun[0] is first and self._begun[1] != rows:
+            return self._begun[2]  # they are in: an interrupt came before they were taken from the list
+        number = min(load.alike(), self._most)
+        self._begun = first, rows, number
+        try:
+            labels, values, where, ids = load.samples(number)
+            intake.append(labels, values, first.key, where, ids)
+        except (TypeError, ValueError) as error:
+            if number > 1:
+                self._most = number // 2
+                return 0
+            self._errors.append(_late(error, first, load.what))
+        else:
+            self._most = max(self._most, 2 * number)
+        return number
+
+    def _deliver(self, intake: Intake, wait: int | None) -> None:
+        del wait
+        self._empty(self.inbox, intake)
+
+    def _empty(self, load: Load, intake: Intake) -> None:
+        """Record the batches of a load."""
+        while load.batches:
+            number = self._record(load, intake)
+            for key, count, *_ in load.batches[:number]:
+                self._numbers[key] = max(count, self._numbers.get(key, 0))
+            del load.batches[:number]
+
+    def drop(self, mode: str | None) -> None:
+        """Forget the batches of a mode, or of all, and how many there were."""
+        for load in self.all_loads():
+            load.batches[:] = [batch for batch in load.batches if mode not in (None, batch.key[0])]
+        self._numbers = {key: n for key, n in self._numbers.items() if mode not in (None, key[0])}
+
+
+def _rows(stream: Stream | None) -> int:
+    """Return how many rows have ever come into a stream in this epoch."""
+    if stream is None:
+        return 0
+    return len(stream.buffer) + (0 if stream.folded is None else stream.folded.rows)
+
+
+def _late(error: Exception, batch: Batch, what: str) -> Exception:
+    """Return an error about what a batch contains."""
+    mode, ds_id = batch.key
+    of = f"mode {mode!r}" + (f" and dataset {ds_id!r}" if ds_id else "")
+    msg = (
+        f"{error}. This is {what.format(batch.number)} in {of} since the last end of an epoch; what it contains is "
+        "known only now"
+    )
+    return (TypeError if isinstance(error, TypeError) else ValueError)(msg)
