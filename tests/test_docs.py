@@ -148,8 +148,7 @@ def test_the_gallery_lists_every_bound():
 
 @pytest.mark.usefixtures("run")
 def test_the_page_about_recorded_runs_runs_from_top_to_bottom():
-    names = {"lt": lt, "labels": LABELS, "losses": LOSSES, "classes": LABELS, "hits": LOSSES > 1}
-    names |= {"sites": ["a", "b"] * (len(LABELS) // 2), "indices": range(len(LABELS))}
+    names = {}
     for code in blocks(ROOT / "docs" / "recorded-runs.md", "python"):
         printed(code, names)
     names["tracker"].close()
