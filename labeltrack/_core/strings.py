@@ -66,7 +66,7 @@ def encode_strings(labels: Array, *, threads: int | None = None) -> tuple[npt.ND
     codes = np.empty(rows, dtype=np.int32)
     if threads > 1:
         # Each thread learns all words: with a million of them in two million rows, two took twice as long as one.
-        some, _ = encode_strings(labels[:: -(-rows // _SHARED_BY)], threads=1)
+        some, _ = encode_strings(labels[:: max(1, rows // _SHARED_BY)], threads=1)
         threads = threads if _LEAST_REPEATS * estimated_labels(some)[0] <= rows else 1
     edges = edges_of(rows, threads)
     firsts = all_at_once(lambda a, b: _encode(words, width // 8, a, b, codes), edges[:-1], edges[1:])
@@ -148,7 +148,7 @@ class Dictionary:
         nothing = np.empty(0, dtype=np.uint64)
         self._state = _State(nothing, nothing, nothing, nothing)
         for wanted in sorted({max(_SAMPLES[0], min(self.rows // 64, most)) for most in _SAMPLES}):
-            some = native[:: -(-self.rows // wanted)]
+            some = native[:: max(1, self.rows // wanted)]
             found = some[encode_strings(some, threads=1)[1]]
             if _TIMES * found.shape[0] <= some.shape[0]:
                 break
