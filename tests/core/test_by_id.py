@@ -192,6 +192,7 @@ def test_ids_that_ascend_by_leaps_are_apart():
     assert found.values.columns["count"].tolist() == [1] * (len(ids) - 1) + [2]
 
 
+@pytest.mark.skipif(not COMPILED, reason="a million rows take minutes in interpreted kernels")
 def test_several_blocks_of_slots_are_merged_slot_by_slot():
     rng = np.random.default_rng(2)
     n = (1 << 19) + 1000
