@@ -134,9 +134,9 @@ class Comparison(Table):
         return f"{self.metric}, {self.title}: {self.summary()}", [_HEAD, *rows], len(self)
 
     def _row(self, k: int) -> tuple[Any, ...]:
-        q, samples = float(self.q[k]), f"{self.count_before[k]} → {self.count_after[k]}"
+        change, q, samples = self.relative[k], self.q[k], f"{self.count_before[k]} → {self.count_after[k]}"
         means = f"{self.mean_before[k]:.6g}", f"{self.mean_after[k]:.6g}"
-        shown = f"{self.relative[k]:+.1%}", "-" if np.isnan(q) else f"{q:.2g}"
+        shown = "-" if np.isnan(change) else f"{change:+.1%}", "-" if np.isnan(q) else f"{q:.2g}"
         return (str(self.names[k]), *means, *shown, samples, str(self.method[k]), str(self.verdict[k]))
 
     def plot(self, labels: Any = None, *, title: str | None = None) -> Figure:

@@ -63,6 +63,7 @@ def test_labels_of_one_side_have_a_row():
     assert np.isnan(found.mean_before[2])
     assert np.isnan(found.difference[[0, 2]]).all()
     assert found.mean_after[2] == np.arange(30, 60).mean()
+    assert "%" not in "".join(line for line in repr(found).splitlines() if "too few" in line)
 
 
 def test_sides_without_common_labels_or_without_any_have_no_verdict():
