@@ -1,7 +1,7 @@
 """Training with and without labeltrack in each framework, step by step about 10 ms; and sharing labels between ranks.
 
-Some dozen steps with and some dozen without take turns within one epoch of one model: where memory lies, and what else
-the machine does, makes epochs several percent faster or slower, but not neighbours.
+A few steps with and a few without take turns within one epoch of one model: where memory lies, and what else the
+machine does, makes epochs several percent faster or slower, but not neighbours.
 
 Run from the root of the repository, with the frameworks installed::
 
@@ -110,6 +110,13 @@ class Case:
     def switch(self) -> None:
         """Begin or stop to track, in a framework that is to be told."""
 
+    def losses(self, logits: Any, targets: Any) -> tuple[Any, Any]:
+        """Return the mean loss, as it is without labeltrack, and those of samples, as docs/frameworks/torch.md does."""
+        functional = self.torch.nn.functional
+        log_probs = functional.log_softmax(logits, dim=1)
+        each = functional.nll_loss(log_probs.detach(), targets, reduction="none")
+        return functional.nll_loss(log_probs, targets), each
+
     def run(self, times: int) -> None:
         """Train for an epoch of all batches, so many times."""
         raise NotImplementedError
@@ -146,8 +153,7 @@ class Plain(Case):
             (x, y), n = next(real) if self.on else (next(batches), 0)
             optimizer.zero_grad()
             if self.on:
-                losses = cross_entropy(model(x), y, reduction="none")
-                loss = losses.mean()
+                loss, losses = self.losses(model(x), y)
                 tracker.update(y[:n], losses[:n])
             else:
                 loss = cross_entropy(model(x), y)
@@ -187,8 +193,8 @@ class Lightning(Case):
                 x, y = batch
                 if not case.on:
                     return cross_entropy(self.net(x), y)
-                losses = cross_entropy(self.net(x), y, reduction="none")
-                return {"loss": losses.mean(), "per_sample_loss": losses}
+                loss, losses = case.losses(self.net(x), y)
+                return {"loss": loss, "per_sample_loss": losses}
 
             def configure_optimizers(self) -> Any:
                 return optimizer
@@ -224,8 +230,8 @@ class Ignite(Case):
         def step(_: Any, batch: Any) -> Any:
             x, y = batch
             optimizer.zero_grad()
-            losses = cross_entropy(model(x), y, reduction="none" if self.on else "mean")
-            (losses.mean() if self.on else losses).backward()
+            loss, losses = self.losses(model(x), y) if self.on else (cross_entropy(model(x), y), None)
+            loss.backward()
             optimizer.step()
             return {"per_sample_loss": losses} if self.on else None
 
@@ -468,8 +474,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Run the benchmark; return the results."""
     parser = argparse.ArgumentParser(description="Measure what tracking costs in each framework.")
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
-    parser.add_argument("--steps", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--labels", type=int, default=1_000_000)
     add_output(parser, "frameworks", None)
     options = parser.parse_args(arguments)

@@ -84,6 +84,7 @@ class LabelTrackCallback(Callback):
         self._batches = Batches(label, value, ids, options)
         self.tracker: Any = self._batches.tracker
         self._log = log
+        self._loaders: list[Any] | None = None  # of the present loop, once a batch of it has come
         self._running: int | None = None  # epoch of training
         self._resumed: int | None = None  # that of a checkpoint, until training continues
 
@@ -136,7 +137,9 @@ class LabelTrackCallback(Callback):
         self._update(trainer, "test", outputs, batch, dataloader_idx)
 
     def _update(self, trainer: Trainer, mode: str, outputs: Any, batch: Any, place: int = 0) -> None:
-        loaders = _listed(getattr(trainer, _LOADERS[mode]))
+        if self._loaders is None:
+            self._loaders = _listed(getattr(trainer, _LOADERS[mode]))
+        loaders = self._loaders
         several = len(loaders) > 1
         # Batches of training are those of all loaders together.
         loader = None if several and mode == "train" else loaders[place]
@@ -155,7 +158,7 @@ class LabelTrackCallback(Callback):
         if self._resumed is not None and self._resumed != trainer.current_epoch:
             self._end(pl_module, "train", self._resumed)
         self._resumed = None
-        self._running = trainer.current_epoch
+        self._running, self._loaders = trainer.current_epoch, None
         self._batches.begin("train")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -167,6 +170,7 @@ class LabelTrackCallback(Callback):
         """Begin a validation."""
         del pl_module
         if not trainer.sanity_checking:
+            self._loaders = None
             self.tracker.reset(mode="eval")  # one that was interrupted begins again
             self._batches.begin("eval")
 
@@ -178,6 +182,7 @@ class LabelTrackCallback(Callback):
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin a test."""
         del trainer, pl_module
+        self._loaders = None
         self.tracker.reset(mode="test")
         self._batches.begin("test")
 
@@ -187,6 +192,7 @@ class LabelTrackCallback(Callback):
 
     def _end(self, pl_module: LightningModule, mode: str, step: int) -> None:
         """End an epoch on all ranks, and log it."""
+        self._loaders = None
         means = self._batches.end(step, mode)
         if self._log and means:
             pl_module.log_dict(means, add_dataloader_idx=False)
