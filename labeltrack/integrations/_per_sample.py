@@ -12,7 +12,7 @@ from torch.nn import functional
 from transformers.models.auto import modeling_auto
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 KEY = "labeltrack"
 """Of the columns in a batch."""
@@ -131,6 +131,78 @@ class Values(NamedTuple):
             mask = mask if mask.dtype == torch.bool else mask != _IGNORED
         flat = torch.cat([each.reshape(-1) for each in values])
         return _arguments(self.columns, self.ids, lists, flat.view(-1, *self.shape), mask)
+
+
+class Samples:
+    """Reads the values of samples or tokens from a batch and what the model returned for it.
+
+    Args:
+        columns: Those of the labels.
+        ids: That of the ids, or None.
+        reduce: ``"token"``, or what becomes of the tokens of a sequence.
+        loss: Computes the values instead, or None.
+    """
+
+    def __init__(
+        self, columns: tuple[str, ...], ids: str | None, reduce: str, loss: Callable[[Any, Any], Any] | None
+    ) -> None:
+        self._columns = columns
+        self._ids = ids
+        self._reduce = reduce
+        self._loss = loss
+        self._classes = Classes(columns, ids)
+        self._shift: bool | None = None  # whether logits are for the next label
+
+    def __call__(self, batch: Mapping[str, Any], outputs: Any, model: Any, number: Any) -> tuple[Any, Any, Any, int]:
+        """Return what is kept of a batch: two tensors; what makes samples of it; and how many samples they are.
+
+        After a step of training, code is out of caches, where each call takes some microseconds: the usual batches are
+        told with few.
+
+        Args:
+            batch: Without the columns.
+            outputs: What the model returned.
+            model: The model itself.
+            number: Of the tokens that the loss was divided by, if it is not the mean.
+        """
+        labels, logits = batch.get("labels"), item(outputs, "logits")
+        plain = labels is not None and logits is not None and self._loss is None
+        if plain and item(outputs, "log_probs") is None:
+            if Classes.few(logits, labels):
+                return logits.detach().clone(), labels.clone(), self._classes, logits.shape[0]
+            if self._reduce == "token" and logits.is_cpu:
+                found = losses_in_graph(item(outputs, "loss"), logits)
+                if found is not None:
+                    n = logits.shape[0]
+                    return *found, Values(self._columns, self._ids, (found[0].numel() // n,)), n
+        with torch.no_grad():
+            values, counted = self._values(batch, outputs, model, number)
+            if values.ndim > 1 and self._reduce != "token":
+                values, counted = of_sequences(values, counted, mean=self._reduce == "sequence")
+        return values, counted, Values(self._columns, self._ids, tuple(values.shape[1:])), len(values)
+
+    def _values(self, batch: Mapping[str, Any], outputs: Any, model: Any, number: Any) -> tuple[Any, Any]:
+        """Return ``(N, ...)`` values, and which of them count: None for all, bools or flat labels of tokens."""
+        if self._loss is not None:
+            values = torch.as_tensor(self._loss(outputs, batch)).clone()
+            return values, ~values.isnan() if values.ndim > 1 else None
+        log_probs = item(outputs, "log_probs")
+        if log_probs is not None:
+            return -log_probs, outputs.label_mask
+        labels, logits = batch.get("labels"), item(outputs, "logits")
+        if logits is None and isinstance(outputs, tuple):
+            logits = outputs[int(outputs[0].ndim == 0)]  # after the loss
+        if labels is None or logits is None:
+            msg = f"track() needs labels and logits, or loss=; the batch has {list(batch)}, the outputs {list(outputs)}"
+            raise ValueError(msg)
+        loss = outputs[0] if isinstance(outputs, tuple) else item(outputs, "loss")
+        kept = losses_in_graph(loss, logits) if logits.ndim > 2 else None  # computing a few anew takes less
+        if kept is not None:
+            values, counted = (flat.view(len(logits), -1) for flat in kept)
+            return values, counted != _IGNORED
+        if self._shift is None and labels.ndim > 1:
+            self._shift = shifts(model, outputs, labels, number)
+        return losses(logits, labels, model, shift=bool(self._shift))
 
 
 def _arguments(columns: tuple[str, ...], ids: str | None, lists: Any, values: Any, mask: Any) -> dict[str, Any]:

@@ -32,18 +32,7 @@ except ModuleNotFoundError as error:  # pragma: no cover (a test runs this in a 
     raise ImportError(msg, name=error.name) from error
 
 from ._epochs import Epochs
-from ._per_sample import (
-    KEY,
-    Classes,
-    Collator,
-    Columns,
-    Values,
-    item,
-    losses,
-    losses_in_graph,
-    of_sequences,
-    shifts,
-)
+from ._per_sample import KEY, Collator, Columns, Samples, Values, item
 from .torch import gather_state, load_gathered, real_of, sync
 
 if TYPE_CHECKING:
@@ -176,7 +165,6 @@ class _Tracked:
     ) -> None:
         self.trainer = trainer
         self.columns = columns
-        self.reduce = reduce
         self.ids = ids
         self.loss = loss
         self.tracker = labeltrack.LabelTracker(**options)
@@ -187,7 +175,6 @@ class _Tracked:
         self._options = {name: value for name, value in options.items() if name not in ("record_to", "sinks")}
         self._epochs = Epochs(self.tracker)
         self._told: set[str] = set()  # modes with batches that were not tracked
-        self._shift: bool | None = None  # whether logits are for the next label
         self._number: Any = None  # of the tokens that the loss of a batch was divided by
         self._evaluating: tuple[str, str, labeltrack.LabelTracker] | None = None  # mode, dataset, its own tracker
         self._depth = 0  # of evaluate(), which calls itself with each of several datasets
@@ -196,7 +183,7 @@ class _Tracked:
         self._inner: Any = None  # the model itself
         self._listening = False
         self._outputs: Any = None
-        self._classes = Classes(columns, ids)
+        self._samples = Samples(columns, ids, reduce, loss)
         self._original = {
             name: getattr(trainer, name)
             for name in ("compute_loss", "prediction_step", "evaluation_loop", "evaluate", "train")
@@ -371,16 +358,7 @@ class _Tracked:
         return real_of(self.trainer.accelerator.gradient_state.active_dataloader, n)
 
     def _record(self, batch: Mapping[str, Any], columns: Columns, mode: str, ds_id: str, *, last: bool) -> None:
-        kept = self._quickly(batch.get("labels"))
-        if kept is None:
-            with torch.no_grad():
-                values, counted = self._values(batch)
-                if values.ndim > 1 and self.reduce != "token":
-                    values, counted = of_sequences(values, counted, mean=self.reduce == "sequence")
-            make: Any = Values(self.columns, self.ids, tuple(values.shape[1:]))
-            rows = len(values)
-        else:
-            values, counted, make, rows = kept
+        values, counted, make, rows = self._samples(batch, self._outputs, self._inner, self._number)
         n, lists = len(columns), columns.lists
         if rows != n:
             msg = (
@@ -393,9 +371,9 @@ class _Tracked:
             return
         if real < n:
             lists = {name: column[:real] for name, column in lists.items()}
-            values = values.reshape(n, -1)[:real] if make is not self._classes else values[:real]
+            values = values.reshape(n, -1)[:real] if isinstance(make, Values) else values[:real]
             counted = None if counted is None else counted.reshape(n, -1)[:real].reshape(-1)
-        if not values.is_cpu or (self.ids is not None and make is not self._classes and make.shape):
+        if not values.is_cpu or (self.ids is not None and isinstance(make, Values) and make.shape):
             # Tensors on a device wait there; ids of samples beside tokens are an error at once.
             for tracker in self._trackers():
                 tracker.update(**make([(lists, values, counted)]), mode=mode, ds_id=ds_id)
@@ -407,48 +385,6 @@ class _Tracked:
     def _trackers(self) -> tuple[labeltrack.LabelTracker, ...]:
         """Return what records a batch."""
         return (self.tracker,) if self._evaluating is None else (self.tracker, self._evaluating[2])
-
-    def _quickly(self, labels: Any) -> tuple[Any, Any, Any, int] | None:
-        """Return what is kept of the usual batches, what makes samples of it, and how many they are; None for others.
-
-        After a step of training, code is out of caches: each call takes some microseconds.
-        """
-        outputs = self._outputs
-        logits = item(outputs, "logits")
-        if labels is None or logits is None or self.loss is not None or item(outputs, "log_probs") is not None:
-            return None
-        if Classes.few(logits, labels):
-            return logits.detach().clone(), labels.clone(), self._classes, logits.shape[0]
-        if self.reduce == "token" and logits.is_cpu:
-            found = losses_in_graph(item(outputs, "loss"), logits)
-            if found is not None:
-                n = logits.shape[0]
-                return *found, Values(self.columns, self.ids, (found[0].numel() // n,)), n
-        return None
-
-    def _values(self, batch: Mapping[str, Any]) -> tuple[Any, Any]:
-        """Return ``(N, ...)`` values, and which of them count: None for all, bools or flat labels of tokens."""
-        outputs = self._outputs
-        if self.loss is not None:
-            values = torch.as_tensor(self.loss(outputs, batch)).clone()
-            return values, ~values.isnan() if values.ndim > 1 else None
-        log_probs = item(outputs, "log_probs")
-        if log_probs is not None:
-            return -log_probs, outputs.label_mask
-        labels, logits = batch.get("labels"), item(outputs, "logits")
-        if logits is None and isinstance(outputs, tuple):
-            logits = outputs[int(outputs[0].ndim == 0)]  # after the loss
-        if labels is None or logits is None:
-            msg = f"track() needs labels and logits, or loss=; the batch has {list(batch)}, the outputs {list(outputs)}"
-            raise ValueError(msg)
-        loss = outputs[0] if isinstance(outputs, tuple) else item(outputs, "loss")
-        kept = losses_in_graph(loss, logits) if logits.ndim > 2 else None  # computing a few anew takes less
-        if kept is not None:
-            values, counted = (flat.view(len(logits), -1) for flat in kept)
-            return values, counted != -100
-        if self._shift is None and labels.ndim > 1:
-            self._shift = shifts(self._inner, outputs, labels, self._number)
-        return losses(logits, labels, self._inner, shift=bool(self._shift))
 
 
 class _Callback(transformers.TrainerCallback):
