@@ -166,8 +166,8 @@ class Samples:
             number: Of the tokens that the loss was divided by, if it is not the mean.
         """
         labels, logits = batch.get("labels"), item(outputs, "logits")
-        plain = labels is not None and logits is not None and self._loss is None
-        if plain and item(outputs, "log_probs") is None:
+        unusual = self._loss is not None or item(outputs, "log_probs") is not None
+        if labels is not None and logits is not None and not unusual:
             if Classes.few(logits, labels):
                 return logits.detach().clone(), labels.clone(), self._classes, logits.shape[0]
             if self._reduce == "token" and logits.is_cpu:
