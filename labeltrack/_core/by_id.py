@@ -108,15 +108,7 @@ class Blocks:
                 self._parts[number].merge(old, np.arange(old.size, dtype=np.int64))
 
     def add(self, number: int, slots: Array, samples: Array, total: int, most: int) -> None:
-        """Add samples to slots of a block.
-
-        Args:
-            number: Number of the block.
-            slots: ``(N,)`` int32.
-            samples: ``(N,)`` float32 or float64.
-            total: How many come until others call, these included; a unit is chosen for as many.
-            most: No slot has more than so many of these.
-        """
+        """Add samples to slots of a block, `most` to one at most; a unit is chosen for `total`, later ones included."""
         part = self._parts[number]
         part.suggest(samples, total)
         part.add(slots, samples, low=number << _BLOCK, most=most)
@@ -182,7 +174,9 @@ class ByID:
         chunks = [chunk for chunk in chunks if chunk.ids.size]
         self._steps += 1
         columns = self._slots.of([chunk.ids for chunk in chunks])
-        for kind, pairs in groupby(zip(columns, chunks, strict=True), lambda pair: _kind(pair[1])):
+        for kind, pairs in groupby(
+            zip(columns, chunks, strict=True), lambda pair: (pair[1].values.dtype, pair[1].hits is not None)
+        ):
             piece: list[tuple[Array, Chunk]] = []
             rows = 0
             for pair in pairs:
@@ -364,10 +358,6 @@ class ByID:
         return Course(ids[place], labels, self._values.statistics(used), (*ends,), kept, hits)
 
 
-def _kind(chunk: Chunk) -> tuple[Any, bool]:
-    return chunk.values.dtype, chunk.hits is not None
-
-
 def _renamed(keys: Integers, names: Integers | None) -> Integers:
     return keys if names is None else names[keys]
 
@@ -398,10 +388,8 @@ def _longer(array: Integers, size: int) -> Integers:
 
 
 def _probability(values: Array) -> Array:
-    """Return ``exp(-value)`` in the precision of the values; those a little below zero count as zero.
-
-    In single precision, exp and exact sums take 5 ns per row; in double precision 20 to 50.
-    """
+    """Return ``exp(-value)``; values a little below zero count as zero."""
+    # In single precision where values are: exp and exact sums take 5 ns per row; in double precision 20 to 50.
     with np.errstate(under="ignore", invalid="ignore"):
         found: Array = np.maximum(values, values.dtype.type(0))
         return np.exp(np.negative(found, out=found), out=found)

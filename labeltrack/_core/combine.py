@@ -81,12 +81,7 @@ class Combined(NamedTuple):
 
 
 def numbered(keys: Array, in_order: Callable[[Integers], Array] = lambda known: known) -> Part:
-    """Return a part with as few digits as there are different keys.
-
-    Args:
-        keys: ``(N,)`` uint8, int32 or int64.
-        in_order: Returns what keys are to be sorted by.
-    """
+    """Return a part with as few digits as there are different keys; `in_order` returns what these are sorted by."""
     index = Hash()
     return ranked(index.codes_of(keys), index.keys, in_order)
 

@@ -38,20 +38,14 @@ class FixedPoint(ABC):
         size: Number of slots.
     """
 
-    bits: ClassVar[int]
-    """Bits of an integer."""
-    sample_words: ClassVar[int]
-    """Words of a converted sample."""
-    largest_shift: ClassVar[int]
-    """Binary logarithm of the largest scale."""
-    most_labels: ClassVar[int] = 1 << 62
-    """Most labels that it is used for."""
-    samples_per_label: ClassVar[float] = 0.5
-    """Fewest samples per label, so that flushing does not dominate."""
+    bits: ClassVar[int]  # of an integer
+    sample_words: ClassVar[int]  # words of a converted sample
+    largest_shift: ClassVar[int]  # binary logarithm of the largest scale
+    most_labels: ClassVar[int] = 1 << 62  # that it is used for
+    samples_per_label: ClassVar[float] = 0.5  # fewest, so that flushing does not dominate
+    # Bits above the first samples, except for the largest few, that are tried; the first of the best is taken.
     headrooms: ClassVar[tuple[int, ...]]
-    """Bits above the first samples, except for the largest few, that are tried; the first of the best is taken."""
-    capacity: ClassVar[int] = (1 << 21) - 1
-    """Samples of a label after which the table has to be flushed."""
+    capacity: ClassVar[int] = (1 << 21) - 1  # samples of a label after which the table has to be flushed
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -100,16 +94,7 @@ class FixedPoint(ABC):
     # -- samples --------------------------------------------------------------------------------------------
 
     def reduce(self, where: tuple[Any, ...], queue: tuple[Any, ...], memory: Integers | None) -> tuple[int, int, int]:
-        """Add samples.
-
-        Args:
-            where: Labels, samples, start, stop, the label of slot 0, number of slots.
-            queue: Slots and samples of those that are queued, and how many there are.
-            memory: ``(size * ROW,)`` words of zero that may be used for the table.
-
-        Returns:
-            The position reached, the number of samples queued, and why it stopped.
-        """
+        """Add the samples of a `Batch`; return the position reached, how many are queued, and why it stopped."""
         module = kernels.fixed
         self.allocate(memory)
         if self._scratch is None:
@@ -125,18 +110,8 @@ class FixedPoint(ABC):
     def flush(
         self, row: int, stop: int, rows: tuple[Any, ...], terms: tuple[Any, ...], *, fresh: bool
     ) -> tuple[int, int]:
-        """Move sums to the rows of the accumulator.
-
-        Args:
-            row: First row of the table; all of `rows` at once unless it `becomes_rows`, and is `in_place` if `fresh`.
-            stop: One past the last.
-            rows: The rows, and their memory as int64.
-            terms: Where keys and values of overflow terms are written.
-            fresh: Whether the rows are uninitialised, and the memory of the table.
-
-        Returns:
-            The row reached, `stop` if all is done, and the number of overflow terms.
-        """
+        """Move sums to the rows of the accumulator; return the row reached, and the number of overflow terms."""
+        # All rows at once unless the table `becomes_rows`, and is `in_place` if `fresh`: in the memory of the table.
         flushed: tuple[int, int] = self._module.flush(
             self.table, self._unit(self.scale), row, stop, fresh, *rows, *terms
         )
@@ -145,18 +120,9 @@ class FixedPoint(ABC):
     # -- policy ---------------------------------------------------------------------------------------------
 
     def plan(self, samples: Samples, start: int, stop: int, most: int) -> int:
-        """Decide how the next samples are summed: in this format if `scale` is set afterwards.
+        """Decide how the next samples, of which `most` have one label at most, are summed; return where that ends.
 
-        The table must be empty (flushed) if `scale` is 0.0.
-
-        Args:
-            samples: ``(N,)`` float32 or float64.
-            start: The next sample.
-            stop: One past the last.
-            most: How many of these samples have one label, at most.
-
-        Returns:
-            Up to which sample the decision holds.
+        In this format if `scale` is set afterwards. The table must be empty (flushed) if it is 0.0 before.
         """
         if not (self.scale or self._avoided) and self._worth_it(stop - start):
             self._choose(samples, start, stop)
@@ -221,13 +187,7 @@ class FixedPoint(ABC):
         return n - int(np.count_nonzero(words if self.sample_words == 1 else words[::2] | words[1::2]))
 
     def record(self, samples: int, most: int, status: int) -> bool:
-        """Record that samples were added; return whether to flush now.
-
-        Args:
-            samples: How many.
-            most: How many of them have one label, at most.
-            status: Why the pass stopped.
-        """
+        """Record that samples were added, at most `most` to one label; return whether to flush now."""
         self.held += min(samples, most)
         if status == UNSUITABLE:
             self._suited = 0

@@ -110,18 +110,14 @@ class Slots:
                 self._low, self.size = low, high - low + 1
             else:
                 self._hash = Hash(np.arange(self._low, self._low + self.size, dtype=np.int64))
-        if self._hash is None:
-            return [self._near(ids) for ids in columns]
-        return [self._hashed(self._hash, ids) for ids in columns]
-
-    def _near(self, ids: Array) -> Array:
-        slots = np.empty(ids.shape[0], dtype=np.int32)
-        return np.subtract(ids, self._low, out=slots, dtype=np.int64, casting="unsafe")
-
-    def _hashed(self, table: Hash, ids: Array) -> Array:
-        codes = table.codes_of(ids)
-        self.size = table.size
-        return codes
+        if self._hash is not None:
+            slots = [self._hash.codes_of(ids) for ids in columns]
+            self.size = self._hash.size
+            return slots
+        slots = [np.empty(ids.shape[0], dtype=np.int32) for ids in columns]
+        for ids, out in zip(columns, slots, strict=True):
+            np.subtract(ids, self._low, out=out, dtype=np.int64, casting="unsafe")
+        return slots
 
     @property
     def hashed(self) -> bool:

@@ -33,12 +33,7 @@ class PairTable:
         self._table = np.full((1, 1), -1, dtype=np.int32)
 
     def look_up(self, first: Array, second: Array) -> npt.NDArray[np.int32] | None:
-        """Return the ``(N,)`` codes of pairs; None if one of them is not in the table.
-
-        Args:
-            first: ``(N,)`` uint8, int32 or int64.
-            second: Likewise.
-        """
+        """Return the ``(N,)`` codes of pairs of uint8, int32 or int64; None if one of them is not in the table."""
         codes = np.empty(first.shape[0], dtype=np.int32)
         first, second = read_only(np.ascontiguousarray(first)), read_only(np.ascontiguousarray(second))
         found = kernels.combine.look_up_pairs(first, second, self._table, codes)

@@ -134,15 +134,7 @@ def _edges(some: Array, low: int, shift: int, buckets: int, threads: int) -> lis
 
 
 def rounds(chunks: Sequence[Chunk], low: int, shift: int, buckets: int, threads: int) -> Iterator[Sorted]:
-    """Sort the samples of chunks of one dtype, a round at a time; each round overwrites the one before.
-
-    Args:
-        chunks: See `labeltrack._core.reduce.reduce_columns`.
-        low: The label of slot 0.
-        shift: Binary logarithm of the slots per bucket.
-        buckets: How many there are.
-        threads: Number of threads.
-    """
+    """Sort the samples of chunks of one dtype, a round at a time; each round overwrites the one before."""
     sizes = [keys.shape[0] for keys, _ in chunks]
     total, dtype = sum(sizes), chunks[0][1].dtype
     rounds = -(-total // max(_ROUND, 2 * (buckets << shift)))
@@ -167,10 +159,8 @@ def rounds(chunks: Sequence[Chunk], low: int, shift: int, buckets: int, threads:
 def places_of(
     keys: Sequence[Array], shares: Sequence[Share], low: int, shift: int, buckets: int
 ) -> tuple[list[Integers], Integers]:
-    """Return where the samples of each share go in each bucket, shares in order, and where the buckets begin and end.
-
-    Each bucket holds the samples of all threads, so the rows are visited once.
-    """
+    """Return where the samples of each share go in each bucket, shares in order, and where buckets begin and end."""
+    # Each bucket holds the samples of all threads, so the rows are visited once.
     module = kernels.partition
 
     def count(share: Share) -> Integers:

@@ -199,10 +199,7 @@ class KeyTable:
 
 
 def _dense(old: Accumulator, keys: Array, span: int) -> bool:
-    """Return whether the keys of a table and further ones fill a span well enough for a dense table.
-
-    One stray key far from all others must not cost a table of gigabytes.
-    """
+    """Return whether the keys of a table and further ones fill a span: one stray key must not cost gigabytes."""
     some = keys[:: max(1, keys.shape[0] // _HEAD)]
     used = old.occupied()
     seen = some.shape[0] + int(old.counts[used * ROW].sum())
@@ -236,7 +233,7 @@ def reduce_columns(
     """
     total = sum(chunk[0].shape[0] for chunk in chunks)
     threads = (default_threads(total, _PER_THREAD) if threads is None else threads) if total else 1
-    some, spread = _some(chunks, total, threads) if threads > 1 or total >= _SAMPLE // 4 else (None, 0)
+    some, spread = _some(chunks, total) if threads > 1 or total >= _SAMPLE // 4 else (None, 0)
     if some is not None and wanted is None and _SHARED < spread < _LARGEST_SPAN:
         low, size = _extent(chunks, threads)
         if size <= min(2 * total, _LARGEST_SPAN) and _dense(Accumulator(0), some, size):
@@ -256,7 +253,7 @@ def reduce_columns(
 
 def reduce_stream(
     items: Iterator[Item],
-    load: Callable[[Item], Chunk | None],
+    load: Callable[[Item], Iterable[Chunk]],
     samples: int,
     decoder: Decoder,
     *,
@@ -268,7 +265,7 @@ def reduce_stream(
 
     Args:
         items: What to load; each thread takes the next item when it is done with one.
-        load: Returns the chunk of an item, as `reduce_columns` takes it, or None for nothing; called in any thread.
+        load: Returns the chunks of an item, as `reduce_columns` takes them; called in any thread.
         samples: About how many samples there are.
         decoder: Turns keys back into labels.
         wanted: Keys to keep; None keeps every key.
@@ -279,23 +276,15 @@ def reduce_stream(
         See `reduce_columns`.
     """
     threads = default_threads(samples) if threads is None else threads
-
-    def loaded(item: Item) -> Iterable[Chunk]:
-        chunk = load(item)
-        return [] if chunk is None else [chunk]
-
     tables = _tables(threads, samples, wanted, layout)
-    labels, (accumulator,) = _reduce_items(items, loaded, tables, decoder)
+    labels, (accumulator,) = _reduce_items(items, load, tables, decoder)
     return labels, accumulator
 
 
 def _reduce_items(
     items: Iterator[Item], load: Callable[[Item], Iterable[Chunk]], tables: Sequence[KeyTable], decoder: Decoder
 ) -> tuple[Array, list[Accumulator]]:
-    """Add the chunks of items to tables, one thread per table.
-
-    Threads take small pieces in turns: with a hundred thousand labels, halves of the samples took 14 and 18 ms.
-    """
+    """Add the chunks of items to tables, one thread per table."""
     _ = kernels.rows  # load numba once, not in every thread
 
     def add(table: KeyTable, turns: Iterable[Item]) -> None:
@@ -305,7 +294,7 @@ def _reduce_items(
 
     if len(tables) == 1:
         add(tables[0], items)
-    else:
+    else:  # small pieces in turns: with a hundred thousand labels, halves of the samples took 14 and 18 ms
         all_at_once(add, tables, [Turns(items)] * len(tables))
     first, *others = tables
     others = [table for table in others if not first.absorb(table)]
@@ -326,11 +315,10 @@ def _reduce_items(
 def _tables(
     threads: int, total: int, wanted: Integers | None, layout: Chunk | None, codes: int = 0, columns: int = 1
 ) -> list[KeyTable]:
-    """Return an empty table per thread, all with the same layout if some keys and samples to come are given."""
-    if layout is None:
-        return [KeyTable(total // threads, wanted, codes, columns) for _ in range(threads)]
+    """Return an empty table per thread, all alike, laid out by some keys and samples to come if given."""
     first = KeyTable(total // threads, wanted, codes, columns)
-    first.begin(*layout, total=total // threads)
+    if layout is not None:
+        first.begin(*layout, total=total // threads)
     return [first, *(first.alike() for _ in range(threads - 1))]
 
 
@@ -351,21 +339,13 @@ def _extent(chunks: Sequence[Chunk], threads: int) -> tuple[int, int]:
     return lowest, max(high for _, high in ends) - lowest + 1
 
 
-def _some(chunks: Sequence[Chunk], total: int, threads: int) -> tuple[Array, int]:
-    """Return some thousand keys from all over the chunks, and the difference between the largest and the smallest.
-
-    A quarter of them is enough for one thread if they are close together: 15 instead of 40 us, of 1.7 ms for a million
-    samples. Tables of several threads must not differ because a key at the end of their range is rare.
-    """
-    for wanted in (_SAMPLE // 4, _SAMPLE) if threads == 1 and total > _SAMPLE else (_SAMPLE,):
-        if len(chunks) == 1 and total <= wanted:
-            some = chunks[0][0]  # without a copy
-        else:  # with the first key and the last, as they may be sorted
-            some = np.concatenate([chunks[0][0][:1], *(chunk[0][:: -max(1, total // wanted)] for chunk in chunks)])
-        spread = int(np.maximum.reduce(some)) - int(np.minimum.reduce(some))
-        if spread <= _HEAD:
-            break
-    return some, spread
+def _some(chunks: Sequence[Chunk], total: int) -> tuple[Array, int]:
+    """Return some thousand keys from all over the chunks, and the difference between the largest and the smallest."""
+    if len(chunks) == 1 and total <= _SAMPLE:
+        some = chunks[0][0]  # without a copy
+    else:  # with the first key and the last, as they may be sorted
+        some = np.concatenate([chunks[0][0][:1], *(chunk[0][:: -max(1, total // _SAMPLE)] for chunk in chunks)])
+    return some, int(np.maximum.reduce(some)) - int(np.minimum.reduce(some))
 
 
 def _in_order(

@@ -298,12 +298,12 @@ def reduce_words(
     threads = default_threads(rows) if threads is None else threads
     mine = local()  # a buffer of codes for each thread, which stays in the cache
 
-    def load(piece: tuple[int, int]) -> tuple[Array, Array] | None:
+    def load(piece: tuple[int, int]) -> list[tuple[Array, ...]]:
         start, stop = piece
         if not hasattr(mine, "keys"):
             mine.keys = np.empty(min(rows, _LARGEST), dtype=np.int32)
         keys = mine.keys[: stop - start]
-        return (keys, samples[start:stop]) if dictionary.encode(start, stop, keys) else None
+        return [(keys, samples[start:stop])] if dictionary.encode(start, stop, keys) else []
 
     # Room for words that are learnt later: making a table wider takes 2 ms.
     room = dictionary.size + (dictionary.size // _LEARNT if dictionary.size > 64 else 0)

@@ -110,12 +110,7 @@ def all_at_once(work: Callable[..., _Result], *arguments: Sequence[Any]) -> list
 
 
 class Turns(Generic[_Item]):
-    """An iterator shared by several threads: each item goes to one of them, so a slower thread gets fewer.
-
-    Example:
-        >>> list(Turns("ab"))
-        ['a', 'b']
-    """
+    """An iterator shared by several threads: each item goes to one of them, so a slower thread gets fewer."""
 
     def __init__(self, items: Iterable[_Item]) -> None:
         self._items = iter(items)

@@ -211,7 +211,7 @@ def _test_pairs(
 ) -> Booleans:
     """Test the labels that have enough pairs; return which these are."""
     parts = _differences(pairs, tested)
-    places, accumulator = reduce_stream(parts, lambda part: part, pairs.codes.shape[0], LabelDecoder(INTEGER))
+    places, accumulator = reduce_stream(parts, lambda part: [part], pairs.codes.shape[0], LabelDecoder(INTEGER))
     of = moments(LabelStats(places, accumulator), places, tested.shape[0])
     enough = tested & (of.count >= np.maximum(fewest, FEWEST))
     by_share = enough & shares

@@ -267,12 +267,12 @@ def _reduce_group(
     join = Join(names, spaces, wanted) if names else None
     chunks: list[Chunk] = []
 
-    def load(item: _Item) -> Chunk | None:
+    def load(item: _Item) -> list[Chunk]:
         reader, batch, rows, first = item
         rows = reader.rows(batch) if distinct is None else rows
         on_rows(batch.rows)
         if rows is None or not batch.rows:
-            return None
+            return []
         keys = [of.keys(column) for of, column in zip(reader.labels, rows.labels, strict=True)]
         values = rows.values[rules.metric]
         if first is not None:
@@ -280,7 +280,7 @@ def _reduce_group(
         chunk = (keys[0], values) if join is None else join.chunk(keys, values)
         if keep:
             chunks.append(chunk)
-        return chunk
+        return [chunk]
 
     expected = sum(reader.expected for reader in members)
     decoder: Any = LabelDecoder(INTEGER) if join is not None else spaces[0]
