@@ -46,12 +46,7 @@ class Split:
         self._words: dict[tuple[int, str], Vocabulary] = {}
 
     def columns(self, codes: npt.NDArray[np.int32], kind: str) -> list[tuple[Array, str, Vocabulary | None]]:
-        """Return ``(N,)`` labels, or codes of them, by label, of which kind they are, and what they are codes of.
-
-        Args:
-            codes: ``(N,)`` of combinations.
-            kind: Kind of the combinations.
-        """
+        """Return ``(N,)`` labels, or codes of them, by label, of which kind they are, and what they are codes of."""
         kinds = kinds_of(kind)
         words = [self._vocabulary(place, one) for place, one in enumerate(kinds)]
         if kind not in self._tables:

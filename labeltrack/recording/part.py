@@ -145,10 +145,8 @@ class PartWriter:
         self.write([np.empty(0, dtype) for dtype in self.dtypes.values()], more)
 
     def _batch(self, columns: Sequence[Array]) -> Any:
-        """Return ``(N,)`` numbers as a record batch that views them.
-
-        Not by `pyarrow.array`: it imports pandas, which takes half a second and fails once the process is ending.
-        """
+        """Return ``(N,)`` numbers as a record batch that views them."""
+        # Not by `pyarrow.array`: it imports pandas, which takes half a second and fails once the process is ending.
         views = [np.ascontiguousarray(column) for column in columns]
         arrays = [
             self._pa.Array.from_buffers(field.type, view.shape[0], [None, self._pa.py_buffer(view)])

@@ -101,14 +101,9 @@ class Recorder:
         self._threaded = started(self._thread)  # if not, jobs are done at once
 
     def lane(self, mode: str, ds_id: str, words: Vocabulary | None, expected: int, ids: Ids | None = None) -> Lane:
-        """Return a lane for the samples of a mode and dataset.
+        """Return a lane for samples of a mode and dataset; `words` and `ids` say what codes and the last column are.
 
-        Args:
-            mode: Mode.
-            ds_id: Dataset.
-            words: What codes stand for.
-            expected: Probable step of this epoch, unless one of the mode has ended before.
-            ids: What ids are, the last of the further columns of chunks; None without.
+        The step of this epoch is probably the one `expected`, unless one of the mode has ended before.
 
         Raises:
             ValueError: A name is too long to be recorded.

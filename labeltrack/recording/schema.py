@@ -49,13 +49,7 @@ class Columns(NamedTuple):
 
 
 def columns_of(names: Sequence[str], metrics: Sequence[str], *, ids: bool = False) -> Columns:
-    """Return the columns of samples with these labels and metrics.
-
-    Args:
-        names: Names of several labels; none for one.
-        metrics: Names of the metrics; one or none is the column `value`.
-        ids: Whether samples have ids.
-    """
+    """Return the columns of samples: one label has no name, and one metric or none is the column `value`."""
     return Columns(tuple(names) or (LABEL,), tuple(metrics) if len(metrics) > 1 else (VALUE,), ids)
 
 

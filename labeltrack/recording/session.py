@@ -201,11 +201,9 @@ class Membership:
             return session, journal
 
     def _launch(self, contents: Contents, first: dict[str, Any]) -> int:
-        """Return the number of this launch: the newest one, if its other processes belong to it, or a new one.
-
-        Processes of a launch need not overlap in time. If this rank has recorded in the newest one, or a process of it
-        died, this is another launch, even with the same name.
-        """
+        """Return the number of this launch: the newest one, if its other processes belong to it, or a new one."""
+        # Processes of a launch need not overlap in time. If this rank has recorded in the newest one, or a process of
+        # it died, this is another launch, even with the same name.
         known = {*contents.journals, *((place.session, place.rank) for place in contents.places)}
         newest = max((session for session, _ in known), default=0)
         joins = newest > 0 and (newest, self.rank) not in known
