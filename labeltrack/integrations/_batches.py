@@ -15,6 +15,8 @@ from labeltrack.integrations.torch import sizes_of, sync
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_NO_LOADER: tuple[Any, tuple[int, int]] = None, (0, 0)
+
 
 class Batches:
     """Fills a tracker from batches, which its framework hands over.
@@ -40,13 +42,12 @@ class Batches:
         self._label, self._value, self._ids = label, value, ids
         self._epochs = Epochs(self.tracker)
         self._passed: dict[tuple[str, str], int] = {}  # samples of the loader, from its begin
-        self._loader: Any = None  # the one that batches come from now
-        self._sizes = 0, 0  # of that: looking them up anew takes 9 us in cold caches
+        self._source = _NO_LOADER  # where batches come from, and its sizes: looking them up takes 9 us in cold caches
 
     def begin(self, mode: str) -> None:
         """Begin to count the samples of loaders."""
         self._passed = {key: passed for key, passed in self._passed.items() if key[0] != mode}
-        self._loader = None
+        self._source = _NO_LOADER
 
     def update(self, batch: Any, outputs: Any, loader: Any, mode: str, ds_id: str = "") -> None:
         """Record a batch.
@@ -62,9 +63,9 @@ class Batches:
             KeyError: Labels or values are not there; the message says what is.
         """
         skipped = outputs is None or (isinstance(outputs, (dict, Mapping)) and not outputs)
-        if loader is not self._loader:
-            self._loader, self._sizes = loader, sizes_of(loader)
-        real, size = self._sizes
+        if loader is not self._source[0]:
+            self._source = loader, sizes_of(loader)
+        real, size = self._source[1]
         if skipped and not size:
             return
         labels = _each(self._label, partial(_found, batch))
@@ -84,7 +85,7 @@ class Batches:
 
     def end(self, step: int, mode: str) -> dict[str, float]:
         """End an epoch on all ranks; return the means to log, which are none if there were no samples."""
-        self._loader = None
+        self._source = _NO_LOADER
         sync(self.tracker, mode=mode)
         return self._epochs.end(step, mode)
 

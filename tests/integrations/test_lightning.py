@@ -20,7 +20,7 @@ with warnings.catch_warnings():
     from integrations.trainings import Samples, expected, history, plain_loop
     from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.loggers import CSVLogger
-    from torch.utils.data import DataLoader
+    from torch.utils.data import DataLoader, DistributedSampler
 
     from labeltrack.integrations import lightning, loggers
     from labeltrack.integrations.lightning import LabelTrackCallback
@@ -100,6 +100,22 @@ def test_batches_of_several_loaders_for_training_come_together():
     trainer_of(callback, max_epochs=2, limit_val_batches=0).fit(module)
     assert history(callback.tracker) == expected(module.seen)
     assert len(module.seen) == 2 * 2 * 37
+
+
+class Validated(Together):
+    def val_dataloader(self):
+        samples = Samples(2)
+        return DataLoader(samples, 5, sampler=DistributedSampler(samples, num_replicas=1, rank=0, shuffle=False))
+
+
+def test_what_a_sampler_of_ranks_repeats_is_not_taken_from_training_that_has_several_loaders():
+    module, callback = Validated(), LabelTrackCallback(lambda batch: _both(batch)["y"])
+    trainer_of(callback, max_epochs=3, use_distributed_sampler=False).fit(module)
+    assert history(callback.tracker) == expected(module.seen)
+
+
+def _both(batch):
+    return {"y": torch.cat([batch[name]["y"] for name in ("a", "b")])} if "a" in batch else batch
 
 
 class Manual(Module):
