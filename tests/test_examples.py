@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import runpy
 import statistics
@@ -20,8 +21,8 @@ REQUIRED_INTEGRATIONS = os.environ.get("LABELTRACK_REQUIRE_INTEGRATIONS") == "1"
 REQUIRED_FASTESTIMATOR = os.environ.get("LABELTRACK_REQUIRE_FASTESTIMATOR") == "1"
 
 
-def run(example: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(EXAMPLES / example), *arguments]
+def run(example: str | Path, *arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *launcher, str(EXAMPLES / example), *arguments]
     environment = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "TTY_COMPATIBLE")}
     environment |= {"PYTHONIOENCODING": "utf-8"}
     return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=environment, check=False)
@@ -129,3 +130,67 @@ def test_the_loop_of_a_framework_finds_the_domain_with_wrong_labels(framework, e
     counts = {row[-7]: int(row[-6]) for row in rows}  # the last columns are count, sum, mean, std, min and max
     assert counts == {"chat": 40, "code": 40, "news": 40}
     assert lines[-1] == "Worst: chat"
+
+
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize(("example", "module"), [("torchrun", "torch"), ("accelerate", "accelerate")])
+def test_loops_on_one_or_two_processes_have_the_statistics_of_a_plain_loop(example, module, world, tmp_path) -> None:
+    if importlib.util.find_spec(module) is None and not (REQUIRED_INTEGRATIONS or (module == "torch" and REQUIRED)):
+        pytest.skip(f"{module} is not installed: `nox -s frameworks` does that")
+    launcher = () if world == 1 else ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    process = run(Path(__file__), f"{example}_slices.py", str(tmp_path), launcher=launcher)
+    assert process.returncode == 0, process.stderr
+    lines = process.stdout.splitlines()
+    assert [line for line in lines if line.startswith("Worst")] == lines[-1:] == ["Worst: chat"]
+    found = [json.loads((tmp_path / f"rank{rank}.json").read_text(encoding="utf-8")) for rank in range(world)]
+    assert all(of["history"] == found[0]["history"] for of in found)
+    labels = [set(of["labels"]) for of in found]
+    assert set.union(*labels) == {0, 1, 2, 3}
+    assert sum(map(len, labels)) == 4  # no rank has one of another
+    train, evaluation = found[0]["counts"], found[0]["losses"]
+    assert [(mode, step) for mode, step, _ in found[0]["history"]] == [
+        (mode, step) for step in (1, 2) for mode in ("train", "eval")
+    ]
+    for mode, step, rows in found[0]["history"]:
+        counts = train if mode == "train" else [len(losses) for losses in evaluation]
+        assert [tuple(row[:2]) for row in rows] == [*enumerate(counts)]
+        if (mode, step) == ("eval", 2):
+            for (_, _, mean, std, low, high), losses in zip(rows, evaluation, strict=True):
+                wanted = statistics.mean(losses), statistics.stdev(losses), min(losses), max(losses)
+                # The last bits depend on the size of a batch.
+                assert [*map(float.fromhex, (mean, std, low, high))] == pytest.approx(wanted, rel=1e-5, abs=1e-6)
+
+
+def loop(example: str, folder: str) -> None:
+    """Run an example on this rank, and write what its tracker has, and what is in its data and model."""
+    import torch
+
+    labels: set[int] = set()
+
+    class Tracker(lt.LabelTracker):
+        def update(self, of, values, *, mode="train", **more):
+            super().update(of, values, mode=mode, **more)
+            labels.update(of.tolist() if mode == "eval" else ())
+
+    lt.LabelTracker = Tracker
+    sys.argv = [example, "2"]
+    done = runpy.run_path(str(EXAMPLES / example))
+    train, (x, y, domain) = (part.tensors for part in done["parts"])
+    with torch.no_grad():
+        model = getattr(done["model"], "module", done["model"])
+        losses = torch.nn.functional.cross_entropy(model(x), y, reduction="none")
+    history = [
+        [mode, step, [[row.label, row.count, *(float(number).hex() for number in row[4:])] for row in stats]]
+        for (mode, _, step), stats in done["tracker"].history.items()
+    ]
+    answer = {
+        "history": sorted(history, key=lambda item: (item[1], item[0] == "eval")),
+        "labels": sorted(labels),
+        "counts": torch.bincount(train[2]).tolist(),
+        "losses": [losses[domain == k].tolist() for k in range(4)],
+    }
+    Path(folder, f"rank{os.environ.get('RANK', '0')}.json").write_text(json.dumps(answer), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    loop(*sys.argv[1:])

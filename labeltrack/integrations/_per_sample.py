@@ -105,7 +105,8 @@ class Classes(NamedTuple):
                 target = torch.cat(labels)
                 values, counted = losses(torch.cat(logits), target, None, shift=False)
         except (IndexError, RuntimeError) as error:  # a label beyond the classes
-            raise ValueError(str(error)) from error
+            msg = f"the logits give no loss for a label ({str(error).rstrip('.')}): pass loss= to track() to compute it"
+            raise ValueError(msg) from error
         return _arguments(self.columns, self.ids, lists, values, counted)
 
 
@@ -255,7 +256,7 @@ def losses_in_graph(loss: Any, logits: Any) -> tuple[Any, Any] | None:
                 return None
             try:
                 log_probs, target = _SAVED(node)
-            except RuntimeError:  # the backward pass is over
+            except (AttributeError, RuntimeError):  # another PyTorch has other names, or the backward pass is over
                 return None
             n, length, words = logits.shape
             tokens, classes = log_probs.shape

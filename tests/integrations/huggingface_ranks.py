@@ -406,6 +406,23 @@ def accelerated(_rank, _world):
     return answer
 
 
+class Nameless(torch.autograd.Function):
+    """The loss of a PyTorch in which autograd keeps its tensors under other names."""
+
+    @staticmethod
+    def forward(ctx, log_probs, labels):
+        ctx.save_for_backward(log_probs, labels)
+        return functional.nll_loss(log_probs, labels)
+
+    @staticmethod
+    def backward(ctx, grad):
+        log_probs, labels = ctx.saved_tensors
+        return -grad / len(labels) * functional.one_hot(labels, log_probs.shape[1]), None
+
+
+Nameless._backward_cls.__name__ = "NllLossBackward0"
+
+
 class Own(torch.nn.Module):
     """A model whose loss is computed in a way of its own."""
 
@@ -422,6 +439,9 @@ class Own(torch.nn.Module):
             loss = functional.cross_entropy(logits, labels.view(-1, 2, 3))
         elif self.kind == "another softmax":
             loss = functional.nll_loss(logits.flatten(0, 1).softmax(-1).log(), labels.flatten())
+        elif self.kind == "other names":
+            loss = Nameless.apply(logits.flatten(0, 1).log_softmax(-1), labels.flatten())
+            assert type(loss.grad_fn).__name__ == "NllLossBackward0"
         elif self.kind == "other logits":
             loss = functional.cross_entropy((2 * logits).flatten(0, 1), labels.flatten())
         elif self.kind == "doubles":
@@ -448,7 +468,7 @@ def own_losses(_rank, _world):
     """Train models whose losses are made otherwise; return statistics, and the losses of a plain loop."""
     answer = {}
     kinds = ["images", "another softmax", "other logits", "doubles", "some tokens", "no cross-entropy", "over", "plain"]
-    for kind in [*kinds, "no logits"]:
+    for kind in [*kinds, "other names", "no logits"]:
         like = trainer_for("classes", [], eval_strategy="no", num_train_epochs=1, learning_rate=0.0)
         rows = [{**row, "labels": [k % 5 for k in row["input_ids"]]} for row in like.train_dataset][:12]
         if kind == "images":
@@ -468,6 +488,45 @@ def own_losses(_rank, _world):
             pairs += [[row["domain"], loss] for loss in each.tolist()]
         answer[kind] = [statistics(tracker.history), pairs]
     return answer
+
+
+class Clipped(torch.nn.Module):
+    """A model that learns labels beyond its classes as the last one."""
+
+    def __init__(self, seen):
+        super().__init__()
+        torch.manual_seed(0)
+        self.config, self.seen = transformers.PretrainedConfig(), seen
+        self.words = torch.nn.Embedding(VOCABULARY, 3)
+
+    def forward(self, input_ids, labels=None, attention_mask=None):  # noqa: ARG002 (as models take it)
+        self.seen.append(input_ids[:, 0].tolist())
+        logits = self.words(input_ids[:, 0])
+        return {"loss": functional.cross_entropy(logits, labels.clamp(max=2)), "logits": logits}
+
+
+def beyond_the_classes(_rank, _world):
+    """Train with one such label, with and without a tracker; return what it says, keeps, and a plain loop has."""
+    answer = []
+    like = trainer_for("classes", [], eval_strategy="no", num_train_epochs=1, learning_rate=0.0)
+    rows = [{**row, "labels": 7 if k == 5 else row["labels"]} for k, row in enumerate(like.train_dataset)][:20]
+    for tracked in (False, True):
+        seen = []
+        model = Clipped(seen)
+        trainer = transformers.Trainer(model, like.args, collate, train_dataset=rows)
+        tracker = track(trainer) if tracked else None
+        try:
+            trainer.train()
+        except ValueError as error:
+            answer.append(str(error))
+        answer.append(trainer.state.global_step)
+    pairs = []
+    for row in [rows[k] for batch in seen if 5 not in batch for k in batch]:
+        logits = model.words(torch.tensor(row["input_ids"][:1]))
+        pairs.append([row["domain"], functional.cross_entropy(logits, torch.tensor([row["labels"]])).item()])
+    number = [5 in batch for batch in seen].index(True) + 1
+    kept = [[row.label, *map(float.hex, map(float, row[2:]))] for row in tracker.compute("train")]
+    return [*answer, number, kept, pairs]
 
 
 def made_anew(_rank, _world):

@@ -197,7 +197,7 @@ def test_loaders_that_accelerate_prepared_have_each_sample_once(ranks, tmp_path,
 def test_losses_of_tokens_are_right_however_a_model_computes_its_own(ranks, tmp_path):
     (answer,) = ranks.answers("own_losses", tmp_path, 1)
     assert answer.pop("no logits").startswith("track() needs labels and logits, or loss=; the batch has ['input_ids',")
-    assert len(answer) == 8
+    assert len(answer) == 9
     for kind, (((mode, _, _, found),), pairs) in answer.items():
         columns = expected_by_label(*zip(*pairs, strict=True))
         assert (mode, [row[0] for row in found]) == ("train", [*columns]), kind
@@ -206,6 +206,21 @@ def test_losses_of_tokens_are_right_however_a_model_computes_its_own(ranks, tmp_
             # The last bits depend on how many logits are computed at a time.
             near = pytest.approx([*map(float, numbers)], rel=1e-5, abs=1e-6)
             assert [float.fromhex(number) for number in row[2:]] == near, kind
+
+
+def test_a_label_beyond_the_classes_that_training_accepts_is_an_error_and_loses_no_other_batch(ranks, tmp_path):
+    ((untracked, text, steps, number, found, pairs),) = ranks.answers("beyond_the_classes", tmp_path, 1)
+    assert untracked == steps == 5
+    assert "no loss for a label (Target 7 is out of bounds): pass loss= to track()" in text
+    assert f"This is update_later() number {number} in mode 'train'" in text
+    assert len(pairs) == 16
+    columns = expected_by_label(*zip(*pairs, strict=True))
+    assert [row[0] for row in found] == [*columns]
+    for row, (count, *numbers) in zip(found, columns.values(), strict=True):
+        # The last bits depend on how many logits are computed at a time.
+        near = pytest.approx([*map(float, numbers)], rel=1e-5, abs=1e-6)
+        assert float.fromhex(row[1]) == count
+        assert [float.fromhex(value) for value in row[2:]] == near
 
 
 def test_models_may_be_made_anew_and_checkpoints_may_be_without_a_tracker(ranks, tmp_path):
