@@ -226,13 +226,13 @@ def samples_of(run: Run, mode: str, step: int, ds_id: str | None = None, metric:
         msg = f"the run has the metrics {listing(metrics)}; pass one as metric (--metric){got}"
         raise ValueError(msg)
     value, labels = "value" if len(metrics) == 1 else str(metric), ["label"] if isinstance(run.label, str) else names
-    info = run.info()
-    ids = ["id", *(["ds_id"] if ds_id is None else [])] if info["ids"] else []
+    described = run._description  # noqa: SLF001 (`info` looks at every file)
+    ids = ["id", *(["ds_id"] if ds_id is None else [])] if described.ids else []
     table = run.samples(mode, step, ds_id, columns=[*labels, value, *ids], copy=True)
     if ids and table["id"].null_count == table.num_rows:
         ids = []
     columns = Columns([table[name] for name in labels], table[value], [table[name] for name in ids])
-    return columns if info["duplicates"] == "count" else distinct(columns)
+    return columns if described.duplicates == "count" else distinct(columns)
 
 
 def _labels_of(run: Run) -> list[str]:

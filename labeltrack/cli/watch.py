@@ -6,6 +6,7 @@ It only opens files for reading and takes no lock, so a process that records can
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 import warnings
 from pathlib import Path
@@ -112,17 +113,17 @@ class Watched:
 
         try:
             run = self._run = open_run(self._path)
+            self._trouble = ""
+            complete = [epoch for epoch in run.epochs if epoch.complete]
+            modes = {epoch.mode for epoch in complete}
+            if not modes or self._wanted not in {None, *modes}:
+                return False
+            if self._mode is None or "eval" in modes:  # which may come later
+                self._mode = single_mode(modes, self._wanted)
+            return self._follow(run, self._mode, {epoch.step: epoch for epoch in complete if epoch.mode == self._mode})
         except (OSError, DamagedRunError) as error:  # such as a disk that is away for a moment
             self._trouble = str(error)
             return False
-        self._trouble = ""
-        complete = [epoch for epoch in run.epochs if epoch.complete]
-        modes = {epoch.mode for epoch in complete}
-        if not modes or self._wanted not in {None, *modes}:
-            return False
-        if self._mode is None or "eval" in modes:  # which may come later
-            self._mode = single_mode(modes, self._wanted)
-        return self._follow(run, self._mode, {epoch.step: epoch for epoch in complete if epoch.mode == self._mode})
 
     def _follow(self, run: Run, mode: str, there: dict[int, RecordedEpoch]) -> bool:
         from labeltrack.compare import recorded  # noqa: PLC0415
@@ -204,8 +205,9 @@ class Watched:
 
     def _written(self) -> float | None:
         """Return when a file of the run was last written; None if it is not in a local folder."""
-        with contextlib.suppress(OSError):
-            folder = Path(self._path)
-            times = [path.stat().st_mtime for path in folder.rglob("*") if path.is_file()]
-            return max(times, default=None)
-        return None
+        times = []
+        for folder, _, names in os.walk(self._path):
+            for name in names:
+                with contextlib.suppress(OSError):  # it was renamed meanwhile
+                    times.append(Path(folder, name).stat().st_mtime)
+        return max(times, default=None)

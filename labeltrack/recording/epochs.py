@@ -176,12 +176,7 @@ class _ForeignError(ValueError):
 
 
 class RunIndex:
-    """The epochs of a run, by its journals and the names of its files.
-
-    Raises:
-        OSError: The folder cannot be read.
-        ValueError: It has more files than a run can have.
-    """
+    """The epochs of a run, by its journals and names of files; OSError or ValueError if these cannot be read."""
 
     def __init__(self, storage: Storage, run: str = "") -> None:
         self.contents: Contents = contents_of(storage)
@@ -194,6 +189,10 @@ class RunIndex:
         self._dropped: set[tuple[int, int, str, int]] = set()
         for key, name in sorted(self.contents.journals.items()):
             self._read(storage, key, name)
+        ended = ((mode, line["step"], of) for (_, _, mode, _), line in self._ended.items() for of in line["streams"])
+        named = {f"{folder_of(mode, of['ds_id'], step)}/{p['name']}" for mode, step, of in ended for p in of["parts"]}
+        if not named <= {place.name for place in self.contents.places}:  # closed by a process since they were listed
+            self.contents.places = contents_of(storage).places
         sessions = {session for session, _ in self._processes}
         self.sessions = len(sessions)
         self._absent = {session: self._absence(session) for session in sessions}

@@ -12,6 +12,7 @@ them as Hive partitions.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import hashlib
@@ -161,6 +162,14 @@ def contents_of(storage: Storage) -> Contents:
             found.places.append(place)
     found.places.sort(key=lambda p: (p.mode, p.ds_id, p.epoch, p.name))
     return found
+
+
+def size_of(storage: Storage, name: str) -> int:
+    """Return the bytes of a part, which may have been closed and renamed since it was listed; 0 if it is gone."""
+    for one in (name, name.removesuffix(OPEN)):
+        with contextlib.suppress(FileNotFoundError):
+            return storage.size(one)
+    return 0
 
 
 def begin_part(storage: Storage, name: str) -> tuple[Part, bool]:

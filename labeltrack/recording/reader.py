@@ -6,7 +6,7 @@ import sys
 import time
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +14,13 @@ import numpy.typing as npt
 from labeltrack._labels.codes import BOOL, BYTES, INTEGER, STRING
 from labeltrack.errors import DamagedRunError, TruncatedRunError, counted, listing
 from labeltrack.recording.keys import DTYPES, Column
-from labeltrack.recording.layout import begin_part
-from labeltrack.recording.part import Part
+from labeltrack.recording.layout import begin_part, size_of
+from labeltrack.recording.part import OPEN, Part
 from labeltrack.recording.schema import ID, read_coded
 from labeltrack.recording.storage import EXHAUSTED, FileContent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Self
 
     from labeltrack.recording.arrow_ipc import Batch
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from labeltrack.recording.storage import Storage
 
 Array = npt.NDArray[Any]
+T = TypeVar("T")
 
 _WIDENED = {STRING, BYTES, BOOL}  # kinds that early versions wrote as int64 after a checkpoint had been loaded
 PATIENCE = 1.0  # seconds before a progress bar is shown
@@ -74,7 +75,7 @@ class PartReader:
     """
 
     def __init__(self, storage: Storage, entry: PartEntry, columns: Columns | None = None) -> None:
-        self.entry = entry
+        self.entry, self.name = entry, entry.name
         self.part = Part(b"")
         self.labels: list[Column] = []
         self.ids: Column | None = None
@@ -86,8 +87,8 @@ class PartReader:
             self.found.message = "the file is missing"
             return
         try:
-            self.part, self._whole = begin_part(storage, entry.name)
-            self._size = len(self.part.data) if self._whole else storage.size(entry.name)
+            self.part, self._whole = self._read(lambda name: begin_part(storage, name))
+            self._size = len(self.part.data) if self._whole else size_of(storage, self.name)
         except OSError as error:
             self._unreadable(error)
             return
@@ -97,6 +98,16 @@ class PartReader:
                 self._check(columns)
             except DamagedRunError as damage:
                 self.found.message = str(damage)
+
+    def _read(self, read: Callable[[str], T]) -> T:
+        """Return what is read of the file, which may have been closed and renamed since it was listed."""
+        try:
+            return read(self.name)
+        except FileNotFoundError:
+            if not self.name.endswith(OPEN):
+                raise
+        self.name = self.name.removesuffix(OPEN)
+        return read(self.name)
 
     def _unreadable(self, error: OSError) -> None:
         if error.errno in EXHAUSTED:
@@ -172,7 +183,7 @@ class PartReader:
         """Get all bytes of the file; return whether that worked."""
         if not self._whole:
             try:
-                self.part.data = self._storage.content(self.entry.name)
+                self.part.data = self._read(self._storage.content)
             except OSError as error:
                 self._unreadable(error)
                 return False

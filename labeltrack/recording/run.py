@@ -17,7 +17,7 @@ from labeltrack.history import History, joined
 from labeltrack.recording import verify as _verify
 from labeltrack.recording.description import Description
 from labeltrack.recording.epochs import RecordedEpoch, RunIndex
-from labeltrack.recording.layout import DESCRIPTION
+from labeltrack.recording.layout import DESCRIPTION, size_of
 from labeltrack.recording.per_sample import PerSample
 from labeltrack.recording.reader import Progress
 from labeltrack.recording.recompute import Recomputation, Rules
@@ -156,7 +156,7 @@ class Run(PerSample):
             "incomplete": [[epoch.mode, epoch.step] for epoch in epochs if not epoch.complete],
             "by_epoch": [{**asdict(epoch), "ds_ids": list(epoch.ds_ids)} for epoch in epochs],
             "rows": sum(epoch.rows for epoch in epochs),
-            "bytes": sum(self._storage.size(place.name) for place in self._index.contents.places),
+            "bytes": sum(size_of(self._storage, place.name) for place in self._index.contents.places),
             "damage": self._damage(),
         }
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from labeltrack.errors import counted, need
 from labeltrack.recording.epochs import RunIndex
 from labeltrack.recording.journal import Journal
-from labeltrack.recording.layout import DESCRIPTION, journal_name, sync_folder, writer_lock
+from labeltrack.recording.layout import DESCRIPTION, journal_name, size_of, sync_folder, writer_lock
 from labeltrack.recording.part import OPEN, Part, PartWriter, examine, file_checksum
 from labeltrack.recording.reader import PartReader, Progress
 from labeltrack.recording.session import is_held
@@ -103,7 +103,7 @@ def verify(
 ) -> Verification:
     """Compare every checksum of a run; see `Run.verify`. `trouble` is what is wrong with its description."""
     every = list(_parts(index))
-    sizes = {part.name: storage.size(part.name) for _, part in every if part.place is not None}
+    sizes = {part.name: size_of(storage, part.name) for _, part in every if part.place is not None}
     reports = []
     with Progress("Verifying", sum(sizes.values()), "bytes", wanted=progress) as bar:
         for attempt, part in every:
@@ -188,7 +188,7 @@ def _report(storage: Storage, index: RunIndex, columns: Columns, attempt: Attemp
     elif message or not reader.part.closed:
         state = "writing" if _is_being_written(storage, index, attempt) else "torn"
         message = message or "it was not closed"
-    elif part.place.is_open:
+    elif reader.name.endswith(OPEN):
         state, message = "torn", "it was closed but not renamed"
     return PartReport(part.name, state, found.rows, found.lost, message)
 

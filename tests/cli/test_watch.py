@@ -245,6 +245,25 @@ def test_a_run_that_cannot_be_read_for_a_moment_is_not_the_end(tmp_path):
     assert "cannot be read" not in str(watched.shown().renderables[0])
 
 
+def test_samples_that_cannot_be_read_for_a_moment_are_read_later(tmp_path, monkeypatch):
+    path = record(tmp_path / "run", [1])
+    watched = Watched(str(path), "eval", by="mean", limit=3, higher_is_worse=True)
+    assert watched.look()
+    record(path, [2])
+    with monkeypatch.context() as patched:
+        patched.setattr(lt.Run, "samples", away)
+        assert not watched.look()
+    assert "cannot be read now: the disk is away" in str(watched.shown().renderables[0])
+    assert watched.look()
+    assert "eval, step 2" in str(watched.shown().renderables[1].title)
+    assert "cannot be read" not in str(watched.shown().renderables[0])
+
+
+def away(*_args, **_options):
+    msg = "the disk is away"
+    raise OSError(msg)
+
+
 def test_an_epoch_that_is_repeated_is_read_again(tmp_path):
     path = record(tmp_path / "run", [1])
     watched = Watched(str(path), None, by="mean", limit=3, higher_is_worse=True)

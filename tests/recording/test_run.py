@@ -7,10 +7,12 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pytest
 from test_recorder import batch, same
 
 import labeltrack as lt
+from labeltrack.recording import epochs
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
 
@@ -97,3 +99,37 @@ def test_defaults_of_a_recomputation_are_readable():
     signature = str(inspect.signature(lt.Run.recompute))
     assert "<the tracker's>" in signature
     assert "<as recorded>" in signature
+
+
+@pytest.mark.parametrize("closed", ["before it is read", "while it is opened"])
+def test_a_run_can_be_read_while_its_parts_are_closed(tmp_path, monkeypatch, closed):
+    options = lt.RecordingOptions(tmp_path / "run", flush_rows=1024)
+    with lt.LabelTracker("y", "ce", record_to=options) as tracker:
+        tracker.update([0, 1] * 1000, np.arange(2000.0))
+        tracker.flush()
+        assert list((tmp_path / "run").rglob("*.open"))
+
+        def end():
+            if tracker.pending:
+                tracker.end_epoch(1)
+                tracker.flush()
+                assert not list((tmp_path / "run").rglob("*.open"))
+
+        if closed == "while it is opened":
+
+            def listed(storage, contents_of=epochs.contents_of):
+                found = contents_of(storage)
+                end()
+                return found
+
+            monkeypatch.setattr(epochs, "contents_of", listed)
+        run = lt.open_run(tmp_path / "run")
+        end()
+        assert run.info()["bytes"] == sum(path.stat().st_size for path in (tmp_path / "run").rglob("*.arrow"))
+        assert run.verify(progress=False).ok
+        assert run.samples(incomplete=True)["value"].to_pylist() == list(range(2000))
+        assert run.export(tmp_path / "samples.csv", incomplete=True, progress=False) == 2000
+        history = run.recompute(incomplete=True, progress=False)
+        assert history.at(1)[0].mean == 999.0
+        shutil.rmtree(tmp_path / "run" / "mode=train")
+        assert run.info()["bytes"] == 0
