@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from labeltrack._significance.samples import Samples
     from labeltrack.history import History
+    from labeltrack.recording.dynamics import Dynamics
     from labeltrack.stats import LabelStats
 
     Array = npt.NDArray[Any]
@@ -187,22 +188,33 @@ def _hardest(before: _Side | None, after: _Side, metric: str, *, higher_is_worse
     """Return the worst samples of the last step, if they have ids."""
     if not after.run._description.ids:  # noqa: SLF001 (`info` looks at every file)
         return None
-    pair = before is not None and before.run is after.run
-    steps = [before.step, after.step] if before is not None and pair else [after.step]
-    dynamics = after.run.dynamics(after.mode, metric, step=steps, correct=False, progress=False)
-    found = dynamics.hardest(_HARDEST, by="last", higher_is_worse=higher_is_worse)
+    looks = [after] if before is None or before.run is not after.run else [before, after]
+    tables = [side.run.dynamics(side.mode, metric, step=side.step, correct=False, progress=False) for side in looks]
+    found = tables[-1].hardest(_HARDEST, by="last", higher_is_worse=higher_is_worse)
     stats, labels = after.stats, found.labels.tolist()
     labels = [stats.names[stats.index(label)] if label in stats else label for label in labels]
-    both = (found.count == len(steps)).tolist()  # a sample may be new
-    shown = [
-        [str(name), str(label), *([f"{first:.6g}" if there else "-"] if pair else []), f"{last:.6g}"]
-        for name, label, first, last, there in zip(
-            found.ids.tolist(), labels, found.first.tolist(), found.last.tolist(), both, strict=True
-        )
-    ]
+    columns = [_last_of(*one, found, after) for one in zip(tables, looks, strict=True)]
+    shown = [list(map(str, row)) for row in zip(found.ids.tolist(), labels, *columns, strict=True)]
     head = ["id", after.run.label if isinstance(after.run.label, str) else joined(after.run.label)]
-    head += [f"step {step}" for step in steps]
+    head += [f"step {side.step}" for side in looks]
     return Hardest(f"The samples with the worst {metric} in step {after.step} of {after.mode}.", head, shown)
+
+
+def _last_of(table: Dynamics, side: _Side, found: Dynamics, at: _Side) -> list[str]:
+    """Return the last values on one side of the samples that were found on another."""
+    datasets, shown = _datasets(table, side), []
+    for name, ds_id in zip(found.ids.tolist(), _datasets(found, at).tolist(), strict=True):
+        values = [table.last[k] for k in np.flatnonzero(table.ids == name) if datasets[k] == ds_id]
+        shown.append(f"{values[0]:.6g}" if values else "-")
+    return shown
+
+
+def _datasets(table: Dynamics, side: _Side) -> Array:
+    """Return the dataset of each sample, or the only one there is for all."""
+    if table.ds_ids.size:
+        return table.ds_ids
+    there = [epoch.ds_ids for epoch in side.run.epochs if (epoch.mode, epoch.step) == (side.mode, side.step)]
+    return np.broadcast_to(np.array(there[0][:1]), len(table))
 
 
 def _tracks(runs: list[Run], histories: list[History], modes: list[str]) -> list[Track]:

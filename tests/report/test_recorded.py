@@ -114,6 +114,38 @@ def test_the_hardest_samples_are_shown_with_their_ids(tmp_path, path):
     assert [row[0] for row in data(path)["hardest"]["rows"]] == ["c.png", "a.png", "<b>.png"]
 
 
+def test_the_hardest_samples_are_those_of_the_last_step_with_their_values_before(tmp_path, path):
+    with lt.LabelTracker("y", "loss", record_to=tmp_path / "run") as tracker:
+        tracker.update([0] * 40, np.r_[np.full(39, 1.0), 99.0], ids=np.arange(40))
+        tracker.end_epoch(1)
+        tracker.update([0] * 40, np.r_[np.full(39, 2.0), 3.0], ids=np.r_[np.arange(39), 77])
+        tracker.end_epoch(2)
+    write_report(tmp_path / "run", path)
+    rows = data(path)["hardest"]["rows"]
+    assert rows == [["77", "0", "-", "3"], *[[str(k), "0", "1", "2"] for k in range(19)]]
+
+
+def test_an_id_that_comes_twice_in_the_last_step_alone_has_no_value_before(tmp_path, path):
+    with lt.LabelTracker("y", "loss", record_to=tmp_path / "run", on_duplicate="count") as tracker:
+        tracker.update([0, 0], [1.0, 2.0], ids=["a", "b"])
+        tracker.end_epoch(1)
+        tracker.update([0, 0, 0], [5.0, 6.0, 3.0], ids=["new", "new", "a"])
+        tracker.end_epoch(2)
+    write_report(tmp_path / "run", path)
+    assert data(path)["hardest"]["rows"] == [["new", "0", "-", "6"], ["a", "0", "1", "3"]]
+
+
+def test_the_values_before_are_those_of_the_same_dataset(tmp_path, path):
+    with lt.LabelTracker("y", "loss", record_to=tmp_path / "run") as tracker:
+        tracker.update([0], [1.0], ids=[7], ds_id="a")
+        tracker.end_epoch(1)
+        for ds_id, value in (("b", 5.0), ("a", 4.0)):
+            tracker.update([0], [value], ids=[7], ds_id=ds_id)
+        tracker.end_epoch(2)
+    write_report(tmp_path / "run", path)
+    assert data(path)["hardest"]["rows"] == [["7", "0", "-", "5"], ["7", "0", "1", "4"]]
+
+
 def test_the_hardest_samples_of_several_labels_have_their_names(tmp_path, path):
     mapping = {"class": {"cat": 0, "dog": 1}, "site": {"farm": 5}}
     with lt.LabelTracker(("class", "site"), "loss", record_to=tmp_path / "run", label_mapping=mapping) as tracker:
