@@ -125,7 +125,7 @@ class LabelTracker(Tracking):
         """Record the samples of one batch.
 
         Tensors on a device are copied there and read later, without waiting for the device: a mistake in what they
-        contain is an error of a later call, which says which batch it was.
+        contain is an error of a later call, which says which batch it was, and records its own.
 
         Args:
             labels: ``(N,)`` or ``(N, 1)`` integers, bools, floats or strings, as any array-like. A tracker of several
@@ -145,7 +145,7 @@ class LabelTracker(Tracking):
             TypeError: Labels, values or ids of an unsupported type, or labels or ids of another type than before in
                 this epoch.
             ValueError: Shapes that do not match, missing labels under ``missing="error"``, missing ids, or ids in some
-                batches only. A batch that raises is not recorded.
+                batches only. A batch that raises is not recorded, unless the error is of an earlier one.
 
         Warns:
             LabelTrackWarning: Labels look multi-hot; see `label_stats`. There is one such warning.
@@ -203,7 +203,9 @@ class LabelTracker(Tracking):
         For integrations that have to compute values: of many batches at once, and not between two steps of training,
         where code and data are out of caches, that takes a small part of the time. Like `update`, it is exact, keeps
         the order of batches, and loses nothing to an interrupt. A batch in which there is a mistake is an error of a
-        later call, which says which batch it was; all others are recorded. The first one of an epoch does not wait.
+        later call, which says which batch it was; all others are recorded, that of this call too. LookupError and
+        RuntimeError of `make` count as such mistakes. After other errors all batches still wait, and later calls try
+        again, until `reset`. The first batch of an epoch does not wait.
 
         Args:
             batch: What `make` takes; nothing of it may change from now on.

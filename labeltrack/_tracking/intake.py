@@ -137,21 +137,25 @@ class Intake:
         return buffer.try_append(keys, columns[0], kind, tuple(columns[1:]))
 
     def take(self, labels: Any, values: Sequence[Any], key: Key, where: Any = None, ids: Any = None) -> None:
-        """Record a batch of any supported type; one with tensors on a device, once they have arrived."""
+        """Record a batch of any supported type; one with tensors on a device, once they have arrived.
+
+        TypeError and ValueError are about an earlier one if they say so, and this one is recorded then.
+        """
+        staged, taken = self._recorded.staged, False
         columns = self._labels.on_device(labels, (*values, where, ids)) if "torch" in sys.modules else None
         if columns is not None:
             from labeltrack._tracking.staging import Staging  # noqa: PLC0415 (it imports torch)
 
-            staging = self._recorded.staged
-            if not isinstance(staging, Staging):
+            if not isinstance(staged, Staging):
                 lock, limit = self._recorded.lock, self._limit // 4
-                staging = self._recorded.staged = Staging(self._streams, lock, self._labels.names, limit, staging)
-            if staging.take(columns, key, self):
-                return
-        staged = self._recorded.staged
-        if staged is not None and staged.waits(key[0]):
-            staged.deliver(self)
-        self.append(labels, values, key, where, ids)
+                staged = self._recorded.staged = Staging(self._streams, lock, self._labels.names, limit, staged)
+            taken = staged.take(columns, key, self)
+        if not taken:
+            if staged is not None and staged.waits(key[0]):
+                staged.deliver(self)
+            self.append(labels, values, key, where, ids)
+        if staged is not None:
+            staged.tell()
 
     def later(self, batch: Any, make: Callable[[list[Any]], dict[str, Any]], key: Key, nbytes: int) -> None:
         """Record a batch later, of which `make` makes samples."""
@@ -172,10 +176,11 @@ class Intake:
         """
         self._recorded.complete()
         staged = self._recorded.staged
-        if staged is not None and len(staged):
+        if staged is not None and (len(staged) or staged.errors):
             if reader:
                 self._recorded.lock.of(reader)
             staged.deliver(self)
+            staged.tell()
 
     def append(self, labels: Any, values: Sequence[Any], key: Key, where: Any = None, ids: Any = None) -> None:
         """Record a batch of any supported type; `values` are those of each metric."""

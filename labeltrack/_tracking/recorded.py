@@ -204,7 +204,7 @@ class Recorded:
             stream.buffer.hand_on(asked=not owed.entries)
         if self.staged is not None:
             for mode in owed.modes:
-                self.staged.drop(mode)
+                self.staged.begin(mode, drop=not owed.entries)
         for ending in owed.endings:
             if self.recorder is not None:
                 self.recorder.end(ending)

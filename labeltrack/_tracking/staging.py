@@ -138,8 +138,7 @@ class Staging(Waiting):
         before: Waiting | None,
     ) -> None:
         super().__init__(streams, lock)
-        if before is not None:
-            self.inbox, self._numbers = before.inbox, before._numbers  # noqa: SLF001 (of the class that this one is of)
+        vars(self).update({} if before is None else vars(before))
         self.loads: list[Staged] = []
         self._names = names
         self._limit = limit
@@ -162,8 +161,8 @@ class Staging(Waiting):
 
         Raises:
             RuntimeError: A graph is being captured.
-            TypeError: A column has the wrong dtype; or see `deliver`, for an earlier batch.
-            ValueError: Shapes do not match; or likewise. The batch was not taken in any case.
+            TypeError: A column has the wrong dtype.
+            ValueError: Shapes do not match. The batch was not taken in any case.
         """
         form = tuple([form_of(column) for column in columns])
         plan = self._plans.get(form)
@@ -192,10 +191,9 @@ class Staging(Waiting):
                 load.memories[place.device].put(column, place, start)
                 kept.append(start)
                 used[place.device] = start + place.room
-        number = self._numbers.get(key, 0) + 1
-        self._numbers[key] = number
+        self._numbers.setdefault(key, 0)
         self._seal(key)
-        load.batches.append(Batch(key, number, plan, kept, used))
+        load.batches.append(Batch(key, plan, kept, used))
         return True
 
     def _check(self, columns: list[Any], intake: Intake) -> None:

@@ -118,7 +118,7 @@ class Owed:
         order: Labels that appeared for the first time, in that order.
         loaded: What replaces everything.
         merged: What streams take from other trackers.
-        modes: Modes of which batches that wait are dropped; None among them for all.
+        modes: Modes that begin anew; None among them for all. Without entries, batches of them that wait are dropped.
     """
 
     streams: list[Stream]

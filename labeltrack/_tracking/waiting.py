@@ -42,17 +42,31 @@ class Batch(NamedTuple):
 
     Attributes:
         key: Mode and dataset.
-        number: Its number in the epoch, from 1, among such batches.
         plan: What makes samples of it.
         columns: What that takes.
         used: Bytes that are used with this batch.
     """
 
     key: Key
-    number: int
     plan: Any
     columns: Any
     used: Any
+
+
+class Begun(NamedTuple):
+    """Batches whose recording has begun.
+
+    Attributes:
+        first: The first one of them.
+        rows: How many rows its stream had.
+        size: How many they are.
+        number: That of the first one in the epoch, from 1, among batches of its mode and dataset that waited.
+    """
+
+    first: Batch
+    rows: int
+    size: int
+    number: int
 
 
 @dataclass(slots=True, eq=False)
@@ -68,7 +82,7 @@ class Load:
 
     def alike(self) -> int:
         """Return how many batches from the first one on are a batch of more samples."""
-        key, _, plan, *_ = self.batches[0]
+        key, plan, *_ = self.batches[0]
         number = 1
         while number < len(self.batches) and self.batches[number].key == key and self.batches[number].plan == plan:
             number += 1
@@ -76,8 +90,12 @@ class Load:
 
     def samples(self, number: int) -> Made:
         """Return the samples of so many batches that are alike."""
-        made = self.batches[0].plan([batch.columns for batch in self.batches[:number]])
-        return made["labels"], [made["values"]], made.get("where"), made.get("ids")
+        try:
+            made = self.batches[0].plan([batch.columns for batch in self.batches[:number]])
+            return made["labels"], [made["values"]], made.get("where"), made.get("ids")
+        except (LookupError, RuntimeError) as error:  # as PyTorch raises if shapes differ
+            msg = f"{type(error).__name__}: {error}"
+            raise ValueError(msg) from error
 
 
 class Waiting:
@@ -89,16 +107,17 @@ class Waiting:
 
     Attributes:
         inbox: Those that their callers keep; always the same, so that `at_once` needs no lock.
+        errors: What `tell` is to raise, by mode and dataset, and number of the batch.
     """
 
     def __init__(self, streams: dict[Key, Stream], lock: ChangeLock) -> None:
         self.inbox = Load()
         self._streams = streams
         self._lock = lock  # `deliver` is one of the methods that change a tracker
-        self._numbers: dict[Key, int] = {}
-        self._begun: tuple[Batch, int, int] | None = None  # rows there were, and how many batches from this one on
+        self._numbers: dict[Key, int] = {}  # of the last batch in this epoch that waits no more
+        self.errors: dict[tuple[Key, int], Exception] = {}
+        self._begun: Begun | None = None
         self._most = 1 << 30  # batches to record at once: fewer after a mistake, one of which is in one of them
-        self._errors: list[Exception] = []
 
     def all_loads(self) -> list[Load]:
         """Return all loads, in the order in which they are recorded."""
@@ -117,17 +136,17 @@ class Waiting:
     def later(
         self, batch: Any, make: Callable[[list[Any]], dict[str, Any]], key: Key, nbytes: int, intake: Intake
     ) -> None:
-        """Keep a batch; record all if there are many."""
+        """Keep a batch; record all if there are many. It is kept if this raises TypeError or ValueError."""
         batches = self.inbox.batches
         if len(self) > len(batches):
             self.deliver(intake)  # what is on a device came before
-        number = self._numbers.get(key, 0) + 1
-        self._numbers[key] = number
+        first = not self._numbers.setdefault(key, 0)
         self._seal(key)
         used = (batches[-1].used if batches else 0) + nbytes
-        batches.append(Batch(key, number, make, batch, used))
-        if number == 1 or used >= CHUNK or len(batches) >= _BATCHES:  # most mistakes are in the first one
+        batches.append(Batch(key, make, batch, used))
+        if first or used >= CHUNK or len(batches) >= _BATCHES:  # most mistakes are in the first one
             self.deliver(intake)
+        self.tell()
 
     def at_once(self, batch: Any, make: Callable[[list[Any]], dict[str, Any]], key: Key, nbytes: int) -> bool:
         """Keep a batch like the one before, which still waits, without a lock; return whether it was one.
@@ -143,7 +162,7 @@ class Waiting:
         used = before.used + nbytes
         if before.plan != make or before.key != key or used >= CHUNK or len(batches) >= _BATCHES - 1:
             return False
-        batches.append(Batch(key, before.number + 1, make, batch, used))
+        batches.append(Batch(key, make, batch, used))
         return True
 
     def _seal(self, key: Key) -> None:
@@ -155,7 +174,7 @@ class Waiting:
     # -- recording them ---------------------------------------------------------------------------------
 
     def deliver(self, intake: Intake, *, wait: int | None = None) -> None:
-        """Record batches, in the order in which they came.
+        """Record batches, in the order in which they came; `tell` has the mistakes in what they contain.
 
         Args:
             intake: Records them.
@@ -164,40 +183,47 @@ class Waiting:
 
         Raises:
             RuntimeError: They wait in another process, which has forked.
-            TypeError: A batch could not be recorded, for what it contains; all others were.
-            ValueError: Likewise.
         """
         try:
             self._deliver(intake, wait)
         finally:
             for key in dict.fromkeys(batch.key for load in self.all_loads() for batch in load.batches):
                 self._seal(key)
-        errors, self._errors = self._errors, []
-        if errors:
-            others = f" ({counted(len(errors) - 1, 'further update')} likewise)" if len(errors) > 1 else ""
-            msg = f"{errors[0]}{others}"
-            raise (TypeError if isinstance(errors[0], TypeError) else ValueError)(msg) from errors[0]
 
-    def _record(self, load: Load, intake: Intake) -> int:
-        """Record batches from the first one on; return how many these were."""
+    def tell(self) -> None:
+        """Raise, once, TypeError or ValueError if batches could not be recorded for what they contain."""
+        if not self.errors:
+            return
+        first, *more = self.errors.values()
+        msg = str(first) + (f" ({counted(len(more), 'further update')} likewise)" if more else "")
+        try:
+            raise (TypeError if isinstance(first, TypeError) else ValueError)(msg) from first
+        except (TypeError, ValueError):
+            self.errors = {}  # not before: an interrupt may come instead
+            raise
+
+    def _record(self, load: Load, intake: Intake) -> None:
+        """Record batches from the first one on, and take them from the list."""
         first = load.batches[0]
+        begun = None if self._begun is None or self._begun.first is not first else self._begun
         self._seal(first.key)  # other threads add none then
         rows = _rows(self._streams.get(first.key))
-        if self._begun is not None and self._begun[0] is first and self._begun[1] != rows:
-            return self._begun[2]  # they are in: an interrupt came before they were taken from the list
-        number = min(load.alike(), self._most)
-        self._begun = first, rows, number
-        try:
-            labels, values, where, ids = load.samples(number)
-            intake.append(labels, values, first.key, where, ids)
-        except (TypeError, ValueError) as error:
-            if number > 1:
-                self._most = number // 2
-                return 0
-            self._errors.append(_late(error, first, load.what))
-        else:
-            self._most = max(self._most, 2 * number)
-        return number
+        if begun is None or begun.rows == rows:  # else they are in: an interrupt came before they left the list
+            number = self._numbers.get(first.key, 0) + 1 if begun is None else begun.number
+            begun = self._begun = Begun(first, rows, min(load.alike(), self._most), number)
+            try:
+                labels, values, where, ids = load.samples(begun.size)
+                intake.append(labels, values, first.key, where, ids)
+            except (TypeError, ValueError) as error:
+                if begun.size > 1:
+                    self._most = begun.size // 2
+                    return
+                self.errors[first.key, number] = _late(error, first.key, load.what.format(number))
+            else:
+                self._most = max(self._most, 2 * begun.size)
+        self._numbers[first.key] = begun.number + begun.size - 1
+        del load.batches[: begun.size]
+        self._begun = None
 
     def _deliver(self, intake: Intake, wait: int | None) -> None:
         del wait
@@ -206,16 +232,17 @@ class Waiting:
     def _empty(self, load: Load, intake: Intake) -> None:
         """Record the batches of a load."""
         while load.batches:
-            number = self._record(load, intake)
-            for key, count, *_ in load.batches[:number]:
-                self._numbers[key] = max(count, self._numbers.get(key, 0))
-            del load.batches[:number]
+            self._record(load, intake)
 
-    def drop(self, mode: str | None) -> None:
-        """Forget the batches of a mode, or of all, and how many there were."""
-        for load in self.all_loads():
-            load.batches[:] = [batch for batch in load.batches if mode not in (None, batch.key[0])]
-        self._numbers = {key: n for key, n in self._numbers.items() if mode not in (None, key[0])}
+    def begin(self, mode: str | None, *, drop: bool) -> None:
+        """Begin to number the batches of a mode, or of all, anew; drop those that wait, or leave them."""
+        for load in self.all_loads() if drop else ():
+            for place in reversed(range(len(load.batches))):  # one by one: other threads may append
+                if mode in (None, load.batches[place].key[0]):
+                    del load.batches[place]
+        if drop:
+            self.errors = {of: error for of, error in self.errors.items() if mode not in (None, of[0][0])}
+        self._numbers |= {key: 0 for key in self._numbers if mode in (None, key[0])}
 
 
 def _rows(stream: Stream | None) -> int:
@@ -225,12 +252,9 @@ def _rows(stream: Stream | None) -> int:
     return len(stream.buffer) + (0 if stream.folded is None else stream.folded.rows)
 
 
-def _late(error: Exception, batch: Batch, what: str) -> Exception:
+def _late(error: Exception, key: Key, which: str) -> Exception:
     """Return an error about what a batch contains."""
-    mode, ds_id = batch.key
+    mode, ds_id = key
     of = f"mode {mode!r}" + (f" and dataset {ds_id!r}" if ds_id else "")
-    msg = (
-        f"{error}. This is {what.format(batch.number)} in {of} since the last end of an epoch; what it contains is "
-        "known only now"
-    )
+    msg = f"{error}. This is {which} in {of} since the last end of an epoch; what it contains is known only now"
     return (TypeError if isinstance(error, TypeError) else ValueError)(msg)

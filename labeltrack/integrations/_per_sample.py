@@ -100,6 +100,7 @@ class Classes(NamedTuple):
     def __call__(self, batches: list[Any]) -> dict[str, Any]:
         """Return the arguments of `update`."""
         lists, logits, labels = zip(*batches, strict=True)
+        _check_alike(lists, logits)
         try:
             with torch.no_grad():
                 target = torch.cat(labels)
@@ -126,10 +127,11 @@ class Values(NamedTuple):
     def __call__(self, batches: list[Any]) -> dict[str, Any]:
         """Return the arguments of `update`; which values count, bools or labels of tokens tell, flat or not."""
         lists, values, counted = zip(*batches, strict=True)
+        _check_alike(lists, values)
         mask = None
-        if counted[0] is not None:
-            mask = torch.cat([each.reshape(-1) for each in counted]).view(-1, *self.shape)
-            mask = mask if mask.dtype == torch.bool else mask != _IGNORED
+        if any(each is not None for each in counted):
+            masks = [_mask(each, of) for each, of in zip(counted, values, strict=True)]
+            mask = torch.cat(masks).view(-1, *self.shape)
         flat = torch.cat([each.reshape(-1) for each in values])
         return _arguments(self.columns, self.ids, lists, flat.view(-1, *self.shape), mask)
 
@@ -204,6 +206,28 @@ class Samples:
         if self._shift is None and labels.ndim > 1:
             self._shift = shifts(model, outputs, labels, number)
         return losses(logits, labels, model, shift=bool(self._shift))
+
+
+def _mask(counted: Any, values: Any) -> Any:
+    """Return which of the values of a batch count, flat."""
+    if counted is None:
+        return torch.ones(values.numel(), dtype=torch.bool, device=values.device)
+    return counted.reshape(-1) if counted.dtype == torch.bool else counted.reshape(-1) != _IGNORED
+
+
+def _check_alike(lists: Any, tensors: Any) -> None:
+    """Raise TypeError if batches together would be converted to other labels, ids or values than one by one."""
+    if len(lists) == 1:
+        return
+    alike = len({each.dtype for each in tensors}) == 1
+    for name in lists[0]:
+        column = list(chain.from_iterable([each[name] for each in lists]))
+        types = set(map(type, column))
+        floats = types == {int} and max(column) >= 2**63  # NumPy makes these of them, beside smaller ones
+        alike = alike and len(types) <= 1 and not floats
+    if not alike:
+        msg = "these batches are of several types"
+        raise TypeError(msg)
 
 
 def _arguments(columns: tuple[str, ...], ids: str | None, lists: Any, values: Any, mask: Any) -> dict[str, Any]:

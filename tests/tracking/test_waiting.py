@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import pickle
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -32,6 +34,16 @@ def batches(number, size=8, seed=0):
 
 def wanted(some):
     return expected_by_label(*(np.concatenate(column).tolist() for column in zip(*some, strict=True)))
+
+
+def on_device():
+    """Return the type of tensors that say that they are on a device."""
+    import torch
+
+    class OnDevice(torch.Tensor):
+        is_cpu = False
+
+    return OnDevice
 
 
 def make(**options):
@@ -170,6 +182,68 @@ def test_other_errors_leave_the_batches_where_they_are_until_reset():
     assert not len(tracker.compute())
 
 
+def test_errors_of_pytorch_are_mistakes_of_their_batches_or_of_batches_that_do_not_go_together():
+    torch = pytest.importorskip("torch")
+
+    def cat(some):
+        labels, values = map(torch.cat, zip(*some, strict=True))
+        return {"labels": labels, "values": values}
+
+    tracker = make()
+    for width in (2, 3, 2, 3):  # each is right, and they cannot be concatenated
+        tracker.update_later((torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, width)), cat)
+    assert rows(tracker.compute()) == expected_by_label([0] * 10, [1.0] * 10)
+
+    def pick(some):
+        return make_samples([(labels, values.tolist()[labels[0]] * np.ones(1)) for labels, values in some])
+
+    tracker = make()
+    for label in (0, 1, 5, 1):
+        tracker.update_later((np.array([label]), np.array([1.0, 2.0])), pick)
+    with pytest.raises(ValueError, match=r"IndexError: list index out of range. This is update_later\(\) number 3 in"):
+        tracker.end_epoch(1)
+    assert rows(tracker.end_epoch(1)) == expected_by_label([0, 1, 1], [1.0, 2.0, 2.0])
+
+
+def bad():
+    return np.array([None, 1], dtype=object), np.array([1.0, 2.0])
+
+
+def test_a_mistake_in_an_earlier_batch_is_told_and_the_batch_of_this_call_is_recorded():
+    torch = pytest.importorskip("torch")
+    batch = np.array([7]), np.array([1.0])
+    for record in (
+        lambda tracker: tracker.update(*batch),
+        lambda tracker: tracker.update(batch[0].tolist(), batch[1].tolist()),
+        lambda tracker: tracker.update_later(batch, make_samples, nbytes=2**20),
+        lambda tracker: tracker.update(*(torch.as_tensor(column).as_subclass(on_device()) for column in batch)),
+    ):
+        tracker = make()
+        tracker.update_later((np.array([0]), np.array([1.0])), make_samples)
+        tracker.update_later(bad(), make_samples)
+        with pytest.raises(ValueError, match=r"update_later\(\) number 2 in mode"):
+            record(tracker)
+        assert rows(tracker.compute()) == expected_by_label([0, 7], [1.0, 1.0])
+        with pytest.raises(ValueError, match="3 labels, 2 values"):  # its own mistake is first, if there are two
+            tracker.update([1, 2, 3], [1.0, 2.0])
+        assert rows(tracker.end_epoch(1)) == expected_by_label([0, 7], [1.0, 1.0])
+
+
+def test_memory_of_batches_is_freed_once_they_are_recorded():
+    class Array(np.ndarray):
+        pass
+
+    tracker, references = make(), []
+    for _ in range(4):
+        values = np.zeros(3).view(Array)
+        references.append(weakref.ref(values))
+        tracker.update_later((np.zeros(3, dtype=np.int64), values), make_samples)
+    del values
+    tracker.end_epoch(1)
+    gc.collect()
+    assert [each() for each in references] == [None] * 4
+
+
 def test_full_memory_folds_what_waited():
     tracker, some = make(max_buffer_bytes=512), batches(300)
     for batch in some:
@@ -211,6 +285,56 @@ def test_threads_may_add_and_read_at_once():
     assert rows(tracker.end_epoch(1)) == wanted(list(itertools.chain(*sources)))
 
 
+def test_a_batch_that_another_thread_adds_while_an_epoch_ends_is_of_the_next_one(monkeypatch):
+    batch, paused, go, done = batches(1)[0], *(threading.Event() for _ in range(3))
+    tracker = make()
+
+    class Slow:  # its comparison lets other threads run, as Python may anywhere
+        def __call__(self, some):
+            return make_samples(some)
+
+        def __eq__(self, other):
+            if threading.current_thread() is thread:
+                paused.set()
+                go.wait(60)
+            return isinstance(other, Slow)
+
+        __hash__ = None
+
+    def add():
+        tracker.update_later(batch, Slow())
+        done.set()
+
+    thread = threading.Thread(target=add)
+    tracker.update_later(batch, Slow())
+    tracker.update_later(batch, Slow())
+    thread.start()
+    paused.wait(60)
+    computed = lt.LabelTracker._statistics
+
+    def statistics(self, *arguments):
+        found = computed(self, *arguments)
+        go.set()
+        done.wait(60)
+        return found
+
+    monkeypatch.setattr(lt.LabelTracker, "_statistics", statistics)
+    assert rows(tracker.end_epoch(1)) == wanted([batch] * 2)
+    thread.join()
+    assert rows(tracker.end_epoch(2)) == wanted([batch])
+
+
+def test_batches_are_numbered_in_the_order_in_which_they_came_from_the_end_of_an_epoch_on():
+    tracker = make()
+    for step in (1, 2):
+        for how in (make_samples, make_samples, make_samples, make_lists, make_samples):
+            tracker.update_later(batches(1)[0], how)
+        tracker.update_later(bad(), make_lists)
+        with pytest.raises(ValueError, match=r"update_later\(\) number 6 in mode"):
+            tracker.compute()
+        tracker.end_epoch(step)
+
+
 def test_a_signal_handler_that_reads_within_a_batch_is_told_to_wait():
     tracker, told = make(), []
 
@@ -248,6 +372,56 @@ def test_an_interrupt_at_any_line_leaves_every_batch_in_once_or_not_at_all(memor
     assert n > 30
 
 
+def tell(tracker, told):
+    """Note the error of a mistake; an interrupt that comes on its way out shows it, too."""
+    try:
+        tracker.compute()
+    except ValueError as error:
+        told.append(str(error))
+    except BaseException as error:
+        if "number 4 in" in str(error.__context__):
+            told.append(str(error.__context__))
+        raise
+
+
+def test_an_interrupt_leaves_each_mistake_told_at_least_once_and_counted_once():
+    silent = 0
+    for n in itertools.count(0, stride(1, 1)):
+        tracker, told = make(), []
+        for number in range(3):
+            tracker.update_later((np.array([number]), np.array([1.0])), make_samples)
+        tracker.update_later(bad(), make_samples)
+        with At(n) as at:
+            tell(tracker, told)
+        for _ in range(2):
+            tell(tracker, told)
+        stats = tracker.compute()
+        assert stats.count.tolist() == [1, 1, 1]
+        assert len(set(told)) <= 1
+        assert "further" not in str(told)
+        silent += not told
+        if not at.raised:
+            break
+    assert silent <= 1  # where the lock is released, no handler of a signal runs
+    assert n > 30
+
+
+def test_an_interrupt_before_the_first_tensor_on_a_device_leaves_every_batch_in_once():
+    torch = pytest.importorskip("torch")
+    make().update(*(torch.tensor(column).as_subclass(on_device()) for column in ([3], [1.0])))  # imports
+    for n in itertools.count(0, stride(31, 5)):
+        tracker = make()
+        for number in range(3):
+            tracker.update_later((np.array([number]), np.array([1.0])), make_samples)
+        with At(n) as at:
+            tracker.compute()
+        tracker.update(*(torch.tensor(column).as_subclass(on_device()) for column in ([3], [1.0])))
+        assert rows(tracker.compute()) == expected_by_label([0, 1, 2, 3], [1.0] * 4)
+        if not at.raised:
+            break
+    assert n > 30
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:.*fork:RuntimeWarning")
 def test_a_forked_process_has_what_waited_too():
@@ -266,10 +440,6 @@ def test_a_forked_process_has_what_waited_too():
 
 def test_tensors_on_a_device_and_batches_that_wait_keep_their_order():
     torch = pytest.importorskip("torch")
-
-    class OnDevice(torch.Tensor):
-        is_cpu = False
-
     one, other = make(keep_order=True), make(keep_order=True)
     some = batches(40)
     for n, (labels, values) in enumerate(some):
@@ -278,7 +448,7 @@ def test_tensors_on_a_device_and_batches_that_wait_keep_their_order():
         if n % 4 < 2:
             one.update_later((shifted, values), make_samples)
         elif n % 4 == 2:
-            one.update(*(torch.as_tensor(column).clone().as_subclass(OnDevice) for column in (shifted, values)))
+            one.update(*(torch.as_tensor(column).clone().as_subclass(on_device()) for column in (shifted, values)))
         else:
             one.update(shifted, values)
     assert fingerprint(one.end_epoch(1)) == fingerprint(other.end_epoch(1))

@@ -1,0 +1,90 @@
+"""What makes samples of the batches of a Hugging Face trainer: many at once are as one by one."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+
+import numpy as np
+import pytest
+from exact import expected_by_label, rows
+
+import labeltrack as lt
+
+MISSING = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
+if MISSING and os.environ.get("LABELTRACK_REQUIRE_INTEGRATIONS") != "1":
+    pytest.skip(f"{MISSING[0]} is not installed: `nox -s frameworks` does that", allow_module_level=True)
+
+
+@pytest.fixture
+def makers():
+    from labeltrack.integrations import _per_sample
+
+    return _per_sample
+
+
+def test_labels_of_tokens_masks_and_batches_that_all_count_go_together(makers):
+    import torch
+
+    values = torch.tensor([[1.0, 2.0, 0.0]])
+    kinds = {
+        "tokens": (torch.tensor([5, 6, -100]), [1.0, 2.0]),
+        "mask": (torch.tensor([[True, True, False]]), [1.0, 2.0]),
+        "all": (None, [1.0, 2.0, 0.0]),
+    }
+    for names in (["tokens"] * 2 + ["mask"] * 2, ["all", "all", "mask", "tokens"], ["mask", "tokens", "all", "mask"]):
+        tracker, found = lt.LabelTracker("d", "ce"), []
+        for name in names:
+            tracker.update_later(({"d": ["a"]}, values, kinds[name][0]), makers.Values(("d",), None, (3,)))
+            found += kinds[name][1]
+        assert rows(tracker.compute()) == expected_by_label(["a"] * len(found), found)
+
+
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_labels_of_several_types_are_those_of_each_batch_alone(makers, shape):
+    import torch
+
+    def tracked(labels, missing, **options):
+        tracker, told = lt.LabelTracker("d", "ce", missing=missing), []
+        for label in labels:
+            tracker.update_later(({"d": [label], **options}, torch.ones(1, *shape), None), make)
+        for _ in range(2):
+            try:
+                stats = tracker.compute()
+            except (TypeError, ValueError) as error:
+                told.append(error)
+        return dict(zip(stats.labels.tolist(), (stats.count // math.prod(shape)).tolist(), strict=True)), told
+
+    make = makers.Values(("d",), None, shape)
+    found, told = tracked(["a", "b", math.nan, 7, "a"], "skip")
+    assert found == {"a": 2, "b": 1}
+    assert [type(error) for error in told] == [TypeError]
+    assert "number 4 in" in str(told[0])
+    found, told = tracked(["a", "b", math.nan, "a"], "error")
+    assert found == {"a": 2, "b": 1}
+    assert [type(error) for error in told] == [ValueError]
+    assert "number 3 in" in str(told[0])
+    found, _ = tracked([1, 3, math.nan, 3], "skip")
+    assert [(type(label), label, n) for label, n in found.items()] == [(int, 1, 1), (int, 3, 2)]
+    assert tracked([5, 1, 2**63 + 5, 2**63 + 6], "error") == ({1: 1, 5: 1, 2**63 + 5: 1, 2**63 + 6: 1}, [])
+
+
+def test_values_of_several_dtypes_are_not_rounded(makers):
+    import torch
+
+    tracker, make = lt.LabelTracker("d", "ce"), makers.Values(("d",), None, ())
+    for value in (torch.tensor([1.5]), torch.tensor([1.5]), torch.tensor([2**24 + 1])):
+        tracker.update_later(({"d": ["a"]}, value, None), make)
+    assert rows(tracker.compute()) == expected_by_label(["a"] * 3, [1.5, 1.5, float(2**24 + 1)])
+
+
+def test_classes_beyond_the_logits_are_told_and_the_others_are_recorded(makers):
+    import torch
+
+    tracker, make = lt.LabelTracker("d", "ce"), makers.Classes(("d",), None)
+    for target in (0, 1, 4, 1):
+        tracker.update_later(({"d": ["a"]}, torch.zeros(1, 2), torch.tensor([target])), make)
+    with pytest.raises(ValueError, match=r"out of bounds.*number 3 in"):
+        tracker.compute()
+    assert rows(tracker.compute()) == expected_by_label(["a"] * 3, [float(np.float32(math.log(2)))] * 3)
