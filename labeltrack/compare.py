@@ -90,7 +90,7 @@ def compare(
         (['dog'], ['no evidence', 'worse'])
     """
     before, after = _sides(a, b, mode, steps, ds_id, metric)
-    if b is not None and b is not a:  # sides without a name of their own
+    if b is not None and (b is not a or not before.name):  # sides without a name of their own
         before, after = (
             side if side.source else side._replace(name=f"{side.name} {when}".strip())
             for side, when in ((before, "before"), (after, "after"))

@@ -41,6 +41,9 @@ def test_the_title_tells_sides_apart_that_have_no_name(history, tmp_path):
     run = recorded(tmp_path / "run", {1: RNG.normal(size=200)}, np.repeat(["cat", "dog"], 100))
     assert lt.compare(history, history_of_dogs()).title == "eval, step 7 before → step 7 after"
     assert lt.compare(history.at(3), history.at(7)).title == "before → after"
+    same = history.at(3)
+    assert lt.compare(same, same).title == "before → after"
+    assert lt.compare(history, history, steps=(3, 7)).title == "eval, step 3 → step 7"
     assert lt.compare(run, history, mode="eval").title == f"{run.path} step 1 → step 7 after"
     assert lt.compare(history.at(3), run).title == f"before → {run.path} step 1"
 
