@@ -30,6 +30,11 @@ _COLUMNS = (
 _HEAD = "label", "before", "after", "change", "q", "samples", "method", "verdict"
 
 
+def percent(change: float) -> str:
+    """Return a relative change as text; empty if there is none, as of a mean that is no number."""
+    return "" if np.isnan(change) else f"{change:+.1%}"
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison(Table):
     """What changed for each of K labels, from before to after; from `labeltrack.compare` and `History.compare`.
@@ -134,9 +139,9 @@ class Comparison(Table):
         return f"{self.metric}, {self.title}: {self.summary()}", [_HEAD, *rows], len(self)
 
     def _row(self, k: int) -> tuple[Any, ...]:
-        change, q, samples = self.relative[k], self.q[k], f"{self.count_before[k]} → {self.count_after[k]}"
+        q, samples = self.q[k], f"{self.count_before[k]} → {self.count_after[k]}"
         means = f"{self.mean_before[k]:.6g}", f"{self.mean_after[k]:.6g}"
-        shown = "-" if np.isnan(change) else f"{change:+.1%}", "-" if np.isnan(q) else f"{q:.2g}"
+        shown = percent(self.relative[k]) or "-", "-" if np.isnan(q) else f"{q:.2g}"
         return (str(self.names[k]), *means, *shown, samples, str(self.method[k]), str(self.verdict[k]))
 
     def plot(self, labels: Any = None, *, title: str | None = None) -> Figure:

@@ -179,6 +179,7 @@ class Watched:
 
     def _compared(self, run: Run, mode: str, steps: list[int]) -> str:
         """Return the labels that changed between two steps, if there are two."""
+        from labeltrack._significance.comparison import percent  # noqa: PLC0415
         from labeltrack.compare import compare  # noqa: PLC0415
         from labeltrack.report import printable  # noqa: PLC0415
 
@@ -193,7 +194,8 @@ class Watched:
         named = []
         for what, labels in (("worse", found.worse()), ("better", found.better())):
             places = [found.index(label) for label in labels[:_NAMED]]
-            texts = [f"{printable(str(found.names[k]))} ({found.relative[k]:+.1%})" for k in places]
+            named_changes = [(printable(str(found.names[k])), percent(found.relative[k])) for k in places]
+            texts = [f"{name} ({change})" if change else name for name, change in named_changes]
             more = [f"{len(labels) - _NAMED} more"] if len(labels) > _NAMED else []
             named += [f"{what}: {', '.join([*texts, *more])}"] if labels else []
         return f"since step {before}: {'; '.join(named) or 'no label changed by more than noise'}"

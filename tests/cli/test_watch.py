@@ -187,6 +187,16 @@ def test_changes_are_those_of_the_same_samples(tmp_path):
     assert "since step 2: no label changed by more than noise" in result.stdout
 
 
+def test_a_label_whose_loss_is_no_longer_a_number_is_worse_by_no_percentage(tmp_path):
+    with lt.LabelTracker("y", "loss", record_to=tmp_path / "run") as tracker:
+        for step, value in ((1, 1.0), (2, np.nan)):
+            tracker.update(["cat"] * 30 + ["dog"] * 30, np.r_[np.full(30, value), np.arange(30.0)], mode="eval")
+            tracker.end_epoch(step, mode="eval")
+    result = invoke("watch", tmp_path / "run", "--interval", "0.01", "--idle", "0.01")
+    assert "since step 1: worse: cat\n" in result.stdout
+    assert "nan%" not in result.stdout
+
+
 def test_a_report_is_renewed_at_each_epoch(tmp_path):
     path, page = record(tmp_path / "run", [1]), tmp_path / "page.html"
     watched = Watched(str(path), None, by="mean", limit=3, higher_is_worse=True)
