@@ -42,9 +42,9 @@ def compare(
 
     The test is the best that the data allow, for each label, and `Comparison.method` names it:
 
-    - the same samples on both sides, which recorded epochs have where ids are the same, or without ids where labels are
-      equal in equal order: paired t, Wilcoxon's signed ranks where the differences are skewed, or McNemar's exact test
-      where all samples are 0 or 1;
+    - the same samples on both sides, which recorded epochs have where ids are the same, or without ids on a side where
+      labels are equal in equal order: paired t, Wilcoxon's signed ranks where the differences are skewed, or McNemar's
+      exact test where all samples are 0 or 1;
     - else Fisher's exact test where all samples are 0 or 1, which exact moments prove;
     - else Welch's t from the exact moments; where sizes differ and samples are so skewed that it would see changes that
       are none, a permutation test of recorded samples, or no test if there are only statistics.
@@ -53,7 +53,8 @@ def compare(
     means changed in one direction. A label whose mean is no longer finite is worse without a test.
 
     Of samples with ids, the first one of each id counts, as in `Run.recompute`; all of them if the tracker had
-    ``on_duplicate="count"``. Pairs are made of the first ones in either case.
+    ``on_duplicate="count"``. Pairs are made of the first ones in either case, and of samples with an id if both sides
+    have ids. If a side has none, all samples of both sides are pairs where labels are equal in equal order.
 
     Args:
         a: Before: statistics, a history or a recorded run.

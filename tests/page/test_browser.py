@@ -470,6 +470,16 @@ def test_samples_that_are_not_finite_are_not_counted_and_the_page_says_so(show, 
     page = show(tmp_path / "report.html")
     said = "0: 30 samples before, 28 after, step 1 to step 2. Those that are not finite are left out."
     assert page.find("#histogram-note").text == said
+    with lt.LabelTracker("class", "loss", record_to=tmp_path / "infinite") as tracker:
+        for step in (1, 2):
+            tracker.update([0] * 30 + [1] * 30, np.r_[np.full(30, np.inf), np.linspace(1, 2, 30)])
+            tracker.end_epoch(step)
+    write_report(tmp_path / "infinite", tmp_path / "report.html")
+    page = show(tmp_path / "report.html")
+    page.find("#search").send_keys("0")
+    said = "The samples of 0 are not in this page: they are not all finite, or there are too many labels."
+    assert page.find("#histogram-note").text == f"{said} It has those of 1."
+    assert "no samples, or a mean that is not finite, are left blank" in page.find("#heat-note").text
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -54,7 +54,7 @@ function drawHeatmap() {
   for (let s = 0; s < steps; s += each) context.fillText(said[s], heat.left + ((s + 0.5) / steps) * heat.width, height - 24);
   canvas.setAttribute("aria-label", `Means of ${heat.rows.length} labels over ${steps} steps of ${MAIN.name}`);
   byId("heat-note").textContent = (heat.rows.length < table.rows.length ? `The first ${SHOWN} of ${quantity(table.rows.length)} labels, in the order of the table: sort or search it to see others. ` : "In the order of the table. ")
-    + "A click draws a label's curve. Steps at which a label has no samples are left blank."
+    + "A click draws a label's curve. Steps at which a label has no samples, or a mean that is not finite, are left blank."
     + (ORIGIN ? ` Steps are counted from ${DATA.origin}.` : "");
   showRamp(common);
 }

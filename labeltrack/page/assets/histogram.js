@@ -12,7 +12,7 @@ function drawHistogram() {
   const note = byId("histogram-note");
   byId("histogram-tip").hidden = true;
   if (place < 0) {
-    note.textContent = label === undefined ? "" : `The samples of ${DATA.names[label]} are not in this page, which has those of ${quantity(SAMPLES("labels").length)} labels.`;
+    note.textContent = label === undefined ? "" : `The samples of ${DATA.names[label]} are not in this page: they are not all finite, or there are too many labels. It has those of ${quantity(SAMPLES("labels").length)}.`;
     canvas.onpointermove = null;
     return;
   }
