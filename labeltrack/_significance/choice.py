@@ -11,19 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._convert.objects import text_array
-from labeltrack._core.reduce import reduce_stream
-from labeltrack._labels.codes import INTEGER, LabelDecoder
 from labeltrack._labels.combined import union
 from labeltrack._significance import methods
 from labeltrack._significance.comparison import BETTER, NO_EVIDENCE, TOO_FEW, WORSE, Comparison
 from labeltrack._significance.methods import Found, Moments
+from labeltrack._significance.samples import difference, reduced
 from labeltrack.errors import listing
-from labeltrack.stats import LabelStats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from labeltrack._significance.samples import Pairs, Samples
+    from labeltrack._significance.samples import Samples
+    from labeltrack.stats import LabelStats
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -169,7 +168,7 @@ def _tested(
     tests = int(tested.sum())
     if samples is not None and samples.pairs is not None and method in ("auto", "paired-t", "wilcoxon"):
         fewest = (1 - MOST_ALONE) * np.minimum(np.maximum(before.count, after.count), samples.pairs.most)
-        tested = tested & ~_test_pairs(samples.pairs, tested, fewest, shares, method, found, used)
+        tested = tested & ~_test_pairs(samples, tested, fewest, shares, method, found, used)
     if method in ("paired-t", "wilcoxon"):
         used[tested] = NO_PAIRS
         return found, used
@@ -182,7 +181,8 @@ def _tested(
     if samples is None:
         used[by_sample] = TOO_SKEWED
     elif by_sample.any():
-        old, new = (_of_labels(*side, by_sample) for side in zip(samples.codes, samples.values, strict=True))
+        every = samples.every()
+        old, new = (_of_labels(*side, by_sample) for side in zip(every.codes, every.values, strict=True))
         size = int(by_sample.sum())
         if method == "mann-whitney":
             _enter(found, used, by_sample, methods.MANN_WHITNEY, methods.mann_whitney(old, new, size))
@@ -195,13 +195,14 @@ def _scaled(samples: Samples | None, units: Array) -> Samples | None:
     """Return samples divided by the powers of two of their labels, as far as tests look at more than their ranks."""
     if samples is None or samples.pairs is None or not units.any():
         return samples
-    codes, before, after, _ = samples.pairs
-    old, new = (np.ldexp(side.astype(np.float64), -units[codes]) for side in (before, after))
-    return samples._replace(pairs=samples.pairs._replace(before=old, after=new))
+    samples = samples.every()
+    pairs: Any = samples.pairs
+    old, new = (np.ldexp(side.astype(np.float64), -units[pairs.codes]) for side in (pairs.before, pairs.after))
+    return samples._replace(pairs=pairs._replace(before=old, after=new))
 
 
 def _test_pairs(
-    pairs: Pairs,
+    samples: Samples,
     tested: Booleans,
     fewest: Floats,
     shares: Booleans,
@@ -210,37 +211,33 @@ def _test_pairs(
     used: Array,
 ) -> Booleans:
     """Test the labels that have enough pairs; return which these are."""
-    parts = _differences(pairs, tested)
-    places, accumulator = reduce_stream(parts, lambda part: [part], pairs.codes.shape[0], LabelDecoder(INTEGER))
-    of = moments(LabelStats(places, accumulator), places, tested.shape[0])
+    stats = samples.differences or reduced(_differences(samples, tested), samples.codes[0].shape[0])
+    of = moments(stats, stats.labels, tested.shape[0])
     enough = tested & (of.count >= np.maximum(fewest, FEWEST))
     by_share = enough & shares
     _enter(found, used, by_share, methods.MCNEMAR, methods.mcnemar(of.at(by_share)))
     by_rank = enough & ~by_share & np.bool_(method != "paired-t")
     if method == "auto":
-        by_rank &= methods.skewed(_differences(pairs, tested), of, MOST_PAIRED_SKEW * np.sqrt(of.count))
+        by_rank &= methods.skewed(_differences(samples, tested), of, MOST_PAIRED_SKEW * np.sqrt(of.count))
     by_mean = enough & ~by_share & ~by_rank
     _enter(found, used, by_mean, methods.PAIRED_T, methods.paired_t(of.at(by_mean)))
     if by_rank.any():
-        ranked = zip(*(_of_labels(*part, by_rank) for part in _differences(pairs, tested)), strict=True)
+        ranked = zip(*(_of_labels(*part, by_rank) for part in _differences(samples, tested)), strict=True)
         codes, differences = map(np.concatenate, ranked)
         _enter(found, used, by_rank, methods.WILCOXON, methods.wilcoxon(codes, differences, int(by_rank.sum())))
     return enough
 
 
-def _differences(pairs: Pairs, tested: Booleans) -> Iterator[tuple[Integers, Floats]]:
+def _differences(samples: Samples, tested: Booleans) -> Iterator[tuple[Integers, Floats]]:
     """Yield the differences of the labels to be tested that are numbers, with their labels' positions.
 
     They come in parts that stay in the cache: new memory for all of them would take longer than everything else.
     """
-    every = tested.all()
+    pairs: Any = samples.every().pairs
+    wanted = None if tested.all() else tested
     for start in range(0, max(pairs.codes.shape[0], 1), methods.BLOCK):
         part = slice(start, start + methods.BLOCK)
-        codes = pairs.codes[part]
-        with np.errstate(invalid="ignore"):  # infinite samples, whose labels are not tested
-            differences: Floats = np.subtract(pairs.after[part], pairs.before[part], dtype=np.float64)
-        kept = ~np.isnan(differences) if every else ~np.isnan(differences) & tested[codes]
-        yield (codes, differences) if kept.all() else (codes[kept], differences[kept])
+        yield difference(pairs.codes[part], pairs.before[part], pairs.after[part], wanted)
 
 
 def _of_labels(codes: Integers, values: Floats, wanted: Booleans) -> tuple[Integers, Floats]:

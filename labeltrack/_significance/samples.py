@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from labeltrack._core.reduce import reduce_stream
+from labeltrack._labels.codes import INTEGER, LabelDecoder
+from labeltrack._significance.methods import BLOCK, Side
+from labeltrack.stats import LabelStats
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -31,6 +36,13 @@ class Samples(NamedTuple):
     codes: tuple[Integers, Integers]  # positions of labels
     values: tuple[Floats, Floats]
     pairs: Pairs | None
+    spacing: int = 1  # these are one in so many; `load` returns all of them
+    load: Callable[[], Samples] | None = None
+    differences: LabelStats | None = None  # of all pairs
+
+    def every(self) -> Samples:
+        """Return all of them."""
+        return self if self.load is None else self.load()
 
 
 class Columns(NamedTuple):
@@ -80,6 +92,58 @@ def both(before: Columns, after: Columns, labels: Array) -> Samples:
     if pairs is None and np.array_equal(codes[0], codes[1]):
         pairs = Pairs(codes[0], values[0], values[1], np.full(len(labels), codes[0].size))
     return Samples((codes[0], codes[1]), (values[0], values[1]), pairs)
+
+
+def in_order(
+    sides: Sequence[Iterator[Side]], labels: Array, rows: int, spacing: int, load: Callable[[], Samples]
+) -> Samples | None:
+    """Return a few of the samples that `load` would, read in parts: most of its time goes into new memory.
+
+    None unless both sides have equal labels in equal order, and so many samples.
+    """
+    few, count = [], 0
+
+    def differences() -> Iterator[Side]:
+        nonlocal count
+        for codes, before, others, after in _side_by_side(*sides):
+            if not np.array_equal(codes, others):
+                return
+            few.append([column[-count % spacing :: spacing].copy() for column in (codes, before, after)])
+            count += codes.shape[0]
+            yield difference(codes, before, after)
+
+    found = reduced(differences(), rows, threads=1)  # reading takes turns: a second thread took more time, not less
+    if count != rows or not rows:
+        return None
+    codes, before, after = (np.concatenate(column) for column in zip(*few, strict=True))
+    pairs = Pairs(codes, before, after, np.full(len(labels), rows))
+    return Samples((codes, codes), (before, after), pairs, spacing, load, found)
+
+
+def _side_by_side(one: Iterator[Side], other: Iterator[Side]) -> Iterator[tuple[Integers, Floats, Integers, Floats]]:
+    """Yield parts of two sides that are as long as each other, up to the end of the shorter one."""
+    np.empty(1 << 24, np.uint8)  # once freed, malloc keeps smaller blocks for the next part: a sixth of the time
+    rest: Any = [None, None]
+    while True:
+        rest = [next(side, None) if of is None else of for side, of in zip((one, other), rest, strict=True)]
+        if rest[0] is None or rest[1] is None:
+            return
+        size = min(*(codes.shape[0] for codes, _ in rest), BLOCK)
+        yield tuple(column[:size] for of in rest for column in of)
+        rest = [(codes[size:], values[size:]) if size < codes.shape[0] else None for codes, values in rest]
+
+
+def reduced(parts: Iterator[Side], size: int, threads: int | None = None) -> LabelStats:
+    """Return the statistics of about so many samples, by position of their label."""
+    return LabelStats(*reduce_stream(parts, lambda part: [part], size, LabelDecoder(INTEGER), threads=threads))
+
+
+def difference(codes: Integers, before: Floats, after: Floats, wanted: Booleans | None = None) -> Side:
+    """Return the differences between pairs that are numbers, of wanted labels, with their labels' positions."""
+    with np.errstate(invalid="ignore"):  # infinite samples, whose labels are not tested
+        differences: Floats = np.subtract(after, before, dtype=np.float64)
+    kept = ~np.isnan(differences) if wanted is None else ~np.isnan(differences) & wanted[codes]
+    return (codes, differences) if kept.all() else (codes[kept], differences[kept])
 
 
 def _first(keys: Integers, size: int, *, fill: bool = False) -> Integers:
@@ -164,7 +228,11 @@ def _positions(columns: Sequence[Any], labels: Array) -> Integers:
         found = [known.get(word, -1) for word in column.dictionary.to_pylist()]
         indices: Integers = _plain(column.indices)
         return np.array([*found, -1], dtype=np.int64)[indices]
-    keys = _plain(column)
+    return places_of(_plain(column), labels)
+
+
+def places_of(keys: Array, labels: Array) -> Integers:
+    """Return the ``(N,)`` position of each number among sorted labels; -1 if it is none of them."""
     if len(labels) and keys.size and labels.dtype.kind == keys.dtype.kind == "i":
         low, span = int(labels[0]), int(labels[-1]) - int(labels[0]) + 1
         if span <= keys.size and int(keys.min()) >= low and int(keys.max()) < low + span:  # 10 times as fast

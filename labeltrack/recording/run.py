@@ -19,19 +19,19 @@ from labeltrack.recording.description import Description
 from labeltrack.recording.epochs import RecordedEpoch, RunIndex
 from labeltrack.recording.layout import DESCRIPTION, size_of
 from labeltrack.recording.per_sample import PerSample
-from labeltrack.recording.reader import Progress
+from labeltrack.recording.reader import Progress, open_parts, read_rows
 from labeltrack.recording.recompute import Recomputation, Rules
 from labeltrack.recording.regroup import Grouping, grouping_of
 from labeltrack.recording.storage import storage_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Sequence
 
     from labeltrack.bounds import BoundName, TrackerBounds
     from labeltrack.recording.cluster import Engine
     from labeltrack.recording.epochs import Epoch, PartEntry
-    from labeltrack.recording.reader import PartResult
+    from labeltrack.recording.reader import PartReader, PartResult, Rows
 
 
 class _Default(Enum):
@@ -281,6 +281,11 @@ class Run(PerSample):
             if part.ds_id in ds_ids
         ]
         return parts, taken, left_out
+
+    def _batches(self, mode: str, step: int) -> Iterator[tuple[PartReader, Rows]]:
+        """Return the samples of an epoch that are intact, batch by batch, with what reads them."""
+        parts, *_ = self._parts(mode, step, None, incomplete=False, all_attempts=False)
+        return read_rows(open_parts(self._storage, parts, self._description.columns))
 
     def _warn(self, found: Sequence[PartResult], taken: Sequence[Epoch], left_out: Sequence[Epoch]) -> None:
         """Warn about damage, about epochs that are left out, and about those taken from an older session."""

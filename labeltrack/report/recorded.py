@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 
 from labeltrack._filters import compared_step, single_mode
 from labeltrack._significance.choice import check_alpha, merged_labels
-from labeltrack._significance.samples import both
+from labeltrack._significance.samples import both, in_order, places_of
 from labeltrack._tables import check_ending
 from labeltrack.compare import samples_of
 from labeltrack.errors import counted, missing_key
@@ -21,10 +22,11 @@ from labeltrack.recording.run import Run, open_run
 from labeltrack.stats import quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import numpy.typing as npt
 
+    from labeltrack._significance.methods import Side
     from labeltrack._significance.samples import Samples
     from labeltrack.history import History
     from labeltrack.recording.dynamics import Dynamics
@@ -180,8 +182,31 @@ def _named(before: _Side, after: _Side) -> str:
 
 def _samples(before: _Side, after: _Side, metric: str) -> Samples:
     """Return the samples of both sides."""
-    old, new = (samples_of(side.run, side.mode, side.step, metric=metric) for side in (before, after))
-    return both(old, new, merged_labels(before.stats, after.stats)[0])
+    labels, sides = merged_labels(before.stats, after.stats)[0], (before, after)
+
+    @functools.cache
+    def load() -> Samples:
+        old, new = (samples_of(side.run, side.mode, side.step, metric=metric) for side in sides)
+        return both(old, new, labels)
+
+    rows, others = (int(side.stats.count.sum()) for side in sides)
+    for run in (before.run, after.run):
+        if rows != others or run._description.ids or not isinstance(run.label, str):  # noqa: SLF001 (see `_hardest`)
+            return load()
+    parts = [_parts(side, metric, labels) for side in sides]
+    return in_order(parts, labels, rows, -(-rows // _COUNTED) or 1, load) or load()
+
+
+def _parts(side: _Side, metric: str, labels: Array) -> Iterator[Side]:
+    """Yield positions of labels and samples of an epoch, batch by batch."""
+    known = {label: k for k, label in enumerate(labels.tolist())}
+    table = functools.cache(lambda words: np.array([known.get(word, -1) for word in words.array.tolist()]))
+    place = side.run.metrics.index(metric)
+    for reader, rows in side.run._batches(side.mode, side.step):  # noqa: SLF001 (it is nothing for users)
+        words, keys, values = reader.labels[0].words, rows.labels[0], rows.values[place]
+        codes = places_of(keys, labels) if words is None else table(words)[keys]
+        kept = slice(None) if codes.min(initial=0) >= 0 else codes >= 0
+        yield codes[kept], values[kept]
 
 
 def _hardest(before: _Side | None, after: _Side, metric: str, *, higher_is_worse: bool) -> Hardest | None:
@@ -272,12 +297,11 @@ def _distribution(before: _Side, after: _Side, samples: Samples) -> Distribution
     usable = np.flatnonzero(np.isfinite(low) & np.isfinite(high) & (count > 0))
     chosen = np.sort(usable[np.argsort(-count[usable], kind="stable")][:_DRAWN])
     bins = _Bins(chosen, size, low, high, (low > 0) & (high / _LONG_TAIL > mean))
-    every = -(-max(map(len, samples.codes)) // _COUNTED) or 1
+    step = -(-max(map(len, samples.codes)) // _COUNTED) or 1
     old, new = (
-        bins.counted(codes[::every], values[::every])
-        for codes, values in zip(samples.codes, samples.values, strict=True)
+        bins.counted(codes[::step], values[::step]) for codes, values in zip(samples.codes, samples.values, strict=True)
     )
-    return Distribution(chosen, low[chosen], high[chosen], bins.log[chosen], old, new, every)
+    return Distribution(chosen, low[chosen], high[chosen], bins.log[chosen], old, new, step * samples.spacing)
 
 
 class _Bins:

@@ -69,6 +69,35 @@ def test_the_distributions_are_those_of_the_samples(tmp_path, path):
             assert np.abs(np.cumsum(counted) - np.cumsum(expected)).max() <= 1  # a sample may lie on an edge
 
 
+@pytest.mark.parametrize(("names", "shuffled"), [("c a d b", False), ("", False), ("", True)])
+def test_samples_are_pairs_in_whatever_batches_they_came_if_labels_are_equal_in_equal_order(
+    tmp_path, path, names, shuffled
+):
+    stats = pytest.importorskip("scipy.stats")
+    rng, count = np.random.default_rng(3), 600_000  # histograms show one in two, or all of two labels
+    codes, base = rng.permutation(np.arange(count) % 4), rng.exponential(size=count)
+    losses, order = [base + rng.normal(0.001 * step, 0.1, count) for step in (1, 2)], np.arange(count)
+    mapping = {"B": "b", "D": "d"} if names else None
+    with lt.LabelTracker("y", "loss", mapping, record_to=tmp_path) as tracker:
+        for step, size in ((1, 70_000), (2, 41_003)):
+            order[-9:] = order[-9:][::-1] if shuffled else order[-9:]
+            for start in range(0, count, size):
+                rows = order[start : start + size]
+                labels = np.array(names.split())[codes[rows]] if names else codes[rows]
+                tracker.update(labels, losses[step - 1][rows])
+            tracker.end_epoch(step)
+    write_report(tmp_path, path)
+    found = data(path)
+    assert found["methods"] == ["Welch's t" if shuffled else "paired t"]
+    test = (lambda *sides: stats.ttest_ind(*sides, equal_var=False)) if shuffled else stats.ttest_rel
+    for k, code in enumerate((3, 2) if names else range(4)):
+        p = test(*(of[codes == code] for of in losses)).pvalue
+        assert column(found["rows"]["p"])[k] == pytest.approx(p, rel=1e-6)
+    for side in ("before", "after"):
+        shown = column(found["distribution"]["columns"][side])
+        assert shown.sum() == count / 2
+
+
 def test_samples_whose_range_no_double_holds_are_counted_in_the_right_bins(tmp_path, path):
     rng, sides = np.random.default_rng(0), []
     with lt.LabelTracker("y", "loss", record_to=tmp_path / "run") as tracker:
