@@ -12,22 +12,10 @@ from conftest import COMPILED
 from exact import expected_by_label, fingerprint, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trackers import batches, exact, make
 
 import labeltrack as lt
 from labeltrack._tracking import reducing
-
-
-def make(**options):
-    return lt.LabelTracker("y", "ce", **options)
-
-
-def batches(count, size=64, seed=0, classes=5):
-    rng = np.random.default_rng(seed)
-    return [(rng.integers(0, classes, size), rng.lognormal(0, 2, size).astype(np.float32)) for _ in range(count)]
-
-
-def exact(some):
-    return expected_by_label(*(np.concatenate([batch[i] for batch in some]).tolist() for i in (0, 1)))
 
 
 def test_dtypes_may_widen_and_narrow_within_an_epoch():

@@ -14,13 +14,9 @@ from exact import expected, expected_by_label, fingerprint, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_interrupts import PLAIN, At, stride
+from trackers import make
 
 import labeltrack as lt
-
-
-def make(**options):
-    return lt.LabelTracker("y", "ce", **options)
-
 
 KINDS = {
     "int64": lambda labels: labels,

@@ -8,14 +8,10 @@ import pickle
 import numpy as np
 import pytest
 from exact import fingerprint
+from trackers import make
 
 import labeltrack as lt
 from labeltrack.stats import LabelStats
-
-
-def make(**options):
-    return lt.LabelTracker("y", "ce", **options)
-
 
 QUARTILES = [0.25, 0.5, 0.75]
 

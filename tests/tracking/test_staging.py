@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from exact import expected_by_label, fingerprint, rows
 from test_interrupts import At, stride
+from trackers import make, merged, restored
 
 import labeltrack as lt
 from labeltrack.errors import NaNError
@@ -169,10 +170,6 @@ def together(some):
 
 def wanted(some):
     return expected_by_label(*(column.tolist() for column in together(some)))
-
-
-def make(**options):
-    return lt.LabelTracker("y", "ce", **options)
 
 
 # -- the same numbers -------------------------------------------------------------------------------------
@@ -464,18 +461,6 @@ def test_whatever_reads_has_all_samples(there):
             if n % 4 == 3:
                 assert rows(read(tracker)) == wanted(some[: n + 1])
         assert sum(tracker.pending.values()) == 9 * 32
-
-
-def restored(state):
-    tracker = make()
-    tracker.load_state_dict(state)
-    return tracker
-
-
-def merged(tracker):
-    other = make()
-    other.merge_state([tracker])
-    return other
 
 
 def test_own_samples_on_the_device_come_before_those_that_are_merged(there):

@@ -5,12 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from exact import expected_by_label, rows
+from trackers import make
 
 import labeltrack as lt
-
-
-def make(**options):
-    return lt.LabelTracker("y", "ce", **options)
 
 
 def test_large_unsigned_labels_are_tracked_on_their_own():

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from exact import expected_by_label, fingerprint, rows
 from test_interrupts import At, stride
+from trackers import make, merged, restored
 
 import labeltrack as lt
 
@@ -44,22 +45,6 @@ def on_device():
         is_cpu = False
 
     return OnDevice
-
-
-def make(**options):
-    return lt.LabelTracker("y", "ce", **options)
-
-
-def restored(state):
-    tracker = make()
-    tracker.load_state_dict(state)
-    return tracker
-
-
-def merged(tracker):
-    other = make()
-    other.merge_state([tracker])
-    return other
 
 
 def test_whatever_reads_has_all_samples():
