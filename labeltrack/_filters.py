@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 from labeltrack.errors import listing, missing_key
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-
 
 class Selection:
-    """A checked choice of names.
+    """A checked choice of names: None for all; one, or an iterable; or with ``"!"`` before each, for all but those.
 
-    Args:
-        chosen: None for every name; a name; an iterable of names; or names with ``"!"`` before each, for all but
-            those.
-        what: Name of the argument, for error messages.
-
-    Raises:
-        TypeError: A name is no string.
-        ValueError: The iterable is empty, or mixes the two forms.
-
-    Example:
-        >>> "train" in Selection("!eval", "mode"), "test" in Selection(["train", "eval"], "mode")
-        (True, False)
+    TypeError if a name, called `what` in messages, is no string; ValueError if there are none, or both forms.
     """
 
     def __init__(self, chosen: Any, what: str) -> None:
@@ -56,20 +42,13 @@ class Selection:
         self._names = frozenset(name.removeprefix("!") for name in names)
 
     def __contains__(self, name: str) -> bool:
-        """Return whether a name is chosen."""
         return self._everything or ((name in self._names) != self._but)
 
 
 def single_mode(modes: Iterable[str], mode: str | None = None) -> str:
     """Return the one mode to read, of those there are: the given one; for None ``"eval"``, else the only one.
 
-    Raises:
-        KeyError: None was given, and there is no mode at all.
-        ValueError: None was given, and there are several modes but no ``"eval"``.
-
-    Example:
-        >>> single_mode(["train", "eval"]), single_mode(["train"]), single_mode(["train", "eval"], "train")
-        ('eval', 'train', 'train')
+    KeyError if there is none at all; ValueError if there are several, but no ``"eval"``.
     """
     if mode is not None:
         return mode
@@ -84,28 +63,14 @@ def single_mode(modes: Iterable[str], mode: str | None = None) -> str:
 
 
 def labels_named(by: str | Iterable[str], names: Collection[str]) -> tuple[str, ...] | None:
-    """Return which of several labels per sample `by` names, if it does not name a statistic.
-
-    Args:
-        by: A statistic or the name of a label; or names of labels.
-        names: Those of the labels there are.
-
-    Example:
-        >>> labels_named("mean", ["class", "site"]), labels_named("site", ["class", "site"])
-        (None, ('site',))
-    """
+    """Return which of several labels per sample `by` names, one or an iterable; None if it names a statistic."""
     if isinstance(by, str):
         return (by,) if by in names else None
     return tuple(by)
 
 
 def check_step(step: Any) -> int:
-    """Return a step as int.
-
-    Raises:
-        TypeError: It is not an integer.
-        ValueError: It takes more than 64 bits, which no table holds.
-    """
+    """Return a step as int; TypeError if it is none, ValueError if it takes more than 64 bits, which no table holds."""
     try:
         number = operator.index(step)
     except TypeError:
@@ -120,13 +85,7 @@ def check_step(step: Any) -> int:
 def compared_step(earlier: Sequence[int], against: int | str = "previous") -> int | None:
     """Return the step to compare with, of those that may be it, ascending; None if there are none.
 
-    Raises:
-        KeyError: There is no such step.
-        ValueError: `against` is neither a step nor one of the words.
-
-    Example:
-        >>> compared_step([1, 2, 3]), compared_step([1, 2, 3], "first"), compared_step([])
-        (3, 1, None)
+    KeyError if there is no such step; ValueError if `against` is neither a step nor one of the words.
     """
     if isinstance(against, str) and against not in ("previous", "first"):
         msg = f"against: must be 'previous', 'first' or a step, got {against!r}"

@@ -25,18 +25,11 @@ source runs under the interpreter.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from labeltrack._core.kernels import DONE, FULL, KINDS, NONFINITE, OUTSIDE
-from labeltrack._core.kernels.intrinsics import (
-    _jit,
-    _prefetch,
-    _wrapping,
-    two_prod,
-    two_sum,
-)
+from labeltrack._core.kernels.intrinsics import _jit, _prefetch, two_prod, two_sum
 from labeltrack._core.kernels.rows import HUGE, KIND_SQUARES, KIND_SUM, TINY, _add_unusual, _append
 
 _U1, _U2, _U3, _U4, _U5, _U6, _U7 = map(np.uint64, range(1, 8))
@@ -45,37 +38,11 @@ _AHEAD = 16  # samples between prefetching a row and adding to it
 _FAR = 4096  # rows (256 KiB) from which they are prefetched; at 30 000 rows, 370 instead of 270 million samples/s
 
 
-@_wrapping
 @_jit
-def add_exactly(
-    labels: Any,
-    samples: Any,
-    start: int,
-    stop: int,
-    low: int,
-    size: int,
-    rows: Any,
-    counts: Any,
-    nonfinite: Any,
-    keys: Any,
-    values: Any,
-    n: int,
-) -> tuple[int, int, int]:
-    """Add ``samples[start:stop]`` to the rows of their labels by error-free additions.
+def add_exactly(labels, samples, start, stop, low, size, rows, counts, nonfinite, keys, values, n):
+    """Add ``samples[start:stop]``, float64, to the rows of their int64 labels by error-free additions.
 
-    Args:
-        labels: ``(N,)`` int64; the slot of a sample is ``label - low``.
-        samples: ``(N,)`` float64.
-        start: First sample to read.
-        stop: One past the last.
-        low: The label of slot 0.
-        size: Number of slots.
-        rows: ``(size * ROW,)`` float64 state.
-        counts: The same memory as int64.
-        nonfinite: ``(size, 3)`` int64: how many NaN, +inf, -inf; or ``(0, 3)`` until one is needed.
-        keys: ``(S,)`` int64 keys of overflow terms.
-        values: ``(S,)`` float64 overflow terms.
-        n: Number of terms already there, at least four fewer than S.
+    The slot of a sample is ``label - low``, below `size`; `rows` to `n` are the state, with room for four more terms.
 
     Returns:
         The position reached, the number of terms, and why the pass stopped: `DONE`; before a label that is `OUTSIDE`

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
@@ -11,7 +12,7 @@ from labeltrack._core.totals import Totals
 from labeltrack.errors import NaNError, listing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from labeltrack._core.arrays import Integers
 
 NanPolicy = Literal["propagate", "omit", "raise"]
 _POLICIES = get_args(NanPolicy)
@@ -25,7 +26,7 @@ def check_nan_policy(policy: Any) -> NanPolicy:
     return cast("NanPolicy", policy)
 
 
-def check_finite(nan: npt.NDArray[np.int64], names: Callable[[], npt.NDArray[np.str_]]) -> None:
+def check_finite(nan: Integers, names: Callable[[], npt.NDArray[np.str_]]) -> None:
     """Raise NaNError if any label has NaN samples; `nan` and `names()` are ``(K,)``."""
     where = np.flatnonzero(nan)
     if where.size:
@@ -38,7 +39,7 @@ def check_finite(nan: npt.NDArray[np.int64], names: Callable[[], npt.NDArray[np.
         raise NaNError(msg)
 
 
-def with_nonfinite(finite: Totals, nonfinite: npt.NDArray[np.int64], policy: NanPolicy) -> Totals:
+def with_nonfinite(finite: Totals, nonfinite: Integers, policy: NanPolicy) -> Totals:
     """Return the statistics of all samples, from those of the finite ones and ``(K, 3)`` counts of NaN, inf, -inf."""
     nan, up, down = nonfinite.T
     count, total, mean, std, low, high = finite

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from labeltrack._convert.objects import value_of
+
 _DTYPE, _SHAPE, _DATA = "dtype", "shape", "data"
 _PLAIN: frozenset[type] = frozenset({str, bytes, int, float, bool, type(None)})
 _STRINGS = "USTO"  # objects are str or bytes
-# Of which others may be a subclass, such as enums; and what makes one of it.
-_BARE: tuple[tuple[type, Callable[[Any], Any]], ...] = ((str, str.__str__), (bytes, bytes), (int, int), (float, float))
 
 
 def plain(value: Any) -> Any:
-    r"""Return a value made of dicts, lists, tuples, arrays and scalars without its arrays and subclasses.
+    """Return a value made of dicts, lists, tuples, arrays and scalars without its arrays and subclasses.
 
     Arrays become a dict of dtype, shape and bytes; those of strings have a list, which takes no more room for one that
     is longer than the others.
-
-    Example:
-        >>> plain({"a": np.array([1], dtype="<i2"), "b": np.float64(0.5)})
-        {'a': {'dtype': '<i2', 'shape': [1], 'data': b'\x01\x00'}, 'b': 0.5}
     """
     if isinstance(value, bytes) and not value:
         value = np.array(b"")  # as torch.save writes empty bytes, torch.load refuses them
@@ -40,22 +36,15 @@ def plain(value: Any) -> Any:
         return {plain(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value] if isinstance(value, list) else tuple(map(plain, value))
-    if isinstance(value, np.generic):
-        return value.item()
-    for base, bare in _BARE:
-        if isinstance(value, base):
-            return bare(value)
+    bare = value_of(value)  # of a subclass, such as an enum
+    if type(bare) in _PLAIN:
+        return bare
     msg = f"a state cannot hold {type(value).__name__} {value!r}"
     raise TypeError(msg)
 
 
 def with_arrays(value: Any) -> Any:
-    """Return what `plain` was given, with arrays of their own memory.
-
-    Raises:
-        TypeError: It is not from there.
-        ValueError: Likewise.
-    """
+    """Return what `plain` was given, with arrays of their own memory; TypeError or ValueError for anything else."""
     if isinstance(value, Mapping):
         if value.keys() == {_DTYPE, _SHAPE, _DATA}:
             dtype, data = np.dtype(value[_DTYPE]), value[_DATA]

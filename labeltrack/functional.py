@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from labeltrack._core.accumulator import Accumulator
-    from labeltrack._labels.samples import Mask
+    from labeltrack._core.arrays import Mask
 
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]

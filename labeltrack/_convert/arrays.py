@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._convert.objects import columns_of, read_column, read_columns, read_items, read_list, with_gaps
 from labeltrack.errors import counted
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from labeltrack._convert.objects import Read
+    from labeltrack._core.arrays import Array
 
-Array = npt.NDArray[Any]
 
 QUICK: dict[type, Callable[[Any], Any] | None] = {np.ndarray: None}
 """Types whose memory can be read directly (None), or after this call; frameworks are added on first use."""
@@ -36,16 +35,7 @@ _WRONG_VALUES = (
 
 
 def to_numpy(data: Any, what: str) -> Array:
-    """Return any array-like as a numpy array of any shape; see `read_array`.
-
-    Raises:
-        TypeError: See `read_array`.
-        ValueError: See `read_array`; or entries are missing.
-
-    Example:
-        >>> to_numpy([3, 1], "labels")
-        array([3, 1])
-    """
+    """Return any array-like as a numpy array of any shape as `read_array` does; ValueError if entries are missing."""
     array, gone = read_array(data, what)
     if gone is not None:
         raise missing_entries(int(gone.sum()), gone.size, what)
@@ -53,7 +43,6 @@ def to_numpy(data: Any, what: str) -> Array:
 
 
 def missing_entries(missing: int, samples: int, what: str = "labels") -> ValueError:
-    """Build the ValueError for missing entries where none are allowed."""
     way = "leave those samples out"
     if what == "labels":
         way += " with missing='skip', or give them a label of their own with missing='label'"
@@ -61,22 +50,15 @@ def missing_entries(missing: int, samples: int, what: str = "labels") -> ValueEr
 
 
 def read_array(data: Any, what: str) -> Read:
-    """Return any array-like as a numpy array, without a copy where memory can be shared, and which entries are missing.
+    """Return any array-like as a numpy array of any shape, without a copy if possible, and a mask of missing entries.
 
-    Args:
-        data: numpy, list or tuple, Python or numpy scalar, torch tensor (any device, also with
-            ``requires_grad``), TensorFlow eager tensor, JAX array, columns of pandas, polars or pyarrow, or anything
-            with ``__array__`` or DLPack.
-        what: Name of the argument, for error messages.
-
-    Returns:
-        An array of any shape (text as by `text_array`), and a mask of the same shape of the missing entries (None,
-        null, NA, masked, NaN among other objects), or None without any. NaN in an array of floats is left to the
-        caller. bfloat16 becomes float32.
+    The mask, of the same shape, is None without any; NaN in an array of floats is left to the caller. Text is as by
+    `text_array`; bfloat16 becomes float32. Lists, scalars, tensors of any device, columns of pandas, polars and
+    pyarrow, and anything with ``__array__`` or DLPack are read.
 
     Raises:
         TypeError: `data` is none of these, or contains objects that are not all strings or all numbers.
-        ValueError: `data` is a ragged list, or has integers that no dtype represents along with the other numbers.
+        ValueError: It is a ragged list, or has integers that no dtype represents along with the other numbers.
     """
     kind = type(data)
     gone = None
@@ -115,7 +97,6 @@ def read_array(data: Any, what: str) -> Read:
 
 
 def _is_tensor(data: Any) -> bool:
-    """Return whether this is a torch tensor or of a subclass, without importing torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(data, getattr(torch, "Tensor", ()))
 
@@ -200,18 +181,10 @@ def _has_buffer(data: Any) -> bool:
 
 
 def to_values(data: Any) -> Array:
-    """Return any array-like of real numbers as float32 or float64, of any shape.
+    """Return any array-like of real numbers as float32 or float64, of any shape; missing entries become NaN.
 
-    float32 and float64 are kept; float16 and bfloat16 become float32; bool, integers and longer floats become
-    float64. Missing entries (None, NA, null) become NaN.
-
-    Raises:
-        TypeError: `data` does not contain real numbers.
-        ValueError: It is a masked array with masked entries, or see `read_array`.
-
-    Example:
-        >>> to_values([True, False]).dtype
-        dtype('float64')
+    float16 and bfloat16 become float32; bool, integers and longer floats float64. TypeError if they are no real
+    numbers; ValueError for masked entries of masked arrays, or as by `read_array`.
     """
     array, gone = read_array(data, "values")
     if gone is not None:
@@ -234,22 +207,7 @@ def to_values(data: Any) -> Array:
 
 
 def flat_pair(labels: Array, values: Array) -> tuple[Array, Array]:
-    """Check that the shapes of labels and values match, and flatten both.
-
-    Args:
-        labels: ``(N,)``, ``(N, 1)``, the shape of `values`, or one that `aligned_shape` takes.
-        values: ``(N,)``, ``(N, 1)`` or more dimensions.
-
-    Returns:
-        Labels and values, each ``(N,)``.
-
-    Raises:
-        ValueError: The shapes do not match; the message names the likely mistake.
-
-    Example:
-        >>> flat_pair(np.zeros((2, 1)), np.zeros(2))[0].shape
-        (2,)
-    """
+    """Return labels and values, each ``(N,)``; the shape of labels is one that `aligned_shape` takes."""
     shape = aligned_shape(labels, values)
     if shape != values.shape:
         labels = np.broadcast_to(labels.reshape(shape), values.shape)
@@ -257,20 +215,11 @@ def flat_pair(labels: Array, values: Array) -> tuple[Array, Array]:
 
 
 def aligned_shape(labels: Array, values: Array) -> tuple[int, ...]:
-    """Return the shape in which labels broadcast to the shape of values.
+    """Return the shape in which labels broadcast to that of values; if none, ValueError names the likely mistake.
 
-    Args:
-        labels: ``(N,)`` or ``(N, 1)`` for as many values in either of these shapes; or as many dimensions as `values`,
-            each of the same length or 1, such as ``(N, 1)`` for values of shape ``(N, T)``. Fewer dimensions would not
-            say which ones they are.
-        values: Of any shape.
-
-    Raises:
-        ValueError: The shapes do not match; the message names the likely mistake.
-
-    Example:
-        >>> aligned_shape(np.zeros((2, 1)), np.zeros((2, 5))), aligned_shape(np.zeros((2, 1)), np.zeros(2))
-        ((2, 1), (2,))
+    Labels are ``(N,)`` or ``(N, 1)`` for as many values in either of these shapes; or have as many dimensions as
+    `values`, each of the same length or 1, such as ``(N, 1)`` for values of shape ``(N, T)``. Fewer dimensions would
+    not say which.
     """
     if labels.shape == values.shape:
         return labels.shape
@@ -302,12 +251,7 @@ def aligned_shape(labels: Array, values: Array) -> tuple[int, ...]:
 
 
 def looks_multi_hot(labels: Array, values: Array) -> bool:
-    """Return whether labels are a table of zeros and ones, with a value for each.
-
-    Example:
-        >>> looks_multi_hot(np.eye(3), np.zeros((3, 3))), looks_multi_hot(np.eye(3) * 2, np.zeros((3, 3)))
-        (True, False)
-    """
+    """Return whether labels are a table of zeros and ones, with a value for each."""
     if labels.ndim != 2 or labels.shape != values.shape or min(labels.shape) < 2 or labels.dtype.kind not in "biuf":
         return False
     some = labels[:: -(-labels.shape[0] // 8)]  # where most other tables have another label already

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+from labeltrack._core.arrays import Array, Mask
 
-Array = npt.NDArray[Any]
-Mask = npt.NDArray[np.bool_]
-Read = tuple[Array, Mask | None]
-"""An array, and a mask of its missing entries; None without any."""
+Read = tuple[Array, Mask | None]  # an array, and a mask of its missing entries; None without any
 
 _PLAIN = {int, float, bool, complex, str, bytes, np.str_, np.bytes_}
 _GAPS = (("isna", "dropna"), ("is_null", "drop_nulls"), ("is_null", "drop_null"))  # pandas, polars, pyarrow
 
 
 def value_of(item: Any) -> Any:
-    """Return a number or text as a plain Python value, ignoring what its class overrides, such as an enum of strings.
-
-    Example:
-        >>> value_of(np.float32(0.5)), value_of(True), value_of(None)
-        (0.5, True, None)
-    """
+    """Return a number or text as a plain Python value, ignoring what its class overrides, such as enums of strings."""
     if isinstance(item, (np.datetime64, np.timedelta64)):
         return item  # `item()` turns some into numbers
     if isinstance(item, str):
@@ -45,9 +36,8 @@ def value_of(item: Any) -> Any:
 def read_list(data: Sequence[Any], what: str, read: Callable[[Any, str], Read]) -> Read:
     """Return a list of numbers, text, nested lists of these, or arrays of one shape (which `read` reads) as an array.
 
-    Raises:
-        TypeError: The items are not all numbers, all strings or all bytes.
-        ValueError: The items differ in length, or are integers that no dtype represents along with the others.
+    TypeError if the items are not all numbers, all strings or all bytes; ValueError if they differ in length, or are
+    integers that no dtype represents along with the others.
     """
     shape, items = [len(data)], data
     while (kinds := set(map(type, items))) and kinds <= {list, tuple}:
@@ -74,7 +64,6 @@ def _ragged(what: str) -> ValueError:
 
 
 def _stacked(parts: list[Read], shape: tuple[int, ...], what: str) -> Read:
-    """Stack arrays of one shape."""
     arrays = [array for array, _ in parts]
     inner = arrays[0].shape
     if any(array.shape != inner for array in arrays):
@@ -92,17 +81,7 @@ def _stacked(parts: list[Read], shape: tuple[int, ...], what: str) -> Read:
 
 
 def read_items(items: Sequence[Any], what: str, kinds: set[type] | None = None) -> Read:
-    """Return ``(N,)`` Python objects as an array, and which are missing.
-
-    Args:
-        items: Numbers, strings or bytes, and None, NaN or NA of other libraries.
-        what: Name of the argument, for error messages.
-        kinds: Their types, if known.
-
-    Raises:
-        TypeError: They are not all numbers, all strings or all bytes.
-        ValueError: They are integers that no dtype represents along with the others.
-    """
+    """Return ``(N,)`` Python objects as an array, and which are missing; errors as of `read_list`."""
     kinds = set(map(type, items)) if kinds is None else kinds
     only = next(iter(kinds)) if len(kinds) == 1 else None
     if not kinds or only in _PLAIN or (only is not None and issubclass(only, np.generic)):
@@ -114,7 +93,6 @@ def read_items(items: Sequence[Any], what: str, kinds: set[type] | None = None) 
 
 
 def _of_one_kind(items: Sequence[Any], what: str) -> Array:
-    """Return ``(N,)`` objects without gaps as an array."""
     kinds = set(map(type, items))
     for text in (str, bytes):
         others = {kind for kind in kinds if not issubclass(kind, text)}
@@ -170,13 +148,7 @@ def is_missing(item: Any) -> bool:
 
 
 def with_gaps(rest: Array, gone: Mask, what: str) -> Read:
-    """Return an array with gaps.
-
-    Args:
-        rest: ``(M,)`` entries that are not missing.
-        gone: Mask of the missing ones, of any shape, with M entries that are False.
-        what: Name of the argument, for error messages.
-    """
+    """Return ``(M,)`` entries where `gone`, of any shape, is False in an array, and the mask of all missing ones."""
     if rest.dtype.kind in "OT" and not rest.size:
         rest = np.empty(0, "U1")  # of unknown type, as text can be anything
     elif rest.dtype.kind in "OT":
@@ -194,10 +166,10 @@ def with_gaps(rest: Array, gone: Mask, what: str) -> Read:
 
 
 def read_column(data: Any) -> tuple[Array, Mask] | None:
-    """Return the ``(M,)`` entries of a column of pandas, polars or pyarrow, and the ``(N,)`` mask of its gaps.
+    """Return the ``(M,)`` entries of a column of pandas, polars or pyarrow, and the ``(N,)`` mask of gaps; else None.
 
     The gaps are dropped first, as these libraries convert integers with gaps to doubles, which merges those beyond
-    2**53. None if it is not such a column.
+    2**53.
     """
     if getattr(data, "ndim", 1) != 1 or isinstance(getattr(data, "dtype", None), np.dtype):
         return None
@@ -216,7 +188,6 @@ def read_column(data: Any) -> tuple[Array, Mask] | None:
 
 
 def columns_of(data: Any) -> list[Any] | None:
-    """Return the columns of a table of pandas, polars or pyarrow, None for anything else."""
     if hasattr(data, "iloc") and hasattr(data, "items") and data.ndim == 2:
         return [column for _, column in data.items()]
     for name in ("get_columns", "itercolumns"):
@@ -233,25 +204,14 @@ def read_columns(columns: list[Any], what: str, read: Callable[[Any, str], Read]
 
 # -- text -------------------------------------------------------------------------------------------------
 
-WIDEST = 128
-"""Most characters of text in arrays of fixed width, where each entry takes as much memory as the longest."""
+WIDEST = 128  # most characters of text in arrays of fixed width, where each entry takes as much memory as the longest
 
 
 def text_array(words: Sequence[Any], kind: type[str | bytes] = str) -> Array:
-    r"""Return ``(N,)`` strings, or bytes, as an array.
+    """Return ``(N,)`` strings, or bytes, as an array; `kind` is their type if there are none.
 
     It is of fixed width (dtype ``U`` or ``S``), or of dtype object if a word is longer than 128 characters, as each
     entry would take as much memory, or ends with NUL, which numpy strips.
-
-    Args:
-        words: All str or all bytes.
-        kind: Their type, if there are none.
-
-    Example:
-        >>> text_array(["cat", "tiger"])
-        array(['cat', 'tiger'], dtype='<U5')
-        >>> text_array(["a", "a\0"]).tolist()
-        ['a', 'a\x00']
     """
     kind = (bytes if isinstance(words[0], bytes) else str) if len(words) else kind
     longest = max(map(len, words), default=0)
@@ -275,7 +235,6 @@ def tight(texts: Array) -> Array:
 
 
 def is_wide(texts: Array) -> bool:
-    """Return whether texts are objects, or of a large fixed width."""
     return texts.dtype.kind == "O" or (
         texts.dtype.kind in "US" and texts.dtype.itemsize > WIDEST * (4 if texts.dtype.kind == "U" else 1)
     )

@@ -6,10 +6,9 @@ import ctypes
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._core import kernels
-from labeltrack._core.arrays import aligned_words, cast, read_only
+from labeltrack._core.arrays import Array, Floats, Integers, aligned_words, cast, read_only
 from labeltrack._core.fixed_point import Fixed32, Fixed63, FixedPoint
 from labeltrack._core.kernels import DONE, KINDS, NONFINITE, OUTSIDE, ROW, UNSUITABLE
 from labeltrack._core.threads import in_slices
@@ -28,26 +27,19 @@ _TERMS = 1 << 15  # room for overflow terms, 512 KiB; sorting and folding them t
 _FLUSH_TERMS = 1 << 10  # likewise, of a thread that flushes a table
 _FEW = 1 << 15  # slots whose rows are packed by numpy
 
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 # Shared, as there is nothing in them to be written to.
 _NO_INTEGERS: Integers = np.empty(0, dtype=np.int64)
 _NO_FLOATS: Floats = np.empty(0, dtype=np.float64)
 _NO_NONFINITE: Integers = np.empty((0, 3), dtype=np.int64)
-_NONE_ODD: npt.NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
 
 
 class Accumulator:
     """Count, exact sum, exact sum of squares, minimum and maximum of the samples of each slot.
 
-    The state of a slot is the sum of the words in its row and its overflow terms: always the exact value, regardless
-    of the order of samples (see `labeltrack._kernels`). Samples in fixed-point tables or in the queue join on reading.
-
-    Args:
-        size: Number of slots.
-        memory: ``(size * ROW,)`` words of zero on a cache line to be used for the rows.
+    The state of a slot is the sum of the words in its row and its overflow terms: always the exact value, regardless of
+    the order of samples (see `labeltrack._kernels`). Samples in fixed-point tables or in the queue join on reading.
+    Rows are made in `memory`, ``(size * ROW,)`` words of zero on a cache line, if it is given.
     """
 
     def __init__(self, size: int, memory: Integers | None = None) -> None:
@@ -84,13 +76,11 @@ class Accumulator:
         return self._rows
 
     def _claim_memory(self) -> Integers | None:
-        """Return the memory that was given, once."""
         memory, self._memory = self._memory, None
         return memory
 
     @property
     def counts(self) -> Integers:
-        """The memory of `rows` as int64."""
         return self.rows.view(np.int64)
 
     @property
@@ -109,18 +99,9 @@ class Accumulator:
     def add(
         self, labels: Array, samples: Array, start: int = 0, stop: int | None = None, *, low: int = 0, most: int = 0
     ) -> int:
-        """Add samples to the slots ``label - low``.
+        """Add samples to the slots ``label - low``; return the position reached, `stop` or a label outside the table.
 
-        Args:
-            labels: ``(N,)`` uint8, int32 or int64, C-contiguous.
-            samples: ``(N,)`` float32 or float64, C-contiguous.
-            start: First sample.
-            stop: One past the last; all by default.
-            low: The label of slot 0.
-            most: How many of these samples have one label, at most; 0 if not known.
-
-        Returns:
-            The position reached: `stop`, or that of the first label outside the table.
+        `most` of these samples have one label, at most; 0 if that is not known. Arrays are C-contiguous.
         """
         labels, samples = read_only(labels), read_only(samples)
         position, end = start, samples.shape[0] if stop is None else stop
@@ -135,7 +116,7 @@ class Accumulator:
                     break
             where = (labels, samples, position, last, low, self.size)
             if fixed is None:
-                position = self._add_exactly(*where)
+                position = self._add_exactly(*where[:-1])
                 if position < last:
                     return position
                 continue
@@ -150,7 +131,7 @@ class Accumulator:
                 return position
         return end
 
-    def _add_exactly(self, labels: Array, samples: Array, start: int, stop: int, low: int, size: int) -> int:
+    def _add_exactly(self, labels: Array, samples: Array, start: int, stop: int, low: int) -> int:
         """Add samples to the rows without fixed point; return the position reached, as `add` does."""
         while start < stop:
             # One kernel for all dtypes, a second of compilation each. The cast costs a tenth of what it feeds.
@@ -158,19 +139,19 @@ class Accumulator:
             slots = read_only(labels[block].astype(np.int64, copy=False))
             # A copy: another thread must not change a sample between checking and counting.
             block_samples = read_only(cast(samples[block], np.float64))
-            start += self._add_doubles(slots, block_samples, slots.shape[0], low, size)
+            start += self._add_doubles(slots, block_samples, low)
             if start < block.stop:
                 break
         return start
 
-    def _add_doubles(self, slots: Integers, samples: Floats, end: int, low: int, size: int) -> int:
+    def _add_doubles(self, slots: Integers, samples: Floats, low: int = 0) -> int:
         """Add doubles, which no other thread changes, to the rows; return the position reached, as `add` does."""
-        position, status = 0, DONE
+        position, end, status = 0, samples.shape[0], DONE
         while position < end and status != OUTSIDE:
             self._folded = False
             state = (self.rows, self.counts, self._nonfinite, *self._room_for_terms(), self._buffered)
             reached, self._buffered, status = kernels.exact_pass().add_exactly(
-                slots, samples, position, end, low, size, *state
+                slots, samples, position, end, low, self.size, *state
             )
             position = int(reached)
             if status == NONFINITE:
@@ -196,10 +177,9 @@ class Accumulator:
         """Add the queued samples of an accumulator, which may be this one, to the rows."""
         n, other._queued = other._queued, 0
         slots, samples = other._queue
-        self._add_doubles(read_only(slots[:n]), read_only(samples[:n]), n, 0, self.size)
+        self._add_doubles(read_only(slots[:n]), read_only(samples[:n]))
 
     def _flush(self, fixed: FixedPoint, *, keep: bool) -> None:
-        """Move what a fixed-point table holds to the rows."""
         if fixed.held:
             # With many labels, the memory of the table becomes the rows: it has as many words.
             memory = fixed.memory if self._rows is None and fixed.becomes_rows else None
@@ -247,7 +227,6 @@ class Accumulator:
         return self._buffer
 
     def _append_buffered(self) -> None:
-        """Empty the buffer."""
         n, self._buffered = self._buffered, 0
         if n and self._buffer is not None:
             self._append_terms(self._buffer[0][:n], self._buffer[1][:n])
@@ -266,7 +245,6 @@ class Accumulator:
             self._folded = True
 
     def _fold_terms(self) -> None:
-        """Do as `fold_back` for the terms that are there."""
         if self.keys.size:
             module = kernels.rows
             order = np.argsort(self.keys)  # order within a key does not matter: the sum is exact
@@ -283,12 +261,7 @@ class Accumulator:
         self._unfoldable = max(_TERMS, self.keys.size)
 
     def merge(self, other: Accumulator, slots: Integers) -> None:
-        """Add slot ``i`` of another accumulator to slot ``slots[i]`` of this one.
-
-        Args:
-            other: Only read.
-            slots: ``(<= other.size,)``; further slots of the other have no samples.
-        """
+        """Add slot ``i`` of another to slot ``slots[i]`` of this one; further slots of the other have no samples."""
         other._collect()
         nonfinite = self._nonfinite if other._nonfinite.shape[0] == 0 else self.nonfinite
         theirs = other.rows, other.counts, other._nonfinite
@@ -346,7 +319,7 @@ class Accumulator:
             rows = self.rows.reshape(-1, ROW)[slots].reshape(-1)
         else:
             # One pass, as each is 80 MB of rows for 1.3 million labels: 5 ms, finding slots and moving rows apart 17.
-            odd = _NONE_ODD if self.all_finite() else self._nonfinite.any(axis=1)
+            odd = np.empty(0, dtype=np.bool_) if self.all_finite() else self._nonfinite.any(axis=1)
             slots = np.empty(self.size, dtype=np.int64)
             slots = slots[: kernels.rows.pack_rows(self.counts, odd, slots)]
             rows = self.rows[: slots.shape[0] * ROW]
@@ -372,11 +345,9 @@ class Accumulator:
 
     @classmethod
     def joined(cls, parts: Sequence[Accumulator], memory: Integers) -> Accumulator:
-        """Return the slots of several accumulators, one after the other. The parts must not be used afterwards.
+        """Return the slots of folded parts, one after the other, in ``(>= K * ROW,)`` words; the parts are used up.
 
-        Args:
-            parts: Folded ones. Where their rows lie in `memory`, they do so in this order.
-            memory: ``(>= K * ROW,)`` words, K being the number of all slots.
+        Where rows of the parts lie in this memory, they do so in this order.
         """
         size = sum(part.size for part in parts)
         whole = cls(size)
@@ -420,7 +391,6 @@ class Accumulator:
         return finite + (0 if self.all_finite() else self._nonfinite[:, 1:].sum(axis=1))
 
     def totals(self) -> Totals:
-        """Return the statistics of every slot, each rounded once."""
         self.fold_back()
         return totals(self.rows, self.keys, self.values)
 
@@ -440,7 +410,6 @@ class Accumulator:
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore what `__getstate__` returned."""
         rows = np.asarray(state["rows"], dtype=np.int64)
         self.__init__(rows.shape[0])  # type: ignore[misc]
         self.counts[...] = rows.reshape(-1)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ctypes import addressof, c_char
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 _T = TypeVar("_T", bound=np.generic)
+Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.int32]
 
 _HUGE = 1 << 18  # words of a huge page of memory
 _PAGE = 4096
@@ -32,23 +34,19 @@ def aligned_words(words: int) -> Integers:
     return memory[offset : offset + words]
 
 
-def from_page(rows: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Return ``(rows,)`` uninitialised memory that begins on a page.
-
-    Batches that are copied there cross fewer cache lines and pages: 256 rows of labels and losses take 0.1 us less.
-    """
+def from_page(rows: int, dtype: np.dtype[Any]) -> Array:
+    """Return ``(rows,)`` uninitialised memory from a page on: copying 256 rows of a batch there saves 0.1 us."""
     size = rows * dtype.itemsize
     memory = np.empty(size + _PAGE, np.uint8)
     start = _to_next(_PAGE, memory)
     return memory[start : start + size].view(dtype)
 
 
-def size_of(columns: Iterable[npt.NDArray[Any]]) -> int:
-    """Return how many bytes columns take."""
+def size_of(columns: Iterable[Array]) -> int:
     return sum([column.nbytes for column in columns])
 
 
-def _to_next(multiple: int, memory: npt.NDArray[Any]) -> int:
+def _to_next(multiple: int, memory: Array) -> int:
     """Return the number of bytes up to the next address that is such a multiple."""
     return -addressof(c_char.from_buffer(memory.data)) % multiple  # memory.ctypes.data takes three times as long
 
@@ -56,8 +54,8 @@ def _to_next(multiple: int, memory: npt.NDArray[Any]) -> int:
 def read_only(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
     """Return a read-only view of an array, or a copy if it is not aligned.
 
-    Both are part of the type to numba, which would compile every kernel anew, about a second each, for the read-only
-    arrays of JAX and pandas.
+    Both are part of the type to numba, which would compile every kernel anew for the read-only arrays of JAX and
+    pandas.
     """
     flags = array.flags
     if flags.aligned and not flags.writeable:
@@ -67,7 +65,7 @@ def read_only(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
     return view
 
 
-def cast(samples: npt.NDArray[Any], dtype: npt.DTypeLike, *, copy: bool = True) -> npt.NDArray[Any]:
+def cast(samples: Array, dtype: npt.DTypeLike, *, copy: bool = True) -> Array:
     """Return samples as other numbers, without the warning of numpy about signalling NaN."""
     if samples.dtype == dtype and not copy:
         return samples
@@ -77,7 +75,7 @@ def cast(samples: npt.NDArray[Any], dtype: npt.DTypeLike, *, copy: bool = True) 
         return samples.astype(dtype, copy=copy)
 
 
-def order_of(keys: npt.NDArray[Any]) -> Integers:
+def order_of(keys: Array) -> Integers:
     """Return the order that sorts ``(K,)`` integers that are all different."""
     low, span = (int(keys.min()), int(keys.max()) - int(keys.min()) + 1) if keys.size else (0, 0)
     if span > 4 * keys.shape[0]:
@@ -87,11 +85,8 @@ def order_of(keys: npt.NDArray[Any]) -> Integers:
     return places[places >= 0]
 
 
-def sorted_unique(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the distinct labels, sorted.
-
-    ``np.unique`` hashes since numpy 2.3: for two sorted runs of a million integers it takes 2.0 s, this 0.01 s.
-    """
+def sorted_unique(labels: Array) -> Array:
+    """Return the distinct labels, sorted: 0.01 s for two sorted runs of a million; ``np.unique`` hashes for 2.0 s."""
     ordered = np.sort(labels, kind="stable")
     if not ordered.size:
         return ordered

@@ -10,11 +10,10 @@ from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._core import kernels
 from labeltrack._core.accumulator import Accumulator
-from labeltrack._core.arrays import aligned_words, read_only
+from labeltrack._core.arrays import Array, Integers, aligned_words, read_only
 from labeltrack._core.hash_index import Slots
 from labeltrack._core.partition import places_of
 from labeltrack._core.threads import Turns, all_at_once, default_threads, shares_of
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
     from labeltrack._core.threads import Share
 
-Array = npt.NDArray[Any]
-Integers = npt.NDArray[np.int64]
 
 _BLOCK = 19  # binary logarithm of the slots of an accumulator: 32 MiB of rows
 _BUCKET = 14  # binary logarithm of the fewest slots of a bucket, see `labeltrack._core.partition`
@@ -36,58 +33,32 @@ _NEGATIVE = -1e-3  # values further below zero are no cross-entropies; what roun
 
 
 class Chunk(NamedTuple):
-    """Rows of one step.
+    """``(N,)`` rows of one step."""
 
-    Attributes:
-        ids: ``(N,)`` integers.
-        labels: ``(N,)`` integers, for each label of a sample.
-        values: ``(N,)`` float32 or float64.
-        hits: ``(N,)`` uint8, 1 where the sample is right, 0 where it is wrong; None if that is not known.
-    """
-
-    ids: Array
+    ids: Array  # integers, likewise `labels`
     labels: tuple[Array, ...]
-    values: Array
-    hits: Array | None = None
+    values: Array  # float32 or float64
+    hits: Array | None = None  # uint8, 1 where the sample is right, 0 where it is wrong; None if that is not known
 
 
 class Found(NamedTuple):
-    """What was found in the steps.
-
-    Attributes:
-        again: Rows of an id that had occurred in the same step before.
-        example: Such an id and the number of the step, from 1 on; None if there is none.
-        relabelled: Rows whose label is not the one that the id had when it first occurred.
-    """
-
-    again: int
-    example: tuple[int, int] | None
-    relabelled: int
+    again: int  # rows of an id that had occurred in the same step before
+    example: tuple[int, int] | None  # such an id and the number of the step, from 1 on
+    relabelled: int  # rows whose label is not the one that the id had when it first occurred
 
 
-Statistics = Iterator[tuple[slice, Accumulator]]
-"""Of K ids: which of them come next, and their statistics."""
+Statistics = Iterator[tuple[slice, Accumulator]]  # of K ids: which of them come next, and their statistics
 
 
 class Course(NamedTuple):
-    """What is known of K ids.
+    """What is known of K ids; statistics are to be read once. Arrays are ``(K,)``."""
 
-    Attributes:
-        ids: ``(K,)`` int64, in order of slots.
-        labels: ``(K,)`` int64 each.
-        values: Statistics of the values, to be read once.
-        ends: ``(K,)`` float64 each: first and last value; NaN if there is none.
-        probability: Statistics of ``exp(-value)``, to be read once; None if they were not kept.
-        hits: ``(K,)`` int64 each: how often a sample was right and then wrong, and how often it was right; None if
-            that is not known.
-    """
-
-    ids: Integers
+    ids: Integers  # in order of slots
     labels: tuple[Integers, ...]
     values: Statistics
-    ends: tuple[Array, ...]
-    probability: Statistics | None
-    hits: tuple[Integers, Integers] | None
+    ends: tuple[Array, ...]  # first and last value; NaN if there is none
+    probability: Statistics | None  # of ``exp(-value)``; None if they were not kept
+    hits: tuple[Integers, Integers] | None  # how often right and then wrong, and how often right; None if not known
 
 
 class Blocks:
@@ -97,7 +68,6 @@ class Blocks:
         self._parts: list[Accumulator] = []
 
     def grow(self, size: int) -> None:
-        """Make room for so many slots."""
         for number in range(((size - 1) >> _BLOCK) + 1):
             wanted = min(size - (number << _BLOCK), 1 << _BLOCK)
             if number == len(self._parts):
@@ -135,12 +105,8 @@ class Blocks:
 class ByID:
     """The course of each sample, step by step.
 
-    Args:
-        labels: How many labels a sample has.
-        probability: Whether to keep statistics of ``exp(-value)``, as long as no value is negative.
-        drop: Whether an id counts once per step, the first time.
-        skip_nan: Whether values that are NaN are ignored; else they count as not finite.
-        threads: Number of threads; None chooses by the number of rows.
+    Statistics of ``exp(-value)`` are kept while no value is negative, if at all. With `drop`, an id counts once per
+    step, the first time; with `skip_nan`, values that are NaN are ignored.
     """
 
     def __init__(
@@ -224,12 +190,10 @@ class ByID:
         return default_threads(rows, per_thread) if self._threads is None else self._threads
 
     def found(self) -> Found:
-        """Return what was found so far."""
         self._catch_up()
         return Found(self._again, self._example, self._relabelled)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state for pickle."""
         self._catch_up()
         return {**self.__dict__, "_records": aligned_words(0)}
 
@@ -298,13 +262,7 @@ class ByID:
                     probability.add(block, slots[:kept], _probability(values[:kept]), total, most)
 
     def merge(self, later: ByID, ids: Integers | None = None, labels: Sequence[Integers | None] = (None,)) -> None:
-        """Add the steps of another, which come after those of this one.
-
-        Args:
-            later: Its state does not change.
-            ids: What its ids are called here, by id; None if they are called the same.
-            labels: Likewise, its labels, for each label of a sample.
-        """
+        """Add the later steps of another; `ids` and each of `labels` say what its ids and labels are called here."""
         module, (again, example, relabelled) = kernels.by_id, later.found()
         self._catch_up()
         there = later._used()

@@ -6,22 +6,16 @@ Combined keys are numbers in a mixed radix, one digit per label. Only combinatio
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._core import kernels
-from labeltrack._core.arrays import read_only
-from labeltrack._core.estimates import estimated_labels
-from labeltrack._core.hash_index import Hash
+from labeltrack._core.arrays import Array, Codes, Integers, Mask, read_only
+from labeltrack._core.hash_index import Hash, estimated_labels
 from labeltrack._core.threads import all_at_once, default_threads, edges_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-Array = npt.NDArray[Any]
-Integers = npt.NDArray[np.int64]
 
 _LARGEST = 2**62  # combined keys; with more, those that occur are numbered first
 _BLOCK = 1 << 16  # samples whose keys are combined at a time, so that they stay in the cache
@@ -30,41 +24,26 @@ _SAMPLE = 1 << 12  # keys by which the number of different ones is estimated
 _EXACT = 1 << 14  # samples up to which their smallest and largest key are looked for; of more, some are sampled
 _NO_MARGIN = 128  # likewise as for a `KeyTable`
 _PER_THREAD = 1 << 20
+_CELLS = 1 << 20  # of a table of pairs
 
 
 class Part(NamedTuple):
-    """The keys of one label, or of several that were combined before.
+    """The keys of one label, or of several that were combined before."""
 
-    Attributes:
-        keys: ``(N,)`` uint8, int32 or int64; int32 codes from 0 if there are `ranks`.
-        ranks: ``(V,)`` the rank of each code in the order of labels; None for keys that ascend as labels do.
-        known: ``(V,)`` int64, what ranks stand for; None if there are none.
-        inner: How `known` were combined, if they are combined keys.
-    """
-
-    keys: Array
-    ranks: Integers | None = None
-    known: Integers | None = None
-    inner: Combined | None = None
+    keys: Array  # ``(N,)`` uint8, int32 or int64; int32 codes from 0 if there are `ranks`
+    ranks: Integers | None = None  # ``(V,)`` the rank of each code; None for keys that ascend as labels do
+    known: Integers | None = None  # ``(V,)`` what ranks stand for; None if there are none
+    inner: Combined | None = None  # how `known` were combined, if they are combined keys
 
     def split(self, digits: Integers) -> list[Integers]:
-        """Return the keys of each label."""
         keys = digits if self.known is None else self.known[digits]
         return [keys] if self.inner is None else self.inner.split(keys)
 
 
 class Combined(NamedTuple):
-    """How keys were combined.
-
-    Attributes:
-        parts: What was combined; the first is the most significant.
-        lows: The smallest digit of each.
-        sizes: How many digits of each there may be.
-    """
-
-    parts: tuple[Part, ...]
-    lows: tuple[int, ...]
-    sizes: tuple[int, ...]
+    parts: tuple[Part, ...]  # the first is the most significant
+    lows: tuple[int, ...]  # the smallest digit of each
+    sizes: tuple[int, ...]  # how many digits of each there may be
 
     @property
     def factors(self) -> list[int]:
@@ -86,7 +65,7 @@ def numbered(keys: Array, in_order: Callable[[Integers], Array] = lambda known: 
     return ranked(index.codes_of(keys), index.keys, in_order)
 
 
-def ranked(codes: npt.NDArray[np.int32], known: Integers, in_order: Callable[[Integers], Array]) -> Part:
+def ranked(codes: Codes, known: Integers, in_order: Callable[[Integers], Array]) -> Part:
     """Return a part of codes that stand for ``(V,)`` known keys; see `numbered`."""
     order = np.argsort(in_order(known), kind="stable")
     ranks = np.empty(order.shape[0], dtype=np.int64)
@@ -95,15 +74,7 @@ def ranked(codes: npt.NDArray[np.int32], known: Integers, in_order: Callable[[In
 
 
 def combine(parts: Sequence[Part], *, threads: int | None = None) -> tuple[Array, Combined]:
-    """Combine the keys of several labels.
-
-    Args:
-        parts: The keys of each label.
-        threads: How many threads share the work; None chooses by the number of samples.
-
-    Returns:
-        ``(N,)`` int32 or int64 keys, which ascend as the labels do, the first one first; and how to split them.
-    """
+    """Return ``(N,)`` int32 or int64 keys, which ascend as labels do, the first one first; and how to split them."""
     extents = [_extent(part, exact=False) for part in parts]
     sparse = _sparse(parts, [high - low + 1 for low, high in extents])
     if sparse:
@@ -121,10 +92,7 @@ def combine(parts: Sequence[Part], *, threads: int | None = None) -> tuple[Array
 
 
 def _sparse(parts: Sequence[Part], sizes: Sequence[int]) -> list[int]:
-    """Return which parts to number first, so that combined keys lie close enough together for a dense table.
-
-    A million combinations of which one label is 0, 7919, 15838 … took 0.6 s without and 0.3 with.
-    """
+    """Return which parts to number first for a dense table: 0.3 instead of 0.6 s for a million of 0, 7919 and so on."""
     most = max(_SMALL, 2 * parts[0].keys.shape[0])
     if math.prod(sizes) <= most:
         return []
@@ -185,3 +153,61 @@ def _combine_narrowed(parts: Sequence[Part], sizes: Sequence[int], threads: int 
     keys, inner = combine(parts[:-1], threads=threads)
     narrow = numbered(keys)._replace(inner=inner)
     return combine([narrow, parts[-1]], threads=threads)
+
+
+def selected(mask: Mask, *columns: Array, threads: int | None = None) -> list[Array]:
+    """Return the elements of columns (uint8, int32, int64, float32 or float64, contiguous) that a mask selects."""
+    # Copying them takes a third of the time of counting the others in a row of their own, and ignores what they hold.
+    rows, flags = mask.shape[0], read_only(np.ascontiguousarray(mask).view(np.uint8))
+    edges = edges_of(rows, default_threads(rows, _PER_THREAD) if threads is None else threads)
+    counts = all_at_once(lambda start, stop: int(np.count_nonzero(flags[start:stop])), edges[:-1], edges[1:])
+    places = [0, *accumulate(counts)]
+    if places[-1] == rows:
+        return list(columns)
+    select, found = kernels.combine.select, []
+    for column in columns:
+        dtype = column.dtype if column.dtype.kind in "iu" else np.dtype(f"i{column.dtype.itemsize}")
+        given, out = read_only(column.view(dtype)), np.zeros(places[-1], dtype=dtype)
+
+        def copy(start: int, stop: int, at: int, end: int, given: Array = given, out: Array = out) -> None:
+            select(given, flags, start, stop, out, at, end)
+
+        all_at_once(copy, edges[:-1], edges[1:], places[:-1], places[1:])
+        found.append(out.view(column.dtype))
+    return found
+
+
+class PairTable:
+    """A dense table of the codes of pairs of small integers, as two labels per sample often are.
+
+    From the second epoch on, one of a million samples with labels of 1,000 and 20 values takes 1.2 to 1.6 times as long
+    without it, with batches of 256 to 65,536; with 10 and 4 values, 1.0 to 1.2.
+    """
+
+    def __init__(self) -> None:
+        self._table = np.full((1, 1), -1, dtype=np.int32)
+
+    def look_up(self, first: Array, second: Array) -> Codes | None:
+        """Return the ``(N,)`` codes of pairs of uint8, int32 or int64; None if one of them is not in the table."""
+        codes = np.empty(first.shape[0], dtype=np.int32)
+        first, second = read_only(np.ascontiguousarray(first)), read_only(np.ascontiguousarray(second))
+        found = kernels.combine.look_up_pairs(first, second, self._table, codes)
+        return codes if found else None
+
+    def enter(self, first: Integers, second: Integers, codes: Integers) -> None:
+        """Enter the codes of ``(K,)`` pairs of integers that are not negative; large ones are left out."""
+        small = np.maximum(first, second) < _CELLS
+        first, second, codes = first[small], second[small], codes[small]
+        if not codes.size:
+            return
+        rows, columns = (
+            max(size, 1 << int(most).bit_length())
+            for size, most in zip(self._table.shape, (first.max(), second.max()), strict=True)
+        )
+        if rows * columns > _CELLS:
+            return
+        if (rows, columns) != self._table.shape:
+            wider = np.full((rows, columns), -1, dtype=np.int32)
+            wider[: self._table.shape[0], : self._table.shape[1]] = self._table
+            self._table = wider
+        self._table[first, second] = codes

@@ -6,21 +6,13 @@ There are two formats, the faster one first; samples that suit neither are added
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._core import kernels
-from labeltrack._core.arrays import aligned_words, read_only
+from labeltrack._core.arrays import Array, Integers, aligned_words, read_only
 from labeltrack._core.kernels import COPIES, ROW, UNSUITABLE
-
-if TYPE_CHECKING:
-    from types import ModuleType
-
-Samples = npt.NDArray[Any]
-Integers = npt.NDArray[np.int64]
 
 LEAST = 1 << 12  # samples; with fewer, finding a unit does not pay
 _HEAD = 1 << 10  # samples that a unit is chosen by
@@ -31,13 +23,10 @@ _FINER = 1 << 15  # labels up to which there are tables of several units: 1.5 ti
 _FEW = 16  # labels up to which there are copies of the table: 1.3 to 1.9 times as fast with two
 
 
-class FixedPoint(ABC):
-    """A fixed-point table of an accumulator: its memory, its unit, and whether it is worth using.
+class FixedPoint:
+    """A fixed-point table of an accumulator: its memory, its unit, and whether it is worth using."""
 
-    Args:
-        size: Number of slots.
-    """
-
+    module: ClassVar[str]  # name of its kernels
     bits: ClassVar[int]  # of an integer
     sample_words: ClassVar[int]  # words of a converted sample
     largest_shift: ClassVar[int]  # binary logarithm of the largest scale
@@ -62,12 +51,9 @@ class FixedPoint(ABC):
         self._patience = _PATIENCE
         self._suited = 0  # consecutive samples that a unit suited
 
-    # -- what the formats differ in -------------------------------------------------------------------------
-
     @property
-    @abstractmethod
-    def _module(self) -> ModuleType:
-        """The kernels of the format."""
+    def _module(self) -> Any:
+        return getattr(kernels, self.module)
 
     @property
     def rows(self) -> int:
@@ -84,43 +70,28 @@ class FixedPoint(ABC):
         """Whether each slot has one row of the table, as long as one of the accumulator."""
         return self.becomes_rows and self._module.WORDS == ROW
 
-    def allocate(self, memory: Integers | None) -> None:
-        """Make the table if there is none for the present unit, in ``(size * ROW,)`` words of zero if given."""
-        words = self.rows * ROW  # twice as long as needed for 32 bits, as it may become the rows
+    def reduce(self, where: tuple[Any, ...], queue: tuple[Any, ...], memory: Integers | None) -> Any:
+        """Add the samples of a `Batch`, to a table in ``(size * ROW,)`` words of zero if given, as kernels do."""
+        module, words = kernels.fixed, self.rows * ROW  # twice as many as 32 bits need, as they may become the rows
         if self.memory is None or self.memory.shape[0] != words:  # which is empty if there are other units now
             self.memory = aligned_words(words) if memory is None else memory
             self.table = self.memory[: self.rows * self._module.WORDS]
-
-    # -- samples --------------------------------------------------------------------------------------------
-
-    def reduce(self, where: tuple[Any, ...], queue: tuple[Any, ...], memory: Integers | None) -> tuple[int, int, int]:
-        """Add the samples of a `Batch`; return the position reached, how many are queued, and why it stopped."""
-        module = kernels.fixed
-        self.allocate(memory)
         if self._scratch is None:
             self._scratch = module.new_scratch(self.sample_words)
         slots, samples, n = queue
         state = self.table, self._unit(self.scale), self._scratch, module.Queue(slots, samples), n
-        reached: tuple[int, int, int] = self._module.reduce(module.Batch(*where), *state)
-        return reached
+        return self._module.reduce(module.Batch(*where), *state)
 
     def _unit(self, scale: float) -> Any:
         return kernels.fixed.Unit(scale, self.signed, self.copies, self.finer)
 
-    def flush(
-        self, row: int, stop: int, rows: tuple[Any, ...], terms: tuple[Any, ...], *, fresh: bool
-    ) -> tuple[int, int]:
+    def flush(self, row: int, stop: int, rows: tuple[Any, ...], terms: tuple[Any, ...], *, fresh: bool) -> Any:
         """Move sums to the rows of the accumulator; return the row reached, and the number of overflow terms."""
         # All rows at once unless the table `becomes_rows`, and is `in_place` if `fresh`: in the memory of the table.
-        flushed: tuple[int, int] = self._module.flush(
-            self.table, self._unit(self.scale), row, stop, fresh, *rows, *terms
-        )
-        return flushed
+        return self._module.flush(self.table, self._unit(self.scale), row, stop, fresh, *rows, *terms)
 
-    # -- policy ---------------------------------------------------------------------------------------------
-
-    def plan(self, samples: Samples, start: int, stop: int, most: int) -> int:
-        """Decide how the next samples, of which `most` have one label at most, are summed; return where that ends.
+    def plan(self, samples: Array, start: int, stop: int, most: int) -> int:
+        """Decide how the next samples are summed, `most` of one label at most, and return where that ends.
 
         In this format if `scale` is set afterwards. The table must be empty (flushed) if it is 0.0 before.
         """
@@ -137,7 +108,7 @@ class FixedPoint(ABC):
         self._seen += stop - start
         return stop
 
-    def suggest(self, samples: Samples, total: int) -> None:
+    def suggest(self, samples: Array, total: int) -> None:
         """Choose the unit by a sample of all data to come, so that the tables of several threads share it."""
         if not self.scale and self._worth_it(total):
             # From all over: the first samples may be those of one label.
@@ -145,7 +116,6 @@ class FixedPoint(ABC):
             self._choose(some, 0, some.shape[0])
 
     def adopt(self, other: FixedPoint) -> None:
-        """Use the unit of another table; this one must be empty."""
         self.scale, self.signed, self.finer = other.scale, other.signed, other.finer
 
     def _worth_it(self, samples: int) -> bool:
@@ -158,7 +128,7 @@ class FixedPoint(ABC):
         self._avoided = self._patience
         self._patience = min(2 * self._patience, _LONGEST)
 
-    def _choose(self, samples: Samples, start: int, stop: int) -> None:
+    def _choose(self, samples: Array, start: int, stop: int) -> None:
         """Choose the unit by the next thousand samples, if there is one that holds nearly all of them."""
         head = read_only(samples[start : min(start + _HEAD, stop)])
         # Not by the largest, which may be an outlier: rejected samples are added one by one.
@@ -179,7 +149,7 @@ class FixedPoint(ABC):
         if best * _UNFIT <= head.shape[0]:
             self.scale = math.ldexp(1.0, best_shift)
 
-    def unfit(self, head: Samples, scale: float) -> int:
+    def unfit(self, head: Array, scale: float) -> int:
         """Return how many samples are not representable."""
         n: int = head.shape[0]
         words, offsets = np.empty(n * self.sample_words, dtype=np.int64), np.empty(n, dtype=np.uint64)
@@ -213,19 +183,17 @@ class FixedPoint(ABC):
 class Fixed32(FixedPoint):
     """Integers of 32 bits: half a cache line per label."""
 
+    module = "fixed32"
     bits = 32
     sample_words = 1
     largest_shift = 100  # float32 samples are scaled as such
     headrooms = (1, 0)
 
-    @property
-    def _module(self) -> ModuleType:
-        return kernels.fixed32
-
 
 class Fixed63(FixedPoint):
     """Integers of 63 bits, of one unit or of four: a cache line for each of them."""
 
+    module = "fixed63"
     bits = 63
     sample_words = 2
     largest_shift = 340  # so that neither a scaled sample nor the square of a unit underflows
@@ -234,11 +202,7 @@ class Fixed63(FixedPoint):
     most_labels = 1 << 22
     samples_per_label = 4.0
 
-    @property
-    def _module(self) -> ModuleType:
-        return kernels.fixed63
-
-    def _choose(self, samples: Samples, start: int, stop: int) -> None:
+    def _choose(self, samples: Array, start: int, stop: int) -> None:
         units = (False, True) if self.size <= _FINER else (False,)
         for self.finer in units:
             super()._choose(samples, start, stop)

@@ -1,20 +1,15 @@
-"""An open-addressing table from int64 keys to codes, which last; slots of keys that mostly lie close together."""
+"""An open-addressing table from int64 keys to codes, which last; slots of close keys; how many keys are different."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._core import kernels
-from labeltrack._core.arrays import read_only
+from labeltrack._core.arrays import Array, Codes, Integers, read_only
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-Array = npt.NDArray[Any]
-Integers = npt.NDArray[np.int64]
 State = tuple[Integers, Integers, Integers]
 """Key of each code, places, and the number of codes: replaced in one assignment."""
 
@@ -26,19 +21,10 @@ _PLACES = ((1 << 12, 8), (1 << 18, 4), (1 << 62, 2))
 
 
 class Hash:
-    """Open-addressing table from int64 keys to codes, in order of appearance.
+    """Open-addressing table from int64 keys to codes, in order of appearance; the first `keys` get the codes from 0 on.
 
     An exception at any point, such as an interrupt, changes no code that was given out. While a call adds keys, other
     threads may read, and a signal handler may add some.
-
-    Args:
-        keys: ``(K,)`` the first keys, which get the codes from 0 on.
-        room: Number of keys to make room for at once.
-
-    Example:
-        >>> codes = Hash()
-        >>> codes.codes_of(np.array([7, -1, 7])), codes.keys
-        (array([0, 1, 0], dtype=int32), array([ 7, -1]))
     """
 
     def __init__(self, keys: Integers = _NONE, room: int = 0) -> None:
@@ -46,21 +32,18 @@ class Hash:
 
     @property
     def size(self) -> int:
-        """Number of codes."""
         return int(self._state[2][0])
 
     @property
     def keys(self) -> Integers:
-        """``(K,)`` key of each code."""
         found, _, size = self._state
         return found[: size[0]]
 
     @property
     def room(self) -> int:
-        """Number of codes that there is room for."""
         return int(self._state[0].shape[0])
 
-    def codes_of(self, keys: Array) -> npt.NDArray[np.int32]:
+    def codes_of(self, keys: Array) -> Codes:
         """Return the ``(N,)`` codes of keys; new ones get the next codes."""
         codes = np.empty(keys.shape[0], dtype=np.int32)
         self.encode(read_only(np.ascontiguousarray(keys)), 0, keys.shape[0], codes, frozen=False)
@@ -82,16 +65,11 @@ class Hash:
 
 
 class Slots:
-    """The slot of each id: its distance from the smallest while ids are close together, else by hashing.
-
-    Args:
-        always: How many slots there may be in any case.
-        per_id: How many there may be for each id that came.
-    """
+    """The slot of each id: its distance from the smallest while ids are close together, else by hashing."""
 
     def __init__(self, always: int = _SMALL, per_id: int = 2) -> None:
         self.size = 0
-        self._always, self._per_id = always, per_id
+        self._always, self._per_id = always, per_id  # slots that there may be in any case, and for each id that came
         self._came = 0
         self._low = 0
         self._hash: Hash | None = None
@@ -141,3 +119,25 @@ def _state_of(keys: Integers, capacity: int) -> State:
         scratch, keys = np.empty(keys.shape[0], dtype=np.int32), read_only(np.ascontiguousarray(keys))
         kernels.hashing.encode_int64(keys, 0, keys.shape[0], table, found, size, False, scratch)
     return found, table, size
+
+
+def number_distinct(keys: Array) -> int:
+    ordered = np.sort(keys)  # by vector instructions: 10 us for 4096 keys, where a stable sort takes 160
+    return int(np.count_nonzero(ordered[1:] != ordered[:-1]) + min(1, ordered.shape[0]))
+
+
+def estimated_labels(keys: Array) -> tuple[int, int]:
+    """Return an estimate of the number of labels, by the repeats among some keys, and its error.
+
+    Of ``d`` equally likely labels, ``n`` samples have about ``d * (1 - exp(-n / d))``; if some are likelier, there are
+    more. The error is the standard deviation if repeats are rare, and more if they are not.
+    """
+    n, distinct = int(keys.shape[0]), number_distinct(keys)
+    low, high = distinct, max(64 * n, distinct)
+    while low < high:
+        labels = (low + high) // 2
+        if -labels * math.expm1(-n / labels) < distinct:
+            low = labels + 1
+        else:
+            high = labels
+    return low, int(low / math.sqrt(max(1, n - distinct)))

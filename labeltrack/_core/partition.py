@@ -6,14 +6,13 @@ Each thread adds the samples of its own range of labels.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._core import kernels
 from labeltrack._core.accumulator import Accumulator
-from labeltrack._core.arrays import aligned_words, read_only
+from labeltrack._core.arrays import Array, Codes, Integers, aligned_words, read_only
 from labeltrack._core.kernels import ROW
 from labeltrack._core.threads import all_at_once, shares_of
 
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
     from labeltrack._core.threads import Share
 
-Array = npt.NDArray[Any]
-Integers = npt.NDArray[np.int64]
 Chunk = tuple[Array, Array]
 
 _BUCKET = 14  # binary logarithm of the fewest labels per bucket: rows of half a megabyte
@@ -33,28 +30,15 @@ _HEAD = 1 << 12  # samples that are looked at to decide how to proceed
 
 
 class Sorted(NamedTuple):
-    """Samples sorted by buckets of ``2**shift`` slots.
+    """``(N,)`` samples sorted by buckets of ``2**shift`` slots."""
 
-    Attributes:
-        slots: ``(N,)`` int32.
-        samples: ``(N,)`` float32 or float64.
-        starts: ``(B + 1,)`` int64: where each bucket begins, and the end.
-    """
-
-    slots: npt.NDArray[np.int32]
+    slots: Codes
     samples: Array
-    starts: Integers
+    starts: Integers  # ``(B + 1,)``: where each bucket begins, and the end
 
 
 class Ranges:
-    """Statistics of ranges of labels in one block of memory, one range per thread.
-
-    Args:
-        edges: First bucket of each range, and the number of buckets.
-        shift: Binary logarithm of the slots per bucket.
-        low: Label of slot 0.
-        size: Number of slots.
-    """
+    """Statistics of ranges of labels in one block of memory, one per thread, by their first buckets and the end."""
 
     def __init__(self, edges: Sequence[int], shift: int, low: int, size: int) -> None:
         self._edges, self._shift, self._low, self._size = edges, shift, low, size
@@ -94,22 +78,11 @@ class Ranges:
 def reduce_by_range(
     chunks: Sequence[Chunk], some: Array, low: int, size: int, threads: int
 ) -> tuple[Integers, Accumulator]:
-    """Reduce samples of many labels, each thread those of a range of labels.
+    """Return the ``(K,)`` keys that occurred, ascending, and their statistics; each thread reduces a range of keys.
 
     With a million labels in random order each sample waits 14 ns for its row. Sorting by buckets takes 2 ns per sample,
-    adding sorted ones 3 to 4; and there is one table for all threads, with nothing to merge.
-
-    Beside the rows it takes 8 or 12 bytes for each sample of a round.
-
-    Args:
-        chunks: See `labeltrack._core.reduce.reduce_columns`.
-        some: Some keys from all over the chunks.
-        low: The smallest key.
-        size: The largest key minus the smallest, plus one.
-        threads: Number of threads.
-
-    Returns:
-        ``(K,)`` keys that occurred, ascending, and their statistics.
+    adding sorted ones 3 to 4; and there is one table for all threads, with nothing to merge. Beside the rows it takes 8
+    or 12 bytes for each sample of a round.
     """
     shift = max(_BUCKET, (size >> _BUCKETS).bit_length())
     buckets = (size - 1 >> shift) + 1

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._core import kernels
-from labeltrack._core.arrays import cast, read_only
+from labeltrack._core.arrays import Array, Floats, Integers, cast, read_only
 from labeltrack._core.hash_index import Hash
 from labeltrack._core.threads import Share, Turns, all_at_once, default_threads, shares_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-Array = npt.NDArray[Any]
-Integers = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 _BLOCK = 1 << 15  # samples encoded at a time
 _SMALL_SPAN, _LARGEST_SPAN = 1 << 16, 1 << 26  # slots of a table; 256 MiB
@@ -26,26 +19,15 @@ _RANGES_A_THREAD = 4  # so that threads finish at about the same time, however t
 
 
 class Samples(NamedTuple):
-    """Samples whose keys mean the same.
+    """Samples whose keys mean the same."""
 
-    Attributes:
-        chunks: Pairs of ``(N,)`` keys (uint8, int32, int64) and ``(N,)`` samples (float32, float64).
-        keys: ``(M,)`` int64, the distinct keys that count; others are ignored.
-        slots: ``(M,)`` int64, the slot of each.
-    """
-
-    chunks: Sequence[tuple[Array, Array]]
-    keys: Integers
-    slots: Integers
+    chunks: Sequence[tuple[Array, Array]]  # ``(N,)`` keys (uint8, int32, int64) and samples (float32, float64)
+    keys: Integers  # ``(M,)`` distinct, those that count; others are ignored
+    slots: Integers  # ``(M,)`` the slot of each
 
 
 def check_fractions(fractions: Iterable[Any]) -> tuple[float, ...]:
-    """Return the distinct fractions, ascending.
-
-    Raises:
-        TypeError: Not an iterable of numbers.
-        ValueError: One is not from 0 to 1.
-    """
+    """Return the distinct fractions, ascending; TypeError or ValueError if they are no numbers from 0 to 1."""
     try:
         found = sorted({float(fraction) for fraction in fractions})
     except (TypeError, ValueError):
@@ -59,24 +41,12 @@ def check_fractions(fractions: Iterable[Any]) -> tuple[float, ...]:
 
 
 def reduce_quantiles(
-    parts: Sequence[Samples],
-    counts: Integers,
-    fractions: Sequence[float],
-    *,
-    threads: int | None = None,
+    parts: Sequence[Samples], counts: Integers, fractions: Sequence[float], *, threads: int | None = None
 ) -> Floats:
-    """Return quantiles of the samples of each slot, NaN left out.
+    """Return ``(Q, K)`` quantiles of each slot's samples, bit for bit those of `numpy.quantile`; NaN for empty slots.
 
-    Grouping takes memory for all samples once more.
-
-    Args:
-        parts: The samples; those of one slot may be in several parts.
-        counts: ``(K,)`` int64, how many samples each slot has, without NaN.
-        fractions: From `check_fractions`.
-        threads: How many threads share the work; None chooses by the number of samples.
-
-    Returns:
-        ``(Q, K)`` float64: what `numpy.quantile` gives for the samples as float64, bit for bit; NaN for empty slots.
+    ``(K,)`` counts are those of the samples of all parts, without NaN, which are left out. Grouping takes memory for
+    all samples once more.
     """
     total = int(counts.sum())
     threads = default_threads(total) if threads is None else threads

@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._core import kernels
 from labeltrack._core.accumulator import Accumulator
-from labeltrack._core.arrays import read_only, sorted_unique
-from labeltrack._core.estimates import estimated_labels, number_distinct
-from labeltrack._core.hash_index import Hash
+from labeltrack._core.arrays import Array, Integers, read_only, sorted_unique
+from labeltrack._core.hash_index import Hash, estimated_labels, number_distinct
 from labeltrack._core.kernels import ROW
 from labeltrack._core.partition import reduce_by_range
 from labeltrack._core.threads import Turns, all_at_once, default_threads, shares_of
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-
-Array = npt.NDArray[Any]
-Integers = npt.NDArray[np.int64]
-Chunk = tuple[Array, ...]
-"""``(N,)`` keys, and columns of as many samples."""
+Chunk = tuple[Array, ...]  # ``(N,)`` keys, and columns of as many samples
 Item = TypeVar("Item")
 
 
 class Decoder(Protocol):
     """Turns integer keys back into labels."""
 
-    @property
-    def orderly(self) -> bool:
-        """Whether labels are in the order of their keys."""
-        ...
+    orderly: bool  # whether labels are in the order of their keys
 
-    def decode(self, keys: Integers) -> Array:
-        """Return the labels of keys."""
-        ...
+    def decode(self, keys: Integers) -> Array: ...
 
 
 # Between other work, as at the end of an epoch, a sleeping core and new memory cost a second thread 4 ms: six million
@@ -62,11 +49,8 @@ _BLOCK = 1 << 17  # samples encoded at a time: codes are read from the cache, 4 
 class KeyTable:
     """Statistics by int64 key, in a dense table while the keys are close together, else in a hashed one.
 
-    Args:
-        expected: How many samples are to come; a dense table may have twice as many slots.
-        wanted: ``(W,)`` keys to keep, others are ignored; None keeps every key.
-        codes: How many keys there are, if they are known to be codes from 0 on.
-        columns: How many columns of samples there are.
+    A dense table may have twice as many slots as samples are `expected`. Only `wanted` keys are kept, if given. `codes`
+    says how many keys there are, if they are codes from 0 on.
     """
 
     def __init__(self, expected: int, wanted: Integers | None = None, codes: int = 0, columns: int = 1) -> None:
@@ -82,7 +66,6 @@ class KeyTable:
 
     @property
     def size(self) -> int:
-        """Number of slots."""
         return self._of[0].size
 
     def begin(self, keys: Array, *columns: Array, total: int) -> None:
@@ -144,7 +127,6 @@ class KeyTable:
             self._of = [accumulator.take(used) for accumulator in self._of]
 
     def _move(self, size: int, by: int = 0) -> None:
-        """Move all slots to a table of another size."""
         for place, old in enumerate(self._of):
             self._of[place] = Accumulator(size)
             if old.size:
@@ -161,7 +143,6 @@ class KeyTable:
             position = stop
 
     def _make_room(self, codes: int) -> None:
-        """Make the table hold so many codes."""
         if codes > self.size:
             self._move(max(2 * self.size, codes, 1024))
 
@@ -215,21 +196,11 @@ def reduce_columns(
     threads: int | None = None,
     codes: int = 0,
 ) -> tuple[Array, list[Accumulator]]:
-    """Reduce chunks of keys and columns of samples to statistics per label of each column.
+    """Return sorted labels and the statistics of each column: the same bits for any chunks and number of threads.
 
-    Args:
-        chunks: ``(N,)`` keys (uint8, int32, int64) and columns of samples (float32, float64), all C-contiguous. Dtypes
-            may differ between chunks.
-        decoder: Turns keys back into labels.
-        columns: How many columns of samples there are.
-        wanted: Keys to keep; None keeps every key.
-        threads: Number of threads; None chooses by the number of samples.
-        codes: How many keys there are, if they are codes from 0 on. Codes in order of appearance would make a table
-            grow: 1.1 of 4 ms for 100 000 samples of 20 000 labels.
-
-    Returns:
-        The ``(K,)`` sorted labels that occurred and their statistics: bit for bit the same for any division into
-        chunks and any number of threads.
+    Keys are uint8, int32 or int64, samples float32 or float64, all C-contiguous; dtypes may differ between chunks. Only
+    `wanted` keys are kept, if given. `codes` says how many keys there are, if they are codes from 0 on, which in order
+    of appearance would make a table grow: 1.1 of 4 ms for 100 000 samples of 20 000 labels.
     """
     total = sum(chunk[0].shape[0] for chunk in chunks)
     threads = (default_threads(total, _PER_THREAD) if threads is None else threads) if total else 1
@@ -261,19 +232,10 @@ def reduce_stream(
     threads: int | None = None,
     layout: Chunk | None = None,
 ) -> tuple[Array, Accumulator]:
-    """Reduce chunks that are loaded one after the other.
+    """Do as `reduce_columns` for the chunks that `load`, called in any thread, returns for one item after the other.
 
-    Args:
-        items: What to load; each thread takes the next item when it is done with one.
-        load: Returns the chunks of an item, as `reduce_columns` takes them; called in any thread.
-        samples: About how many samples there are.
-        decoder: Turns keys back into labels.
-        wanted: Keys to keep; None keeps every key.
-        threads: Number of threads; None chooses by the number of samples.
-        layout: Some keys and samples by which the tables of all threads get the same layout.
-
-    Returns:
-        See `reduce_columns`.
+    There are about so many `samples`. By some keys and samples as `layout`, the tables of all threads get the same
+    layout.
     """
     threads = default_threads(samples) if threads is None else threads
     tables = _tables(threads, samples, wanted, layout)
@@ -323,7 +285,6 @@ def _tables(
 
 
 def _share(chunks: Sequence[Chunk], shares: int) -> list[list[Chunk]]:
-    """Divide chunks into lists with equal numbers of samples."""
     slices = shares_of([chunk[0].shape[0] for chunk in chunks], shares)
     return [[tuple([column[a:b] for column in chunks[i]]) for i, a, b in share] for share in slices]
 

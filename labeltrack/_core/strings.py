@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from functools import cache
 from threading import Lock, local
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from labeltrack._core import kernels
-from labeltrack._core.arrays import read_only
-from labeltrack._core.estimates import estimated_labels
+from labeltrack._core.arrays import Array, Codes, Integers, read_only
+from labeltrack._core.hash_index import estimated_labels
 from labeltrack._core.reduce import reduce_stream
 from labeltrack._core.threads import all_at_once, default_threads, edges_of
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from labeltrack._core.accumulator import Accumulator
 
-Array = npt.NDArray[Any]
-Integers = npt.NDArray[np.int64]
 
 _FIRST = 1 << 11  # codes that there is room for at first, if there are as many rows
 _SHARED_BY = 1 << 14  # rows by which it is decided whether threads share them
@@ -41,20 +39,8 @@ _LEARNT = 8  # tables have room for one new word in so many
 _SOME = 1 << 10  # samples by which tables are laid out; four times as many took 0.2 ms, a cache miss each
 
 
-def encode_strings(labels: Array, *, threads: int | None = None) -> tuple[npt.NDArray[np.int32], Integers]:
-    """Code fixed-width strings.
-
-    Args:
-        labels: ``(N,)`` dtype ``U`` or ``S``.
-        threads: How many threads share the work; None chooses by the number of labels.
-
-    Returns:
-        ``(N,)`` codes in order of appearance, and for each code the index where it first appeared.
-
-    Example:
-        >>> encode_strings(np.array(["b", "a", "b"]))
-        (array([0, 1, 0], dtype=int32), array([0, 1]))
-    """
+def encode_strings(labels: Array, *, threads: int | None = None) -> tuple[Codes, Integers]:
+    """Return ``(N,)`` codes of fixed-width strings, in order of appearance, and where each code first appeared."""
     rows = labels.shape[0]
     unit = 4 if labels.dtype.kind == "U" else 1
     width = max(labels.dtype.itemsize, unit)
@@ -79,14 +65,14 @@ def encode_strings(labels: Array, *, threads: int | None = None) -> tuple[npt.ND
     together = _encode(distinct, width // 8, 0, first.shape[0], whole)
     parts = np.split(whole, np.cumsum([part.shape[0] for part in firsts])[:-1])
 
-    def translate(start: int, stop: int, part: npt.NDArray[np.int32]) -> None:
+    def translate(start: int, stop: int, part: Codes) -> None:
         codes[start:stop] = part.take(codes[start:stop])
 
     all_at_once(translate, edges[1:-1], edges[2:], parts[1:])  # the first thread's are right already
     return codes, first[together]
 
 
-def _encode(words: Array, width: int, start: int, stop: int, codes: npt.NDArray[np.int32]) -> Integers:
+def _encode(words: Array, width: int, start: int, stop: int, codes: Codes) -> Integers:
     """Write the codes of some rows; return where each code first appeared."""
     capacity, n, position = min(_FIRST, 1 << max(4, (stop - start).bit_length())), 0, start
     known, first = np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)
@@ -105,8 +91,6 @@ def _encode(words: Array, width: int, start: int, stop: int, codes: npt.NDArray[
 
 
 class _State(NamedTuple):
-    """What rows are looked up in; see `labeltrack._core.kernels.strings.look_rows_up`."""
-
     table: Array
     moves: Array
     known: Array
@@ -114,20 +98,13 @@ class _State(NamedTuple):
 
 
 class Dictionary:
-    """The words that occur in an array of strings, and their codes, in order of appearance.
+    """The words that occur in ``(N,)`` fixed-width strings, and their codes, in order of appearance.
 
     It starts with those of a sample of rows; others are learnt when they occur. It is not `possible` if there are few
     rows, too many words, or nearly as many words as rows.
-
-    Args:
-        labels: ``(N,)`` dtype ``U`` or ``S``.
-
-    Example:
-        >>> dictionary = Dictionary(np.array(["dog", "cat", "dog", "cow"] * 5000))
-        >>> codes = np.empty(4, dtype=np.int32)
-        >>> dictionary.encode(0, 4, codes), codes, dictionary.words
-        (True, array([0, 1, 0, 2], dtype=int32), array(['dog', 'cat', 'cow'], dtype='<U3'))
     """
+
+    orderly = False  # as a decoder of `reduce_stream`
 
     def __init__(self, labels: Array) -> None:
         self.rows = labels.shape[0]
@@ -156,7 +133,6 @@ class Dictionary:
 
     @property
     def size(self) -> int:
-        """How many words there are."""
         return len(self._known)
 
     @property
@@ -164,11 +140,13 @@ class Dictionary:
         """``(C,)`` the word of each code, of the dtype of the labels."""
         return self._known.astype(self._dtype)
 
-    def encode(self, start: int, stop: int, codes: Array) -> bool:
-        """Write the codes of rows from `start` to before `stop` to the front of `codes`; return False if it cannot.
+    def decode(self, keys: Integers) -> Array:
+        """Return the words of codes; more of them may be learnt until the last row is read."""
+        words: Array = self.words[keys]
+        return words
 
-        Any thread may call it.
-        """
+    def encode(self, start: int, stop: int, codes: Array) -> bool:
+        """Write the codes of rows to the front of `codes`, in any thread; return False if there are too many words."""
         if not self.possible:
             return False
         if self._look_up(self._labels, start, stop, codes) == 0:
@@ -255,7 +233,7 @@ def _odd_numbers(tries: int, numbers: int) -> npt.NDArray[np.uint64]:
     return drawn * np.uint64(2) + np.uint64(1)
 
 
-def encode_words(dictionary: Dictionary, *, threads: int | None = None) -> npt.NDArray[np.int32] | None:
+def encode_words(dictionary: Dictionary, *, threads: int | None = None) -> Codes | None:
     """Return the ``(N,)`` codes of strings that are words of a dictionary; None if there are too many words."""
     rows = dictionary.rows
     threads = default_threads(rows) if threads is None else threads
@@ -268,32 +246,10 @@ def encode_words(dictionary: Dictionary, *, threads: int | None = None) -> npt.N
     return codes if all(all_at_once(encode, edges[:-1], edges[1:])) else None
 
 
-class _Decoder:
-    """Decodes the codes of a dictionary, which may learn more words until the last row is read."""
-
-    orderly = False
-
-    def __init__(self, dictionary: Dictionary) -> None:
-        self._dictionary = dictionary
-
-    def decode(self, keys: npt.NDArray[np.int64]) -> Array:
-        words: Array = self._dictionary.words[keys]
-        return words
-
-
 def reduce_words(
     dictionary: Dictionary, samples: Array, *, threads: int | None = None
 ) -> tuple[Array, Accumulator] | None:
-    """Reduce samples of strings that are words of a dictionary.
-
-    Args:
-        dictionary: Of the ``(N,)`` strings; it must be `possible`.
-        samples: ``(N,)`` float32 or float64, contiguous.
-        threads: How many threads share the work; None chooses by the number of samples.
-
-    Returns:
-        What `labeltrack._core.reduce.reduce_stream` returns; None if there are too many words.
-    """
+    """Reduce samples of the strings of a `possible` dictionary as `reduce_stream` does; None with too many words."""
     rows = samples.shape[0]
     threads = default_threads(rows) if threads is None else threads
     mine = local()  # a buffer of codes for each thread, which stays in the cache
@@ -309,7 +265,7 @@ def reduce_words(
     room = dictionary.size + (dictionary.size // _LEARNT if dictionary.size > 64 else 0)
     layout = np.array([0, room - 1]), np.ascontiguousarray(samples[:: max(1, rows // _SOME)])
     pieces = _pieces(rows, threads)
-    found = reduce_stream(pieces, load, rows, _Decoder(dictionary), threads=threads, layout=layout)
+    found = reduce_stream(pieces, load, rows, dictionary, threads=threads, layout=layout)
     return found if dictionary.possible else None
 
 

@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from labeltrack._core.arrays import Floats, Integers
 
 _NORMAL = 1.959963984540054  # the 0.975 quantile of the normal distribution
 _MOST = 500  # degrees of freedom up to which the distribution function is solved; beyond, the expansion is as good
 
 
-def t_975(degrees: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Return 0.975 quantiles of Student's t distribution, 95 % of which lies between minus and plus that.
+def t_975(degrees: Integers) -> Floats:
+    """Return 0.975 quantiles of Student's t distribution, to about 14 digits; NaN without degrees of freedom.
 
-    Args:
-        degrees: ``(K,)`` degrees of freedom.
-
-    Returns:
-        ``(K,)``, to about 14 digits; NaN where there are no degrees of freedom.
-
-    For up to 500 degrees of freedom, the distribution function, a finite sum, is solved by Newton's method
-    (M. Abramowitz, I. A. Stegun, *Handbook of Mathematical Functions*, 26.7.3 and 26.7.4); beyond, five terms of the
+    For up to 500 degrees of freedom, the distribution function, a finite sum, is solved by Newton's method (M.
+    Abramowitz, I. A. Stegun, *Handbook of Mathematical Functions*, 26.7.3 and 26.7.4); beyond, five terms of the
     expansion in the quantile of the normal distribution (26.7.5) are off by less than one part in 10**13.
-
-    Example:
-        >>> t_975(np.array([1, 10, 1000])).round(6)
-        array([12.706205,  2.228139,  1.962339])
     """
     n = np.asarray(degrees, dtype=np.float64)
     found = np.full(n.shape, np.nan)

@@ -26,7 +26,6 @@ _working = local()  # .together: set in threads of `all_at_once`, which start no
 
 
 def available() -> int:
-    """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
@@ -68,14 +67,8 @@ def all_at_once(work: Callable[..., _Result], *arguments: Sequence[Any]) -> list
     """Return ``list(map(work, *arguments))``; the first call is made in this thread, each other in a new one.
 
     Starting a thread takes 60 us. Threads that outlive the call would make later forks unsafe, such as those of data
-    loaders. Calls for which the system has no thread left are made here, one after the other.
-
-    Args:
-        work: Releases the GIL.
-        arguments: One sequence per parameter, all of the same length.
-
-    Raises:
-        BaseException: The first one raised by a call, after all calls have ended.
+    loaders. Calls for which the system has no thread left are made here, one after the other. What the first call that
+    fails raised is raised after all calls have ended. `work` releases the GIL.
     """
     calls = list(zip(*arguments, strict=True))
     if len(calls) == 1:
@@ -117,11 +110,9 @@ class Turns(Generic[_Item]):
         self._lock = Lock()
 
     def __iter__(self) -> Self:
-        """Return this iterator."""
         return self
 
     def __next__(self) -> _Item:
-        """Return the next item."""
         with self._lock:
             return next(self._items)
 
@@ -132,10 +123,7 @@ def edges_of(size: int, parts: int) -> list[int]:
 
 
 def in_slices(size: int, work: Callable[[int, int], None]) -> None:
-    """Call ``work(start, stop)`` for slices that cover ``range(size)``: in threads if there are many slots.
-
-    Within `all_at_once`, which has started threads already, there is one slice. `work` releases the GIL.
-    """
+    """Call ``work(start, stop)`` for slices of ``range(size)``: in threads if it is long, but not in `all_at_once`."""
     threads = 1 if getattr(_working, "together", False) else default_threads(size, _SLOTS_PER_THREAD)
     if threads == 1:
         work(0, size)
@@ -145,12 +133,7 @@ def in_slices(size: int, work: Callable[[int, int], None]) -> None:
 
 
 def shares_of(sizes: Sequence[int], shares: int) -> list[Share]:
-    """Divide chunks of the given sizes into shares with equal numbers of samples.
-
-    Example:
-        >>> shares_of([4, 2], 2)
-        [[(0, 0, 3)], [(0, 3, 4), (1, 0, 2)]]
-    """
+    """Divide chunks of the given sizes into shares with equal numbers of samples."""
     starts = [0, *accumulate(sizes)]
     return [
         [

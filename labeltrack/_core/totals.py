@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._core import kernels
 from labeltrack._core.kernels import KINDS, ROW
 from labeltrack._core.threads import in_slices
 
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    from labeltrack._core.arrays import Floats, Integers
 
 _SCALES = (0, 0, 600, 1200, -1200)  # powers of two that overflow terms of each kind are to be multiplied by
 
@@ -35,13 +34,7 @@ class Totals(NamedTuple):
 
 
 def totals(rows: Floats, keys: Integers, values: Floats) -> Totals:
-    """Return the statistics of slots.
-
-    Args:
-        rows: ``(K * ROW,)`` state; see `labeltrack._core.kernels.rows`.
-        keys: ``(S,)`` sorted keys of the overflow terms that folding left.
-        values: ``(S,)`` those terms.
-    """
+    """Return the statistics of slots, from their rows, and sorted keys and values of the terms that folding left."""
     module, size = kernels.rounding, rows.shape[0] // ROW
     residue = np.zeros(size, dtype=np.uint8)
     if keys.size:
@@ -75,7 +68,6 @@ def exact(slot: int, rows: Floats, keys: Integers, values: Floats) -> tuple[int,
 
 
 def _rational(n: int, total: Fraction, squares: Fraction) -> tuple[float, float, float]:
-    """Return sum, mean and standard deviation."""
     std = 0.0 if n == 1 else _root((squares - total * total / n) / (n - 1))
     return _rounded(total), _rounded(total / n), std
 

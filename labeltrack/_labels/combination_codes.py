@@ -8,14 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._convert.arrays import QUICK, aligned_shape
 from labeltrack._core import kernels
-from labeltrack._core.arrays import read_only
-from labeltrack._core.combine import numbered
+from labeltrack._core.arrays import Array, Codes, Integers, read_only
+from labeltrack._core.combine import PairTable, numbered
 from labeltrack._core.hash_index import Hash
-from labeltrack._core.pair_table import PairTable
 from labeltrack._labels.codes import (
     BOOL,
     BYTES,
@@ -38,18 +36,13 @@ from labeltrack._labels.samples import flat, several_labels
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from labeltrack._core.arrays import Mask
     from labeltrack._labels.missing import LabelOptions
-    from labeltrack._labels.samples import Mask
 
-Array = npt.NDArray[Any]
-Integers = npt.NDArray[np.int64]
 
-COMBINED = "combined"
-"""The key of the vocabulary of combinations, for labels of any kinds."""
-IDS = "ids"
-"""The key of the vocabulary of ids of samples."""
-WHOLE = {BOOL, INTEGER, UNSIGNED}
-"""Kinds of labels that one 64-bit type may hold together."""
+COMBINED = "combined"  # the key of the vocabulary of combinations, for labels of any kinds
+IDS = "ids"  # the key of the vocabulary of ids of samples
+WHOLE = {BOOL, INTEGER, UNSIGNED}  # kinds of labels that one 64-bit type may hold together
 _AT_ONCE = 1 << 15  # rows whose labels wait for codes: fewer are coded at less speed, more leave the cache
 _ARRAY = np.ndarray
 _SECOND = 1 << 32  # what the first code of a pair is multiplied by
@@ -58,17 +51,14 @@ Vocabularies = dict[str, Vocabulary]
 
 
 def several(kind: str) -> bool:
-    """Return whether this is a kind of combinations."""
     return kind.startswith("(")
 
 
 def kinds_of(kind: str) -> list[str]:
-    """Return the kind of each label."""
     return kind[1:-1].split(", ") if several(kind) else [kind]
 
 
 def kind_of(kinds: Iterable[str]) -> str:
-    """Return the kind of combinations of labels of some kinds."""
     return f"({', '.join(kinds)})"
 
 
@@ -87,14 +77,10 @@ def wider(kind: str, other: str) -> str:
 
 
 class Combinations(Vocabulary):
-    """Combinations seen so far, each with an int32 code in order of appearance.
+    """Combinations seen so far, each with an int32 code in order of appearance; the first may be given as tuples.
 
     Labels have codes; that of the first is paired with that of the second, the code of the pair with that of the third,
     and so on, and each different pair is a key. Tuples are made only of combinations that are read.
-
-    Args:
-        names: Names of the labels.
-        words: The first combinations, as tuples.
     """
 
     def __init__(self, names: Sequence[str], words: Iterable[tuple[Any, ...]] = ()) -> None:
@@ -106,7 +92,6 @@ class Combinations(Vocabulary):
         self.encode(list(words))
 
     def __len__(self) -> int:
-        """Return the number of combinations."""
         return self._pairs[-1].size
 
     @property
@@ -119,7 +104,7 @@ class Combinations(Vocabulary):
             self._made[start:stop] = zip(*columns, strict=True)  # another thread may have done the same
         return self._made
 
-    def encode(self, labels: Any) -> npt.NDArray[np.int32]:
+    def encode(self, labels: Any) -> Codes:
         """Return the ``(N,)`` codes of combinations given as tuples, adding those that are new."""
         odd = [row for row in labels if not isinstance(row, tuple) or len(row) != len(self.names)]
         if odd:
@@ -128,13 +113,10 @@ class Combinations(Vocabulary):
         columns = [list(column) for column in zip(*labels, strict=True)] or [[] for _ in self.names]
         return self._paired([of.encode_values(column) for of, column in zip(self._labels, columns, strict=True)])
 
-    def encode_columns(self, columns: Sequence[Array | list[str]], kinds: Sequence[str]) -> npt.NDArray[np.int32]:
-        """Return the ``(N,)`` codes of combinations, adding those that are new.
+    def encode_columns(self, columns: Sequence[Array | list[str]], kinds: Sequence[str]) -> Codes:
+        """Return the ``(N,)`` codes of combinations of some kinds of labels, adding those that are new.
 
-        Args:
-            columns: ``(N,)`` labels, for each name, without missing ones; lists only of strings; of strings also
-                codes, from `LabelCodes.known`.
-            kinds: The kind of each.
+        No label is missing; lists have only strings. Columns of strings may also be codes, from `LabelCodes.known`.
         """
         if len(columns) != 2 or not WHOLE.issuperset(kinds):
             return self._paired(columns, kinds)
@@ -150,17 +132,9 @@ class Combinations(Vocabulary):
         return codes
 
     def memory_of(self, labels: Any, kinds: Sequence[str]) -> list[Any] | None:
-        """Return the memory of the labels of each name, of lists of strings that are known their codes.
+        """Return the memory of labels of each name; of lists of strings their codes, or None; None for other types.
 
-        Args:
-            labels: As they came.
-            kinds: The kind of each, an integer or a string.
-
-        Returns:
-            None if they are no mapping or tuple; None in place of labels that are no list of strings that are known.
-
-        Raises:
-            KeyError: One is missing, or of another type than the tensors of earlier batches; see `QUICK` for others.
+        KeyError if one is missing, or of another type than the tensors of earlier batches; see `QUICK` for others.
         """
         if type(labels) is dict:
             labels = [labels[name] for name in self.names]
@@ -175,9 +149,7 @@ class Combinations(Vocabulary):
                 found.append(column if read is None else read(column))
         return found
 
-    def _paired(
-        self, columns: Sequence[Array | list[str]], kinds: Sequence[str] | None = None
-    ) -> npt.NDArray[np.int32]:
+    def _paired(self, columns: Sequence[Array | list[str]], kinds: Sequence[str] | None = None) -> Codes:
         """Return the codes of combinations of labels of some kinds, or of codes of labels."""
         add, rows = kernels.combine.add_offsets, len(columns[0])
         keys, codes = np.empty(rows, dtype=np.int64), np.empty(0, dtype=np.int32)
@@ -194,7 +166,6 @@ class Combinations(Vocabulary):
         return codes
 
     def _split(self, codes: Integers) -> list[Integers]:
-        """Return the code of each label of combinations."""
         found: list[Integers] = []
         for pairs in reversed(self._pairs):
             codes, last = np.divmod(pairs.keys[codes], _SECOND)
@@ -202,7 +173,6 @@ class Combinations(Vocabulary):
         return [codes, *reversed(found)] if len(self.names) > 1 else found
 
     def decode(self, codes: Integers, kind: str) -> Array:
-        """Return combinations of a kind as a structured array."""
         parts = zip(self.names, self._labels, self._split(codes), kinds_of(kind), strict=True)
         return combinations({name: labels.decode(part, of) for name, labels, part, of in parts})
 
@@ -221,20 +191,14 @@ class Combinations(Vocabulary):
         return codes[here]
 
     def decoder(self, kind: str) -> LabelDecoder:
-        """Return the decoder of the codes so far."""
         return TupleDecoder(self, kind)
 
 
 class Uncoded:
     """Labels of combinations that wait for their codes: columns of integers or of codes of strings, one per label.
 
-    Args:
-        words: Gets the combinations that are new; None if no labels wait.
-        kinds: Kinds of the labels.
-        dtypes: Of the columns, of those that kernels read.
-
-    Attributes:
-        like: Kinds and dtypes.
+    `words` gets the combinations that are new; None if no labels wait. Kinds and dtypes, of those that kernels read,
+    are `like`.
     """
 
     def __init__(
@@ -256,10 +220,8 @@ class Uncoded:
     def write(self, labels: Any, start: int, end: int) -> None:
         """Keep the labels of rows from `start` to `end`, from `memory_of`; or as they came, if all are integers.
 
-        Raises:
-            TypeError: They are neither from `memory_of` nor a tuple, or one is of a type whose memory does not say all,
-                such as a masked array.
-            ValueError: There is no room, there are more or fewer rows or labels, or these have other dtypes.
+        TypeError if they are neither, or one is of a type whose memory does not say all, such as a masked array;
+        ValueError without room, for more or fewer rows or labels, or other dtypes.
         """
         if type(labels) is not self._given:
             raise TypeError
@@ -273,25 +235,16 @@ class Uncoded:
             view[start:end] = column
             place += 1  # noqa: SIM113 (`enumerate` takes longer)
 
-    def codes(self, rows: int) -> npt.NDArray[np.int32]:
-        """Return the codes of the first rows."""
+    def codes(self, rows: int) -> Codes:
         assert self._words is not None  # noqa: S101 (or no labels would wait)
         return self._words.encode_columns([column[:rows] for column in self._columns], self._kinds)
 
 
-CODED = Uncoded()
-"""Where no labels wait: they are keys or codes when they come."""
+CODED = Uncoded()  # where no labels wait: they are keys or codes when they come
 
 
 def uncoded(labels: Any, words: Combinations, kind: str, now: Uncoded) -> Uncoded:
-    """Return where batches wait that are like one with these labels; `CODED` if they have to be coded as they come.
-
-    Args:
-        labels: As they came: tensors of integers and lists of strings can wait.
-        words: Gets the combinations that are new.
-        kind: Kind of all combinations so far.
-        now: Where they wait now.
-    """
+    """Return where batches wait that are like one with these labels; `CODED` if they are coded as they come."""
     kinds = kinds_of(kind)
     if not {INTEGER, STRING}.issuperset(kinds):
         return CODED
@@ -306,27 +259,13 @@ def uncoded(labels: Any, words: Combinations, kind: str, now: Uncoded) -> Uncode
 
 
 class TupleDecoder(LabelDecoder):
-    """Turns the codes of combinations back into structured arrays, and combinations into codes.
-
-    Args:
-        words: The combinations; those that are added later do not count.
-        kind: Kind of the combinations.
-
-    Attributes:
-        size: How many codes there are.
-    """
+    """Turns the `size` codes of combinations so far back into structured arrays, and combinations into codes."""
 
     def __init__(self, words: Combinations, kind: str) -> None:
         super().__init__(kind)
         self._words, self.size = words, len(words)
 
-    @property
-    def orderly(self) -> bool:
-        """Whether labels are in the order of their keys."""
-        return False
-
     def decode(self, keys: Integers) -> Array:
-        """Return the combinations of keys as a structured array."""
         return self._words.decode(keys, self.kind)
 
     def keys(self, labels: Array) -> Integers:
@@ -337,17 +276,11 @@ class TupleDecoder(LabelDecoder):
         return order[union([self.decode(order), labels])[1][1]]
 
     def wanted(self, labels: Mapping[str, Sequence[Any]]) -> Integers:
-        """Return the keys of the combinations that have one of some labels in each of some fields."""
         return self._words.wanted(np.arange(self.size), self.kind, labels)
 
 
 def vocabularies(names: Sequence[str] | None, words: Mapping[str, Iterable[Any]] | None = None) -> Vocabularies:
-    """Return what the keys of labels that are no numbers, and of ids that are none, stand for.
-
-    Args:
-        names: Names of several labels per sample; None for one.
-        words: The first words, by kind.
-    """
+    """Return what keys of labels and ids that are no numbers stand for; `names` are those of several labels."""
     words = words or {}
     ids = {IDS: Vocabulary(STRING, words.get(IDS, ()))}
     if names is not None:
@@ -360,9 +293,6 @@ def words_of(words: Mapping[str, Vocabulary], kind: str) -> Vocabulary | None:
     return words.get(COMBINED if several(kind) else kind)
 
 
-# -- batches ----------------------------------------------------------------------------------------------
-
-
 def encode_batch(
     columns: Mapping[str, Any],
     values: Array,
@@ -370,20 +300,12 @@ def encode_batch(
     options: Mapping[str, LabelOptions],
     words: Combinations,
     kinds: Mapping[str, str] | None = None,
-) -> tuple[npt.NDArray[np.int32], Array, str]:
+) -> tuple[Codes, Array, str]:
     """Return ``(N,)`` codes and values of the samples of a batch that count, and the kind of their combinations.
 
-    Args:
-        columns: Labels by name, in the order of `words`.
-        values: float32 or float64.
-        mask: From `read_mask`.
-        options: Those of each label; mappings are left to those who decode.
-        words: Gets the combinations that are new.
-        kinds: Of which kind labels are that are missing in all of the batch.
-
-    Raises:
-        TypeError: Labels of an unsupported type.
-        ValueError: The shapes do not match, or labels are missing under ``"error"`` where the mask is set.
+    `words` gets those that are new. Mappings of `options` are left to those who decode. `kinds` are taken on by labels
+    that are all missing. TypeError for labels of an unsupported type; ValueError if shapes do not match, or labels are
+    missing under ``"error"`` where the mask is set.
     """
     if (mask is None or mask.any()) and values.size and not any(option.ignored for option in options.values()):
         read = [aligned for column in columns.values() if (aligned := _aligned(column, values)) is not None]
@@ -405,10 +327,7 @@ def encode_batch(
 
 
 def _aligned(labels: Any, values: Array) -> tuple[Array | list[str], str, tuple[int, ...]] | None:
-    """Return labels, flat, their kind, that of integers if these hold them, and their shape, as `aligned_shape` does.
-
-    None if some are missing or wrong.
-    """
+    """Return flat labels, their kind, integers if possible, and `aligned_shape`; None if some are missing or wrong."""
     if type(labels) is list and values.shape == (len(labels),) and set(map(type, labels)) == {str}:
         return labels, STRING, values.shape
     try:

@@ -5,29 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._convert.objects import text_array
 from labeltrack._core import kernels
-from labeltrack._core.arrays import read_only
+from labeltrack._core.arrays import Array, Codes, Integers, Mask, read_only
 from labeltrack._core.hash_index import Hash
-from labeltrack._labels.codes import (
-    BOOL,
-    BYTES,
-    FLOAT,
-    INTEGER,
-    STRING,
-    UNSIGNED,
-    Vocabulary,
-    integer_keys,
-)
-
-Array = npt.NDArray[Any]
-Integers = npt.NDArray[np.int64]
+from labeltrack._labels.codes import BOOL, BYTES, FLOAT, INTEGER, STRING, UNSIGNED, Vocabulary, integer_keys
 
 LABEL_BITS = 31
 _BITS = 28  # of the number of a label among those of its sort; the others say which sort it is
 _SMALL, _WHOLE, _HIGH, _FLOAT, _STRING, _BYTES = range(6)
+_KINDS = INTEGER, INTEGER, UNSIGNED, FLOAT, STRING, BYTES  # of labels of each sort
 _SORTS: dict[str, tuple[int, ...]] = {FLOAT: (_FLOAT,), STRING: (_STRING,), BYTES: (_BYTES,)}
 _SORTS |= {INTEGER: (_SMALL, _WHOLE), UNSIGNED: (_SMALL, _WHOLE, _HIGH)}
 
@@ -40,14 +28,9 @@ class LabelCodes:
         self._words = {_STRING: Vocabulary(STRING), _BYTES: Vocabulary(BYTES)}
 
     def add(self, labels: Array | list[str], kind: str, factor: int, keys: Integers, *, first: bool) -> None:
-        """Add the codes of ``(N,)`` labels, multiplied by a factor, to ``(N,)`` keys.
+        """Add the codes of ``(N,)`` labels of a kind, times `factor`, to ``(N,)`` keys, or set these if `first`.
 
-        Args:
-            labels: Of one kind, without missing ones; a list only of strings; of strings, also what `known` returned.
-            kind: Their kind.
-            factor: What codes are multiplied by.
-            keys: Written to.
-            first: Whether there are no keys yet.
+        None is missing; lists have only strings, which may also be what `known` returned.
         """
         add, rows = kernels.combine.add_offsets, keys.shape[0]
         if kind in (STRING, BYTES):
@@ -65,7 +48,7 @@ class LabelCodes:
             codes = self._codes_of_whole(codes, high=kind == UNSIGNED)
         add(read_only(codes), 0, rows, -(sort << _BITS), 1 << LABEL_BITS, factor, first, keys)
 
-    def known(self, words: Any) -> npt.NDArray[np.int32] | None:
+    def known(self, words: Any) -> Codes | None:
         """Return what stands for a list of strings in `add`; None if it is none, or some are new."""
         return self._words[_STRING].known(words) if type(words) is list else None
 
@@ -99,7 +82,7 @@ class LabelCodes:
     def values(self, codes: Integers) -> list[Any]:
         """Return the labels of ``(K,)`` codes of any kinds, as Python values; bools as integers."""
         found, sorts = np.empty(codes.shape[0], dtype=object), codes >> _BITS
-        for sort, kind in enumerate((INTEGER, INTEGER, UNSIGNED, FLOAT, STRING, BYTES)):
+        for sort, kind in enumerate(_KINDS):
             there = sorts == sort
             if there.any():
                 found[there] = np.array([*self.decode(codes[there], kind).tolist(), None], dtype=object)[:-1]
@@ -109,14 +92,9 @@ class LabelCodes:
         """Return the codes of labels given as Python values of any types; new ones get a code."""
         codes = np.empty(len(values), dtype=np.int64)
         sorts = np.array([_sort_of(value) for value in values], dtype=np.int64)
-        for kind, dtype, among in (
-            (INTEGER, np.int64, (_WHOLE,)),
-            (UNSIGNED, np.uint64, (_HIGH,)),
-            (FLOAT, np.float64, (_FLOAT,)),
-            (STRING, object, (_STRING,)),
-            (BYTES, object, (_BYTES,)),
-        ):
-            there = np.flatnonzero(np.isin(sorts, among))
+        dtypes = np.int64, np.uint64, np.float64, object, object
+        for sort, (kind, dtype) in enumerate(zip(_KINDS[_WHOLE:], dtypes, strict=True), _WHOLE):
+            there = np.flatnonzero(sorts == sort)
             if there.size:
                 some = np.array([values[i] for i in there.tolist()], dtype=dtype)
                 found = np.empty(there.size, dtype=np.int64)
@@ -125,7 +103,7 @@ class LabelCodes:
         return codes
 
 
-def of_kind(codes: Integers, kind: str) -> npt.NDArray[np.bool_]:
+def of_kind(codes: Integers, kind: str) -> Mask:
     """Return which of ``(K,)`` codes are of labels that are of a kind, or that labels of this kind go together with."""
     return codes <= 1 if kind == BOOL else np.isin(codes >> _BITS, _SORTS[kind])
 

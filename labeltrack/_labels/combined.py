@@ -6,15 +6,14 @@ Combinations are structured arrays with one field per label, sorted by the first
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._convert.objects import tight
-from labeltrack._core.arrays import order_of, sorted_unique
+from labeltrack._core.arrays import Array, Integers, Mask, order_of, sorted_unique
 from labeltrack._core.combine import Combined, Part, combine, numbered, ranked
 from labeltrack._core.hash_index import Hash
 from labeltrack._labels import codes
@@ -31,12 +30,6 @@ from labeltrack._labels.codes import (
 )
 from labeltrack.errors import listing
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-Array = npt.NDArray[Any]
-Integers = npt.NDArray[np.int64]
-
 _TAKEN = ("step", "mode", "ds_id", "name", "count", "sum", "mean", "std", "min", "max", "median")
 """Names of the other columns of tables."""
 
@@ -46,14 +39,9 @@ _MOST_ABSENT = 1_000_000
 
 
 def separate_labels(labels: Any) -> dict[str, Any] | None:
-    """Return several labels per sample by name; None if it is one.
+    """Return several labels per sample by name, those of a tuple called ``"label_0"`` and so on; None if it is one.
 
-    Args:
-        labels: A mapping of array-likes, or a tuple of them, which are called ``"label_0"``, ``"label_1"`` and so on.
-
-    Raises:
-        TypeError: A name is not a string.
-        ValueError: There are none, or a name is that of another column of tables.
+    TypeError if a name is no string; ValueError if there are none, or a name is that of another column of tables.
     """
     if isinstance(labels, tuple) and labels and all(map(_is_column, labels)):
         return {f"label_{i}": column for i, column in enumerate(labels)}
@@ -89,9 +77,7 @@ def _is_column(item: Any) -> bool:
 def by_label(option: Any, names: Iterable[str], what: str) -> dict[str, Any]:
     """Return an option for each label, given as a mapping or a tuple; None where it leaves a label out.
 
-    Raises:
-        TypeError: It is neither.
-        ValueError: It names another label, or has not as many items as there are labels.
+    TypeError if it is neither; ValueError if it names another label, or has not as many items as there are labels.
     """
     names = list(names)
     if isinstance(option, Mapping):
@@ -110,16 +96,8 @@ def by_label(option: Any, names: Iterable[str], what: str) -> dict[str, Any]:
     return dict(zip(names, option, strict=True))
 
 
-# -- encoding ---------------------------------------------------------------------------------------------
-
-
 class CombinedDecoder:
-    """Turns combined keys back into ``(K,)`` combinations, in the order of which they ascend.
-
-    Args:
-        spaces: Decoder of each label, by name.
-        form: How keys were combined.
-    """
+    """Turns combined keys, which ascend as these do, into ``(K,)`` combinations, by a decoder of each label."""
 
     orderly = True
 
@@ -127,7 +105,6 @@ class CombinedDecoder:
         self._spaces, self._form = dict(spaces), form
 
     def decode(self, keys: Integers) -> Array:
-        """Return the combinations that keys stand for."""
         parts = self._form.split(keys)
         return combinations(
             {name: self._spaces[name].decode(part) for name, part in zip(self._spaces, parts, strict=True)}
@@ -143,7 +120,7 @@ def part_of(keys: Array, space: LabelDecoder) -> Part:
     return numbered(keys, space.decode)
 
 
-def kept_part(keys: Array, space: LabelDecoder, wanted: Integers) -> tuple[Part, npt.NDArray[np.bool_]]:
+def kept_part(keys: Array, space: LabelDecoder, wanted: Integers) -> tuple[Part, Mask]:
     """Return `part_of` for the wanted keys alone, and a mask of the samples that have one of them."""
     index, found = Hash(wanted), np.empty(keys.shape[0], dtype=np.int32)
     index.encode(keys, 0, keys.shape[0], found, frozen=True)
@@ -152,11 +129,7 @@ def kept_part(keys: Array, space: LabelDecoder, wanted: Integers) -> tuple[Part,
     return part._replace(ranks=np.append(part.ranks, 0)), found < index.size  # the last for all other samples
 
 
-# -- tables of combinations -------------------------------------------------------------------------------
-
-
 def combinations(columns: Mapping[str, Array]) -> Array:
-    """Return ``(K,)`` labels of each name as one structured array."""
     columns = {name: tight(column) for name, column in columns.items()}
     rows = len(next(iter(columns.values())))
     table = np.empty(rows, dtype=[(name, column.dtype) for name, column in columns.items()])
@@ -172,23 +145,24 @@ def columns_of(table: Array) -> dict[str, Array]:
 
 def grouped(columns: Mapping[str, Array]) -> tuple[Array, Integers]:
     """Return the different combinations of ``(N,)`` labels, sorted, and the ``(N,)`` place of each sample's."""
+    keys, decoder = _combined(columns)
+    found = sorted_unique(keys)
+    return decoder.decode(found.astype(np.int64)), np.searchsorted(found, keys)
+
+
+def in_order_of_labels(table: Array) -> tuple[Array, Integers]:
+    """Return ``(K,)`` combinations that are all different in the order of their labels, and the place each was at."""
+    order = order_of(_combined(columns_of(table))[0])
+    return table[order], order
+
+
+def _combined(columns: Mapping[str, Array]) -> tuple[Array, CombinedDecoder]:
     spaces, parts = {}, []
     for name, column in columns.items():
         keys, spaces[name] = to_keys(column, label_kind(column), dictionary_of(column))
         parts.append(part_of(keys, spaces[name]))
     combined, form = combine(parts)
-    found = sorted_unique(combined)
-    return CombinedDecoder(spaces, form).decode(found.astype(np.int64)), np.searchsorted(found, combined)
-
-
-def in_order_of_labels(table: Array) -> tuple[Array, Integers]:
-    """Return ``(K,)`` combinations that are all different in the order of their labels, and the place each was at."""
-    parts = []
-    for column in columns_of(table).values():
-        keys, space = to_keys(column, label_kind(column), dictionary_of(column))
-        parts.append(part_of(keys, space))
-    order = order_of(combine(parts)[0])
-    return table[order], order
+    return combined, CombinedDecoder(spaces, form)
 
 
 def union(parts: Sequence[Array]) -> tuple[Array, list[Integers]]:
@@ -206,15 +180,7 @@ def union(parts: Sequence[Array]) -> tuple[Array, list[Integers]]:
 
 
 def mapped_combinations(table: Array, names: Mapping[Any, str]) -> Iterable[tuple[Any, ...]]:
-    """Return all combinations of labels with a name, and of those that occur where none has; none if none has.
-
-    Args:
-        table: Combinations that occur.
-        names: Display names by ``(name of the label, label)``.
-
-    Raises:
-        ValueError: There are more than a million.
-    """
+    """Return all combinations of labels with a name, and of those that occur where none has; none if none has."""
     fields = columns_of(table)
     mapped: dict[str, list[Any]] = {name: [] for name in fields}
     for (field, label), name in names.items():
@@ -242,11 +208,7 @@ def _of_one_type(columns: Sequence[Array]) -> Sequence[Array]:
 
 
 def combination_table(rows: Sequence[Sequence[Any]], like: Array) -> Array:
-    """Return combinations, in the order given, with the names of the labels of another table.
-
-    Raises:
-        TypeError: One of them is not a tuple of as many labels.
-    """
+    """Return tuples of labels, in the order given, as a table with the names of another; TypeError for others."""
     names = like.dtype.names or ()
     odd = [row for row in rows if not isinstance(row, tuple) or len(row) != len(names)]
     if odd:

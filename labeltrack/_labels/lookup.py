@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -14,21 +15,17 @@ from labeltrack._convert.objects import text_array, value_of, written
 from labeltrack.errors import missing_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from labeltrack._core.arrays import Array, Floats
 
 _MOST = 22  # powers of ten up to this one are exact doubles
 _WHOLE = 2.0**53  # above it, not every integer is a double
 
 
-def as_doubles(labels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def as_doubles(labels: Array) -> Floats:
     """Return ``(N,)`` float16, float32 or float64 labels as doubles, narrow ones as their shortest decimal.
 
     The nearest float32 to 0.1 differs from the nearest double; as labels, both are 0.1. Multiples of an eighth below
     2**53 are kept.
-
-    Example:
-        >>> as_doubles(np.array([0.1, 0.5, 1e-30], dtype=np.float32))
-        array([1.e-01, 5.e-01, 1.e-30])
     """
     doubles = labels.astype(np.float64) + 0.0
     if labels.dtype.itemsize >= 8:
@@ -53,15 +50,8 @@ def as_doubles(labels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 def alias(label: Any, *, widened: bool = False) -> float | None:
     """Return under which other number a float label may be known, None if there is none.
 
-    A float32 converted to double, with all its digits, is the label that `as_doubles` makes of the float32.
-
-    Args:
-        label: Any label.
-        widened: Whether to return the converted float32 for a decimal, too.
-
-    Example:
-        >>> alias(0.10000000149011612), alias(1 / 3), alias(0.1), alias(0.1, widened=True)
-        (0.1, 0.33333334, None, 0.10000000149011612)
+    A float32 converted to double, with all its digits, is the label that `as_doubles` makes of the float32; for that
+    decimal, `widened` returns the converted one.
     """
     if not isinstance(label, float) or not math.isfinite(label) or _is_kept(label):
         return None
@@ -81,24 +71,17 @@ def _is_kept(label: float) -> bool:
 
 
 def plain_label(item: Any) -> Any:
-    """Return a label as a plain Python value; narrow floats as by `as_doubles`.
-
-    Example:
-        >>> plain_label(np.float32(0.1)), plain_label(np.int64(3))
-        (0.1, 3)
-    """
+    """Return a label as a plain Python value; narrow floats as by `as_doubles`."""
     if isinstance(item, (np.float32, np.float16)):
         return float(as_doubles(np.array([item]))[0])
     return value_of(item)
 
 
-def display_names(labels: npt.NDArray[Any], names: Mapping[Any, str]) -> npt.NDArray[np.str_]:
+def display_names(labels: Array, names: Mapping[Any, str]) -> npt.NDArray[np.str_]:
     """Return the ``(K,)`` display names of labels: those given, else the label as text.
 
-    Args:
-        labels: Labels, or combinations of them, whose names are joined: ``"cat, a"``. Names with commas or quotation
-            marks are quoted as in CSV files, so that different combinations have different names.
-        names: Names by label; with several labels by ``(name of the label, label)``.
+    Those of combinations, given by ``(name of the label, label)``, are joined: ``"cat, a"``. Names with commas or
+    quotation marks are quoted as in CSV files, so that different combinations have different names.
     """
     if labels.dtype.names is not None:
         fields = [_names_of_field(labels, name, names) for name in labels.dtype.names]
@@ -111,7 +94,7 @@ def display_names(labels: npt.NDArray[Any], names: Mapping[Any, str]) -> npt.NDA
     return text_array([named.get(label, name) for label, name in zip(labels.tolist(), plain.tolist(), strict=True)])
 
 
-def _names_of_field(labels: npt.NDArray[Any], field: str, names: Mapping[Any, str]) -> list[str]:
+def _names_of_field(labels: Array, field: str, names: Mapping[Any, str]) -> list[str]:
     mine = {label: name for (of, label), name in names.items() if of == field}
     found: list[str] = display_names(labels[field], mine).tolist()
     together = "".join(found)
@@ -121,20 +104,12 @@ def _names_of_field(labels: npt.NDArray[Any], field: str, names: Mapping[Any, st
 
 
 class Lookup:
-    """Positions of ``(K,)`` labels, by value or display name; a value takes precedence over a name.
+    """Positions of ``(K,)`` labels, by value or display name; a value takes precedence over a name."""
 
-    Args:
-        labels: Labels.
-        names: Their display names; None if they have none.
-        mapped: Labels that have a display name, whether they are among these or not: no name stands for another label.
-    """
-
-    def __init__(
-        self, labels: npt.NDArray[Any], names: npt.NDArray[np.str_] | None, mapped: Collection[Any] = ()
-    ) -> None:
+    def __init__(self, labels: Array, names: npt.NDArray[np.str_] | None, mapped: Collection[Any] = ()) -> None:
         self._labels = labels
         self._names = names
-        self._mapped = mapped
+        self._mapped = mapped  # labels with a name, whether they are among these or not: none is that of another label
 
     @cached_property
     def _positions(self) -> dict[Any, int]:
@@ -143,7 +118,6 @@ class Lookup:
         return named | {label: k for k, label in enumerate(self._labels.tolist())}
 
     def find(self, label: Any) -> int | None:
-        """Return the position of a label; None if there is no such label."""
         wanted = plain_label(label)
         try:
             found = self._positions.get(wanted)
@@ -164,29 +138,18 @@ class Lookup:
 
 
 class CombinedLookup(Lookup):
-    """Positions of ``(K,)`` combinations, as tuples of values or display names, or by the name of the combination.
+    """Positions of ``(K,)`` combinations, as tuples of values or display names, or by the name of the combination."""
 
-    Args:
-        labels: Structured array.
-        names: Returns the ``(K,)`` names of combinations, of which there may be millions.
-        given: Display names by ``(name of the label, label)``.
-    """
-
-    def __init__(
-        self, labels: npt.NDArray[Any], names: Callable[[], npt.NDArray[np.str_]], given: Mapping[Any, str]
-    ) -> None:
+    def __init__(self, labels: Array, names: Callable[[], npt.NDArray[np.str_]], given: Mapping[Any, str]) -> None:
         super().__init__(labels, None)
-        self._named = names
-        self._given = given
+        self._named = names  # returns them, as there may be millions
+        self._given = given  # by ``(name of the label, label)``
 
     def find(self, label: Any) -> int | None:
-        """Return the position of a combination; None if there is no such one."""
         fields = self._labels.dtype.names or ()
         if isinstance(label, str):
             return next(iter(np.flatnonzero(self._named() == label).tolist()), None)
-        if not isinstance(label, tuple):
-            return None
-        if len(label) != len(fields):
+        if not isinstance(label, tuple) or len(label) != len(fields):
             return None
         try:
             for combination in product(*map(self._meant, fields, label)):

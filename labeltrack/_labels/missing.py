@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._convert.arrays import flat_pair, missing_entries, read_array
 from labeltrack._labels.codes import BYTES, FLOAT, MISSING_NAME, MISSING_NUMBER, label_kind
@@ -13,9 +12,9 @@ from labeltrack._labels.lookup import as_doubles
 from labeltrack.errors import listing
 
 if TYPE_CHECKING:
+    from labeltrack._core.arrays import Array
     from labeltrack._labels.codes import LabelMapping
 
-Array = npt.NDArray[Any]
 Missing = Literal["error", "skip", "label"]
 
 _OPTIONS = get_args(Missing)
@@ -25,8 +24,6 @@ _DTYPES: dict[str, Any] = {"string": "U1", "bytes": "S1", FLOAT: np.float64}
 
 
 class LabelOptions(NamedTuple):
-    """What is to be done with one label."""
-
     mapping: LabelMapping | None = None
     missing: Missing = "error"
     ignored: tuple[Any, ...] = ()
@@ -47,11 +44,7 @@ class LabelOptions(NamedTuple):
 
 
 def check_missing(missing: Any, mapping: LabelMapping | None = None) -> Missing:
-    """Return the option for missing labels, checked.
-
-    Raises:
-        ValueError: Not one of the three, or the mapping gives another label the name of the missing ones.
-    """
+    """Return the option for missing labels; ValueError if it is none, or another label has the name of missing ones."""
     if not isinstance(missing, str) or missing not in _OPTIONS:
         msg = f"missing: unknown option {missing!r}; allowed are {listing(_OPTIONS)}"
         raise ValueError(msg)
@@ -64,10 +57,7 @@ def check_missing(missing: Any, mapping: LabelMapping | None = None) -> Missing:
 
 
 def read_labels(labels: Any, kind: str | None = None) -> tuple[Array, Array | None]:
-    """Return any array-like of labels as numpy, their kind checked, and a mask of missing ones (None without any).
-
-    Labels that are all missing are of that `kind`, if it is given.
-    """
+    """Return any array-like of labels, checked, and which are missing; all missing, they are of that `kind`."""
     array, gone = read_array(labels, "labels")
     if kind is not None and gone is not None and gone.all():
         array = np.zeros(gone.shape, _DTYPES.get(kind, np.int64))
@@ -81,18 +71,10 @@ def read_labels(labels: Any, kind: str | None = None) -> tuple[Array, Array | No
 def apply_missing(
     labels: Array, values: Array, gone: Array | None, missing: Missing, kind: str | None = None
 ) -> tuple[Array, Array]:
-    """Return labels and values, each ``(N,)``, with the option for missing labels applied.
+    """Return labels and values, each ``(N,)``, without missing labels; `gone`, of the shape of labels, says which.
 
-    Args:
-        labels: See `flat_pair`.
-        values: See `flat_pair`.
-        gone: Which labels are missing, in the shape of `labels`; None without any.
-        missing: The option.
-        kind: Kind of earlier labels, which a batch without any label takes on.
-
-    Raises:
-        ValueError: The shapes do not match, labels are missing under ``"error"``, or no number is left for missing
-            ones under ``"label"``.
+    ValueError if shapes do not match, labels are missing under ``"error"``, or no number is left for those under
+    ``"label"``. Labels that are all missing take on `kind`.
     """
     flat_labels, flat_values = flat_pair(labels, values)
     if gone is None:

@@ -17,38 +17,27 @@ from labeltrack._labels.missing import LabelOptions, check_missing
 from labeltrack.errors import missing_key, warn_never, warn_no_combination, warn_nothing_mapped
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    from labeltrack._core.arrays import Integers
 
-ONLY = ""
-"""Stands for the name of the label where there is one."""
+
+ONLY = ""  # stands for the name of the label where there is one
 _ON_HOST = frozenset((np.ndarray, list, type(None)))
 
 
 class Labels:
-    """What is to be done with the label of samples, or with each of several.
-
-    Args:
-        label: Its name, or the names of several.
-        label_mapping: As users give it; see `labeltrack.LabelTracker`.
-        missing: Likewise.
-        ignore_label: Likewise.
-
-    Attributes:
-        names: Names of several labels; None for one.
-        options: Those of each label, by name; of one label under `ONLY`.
-    """
+    """What is to be done with the label of samples, or each of several, as users say; see `labeltrack.LabelTracker`."""
 
     def __init__(
         self, label: str | tuple[str, ...], label_mapping: Any = None, missing: Any = "error", ignore_label: Any = None
     ) -> None:
-        self.names = None if isinstance(label, str) else label
+        self.names = None if isinstance(label, str) else label  # of several labels
         names = self.names or (ONLY,)
         mappings = self._each(label_mapping, "label_mapping", split=label_mapping is not None)
         either = self._each(missing, "missing", split=not isinstance(missing, str))
         ignored = self._each(ignore_label, "ignore_label", split=isinstance(ignore_label, Mapping))
         if self.names is not None:
             either = {name: option or "error" for name, option in either.items()}
-        self.options: dict[str, LabelOptions] = {}
+        self.options: dict[str, LabelOptions] = {}  # by name of the label; that of one under `ONLY`
         for name in names:
             mapping = None if mappings[name] is None else LabelMapping(mappings[name])
             self.options[name] = _options(mapping, check_missing(either[name], mapping), ignored[name])
@@ -68,19 +57,16 @@ class Labels:
         return shown if mappings else None, self._missing, skipped if any(skipped.values()) else ()
 
     def _each(self, option: Any, what: str, *, split: bool) -> dict[str, Any]:
-        """Return an option by name of the label."""
         if self.names is None:
             return {ONLY: option}
         return by_label(option, self.names, what) if split else dict.fromkeys(self.names, option)
 
     @property
     def mapped(self) -> bool:
-        """Whether there is a mapping."""
         return bool(self.mappings)
 
     @property
     def ignored(self) -> bool:
-        """Whether samples with some labels are ignored as they come."""
         return any(option.ignored for option in self.options.values())
 
     @property
@@ -98,31 +84,24 @@ class Labels:
 
     @property
     def nothing(self) -> LabelDecoder:
-        """A decoder of no keys."""
         if self.names is None:
             return LabelDecoder(INTEGER)
         return Combinations(self.names).decoder(kind_of(INTEGER for _ in self.names))
 
-    def wanted(self, decoder: LabelDecoder) -> npt.NDArray[np.int64] | None:
+    def wanted(self, decoder: LabelDecoder) -> Integers | None:
         """Return the keys of the labels to keep; None for all."""
         if not self.mapped:
             return None
         kept = {name: wanted for name, option in self.options.items() if (wanted := option.wanted) is not None}
         return decoder.wanted(kept) if isinstance(decoder, TupleDecoder) else decoder.encode(kept[ONLY])
 
-    def wanted_of_each(self, spaces: Iterable[LabelDecoder]) -> list[npt.NDArray[np.int64] | None]:
+    def wanted_of_each(self, spaces: Iterable[LabelDecoder]) -> list[Integers | None]:
         """Return the keys to keep of each label; None keeps all."""
         pairs = zip(spaces, (option.wanted for option in self.options.values()), strict=True)
         return [None if wanted is None else space.encode(wanted) for space, wanted in pairs]
 
     def columns(self, labels: Any) -> dict[str, Any]:
-        """Return the labels of a batch by name.
-
-        Raises:
-            KeyError: One is missing.
-            TypeError: They are neither a mapping nor a tuple.
-            ValueError: There are more or fewer.
-        """
+        """Return the labels of a batch by name; KeyError if one is missing, other errors as of `by_label`."""
         names = self.names or ()
         if not isinstance(labels, Mapping) or hasattr(labels, "shape"):
             return by_label(labels, names, "labels")
@@ -142,7 +121,6 @@ class Labels:
         return None
 
     def warn_nothing(self, occurred: Iterable[Any]) -> None:
-        """Warn that no sample has labels that are mapped."""
         mapped = {name: mapping.labels for name, mapping in self.mappings.items()}
         if self.names is None:
             warn_nothing_mapped(mapped[ONLY], occurred)
@@ -151,7 +129,6 @@ class Labels:
         warn_no_combination(mapped, [name for name in found if name in mapped and not found[name] & {*mapped[name]}])
 
     def warn_never(self, whole: Iterable[Any]) -> None:
-        """Warn about labels of mappings that never occurred in any statistics."""
         every = list(whole)
         for name, mapping in self.mappings.items():
             warn_never(mapping.names, every if self.names is None else [stats.by(name) for stats in every])

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._convert.arrays import aligned_shape, looks_multi_hot, missing_entries, read_array
-from labeltrack._core.combine import combine
-from labeltrack._core.masks import selected
+from labeltrack._core.combine import combine, selected
 from labeltrack._labels.codes import BYTES, STRING, LabelDecoder, dictionary_of, integer_keys, label_kind, to_keys
 from labeltrack._labels.combined import CombinedDecoder, kept_part, part_of
 from labeltrack._labels.missing import labelled, read_labels
@@ -17,10 +15,9 @@ from labeltrack._labels.missing import labelled, read_labels
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from labeltrack._core.arrays import Array, Mask
     from labeltrack._labels.missing import LabelOptions, Missing
 
-Array = npt.NDArray[Any]
-Mask = npt.NDArray[np.bool_]
 
 _MANY = 1 << 18
 
@@ -28,13 +25,7 @@ _MANY = 1 << 18
 def read_mask(where: Any, values: Array) -> Mask | None:
     """Return which values count, in their shape; None for all of them.
 
-    Args:
-        where: None, or bools of a shape that broadcasts to that of the values.
-        values: Of any shape.
-
-    Raises:
-        TypeError: `where` is not boolean.
-        ValueError: Its shape does not broadcast, or entries are missing.
+    TypeError if `where` is not boolean; ValueError if its shape does not broadcast, or entries are missing.
     """
     if where is None:
         return None
@@ -62,15 +53,8 @@ def one_label(
 ) -> tuple[Array, Array, LabelDecoder]:
     """Return ``(N,)`` keys and values of the samples that count, and the decoder of the keys.
 
-    Args:
-        labels: As `read_labels` returns them.
-        values: float32 or float64.
-        mask: From `read_mask`.
-        missing: What is to be done with missing labels.
-        threads: How many threads share the work; None chooses by the number of samples.
-
-    Raises:
-        ValueError: The shapes do not match, or labels are missing under ``"error"`` where the mask is set.
+    Labels are from `read_labels`, the mask from `read_mask`. ValueError if the shapes do not match, or labels are
+    missing under ``"error"`` where the mask is set.
     """
     keys, space, mask = _encode(labels, values, mask, missing, threads)
     return *flat(keys, values, mask, threads), space
@@ -95,8 +79,7 @@ def several_labels(
 ) -> tuple[Array, Array, CombinedDecoder, list[str]]:
     """Return what `one_label` returns, for several labels; and which of them have no label of their mapping.
 
-    Samples with a label that its mapping leaves out do not count. Labels that are all missing take on their kind of
-    `kinds`.
+    Samples with a label that its mapping leaves out do not count. All missing, labels take on their kind of `kinds`.
     """
     spaces, parts, shapes, unmatched = {}, [], [], []
     for name, labels in columns.items():
@@ -155,16 +138,9 @@ def _encode(
 def counted(
     labels: tuple[Array, Mask | None], values: Array, mask: Mask | None, ignored: Sequence[Any]
 ) -> tuple[Array, Mask | None, Array]:
-    """Return ``(N,)`` labels of the samples that count, which of them are missing, and their values.
+    """Return ``(N,)`` labels of the samples that count, which of them are missing, and their values; see `one_label`.
 
-    Args:
-        labels: As `read_labels` returns them.
-        values: Of a shape that labels broadcast to.
-        mask: From `read_mask`.
-        ignored: Labels whose samples do not count.
-
-    Raises:
-        ValueError: The shapes do not match.
+    Samples with one of the `ignored` labels do not count.
     """
     array, gone = labels
     shape = aligned_shape(array, values)
@@ -212,5 +188,4 @@ def _sharing(rows: int, threads: int | None) -> int | None:
 
 
 def _spread(keys: Array, shape: tuple[int, ...]) -> Array:
-    """Return keys as an array of a shape, flat."""
     return np.ascontiguousarray(np.broadcast_to(keys, shape)).reshape(-1)

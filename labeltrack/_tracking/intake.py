@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from labeltrack._buffers import Rows
-    from labeltrack._labels.samples import Mask
+    from labeltrack._core.arrays import Mask
     from labeltrack._tracking.ids import BatchIds
     from labeltrack._tracking.recorded import Recorded
     from labeltrack._tracking.reducing import Reducer

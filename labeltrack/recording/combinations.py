@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._core.arrays import read_only
-from labeltrack._core.combine import Combined, Part, combined
+from labeltrack._core.combine import Combined, Part, combined, selected
 from labeltrack._core.hash_index import Hash
-from labeltrack._core.masks import selected
 from labeltrack._labels.codes import BYTES, INTEGER, STRING, Vocabulary
 from labeltrack._labels.combination_codes import kinds_of
 from labeltrack._labels.combination_parts import LABEL_BITS, LabelCodes

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from labeltrack._core import quantiles
 from labeltrack._core.accumulator import Accumulator
 from labeltrack._core.arrays import order_of
-from labeltrack._core.masks import selected
+from labeltrack._core.combine import selected
 from labeltrack._core.reduce import reduce_stream
 from labeltrack._labels.codes import INTEGER, LabelDecoder, common_type
 from labeltrack._labels.combination_codes import WHOLE, wider

@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from labeltrack._labels.codes import BOOL, BYTES, STRING, Array, Vocabulary, as_stored
+from labeltrack._labels.codes import BOOL, BYTES, STRING, Vocabulary, as_stored
 from labeltrack._labels.combination_codes import Combinations
 from labeltrack.recording.combinations import Split
 from labeltrack.recording.layout import LAST_STEP, folder_of, part_name, rename, sync_folder
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from labeltrack._buffers import Chunk
     from labeltrack._buffers import Rows as Arrays
+    from labeltrack._core.arrays import Array
     from labeltrack.recording.description import Description
     from labeltrack.recording.options import RecordingOptions
     from labeltrack.recording.schema import Ids

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labeltrack._core import hash_index
-from labeltrack._core.hash_index import Hash
+from labeltrack._core.hash_index import Hash, estimated_labels
 
 KEYS = st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3), max_size=40)
 
@@ -105,3 +105,12 @@ def test_an_interrupt_at_any_line_changes_no_code():
     while interrupted_at(lines):
         lines += 1
     assert lines > 15
+
+
+def test_the_number_of_labels_is_estimated_by_repeats():
+    rng = np.random.default_rng(12)
+    for labels in (1, 10, 1000, 20_000, 200_000):
+        found, error = estimated_labels(rng.integers(0, labels, 1 << 14))
+        assert 0.8 * labels <= found <= 1.25 * labels
+        assert found - 4 * error <= labels <= found + 4 * error
+    assert estimated_labels(np.arange(1000)) == (64_000, 64_000)  # no repeats: as many as it says at most

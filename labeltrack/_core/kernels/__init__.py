@@ -1,4 +1,10 @@
-"""Everything that is compiled; each module is imported on first use, as importing numba takes 0.25 s."""
+"""Everything that is compiled; each module is imported on first use, as importing numba takes 0.25 s.
+
+Kernels take arrays and return arrays. Where no other meaning is given, `labels` are ``(N,)`` uint8, int32 or int64,
+`samples` and `values` ``(N,)`` float32 or float64; of these, elements from `start` to before `stop` are read. `low` is
+the label of slot 0, `size` the number of slots, and `rows`, `counts`, `nonfinite`, `keys`, `values` and `n` are the
+state of `rows`.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +20,11 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-ROW = 8
-"""Words per label: 64 bytes, one cache line. Five separate arrays cost up to five cache misses per sample."""
+ROW = 8  # words per label: 64 bytes, one cache line. Five separate arrays cost up to five cache misses per sample
 COPIES = 4
 """Fixed-point tables used in turn where labels are few, as a sample would wait for the store of the one before; or
 tables of different units."""
-KINDS = 8
-"""Stride of the keys of overflow terms; see `rows`."""
+KINDS = 8  # stride of the keys of overflow terms; see `rows`
 DONE, OUTSIDE, FULL, NONFINITE, UNSUITABLE = range(5)
 """Why a pass over samples stopped: all were added; the next label is outside the table; there is no room for what has
 to be queued; the next sample is not finite, and there is nowhere to count it; too few samples fit the unit."""
@@ -57,7 +61,6 @@ def uninterrupted(work: Callable[..., _Result], *arguments: Any, **options: Any)
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Import a module of kernels."""
     if find_spec(f"{__name__}.{name}") is None:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
@@ -66,5 +69,4 @@ def __getattr__(name: str) -> ModuleType:
 
 @cache
 def exact_pass() -> ModuleType:
-    """Return `labeltrack._kernels`."""
     return uninterrupted(import_module, "labeltrack._kernels")

@@ -24,7 +24,6 @@ word  type   meaning
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -32,8 +31,7 @@ from labeltrack._core.kernels.intrinsics import _U1, _U2, _U3, _jit, _lesser, _p
 
 WORDS = 4
 HAS_VALUE, HAS_HIT, FIRST_HIT, LAST_HIT = 1, 2, 4, 8
-RECORD = 2
-"""Words of a record without labels."""
+RECORD = 2  # words of a record without labels
 _AHEAD = np.uint64(16)  # records between fetching a line and using it
 _HALF = np.int64(32)
 _LOW = np.int64((1 << 32) - 1)
@@ -41,21 +39,11 @@ _ONE, _FIRST, _LAST = np.int64(1), np.int64(2), np.int64(3)
 
 
 @_jit
-def sort_rows(
-    slots: Any, values: Any, labels: Any, hits: Any, step: int, shift: int, places: Any, words: Any, floats: Any
-) -> None:
-    """Write rows as records, bucket by bucket.
+def sort_rows(slots, values, labels, hits, step, shift, places, words, floats):
+    """Write rows of a step as records to the places of buckets of ``2**shift`` slots, which are advanced.
 
-    Args:
-        slots: ``(N,)`` int32: the slot of the id of each row.
-        values: ``(N,)`` float32 or float64.
-        labels: ``(N, L)`` int64 keys.
-        hits: ``(N,)`` uint8, 1 where the sample is right, 0 where it is wrong; ``(0,)`` if that is not known.
-        step: Number of the step, from 1 on.
-        shift: Binary logarithm of the slots per bucket.
-        places: ``(B,)`` int64, where the next record of each bucket goes; advanced.
-        words: ``(M * (RECORD + L),)`` int64, written to.
-        floats: The same memory as float64.
+    Slots are ``(N,)`` int32, labels ``(N, L)`` int64, hits ``(N,)`` uint8, or ``(0,)`` if not known. `words` and
+    `floats` are the same memory.
     """
     bits, width, known = np.uint64(shift), np.uint64(RECORD + labels.shape[1]), hits.shape[0] > 0
     for i in range(np.uint64(slots.shape[0])):
@@ -71,39 +59,8 @@ def sort_rows(
 
 
 @_jit
-def note_rows(
-    heads: Any,
-    floats: Any,
-    start: int,
-    stop: int,
-    state: Any,
-    words: Any,
-    known: Any,
-    many: int,
-    drop: bool,
-    skip_nan: bool,
-    has_hits: bool,
-    slots: Any,
-    values: Any,
-    already: int,
-) -> tuple[int, int, int, int]:
-    """Add records to the state, and write the slots and values of those that count.
-
-    Args:
-        heads: ``(M * (RECORD + L),)`` int64 words of records.
-        floats: The same memory as float64.
-        start: First record to read.
-        stop: One past the last.
-        state: ``(S * WORDS,)`` float64.
-        words: The same memory as int64.
-        known: ``(S * L,)`` int64: the labels that each id had when it first occurred.
-        many: How many labels a sample has: L.
-        drop: Whether an id counts once per step.
-        skip_nan: Whether NaN is neither a first nor a last value.
-        has_hits: Whether it is known which samples are right.
-        slots: ``(M,)`` int32, written to.
-        values: ``(M,)`` float32 or float64, written to.
-        already: How many of these are there already.
+def note_rows(heads, floats, start, stop, state, words, known, many, drop, skip_nan, has_hits, slots, values, already):
+    """Add records to the state, and write the slots and values of those that count after those `already` there.
 
     Returns:
         How many slots and values there are then; how many records are of an id that had occurred in its step before,

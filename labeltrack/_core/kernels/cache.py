@@ -12,14 +12,12 @@ from pathlib import Path
 
 from labeltrack.errors import warn
 
-CHECKED = ".checked"
-"""Part of the names of files that end with a checksum."""
+CHECKED = ".checked"  # part of the names of files that end with a checksum
 _SUM = 32  # bytes of a checksum
 _KERNEL = 1 << 16  # bytes of a compiled kernel, about
 
 
 def checksum(data: bytes) -> bytes:
-    """Return the checksum of some bytes."""
     return hashlib.sha256(data).digest()
 
 
@@ -46,7 +44,6 @@ def warn_of_cache(problem: object) -> None:
 
 @cache
 def check_cache() -> None:
-    """Warn if compiled code cannot be cached, before the first compilation, which is at the end of an epoch."""
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0") or "NUMBA_CACHE_LOCATOR_CLASSES" in os.environ:
         return
     for folder in _folders():

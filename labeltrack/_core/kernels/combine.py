@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from labeltrack._core.kernels.intrinsics import _U0, _jit, _wrapping
+from labeltrack._core.kernels.intrinsics import _U0, _jit
 
 
 @_jit
-def select(column: Any, mask: Any, start: int, stop: int, out: Any, at: int, end: int) -> Any:
-    """Copy the elements that a mask selects, one after another; return where the next one would go.
+def select(column, mask, start, stop, out, at, end):
+    """Copy the elements that a mask (uint8, 0 or 1) selects from place `at` on; return where the next one would go.
 
-    Without a branch, as a random mask mispredicts half of the time: numpy's indexing takes three times as long then.
-
-    Args:
-        column: ``(N,)`` uint8, int32 or int64.
-        mask: ``(N,)`` uint8, 0 or 1.
-        start: First element to look at.
-        stop: One past the last.
-        out: Likewise as `column`, written to.
-        at: Where the first one goes.
-        end: Nothing is written from there on, where another thread writes.
+    Nothing is written from `end` on, where another thread writes. Without a branch, as a random mask mispredicts half
+    of the time: numpy's indexing takes three times as long then.
     """
     n, last = np.uint64(at), np.uint64(end)
     for i in range(np.uint64(start), np.uint64(stop)):
@@ -33,21 +23,9 @@ def select(column: Any, mask: Any, start: int, stop: int, out: Any, at: int, end
     return np.int64(n)
 
 
-@_wrapping
 @_jit
-def add_offsets(part: Any, start: int, stop: int, low: int, size: int, factor: int, first: bool, keys: Any) -> Any:
-    """Add keys of one label, counted from `low`, to combined keys; return whether all are within `size`.
-
-    Args:
-        part: ``(N,)`` uint8, int32 or int64.
-        start: First key.
-        stop: One past the last.
-        low: The smallest key.
-        size: The largest minus the smallest, plus one.
-        factor: What an offset is multiplied by.
-        first: Whether there are no combined keys yet.
-        keys: ``(N,)`` int32 or int64, written to.
-    """
+def add_offsets(part, start, stop, low, size, factor, first, keys):
+    """Add keys of one label, less `low`, times `factor`, to combined keys; return whether all are within `size`."""
     beyond = _U0
     for i in range(np.uint64(start), np.uint64(stop)):
         offset = np.int64(part[i]) - low
@@ -57,31 +35,15 @@ def add_offsets(part: Any, start: int, stop: int, low: int, size: int, factor: i
 
 
 @_jit
-def add_ranks(codes: Any, start: int, stop: int, ranks: Any, first: bool, keys: Any) -> None:
-    """Add the ranks of codes, multiplied by their factor, to combined keys.
-
-    Args:
-        codes: ``(N,)`` int32, each with an entry in `ranks`.
-        start: First code.
-        stop: One past the last.
-        ranks: ``(V,)`` int64.
-        first: Whether there are no combined keys yet.
-        keys: ``(N,)`` int32 or int64, written to.
-    """
+def add_ranks(codes, start, stop, ranks, first, keys):
+    """Add the ``(V,)`` ranks of int32 codes, multiplied by their factor already, to combined keys."""
     for i in range(np.uint64(start), np.uint64(stop)):
         keys[i] = (np.int64(0) if first else np.int64(keys[i])) + ranks[np.uint64(codes[i])]
 
 
 @_jit
-def look_up_pairs(first: Any, second: Any, table: Any, codes: Any) -> Any:
-    """Write the codes of pairs of labels; return whether all are in the table.
-
-    Args:
-        first: ``(N,)`` uint8, int32 or int64.
-        second: Likewise.
-        table: ``(R, C)`` int32, the code of each pair, -1 for none.
-        codes: ``(N,)`` int32, written to.
-    """
+def look_up_pairs(first, second, table, codes):
+    """Write the codes of pairs of labels; return whether all are in the ``(R, C)`` table, which has -1 for none."""
     rows, columns = np.uint64(table.shape[0]), np.uint64(table.shape[1])
     outside, beyond = _U0, np.int32(0)
     for i in range(np.uint64(codes.shape[0])):  # apart, where it takes vector instructions: 0.86 instead of 1.13 ns

@@ -6,8 +6,9 @@ sample, exact in any order. `reducing` builds the loop from what distinguishes a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ctypes import addressof, c_char
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,17 +29,11 @@ from labeltrack._core.kernels.intrinsics import (
     _part,
     _prefetch,
     _same,
-    _wrapping,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 _U0, _U1, _U2, _U3, _U4 = map(np.uint64, range(5))
-COUNT_BITS = 21
-"""Bits of the count of a row."""
-MAX_COUNT = (1 << COUNT_BITS) - 1
-"""Samples that a row can hold."""
+COUNT_BITS = 21  # bits of the count of a row
+MAX_COUNT = (1 << COUNT_BITS) - 1  # samples that a row can hold
 SHIFT = 43
 """Bits that sums are shifted right by beside the count; with n bits of a count, from ``2 * n - 1`` to ``64 - n``."""
 BLOCK = 192
@@ -46,8 +41,7 @@ BLOCK = 192
 second, 256 at 660, as rows, words and input no longer share the L1 cache; at 100 labels 860 and 905."""
 REJECTED = 2 * BLOCK + 8
 """Room for the rejected samples of a block, those waiting from earlier blocks, and four places more."""
-EXPONENTS = 2048
-"""Exponents of a double; the last is that of NaN and infinities."""
+EXPONENTS = 2048  # exponents of a double; the last is that of NaN and infinities
 
 _REJECTS = 32  # one in so many samples may be rejected in the long run
 _EXCESS = 1 << 11  # excess over that, in samples, at which the unit is unsuitable
@@ -61,19 +55,12 @@ _U64 = np.uint64(64)
 
 
 class Unit(NamedTuple):
-    """How samples become integers.
+    """How samples become integers."""
 
-    Attributes:
-        scale: Power of two, at least 1, so that scaling does not underflow.
-        signed: Whether integers are biased, as some are negative.
-        copies: Tables used in turn: 1 or `COPIES`; they are to be added up.
-        finer: Whether there are four tables of different units instead (`fixed63` only).
-    """
-
-    scale: float
-    signed: bool
-    copies: int
-    finer: bool
+    scale: float  # power of two, at least 1, so that scaling does not underflow
+    signed: bool  # whether integers are biased, as some are negative
+    copies: int  # tables used in turn: 1 or `COPIES`; they are to be added up
+    finer: bool  # whether there are four tables of different units instead (`fixed63` only)
 
 
 class Batch(NamedTuple):
@@ -104,7 +91,6 @@ class Scratch(NamedTuple):
 
 
 def new_scratch(words: int) -> Scratch:
-    """Return scratch memory for samples of so many words each."""
     memory = np.zeros(40 + (words + 2) * BLOCK + REJECTED, dtype=np.int64)
     start = -addressof(c_char.from_buffer(memory.data)) // 8 % 8
     lines, memory = memory[start : start + 32], memory[40:]
@@ -127,18 +113,14 @@ class Format(NamedTuple):
     add_finer: Any = None  # adds a block to tables of several units, if the format has them
 
 
-# ---------------------------------------------------------------------------------------------------------
-# Choosing a unit
-# ---------------------------------------------------------------------------------------------------------
+# -- choosing a unit --------------------------------------------------------------------------------------------------
 
 
 @_jit
-def extent(samples: Any, counts: Any) -> tuple[Any, Any, Any]:
+def extent(samples, counts):
     """Return how large samples are, except for the largest few, by counting exponents: ten times faster than sorting.
 
-    Args:
-        samples: ``(N,)`` float32 or float64.
-        counts: ``(EXPONENTS,)`` int32 zeros; the number of samples with each exponent is written here.
+    `counts` are ``(EXPONENTS,)`` int32 zeros, and count them.
 
     Returns:
         The exponent of the largest absolute value, one in 64 ignored, as `math.frexp` defines it (0 for zeros, -1022
@@ -160,14 +142,11 @@ def extent(samples: Any, counts: Any) -> tuple[Any, Any, Any]:
     return 0 if exponent == _U0 and 64 * (above - zeros) <= finite else np.int64(exponent) - _BIAS, negative, finite
 
 
-# ---------------------------------------------------------------------------------------------------------
-# Parts of the loop
-# ---------------------------------------------------------------------------------------------------------
+# -- parts of the loop ------------------------------------------------------------------------------------------------
 
 
 @_emitting(lambda builder, mask: builder.ctpop(mask), types.uint64, types.uint64)
-def _bits(mask: Any) -> Any:
-    """Return how many bits are set."""
+def _bits(mask):
     return np.uint64(int(mask).bit_count())
 
 
@@ -178,21 +157,17 @@ def _emit_fetch(builder: Any, array: Any, start: Any) -> None:  # pragma: no cov
 
 
 @_emitting(_emit_fetch, types.void, None, types.uint64)
-def _fetch(array: Any, start: Any) -> None:
+def _fetch(array, start):
     """Prefetch a block of an array that is read some blocks later. It need not exist."""
 
 
 def vector_lanes(*which: int) -> Any:  # pragma: no cover (runs while kernels are compiled)
-    """Return the lanes that a shuffle of vectors takes."""
     return ir.Constant(ir.VectorType(ir.IntType(32), len(which)), list(which))
 
 
 @_part
-def _copy_labels(labels: Any, first: Any, m: Any, low: Any, limit: Any, block: Any) -> Any:
-    """Copy `m` labels; return how many of the copies precede one outside the table.
-
-    A copy, as another thread may change labels between the check and the use.
-    """
+def _copy_labels(labels, first, m, low, limit, block):
+    """Copy `m` labels, which another thread may change before use; return how many precede one outside the table."""
     least = most = labels[first]
     for i in range(m):
         label = labels[first + i]
@@ -208,37 +183,31 @@ def _copy_labels(labels: Any, first: Any, m: Any, low: Any, limit: Any, block: A
 
 
 @_inline
-def _has_runs(block: Any, m: Any) -> Any:
-    """Return whether sixteen labels in a row are the same at the start of a block or in its middle.
-
-    With fewer, such as three, half of all blocks of two labels would pass.
-    """
+def _has_runs(block, m):
+    """Return whether 16 labels in a row are the same at the start or in the middle of a block; 3 often are."""
     middle = m >> _U1
     return m >= _U64 and (_same(block, _U0, block[_U0]) or _same(block, middle, block[middle]))
 
 
 @_inline
-def whole_sum(table: Any, place: Any, shifted: Any) -> tuple[Any, Any]:
+def whole_sum(table, place, shifted):
     """Return both words of a sum, from itself modulo 2**64 and the sum of what is above `SHIFT` bits."""
     low = np.uint64(table[place])
     high = np.uint64(shifted) >> _COUNT_BITS
     return low, (high >> _WRAPPED) + np.uint64(low < (high << _SHIFT))
 
 
-# ---------------------------------------------------------------------------------------------------------
-# The loop
-# ---------------------------------------------------------------------------------------------------------
+# -- the loop ---------------------------------------------------------------------------------------------------------
 
 
 def reducing(form: Format) -> Any:
-    """Return the kernel that adds samples to tables of a format."""
     log_row, count_word, far_ahead, far_rows = form.log_row, form.count_word, form.ahead, form.far
     convert, rejects, add = form.convert, form.rejects, form.add
     add_runs, add_finer, has_finer = form.add_runs, form.add_finer, form.add_finer is not None
     row_words = 1 << int(log_row)
 
     @_inline
-    def find_rejected(words: Any, first: Any, m: Any, mark: Any, rejected: Any, k: Any) -> Any:
+    def find_rejected(words, first, m, mark, rejected, k):
         """Append the numbers of rejected samples, with a mark; return how many there are then.
 
         Four places are written per 64 samples, needed or not: a branch on each would mispredict twice per sample.
@@ -259,7 +228,7 @@ def reducing(form: Format) -> Any:
         return k
 
     @_part
-    def queue_rejected(batch: Any, rejected: Any, k: Any, table: Any, turns: Any, unit: Any, queue: Any, n: Any) -> Any:
+    def queue_rejected(batch, rejected, k, table, turns, unit, queue, n):
         """Queue rejected samples, and correct the counts; return the new `n`."""
         _apart()
         labels, samples, start, _, low, size = batch
@@ -279,8 +248,7 @@ def reducing(form: Format) -> Any:
         return n
 
     @_part
-    def add_few(block: Any, words: Any, m: Any, low: Any, table: Any, stride: Any) -> None:
-        """Add samples to four tables in turn."""
+    def add_few(block, words, m, low, table, stride):
         _apart()
         base0 = -low * row_words
         base1 = base0 + stride
@@ -296,16 +264,14 @@ def reducing(form: Format) -> Any:
             add(table, base0 + np.int64(i - most) * stride, np.uint64(np.int64(block[i])) << log_row, words, i)
 
     @_part
-    def add_near(block: Any, words: Any, m: Any, low: Any, table: Any) -> None:
-        """Add samples to a table that fits the cache."""
+    def add_near(block, words, m, low, table):
         _apart()
         base = -low * row_words
         for i in range(m):
             add(table, base, np.uint64(np.int64(block[i])) << log_row, words, i)
 
     @_part
-    def add_far(labels: Any, first: Any, block: Any, words: Any, m: Any, low: Any, table: Any) -> None:
-        """Add samples to a table that does not fit the cache."""
+    def add_far(labels, first, block, words, m, low, table):
         _apart()
         base = -low * row_words
         ahead = first + far_ahead
@@ -316,16 +282,10 @@ def reducing(form: Format) -> Any:
         for i in range(fetched, m):
             add(table, base, np.uint64(np.int64(block[i])) << log_row, words, i)
 
-    def reduce(batch: Any, table: Any, unit: Any, scratch: Any, queue: Any, n: Any) -> tuple[int, int, int]:
-        """Add samples to a fixed-point table; those that it cannot represent are queued.
+    def reduce(batch, table, unit, scratch, queue, n):
+        """Add a `Batch` to a table, ``(T * size * WORDS,)`` int64 on a cache line; queue what it cannot hold.
 
-        Args:
-            batch: A `Batch`.
-            table: ``(T * size * WORDS,)`` int64 on a cache line; T is `COPIES` if ``unit.finer``, else ``unit.copies``.
-            unit: A `Unit`.
-            scratch: A `Scratch`.
-            queue: A `Queue`.
-            n: Number of samples already queued.
+        T is `COPIES` if ``unit.finer``, else ``unit.copies``.
 
         Returns:
             The position reached; the number of samples queued; and why the pass stopped: `DONE`, before a label that is
@@ -381,4 +341,4 @@ def reducing(form: Format) -> Any:
 
     # A name of its own, by which it is found in the cache.
     reduce.__name__ = reduce.__qualname__ = f"reduce_{form.name}"
-    return _wrapping(_jit(reduce))
+    return _jit(reduce)

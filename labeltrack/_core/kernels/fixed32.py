@@ -28,35 +28,14 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 
-from labeltrack._core.kernels.fixed import (
-    COUNT_BITS,
-    MAX_COUNT,
-    SHIFT,
-    Format,
-    reducing,
-    vector_lanes,
-    whole_sum,
-)
-from labeltrack._core.kernels.intrinsics import (
-    _apart,
-    _emitting,
-    _greater,
-    _jit,
-    _lesser,
-    _one_label,
-    _part,
-    _wrapping,
-    two_sum,
-)
+from labeltrack._core.kernels.fixed import COUNT_BITS, MAX_COUNT, SHIFT, Format, reducing, vector_lanes, whole_sum
+from labeltrack._core.kernels.intrinsics import _apart, _emitting, _greater, _jit, _lesser, _one_label, _part, two_sum
 from labeltrack._core.kernels.rows import _add_squares, _add_sum, empty_row
 
 _U0, _U1, _U2, _U3, _U4, _, _U6, _U7 = map(np.uint64, range(8))
-WORDS = 4
-"""Words per row."""
-COUNT = 2
-"""Word of a row that holds the count."""
-BIAS = 1 << 31
-"""What is added to integers where some are negative."""
+WORDS = 4  # words per row
+COUNT = 2  # word of a row that holds the count
+BIAS = 1 << 31  # what is added to integers where some are negative
 _HALF = (1 << 32) - 1
 _AHEAD = np.uint64(32)  # samples between prefetching a row and adding to it; 16 takes a tenth longer, 300 000 labels
 _FAR = 1 << 14  # rows from which they are prefetched, 512 KiB; from half of that, it takes a tenth longer
@@ -96,7 +75,7 @@ def _emit_add(builder: Any, table: Any, base: Any, r: Any, words: Any, i: Any) -
 
 
 @_emitting(_emit_add, types.void, None, types.int64, types.uint64, None, types.uint64)
-def _add(table: Any, base: Any, r: Any, words: Any, i: Any) -> None:
+def _add(table, base, r, words, i):
     """Add a sample to the row at word ``base + r``; `base`, which is the same for all samples, then costs nothing."""
     word, place = int(words[i]), _wrap(int(base) + int(r))
     y = word & _HALF
@@ -112,7 +91,7 @@ def _emit_join_extremes(builder: Any, table: Any, place: Any, word: Any) -> None
 
 
 @_emitting(_emit_join_extremes, types.void, None, types.uint64, types.int64)
-def _join_extremes(table: Any, place: Any, word: Any) -> None:
+def _join_extremes(table, place, word):
     """Replace each half of a word of the table by the larger of itself and that half of another word."""
     mine, other = int(table[place]) & ((1 << 64) - 1), int(word) & ((1 << 64) - 1)
     table[place] = _wrap(max(mine >> 32, other >> 32) << 32 | max(mine & _HALF, other & _HALF))
@@ -125,24 +104,14 @@ def _emit_zeros(builder: Any, words: Any, i: Any) -> Any:  # pragma: no cover
 
 
 @_emitting(_emit_zeros, types.uint64, None, types.uint64)
-def _zeros(words: Any, i: Any) -> Any:
+def _zeros(words, i):
     """Return a bit for each of 64 words from `i` that is zero."""
     return np.uint64(sum(1 << j for j, word in enumerate(words[int(i) : int(i) + 64].tolist()) if word == 0))
 
 
-@_wrapping
 @_jit
-def convert(samples: Any, start: int, stop: int, unit: Any, _stride: int, words: Any, _offsets: Any) -> None:
-    """Write ``samples[start:stop] * unit.scale`` as integers of 32 bits, each with its complement in the high half.
-
-    Args:
-        samples: ``(N,)`` float32 or float64.
-        start: First sample.
-        stop: One past the last.
-        unit: A `Unit`; its scale is at most 2**100.
-        words: ``(>= stop - start,)`` int64, written from index 0: 0 for samples that are not integers of 32 bits, with
-            sign if ``unit.signed``, times ``1 / scale``.
-    """
+def convert(samples, start, stop, unit, _stride, words, _offsets):
+    """Write samples, in the `Unit`, as integers of 32 bits below their complements, from index 0; else 0."""
     first = np.uint64(start)
     scale = samples.dtype.type(unit.scale)
     # In the precision of the samples, sixteen float32 at a time: 0.17 ns per sample, as doubles 0.31. Two loops, as
@@ -167,7 +136,7 @@ def convert(samples: Any, start: int, stop: int, unit: Any, _stride: int, words:
 
 
 @_part
-def _add_runs(labels: Any, m: Any, low: Any, table: Any, words: Any, _lines: Any) -> None:
+def _add_runs(labels, m, low, table, words, _lines):
     """Add samples of which many in a row have one label, summing each run in registers."""
     _apart()
     i = _U0
@@ -198,26 +167,13 @@ _form = Format("fixed32", _U2, np.uint64(COUNT), _AHEAD, _FAR, convert, _zeros, 
 reduce = reducing(_form)
 
 
-@_wrapping
 @_jit
-def flush(
-    table: Any, unit: Any, start: int, stop: int, fresh: bool, rows: Any, counts: Any, keys: Any, values: Any
-) -> tuple[int, int]:
+def flush(table, unit, start, stop, fresh, rows, counts, keys, values):
     """Move the sums of the table to the rows, exactly, from the last one back, and clear them unless `fresh`.
 
-    Args:
-        table: See `reduce`.
-        unit: Its `Unit`.
-        start: How many rows are done.
-        stop: How many rows are to be done.
-        fresh: Whether the rows are uninitialised, and the table may be the first half of their memory.
-        rows: See `labeltrack._core.kernels.rows`, as all that follow; overflow terms are written from index 0.
-        counts: The same memory as int64.
-        keys: Keys of overflow terms.
-        values: Overflow terms.
-
-    Returns:
-        How many rows are done, fewer than `stop` if there is no room for the terms of another, and the number of terms.
+    `start` rows are done, `stop` are to be. `fresh` rows are uninitialised, and the table may be the first half of
+    their memory. Overflow terms are written from index 0. Returns how many rows are done, fewer than `stop` if there is
+    no room for the terms of another, and the number of terms.
     """
     n: Any = np.int64(0)
     room = keys.shape[0] - 4

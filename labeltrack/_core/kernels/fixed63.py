@@ -28,15 +28,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 
-from labeltrack._core.kernels.fixed import (
-    COUNT_BITS,
-    MAX_COUNT,
-    SHIFT,
-    Format,
-    reducing,
-    vector_lanes,
-    whole_sum,
-)
+from labeltrack._core.kernels.fixed import COUNT_BITS, MAX_COUNT, SHIFT, Format, reducing, vector_lanes, whole_sum
 from labeltrack._core.kernels.intrinsics import (
     _apart,
     _emitting,
@@ -47,19 +39,14 @@ from labeltrack._core.kernels.intrinsics import (
     _one_label,
     _part,
     _prefetch,
-    _wrapping,
 )
 from labeltrack._core.kernels.rows import _add_squares, _add_sum, empty_row
 
 _U0, _U1, _U2, _U3, _U4, _, _U6, _U7, _U8 = map(np.uint64, range(9))
-WORDS = 8
-"""Words per row."""
-COUNT = 4
-"""Word of a row that holds the count."""
-FINER_BITS = 10
-"""Bits by which the unit of each of them is finer than that of the one before."""
-BIAS = 1 << 62
-"""What is added to integers where some are negative."""
+WORDS = 8  # words per row
+COUNT = 4  # word of a row that holds the count
+FINER_BITS = 10  # bits by which the unit of each of them is finer than that of the one before
+BIAS = 1 << 62  # what is added to integers where some are negative
 _COMPLEMENT = (1 << 63) - 1
 _RUN = np.uint64(16)  # samples of one label in a row from which they are summed apart
 _AHEAD = np.uint64(64)  # samples between prefetching a row and adding to it; 16 takes a quarter longer, 100 000 labels
@@ -109,7 +96,7 @@ def _emit_add(builder: Any, table: Any, base: Any, r: Any, words: Any, i: Any) -
 
 
 @_emitting(_emit_add, types.void, None, types.int64, types.uint64, None, types.uint64)
-def add(table: Any, base: Any, r: Any, words: Any, i: Any) -> None:
+def add(table, base, r, words, i):
     """Add a sample to the row at word ``base + r``; `base`, which is the same for all samples, then costs nothing."""
     u, complement = int(words[2 * int(i)]), int(words[2 * int(i) + 1])
     sums = [u * u & _ALL, u * u >> 64, u]
@@ -124,7 +111,7 @@ def _emit_join(builder: Any, table: Any, r: Any, other: Any, o: Any) -> None:  #
 
 
 @_emitting(_emit_join, types.void, None, types.uint64, None, types.uint64)
-def _join(table: Any, r: Any, other: Any, o: Any) -> None:
+def _join(table, r, other, o):
     """Add the row at word `o` of another table to the row at word `r`."""
     _join_row(table, int(r), [int(other[int(o) + j]) & _ALL for j in range(8)])
 
@@ -139,14 +126,14 @@ def _emit_pair_zeros(builder: Any, words: Any, i: Any) -> Any:  # pragma: no cov
 
 
 @_emitting(_emit_pair_zeros, types.uint64, None, types.uint64)
-def _pair_zeros(words: Any, i: Any) -> Any:
+def _pair_zeros(words, i):
     """Return a bit for each of 64 pairs from `i` that is zero: its words add up to 2**63 - 1 if it is not."""
     pairs = words[2 * int(i) : 2 * int(i) + 128].reshape(-1, 2).tolist()
     return np.uint64(sum(1 << j for j, pair in enumerate(pairs) if pair == [0, 0]))
 
 
 @_inline
-def bounds(signed: Any) -> Any:
+def bounds(signed):
     """Return the smallest scaled sample, what is just too large, and what is added to make an integer of 63 bits."""
     if signed:
         return -4611686018427387904.0, 4611686018427387904.0, np.int64(BIAS)
@@ -154,7 +141,7 @@ def bounds(signed: Any) -> Any:
 
 
 @_inline
-def put(x: Any, low: Any, high: Any, bias: Any, words: Any, i: Any) -> None:
+def put(x, low, high, bias, words, i):
     """Write a scaled sample as an integer and its complement, or twice 0; without a branch, to be vectorised."""
     x = x if (x >= low) & (x < high) else 0.5
     y = np.int64(x)
@@ -164,20 +151,11 @@ def put(x: Any, low: Any, high: Any, bias: Any, words: Any, i: Any) -> None:
     words[(i << _U1) + _U1] = u ^ _COMPLEMENT if fits else 0
 
 
-@_wrapping
 @_jit
-def convert(samples: Any, start: int, stop: int, unit: Any, stride: int, words: Any, offsets: Any) -> None:
-    """Write ``samples[start:stop] * unit.scale`` as integers of 63 bits, each with its complement.
+def convert(samples, start, stop, unit, stride, words, offsets):
+    """Write samples, in the `Unit`, as integers of 63 bits and complements, from index 0; twice 0 if they are none.
 
-    Args:
-        samples: ``(N,)`` float32 or float64.
-        start: First sample.
-        stop: One past the last.
-        unit: A `Unit`.
-        stride: Words of a table.
-        words: ``(>= 2 * (stop - start),)`` int64, written from index 0: twice 0 for samples that are not such integers,
-            in any of the units if there are four.
-        offsets: ``(>= stop - start,)`` uint64: where the table of each sample begins, written if there are four.
+    If there are four units, where the table of each sample begins, a multiple of `stride`, is written to `offsets`.
     """
     first = np.uint64(start)
     low, high, bias = bounds(unit.signed)
@@ -199,7 +177,7 @@ def convert(samples: Any, start: int, stop: int, unit: Any, stride: int, words: 
 
 
 @_part
-def _add_runs(labels: Any, m: Any, low: Any, table: Any, words: Any, lines: Any) -> None:
+def _add_runs(labels, m, low, table, words, lines):
     """Add samples of which many in a row have one label, to four rows in turn, which are then added to its row."""
     _apart()
     i = _U0
@@ -223,7 +201,7 @@ def _add_runs(labels: Any, m: Any, low: Any, table: Any, words: Any, lines: Any)
 
 
 @_part
-def _add_finer(labels: Any, m: Any, low: Any, table: Any, words: Any, places: Any) -> None:
+def _add_finer(labels, m, low, table, words, places):
     """Add samples to tables of four units: rows are worked out first, so that they can be prefetched."""
     _apart()
     n = _U0
@@ -245,26 +223,12 @@ _form = Format(
 reduce = reducing(_form)
 
 
-@_wrapping
 @_jit
-def flush(
-    table: Any, unit: Any, start: int, stop: int, fresh: bool, rows: Any, counts: Any, keys: Any, values: Any
-) -> tuple[int, int]:
-    """Move the sums of the table to the rows, exactly, and clear them unless `fresh`.
+def flush(table, unit, start, stop, fresh, rows, counts, keys, values):
+    """Move the sums of some rows of the table to the rows of the state, exactly, and clear them unless `fresh`.
 
-    Args:
-        table: See `reduce`.
-        unit: Its `Unit`.
-        start: First row of the table.
-        stop: One past the last.
-        fresh: Whether the rows are uninitialised, and the memory of the table itself, seen as float64.
-        rows: See `labeltrack._core.kernels.rows`, as all that follow; overflow terms are written from index 0.
-        counts: The same memory as int64.
-        keys: Keys of overflow terms.
-        values: Overflow terms.
-
-    Returns:
-        The row reached, short of `stop` if there is no room for the terms of another, and the number of terms.
+    `fresh` rows are uninitialised, in the memory of the table itself. Overflow terms are written from index 0. Returns
+    the row reached, short of `stop` if there is no room for the terms of another, and the number of terms.
     """
     n: Any = np.int64(0)
     room = keys.shape[0] - 5

@@ -2,45 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from labeltrack._core.kernels.intrinsics import _STREAM, _U1, _U2, _inline, _jit, _prefetch, _prefetch_read, _wrapping
+from labeltrack._core.kernels.intrinsics import _STREAM, _U1, _U2, _inline, _jit, _prefetch, _prefetch_read
 
 _AHEAD = 16  # labels between prefetching a place and probing it
 _FAR_KEYS = 1 << 15  # words of a table (256 KiB) from which places are prefetched
 
 
 @_inline
-def _first_place(label: Any, mask: Any) -> Any:
+def _first_place(label, mask):
     """Return the word of the table where probing for a label starts."""
     h = np.uint64(np.int64(label))
     h = (h ^ (h >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15)
     return ((h ^ (h >> np.uint64(29))) << _U1) & mask
 
 
-@_wrapping
 @_jit
-def encode_int64(
-    labels: Any, start: int, stop: int, table: Any, found: Any, size: Any, frozen: bool, codes: Any
-) -> Any:
-    """Write the code of each label; new labels get the next code.
+def encode_int64(labels, start, stop, table, found, size, frozen, codes):
+    """Write codes of labels from index 0; new ones get the next, or `size` if `frozen`. Return the position reached.
 
-    Args:
-        labels: ``(N,)`` integers.
-        start: First label to read.
-        stop: One past the last.
-        table: ``(2 * 2**b,)`` int64: pairs of a label and its code, -1 in an empty place; two arrays,
-            which cost twice the cache misses, took half as long again.
-        found: ``(C,)`` int64: the label of each code, C at most half the places.
-        size: ``(1,)`` int64, the number of codes in use, written to: all of the table changes within one call, between
-            two lines of Python.
-        frozen: If set, unknown labels get `size` instead of a new code.
-        codes: ``(>= stop - start,)`` int32, written from index 0.
-
-    Returns:
-        The position reached, short of `stop` if `found` is full.
+    `table` has ``2**b`` pairs of a label and its code, -1 in an empty place: two arrays, which cost twice the cache
+    misses, took half as long again. `found`, the label of each code, is at most half as long; the pass stops where it
+    is full. `size`, ``(1,)``, is the number of codes: all of the table changes within one call, between two lines of
+    Python.
     """
     mask = np.uint64(table.shape[0] - 1)
     first = np.uint64(start)

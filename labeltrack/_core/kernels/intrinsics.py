@@ -9,8 +9,9 @@ import functools
 import hashlib
 import inspect
 import pickle
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -23,15 +24,11 @@ from numba.extending import intrinsic
 from labeltrack._core.kernels import uninterrupted
 from labeltrack._core.kernels.cache import CHECKED, checked, checksum, warn_of_cache
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 STREAM = 512
 """Samples between prefetching and reading labels and samples. Hardware prefetchers stop at the end of a page, and some
 fall behind before: with ten labels 1.7 and 3.0 ns per float and double without, 1.45 and 2.75 with (Intel)."""
 
-SAME = 16
-"""Labels in a row that are compared at a time."""
+SAME = 16  # labels in a row that are compared at a time
 
 # Unsigned constants, as numba takes a while to type each cast.
 _U0, _U1, _U2, _U3, _U4, _U5, _U6, _U7, _U8 = (np.uint64(number) for number in range(9))
@@ -116,24 +113,19 @@ class _Cache(FunctionCache):  # type: ignore[misc]  # pragma: no cover
 
 def _jit(kernel: Any) -> Any:
     """Compile a kernel on its first call, or load it from numba's cache."""
-    found = _compiled(kernel)
     if not config.DISABLE_JIT:  # pragma: no cover
+        found = _compiled(kernel)
         # An interrupt during compilation would leave numba unusable.
         found._compile_for_args = functools.partial(uninterrupted, found._compile_for_args)  # noqa: SLF001
         try:
             found._cache = _Cache(kernel)  # noqa: SLF001 (as its enable_caching() does)
         except RuntimeError as error:  # there is no folder that can be written to
             warn_of_cache(error)
-    return found
-
-
-def _wrapping(kernel: Any) -> Any:
-    """Silence overflow of integers and cancelling infinities under the interpreter, as in compiled code."""
-    if not config.DISABLE_JIT:
-        return kernel
+        return found
 
     @functools.wraps(kernel)
     def quiet(*args: Any) -> Any:
+        # Overflow of integers and cancelling infinities are silent, as in compiled code.
         with np.errstate(over="ignore", invalid="ignore"):
             return kernel(*args)
 
@@ -146,12 +138,10 @@ def _memory(context: Any, builder: Any, signature: Any, args: Any, which: int) -
 
 
 def _emitting(emit: Callable[..., Any], result: Any, *kinds: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Return a decorator of functions that compiled code replaces by other instructions; interpreted code calls them.
+    """Return a decorator of functions that compiled code replaces by what `emit` emits; interpreted code calls them.
 
-    Args:
-        emit: Called with a builder and the operands, an array as the address of its memory; returns the result.
-        result: Type of the result.
-        kinds: Types of the operands, None for any.
+    `emit` gets a builder and the operands, an array as the address of its memory. `kinds` are their types, None for
+    any.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -184,11 +174,7 @@ if config.DISABLE_JIT:
 else:
 
     def _chosen(sign: str) -> Any:
-        """Return the choice of one of two numbers.
-
-        numba compiles `min` and `max` anew for each pair of types and each use: 20 to 40 ms, a third of a second in all
-        for a reduction.
-        """
+        """Return the choice of one of two numbers; numba compiles `min` and `max` for each use: 0.3 s in all."""
 
         def build(typing_context: Any, a: Any, b: Any) -> Any:  # pragma: no cover (called by the compiler)
             kind = typing_context.unify_types(a, b)
@@ -209,7 +195,7 @@ else:
 
 
 @_emitting(lambda builder, a, b, c: builder.fma(a, b, c), types.float64, types.float64, types.float64, types.float64)
-def fma(a: float, b: float, c: float) -> float:
+def fma(a, b, c):
     """``a * b + c`` with one rounding. numba offers none before Python 3.13's ``math.fma``."""
     if a == 0.0 or b == 0.0:
         return a * b + c
@@ -219,7 +205,7 @@ def fma(a: float, b: float, c: float) -> float:
 
 
 @_inline
-def two_sum(a: Any, b: Any) -> tuple[Any, Any]:
+def two_sum(a, b):
     """Return ``s, e`` with ``s = fl(a + b)`` and ``s + e == a + b`` exactly (Knuth; no branch)."""
     s = a + b
     t = s - a
@@ -227,21 +213,19 @@ def two_sum(a: Any, b: Any) -> tuple[Any, Any]:
 
 
 @_inline
-def two_prod(a: Any, b: Any) -> tuple[Any, Any]:
+def two_prod(a, b):
     """Return ``p, e`` with ``p = fl(a * b)`` and ``p + e == a * b`` exactly, barring underflow."""
     p = a * b
     return p, fma(a, b, -p)
 
 
-# ---------------------------------------------------------------------------------------------------------
-# Instructions that numba does not offer
-# ---------------------------------------------------------------------------------------------------------
+# -- instructions that numba does not offer ---------------------------------------------------------------------------
 
 _FLAG, _LANE, _WORD = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 
 
 @_emitting(lambda builder: builder.function.attributes.add("noinline"), types.void)
-def _apart() -> None:
+def _apart():
     """Tell LLVM not to inline the function that calls this, for which numba has no option."""
 
 
@@ -251,7 +235,7 @@ def _emit_lowest_bit(builder: Any, mask: Any) -> Any:  # pragma: no cover (runs 
 
 
 @_emitting(_emit_lowest_bit, types.uint64, types.uint64)
-def _lowest_bit(mask: Any) -> Any:
+def _lowest_bit(mask):
     """Return the number of zeros below the lowest bit that is set, 64 if none is."""
     return np.uint64((int(mask) & -int(mask)).bit_length() - 1 if mask else 64)
 
@@ -272,12 +256,12 @@ def _emit_prefetch(builder: Any, array: Any, start: Any, lines: int, *, write: b
 
 
 @_emitting(functools.partial(_emit_prefetch, lines=1, write=True), types.void, None, types.uint64)
-def _prefetch(table: Any, r: Any) -> None:
+def _prefetch(table, r):
     """Prefetch the cache line of the word at `r`, which need not exist, to be written to."""
 
 
 @_emitting(functools.partial(_emit_prefetch, lines=1, write=False), types.void, None, types.uint64)
-def _prefetch_read(array: Any, i: Any) -> None:
+def _prefetch_read(array, i):
     """Prefetch the cache line of element `i`, which need not exist."""
 
 
@@ -293,13 +277,13 @@ def _emit_same(builder: Any, labels: Any, i: Any, label: Any) -> Any:  # pragma:
 
 
 @_emitting(_emit_same, types.boolean, None, types.uint64, None)
-def _same(labels: Any, i: Any, label: Any) -> bool:
+def _same(labels, i, label):
     """Return whether the `SAME` labels from `i` on are all this one, by one comparison of vectors."""
     return bool((labels[int(i) : int(i) + SAME] == label).all())
 
 
 @_inline
-def _one_label(labels: Any, start: Any, stop: Any) -> Any:
+def _one_label(labels, start, stop):
     """Return how many of the labels from `start` on are the same one; 1 unless at least four are."""
     first = labels[start]
     if start + _U4 > stop:

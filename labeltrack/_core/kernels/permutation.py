@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from labeltrack._core.kernels.intrinsics import _jit
 
 
 @_jit
-def count_extreme(
-    values: Any, starts: Any, sizes: Any, least: Any, most: Any, labels: Any, rounds: int, rng: Any, found: Any
-) -> None:
+def count_extreme(values, starts, sizes, least, most, labels, rounds, rng, found):
     """Count how many random parts of a label's samples have a sum of at least `least`, and of at most `most`.
 
-    Args:
-        values: ``(N,)`` float64, those of each label side by side; reordered in place.
-        starts: ``(K + 1,)`` int64: where the samples of each label begin.
-        sizes: ``(K,)`` int64: how many samples a part of each label has.
-        least: ``(K,)`` float64.
-        most: ``(K,)`` float64.
-        labels: ``(L,)`` int64: the labels to look at.
-        rounds: How many parts to draw of each.
-        rng: A `numpy.random.Generator`.
-        found: ``(2, K)`` int64, to which the numbers are added.
+    The ``(N,)`` float64 values of each of K labels lie side by side, from `starts`, ``(K + 1,)``, on, and are
+    reordered. `rounds` parts of ``(K,)`` sizes are drawn for each of `labels`. The numbers are added to `found`, ``(2,
+    K)`` int64.
     """
     for k in labels:
         start, size = starts[k], starts[k + 1] - starts[k]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from labeltrack._core.kernels.intrinsics import _STREAM, _inline, _jit, _lesser, _prefetch_read, _wrapping
+from labeltrack._core.kernels.intrinsics import _STREAM, _inline, _jit, _lesser, _prefetch_read
 
 _AHEAD = np.uint64(32)  # samples that lines are prefetched ahead: 36 instead of 50 ms for ten million of 1e5 labels
 _NEAR = 1 << 12  # groups up to which it pays to prefetch the next line of each: 1.2 times as fast with 100
@@ -41,7 +41,7 @@ class Piece(NamedTuple):
 
 
 @_inline
-def _slot(piece: Any, i: Any, x: Any, size: Any) -> Any:
+def _slot(piece, i, x, size):
     """Return the slot of a sample with the bits `x`, -1 to ignore it; NaN are ignored."""
     at = np.uint64(np.int64(piece.keys[i]) - piece.low)
     if at < size and (x & piece.rest) <= piece.infinity:
@@ -49,9 +49,8 @@ def _slot(piece: Any, i: Any, x: Any, size: Any) -> Any:
     return np.int64(-1)
 
 
-@_wrapping
 @_jit
-def count_groups(piece: Any, counts: Any) -> None:
+def count_groups(piece, counts):
     """Count the samples of each slot, except NaN, in ``(K,)`` int64 `counts`."""
     direct = piece.slots.shape[0] == 0
     size = np.uint64(counts.shape[0] if direct else piece.slots.shape[0])
@@ -63,17 +62,9 @@ def count_groups(piece: Any, counts: Any) -> None:
             counts[np.uint64(slot)] += 1
 
 
-@_wrapping
 @_jit
-def fill_groups(piece: Any, places: Any, step: int, groups: Any) -> None:
-    """Write each sample to its group, as a signed integer of the same order; NaN are left out.
-
-    Args:
-        piece: `Piece`.
-        places: ``(K,)`` int64: where the next sample of each slot goes; advanced.
-        step: 1, or -1 to fill groups from their ends.
-        groups: ``(M,)`` of the dtype of the bits.
-    """
+def fill_groups(piece, places, step, groups):
+    """Write samples but NaN to their groups as signed integers, from `places` on, or backwards if `step` is -1."""
     direct = piece.slots.shape[0] == 0
     size = np.uint64(places.shape[0] if direct else piece.slots.shape[0])
     room = np.uint64(groups.shape[0])
@@ -131,23 +122,13 @@ def scratch(dtype: Any, quantiles: int) -> Scratch:
     )
 
 
-@_wrapping
 @_jit
-def select_quantiles(
-    groups: Any, starts: Any, first: int, last: int, copy: int, fractions: Any, rest: int, s: Any, out: Any
-) -> None:
-    """Compute quantiles of groups, as `numpy.quantile` does with its default method, bit for bit.
+def select_quantiles(groups, starts, first, last, copy, fractions, rest, s, out):
+    """Compute quantiles of groups `first` to before `last`, as `numpy.quantile` does by default, bit for bit.
 
-    Args:
-        groups: Integers from `fill_groups`, which are moved within their groups; and room.
-        starts: ``(K + 1,)`` int64: where each group starts, and the last ends.
-        first: First group.
-        last: One past the last.
-        copy: Where in `groups` there is room for as many samples as the largest of these groups has.
-        fractions: ``(Q,)`` float64 from 0 to 1, ascending.
-        rest: All bits of a sample but the sign.
-        s: `Scratch`.
-        out: ``(Q, K)`` float64; NaN for empty groups.
+    `starts` are those of K groups, and the end; `copy` is where there is room for the largest of these groups. Samples
+    move within groups. `fractions` ascend; `rest` has all bits of a sample but the sign. `out` is ``(Q, K)``, NaN for
+    none.
     """
     # Unpacked once, as each access counts references: 25 ns per group if the functions below did it.
     places, moves, line, values, less, segments, ranks, found = s
@@ -188,7 +169,7 @@ def select_quantiles(
 
 
 @_inline
-def _between(a: Any, b: Any, weight: Any) -> Any:
+def _between(a, b, weight):
     """Interpolate between ``a <= b`` in the steps of numpy, except at infinities and where the gap overflows."""
     if weight == 0.0 or a == b:
         return a + 0.0  # infinity times zero, and infinity minus infinity, would be NaN
@@ -199,7 +180,7 @@ def _between(a: Any, b: Any, weight: Any) -> Any:
 
 
 @_inline
-def _neighbours(n: Any, fraction: Any) -> tuple[Any, Any, Any]:
+def _neighbours(n, fraction):
     """Return the ranks on both sides of a quantile of `n` samples, and the weight of the higher one.
 
     R. J. Hyndman and Y. Fan, "Sample quantiles in statistical packages", Amer. Statist. 50, 1996, definition 7.
@@ -212,14 +193,14 @@ def _neighbours(n: Any, fraction: Any) -> tuple[Any, Any, Any]:
 
 
 @_inline
-def _push(segments: Any, top: int, start: int, other: int, n: int, first: int, m: int, before: int) -> None:
+def _push(segments, top, start, other, n, first, m, before):
     """Note a segment: where it is, where it may be copied to, how long, which ranks, and how many samples are less."""
     segments[top, 0], segments[top, 1], segments[top, 2] = start, other, n
     segments[top, 3], segments[top, 4], segments[top, 5] = first, m, before
 
 
 @_inline
-def _round(groups: Any, segments: Any, top: int, ranks: Any, found: Any, places: Any, moves: Any) -> int:
+def _round(groups, segments, top, ranks, found, places, moves):
     """Search segment `top` by a digit; return how many segments are left."""
     start, other, n = segments[top, 0], segments[top, 1], segments[top, 2]
     first, end, before = segments[top, 3], segments[top, 3] + segments[top, 4], segments[top, 5]
@@ -271,7 +252,7 @@ def _round(groups: Any, segments: Any, top: int, ranks: Any, found: Any, places:
 
 
 @_inline
-def _compare_all(groups: Any, segments: Any, top: int, ranks: Any, rest: int, line: Any, less: Any, found: Any) -> None:
+def _compare_all(groups, segments, top, ranks, rest, line, less, found):
     """Find the order statistics of segment `top`, of few samples, by how many others each is above.
 
     They are filled up to whole vectors: the scalar remainder of a vectorised loop took half the time.

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from labeltrack._core.kernels import ROW
-from labeltrack._core.kernels.intrinsics import (
-    _inline,
-    _jit,
-    _part,
-    fma,
-    two_prod,
-    two_sum,
-)
+from labeltrack._core.kernels.intrinsics import _inline, _jit, _part, fma, two_prod, two_sum
 
 _U1, _U2, _U3, _U4, _U5, _U6, _U7 = map(np.uint64, range(1, 8))
 _SLACK = 2.0**-96  # relative error allowed for double-double operations, whose own is a few units of 2**-104
@@ -23,7 +15,7 @@ _FLOOR = 2.0**-900  # below this, the low halves of double-doubles could underfl
 
 
 @_inline
-def _divide(a0: Any, a1: Any, b0: Any, b1: Any) -> Any:
+def _divide(a0, a1, b0, b1):
     """Return the quotient of two double-doubles as one, off by a few units of 2**-104."""
     # A quotient, and its exact remainder divided: one division instead of two in turn.
     inverse = 1.0 / b0
@@ -33,13 +25,13 @@ def _divide(a0: Any, a1: Any, b0: Any, b1: Any) -> Any:
 
 
 @_inline
-def _certain(high: float, low: float, error: float) -> bool:
+def _certain(high, low, error):
     """Return whether every number within `error` of ``high + low`` rounds to `high` (Ziv's test)."""
     return high + (low - error) == high and high + (low + error) == high
 
 
 @_inline
-def _mean(s0: Any, s1: Any, n: Any) -> Any:
+def _mean(s0, s1, n):
     """Return ``(s0 + s1) / n`` rounded once, and whether that is certain."""
     nf = np.float64(n)
     if n & (n - 1) == 0:
@@ -64,7 +56,7 @@ def _mean(s0: Any, s1: Any, n: Any) -> Any:
 
 
 @_inline
-def _deviation(s0: Any, s1: Any, q0: Any, q1: Any, q2: Any, nf: Any) -> Any:
+def _deviation(s0, s1, q0, q1, q2, nf):
     """Return the standard deviation rounded once, and whether that is certain. All parts are exact."""
     p, pe = two_prod(nf, q0)
     b, be = two_prod(s0, s0)
@@ -79,7 +71,7 @@ def _deviation(s0: Any, s1: Any, q0: Any, q1: Any, q2: Any, nf: Any) -> Any:
 
 
 @_inline
-def _root(a0: Any, a1: Any, lost: Any, nf: Any) -> Any:
+def _root(a0, a1, lost, nf):
     """Return the root of ``(a0 + a1) / (n * (n - 1))`` rounded once, and whether `lost` leaves that certain."""
     d0, d1 = two_prod(nf, nf - 1.0)
     v0, v1 = _divide(a0, a1, d0, d1)
@@ -90,21 +82,13 @@ def _root(a0: Any, a1: Any, lost: Any, nf: Any) -> Any:
 
 
 @_jit
-def finalise(start: int, stop: int, rows: Any, counts: Any, residue: Any, number: Any, out: Any, doubt: Any) -> int:
+def finalise(start, stop, rows, counts, residue, number, out, doubt):
     """Write the statistics of rows, each rounded once; return the number of rows whose rounding cannot be certified.
 
-    Args:
-        start: First row.
-        stop: One past the last.
-        rows: See `labeltrack._core.kernels.rows`, likewise `counts`.
-        counts: The same memory as int64.
-        residue: ``(K,)`` uint8: 0 if the row is the exact sum, 1 if there are overflow terms beside it, 2 if
-            scaled ones.
-        number: ``(K,)`` int64: the number of samples is written here.
-        out: ``(5, K)`` float64: sum, mean, sample standard deviation (ddof=1; 0.0 for one sample, NaN for none),
-            minimum and maximum (NaN for none) are written here; the first three are correctly rounded wherever `doubt`
-            is not set.
-        doubt: ``(K,)`` bool: set where the rounding cannot be certified.
+    `residue` is ``(K,)`` uint8: 0 if the row is the exact sum, 1 if there are overflow terms beside it, 2 if scaled
+    ones. Written are: to ``(K,)`` int64 `number` that of samples; to ``(5, K)`` `out` sum, mean, sample standard
+    deviation (ddof=1; 0.0 for one sample, NaN for none), minimum and maximum (NaN for none); to ``(K,)`` `doubt` where
+    the first three may not be correctly rounded.
     """
     doubts = 0
     for k in range(np.uint64(start), np.uint64(stop)):
@@ -140,7 +124,7 @@ def finalise(start: int, stop: int, rows: Any, counts: Any, residue: Any, number
 
 
 @_part
-def _certified(k: Any, r: Any, rows: Any, counts: Any, residue: Any, out: Any) -> Any:
+def _certified(k, r, rows, counts, residue, out):
     """Round one row; return whether that is certain."""
     n = counts[r]
     nf = np.float64(n)
@@ -192,11 +176,8 @@ def _certified(k: Any, r: Any, rows: Any, counts: Any, residue: Any, out: Any) -
 
 
 @_jit
-def finalise_carefully(slots: Any, rows: Any, counts: Any, residue: Any, out: Any, doubt: Any) -> None:
-    """Do as `finalise` for the rows ``(M,)`` of `slots`, with four words for what cancels; see there.
-
-    A kernel of its own, as it is rarely needed and takes half a second to compile.
-    """
+def finalise_carefully(slots, rows, counts, residue, out, doubt):
+    """Do as `finalise` for some rows, with four words for what cancels: rarely needed, and half a second to compile."""
     for i in range(slots.shape[0]):
         k = slots[i]
         doubt[k] = not _certified(k, k * ROW, rows, counts, residue, out)

@@ -33,7 +33,6 @@ References:
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -54,14 +53,13 @@ TINY = 2.0**-480
 _DOWN = 2.0**-600
 _UP = 2.0**600
 
-DIGITS = 72
-"""Length of the superaccumulator: 32-bit digits in int64, digit 0 worth 2**-1152, the top one 2**1120."""
+DIGITS = 72  # length of the superaccumulator: 32-bit digits in int64, digit 0 worth 2**-1152, the top one 2**1120
 _BIAS = 1152
 _MASK = (1 << 32) - 1
 
 
 @_part
-def _append(keys: Any, values: Any, n: Any, key: Any, value: Any) -> Any:
+def _append(keys, values, n, key, value):
     """Append an overflow term unless it is zero; return the new number of terms."""
     if value == 0.0:
         return n
@@ -71,12 +69,8 @@ def _append(keys: Any, values: Any, n: Any, key: Any, value: Any) -> Any:
 
 
 @_part
-def _add_unusual(slot: int, v: float, rows: Any, counts: Any, nonfinite: Any, keys: Any, values: Any, n: Any) -> Any:
-    """Add a sample that is not finite, or outside [TINY, HUGE]; return the new number of terms (at most three more).
-
-    NaN and infinities are counted separately and never summed. Others become overflow terms, scaled by a power of two
-    so that the square is exact.
-    """
+def _add_unusual(slot, v, rows, counts, nonfinite, keys, values, n):
+    """Count a sample that is not finite, or append one outside [TINY, HUGE] and its square as up to three terms."""
     if math.isnan(v):
         nonfinite[slot, 0] += 1
         return n
@@ -102,7 +96,7 @@ def _add_unusual(slot: int, v: float, rows: Any, counts: Any, nonfinite: Any, ke
 
 
 @_inline
-def _add_squares(r: Any, x: Any, rows: Any, keys: Any, values: Any, n: Any) -> Any:
+def _add_squares(r, x, rows, keys, values, n):
     """Add a double to the sum of squares of the row at word `r`; return the new number of terms."""
     for j in range(3, 6):
         rows[r + j], x = two_sum(rows[r + j], x)
@@ -110,7 +104,7 @@ def _add_squares(r: Any, x: Any, rows: Any, keys: Any, values: Any, n: Any) -> A
 
 
 @_inline
-def _add_sum(r: Any, x: Any, rows: Any, keys: Any, values: Any, n: Any) -> Any:
+def _add_sum(r, x, rows, keys, values, n):
     """Add a double to the sum of the row at word `r`; return the new number of terms."""
     for j in range(1, 3):
         rows[r + j], x = two_sum(rows[r + j], x)
@@ -118,7 +112,7 @@ def _add_sum(r: Any, x: Any, rows: Any, keys: Any, values: Any, n: Any) -> Any:
 
 
 @_inline
-def empty_row(r: Any, rows: Any) -> None:
+def empty_row(r, rows):
     """Make the row at word `r` that of no samples."""
     for j in range(_U6):
         rows[r + j] = 0.0
@@ -127,14 +121,8 @@ def empty_row(r: Any, rows: Any) -> None:
 
 
 @_jit
-def pack_rows(counts: Any, odd: Any, slots: Any) -> int:
-    """Move the rows that have samples to the front, in place, and return how many they are.
-
-    Args:
-        counts: ``(K * ROW,)`` int64 words of the state.
-        odd: ``(K,)`` bool: which slots have samples that are not finite; empty if none has.
-        slots: ``(K,)`` int64: the slots of the rows that are moved are written to the front.
-    """
+def pack_rows(counts, odd, slots):
+    """Move the rows with samples to the front, and write their slots; `odd` ones, if any, have non-finite samples."""
     n = _U0
     for i in range(np.uint64(slots.shape[0])):
         r = np.uint64(i) << _U3
@@ -149,23 +137,11 @@ def pack_rows(counts: Any, odd: Any, slots: Any) -> int:
 
 
 @_jit
-def merge_rows(
-    rows: Any,
-    counts: Any,
-    nonfinite: Any,
-    other_rows: Any,
-    other_counts: Any,
-    other_nonfinite: Any,
-    slots: Any,
-    start: int,
-    keys: Any,
-    values: Any,
-    n: int,
-) -> tuple[int, int]:
+def merge_rows(rows, counts, nonfinite, other_rows, other_counts, other_nonfinite, slots, start, keys, values, n):
     """Add row ``i`` of the other table to row ``slots[i]`` of this one, exactly, for ``i >= start``.
 
-    Returns the row reached, short of ``len(slots)`` if there is no room for five more overflow terms, and the number
-    of terms.
+    Returns the row reached, short of ``len(slots)`` if there is no room for five more overflow terms, and the number of
+    terms.
     """
     room = keys.shape[0] - 5
     for i in range(start, slots.shape[0]):
@@ -188,7 +164,7 @@ def merge_rows(
 
 
 @_part
-def _super_add(digits: Any, x: float) -> None:
+def _super_add(digits, x):
     """Add a finite double to the superaccumulator, exactly. At most 2**30 additions between carries."""
     m, exponent = math.frexp(x)
     mantissa = np.int64(m * 9007199254740992.0)  # 2**53: the 53 bits as an integer, with sign
@@ -209,7 +185,7 @@ def _super_add(digits: Any, x: float) -> None:
 
 
 @_part
-def _super_carry(digits: Any) -> None:
+def _super_carry(digits):
     """Bring every digit but the top one into ``[0, 2**32)``."""
     for d in range(DIGITS - 1):
         digits[d + 1] += digits[d] >> 32
@@ -217,11 +193,8 @@ def _super_carry(digits: Any) -> None:
 
 
 @_part
-def _super_head(digits: Any) -> float:
-    """A double within one unit in its last place of the superaccumulator after carrying; 0.0 only for zero.
-
-    Built from the three topmost digits, which hold at least 65 significant bits.
-    """
+def _super_head(digits):
+    """A double of the top 65 bits, after carrying: off by less than a unit in its last place; 0.0 only for zero."""
     negative = digits[DIGITS - 1] < 0
     if negative:
         for d in range(DIGITS):
@@ -244,26 +217,13 @@ def _super_head(digits: Any) -> float:
 
 
 @_jit
-def fold_back(
-    keys: Any, values: Any, start: int, rows: Any, digits: Any, out_keys: Any, out_values: Any
-) -> tuple[int, int]:
-    """Fold overflow terms into the rows; what does not fit a row is left as a short expansion.
+def fold_back(keys, values, start, rows, digits, out_keys, out_values):
+    """Fold sorted, finite overflow terms into the rows; what does not fit a row is left as a short expansion.
 
     The terms of a key and the words of its row are summed exactly in the superaccumulator and read back greatest part
     first: two words of sum or three of squares go to the row, the rest, each part at most one unit in the last place of
-    the part before, to the output. The result depends on the exact sum alone.
-
-    Args:
-        keys: ``(S,)`` int64, sorted.
-        values: ``(S,)`` float64, finite.
-        start: First term; the first of its key.
-        rows: ``(K * ROW,)`` float64 state.
-        digits: ``(DIGITS,)`` int64 scratch.
-        out_keys: ``(T,)`` int64.
-        out_values: ``(T,)`` float64.
-
-    Returns:
-        The term reached (short of S if those of another key might not fit the output) and the number of output terms.
+    the part before, to the output. The result depends on the exact sum alone. `start` is the first term of its key.
+    Returns the term reached, before a key whose terms might not fit the output, and the number of output terms.
     """
     n = 0
     i = start

@@ -6,11 +6,9 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import config
 from numba.core import types
-from numba.extending import intrinsic
 
-from labeltrack._core.kernels.intrinsics import _U0, _U1, _inline, _jit, _memory, _part, _prefetch_read, _wrapping
+from labeltrack._core.kernels.intrinsics import _U0, _U1, _emitting, _inline, _jit, _part, _prefetch_read
 
 HASHED = 4  # words of a row that its place depends on
 _WIDEST = 64  # bytes of the longest vector
@@ -20,81 +18,65 @@ _BELOW = np.uint64(34)  # where these bits begin, below those of a place
 _FURTHEST = 1 << 10  # moves that are tried
 _AHEAD = 1 << 13  # bytes between prefetching and reading
 
-if config.DISABLE_JIT:
+_INDEX = ir.IntType(64)
 
-    def _comparing(size: int) -> Any:  # noqa: ARG001 (a vector is as long as a row)
-        """Return what compares two rows of words (plain Python mode)."""
 
-        def differ(words: Any, here: Any, known: Any, there: Any, width: Any) -> Any:
-            one, other = (array[int(at) : int(at + width)] for array, at in ((words, here), (known, there)))
-            return np.uint64((one != other).any())
+def _comparing(size: int) -> Any:
+    """Return what compares two rows of words, `size` bytes at a time.
 
-        return differ
+    The last vector ends where the row does, and may overlap the one before: no word is compared on its own.
+    """
 
-else:
-    _INDEX = ir.IntType(64)
+    def emit(builder: Any, ours: Any, here: Any, theirs: Any, there: Any, width: Any) -> Any:  # pragma: no cover
+        word = ours.type.pointee
+        lanes = max(1, 8 * size // word.width)
+        vector = ir.VectorType(word, lanes)
 
-    def _comparing(size: int) -> Any:
-        """Return what compares two rows of words, `size` bytes at a time.
+        def part(memory: Any, start: Any, at: Any) -> Any:
+            place = builder.gep(memory, [builder.add(start, at)])
+            return builder.load(builder.bitcast(place, vector.as_pointer()), align=word.width // 8)
 
-        The last vector ends where the row does, and may overlap the one before: no word is compared on its own.
-        """
+        def difference(at: Any) -> Any:
+            return builder.xor(part(ours, here, at), part(theirs, there, at))
 
-        @intrinsic
-        def differ(
-            _context: Any, words: Any, _here: Any, known: Any, _there: Any, _width: Any
-        ) -> Any:  # pragma: no cover (built by the compiler)
-            """Return whether two rows of `width` words, at least a vector, differ."""
+        last = builder.sub(width, _INDEX(lanes))
+        found = builder.or_(difference(_INDEX(0)), difference(last))
+        if size == _WIDEST:  # a row may have more than two of them
+            entry = builder.block
+            loop, body, done = (builder.append_basic_block() for _ in range(3))
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            at, sofar = builder.phi(_INDEX), builder.phi(vector)
+            builder.cbranch(builder.icmp_unsigned("<", at, last), body, done)
+            builder.position_at_end(body)
+            more = builder.or_(sofar, difference(at))
+            following = builder.add(at, _INDEX(lanes))
+            builder.branch(loop)
+            for phi, start, then in ((at, _INDEX(lanes), following), (sofar, found, more)):
+                phi.add_incoming(start, entry)
+                phi.add_incoming(then, body)
+            builder.position_at_end(done)
+            found = sofar
+        bits = ir.IntType(word.width * lanes)
+        return builder.zext(builder.icmp_unsigned("!=", builder.bitcast(found, bits), bits(0)), _INDEX)
 
-            def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-                _, here, _, there, width = args
-                ours, theirs = (_memory(context, builder, signature, args, which) for which in (0, 2))
-                word = ours.type.pointee
-                lanes = max(1, 8 * size // word.width)
-                vector = ir.VectorType(word, lanes)
+    @_emitting(emit, types.uint64, None, types.uint64, None, types.uint64, types.uint64)
+    def differ(words, here, known, there, width):
+        """Return whether two rows of `width` words, at least a vector, differ."""
+        one, other = (array[int(at) : int(at + width)] for array, at in ((words, here), (known, there)))
+        return np.uint64((one != other).any())
 
-                def part(memory: Any, start: Any, at: Any) -> Any:
-                    place = builder.gep(memory, [builder.add(start, at)])
-                    return builder.load(builder.bitcast(place, vector.as_pointer()), align=word.width // 8)
-
-                def difference(at: Any) -> Any:
-                    return builder.xor(part(ours, here, at), part(theirs, there, at))
-
-                last = builder.sub(width, _INDEX(lanes))
-                found = builder.or_(difference(_INDEX(0)), difference(last))
-                if size == _WIDEST:  # a row may have more than two of them
-                    entry = builder.block
-                    loop, body, done = (builder.append_basic_block() for _ in range(3))
-                    builder.branch(loop)
-                    builder.position_at_end(loop)
-                    at, sofar = builder.phi(_INDEX), builder.phi(vector)
-                    builder.cbranch(builder.icmp_unsigned("<", at, last), body, done)
-                    builder.position_at_end(body)
-                    more = builder.or_(sofar, difference(at))
-                    following = builder.add(at, _INDEX(lanes))
-                    builder.branch(loop)
-                    for phi, start, then in ((at, _INDEX(lanes), following), (sofar, found, more)):
-                        phi.add_incoming(start, entry)
-                        phi.add_incoming(then, body)
-                    builder.position_at_end(done)
-                    found = sofar
-                bits = ir.IntType(word.width * lanes)
-                return builder.zext(builder.icmp_unsigned("!=", builder.bitcast(found, bits), bits(0)), _INDEX)
-
-            index = types.uint64
-            return index(words, index, known, index, index), codegen
-
-        return differ
+    return differ
 
 
 @_inline
-def _which(h: Any, place: Any, moves: Any) -> Any:
+def _which(h, place, moves):
     """Return which move applies to a sum `h` whose highest bits are `place`; lower bits ignore upper bytes."""
     return ((h >> _BELOW) ^ place) & np.uint64(moves.shape[0] - 1)
 
 
 @_inline
-def _place(h: Any, shift: Any, moves: Any) -> Any:
+def _place(h, shift, moves):
     """Return the place of a row in the table by the sum `h` of its products.
 
     Its highest bits are a place, and some below select how that is moved, so that nearly every word has its own place:
@@ -105,22 +87,10 @@ def _place(h: Any, shift: Any, moves: Any) -> Any:
 
 
 def _coding(size: int) -> Any:
-    """Return the loop over rows of at least `size` bytes."""
     differ = _comparing(size)
 
     @_part
-    def code_rows(
-        words: Any,
-        width: Any,
-        start: Any,
-        stop: Any,
-        table: Any,
-        moves: Any,
-        known: Any,
-        hashed: Any,
-        origin: Any,
-        codes: Any,
-    ) -> Any:
+    def code_rows(words, width, start, stop, table, moves, known, hashed, origin, codes):
         mask = np.uint64(table.shape[0] - 1)
         # Always four words, unrolled.
         v0, v1, v2, v3 = hashed[0], hashed[1], hashed[2], hashed[3]
@@ -152,34 +122,13 @@ def _coding(size: int) -> Any:
 _code_4, _code_8, _code_16, _code_32, _code_64 = (_coding(size) for size in (4, 8, 16, 32, _WIDEST))
 
 
-@_wrapping
 @_jit
-def look_rows_up(
-    words: Any,
-    width: int,
-    start: int,
-    stop: int,
-    table: Any,
-    moves: Any,
-    known: Any,
-    hashed: Any,
-    origin: int,
-    codes: Any,
-) -> Any:
-    """Give each fixed-width row of words its code in a dictionary, -1 if it is unknown; return how many are unknown.
+def look_rows_up(words, width, start, stop, table, moves, known, hashed, origin, codes):
+    """Write the codes of rows of `width` words in a dictionary, -1 if unknown; return how many are unknown.
 
-    Args:
-        words: ``(N * width,)`` uint64 or uint32, a view of a fixed-width string array.
-        width: Words per row.
-        start: First row to read.
-        stop: One past the last.
-        table: ``(2**b,)`` int32: codes, and -1 in empty places.
-        moves: ``(2**c,)`` uint16, c being `MOVED` at most: what places are moved by.
-        known: ``(C * width,)`` of the same type: the row of each code.
-        hashed: ``(2 * HASHED + 1,)`` uint64: the words that the place of a row depends on, their odd multipliers, and
-            by how much the sum is shifted to leave b bits.
-        origin: The row whose code comes first in `codes`.
-        codes: ``(>= stop - origin,)`` int32, written to.
+    Words are uint64 or uint32. `table` has ``2**b`` codes, -1 in empty places; `moves` says what places are moved by;
+    `known` has the row of each code; `hashed` the `HASHED` words that the place of a row depends on, their odd
+    multipliers, and by how much the sum is shifted to leave b bits. The code of row `origin` comes first in `codes`.
     """
     row, first, end, before = np.uint64(width), np.uint64(start), np.uint64(stop), np.uint64(origin)
     size = width * words.itemsize
@@ -195,7 +144,7 @@ def look_rows_up(
 
 
 @_part
-def _sum(known: Any, here: Any, hashed: Any) -> Any:
+def _sum(known, here, hashed):
     """Return the sum of products that the place of a row depends on."""
     h = _U0
     for j in range(HASHED):
@@ -204,7 +153,7 @@ def _sum(known: Any, here: Any, hashed: Any) -> Any:
 
 
 @_part
-def _enter(table: Any, place: Any, code: Any) -> Any:
+def _enter(table, place, code):
     """Enter a code in the first empty place from `place` on; return how many there were before it."""
     mask = np.uint64(table.shape[0] - 1)
     elsewhere = 0
@@ -215,14 +164,9 @@ def _enter(table: Any, place: Any, code: Any) -> Any:
     return elsewhere
 
 
-@_wrapping
 @_jit
-def enter_rows(known: Any, width: int, start: int, stop: int, table: Any, moves: Any, hashed: Any) -> Any:
-    """Enter the distinct rows from `start` to before `stop` of `known` into a table; arguments as in `look_rows_up`.
-
-    Returns:
-        How many occupied places were tried, which grows with the square of the rows that share one place.
-    """
+def enter_rows(known, width, start, stop, table, moves, hashed):
+    """Enter distinct rows into a table; return how many occupied places were tried (quadratic in rows of one)."""
     elsewhere = 0
     for code in range(start, stop):
         h = _sum(known, np.uint64(code) * np.uint64(width), hashed)
@@ -230,13 +174,12 @@ def enter_rows(known: Any, width: int, start: int, stop: int, table: Any, moves:
     return elsewhere
 
 
-@_wrapping
 @_jit
-def arrange_rows(known: Any, width: int, table: Any, moves: Any, hashed: Any) -> Any:
+def arrange_rows(known, width, table, moves, hashed):
     """Enter distinct rows into an empty table, and find moves that give as many as possible a place of their own.
 
-    Rows that share a move are entered together, the most crowded first: "hash and displace" of F. C. Botelho,
-    D. Belazzougui, M. Dietzfelbinger, "Compress, Hash, and Displace", ESA 2009. Arguments and result: see `enter_rows`.
+    Rows that share a move are entered together, the most crowded first: "hash and displace" of F. C. Botelho, D.
+    Belazzougui, M. Dietzfelbinger, "Compress, Hash, and Displace", ESA 2009. Arguments and result: see `enter_rows`.
     """
     n, shift = known.shape[0] // width, hashed[2 * HASHED]
     sums = np.empty(n, dtype=np.uint64)
@@ -280,13 +223,11 @@ def arrange_rows(known: Any, width: int, table: Any, moves: Any, hashed: Any) ->
     return elsewhere
 
 
-# ---------------------------------------------------------------------------------------------------------
-# Hashing
-# ---------------------------------------------------------------------------------------------------------
+# -- hashing ----------------------------------------------------------------------------------------------------------
 
 
 @_inline
-def _hash_row(words: Any, start: Any, varying: Any) -> Any:
+def _hash_row(words, start, varying):
     """Return a hash of the words of a row that vary between rows: of names, the last few."""
     h = _U0
     for j in range(1, varying[0] + 1):
@@ -295,28 +236,14 @@ def _hash_row(words: Any, start: Any, varying: Any) -> Any:
     return h ^ (h >> np.uint64(32))
 
 
-@_wrapping
 @_jit
-def encode_rows(
-    words: Any, width: int, start: int, stop: int, table: Any, known: Any, varying: Any, first: Any, n: int, codes: Any
-) -> tuple[int, int]:
-    """Give each fixed-width row of words its code by open addressing; equal rows get equal codes.
+def encode_rows(words, width, start, stop, table, known, varying, first, n, codes):
+    """Give rows of `width` words (uint64) codes by open addressing; return the row reached, and the number of codes.
 
-    Args:
-        words: ``(N * width,)`` uint64, such as a view of a fixed-width string array.
-        width: Words per row.
-        start: First row to read.
-        stop: One past the last.
-        table: ``(2**b,)`` int32: a code, or -1 for an empty place.
-        known: ``(C * width,)`` uint64: the row of each code, C at most half the table. Copies, as those in `words` may
-            lie anywhere: with 100 000 labels, looking there took three times as long.
-        varying: ``(1 + width,)`` int64: how many words are not the same in all known rows, and which.
-        first: ``(C,)`` int64: the row where each code first appeared.
-        n: Number of codes in use.
-        codes: ``(N,)`` int32, written at the row's own index.
-
-    Returns:
-        The position reached, short of `stop` if there is no room for another code, and the number of codes.
+    `table` has codes, -1 in empty places, at least twice as many as there is room for in `first`, where each code first
+    appeared; without room for another the pass stops. `known` has copies of the row of each code, as those in `words`
+    may lie anywhere: with 100 000 labels, looking there took three times as long. `varying` says how many words are not
+    the same in all known rows, and which. Codes are written at the row's own index.
     """
     mask = np.uint64(table.shape[0] - 1)
     row = np.uint64(width)
@@ -345,7 +272,7 @@ def encode_rows(
 
 
 @_part
-def _learn_row(words: Any, here: Any, width: int, code: int, place: Any, table: Any, known: Any, varying: Any) -> None:
+def _learn_row(words, here, width, code, place, table, known, varying):
     """Add a row to the known ones; if a word varies for the first time, rehash them all."""
     row = np.uint64(width)
     mask = np.uint64(table.shape[0] - 1)
