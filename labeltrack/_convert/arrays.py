@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from labeltrack._convert.objects import Read
     from labeltrack._core.arrays import Array
 
-
 QUICK: dict[type, Callable[[Any], Any] | None] = {np.ndarray: None}
 """Types whose memory can be read directly (None), or after this call; frameworks are added on first use."""
 

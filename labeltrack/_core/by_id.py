@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from labeltrack._core.threads import Share
 
-
 _BLOCK = 19  # binary logarithm of the slots of an accumulator: 32 MiB of rows
 _BUCKET = 14  # binary logarithm of the fewest slots of a bucket, see `labeltrack._core.partition`
 _BUCKETS = 8

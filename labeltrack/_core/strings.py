@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from labeltrack._core.accumulator import Accumulator
 
-
 _FIRST = 1 << 11  # codes that there is room for at first, if there are as many rows
 _SHARED_BY = 1 << 14  # rows by which it is decided whether threads share them
 _LEAST_REPEATS = 8  # rows per word for which they do

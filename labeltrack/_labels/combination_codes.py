@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from labeltrack._core.arrays import Mask
     from labeltrack._labels.missing import LabelOptions
 
-
 COMBINED = "combined"  # the key of the vocabulary of combinations, for labels of any kinds
 IDS = "ids"  # the key of the vocabulary of ids of samples
 WHOLE = {BOOL, INTEGER, UNSIGNED}  # kinds of labels that one 64-bit type may hold together

@@ -33,7 +33,6 @@ from labeltrack.errors import listing
 _TAKEN = ("step", "mode", "ds_id", "name", "count", "sum", "mean", "std", "min", "max", "median")
 """Names of the other columns of tables."""
 
-
 _MOST_ABSENT = 1_000_000
 """Combinations of mapped labels that `mapped_combinations` returns; a million take ten seconds as rows."""
 

@@ -19,7 +19,6 @@ from labeltrack.errors import missing_key, warn_never, warn_no_combination, warn
 if TYPE_CHECKING:
     from labeltrack._core.arrays import Integers
 
-
 ONLY = ""  # stands for the name of the label where there is one
 _ON_HOST = frozenset((np.ndarray, list, type(None)))
 

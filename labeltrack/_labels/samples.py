@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from labeltrack._core.arrays import Array, Mask
     from labeltrack._labels.missing import LabelOptions, Missing
 
-
 _MANY = 1 << 18
 
 

@@ -132,6 +132,17 @@ def test_what_is_loaded_can_be_written_to_and_shares_no_memory():
     assert second[2].dtype == "<U2"
 
 
+def test_states_hold_scalars_of_numpy_whole():
+    found = plain([np.str_("a\0"), np.bytes_(b"a\0"), np.float32(0.5), np.int8(3), np.bool_(True)])
+    assert [(item, type(item)) for item in found] == [
+        ("a\0", str),
+        (b"a\0", bytes),
+        (0.5, float),
+        (3, int),
+        (True, bool),
+    ]
+
+
 def test_what_no_state_can_hold_is_named():
     with pytest.raises(TypeError, match="a state cannot hold complex 1j"):
         plain({"x": [1j]})
