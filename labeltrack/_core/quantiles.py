@@ -69,6 +69,22 @@ def reduce_quantiles(
     return _by_groups(pieces, shares, counts, dtype, np.array(fractions))
 
 
+def grouped(parts: Iterable[tuple[Array, Floats]], counts: Integers) -> Integers:
+    """Return the samples of each slot side by side, as signed integers of the same order; NaN are left out.
+
+    Args:
+        parts: ``(N,)`` slots (int32, int64) and ``(N,)`` samples.
+        counts: ``(K,)`` how many samples each slot has, without NaN; 0 to leave them out.
+    """
+    starts, slots = np.append(0, np.cumsum(counts)), np.where(counts, np.arange(counts.shape[0]), -1).astype(np.int32)
+    places, groups = starts[:-1].copy(), np.empty(starts[-1], dtype=np.int64)
+    for keys, samples in parts:
+        chunk = _Chunk(read_only(keys), read_only(samples), samples.dtype, 0, slots, None)
+        for piece in chunk.pieces(0, keys.shape[0]):
+            kernels.quantiles.fill_groups(piece, places, 1, groups)
+    return groups
+
+
 class _Chunk(NamedTuple):
     """Samples whose keys lie close together, or are to be hashed; `slots` as kernels take them."""
 

@@ -218,22 +218,25 @@ def _test_pairs(
     _enter(found, used, by_share, methods.MCNEMAR, methods.mcnemar(of.at(by_share)))
     by_rank = enough & ~by_share & np.bool_(method != "paired-t")
     if method == "auto":
-        by_rank &= methods.skewed(_differences(samples, tested), of, MOST_PAIRED_SKEW * np.sqrt(of.count))
+        most = np.where(by_rank, MOST_PAIRED_SKEW * np.sqrt(of.count), np.inf)
+        by_rank &= methods.skewed(_differences(samples, tested), of, most)
     by_mean = enough & ~by_share & ~by_rank
     _enter(found, used, by_mean, methods.PAIRED_T, methods.paired_t(of.at(by_mean)))
     if by_rank.any():
-        ranked = zip(*(_of_labels(*part, by_rank) for part in _differences(samples, tested)), strict=True)
-        codes, differences = map(np.concatenate, ranked)
-        _enter(found, used, by_rank, methods.WILCOXON, methods.wilcoxon(codes, differences, int(by_rank.sum())))
+        ranked = methods.wilcoxon(_differences(samples, tested), np.where(by_rank, of.count, 0))
+        _enter(found, used, by_rank, methods.WILCOXON, ranked)
     return enough
 
 
 def _differences(samples: Samples, tested: Booleans) -> Iterator[tuple[Integers, Floats]]:
-    """Yield the differences of the labels to be tested that are numbers, with their labels' positions.
+    """Yield differences that are numbers, those of all labels to be tested among them, with their labels' positions.
 
     They come in parts that stay in the cache: new memory for all of them would take longer than everything else.
     """
-    pairs: Any = samples.every().pairs
+    if samples.parts is not None:
+        yield from samples.parts()
+        return
+    pairs: Any = samples.pairs
     wanted = None if tested.all() else tested
     for start in range(0, max(pairs.codes.shape[0], 1), methods.BLOCK):
         part = slice(start, start + methods.BLOCK)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._core import kernels
+from labeltrack._core.quantiles import grouped
 from labeltrack.errors import need
 
 if TYPE_CHECKING:
@@ -121,39 +122,37 @@ def _of_student(difference: Floats, error: Array, df: Array) -> Found:
     return Found(p, difference - reach, difference + reach, np.sign(difference))
 
 
-def wilcoxon(codes: Integers, differences: Floats, size: int) -> Found:
-    """Test each label's differences between pairs by Wilcoxon's signed ranks, all labels at once.
+def wilcoxon(differences: Iterable[Side], pairs: Integers) -> Found:
+    """Test differences between pairs by Wilcoxon's signed ranks, all labels at once.
 
     Args:
-        codes: ``(N,)`` positions of labels, each of which has at least 14 pairs.
-        differences: ``(N,)`` differences.
-        size: Number of labels.
+        differences: ``(N,)`` positions of labels and ``(N,)`` differences, in parts.
+        pairs: ``(K,)`` how many there are of each label, at least 14 of one that is to be tested; 0 of all others.
 
     Returns:
-        p-values of `scipy.stats.wilcoxon` since 1.15: exact for at most 50 pairs without ties and zeros, else by the
-        normal approximation, corrected for ties.
+        p-values of `scipy.stats.wilcoxon` since 1.15, of the tested labels: exact for at most 50 pairs without ties and
+        zeros, else by the normal approximation, corrected for ties.
     """
-    pairs = np.bincount(codes, minlength=size)
-    order = np.argsort(codes.astype(np.min_scalar_type(size)), kind="stable")  # narrow integers are sorted by radix
+    groups = grouped(differences, pairs)
+    pairs = pairs[pairs > 0]
     ends = np.cumsum(pairs)
     firsts = np.flatnonzero(np.diff(ends // BLOCK, prepend=-1)).tolist()
     found = []
-    for first, last in pairwise([*firsts, size]):  # labels of which the ranks stay in the cache
-        rows = order[ends[first] - pairs[first] : ends[last - 1]]
-        found.append(_signed_ranks(differences[rows], pairs[first:last]))
+    for first, last in pairwise([*firsts, pairs.shape[0]]):  # labels of which the ranks stay in the cache
+        found.append(_signed_ranks(groups[ends[first] - pairs[first] : ends[last - 1]], pairs[first:last]))
     return _of_ranks(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
-def _signed_ranks(differences: Floats, pairs: Integers) -> tuple[Floats, Floats]:
-    """Return p and sign of labels, whose differences follow one another."""
-    codes, moved = np.repeat(np.arange(pairs.shape[0]), pairs), differences != 0
-    codes, bits = codes[moved], differences[moved].view(np.uint64)
-    count = np.bincount(codes, minlength=pairs.shape[0])
-    keys = bits << 1 | bits >> 63  # the sign is last: numbers sort faster than their places
-    for of_label in np.split(keys, np.cumsum(count)):
+def _signed_ranks(groups: Integers, pairs: Integers) -> tuple[Floats, Floats]:
+    """Return p and sign of labels, whose differences follow one another as `grouped` returns them."""
+    keys = (groups << 1 ^ groups >> 63).view(np.uint64)  # sizes, and then signs: numbers sort faster than their places
+    ends = np.cumsum(pairs)
+    for of_label in np.split(keys, ends):
         of_label.sort()
+    moved = keys > 1
+    keys, count = keys[moved], _sums(moved, ends)
     n = count.astype(np.float64)
-    above, tied = _rank_sums(codes, keys >> 1, keys & 1 == 0, pairs.shape[0])
+    above, tied = _rank_sums(keys >> 1, keys & 1 == 0, np.cumsum(count))
     middle, error = n * (n + 1) / 4, np.sqrt((n * (n + 1) * (2 * n + 1) - tied / 2) / 24)
     with np.errstate(all="ignore"):  # no error: all differences are zero
         p = 2 * scipy_special().ndtr(-np.abs(above - middle) / error)
@@ -166,18 +165,28 @@ def _signed_ranks(differences: Floats, pairs: Integers) -> tuple[Floats, Floats]
     return p, np.sign(above - middle)
 
 
-def _rank_sums(codes: Integers, values: Array, counted: Booleans, size: int) -> tuple[Array, Array]:
+def _rank_sums(values: Array, counted: Booleans, ends: Integers) -> tuple[Array, Array]:
     """Return each label's sum of the ranks of counted samples, and of ``t**3 - t`` over those that t samples share.
 
-    Samples are sorted by label, then by value.
+    Samples are sorted by label, then by value; those of label k end before ``ends[k]``.
     """
-    new = np.ones(codes.shape[0], dtype=np.bool_)
-    new[1:] = (codes[1:] != codes[:-1]) | (values[1:] != values[:-1])
-    starts = np.flatnonzero(new)  # of samples that are equal, which share the mean of their ranks
-    ties, label = np.diff(starts, append=codes.shape[0]).astype(np.float64), codes[starts]
-    ranks = starts - np.searchsorted(codes, np.arange(size))[label] + (ties + 1) / 2
-    sums = np.bincount(label, ranks * np.bincount(np.cumsum(new) - 1, counted), minlength=size)
-    return sums, np.bincount(label, ties**3 - ties, minlength=size)
+    equal = np.zeros(values.shape[0] + 1, dtype=np.bool_)  # to the sample before
+    equal[1:-1] = values[1:] == values[:-1]
+    equal[ends] = False
+    total = _sums(np.where(counted, np.arange(values.shape[0]), 0), ends)
+    total -= _sums(counted, ends) * (np.append(0, ends[:-1]) - 1)
+    shared = np.flatnonzero(equal[1:] | equal[:-1])  # samples that are equal have the mean of their ranks
+    new, chosen = ~equal[shared], counted[shared]
+    first, run = shared[new], np.cumsum(new) - 1
+    ties, label = np.bincount(run).astype(np.float64), np.searchsorted(ends, first, side="right")
+    moved = np.bincount(run, chosen) * (first + (ties - 1) / 2) - np.bincount(run, shared * chosen)
+    sums = total.astype(np.float64) + np.bincount(label, moved, minlength=ends.shape[0])
+    return sums, np.bincount(label, ties**3 - ties, minlength=ends.shape[0])
+
+
+def _sums(column: Array, ends: Integers) -> Integers:
+    """Return the sum of each label's entries, which end before ``ends[k]``."""
+    return np.diff(np.append(0, np.cumsum(column))[ends], prepend=0)
 
 
 def mann_whitney(before: Side, after: Side, size: int) -> Found:
@@ -195,7 +204,7 @@ def mann_whitney(before: Side, after: Side, size: int) -> Found:
     n, m = (np.bincount(codes, minlength=size).astype(np.float64) for codes, _ in (before, after))
     codes, values = (np.concatenate(parts) for parts in zip(before, after, strict=True))
     order = np.lexsort((values, codes))
-    above, tied = _rank_sums(codes[order], values[order], order >= before[0].shape[0], size)
+    above, tied = _rank_sums(values[order], order >= before[0].shape[0], np.cumsum(n + m, dtype=np.int64))
     above -= m * (m + 1) / 2
     middle, total = n * m / 2, n + m
     error = np.sqrt(n * m / 12 * (total + 1 - tied / (total * (total - 1))))

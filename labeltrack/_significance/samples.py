@@ -39,6 +39,7 @@ class Samples(NamedTuple):
     spacing: int = 1  # these are one in so many; `load` returns all of them
     load: Callable[[], Samples] | None = None
     differences: LabelStats | None = None  # of all pairs
+    parts: Callable[[], Iterator[Side]] | None = None  # reads these differences again
 
     def every(self) -> Samples:
         """Return all of them."""
@@ -94,30 +95,42 @@ def both(before: Columns, after: Columns, labels: Array) -> Samples:
     return Samples((codes[0], codes[1]), (values[0], values[1]), pairs)
 
 
+class _OutOfOrderError(OSError):
+    """Sides that were read do not have equal labels in equal order."""
+
+
 def in_order(
-    sides: Sequence[Iterator[Side]], labels: Array, rows: int, spacing: int, load: Callable[[], Samples]
+    sides: Sequence[Callable[[], Iterator[Side]]], labels: Array, rows: int, spacing: int, load: Callable[[], Samples]
 ) -> Samples | None:
     """Return a few of the samples that `load` would, read in parts: most of its time goes into new memory.
 
     None unless both sides have equal labels in equal order, and so many samples.
     """
-    few, count = [], 0
+    few: list[list[Array]] = []
 
-    def differences() -> Iterator[Side]:
-        nonlocal count
-        for codes, before, others, after in _side_by_side(*sides):
+    def differences(*, keep: bool = False) -> Iterator[Side]:
+        count = 0
+        for codes, before, others, after in _side_by_side(*(read() for read in sides)):
             if not np.array_equal(codes, others):
-                return
-            few.append([column[-count % spacing :: spacing].copy() for column in (codes, before, after)])
+                break
+            if keep:
+                few.append([column[-count % spacing :: spacing].copy() for column in (codes, before, after)])
             count += codes.shape[0]
             yield difference(codes, before, after)
+        else:
+            if 0 < count == rows:
+                return
+        msg = "the samples changed while they were read; try again"
+        raise _OutOfOrderError(msg)
 
-    found = reduced(differences(), rows, threads=1)  # reading takes turns: a second thread took more time, not less
-    if count != rows or not rows:
+    try:
+        # Reading takes turns: a second thread took more time, not less.
+        found = reduced(differences(keep=True), rows, threads=1)
+    except _OutOfOrderError:
         return None
     codes, before, after = (np.concatenate(column) for column in zip(*few, strict=True))
     pairs = Pairs(codes, before, after, np.full(len(labels), rows))
-    return Samples((codes, codes), (before, after), pairs, spacing, load, found)
+    return Samples((codes, codes), (before, after), pairs, spacing, load, found, differences)
 
 
 def _side_by_side(one: Iterator[Side], other: Iterator[Side]) -> Iterator[tuple[Integers, Floats, Integers, Floats]]:
@@ -141,9 +154,11 @@ def reduced(parts: Iterator[Side], size: int, threads: int | None = None) -> Lab
 def difference(codes: Integers, before: Floats, after: Floats, wanted: Booleans | None = None) -> Side:
     """Return the differences between pairs that are numbers, of wanted labels, with their labels' positions."""
     with np.errstate(invalid="ignore"):  # infinite samples, whose labels are not tested
-        differences: Floats = np.subtract(after, before, dtype=np.float64)
+        differences: Floats = after.astype(np.float64) - before.astype(np.float64)  # faster than with dtype=
+    if wanted is None and not np.isnan(differences.min(initial=0.0)):
+        return codes, differences
     kept = ~np.isnan(differences) if wanted is None else ~np.isnan(differences) & wanted[codes]
-    return (codes, differences) if kept.all() else (codes[kept], differences[kept])
+    return codes[kept], differences[kept]
 
 
 def _first(keys: Integers, size: int, *, fill: bool = False) -> Integers:
@@ -235,9 +250,10 @@ def places_of(keys: Array, labels: Array) -> Integers:
     """Return the ``(N,)`` position of each number among sorted labels; -1 if it is none of them."""
     if len(labels) and keys.size and labels.dtype.kind == keys.dtype.kind == "i":
         low, span = int(labels[0]), int(labels[-1]) - int(labels[0]) + 1
+        bytes_each = keys.dtype.itemsize
+        if low == 0 and span == len(labels) and bytes_each >= 4 and keys.view(f"u{bytes_each}").max() < span:
+            return keys  # none is negative, which would be a large one
         if span <= keys.size and int(keys.min()) >= low and int(keys.max()) < low + span:  # 10 times as fast
-            if low == 0 and span == len(labels) and keys.dtype.itemsize >= 4:
-                return keys
             table: Integers = np.full(span, -1, dtype=np.int64)
             table[labels - low] = np.arange(len(labels))
             above: Integers = keys.astype(np.int64) - low

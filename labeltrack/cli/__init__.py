@@ -5,6 +5,7 @@ Commands import what they need when they run, so that ``--version`` and ``--help
 
 from __future__ import annotations
 
+import os
 from pathlib import Path  # noqa: TC003 (typer reads the annotations when it runs)
 from typing import Annotated
 
@@ -23,6 +24,8 @@ for _command in (
 
 def main() -> None:
     """Run the command line with the arguments of the process, and exit."""
+    # Unless told otherwise, scipy's linear algebra starts threads that take a tenth of a second each to fall asleep.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     app()
 
 

@@ -193,7 +193,7 @@ def _samples(before: _Side, after: _Side, metric: str) -> Samples:
     for run in (before.run, after.run):
         if rows != others or run._description.ids or not isinstance(run.label, str):  # noqa: SLF001 (see `_hardest`)
             return load()
-    parts = [_parts(side, metric, labels) for side in sides]
+    parts = [functools.partial(_parts, side, metric, labels) for side in sides]
     return in_order(parts, labels, rows, -(-rows // _COUNTED) or 1, load) or load()
 
 
@@ -205,7 +205,7 @@ def _parts(side: _Side, metric: str, labels: Array) -> Iterator[Side]:
     for reader, rows in side.run._batches(side.mode, side.step):  # noqa: SLF001 (it is nothing for users)
         words, keys, values = reader.labels[0].words, rows.labels[0], rows.values[place]
         codes = places_of(keys, labels) if words is None else table(words)[keys]
-        kept = slice(None) if codes.min(initial=0) >= 0 else codes >= 0
+        kept = slice(None) if codes is keys or codes.min(initial=0) >= 0 else codes >= 0
         yield codes[kept], values[kept]
 
 
@@ -319,12 +319,13 @@ class _Bins:
 
     def counted(self, codes: Array, values: Array) -> Array:
         """Return the ``(chosen, bins)`` numbers of samples."""
-        kept = (self.rows[codes] >= 0) & np.isfinite(values)
-        codes, values = codes[kept], values[kept].astype(np.float64)
+        rows = self.rows[codes]
+        kept = (rows >= 0) & np.isfinite(values)
+        codes, values, rows = codes[kept], values[kept].astype(np.float64), rows[kept]
         logged = self.log[codes]
         values[logged] = np.log(values[logged])
         with np.errstate(all="ignore"):
             at = (values / 2 - self.low[codes] / 2) / self.half_width[codes]
-        at = np.clip(np.nan_to_num(at), 0, _BINS - 1)  # NaN where all samples are one number
-        places = self.rows[codes] * _BINS + at.astype(np.int64)
+        at = np.fmin(np.fmax(at, 0), _BINS - 1)  # NaN where all samples are one number
+        places = rows * _BINS + at.astype(np.int64)
         return np.bincount(places, minlength=self.count * _BINS).reshape(self.count, _BINS)

@@ -13,12 +13,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
-from rich.text import Text
-
 from labeltrack._filters import labels_named, single_mode
 from labeltrack._tables import printable
 from labeltrack.history import joined
@@ -29,6 +23,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     import numpy.typing as npt
+    from rich.console import Console
+    from rich.table import Table
 
     from labeltrack.history import History
     from labeltrack.stats import LabelStats
@@ -225,6 +221,9 @@ def show(table: Table, console: Console | None = None) -> None:
         table: From `stats_table` or `history_table`.
         console: Where to print; None for standard output.
     """
+    from rich.console import Console  # noqa: PLC0415 (takes 20 ms, which the HTML report need not spend)
+    from rich.measure import Measurement  # noqa: PLC0415
+
     console = Console() if console is None else console
     needed = Measurement.get(console, console.options.update(max_width=_UNBOUNDED), table)
     before = console.width
@@ -322,6 +321,10 @@ def _table(
     stats: LabelStats, places: npt.NDArray[np.int64], columns: list[_Column], *, title: str | None, label: str
 ) -> Table:
     """Build the table; the first row is the worst."""
+    from rich import box  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
     names = [printable(name) for name in stats.names[places].tolist()]
     hidden = len(stats) - len(names)
     absent = [printable(name) for name in stats.names[~stats.present].tolist()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 
@@ -10,7 +11,7 @@ import pytest
 from pages import column, data, record, verdict
 
 import labeltrack as lt
-from labeltrack.report import write_report
+from labeltrack.report import recorded, write_report
 
 pytest.importorskip("pyarrow")
 
@@ -69,14 +70,24 @@ def test_the_distributions_are_those_of_the_samples(tmp_path, path):
             assert np.abs(np.cumsum(counted) - np.cumsum(expected)).max() <= 1  # a sample may lie on an edge
 
 
-@pytest.mark.parametrize(("names", "shuffled"), [("c a d b", False), ("", False), ("", True)])
+@pytest.mark.parametrize(
+    ("names", "tail", "methods"),
+    [
+        ("c a d b", 0, ["paired t"]),
+        ("", 0, ["paired t"]),
+        ("", 1, ["Wilcoxon", "paired t"]),
+        ("", 0, ["Welch's t"]),  # labels in another order
+    ],
+)
 def test_samples_are_pairs_in_whatever_batches_they_came_if_labels_are_equal_in_equal_order(
-    tmp_path, path, names, shuffled
+    tmp_path, path, names, tail, methods
 ):
     stats = pytest.importorskip("scipy.stats")
     rng, count = np.random.default_rng(3), 600_000  # histograms show one in two, or all of two labels
     codes, base = rng.permutation(np.arange(count) % 4), rng.exponential(size=count)
     losses, order = [base + rng.normal(0.001 * step, 0.1, count) for step in (1, 2)], np.arange(count)
+    losses[1] += np.where(codes % 2, tail * rng.standard_cauchy(count), 0)
+    shuffled = methods == ["Welch's t"]
     mapping = {"B": "b", "D": "d"} if names else None
     with lt.LabelTracker("y", "loss", mapping, record_to=tmp_path) as tracker:
         for step, size in ((1, 70_000), (2, 41_003)):
@@ -88,14 +99,35 @@ def test_samples_are_pairs_in_whatever_batches_they_came_if_labels_are_equal_in_
             tracker.end_epoch(step)
     write_report(tmp_path, path)
     found = data(path)
-    assert found["methods"] == ["Welch's t" if shuffled else "paired t"]
-    test = (lambda *sides: stats.ttest_ind(*sides, equal_var=False)) if shuffled else stats.ttest_rel
+    assert found["methods"] == methods
+    tests = {"Welch's t": functools.partial(stats.ttest_ind, equal_var=False), "paired t": stats.ttest_rel}
+    tests["Wilcoxon"] = stats.wilcoxon
     for k, code in enumerate((3, 2) if names else range(4)):
-        p = test(*(of[codes == code] for of in losses)).pvalue
+        method = methods[column(found["rows"]["method"])[k]]
+        p = tests[method](*(of[codes == code] for of in losses)).pvalue
         assert column(found["rows"]["p"])[k] == pytest.approx(p, rel=1e-6)
     for side in ("before", "after"):
         shown = column(found["distribution"]["columns"][side])
         assert shown.sum() == count / 2
+
+
+def test_samples_that_change_while_a_report_is_made_are_an_error(tmp_path, path, monkeypatch):
+    rng = np.random.default_rng(0)
+    with lt.LabelTracker("y", "loss", record_to=tmp_path / "run") as tracker:
+        for step in (1, 2):
+            tracker.update(np.arange(100) % 2, rng.exponential(size=100))
+            tracker.end_epoch(step)
+    judged = recorded.judged
+
+    def after_a_loss(*args, **options):
+        for part in (tmp_path / "run").rglob("*.arrow"):
+            part.unlink()
+        return judged(*args, **options)
+
+    monkeypatch.setattr(recorded, "judged", after_a_loss)
+    with pytest.raises(OSError, match="changed while they were read"):
+        write_report(tmp_path / "run", path)
+    assert not path.exists()
 
 
 def test_samples_whose_range_no_double_holds_are_counted_in_the_right_bins(tmp_path, path):
