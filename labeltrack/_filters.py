@@ -21,15 +21,14 @@ class Selection:
         self._names: frozenset[str] = frozenset()
         if chosen is None:
             return
+        expected = f"{what} must be None, a string or an iterable of strings"
         if not isinstance(chosen, (str, Iterable)):
-            msg = f"{what} must be None, a string or an iterable of strings, got {type(chosen).__name__}"
+            msg = f"{expected}, got {type(chosen).__name__}"
             raise TypeError(msg)
         names = [chosen] if isinstance(chosen, str) else list(chosen)
         for name in names:
             if not isinstance(name, str):
-                msg = (
-                    f"{what} must be None, a string or an iterable of strings, got {type(name).__name__} {name!r} in it"
-                )
+                msg = f"{expected}, got {type(name).__name__} {name!r} in it"
                 raise TypeError(msg)
         if not names:
             msg = f"{what} is an empty iterable, so nothing would be tracked; pass None for every {what}"

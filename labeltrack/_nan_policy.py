@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from labeltrack._core.arrays import Integers
 from labeltrack._core.totals import Totals
-from labeltrack.errors import NaNError, listing
-
-if TYPE_CHECKING:
-    from labeltrack._core.arrays import Integers
+from labeltrack.errors import NaNError, check_option
 
 NanPolicy = Literal["propagate", "omit", "raise"]
-_POLICIES = get_args(NanPolicy)
 
 
 def check_nan_policy(policy: Any) -> NanPolicy:
     """Return the policy, or raise ValueError listing the allowed ones."""
-    if not isinstance(policy, str) or policy not in _POLICIES:
-        msg = f"nan_policy: unknown option {policy!r}; allowed are {listing(_POLICIES)}"
-        raise ValueError(msg)
+    check_option("nan_policy", policy, get_args(NanPolicy))
     return cast("NanPolicy", policy)
 
 

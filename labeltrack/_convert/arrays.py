@@ -7,19 +7,15 @@ DLPack).
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from labeltrack._convert.objects import columns_of, read_column, read_columns, read_items, read_list, with_gaps
+from labeltrack._convert.objects import Read, columns_of, read_column, read_columns, read_items, read_list, with_gaps
+from labeltrack._core.arrays import Array
 from labeltrack.errors import counted
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from labeltrack._convert.objects import Read
-    from labeltrack._core.arrays import Array
 
 QUICK: dict[type, Callable[[Any], Any] | None] = {np.ndarray: None}
 """Types whose memory can be read directly (None), or after this call; frameworks are added on first use."""

@@ -5,9 +5,9 @@ Ids get slots, which never move. What is kept of an id does not depend on the or
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,12 +16,7 @@ from labeltrack._core.accumulator import Accumulator
 from labeltrack._core.arrays import Array, Integers, aligned_words, read_only
 from labeltrack._core.hash_index import Slots
 from labeltrack._core.partition import places_of
-from labeltrack._core.threads import Turns, all_at_once, default_threads, shares_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from labeltrack._core.threads import Share
+from labeltrack._core.threads import Share, Turns, all_at_once, default_threads, shares_of
 
 _BLOCK = 19  # binary logarithm of the slots of an accumulator: 32 MiB of rows
 _BUCKET = 14  # binary logarithm of the fewest slots of a bucket, see `labeltrack._core.partition`

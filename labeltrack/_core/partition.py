@@ -5,8 +5,9 @@ Each thread adds the samples of its own range of labels.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,12 +15,7 @@ from labeltrack._core import kernels
 from labeltrack._core.accumulator import Accumulator
 from labeltrack._core.arrays import Array, Codes, Integers, aligned_words, read_only
 from labeltrack._core.kernels import ROW
-from labeltrack._core.threads import all_at_once, shares_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from labeltrack._core.threads import Share
+from labeltrack._core.threads import Share, all_at_once, shares_of
 
 Chunk = tuple[Array, Array]
 

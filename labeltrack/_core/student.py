@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from labeltrack._core.arrays import Floats, Integers
+from labeltrack._core.arrays import Floats, Integers
 
 _NORMAL = 1.959963984540054  # the 0.975 quantile of the normal distribution
 _MOST = 500  # degrees of freedom up to which the distribution function is solved; beyond, the expansion is as good

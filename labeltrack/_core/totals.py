@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from labeltrack._core import kernels
+from labeltrack._core.arrays import Floats, Integers
 from labeltrack._core.kernels import KINDS, ROW
 from labeltrack._core.threads import in_slices
-
-if TYPE_CHECKING:
-    from labeltrack._core.arrays import Floats, Integers
 
 _SCALES = (0, 0, 600, 1200, -1200)  # powers of two that overflow terms of each kind are to be multiplied by
 

@@ -5,13 +5,14 @@ The kind of combinations names those of their labels, such as ``"(integer, strin
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from labeltrack._convert.arrays import QUICK, aligned_shape
 from labeltrack._core import kernels
-from labeltrack._core.arrays import Array, Codes, Integers, read_only
+from labeltrack._core.arrays import Array, Codes, Integers, Mask, read_only
 from labeltrack._core.combine import PairTable, numbered
 from labeltrack._core.hash_index import Hash
 from labeltrack._labels.codes import (
@@ -30,14 +31,8 @@ from labeltrack._labels.codes import (
 from labeltrack._labels.combination_parts import LABEL_BITS, LabelCodes, of_kind
 from labeltrack._labels.combined import columns_of, combinations, grouped, union
 from labeltrack._labels.lookup import alias
-from labeltrack._labels.missing import read_labels
+from labeltrack._labels.missing import LabelOptions, read_labels
 from labeltrack._labels.samples import flat, several_labels
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from labeltrack._core.arrays import Mask
-    from labeltrack._labels.missing import LabelOptions
 
 COMBINED = "combined"  # the key of the vocabulary of combinations, for labels of any kinds
 IDS = "ids"  # the key of the vocabulary of ids of samples

@@ -6,16 +6,14 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from labeltrack._convert.objects import text_array, value_of, written
+from labeltrack._core.arrays import Array, Floats
 from labeltrack.errors import missing_key
-
-if TYPE_CHECKING:
-    from labeltrack._core.arrays import Array, Floats
 
 _MOST = 22  # powers of ten up to this one are exact doubles
 _WHOLE = 2.0**53  # above it, not every integer is a double

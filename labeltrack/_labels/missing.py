@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 
 from labeltrack._convert.arrays import flat_pair, missing_entries, read_array
-from labeltrack._labels.codes import BYTES, FLOAT, MISSING_NAME, MISSING_NUMBER, label_kind
+from labeltrack._core.arrays import Array
+from labeltrack._labels.codes import BYTES, FLOAT, MISSING_NAME, MISSING_NUMBER, LabelMapping, label_kind
 from labeltrack._labels.lookup import as_doubles
-from labeltrack.errors import listing
-
-if TYPE_CHECKING:
-    from labeltrack._core.arrays import Array
-    from labeltrack._labels.codes import LabelMapping
+from labeltrack.errors import check_option
 
 Missing = Literal["error", "skip", "label"]
-
-_OPTIONS = get_args(Missing)
 
 _LABELS = (MISSING_NUMBER, MISSING_NAME, MISSING_NAME.encode())
 _DTYPES: dict[str, Any] = {"string": "U1", "bytes": "S1", FLOAT: np.float64}
@@ -45,9 +40,7 @@ class LabelOptions(NamedTuple):
 
 def check_missing(missing: Any, mapping: LabelMapping | None = None) -> Missing:
     """Return the option for missing labels; ValueError if it is none, or another label has the name of missing ones."""
-    if not isinstance(missing, str) or missing not in _OPTIONS:
-        msg = f"missing: unknown option {missing!r}; allowed are {listing(_OPTIONS)}"
-        raise ValueError(msg)
+    check_option("missing", missing, get_args(Missing))
     if missing == "label" and mapping is not None and mapping.names.get(MISSING_NUMBER) != MISSING_NAME:
         taken = [label for label, name in mapping.names.items() if name == MISSING_NAME and label not in _LABELS]
         if taken:

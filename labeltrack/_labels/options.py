@@ -5,19 +5,17 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from labeltrack._core.arrays import Integers
 from labeltrack._labels.codes import INTEGER, LabelDecoder, LabelMapping
 from labeltrack._labels.combination_codes import Combinations, TupleDecoder, kind_of
 from labeltrack._labels.combined import by_label
 from labeltrack._labels.lookup import plain_label
 from labeltrack._labels.missing import LabelOptions, check_missing
 from labeltrack.errors import missing_key, warn_never, warn_no_combination, warn_nothing_mapped
-
-if TYPE_CHECKING:
-    from labeltrack._core.arrays import Integers
 
 ONLY = ""  # stands for the name of the label where there is one
 _ON_HOST = frozenset((np.ndarray, list, type(None)))

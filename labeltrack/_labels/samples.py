@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from labeltrack._convert.arrays import aligned_shape, looks_multi_hot, missing_entries, read_array
+from labeltrack._core.arrays import Array, Mask
 from labeltrack._core.combine import combine, selected
 from labeltrack._labels.codes import BYTES, STRING, LabelDecoder, dictionary_of, integer_keys, label_kind, to_keys
 from labeltrack._labels.combined import CombinedDecoder, kept_part, part_of
-from labeltrack._labels.missing import labelled, read_labels
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from labeltrack._core.arrays import Array, Mask
-    from labeltrack._labels.missing import LabelOptions, Missing
+from labeltrack._labels.missing import LabelOptions, Missing, labelled, read_labels
 
 _MANY = 1 << 18
 
