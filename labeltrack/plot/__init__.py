@@ -112,37 +112,20 @@ def plot_history(
     if kind == "grid" and not (highlight is None and top is None):
         msg = "kind='grid' draws every combination, without highlight= and top=; choose combinations with labels="
         raise ValueError(msg)
+    options: dict[str, Any] = {"modes": modes, "labels": labels, "x_label": x_label, "units": units}
+    options["higher_is_worse"] = higher_is_worse
     if kind == "grid" or (kind == "auto" and all_labels and _suits_grid(history)):
-        return plot_grid(
-            history,
-            bounds=None if bounds is TRACKER_BOUNDS else bounds,
-            modes=modes,
-            labels=labels,
-            title=title,
-            x_label=x_label,
-            units=units,
-            higher_is_worse=higher_is_worse,
-        )
-    scene = collect(
-        history,
-        resolve_all(history.bounds if bounds is TRACKER_BOUNDS else bounds),
-        modes=modes,
-        labels=labels,
-        highlight=highlight,
-        top=top,
-        x_label=x_label,
-        units=units,
-        higher_is_worse=higher_is_worse,
-    )
+        return plot_grid(history, bounds=None if bounds is TRACKER_BOUNDS else bounds, title=title, **options)
+    resolved = resolve_all(history.bounds if bounds is TRACKER_BOUNDS else bounds)
+    scene = collect(history, resolved, highlight=highlight, top=top, **options)
     n, marked = len(scene.names), scene.marked.size
     if kind == "auto":
         as_lines = n < _MULTIPLES_FROM or 0 < marked <= COLOURED
         kind = "lines" if as_lines else "multiples" if n < _HEATMAP_FROM else "heatmap"
     panels = n * len(scene.bounds)
     if kind == "lines" and marked > COLOURED:
-        msg = (
-            f"kind='lines' has colours for {COLOURED} labels, and highlight= has {marked}; use kind='heatmap', or fewer"
-        )
+        has = f"kind='lines' has colours for {COLOURED} labels, and highlight= has {marked}"
+        msg = f"{has}; use kind='heatmap', or fewer"
         raise ValueError(msg)
     if kind == "multiples" and panels > _MAX_PANELS:
         msg = (
@@ -151,10 +134,8 @@ def plot_history(
         )
         raise ValueError(msg)
     if kind != "heatmap" and len(scene.tracks) > MAX_MODES:
-        msg = (
-            f"{len(scene.tracks)} modes in one panel cannot be told apart (at most {MAX_MODES} can); "
-            "choose some with modes="
-        )
+        said = f"{len(scene.tracks)} modes in one panel cannot be told apart (at most {MAX_MODES} can)"
+        msg = f"{said}; choose some with modes="
         raise ValueError(msg)
     with styled():
         return _KINDS[kind](scene, f"{scene.metric} by {scene.label}" if title is None else title)

@@ -78,14 +78,7 @@ class ValueAxis(NamedTuple):
 
 
 def value_axis(scene: Scene, bound: Bound, banded: Any = slice(None), bare: Any = ()) -> ValueAxis:
-    """Return the axis that suits the bands of some labels and the mere lines of others.
-
-    Args:
-        scene: What is drawn.
-        bound: Which band.
-        banded: Indices of the labels with a band.
-        bare: Indices of the labels without.
-    """
+    """Return the axis that suits the bands of some labels and the mere lines of others, each given by indices."""
     cut = _cut(scene, bound, banded, list(bare))
     log = _log_axis(scene, bound, cut, banded)
     return ValueAxis(log) if log is not None else ValueAxis(cut=cut)
@@ -103,25 +96,22 @@ def _cut(scene: Scene, bound: Bound, banded: Any, bare: Any) -> Cut | None:
     """Return the cut that keeps a few steps from flattening all others; none where these have the last of a mode."""
     steps, places = np.unique(np.concatenate([track.steps for track in scene.tracks]), return_inverse=True)
     low, high = np.full(steps.size, np.inf), np.full(steps.size, -np.inf)
-    drawn = [np.concatenate([edge[banded] for edge in track.bands[bound.name]]) for track in scene.tracks]
-    lines = [track.bands[bound.name][1][bare] for track in scene.tracks]
-    every = [np.concatenate(both) for both in zip(drawn, lines, strict=True)]
+    bands = [track.bands[bound.name] for track in scene.tracks]
+    every = [np.concatenate([*band[:, banded], band[1, bare]]) for band in bands]
     np.minimum.at(low, places, np.concatenate([_extreme(values.T, np.fmin, np.inf) for values in every]))
     np.maximum.at(high, places, np.concatenate([_extreme(values.T, np.fmax, -np.inf) for values in every]))
     there = low <= high
     steps, low, high = steps[there], low[there], high[there]
-    few = max(1, steps.size // 10)
     if steps.size < _LEAST_STEPS:
         return None
     beyond = np.maximum(high - np.median(high), np.median(low) - low)
-    usual = np.argsort(beyond, kind="stable")[:-few]
+    usual = np.argsort(beyond, kind="stable")[: -max(1, steps.size // 10)]
     bottom, top = float(low[usual].min()), float(high[usual].max())
     room = max(top - bottom, 0.05 * max(abs(bottom), abs(top))) / _FLAT_SHARE
     spikes = (high > top + room) | (low < bottom - room)
     if not spikes.any() or not room or np.isin([track.steps[-1] for track in scene.tracks], steps[spikes]).any():
         return None
-    kept = ~spikes
-    ends = float(low[kept].min()), float(high[kept].max())
+    ends = float(low[~spikes].min()), float(high[~spikes].max())
     return Cut(ends, (float(low.min()), float(high.max())), steps[spikes])
 
 
@@ -130,8 +120,7 @@ def _cut(scene: Scene, bound: Bound, banded: Any, bare: Any) -> Cut | None:
 
 def _log_axis(scene: Scene, bound: Bound, cut: Cut | None, banded: Any) -> LogAxis | None:
     """Return the logarithmic axis that labels need which are far apart, or means within far wider bands; else None."""
-    bands = [track.bands[bound.name] for track in scene.tracks]
-    low, centres, high = (np.concatenate(edges, axis=1) for edges in zip(*bands, strict=True))
+    low, centres, high = np.concatenate([track.bands[bound.name] for track in scene.tracks], axis=2)
     sizes = np.abs(np.where(np.isfinite(centres) & (centres != 0), centres, np.nan))
     usual = ~_spiking(np.concatenate([track.steps for track in scene.tracks]), cut)
     tops = np.sort(_extreme(sizes[:, usual], np.fmax, 0.0))
@@ -182,7 +171,7 @@ def fits(scene: Scene, bound: Bound, axis: ValueAxis) -> bool:
         return True  # the height of a dot says it all
     lows, highs = [], []
     for track in scene.tracks:
-        low, centre, high = (edge[:, ~_spiking(track.steps, axis.cut)] for edge in track.bands[bound.name])
+        low, centre, high = track.bands[bound.name][:, :, ~_spiking(track.steps, axis.cut)]
         if axis.log is not None:
             with np.errstate(divide="ignore", invalid="ignore"):
                 low = high = np.log10(np.abs(centre))

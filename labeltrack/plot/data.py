@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -18,7 +18,9 @@ from labeltrack._tables import portable
 from labeltrack.errors import missing_key
 
 if TYPE_CHECKING:
-    from labeltrack.bounds import Band, Bound, BoundName
+    from collections.abc import Iterator
+
+    from labeltrack.bounds import Bound, BoundName
     from labeltrack.stats import LabelStats
 
 Array = npt.NDArray[Any]
@@ -35,21 +37,11 @@ class Plottable(Protocol):
     bounds: tuple[BoundName, ...]
 
     @property
-    def modes(self) -> list[str]:
-        """Modes, in the order they were first recorded."""
-
+    def modes(self) -> list[str]: ...  # noqa: D102
     @property
-    def label_names(self) -> tuple[str, ...]:
-        """Names of several labels per sample; empty for one."""
-
-    def steps(self, mode: str, /) -> list[int]:
-        """Return the steps recorded in a mode, ascending."""
-
-    def at(self, step: int, mode: str, /) -> LabelStats:
-        """Return the statistics of one step, all datasets pooled."""
-
-    def by(self, *names: str) -> Plottable:
-        """Return the history of some of several labels per sample."""
+    def label_names(self) -> tuple[str, ...]: ...  # noqa: D102
+    def steps(self, mode: str, /) -> list[int]: ...  # noqa: D102
+    def at(self, step: int, mode: str, /) -> LabelStats: ...  # noqa: D102
 
 
 _LARGEST = 1e300
@@ -65,7 +57,7 @@ class Track:
     steps: Integers  # (S,) ascending, counted from the origin of the scene
     present: Booleans  # (K, S) whether the label occurs at the step
     mean: Floats  # (K, S)
-    bands: dict[BoundName, Band]  # (low, centre, high), each (K, S)
+    bands: dict[BoundName, Floats]  # (3, K, S): low, centre, high
 
 
 @dataclass(frozen=True)
@@ -132,7 +124,10 @@ def collect(
     shown = choose_modes(history.modes, modes)
     steps = {mode: history.steps(mode) for mode in shown}
     read = [history.at(step, mode) for mode in shown for step in steps[mode]]
-    known, slots = _unite([stats.labels for stats in read])
+    try:
+        known, slots = union([stats.labels for stats in read])
+    except TypeError:  # strings in one epoch, numbers in another: compared as text
+        known, slots = union([written(stats.labels) for stats in read])
     if not known.size:
         msg = (
             f"the history has no labels in {_quote_modes(shown)}, so there is nothing to plot; "
@@ -141,10 +136,8 @@ def collect(
         raise ValueError(msg)
     names = _names(read, slots, known.size)
     origin = step_origin([step for of_mode in steps.values() for step in (of_mode[0], of_mode[-1])])
-    tracks, columns = [], list(zip(read, slots, strict=True))
-    for mode in shown:
-        here, columns = columns[: len(steps[mode])], columns[len(steps[mode]) :]
-        tracks.append(_track(mode, [step - origin for step in steps[mode]], here, known.size, bounds))
+    columns = zip(read, slots, strict=True)
+    tracks = [_track(mode, np.array(steps[mode]) - origin, columns, known.size, bounds) for mode in shown]
     ranks_by = ranking_mode(shown, modes)
     order = _rank(tracks[ranks_by], higher_is_worse=higher_is_worse)
     marked = [] if highlight is None else choose_labels(highlight, known, names, shown, "highlight")
@@ -153,9 +146,8 @@ def collect(
         worst = set(order[np.isin(order, kept)][:top].tolist())
         kept = [k for k in kept if k in worst]
     kept = list(dict.fromkeys([*kept, *marked]))
-    if len(kept) < known.size or labels is not None:
-        tracks = [_only(track, kept) for track in tracks]
-        order = _rank(tracks[ranks_by], higher_is_worse=higher_is_worse)
+    tracks = [_only(track, kept) for track in tracks]
+    order = _rank(tracks[ranks_by], higher_is_worse=higher_is_worse)
     return Scene(
         metric=history.metric,
         label=history.label,
@@ -173,12 +165,7 @@ def collect(
 
 
 def shorten(name: str, limit: int) -> str:
-    """Return a name on one line, its middle left out if it is longer than `limit`: paths differ at their ends.
-
-    Example:
-        >>> shorten("domain/books/english/fiction", 16), shorten("cat", 16)
-        ('domain/b…fiction', 'cat')
-    """
+    """Return a name on one line, its middle left out if it is longer than `limit`: paths differ at their ends."""
     line = "".join(char if char.isprintable() else " " for char in portable([name])[0]) or "(no name)"
     if len(line) <= limit:
         return line
@@ -208,11 +195,8 @@ def choose_modes(known: list[str], modes: Any) -> list[str]:
     if not known:
         msg = "the history is empty, so there is nothing to plot; call end_epoch() after at least one update() first"
         raise ValueError(msg)
-    wanted = (
-        known
-        if modes is None
-        else list(dict.fromkeys(_listed(modes, "modes", "so nothing would be drawn; pass None for every mode")))
-    )
+    empty = "so nothing would be drawn; pass None for every mode"
+    wanted = known if modes is None else list(dict.fromkeys(_listed(modes, "modes", empty)))
     for mode in wanted:
         if mode not in known:
             raise missing_key(mode, known, "mode")
@@ -226,14 +210,6 @@ def ranking_mode(shown: list[str], modes: Any) -> int:
 
 def _quote_modes(modes: list[str]) -> str:
     return f"mode{'s' * (len(modes) > 1)} {', '.join(map(repr, modes))}"
-
-
-def _unite(parts: list[Array]) -> tuple[Array, list[Integers]]:
-    """Return the union of label arrays, and where each part's labels are in it."""
-    try:
-        return union(parts)
-    except TypeError:  # strings in one epoch, numbers in another: compared as text
-        return union([written(part) for part in parts])
 
 
 def drawable(numbers: Floats) -> Floats:
@@ -256,10 +232,8 @@ def _names(read: list[LabelStats], slots: list[Integers], n: int) -> list[str]:
 def choose_labels(labels: Any, known: Array, names: list[str], modes: list[str], option: str = "labels") -> list[int]:
     """Return the indices of the labels that the user lists, by value or display name; a value wins over a name."""
     values = known.tolist()
-    if (
-        known.dtype.names is not None and isinstance(labels, tuple) and labels in values
-    ):  # one combination of several labels
-        labels = [labels]
+    if known.dtype.names is not None and isinstance(labels, tuple) and labels in values:
+        labels = [labels]  # one combination of several labels
     empty = "so nothing would be drawn; pass None for every label"
     if option == "highlight":
         empty = "so nothing would be highlighted; pass None for the figure's own choice"
@@ -277,31 +251,23 @@ def choose_labels(labels: Any, known: Array, names: list[str], modes: list[str],
 
 
 def _track(
-    mode: str,
-    steps: list[int],
-    columns: list[tuple[LabelStats, Integers]],
-    n: int,
-    bounds: tuple[Bound, ...],
+    mode: str, steps: Integers, columns: Iterator[tuple[LabelStats, Integers]], n: int, bounds: tuple[Bound, ...]
 ) -> Track:
-    """Scatter the statistics of one mode into matrices, a row per label and a column per step."""
-    present = np.zeros((n, len(steps)), dtype=bool)
-    numbers = np.full((1 + 3 * len(bounds), n, len(steps)), np.nan)  # the mean, then low, centre, high of each bound
-    for column, (stats, places) in enumerate(columns):
+    """Scatter the statistics of the next columns into matrices, a row per label and a column per step."""
+    present = np.zeros((n, steps.size), dtype=bool)
+    numbers = np.full((1 + 3 * len(bounds), n, steps.size), np.nan)  # the mean, then low, centre, high of each bound
+    for column, (stats, places) in zip(range(steps.size), columns, strict=False):
         present[places, column] = stats.present
         with np.errstate(over="ignore", invalid="ignore"):  # mean ± std of infinite samples: drawn as not finite
             edges = [edge for bound in bounds for edge in bound.band(stats)]
         for matrix, values in zip(numbers, [stats.mean, *edges], strict=True):
             matrix[places, column] = values
-    mean, *edges = drawable(numbers)
-    bands: dict[BoundName, Band] = {
-        bound.name: (edges[3 * i], edges[3 * i + 1], edges[3 * i + 2]) for i, bound in enumerate(bounds)
-    }
-    return Track(mode, np.array(steps, dtype=np.int64), present, mean, bands)
+    numbers = drawable(numbers)
+    bands = {bound.name: numbers[3 * i + 1 : 3 * i + 4] for i, bound in enumerate(bounds)}
+    return Track(mode, steps, present, numbers[0], bands)
 
 
 def _only(track: Track, kept: list[int]) -> Track:
     """Return the course of some of the labels."""
-    bands: dict[BoundName, Band] = {
-        name: (low[kept], centre[kept], high[kept]) for name, (low, centre, high) in track.bands.items()
-    }
-    return Track(track.mode, track.steps, track.present[kept], track.mean[kept], bands)
+    bands = {name: band[:, kept] for name, band in track.bands.items()}
+    return replace(track, present=track.present[kept], mean=track.mean[kept], bands=bands)

@@ -31,22 +31,9 @@ _REGIONS = (
 def plot_datamap(
     variability: Array, confidence: Array, forgetting: Array | None = None, *, title: str, subtitle: str
 ) -> Figure:
-    """Draw the density of samples over variability and confidence (Swayamdipta et al., 2020).
+    """Draw the density of ``(K,)`` samples over variability and confidence (Swayamdipta et al., 2020).
 
-    Args:
-        variability: ``(K,)`` from 0 to 0.5; samples where it or the confidence is NaN are left out.
-        confidence: ``(K,)`` from 0 to 1.
-        forgetting: ``(K,)`` numbers, the mean of which is shown as colour; None shows the number of samples.
-        title: Title.
-        subtitle: A smaller line below.
-
-    Raises:
-        ValueError: No sample has a variability and a confidence.
-
-    Example:
-        >>> figure = plot_datamap(np.array([0.1, 0.3]), np.array([0.9, 0.5]), title="Data map", subtitle="2 samples")
-        >>> figure.axes[0].get_xlabel()
-        'variability (standard deviation of the probability of the right label)'
+    Samples where one of them is NaN are left out. Colour is the mean of `forgetting`, or the number of samples.
     """
     known = np.isfinite(variability) & np.isfinite(confidence)
     if not known.any():
@@ -78,15 +65,11 @@ def _cells(variability: Floats, confidence: Floats, weights: Array | None) -> tu
 
 
 def _draw(block: Any, axes: Axes, counts: Floats, sums: Array | None) -> None:
-    empty = counts == 0
     shown = counts if sums is None else sums / np.maximum(counts, 1)
     top = float(shown.max())
     norm: Normalize = LogNorm(1, max(10.0, top)) if sums is None else Normalize(0, max(1.0, top))
-    cells = np.ma.masked_array(shown, empty)
-    area = (0.0, _WIDEST, 0.0, 1.0)
-    image = axes.imshow(
-        cells, norm=norm, cmap="viridis", origin="lower", extent=area, aspect="auto", interpolation="nearest"
-    )
+    looks: dict[str, Any] = {"cmap": "viridis", "origin": "lower", "aspect": "auto", "interpolation": "nearest"}
+    image = axes.imshow(np.ma.masked_array(shown, counts == 0), norm=norm, extent=(0.0, _WIDEST, 0.0, 1.0), **looks)
     axes.set_xlabel("variability (standard deviation of the probability of the right label)")
     axes.set_ylabel("confidence (its mean)")
     for text, x, y, side in _REGIONS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST = 40
-"""Labels that are shown unless some are chosen."""
+MOST = 40  # labels that are shown unless some are chosen
 _ROW = 0.21  # inches
 _VERDICTS = {  # colour, marker, and words of the legend
     "worse": (look.WORST, "o", "worse"),
@@ -27,38 +26,8 @@ _VERDICTS = {  # colour, marker, and words of the legend
 }
 
 
-class Changes(Protocol):
-    """What is drawn: `labeltrack.Comparison`."""
-
-    @property
-    def names(self) -> npt.NDArray[np.str_]: ...  # noqa: D102
-    @property
-    def difference(self) -> npt.NDArray[np.float64]: ...  # noqa: D102
-    @property
-    def low(self) -> npt.NDArray[np.float64]: ...  # noqa: D102
-    @property
-    def high(self) -> npt.NDArray[np.float64]: ...  # noqa: D102
-    @property
-    def q(self) -> npt.NDArray[np.float64]: ...  # noqa: D102
-    @property
-    def relative(self) -> npt.NDArray[np.float64]: ...  # noqa: D102
-    @property
-    def verdict(self) -> npt.NDArray[np.str_]: ...  # noqa: D102
-    @property
-    def title(self) -> str: ...  # noqa: D102
-    @property
-    def metric(self) -> str: ...  # noqa: D102
-    @property
-    def higher_is_worse(self) -> bool: ...  # noqa: D102
-    def summary(self) -> str: ...  # noqa: D102
-
-
-def forest(changes: Changes, places: npt.NDArray[np.int64], title: str | None) -> Figure:
-    """Draw the labels at some places of a comparison, the first at the top.
-
-    Raises:
-        ValueError: There is no label to show.
-    """
+def forest(changes: Any, places: npt.NDArray[np.int64], title: str | None) -> Figure:
+    """Draw the labels at some places of a `labeltrack.Comparison`, the first at the top."""
     if not places.size:
         msg = "there is no label to show: neither side of the comparison has any"
         raise ValueError(msg)
@@ -76,11 +45,8 @@ def forest(changes: Changes, places: npt.NDArray[np.int64], title: str | None) -
         _name_rows(axes, changes, places)
         _limit(axes, changes, places)
         axes.axvline(0, color=look.SOFT_INK, linewidth=0.8, zorder=1)
-        axes.set_xlabel(
-            f"difference of means, with 95 % confidence interval ({'right' if changes.higher_is_worse else 'left'} is "
-            "worse)",
-            parse_math=False,
-        )
+        worse = "right" if changes.higher_is_worse else "left"
+        axes.set_xlabel(f"difference of means, with 95 % confidence interval ({worse} is worse)", parse_math=False)
         entries: list[tuple[Artist, str]] = [
             (Line2D([], [], color=colour, marker=marker, linestyle="none", markersize=5), words)
             for verdict, (colour, marker, words) in _VERDICTS.items()
@@ -90,7 +56,7 @@ def forest(changes: Changes, places: npt.NDArray[np.int64], title: str | None) -
         return figure
 
 
-def _draw(axes: Axes, changes: Changes, places: npt.NDArray[np.int64], verdict: str) -> None:
+def _draw(axes: Axes, changes: Any, places: npt.NDArray[np.int64], verdict: str) -> None:
     """Draw the labels of one verdict; those whose test has no interval are hollow."""
     colour, marker, _ = _VERDICTS[verdict]
     rows = np.flatnonzero(changes.verdict[places] == verdict)
@@ -98,19 +64,12 @@ def _draw(axes: Axes, changes: Changes, places: npt.NDArray[np.int64], verdict: 
     low, high, centre = (drawable(column[of]) for column in (changes.low, changes.high, changes.difference))
     bounded = np.isfinite(low) & np.isfinite(high)
     axes.hlines(rows[bounded], low[bounded], high[bounded], color=colour, linewidth=1.4)
+    looks: dict[str, Any] = {"color": colour, "linestyle": "none", "marker": marker, "markersize": 5}
     for chosen, face in ((bounded, colour), (~bounded & np.isfinite(centre), "white")):
-        axes.plot(
-            centre[chosen],
-            rows[chosen],
-            color=colour,
-            linestyle="none",
-            marker=marker,
-            markersize=5,
-            markerfacecolor=face,
-        )
+        axes.plot(centre[chosen], rows[chosen], **looks, markerfacecolor=face)
 
 
-def _limit(axes: Axes, changes: Changes, places: npt.NDArray[np.int64]) -> None:
+def _limit(axes: Axes, changes: Any, places: npt.NDArray[np.int64]) -> None:
     """Fit the axis to the labels that were tested, if there are any: means of few samples may be far away."""
     tested = places[np.isfinite(changes.q[places])]
     ends = np.concatenate([side[tested] for side in (changes.low, changes.high, changes.difference)] + [np.zeros(1)])
@@ -120,7 +79,7 @@ def _limit(axes: Axes, changes: Changes, places: npt.NDArray[np.int64]) -> None:
         axes.set_xlim(ends.min() - margin, ends.max() + margin)
 
 
-def _name_rows(axes: Axes, changes: Changes, places: npt.NDArray[np.int64]) -> None:
+def _name_rows(axes: Axes, changes: Any, places: npt.NDArray[np.int64]) -> None:
     """Write the names at the left, and relative change and q at the right."""
     names = [shorten(name, 30) for name in changes.names[places].tolist()]
     axes.set_yticks(np.arange(places.size), names)

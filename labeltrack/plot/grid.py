@@ -39,18 +39,6 @@ class _Side:
 
 
 @dataclass(frozen=True)
-class _Panel:
-    """One mode at a step, ``(R, C)``; the first row and the first column are of all labels together."""
-
-    mode: str
-    step: int
-    count: Integers
-    present: Booleans
-    mean: Floats
-    halves: list[Floats]  # half the width of the band of each bound
-
-
-@dataclass(frozen=True)
 class _Layout:
     """Sizes in inches, and which rows are drawn: all of them, or the worst enlarged and then all."""
 
@@ -146,9 +134,9 @@ def plot_grid(
         read = [_only(stats, labels, shown) for stats in read]
     rows, columns = _sides(read, names, top, higher_is_worse=higher_is_worse)
     wide = [bound for bound in resolved if bound.wide]
-    panels = [_panel(*one, rows, columns, wide) for one in zip(shown, steps, read, strict=True)]
+    panels = [_panel(stats, rows, columns, wide) for stats in read]
     value_label = f"{history.metric} ({units})" if units else history.metric
-    exact = [[panel.mean for panel in panels], *([panel.halves[i] for panel in panels] for i in range(len(wide)))]
+    exact = [[numbers[i] for _, _, numbers in panels] for i in range(1 + len(wide))]
     drawn = [[drawable(matrix) for matrix in matrices] for matrices in exact]
     quantities = [centres("mean", value_label, drawn[0], higher_is_worse=higher_is_worse)]
     quantities += [halves(bound, matrices) for bound, matrices in zip(wide, drawn[1:], strict=True)]
@@ -160,14 +148,14 @@ def plot_grid(
         at = ", ".join(dict.fromkeys(f"{x_label} {at}" for at in steps))
         numbers = "; numbers of samples in the cells" if layout.room and not layout.both else ""
         note = f"{at}; worst first by the mean{of}, from the top and from the left{numbers}"
-        present = {panel.mode: panel.present for panel in panels}
+        present = {mode: there for mode, (_, there, _) in zip(shown, panels, strict=True)}
         groups = draw_groups(figure, note, layout.parts, present, quantities, [1.0] * len(panels))
         for (group, image), matrices in zip(groups, exact, strict=True):
             for axes in group.flat:  # between each label by itself and the combinations
                 axes.axhline(0.5, color="white", linewidth=2.0)
                 axes.axvline(0.5, color="white", linewidth=2.0)
-            for axes, panel, matrix in zip(group[0], panels, matrices, strict=True):
-                _write(axes, image, matrix[layout.parts[0]], panel.count[layout.parts[0]], layout)
+            for axes, (count, _, _), matrix in zip(group[0], panels, matrices, strict=True):
+                _write(axes, image, matrix[layout.parts[0]], count[layout.parts[0]], layout)
             for axes in group[-1]:
                 _name_columns(axes, columns, layout)
         n = len(rows.names) - 1
@@ -209,8 +197,13 @@ def _side(alone: list[LabelStats], name: str, top: int, *, higher_is_worse: bool
     return _Side(name, ["all", *shown.values()], {value: i for i, value in enumerate(shown, start=1)})
 
 
-def _panel(mode: str, step: int, stats: LabelStats, rows: _Side, columns: _Side, bounds: list[Bound]) -> _Panel:
-    """Scatter the statistics of a mode: of combinations, of either label alone, and of all samples."""
+def _panel(
+    stats: LabelStats, rows: _Side, columns: _Side, bounds: list[Bound]
+) -> tuple[Integers, Booleans, list[Floats]]:
+    """Scatter counts, whether there are samples, and means and half the bands: of combinations, each label, and all.
+
+    Each matrix is ``(R, C)``; the first row and the first column are of all labels together.
+    """
     both = stats.by(rows.label, columns.label)
     down, across = stats.by(rows.label), stats.by(columns.label)
     shape = len(rows.names), len(columns.names)
@@ -227,7 +220,7 @@ def _panel(mode: str, step: int, stats: LabelStats, rows: _Side, columns: _Side,
             halves = [(high - low) / 2 for low, _, high in (bound.band(part) for bound in bounds)]
         for matrix, values in zip(numbers, [part.mean, *halves], strict=True):
             matrix[i, j] = values
-    return _Panel(mode, step, count, present, numbers[0], list(numbers[1:]))
+    return count, present, list(numbers)
 
 
 def _places(side: _Side, labels: Array) -> list[int]:
@@ -269,12 +262,7 @@ def _write(axes: Axes, image: Any, matrix: Floats, count: Integers, layout: _Lay
 
 
 def _short(n: int) -> str:
-    """Return a number of samples in at most four characters.
-
-    Example:
-        >>> [_short(n) for n in (0, 999, 1234, 123_456, 99_999_999)]
-        ['0', '999', '1.2k', '123k', '100M']
-    """
+    """Return a number of samples in at most four characters, such as 999, 1.2k or 100M."""
     for unit, name in ((1, ""), (1000, "k"), (10**6, "M"), (10**9, "G")):
         if n < 999.5 * unit:
             return f"{n / unit:.1f}{name}" if unit > 1 and n < 9.95 * unit else f"{n / unit:.0f}{name}"
@@ -282,12 +270,12 @@ def _short(n: int) -> str:
 
 
 def _name_columns(axes: Axes, columns: _Side, layout: _Layout) -> None:
-    axes.set_xlabel(shorten(columns.label, 30), parse_math=False)
     if not layout.across:
         axes.set_xlabel(f"{shorten(columns.label, 20)}: all {len(columns.names) - 1}, by rank", parse_math=False)
         ranks = tick_ranks(len(columns.names) - 1)
-        axes.set_xticks(ranks, [str(rank) for rank in ranks.tolist()])
+        axes.set_xticks(ranks, list(map(str, ranks.tolist())))
         return
+    axes.set_xlabel(shorten(columns.label, 30), parse_math=False)
     turned: dict[str, Any] = {"rotation": 90} if layout.upright else {}
     axes.set_xticks(range(len(layout.across)), layout.across, parse_math=False, fontsize=6.5, **turned)
     axes.tick_params(axis="x", length=0)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from labeltrack.bounds import Bound
-    from labeltrack.plot.data import Array, Booleans, Floats, Integers, Scene, Track
+    from labeltrack.plot.data import Array, Booleans, Floats, Integers, Scene
 
 ALL_NAMED = 110  # with more rows than this, rows are not tall enough for names
 ENLARGED = 25
@@ -27,23 +27,22 @@ _SKEWED_FROM = 3.0  # ratio of the whole range to that between the 2nd and the 9
 
 def heatmap(scene: Scene, heading: str) -> Figure:
     """Draw labels × steps as colour: the mean, and half the width of the band of each bound; a panel for each mode."""
-    n = len(scene.names)
-    quantities = _quantities(scene)
+    n, quantities = len(scene.names), _quantities(scene)
     whole, marked = np.arange(n), np.flatnonzero(np.isin(scene.order, scene.marked))
     enlarged = np.sort(np.concatenate([marked, np.setdiff1d(whole, marked)])[:ENLARGED])
     parts = [whole] if n <= ALL_NAMED else [enlarged, whole]
     names = [shorten(scene.names[k], 26) for k in scene.order[parts[0]].tolist()]
     margin = 0.9 + 0.055 * max(map(len, names))
-    widths = [_panel_width(track) for track in scene.tracks]
+    widths = [float(np.clip(0.13 * track.steps.size, 1.5, 3.2)) for track in scene.tracks]
     height = max(3.2, _ROW * n) + 2.3 if n <= ALL_NAMED else 9.2
     figure = look.new_figure(max(6.0, margin + sum(widths) * len(quantities)), height, heading)
     counted = f"; {scene.step_label}" if scene.origin else ""
     modes = {track.mode: track.present[scene.order] for track in scene.tracks}
     groups = draw_groups(figure, f"labels {scene.ranking}{counted}", parts, modes, quantities, widths)
     for group, _ in groups:
-        for column, track in zip(group.T, scene.tracks, strict=True):
+        for column, track, width in zip(group.T, scene.tracks, widths, strict=True):
             for axes in column:
-                _step_ticks(axes, track.steps, _panel_width(track), labelled=axes is column[-1])
+                _step_ticks(axes, track.steps, width, labelled=axes is column[-1])
             column[-1].set_xlabel(scene.x_label, parse_math=False)
     first = groups[0][0]
     said = ["highlighted and the worst" if marked.size else f"the {len(names)} worst", f"all {n} labels, by rank"]
@@ -54,24 +53,20 @@ def heatmap(scene: Scene, heading: str) -> Figure:
     return figure
 
 
-def _panel_width(track: Track) -> float:
-    return float(np.clip(0.13 * track.steps.size, 1.5, 3.2))
-
-
 def _quantities(scene: Scene) -> list[Quantity]:
     """Return what is drawn: the mean, and the median if a bound has it, then half the width of each band."""
-    order, tracks = scene.order, scene.tracks
-    worse = scene.higher_is_worse
-    found = [centres("mean", scene.value_label, [track.mean[order] for track in tracks], higher_is_worse=worse)]
-    around = next((bound for bound in scene.bounds if bound.quantiles), None)
+    shown = [("mean", [track.mean for track in scene.tracks])]
+    around = next((bound.name for bound in scene.bounds if bound.quantiles), None)
     if around is not None:
-        medians = [track.bands[around.name][1][order] for track in tracks]
-        found.append(centres("median", scene.value_label, medians, higher_is_worse=worse))
-    for bound in scene.bounds:
-        if bound.wide:
-            edges = [track.bands[bound.name] for track in tracks]
-            with np.errstate(invalid="ignore", over="ignore"):  # infinite minus infinite: drawn as not finite
-                found.append(halves(bound, [(high[order] - low[order]) / 2 for low, _, high in edges]))
+        shown.append(("median", [track.bands[around][1] for track in scene.tracks]))
+    worse, order = scene.higher_is_worse, scene.order
+    found = [
+        centres(what, scene.value_label, [of[order] for of in each], higher_is_worse=worse) for what, each in shown
+    ]
+    for bound in (bound for bound in scene.bounds if bound.wide):
+        edges = [track.bands[bound.name][:, order] for track in scene.tracks]
+        with np.errstate(invalid="ignore", over="ignore"):  # infinite minus infinite: drawn as not finite
+            found.append(halves(bound, [(high - low) / 2 for low, _, high in edges]))
     return found
 
 
@@ -117,13 +112,7 @@ def draw_groups(
 ) -> list[tuple[Array, Any]]:
     """Draw a group of panels for each quantity; return the axes, a row per part and a column per mode, and an image.
 
-    Args:
-        figure: Where.
-        note: What is written above all.
-        parts: Indices of the rows of the upper panels, and of the lower ones if there are any.
-        modes: Where each mode has samples, ``(rows, columns)``.
-        quantities: What is shown.
-        widths: Of the panels of the modes, relative to each other.
+    Parts are the rows of the upper and lower panels; modes say where each has samples, and widths are of their panels.
     """
     (block,) = figure.subfigures(1, 1, squeeze=False)[0]
     look.subtitle(block, note)
@@ -140,13 +129,18 @@ def draw_groups(
                 image = draw_cells(panel, matrix[part], present[part], norm, quantity.cmap)
                 panel.set(xticks=[], yticks=[])
             group[0, column].set_title(f"{shorten(mode, 18)}\n{quantity.title}", color=look.INK, parse_math=False)
-        bar = block.colorbar(
-            image, ax=list(group[-1]), location="bottom", extend=extend, aspect=28, pad=0.02, fraction=0.05
-        )
+        looks = {"location": "bottom", "aspect": 28, "pad": 0.02, "fraction": 0.05}
+        bar = block.colorbar(image, ax=list(group[-1]), extend=extend, **looks)
         bar.set_label(f"{quantity.bar_label}{scale_note}", fontsize=look.SMALL, parse_math=False)
         bar.outline.set_visible(False)
         groups.append((group, image))
-    _legend(figure, gaps=not all(present.all() for present in modes.values()), odd=odd)
+    entries: list[tuple[Artist, str]] = []
+    if not all(present.all() for present in modes.values()):
+        entries.append((Patch(facecolor="white", edgecolor="#999999", hatch="//////", linewidth=0.5), "no samples"))
+    if odd:
+        entries.append((Patch(color=look.NOT_FINITE), "NaN or infinite"))
+    if entries:
+        look.legend(figure, entries)
     return groups
 
 
@@ -159,17 +153,6 @@ def name_rows(group: Array, names: list[str], said: list[str], n: int, first: in
     if len(group) > 1:
         ranks = tick_ranks(n)
         group[1, 0].set_yticks(ranks - 1 + first, [str(rank) for rank in ranks.tolist()])
-
-
-def _legend(figure: Figure, *, gaps: bool, odd: bool) -> None:
-    """Explain cells without samples, and those that are not finite, if there are any."""
-    entries: list[tuple[Artist, str]] = []
-    if gaps:
-        entries.append((Patch(facecolor="white", edgecolor="#999999", hatch="//////", linewidth=0.5), "no samples"))
-    if odd:
-        entries.append((Patch(color=look.NOT_FINITE), "NaN or infinite"))
-    if entries:
-        look.legend(figure, entries)
 
 
 def tick_ranks(n: int) -> Integers:

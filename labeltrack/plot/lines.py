@@ -59,24 +59,17 @@ def _panel(axes: Axes, scene: Scene, bound: Bound, axis: ValueAxis, coloured: In
     ends = np.full((coloured.size, 2), np.nan)
     peaks = np.full(coloured.size, -np.inf)
     dodge = look.dodge(scene, coloured.size)
-    many = look.has_many_modes(scene)
+    edges = len(scene.tracks) > 1 and not look.has_many_modes(scene) and coloured.size <= _EDGED_LABELS
+    alpha = look.band_alpha(len(scene.tracks) * coloured.size)
     for i, track in enumerate(scene.tracks):
-        low, centre, high = track.bands[bound.name]
+        band = track.bands[bound.name]
+        _, centre, high = band
         look.draw_behind(axes, track.steps, centre[rest], style=look.line_style(i))
-        for j, k in enumerate(coloured.tolist()):
+        options = {"mode": i, "width": 1.7 * look.emphasis(scene, track), "every": _marker_interval(scene, track)}
+        for j, (k, colour) in enumerate(zip(coloured.tolist(), look.PALETTE, strict=False)):
             steps = track.steps + dodge[i, j]
-            drawn = look.draw_course(
-                axes,
-                steps,
-                (low[k], centre[k], high[k]),
-                colour=look.PALETTE[j],
-                mode=i,
-                width=1.7 * look.emphasis(scene, track),
-                alpha=look.band_alpha(len(scene.tracks) * coloured.size),
-                every=_marker_interval(scene, track),
-                edges=len(scene.tracks) > 1 and not many and coloured.size <= _EDGED_LABELS,
-            )
-            odd |= look.draw_not_finite(axes, steps, centre[k], track.present[k], look.PALETTE[j])
+            drawn = look.draw_course(axes, steps, band[:, k], colour=colour, alpha=alpha, edges=edges, **options)
+            odd |= look.draw_not_finite(axes, steps, centre[k], track.present[k], colour)
             if drawn:
                 last = np.flatnonzero(np.isfinite(centre[k]))[-1]
                 if not steps[last] < ends[j, 0]:  # the name goes to the line that reaches furthest
@@ -106,67 +99,40 @@ def _heights(axes: Axes) -> Any:
 
 
 def _name_ends(axes: Axes, ends: Floats, names: list[str], notes: list[str]) -> None:
-    """Write each name at the right of the panel, as near to the ``(n, 2)`` end of its line as the others allow.
-
-    The end of a line without any finite value is NaN: its name goes to the top, with its note.
-    """
+    """Write each name at the right, as near to the ``(n, 2)`` end of its line as others allow; if NaN, at the top."""
     axes.set_ylim(axes.get_ylim())  # names stand at fixed heights, so the limits must stay
     ends[:, 1] = np.clip(ends[:, 1], *axes.get_ylim())  # a line may end beyond an axis that is cut
     there = np.isfinite(ends[:, 1])
     wanted = np.ones(len(names))
     wanted[there] = _heights(axes).transform(ends[there])[:, 1]
     heights = _spread(wanted, 1.45 * look.SIZE / 72 / (_PANEL_HEIGHT - 0.6))
-    for (x, y), height, name, note, colour in zip(
+    looks: dict[str, Any] = {"transform": axes.transAxes, "fontsize": look.SIZE, "va": "center", "parse_math": False}
+    arrow = {"arrowstyle": "-", "alpha": 0.6, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 4}
+    free: dict[str, Any] = {"textcoords": "axes fraction", "annotation_clip": False}
+    for end, height, name, note, colour in zip(
         ends.tolist(), heights.tolist(), names, notes, look.PALETTE, strict=False
     ):
-        if math.isfinite(y):
-            arrow = {"arrowstyle": "-", "color": colour, "alpha": 0.6, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 4}
-            axes.annotate(
-                "", (x, y), (1.022, height), textcoords="axes fraction", arrowprops=arrow, annotation_clip=False
-            )
-        axes.text(
-            1.03,
-            height,
-            shorten(name, _NAME_LENGTH) + ("" if math.isfinite(y) else f" {note}"),
-            transform=axes.transAxes,
-            color=look.darker(colour),
-            fontsize=look.SIZE,
-            va="center",
-            parse_math=False,
-        )
+        finite = math.isfinite(end[1])
+        if finite:
+            axes.annotate("", end, (1.022, height), arrowprops={**arrow, "color": colour}, **free)
+        text = shorten(name, _NAME_LENGTH) + ("" if finite else f" {note}")
+        axes.text(1.03, height, text, color=look.darker(colour), **looks)
 
 
 def _name_columns(axes: Axes, x: Floats, peaks: Floats, names: list[str], notes: list[str]) -> None:
-    """Write each name above the peak of its label at x: at a single step the labels stand side by side.
-
-    The peak of a label without any finite value is -inf: its name goes to the middle, with its note.
-    """
+    """Write each name above the peak of its label at x, in the middle if that is -inf: labels stand side by side."""
     middle, top = _heights(axes).inverted().transform([[0.0, 0.5], [0.0, 1.08]])[:, 1]
     axes.set_ylim(top=top)
+    looks: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": look.SIZE}
     for at, peak, name, note, colour in zip(x.tolist(), peaks.tolist(), names, notes, look.PALETTE, strict=False):
         finite = math.isfinite(peak)
-        text = axes.annotate(
-            shorten(name, 72 // len(names)) + ("" if finite else f"\n{note}"),
-            (at, peak if finite else middle),
-            (0, 5),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            color=look.darker(colour),
-            fontsize=look.SIZE,
-        )
-        text.set_parse_math(False)
+        text = shorten(name, 72 // len(names)) + ("" if finite else f"\n{note}")
+        made = axes.annotate(text, (at, peak if finite else middle), (0, 5), color=look.darker(colour), **looks)
+        made.set_parse_math(False)
 
 
 def _spread(wanted: Floats, gap: float) -> Floats:
-    """Return heights at least `gap` apart, in the same order, near the wanted ones.
-
-    Runs of names that collide are centred on where they wanted to be, as in isotonic regression.
-
-    Example:
-        >>> _spread(np.array([0.5, 0.5, 0.9]), 0.1).round(2).tolist()
-        [0.45, 0.55, 0.9]
-    """
+    """Return heights at least `gap` apart, in the same order, near the wanted ones, as isotonic regression does."""
     order = np.argsort(wanted, kind="stable")
     runs: list[tuple[float, int]] = []  # where the middle of each run wants to be, and its length
     for y in wanted[order].tolist():

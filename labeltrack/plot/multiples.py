@@ -35,8 +35,9 @@ def multiples(scene: Scene, heading: str) -> Figure:
     if behind:
         of = f" in {scene.ranked_by.mode}" if len(scene.tracks) > 1 else ""
         entries.append((Line2D([], [], color=look.BEHIND), f"the other labels{of}"))
-    worst = "the worst" if len(_emphasised(scene)) == 1 else f"the {len(_emphasised(scene))} worst"
-    entries.append((Patch(color=look.WORST), "highlighted" if scene.marked.size else worst))
+    few = len(_emphasised(scene))
+    worst = "highlighted" if scene.marked.size else "the worst" if few == 1 else f"the {few} worst"
+    entries.append((Patch(color=look.WORST), worst))
     if odd:
         entries.append(look.not_finite_entry())
     look.legend(figure, entries)
@@ -44,12 +45,7 @@ def multiples(scene: Scene, heading: str) -> Figure:
 
 
 def _columns(n: int) -> int:
-    """Return how many columns n panels take: about square, with few places left empty.
-
-    Example:
-        >>> [_columns(n) for n in (1, 7, 9, 10, 12, 30, 39)]
-        [1, 4, 3, 5, 4, 6, 5]
-    """
+    """Return how many columns n panels take: about square, with few places left empty."""
     if n <= 3:
         return n
     around = range(3, 7) if n <= 42 else range(7, 11)
@@ -59,15 +55,14 @@ def _columns(n: int) -> int:
 
 def _emphasised(scene: Scene) -> set[int]:
     """Return the labels to draw in colour: those to highlight, or else the worst few."""
-    n = len(scene.names)
-    return set((scene.marked if scene.marked.size else scene.order[: min(n, max(1, round(n / 6) + 1))]).tolist())
+    few = max(1, round(len(scene.names) / 6) + 1)
+    return set((scene.marked if scene.marked.size else scene.order[:few]).tolist())
 
 
 def _block(block: Any, scene: Scene, bound: Bound, rows: int, columns: int) -> tuple[bool, bool]:
     """Draw the panels of one bound; return whether any mean is not finite, and whether other labels are behind."""
     n = len(scene.names)
-    candidates = (value_axis(scene, bound), ValueAxis())
-    common = next((axis for axis in candidates if fits(scene, bound, axis)), None)
+    common = next((axis for axis in (value_axis(scene, bound), ValueAxis()) if fits(scene, bound, axis)), None)
     # Other labels are drawn behind where they can be compared, and are lines at all.
     behind = common is not None and n > 1 and scene.ranked_by.steps.size > 1
     grid = block.subplots(rows, columns, sharex=True, sharey=common is not None, squeeze=False)
@@ -101,31 +96,18 @@ def _panel(axes: Axes, scene: Scene, bound: Bound, k: int, *, worst: bool) -> bo
     """Draw the panel of label `k`; return whether any of its means is not finite."""
     colour = look.WORST if worst else look.OTHERS
     odd = False
-    for track, mode, offset in zip(scene.tracks, range(len(scene.tracks)), look.dodge(scene, 1)[:, 0], strict=True):
-        steps = track.steps + offset
-        low, centre, high = (edge[k] for edge in track.bands[bound.name])
-        look.draw_course(
-            axes,
-            steps,
-            (low, centre, high),
-            colour=colour,
-            mode=mode,
-            width=1.5 * look.emphasis(scene, track),
-            alpha=look.band_alpha(len(scene.tracks)),
-            every=look.marker_interval(scene, track, 0, 4),
-        )
-        odd |= look.draw_not_finite(axes, steps, centre, track.present[k], colour)
+    alpha = look.band_alpha(len(scene.tracks))
+    for mode, (track, offset) in enumerate(zip(scene.tracks, look.dodge(scene, 1)[:, 0], strict=True)):
+        steps, band = track.steps + offset, track.bands[bound.name][:, k]
+        width, every = 1.5 * look.emphasis(scene, track), look.marker_interval(scene, track, 0, 4)
+        look.draw_course(axes, steps, band, colour=colour, mode=mode, width=width, alpha=alpha, every=every)
+        odd |= look.draw_not_finite(axes, steps, band[1], track.present[k], colour)
     if not any(track.present[k].any() for track in scene.tracks):
         axes.text(0.5, 0.5, "no samples", transform=axes.transAxes, ha="center", va="center", color=look.SOFT_INK)
     look.integer_steps(axes, scene, 4, 1.4)
     axes.tick_params(length=2, pad=2)
     axes.grid(visible=True)
-    axes.set_title(
-        shorten(scene.names[k], 24),
-        fontsize=look.SMALL,
-        color=look.darker(colour) if worst else look.INK,
-        fontweight="bold" if worst else "normal",
-        pad=3,
-        parse_math=False,
-    )
+    ink, weight = (look.darker(colour), "bold") if worst else (look.INK, "normal")
+    looks: dict[str, Any] = {"fontsize": look.SMALL, "color": ink, "fontweight": weight, "pad": 3}
+    axes.set_title(shorten(scene.names[k], 24), **looks, parse_math=False)
     return odd

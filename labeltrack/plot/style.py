@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.backend_bases import RendererBase
 
-    from labeltrack.bounds import Band
     from labeltrack.plot.data import Booleans, Floats, Integers, Scene, Track
 
 # Okabe and Ito's colours, distinct under every kind of colour blindness, without the yellow (pale on white).
@@ -93,11 +92,7 @@ class StyledFigure(Figure):
             super().draw(renderer)
 
     def savefig(self, fname: Any, *, transparent: bool | None = None, **kwargs: Any) -> None:
-        """Save as PNG, SVG or PDF; an existing file is replaced once the new one is complete.
-
-        Raises:
-            OSError: The file cannot be written.
-        """
+        """Save as PNG, SVG or PDF; an existing file is replaced once the new one is complete."""
         if not transparent:  # the caller's savefig.facecolor may be dark
             kwargs.setdefault("facecolor", self.get_facecolor())
         if not isinstance(fname, (str, os.PathLike)):
@@ -240,7 +235,7 @@ def dodge(scene: Scene, n: int) -> Floats:
 def draw_course(
     axes: Axes,
     steps: Floats,
-    band: Band,
+    band: Floats,
     *,
     colour: str,
     mode: int,
@@ -249,18 +244,9 @@ def draw_course(
     every: int,
     edges: bool = False,
 ) -> bool:
-    """Draw one line with its band; return whether it has any finite value.
+    """Draw one line at ``(S,)`` steps with its ``(3, S)`` band; return whether it has any finite value.
 
-    Args:
-        axes: Panel.
-        steps: ``(S,)`` positions.
-        band: ``(low, centre, high)``, each ``(S,)``, NaN where there is nothing.
-        colour: Of everything.
-        mode: Index of the mode, which decides line style and marker.
-        width: Of the line, in points.
-        alpha: Of the band.
-        every: Mark every nth step; 0 marks only steps without neighbours, which always are.
-        edges: Whether to draw the edges of the band in the style of the mode.
+    The index of the mode decides line style and marker. Every nth step is marked, and those without neighbours.
     """
     low, centre, high = band
     style = line_style(mode)
@@ -300,9 +286,8 @@ def draw_not_finite(axes: Axes, steps: Floats, centre: Floats, present: Booleans
     """Mark at the upper edge the steps with samples but without a finite mean; return whether there are any."""
     at = present & ~np.isfinite(centre)
     if at.any():
-        top = np.ones(int(at.sum()))
-        transform = axes.get_xaxis_transform()
-        axes.plot(steps[at], top, transform=transform, color=colour, clip_on=False, zorder=5, **_CROSS)
+        looks: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False, "zorder": 5, **_CROSS}
+        axes.plot(steps[at], np.ones(int(at.sum())), color=colour, **looks)
     return bool(at.any())
 
 
