@@ -25,12 +25,7 @@ _LONGEST = 80  # characters of a cell
 
 
 def shown_places(n: int) -> list[int]:
-    """Return which of n rows a short table shows: all, or the first eight and the last four.
-
-    Example:
-        >>> shown_places(2), len(shown_places(100))
-        ([0, 1], 12)
-    """
+    """Return which of n rows a short table shows: all, or the first eight and the last four."""
     if n <= _HEAD + _TAIL:
         return list(range(n))
     return [*range(_HEAD), *range(n - _TAIL, n)]
@@ -50,10 +45,6 @@ def portable(values: list[Any]) -> list[Any]:
 
     Lone surrogates, which `os.fsdecode` makes of invalid UTF-8, become Python escapes; backslashes before them, or
     before text that looks like such an escape, are doubled.
-
-    Example:
-        >>> portable(["caf\udce9", r"caf\udce9", r"a\b", "é"])
-        ['caf\\udce9', 'caf\\\\udce9', 'a\\b', 'é']
     """
     if not values or not isinstance(values[0], str) or _HALVES.search("\n".join(values)) is None:
         return values
@@ -87,13 +78,7 @@ def _cells(rows: Sequence[Sequence[Any]], total: int) -> list[list[str]]:
 
 
 def text(title: str, rows: Sequence[Sequence[Any]], total: int) -> str:
-    """Return an aligned table.
-
-    Args:
-        title: First line.
-        rows: Header, then those of the `total` rows that `shown_places` picks.
-        total: How many rows there are.
-    """
+    """Return an aligned table of a header and those of the `total` rows that `shown_places` picks."""
     cells = _cells(rows, total)
     widths = [max(len(row[j]) for row in cells) for j in range(len(rows[0]))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
@@ -109,21 +94,15 @@ def html(title: str, rows: Sequence[Sequence[Any]], total: int) -> str:
 
 
 def arrow_table(columns: Mapping[str, Any]) -> Any:
-    """Return columns as a pyarrow table.
-
-    Raises:
-        ImportError: pyarrow is not installed; the message says how to install it.
-    """
+    """Return columns as a pyarrow table, or raise an ImportError that says how to install that."""
     pa = need("pyarrow", "Arrow tables", "arrow")
     types = {"U": pa.string(), "S": pa.binary(), "O": None}  # objects are str or bytes, which pyarrow sees
-    arrays = {
-        # Read-only fixed-width strings are not taken by pyarrow as they are; as objects they are.
-        name: pa.array(portable(column.tolist()), types[kind])
-        if (kind := column.dtype.kind) in types
-        else pa.array(column)
-        for name, column in columns.items()
-    }
-    return pa.table(arrays)
+
+    def array(column: Any) -> Any:
+        kind = column.dtype.kind  # read-only fixed-width strings are not taken by pyarrow as they are
+        return pa.array(portable(column.tolist()), types[kind]) if kind in types else pa.array(column)
+
+    return pa.table({name: array(column) for name, column in columns.items()})
 
 
 class Table:
@@ -185,11 +164,7 @@ class Table:
 
 
 def check_ending(path: Path, allowed: tuple[str, ...]) -> str:
-    """Return the ending of a name, in lower case.
-
-    Raises:
-        ValueError: It is none of those allowed.
-    """
+    """Return the ending of a name, in lower case, or raise a ValueError if it is none of those allowed."""
     ending = path.suffix.lower()
     if ending not in allowed:
         msg = f"cannot tell the format of {path.name!r} by its name; it must end in {', '.join(allowed)}"
@@ -203,9 +178,6 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     On failure the existing file stays and nothing else is left. Devices and pipes are written to directly; for a
     symbolic link, its target is replaced.
-
-    Raises:
-        OSError: The file cannot be written completely.
     """
     path = Path(path)
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
@@ -220,7 +192,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         if beside:
             if mode is not None:
                 half.chmod(stat.S_IMODE(mode))
-            _sync(half)
+            with half.open("r+b") as file:  # otherwise its new name may become durable before its content
+                os.fsync(file)
             half.replace(target)
     except OSError as error:
         msg = f"cannot write {path}: {error.strerror or error}"
@@ -233,15 +206,6 @@ def whole_file(path: Path) -> Iterator[Path]:
                 half.unlink()
 
 
-def _sync(path: Path) -> None:
-    """Flush a file to disk: otherwise its new name may become durable before its content."""
-    fd = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def plain(value: Any) -> Any:
     """Return a value for JSON: non-finite numbers become None, bytes become text."""
     if isinstance(value, float) and not math.isfinite(value):
@@ -251,8 +215,8 @@ def plain(value: Any) -> Any:
 
 def rows_of(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return columns as a list of rows for JSON."""
-    lists = [[plain(value) for value in column] for column in _lists(columns)]
-    return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
+    rows = zip(*_lists(columns), strict=True)
+    return [dict(zip(columns, map(plain, row), strict=True)) for row in rows]
 
 
 def _lists(columns: Mapping[str, Any]) -> list[list[Any]]:
@@ -260,7 +224,7 @@ def _lists(columns: Mapping[str, Any]) -> list[list[Any]]:
 
 
 def write_csv(columns: Mapping[str, Any], path: Path) -> None:
-    """Write columns as CSV; arguments and errors are those of `write_columns`."""
+    """Write columns as CSV."""
     with whole_file(path) as half, half.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
@@ -268,14 +232,14 @@ def write_csv(columns: Mapping[str, Any], path: Path) -> None:
 
 
 def write_parquet(columns: Mapping[str, Any], path: Path) -> None:
-    """Write columns as Parquet; arguments and errors are those of `write_columns`."""
+    """Write columns as Parquet."""
     table = arrow_table(columns)
     with whole_file(path) as half:
         need("pyarrow.parquet", "Parquet files", "arrow").write_table(table, half)
 
 
 def write_json(columns: Mapping[str, Any], path: Path) -> None:
-    """Write columns as a JSON list of rows; arguments and errors are those of `write_columns`."""
+    """Write columns as a JSON list of rows."""
     with whole_file(path) as half:
         half.write_text(json.dumps(rows_of(columns), indent=1) + "\n", encoding="utf-8")
 
@@ -284,15 +248,5 @@ _WRITERS = {".csv": write_csv, ".parquet": write_parquet, ".json": write_json}
 
 
 def write_columns(columns: Mapping[str, Any], path: Path) -> None:
-    """Write columns to a file.
-
-    Args:
-        columns: ``(N,)`` arrays by name.
-        path: Ends in .csv, .parquet or .json; an existing file is replaced on success.
-
-    Raises:
-        ValueError: Another ending.
-        ImportError: pyarrow is not installed, for Parquet (extra ``arrow``).
-        OSError: The file cannot be written; an existing one stays.
-    """
+    """Write ``(N,)`` columns to a file that ends in .csv, .parquet or .json; an existing one is replaced on success."""
     _WRITERS[check_ending(path, tuple(_WRITERS))](columns, path)

@@ -13,36 +13,22 @@ import enum
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal, Protocol
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from labeltrack._core.student import t_975
 
+if TYPE_CHECKING:
+    from labeltrack._columns import ExactColumns
+
 Floats = npt.NDArray[np.float64]
 Band = tuple[Floats, Floats, Floats]
 """``(low, centre, high)``, each ``(K,)`` float64."""
 BoundName = str | tuple[str, float, float] | None
 """Name of a bound: None, a string, or ``("quantile", low, high)``."""
-
-
-class Columns(Protocol):
-    """What a band is computed from: ``(K,)`` columns of `labeltrack.LabelStats`."""
-
-    @property
-    def count(self) -> npt.NDArray[np.int64]: ...  # noqa: D102
-    @property
-    def mean(self) -> Floats: ...  # noqa: D102
-    @property
-    def std(self) -> Floats: ...  # noqa: D102
-    @property
-    def sem(self) -> Floats: ...  # noqa: D102
-    @property
-    def min(self) -> Floats: ...  # noqa: D102
-    @property
-    def max(self) -> Floats: ...  # noqa: D102
-    def quantile(self, fraction: float, /) -> Floats: ...  # noqa: D102
 
 
 class _Default(enum.Enum):
@@ -59,72 +45,33 @@ TrackerBounds = Literal[_Default.TRACKER_BOUNDS]
 
 @dataclass(frozen=True)
 class Bound:
-    """One kind of band.
-
-    Attributes:
-        name: Name in the API; None for the mean alone.
-        key: Format of the graph key, with ``{metric}`` to fill in.
-        description: What the band means, for captions.
-        band: From statistics to ``(low, centre, high)``.
-        quantiles: Fractions of the quantiles that it needs, ascending.
-        wide: Whether it is a band, not a single line.
-    """
+    """One kind of band."""
 
     name: BoundName
-    key: str
-    description: str
-    band: Callable[[Columns], Band]
-    quantiles: tuple[float, ...] = ()
-    wide: bool = True
+    key: str  # of graphs, with ``{metric}`` to fill in
+    description: str  # for captions
+    band: Callable[[ExactColumns], Band]
+    quantiles: tuple[float, ...] = ()  # fractions of those that it needs, ascending
+    wide: bool = True  # whether it is a band, not a single line
 
     @property
     def text(self) -> str:
-        """The name as text without spaces, as for a column of a table.
-
-        Example:
-            >>> resolve(("quantile", 0.05, 0.95)).text
-            'quantile_0.05_0.95'
-        """
+        """The name as text without spaces, as for a column of a table: ``quantile_0.05_0.95``."""
         return "_".join(map(str, self.name)) if isinstance(self.name, tuple) else str(self.name).lower()
 
     def graph_key(self, metric: str) -> str:
-        r"""Return the key of the metric with this bound.
-
-        Example:
-            >>> BOUNDS["range"].graph_key("ce")
-            'ce ($min, \\mu, max$)'
-        """
+        """Return the key of the metric with this bound."""
         return self.key.replace("{metric}", metric)
 
 
-def _none(stats: Columns) -> Band:
-    return stats.mean, stats.mean, stats.mean
-
-
-def _around(mean: Floats, reach: Floats) -> Band:
+def _around(spread: str, stats: ExactColumns) -> Band:
     with np.errstate(over="ignore"):  # beyond the largest double
-        return mean - reach, mean, mean + reach
+        reach = t_975(stats.count - 1) * stats.sem if spread == "ci95" else getattr(stats, spread)
+        return stats.mean - reach, stats.mean, stats.mean + reach
 
 
-def _std(stats: Columns) -> Band:
-    return _around(stats.mean, stats.std)
-
-
-def _range(stats: Columns) -> Band:
-    return stats.min, stats.mean, stats.max
-
-
-def _sem(stats: Columns) -> Band:
-    return _around(stats.mean, stats.sem)
-
-
-def _ci95(stats: Columns) -> Band:
-    with np.errstate(over="ignore"):
-        return _around(stats.mean, t_975(stats.count - 1) * stats.sem)
-
-
-def _quantiles(fractions: tuple[float, float, float], stats: Columns) -> Band:
-    low, centre, high = (stats.quantile(fraction) for fraction in fractions)
+def _quantiles(fractions: tuple[float, float, float], stats: ExactColumns) -> Band:
+    low, centre, high = map(stats.quantile, fractions)
     return low, centre, high
 
 
@@ -136,36 +83,27 @@ def _of_quantiles(name: BoundName, key: str, description: str, low: float, high:
 BOUNDS: dict[str | None, Bound] = {
     bound.name: bound  # type: ignore[misc]  # none of these is a tuple
     for bound in (
-        Bound(None, "{metric}", "mean", _none, wide=False),
-        Bound("std", "{metric} ($\\mu \\pm \\sigma$)", "mean ± one standard deviation", _std),
-        Bound("range", "{metric} ($min, \\mu, max$)", "mean, from the smallest to the largest sample", _range),
-        Bound("sem", "{metric} ($\\mu \\pm SE$)", "mean ± its standard error", _sem),
-        Bound("ci95", "{metric} ($\\mu$, 95% CI)", "mean with its 95 % confidence interval", _ci95),
+        Bound(None, "{metric}", "mean", attrgetter("mean", "mean", "mean"), wide=False),
+        Bound("std", "{metric} ($\\mu \\pm \\sigma$)", "mean ± one standard deviation", partial(_around, "std")),
+        Bound(
+            "range",
+            "{metric} ($min, \\mu, max$)",
+            "mean, from the smallest to the largest sample",
+            attrgetter("min", "mean", "max"),
+        ),
+        Bound("sem", "{metric} ($\\mu \\pm SE$)", "mean ± its standard error", partial(_around, "sem")),
+        Bound("ci95", "{metric} ($\\mu$, 95% CI)", "mean with its 95 % confidence interval", partial(_around, "ci95")),
         _of_quantiles("median", "{metric} (median)", "median", 0.5, 0.5),
         _of_quantiles("iqr", "{metric} ($Q_1, Q_2, Q_3$)", "median, from the lower to the upper quartile", 0.25, 0.75),
     )
 }
 """Every bound with a fixed name."""
 
-QUANTILE = "quantile"
-"""First item of the tuple that names a bound of two quantiles."""
+QUANTILE = "quantile"  # first item of the tuple that names a bound of two quantiles
 
 
 def resolve(bound: Any) -> Bound:
-    """Return the bound of a name.
-
-    Args:
-        bound: None, a string, or ``("quantile", low, high)`` with two numbers from 0 to 1.
-
-    Raises:
-        ValueError: The bound is unknown; the message lists the allowed ones.
-
-    Example:
-        >>> resolve("std").description
-        'mean ± one standard deviation'
-        >>> resolve(("quantile", 0.05, 0.95)).description
-        'median, from the 5 % to the 95 % quantile'
-    """
+    """Return the bound of a name, or raise a ValueError that lists the allowed ones."""
     if _is_quantile(bound):
         return _between(bound)
     try:
@@ -208,20 +146,7 @@ def _between(bound: Any) -> Bound:
 
 
 def resolve_all(bounds: Any) -> tuple[Bound, ...]:
-    """Return the bounds of a name, None, or an iterable of names and None, without repeats.
-
-    Args:
-        bounds: As given by the user; see `resolve`.
-
-    Raises:
-        ValueError: An unknown name, or an empty iterable.
-
-    Example:
-        >>> [bound.name for bound in resolve_all(["std", None])]
-        ['std', None]
-        >>> [bound.name for bound in resolve_all(("quantile", 0.1, 0.9))]
-        [('quantile', 0.1, 0.9)]
-    """
+    """Return the bounds of a name, None, or a non-empty iterable of names and None, without repeats."""
     if bounds is None or isinstance(bounds, str) or not isinstance(bounds, Iterable) or _is_quantile(bounds):
         return (resolve(bounds),)
     found = {bound.name: bound for bound in map(resolve, bounds)}
@@ -232,10 +157,5 @@ def resolve_all(bounds: Any) -> tuple[Bound, ...]:
 
 
 def needed_quantiles(bounds: Iterable[Bound]) -> tuple[float, ...]:
-    """Return the fractions of the quantiles that bounds need, ascending.
-
-    Example:
-        >>> needed_quantiles(resolve_all(["std", "iqr", "median"]))
-        (0.25, 0.5, 0.75)
-    """
+    """Return the fractions of the quantiles that bounds need, ascending."""
     return tuple(sorted({fraction for bound in bounds for fraction in bound.quantiles}))

@@ -99,12 +99,11 @@ def compare(
     if None not in (before.metric, after.metric) and before.metric != after.metric:
         msg = f"cannot compare {before.metric!r} with {after.metric!r}: both sides must have the same metric"
         raise ValueError(msg)
-    same = before.source == after.source and before.mode is not None
     samples = None
     if before.columns is not None and after.columns is not None:
         samples = both(before.columns, after.columns, merged_labels(before.stats, after.stats)[0])
-    named = [side.name if same else f"{side.source} {side.name}".strip() for side in (before, after)]
-    title = " → ".join(named)
+    same = before.source == after.source and before.mode is not None
+    title = " → ".join(side.name if same else f"{side.source} {side.name}".strip() for side in (before, after))
     return compare_stats(
         before.stats,
         after.stats,
@@ -136,11 +135,12 @@ def _sides(a: Any, b: Any, mode: str | None, steps: Any, ds_id: str | None, metr
     if b is None and isinstance(a, LabelStats):
         msg = "compare() got one LabelStats; pass the statistics after, too"
         raise TypeError(msg)
-    pair = [steps, steps] if steps is None or np.ndim(steps) == 0 else list(steps)
+    single = steps is None or np.ndim(steps) == 0
+    pair = [steps, steps] if single else list(steps)
     if len(pair) != 2:
         msg = f"steps must be one step for both sides, or that before and that after, got {steps!r}"
         raise ValueError(msg)
-    if b is None and (steps is None or np.ndim(steps) == 0):
+    if b is None and single:
         known = steps_of(a, mode_of(a, mode))
         last = known[-1] if steps is None and known else steps
         before = compared_step([step for step in known if step < last])
@@ -148,8 +148,7 @@ def _sides(a: Any, b: Any, mode: str | None, steps: Any, ds_id: str | None, metr
             msg = f"there is no step to compare with: {_named(a)} has {known or 'none'}"
             raise ValueError(msg)
         pair = [before, last]
-    rest = ds_id, metric
-    return _side(a, mode, pair[0], *rest), _side(a if b is None else b, mode, pair[1], *rest)
+    return _side(a, mode, pair[0], ds_id, metric), _side(a if b is None else b, mode, pair[1], ds_id, metric)
 
 
 def _named(side: History | Run) -> str:
@@ -157,12 +156,7 @@ def _named(side: History | Run) -> str:
 
 
 def mode_of(side: History | Run, mode: str | None) -> str:
-    """Return the mode that is meant.
-
-    Raises:
-        KeyError: There is no such mode.
-        ValueError: It is not clear which.
-    """
+    """Return the mode that is meant, which must be there."""
     modes = list(dict.fromkeys(side.modes if isinstance(side, History) else (epoch.mode for epoch in side.epochs)))
     mode = single_mode(modes, mode)
     if mode not in modes:
@@ -198,11 +192,7 @@ def _side(
 def recorded(
     run: Run, mode: str, step: int, ds_id: str | None = None, metric: str | None = None
 ) -> tuple[Columns, LabelStats]:
-    """Return the samples of one recorded epoch that count, and their statistics.
-
-    Raises:
-        ValueError: The run has several metrics, and `metric` is none of them.
-    """
+    """Return the samples of one recorded epoch that count, and their statistics."""
     columns, names = samples_of(run, mode, step, ds_id, metric), _labels_of(run)
     missing: Any = run.missing
     stats = label_stats(
@@ -216,11 +206,7 @@ def recorded(
 
 
 def samples_of(run: Run, mode: str, step: int, ds_id: str | None = None, metric: str | None = None) -> Columns:
-    """Return the samples of one recorded epoch that count: the first of each id, unless the tracker counted all.
-
-    Raises:
-        ValueError: The run has several metrics, and `metric` is none of them.
-    """
+    """Return the samples of one recorded epoch that count: the first of each id, unless the tracker counted all."""
     metrics, names = run.metrics, _labels_of(run)
     if metric not in ({None, *metrics} if len(metrics) == 1 else metrics):
         got = "" if metric is None else f", got {metric!r}"

@@ -39,21 +39,16 @@ class TruncatedRunError(DamagedRunError):
 
 
 def need(module: str, what: str = "recorded runs", extra: str = "record") -> Any:
-    """Import an optional module, which something requires that an extra installs.
-
-    Raises:
-        ImportError: It is not installed, or pyarrow does not work with this numpy.
-    """
+    """Import an optional module, which something requires that an extra installs; an ImportError says how."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        said = f'cannot import {module}, required for {what}: pip install "labeltrack[{extra}]"'
         if module.startswith("pyarrow") and "numpy" in str(error).lower():
-            msg = (
-                f"this pyarrow does not import with numpy {np.__version__}: pip install 'pyarrow<26', or a newer numpy "
-                f"({error})"
+            said = (
+                f"this pyarrow does not import with numpy {np.__version__}: pip install 'pyarrow<26', or a newer numpy"
             )
-        else:
-            msg = f'cannot import {module}, required for {what}: pip install "labeltrack[{extra}]" ({error})'
+        msg = f"{said} ({error})"
         raise ImportError(msg, name=module) from error
 
 
@@ -66,12 +61,7 @@ def warn(message: str) -> None:
 
 
 def listing(items: Iterable[object], limit: int = 10) -> str:
-    """Write items as ``'a', 'b', 'c'``, and how many more there are beyond `limit`.
-
-    Example:
-        >>> listing(range(5), limit=3)
-        '0, 1, 2, … (5 in all)'
-    """
+    """Write items as ``'a', 'b', 'c'``, and how many there are if they are more than `limit`."""
     pool = list(items)
     shown = ", ".join(map(_shown, pool[:limit]))
     if len(pool) <= limit:
@@ -80,12 +70,7 @@ def listing(items: Iterable[object], limit: int = 10) -> str:
 
 
 def counted(n: int, what: str, verb: str = "") -> str:
-    """Write a number of things, with a verb if there is one: ``"have"`` or ``"are"``.
-
-    Example:
-        >>> counted(1, "file"), counted(2000, "entry"), counted(1, "sample", "have")
-        ('1 file', '2,000 entries', '1 sample has')
-    """
+    """Write a number of things, such as ``"2,000 entries"``, with a verb if there is one: ``"have"`` or ``"are"``."""
     if n != 1:
         what = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
     verb = {"have": "has", "are": "is"}.get(verb, verb) if n == 1 else verb
@@ -98,11 +83,7 @@ def _shown(item: object) -> str:
 
 
 def check_option(what: str, given: Any, allowed: Iterable[Any]) -> None:
-    """Raise a ValueError unless an option is one of those allowed.
-
-    Example:
-        >>> check_option("engine", "local", ["local", "dask"])
-    """
+    """Raise a ValueError unless an option is one of those allowed."""
     known = list(allowed)
     if not (given is None or isinstance(given, str)) or given not in known:
         msg = f"{what}: unknown option {given!r}; allowed are {listing(one for one in known if one is not None)}"
@@ -110,16 +91,7 @@ def check_option(what: str, given: Any, allowed: Iterable[Any]) -> None:
 
 
 def nearest(wanted: object, known: Iterable[object], limit: int = 3) -> list[object]:
-    """Return up to `limit` of the known things closest to the wanted one.
-
-    Numbers are compared by distance, everything else by spelling.
-
-    Example:
-        >>> nearest(7, [1, 5, 8, 100])
-        [8, 5, 1]
-        >>> nearest("catt", ["dog", "cat"])
-        ['cat']
-    """
+    """Return up to `limit` of the known things closest to the wanted one: numbers by distance, others by spelling."""
     pool = list(known)
     numbers = (int, float)
     if isinstance(wanted, numbers) and all(isinstance(item, numbers) for item in pool):

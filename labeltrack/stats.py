@@ -177,11 +177,8 @@ class LabelStats(ExactColumns, Table):
         shown = {key: name for key, name in self._names.items() if key[0] in names} if names else {}
         if len(names) == 1:
             labels, shown = labels[names[0]], {label: name for (_, label), name in shown.items()}
-        accumulator = Accumulator(labels.shape[0])
-        accumulator.merge(self._accumulator, slots)
-        accumulator.release()
         why = NoQuantiles.MARGINAL if self._quantiles else self._no_quantiles
-        return LabelStats(labels, accumulator, names=shown, nan_policy=self._nan_policy, no_quantiles=why)
+        return self._merged_into(labels, self._accumulator, slots, names=shown, no_quantiles=why)
 
     def order(self, by: str = "mean", *, descending: bool = True) -> Integers:
         """Return the positions of the labels, ranked; NaN comes first, ties are in order of labels.
@@ -265,10 +262,13 @@ class LabelStats(ExactColumns, Table):
         self, labels: Array, rows: Integers, slots: Integers, *, names: Mapping[Any, str] | None = None
     ) -> LabelStats:
         """Return the statistics by other labels: those at position ``rows[i]`` are merged into ``labels[slots[i]]``."""
+        return self._merged_into(labels, self._accumulator.take(rows), slots, names=names, no_quantiles=_why([self]))
+
+    def _merged_into(self, labels: Array, rows: Accumulator, slots: Integers, **options: Any) -> LabelStats:
         accumulator = Accumulator(labels.shape[0])
-        accumulator.merge(self._accumulator.take(rows), slots)
+        accumulator.merge(rows, slots)
         accumulator.release()
-        return LabelStats(labels, accumulator, names=names, nan_policy=self._nan_policy, no_quantiles=_why([self]))
+        return LabelStats(labels, accumulator, nan_policy=self._nan_policy, **options)
 
     # -- display --------------------------------------------------------------------------------------------
 
@@ -276,12 +276,10 @@ class LabelStats(ExactColumns, Table):
         stats = self._under("propagate") if self._nan_policy == "raise" and self.nan_count.any() else self
         header = (*(("name",) if self._names else ()), *STATISTICS)
         rows = [stats._row(k) for k in shown_places(len(self))]
-        cells = [tuple(getattr(row, name) for name in header) for row in rows]
         labels = [row.label if self.label_names else (row.label,) for row in rows]
-        heads = self.label_names or ("label",)
+        cells = [(*label, *(getattr(row, name) for name in header)) for label, row in zip(labels, rows, strict=True)]
         title = counted(len(self), "combination") + " of labels" if self.label_names else counted(len(self), "label")
-        cells = [(*label, *cell) for label, cell in zip(labels, cells, strict=True)]
-        return f"LabelStats of {title}", [(*heads, *header), *cells], len(self)
+        return f"LabelStats of {title}", [(*(self.label_names or ("label",)), *header), *cells], len(self)
 
     # -- state --------------------------------------------------------------------------------------------
 
@@ -306,9 +304,7 @@ class LabelStats(ExactColumns, Table):
         stats.__setstate__(state)
         return stats
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state for pickle."""
-        return self._state()
+    __getstate__ = _state
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         """Restore the state from pickle."""
@@ -355,9 +351,8 @@ def merge_stats(parts: Iterable[LabelStats]) -> LabelStats:
             msg = f"expected a LabelStats to merge, got {type(part).__name__}"
             raise TypeError(msg)
         if part.nan_policy != given[0].nan_policy:
-            msg = (
-                f"cannot merge nan_policy {given[0].nan_policy!r} with {part.nan_policy!r}; use with_nan_policy() first"
-            )
+            both = f"{given[0].nan_policy!r} with {part.nan_policy!r}"
+            msg = f"cannot merge nan_policy {both}; use with_nan_policy() first"
             raise ValueError(msg)
         for label, name in part._names.items():
             if names.setdefault(label, name) != name:

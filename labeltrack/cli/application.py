@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from labeltrack.recording.run import Run
 
+# What reading and computing raises where the user has to do something.
 MISTAKES = (ValueError, OSError, KeyError, TypeError, ImportError)
-"""What reading and computing raises where the user has to do something."""
 _USER_ERROR = 2
 # The base of all mistakes in options and arguments. Where it lives depends on the version of typer: later ones bring
 # their own copy of click. What it is a base of does not.
@@ -60,28 +60,14 @@ app = typer.Typer(
 
 
 def fail(message: object) -> NoReturn:
-    """Report a mistake in one line on stderr, and exit with code 2.
-
-    Args:
-        message: What is wrong and what to do.
-
-    Raises:
-        typer.Exit: Always.
-    """
+    """Report in one line on stderr what is wrong and what to do, and exit with code 2."""
     tell(message)
     raise typer.Exit(_USER_ERROR)
 
 
 @contextmanager
 def told(*kinds: type[Exception]) -> Iterator[None]:
-    """Within the block, exceptions of some kinds are mistakes of the user: their message is reported.
-
-    Args:
-        kinds: Which exceptions.
-
-    Raises:
-        typer.Exit: There was one of them.
-    """
+    """Within the block, exceptions of some kinds are mistakes of the user: their message is reported as by `fail`."""
     try:
         yield
     except kinds as error:
@@ -110,15 +96,14 @@ def warned() -> Iterator[None]:
 def add_command(command: Callable[..., None]) -> None:
     """Add a command, whose docstring is its help; where a parameter is a dataclass, each field of that is an option."""
     keyword = inspect.Parameter.KEYWORD_ONLY
-    shared: dict[str, tuple[Any, list[str]]] = {}
+    shared: dict[str, Any] = {}
     hints, parameters = get_type_hints(command, include_extras=True), []
     for parameter in inspect.signature(command).parameters.values():
         hint = hints[parameter.name]
         if is_dataclass(hint):
-            of_fields = get_type_hints(hint, include_extras=True)
-            shared[parameter.name] = hint, [field.name for field in fields(hint)]
+            shared[parameter.name], types = hint, get_type_hints(hint, include_extras=True)
             parameters += [
-                inspect.Parameter(field.name, keyword, default=field.default, annotation=of_fields[field.name])
+                inspect.Parameter(field.name, keyword, default=field.default, annotation=types[field.name])
                 for field in fields(hint)
             ]
         else:
@@ -126,8 +111,8 @@ def add_command(command: Callable[..., None]) -> None:
 
     @functools.wraps(command)
     def run(**given: Any) -> None:
-        for name, (made, names) in shared.items():
-            given[name] = made(**{each: given.pop(each) for each in names})
+        for name, made in shared.items():
+            given[name] = made(**{field.name: given.pop(field.name) for field in fields(made)})
         command(**given)
 
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

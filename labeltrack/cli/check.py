@@ -163,20 +163,22 @@ def _failed(found: Comparison, margin: float) -> list[int]:
 def _untested(found: Comparison) -> dict[str, list[str]]:
     """Return the names of the labels that have no p-value, by reason."""
     reasons: dict[str, list[str]] = {}
-    for name, p, method, verdict in zip(
-        found.names.tolist(), found.p.tolist(), found.method.tolist(), found.verdict.tolist(), strict=True
-    ):
+    columns = (column.tolist() for column in (found.names, found.p, found.method, found.verdict))
+    for name, p, method, verdict in zip(*columns, strict=True):
         if math.isnan(p) and verdict in ("too few", "no evidence"):
             reasons.setdefault(method, []).append(name)
     return reasons
 
 
+def _by(margin: float) -> str:
+    return f" by more than {100 * margin:.4g} %" if margin else ""
+
+
 def _headline(found: Comparison, failed: list[int], margin: float) -> str:
-    by = f" by more than {100 * margin:.4g} %" if margin else ""
     count = f"{len(failed) or 'none'} of {len(found)} {'label' if len(found) == 1 else 'labels'}"
     less = len(found.worse()) - len(failed)
     also = f"; {less} got worse by less" if less else ""
-    return f"{'FAILED' if failed else 'PASSED'}: {count} got worse{by} (q < {found.alpha:g}){also}"
+    return f"{'FAILED' if failed else 'PASSED'}: {count} got worse{_by(margin)} (q < {found.alpha:g}){also}"
 
 
 def _show(found: Comparison, failed: list[int], margin: float) -> None:
@@ -217,8 +219,7 @@ def _write_junit(found: Comparison, failed: list[int], margin: float, path: Path
         _, before, after, change, q, samples, method, _ = found._row(k)
         said = f"{before} → {after} ({change}), q = {q}, {samples} samples, {method}"
         if k in failed:
-            more = f" by more than {100 * margin:.4g} %" if margin else ""
-            ET.SubElement(case, "failure", {"message": f"got worse{more}: {said}", "type": "regression"})
+            ET.SubElement(case, "failure", {"message": f"got worse{_by(margin)}: {said}", "type": "regression"})
         elif label in skipped:
             ET.SubElement(case, "skipped", {"message": skipped[label]})
         else:

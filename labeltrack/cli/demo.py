@@ -47,16 +47,7 @@ _MOMENTUM = 0.9
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the demo.
-
-    Attributes:
-        epochs: Number of passes over the training set.
-        batch_size: Samples per batch.
-        seed: Random seed of the split, the initial weights and the order of the samples.
-
-    Raises:
-        ValueError: A number is too small.
-    """
+    """Settings of the demo; a ValueError says which number is too small."""
 
     epochs: int = 20
     batch_size: int = 32
@@ -65,8 +56,7 @@ class Settings:
     def __post_init__(self) -> None:
         """Check the numbers."""
         for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if value < least:
+            if (value := getattr(self, name)) < least:
                 msg = f"{name.replace('_', '-')} must be at least {least}, got {value}"
                 raise ValueError(msg)
 
@@ -99,13 +89,9 @@ class Network:
             # He initialisation: the variance of the activations stays the same from layer to layer.
             return rng.normal(0.0, np.sqrt(2 / rows), (rows, columns)).astype(np.float32)
 
+        biases = [np.zeros(n, dtype=np.float32) for n in (_HIDDEN, classes)]
         self.learning_rate = learning_rate
-        self.parameters = [
-            weights(inputs, _HIDDEN),
-            np.zeros(_HIDDEN, dtype=np.float32),
-            weights(_HIDDEN, classes),
-            np.zeros(classes, dtype=np.float32),
-        ]
+        self.parameters = [weights(inputs, _HIDDEN), biases[0], weights(_HIDDEN, classes), biases[1]]
         self._velocities = [np.zeros_like(parameter) for parameter in self.parameters]
 
     def losses(self, x: Floats, y: Integers) -> Floats:
@@ -142,11 +128,7 @@ class Network:
 
 
 def load_data(seed: int) -> Data:
-    """Return scikit-learn's handwritten digits, standardised: two thirds to train on, one third to evaluate on.
-
-    Raises:
-        ImportError: scikit-learn is not installed (extra ``demo``).
-    """
+    """Return scikit-learn's handwritten digits, standardised: two thirds to train on, one third to evaluate on."""
     pixels, digits = need("sklearn.datasets", "the demo", "demo").load_digits(return_X_y=True)
     order = np.random.default_rng(seed).permutation(len(digits))
     train, held_out = np.split(order, [2 * len(digits) // 3])
@@ -161,30 +143,19 @@ def load_data(seed: int) -> Data:
 
 def make_tracker(record_to: str | os.PathLike[str] | None = None) -> LabelTracker:
     """Return the tracker of the demo: cross-entropy by digit, with two bounds."""
-    return LabelTracker(
-        label="digit", metric="cross-entropy", label_mapping=DIGITS, bounds=list(FIGURES), record_to=record_to
-    )
+    return LabelTracker("digit", "cross-entropy", label_mapping=DIGITS, bounds=list(FIGURES), record_to=record_to)
 
 
 def make_slices(record_to: str | os.PathLike[str] | None = None) -> TrackerCollection:
     """Return what tracks slices: cross-entropy and accuracy of the evaluation, by digit and stroke."""
-    return TrackerCollection(
-        ("digit", "stroke"),
-        ["cross-entropy", "accuracy"],
-        label_mapping={"digit": DIGITS, "stroke": STROKES},
-        record_to=record_to,
-    )
+    names, metrics = ("digit", "stroke"), ["cross-entropy", "accuracy"]
+    return TrackerCollection(names, metrics, label_mapping={"digit": DIGITS, "stroke": STROKES}, record_to=record_to)
 
 
 def recording_trackers(out: Path) -> tuple[LabelTracker, TrackerCollection, Written]:
     """Return trackers that save every sample in folders of `out`, and what they write.
 
-    Runs of an earlier demo are replaced. Without pyarrow and xxhash nothing is saved.
-
-    Raises:
-        OSError: A folder cannot be written to.
-        ValueError: There is something else in it.
-        RunInUseError: Another demo is recording to it.
+    Runs of an earlier demo are replaced, nothing else. Without pyarrow and xxhash nothing is saved.
     """
     files = {
         out / "run": "every sample, for the other commands: labeltrack report, check, plot, …",
@@ -220,17 +191,9 @@ def train(
     slices: TrackerCollection | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> History:
-    """Train a network and track the loss of every sample, in training and in evaluation.
+    """Train a network, track the loss of every sample, in training and in evaluation, and return the history.
 
-    Args:
-        data: What to train and evaluate on.
-        settings: Epochs, batch size and seed.
-        tracker: Where the samples go; None for a new one from `make_tracker`.
-        slices: Where the samples of the evaluation go, too; None for a new one from `make_slices`.
-        on_epoch: Called with the number of epochs done and the history so far.
-
-    Returns:
-        The history of the tracker: modes ``"train"`` and ``"eval"``, steps from 1 to the number of epochs.
+    Slices get the samples of the evaluation, too. `on_epoch` is called with the epochs done and the history so far.
     """
     tracker = make_tracker() if tracker is None else tracker
     slices = make_slices() if slices is None else slices
@@ -261,11 +224,7 @@ def _batches(size: int, *columns: npt.NDArray[Any]) -> Iterator[tuple[npt.NDArra
 
 
 def prepare_directory(out: str | os.PathLike[str]) -> Path:
-    """Create the output directory if it is not there, and check that it is writable.
-
-    Raises:
-        OSError: It is a file, lies beneath one, or cannot be written to.
-    """
+    """Create the output directory if it is not there, and check that it is writable, or raise an OSError."""
     path = Path(out)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -281,14 +240,9 @@ def prepare_directory(out: str | os.PathLike[str]) -> Path:
 
 
 def write_results(history: History, slices: TrackerCollection, out: Path) -> Written:
-    """Write the history as CSV and, with pyarrow, as Parquet, and figures; replace earlier files.
-
-    Raises:
-        OSError: A file cannot be written.
-    """
-    written = Written()
+    """Write the history as CSV and, with pyarrow, as Parquet, and figures; replace earlier files."""
     history.to_csv(out / "history.csv")
-    written.files[out / "history.csv"] = "one row for each mode, step and digit"
+    written = Written({out / "history.csv": "one row for each mode, step and digit"})
     try:
         history.to_parquet(out / "history.parquet")
         written.files[out / "history.parquet"] = "the same"

@@ -46,13 +46,13 @@ def info(run: RunPath, *, as_json: Json = False) -> None:
         typer.echo(json.dumps(found, default=_bytes))
         return
     mapping, types = found["label_mapping"], ", ".join("/".join(each) for each in found["dtypes"])
-    if mapping is None or isinstance(found["label"], str):
+    if mapping is None or isinstance(opened.label, str):
         labels = _mapping_text(mapping)
     else:
         labels = "; ".join(f"{name}: {_mapping_text(one)}" for name, one in mapping.items())
     lines = {
         "run": found["path"],
-        "metric": f"{found['metric']} by {opened.label if isinstance(opened.label, str) else joined(opened.label)}",
+        "metric": f"{found['metric']} by {joined(opened.label)}",
         "labels": labels,
         "bounds": ", ".join("none" if bound is None else _text_of(bound) for bound in found["bounds"]),
         "samples": f"{found['rows']:,}{types and f' of type {types}'}, {found['bytes'] / 1e6:,.1f} MB",
@@ -125,15 +125,11 @@ def _band_columns(history: History) -> dict[str, Any]:
 
     from labeltrack.bounds import resolve  # noqa: PLC0415
 
-    place = {mode: i for i, mode in enumerate(history.modes)}
-    entries = sorted(history.items(), key=lambda item: (place[item[0][0]], item[0][2], item[0][1]))
+    entries = history._sorted().values()  # noqa: SLF001 (it is nothing for users)
     columns = {}
-    for bound in history.bounds:
-        if bound is not None:
-            bands = [stats.bounds(bound) for _, stats in entries]
-            name = resolve(bound).text
-            columns[f"{name}_low"] = np.concatenate([low for low, _, _ in bands] or [np.empty(0)])
-            columns[f"{name}_high"] = np.concatenate([high for _, _, high in bands] or [np.empty(0)])
+    for bound in (bound for bound in history.bounds if bound is not None):
+        low, _, high = np.concatenate([np.empty((3, 0)), *(stats.bounds(bound) for stats in entries)], axis=1)
+        columns |= {f"{resolve(bound).text}_low": low, f"{resolve(bound).text}_high": high}
     return columns
 
 
@@ -221,17 +217,9 @@ def report(
 
     opened = [_open(run) for run in runs]
     with told(*MISTAKES), warned():
+        options: dict[str, Any] = {"mode": mode, "metric": metric, "alpha": q, "title": title}
         step = int(against) if against.removeprefix("-").isdigit() else against
-        write_report(
-            opened,
-            output,
-            mode=mode,
-            metric=metric,
-            against=step,
-            higher_is_worse=higher_is_worse,
-            alpha=q,
-            title=title,
-        )
+        write_report(opened, output, against=step, higher_is_worse=higher_is_worse, **options)
     typer.echo(f"Written: {output}")
 
 
@@ -248,9 +236,8 @@ def export(
     ] = False,
 ) -> None:
     """Write samples to one file."""
-    opened = _open(run)
+    opened, selection = _open(run), (modes or None, step or None, ds_id or None)
     with told(*MISTAKES), warned():
-        selection = (modes or None, step or None, ds_id or None)
         rows = opened.export(output, *selection, incomplete=incomplete, all_attempts=all_attempts)
     typer.echo(f"{rows:,} samples written to {output}")
 

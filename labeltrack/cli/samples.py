@@ -41,24 +41,16 @@ class Selection:
         typer.Option(metavar="NAME", help="Metric that is 1 where a sample is right; by default the first of 0 and 1."),
     ] = None
     on_duplicate: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Ids that occur twice in a step: first, count or error."),
+        str | None, typer.Option(metavar="NAME", help="Ids that occur twice in a step: first, count or error.")
     ] = None
     nan_policy: NanPolicy = None
     incomplete: Incomplete = False
 
     def read(self, path: str, engine: Engine) -> Dynamics:
         """Return the table of a run."""
-        options: dict[str, Any] = {
-            "step": self.step or None,
-            "ds_id": self.ds_id or None,
-            "correct": self.correct,
-            "on_duplicate": self.on_duplicate,
-            "nan_policy": self.nan_policy,
-            "incomplete": self.incomplete,
-        }
+        given: dict[str, Any] = vars(self) | {"step": self.step or None, "ds_id": self.ds_id or None}
         with engine.started() as name, told(*MISTAKES), warned():
-            return open_recorded(path).dynamics(self.mode, self.metric, engine=name, **options)
+            return open_recorded(path).dynamics(**given, engine=name)
 
 
 def dynamics(
@@ -110,10 +102,7 @@ def hardest(
     table = selection.read(run, engine)
     with told(*MISTAKES):
         worst = table.hardest(k, _label(table, label), by=by, higher_is_worse=higher_is_worse)
-    if as_json:
-        typer.echo(json.dumps(rows_of(worst.columns())))
-        return
-    typer.echo(worst.text(len(worst)))
+    typer.echo(json.dumps(rows_of(worst.columns())) if as_json else worst.text(len(worst)))
 
 
 def _label(table: Dynamics, given: list[str] | None) -> Any:

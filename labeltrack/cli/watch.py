@@ -81,22 +81,14 @@ def _screen() -> Iterator[Any]:
 
 
 class Watched:
-    """A run that is being recorded, as far as it was read.
-
-    Args:
-        path: The run.
-        mode: Mode to show; None for the default.
-        metric: Metric, if the run has several.
-        by: The statistic that ranks.
-        limit: How many labels to show.
-        higher_is_worse: True for a loss.
-    """
+    """A run that is being recorded, as far as it was read."""
 
     def __init__(
         self, path: str, mode: str | None, metric: str | None = None, *, by: str, limit: int, higher_is_worse: bool
     ) -> None:
         self._path, self._wanted, self._metric = path, mode, metric
         self._by, self._limit, self._higher_is_worse = by, limit, higher_is_worse
+        self._judging: dict[str, Any] = {"metric": metric, "higher_is_worse": higher_is_worse}
         self._begun = time.time()
         self._run: Run | None = None
         self._read: dict[str, tuple[History, dict[int, RecordedEpoch]]] = {}  # by mode: steps as they were read
@@ -104,11 +96,7 @@ class Watched:
         self._trouble = self._changes = ""
 
     def look(self) -> bool:
-        """Read what is new; return whether there was anything.
-
-        Raises:
-            ValueError: It is not clear which mode to show, or there is no such statistic.
-        """
+        """Read what is new; return whether there was anything."""
         from labeltrack.recording.run import open_run  # noqa: PLC0415
 
         try:
@@ -142,16 +130,11 @@ class Watched:
         return bool(fresh)
 
     def report(self, path: Path) -> None:
-        """Write the report of what is there.
-
-        Raises:
-            OSError: The file cannot be written.
-        """
+        """Write the report of what is there."""
         from labeltrack.report.recorded import write_report  # noqa: PLC0415
 
         if self._run is not None:
-            options: dict[str, Any] = {"mode": self._mode, "metric": self._metric}
-            write_report([self._run], path, higher_is_worse=self._higher_is_worse, **options)
+            write_report(self._run, path, mode=self._mode, **self._judging)
 
     def shown(self) -> RenderableType:
         """Return what there is to show."""
@@ -185,20 +168,18 @@ class Watched:
 
         if len(steps) < 2:
             return ""
-        before = steps[0]
-        options: dict[str, Any] = {"metric": self._metric, "higher_is_worse": self._higher_is_worse}
         try:
-            found = compare(run, mode=mode, steps=steps, **options)
+            found = compare(run, mode=mode, steps=steps, **self._judging)
         except ImportError as error:
-            return f"changes since step {before}: {error}"
+            return f"changes since step {steps[0]}: {error}"
         named = []
         for what, labels in (("worse", found.worse()), ("better", found.better())):
             places = [found.index(label) for label in labels[:_NAMED]]
-            named_changes = [(printable(str(found.names[k])), percent(found.relative[k])) for k in places]
-            texts = [f"{name} ({change})" if change else name for name, change in named_changes]
-            more = [f"{len(labels) - _NAMED} more"] if len(labels) > _NAMED else []
-            named += [f"{what}: {', '.join([*texts, *more])}"] if labels else []
-        return f"since step {before}: {'; '.join(named) or 'no label changed by more than noise'}"
+            changes = [(printable(str(found.names[k])), percent(found.relative[k])) for k in places]
+            texts = [f"{name} ({change})" if change else name for name, change in changes]
+            texts += [f"{len(labels) - _NAMED} more"] if len(labels) > _NAMED else []
+            named += [f"{what}: {', '.join(texts)}"] if labels else []
+        return f"since step {steps[0]}: {'; '.join(named) or 'no label changed by more than noise'}"
 
     def silence(self) -> float:
         """Return the seconds since anything was written, or since watching began if that is unknown."""

@@ -128,9 +128,8 @@ class History(Changes):
                 values.append(column[stats.index(label)])
         if not steps:
             names = self.names()
-            raise missing_key(
-                label, [*names, *(n for k, n in names.items() if n != str(k))], f"label in mode {mode!r}:"
-            )
+            known = [*names, *(name for value, name in names.items() if name != str(value))]
+            raise missing_key(label, known, f"label in mode {mode!r}:")
         return np.array(steps, dtype=np.int64), np.array(values)
 
     def worst(
@@ -173,12 +172,7 @@ class History(Changes):
             msg = f"k must be at least 1, got {k}"
             raise ValueError(msg)
         mode = self._single(mode)
-        if step is None:
-            latest = reversed(self._ascending.get(mode, ()))
-            step = next((at for at in latest if ds_id is None or ds_id in self._found[mode][at]), None)
-            if step is None:
-                raise self._missing(mode, ds_id)
-        stats = self.at(step, mode, ds_id)
+        stats = self.at(self._steps_of(mode, ds_id)[-1] if step is None else step, mode, ds_id)
         labels = labels_named(by, stats.label_names)
         if labels is not None:
             stats, by = stats.by(*labels), "mean"
@@ -283,9 +277,8 @@ class History(Changes):
 
     def _shown(self) -> tuple[str, list[tuple[Any, ...]], int]:
         """Return a table of the modes: how many steps, labels and samples."""
-        rows: list[tuple[Any, ...]] = [
-            ("mode", "ds_id", "steps", "first", "last", "labels", "samples", "worst at last")
-        ]
+        rows: list[tuple[Any, ...]]
+        rows = [("mode", "ds_id", "steps", "first", "last", "labels", "samples", "worst at last")]
         groups: dict[tuple[str, str], dict[int, LabelStats]] = {}
         for (mode, ds_id, step), stats in self._entries.items():
             groups.setdefault((mode, ds_id), {})[step] = stats
@@ -309,15 +302,8 @@ class History(Changes):
             for (mode, ds_id, step), stats in self._entries.items()
         ]
         pooled = [{"mode": mode, "step": step, "stats": stats._state()} for (mode, step), stats in self._pooled.items()]
-        state: dict[str, Any] = plain(
-            {
-                "metric": self.metric,
-                "label": self.label,
-                "bounds": list(self.bounds),
-                "entries": entries,
-                "pooled": pooled,
-            }
-        )
+        named = {"metric": self.metric, "label": self.label, "bounds": list(self.bounds)}
+        state: dict[str, Any] = plain({**named, "entries": entries, "pooled": pooled})
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -361,6 +347,6 @@ class History(Changes):
         self._ascending, self._pooled = other._ascending, other._pooled
 
 
-def joined(names: Iterable[str]) -> str:
-    """Return what several labels are called together, such as ``"class and site"``."""
-    return " and ".join(names)
+def joined(names: str | Iterable[str]) -> str:
+    """Return what one or several labels are called together, such as ``"class and site"``."""
+    return names if isinstance(names, str) else " and ".join(names)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from labeltrack._filters import compared_step
 from labeltrack.history.entries import Entries
@@ -59,14 +59,9 @@ class Changes(Entries):
         from labeltrack._significance.choice import compare_stats  # noqa: PLC0415 (only for this)
 
         mode = self._single(mode)
-        sides = self.at(before, mode, ds_id), self.at(after, mode, ds_id)
-        return compare_stats(
-            *sides,
-            title=f"{mode}, step {before} → step {after}" + (f" of {ds_id}" if ds_id else ""),
-            metric=self.metric,
-            higher_is_worse=higher_is_worse,
-            alpha=alpha,
-        )
+        title = f"{mode}, step {before} → step {after}" + (f" of {ds_id}" if ds_id else "")
+        options: dict[str, Any] = {"metric": self.metric, "higher_is_worse": higher_is_worse, "alpha": alpha}
+        return compare_stats(self.at(before, mode, ds_id), self.at(after, mode, ds_id), title=title, **options)
 
     def alarms(
         self,
@@ -169,8 +164,9 @@ class Changes(Entries):
         from labeltrack.page.document import write_page  # noqa: PLC0415
 
         mode = self._single(mode)
-        shown = [mode, *(of for of in self.modes if of != mode and self._has(of, ds_id))]
-        tracks = [Track(of, self._of(of, ds_id)) for of in shown]
+        others = [of for of in self.modes if of != mode]
+        has = {of: any(ds_id in (None, *parts) for parts in self._found[of].values()) for of in others}
+        tracks = [Track(of, self._of(of, ds_id)) for of in (mode, *(of for of in others if has[of]))]
         looks = dict(tracks[0].looks)
         at = compared_step(list(looks)[:-1], against)
         content = judged(

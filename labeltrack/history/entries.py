@@ -24,21 +24,13 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Entry:
-    """What is added to a history at once.
-
-    Attributes:
-        step: Step.
-        mode: Mode.
-        parts: Statistics by dataset.
-        gone: Datasets of that step to remove first.
-        pooled: Statistics of all datasets together, if they cannot be merged from the parts.
-    """
+    """What is added to a history at once."""
 
     step: int
     mode: str
-    parts: dict[str, LabelStats]
-    gone: set[str]
-    pooled: LabelStats | None = None
+    parts: dict[str, LabelStats]  # by dataset
+    gone: set[str]  # datasets of that step to remove first
+    pooled: LabelStats | None = None  # of all datasets together, if it cannot be merged from the parts
 
 
 class Entries(Table):
@@ -109,10 +101,10 @@ class Entries(Table):
         step, mode = check_step(step), value_of(mode)
         stats = {value_of(ds_id): part for ds_id, part in stats.items()}
         there = set(self.datasets(step, mode))
-        if not replace:
-            self._check_new((mode, ds_id, step) for ds_id in stats)
-        gone = there if replace else set()
-        return Entry(step, mode, stats, gone, pooled if there <= gone else None)
+        if replace:
+            return Entry(step, mode, stats, there, pooled)
+        self._check_new((mode, ds_id, step) for ds_id in stats)
+        return Entry(step, mode, stats, set(), None if there else pooled)
 
     def enter(self, entry: Entry) -> None:
         """Add a checked entry; may be repeated after an interrupt."""
@@ -142,10 +134,8 @@ class Entries(Table):
         for mode, ds_id, step in keys:
             if (mode, ds_id, step) in self._entries:
                 of = f" of ds_id {ds_id!r}" if ds_id else ""
-                msg = (
-                    f"step {step} of mode {mode!r}{of} is already in the history; give every epoch its own step, "
-                    "or pass replace=True to repeat one"
-                )
+                there = f"step {step} of mode {mode!r}{of} is already in the history"
+                msg = f"{there}; give every epoch its own step, or pass replace=True to repeat one"
                 raise ValueError(msg)
 
     def _remove(self, mode: str, step: int, ds_id: str) -> None:
@@ -229,25 +219,28 @@ class Entries(Table):
         Raises:
             ValueError: Some steps have other labels than others.
         """
-        place = {mode: i for i, mode in enumerate(self.modes)}
-        keys = sorted(self._entries, key=lambda key: (place[key[0]], key[2], key[1]))
-        parts = [self._entries[key] for key in keys]
-        lengths = np.array([len(part) for part in parts], dtype=np.int64)
+        parts = self._sorted()
+        lengths = np.array([len(part) for part in parts.values()], dtype=np.int64)
         columns: dict[str, Array] = {
-            "step": np.repeat(np.array([key[2] for key in keys], dtype=np.int64), lengths),
-            "mode": np.repeat(text_array([key[0] for key in keys]), lengths),
-            "ds_id": np.repeat(text_array([key[1] for key in keys]), lengths),
+            "step": np.repeat(np.array([step for _, _, step in parts], dtype=np.int64), lengths),
+            "mode": np.repeat(text_array([mode for mode, _, _ in parts]), lengths),
+            "ds_id": np.repeat(text_array([ds_id for _, ds_id, _ in parts]), lengths),
         }
-        tables = [part.columns() for part in parts]
-        heads = {part.label_names or ("label",) for part in parts} or {("label",)}
+        tables = [part.columns() for part in parts.values()]
+        heads = {part.label_names or ("label",) for part in parts.values()} or {("label",)}
         if len(heads) > 1:
             msg = f"there is no table of steps with different labels: {' and '.join(map(listing, sorted(heads)))}"
             raise ValueError(msg)
         for name in (*heads.pop(), "name", *STATISTICS):
             columns[name] = _concatenated([table[name] for table in tables], name)
-        for name in [f"q{fraction!r}" for fraction in sorted({one for part in parts for one in part.quantiles})]:
+        for name in [f"q{one!r}" for one in sorted({one for part in parts.values() for one in part.quantiles})]:
             columns[name] = np.concatenate([table.get(name, np.full(len(table["name"]), np.nan)) for table in tables])
         return columns
+
+    def _sorted(self) -> dict[tuple[str, str, int], LabelStats]:
+        """Return the entries in the order of the rows of `columns`."""
+        place = {mode: i for i, mode in enumerate(self.modes)}
+        return dict(sorted(self._entries.items(), key=lambda item: (place[item[0][0]], item[0][2], item[0][1])))
 
     # -- one mode -------------------------------------------------------------------------------------------
 
@@ -284,10 +277,6 @@ class Entries(Table):
             there = dict.fromkeys(of for parts in self._found[mode].values() for of in parts)
             return missing_key(ds_id, list(there), f"ds_id in mode {mode!r}:")
         return missing_key(step, sorted(known), f"step in mode {mode!r}:")
-
-    def _has(self, mode: str, ds_id: str | None) -> bool:
-        """Return whether there is a step of a mode with a dataset."""
-        return any(ds_id in (None, *parts) for parts in self._found[mode].values())
 
     def _steps_of(self, mode: str, ds_id: str | None) -> list[int]:
         """Return the steps of a mode and dataset, ascending, or raise if there are none."""

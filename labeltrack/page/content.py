@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -53,38 +53,21 @@ class Hardest(NamedTuple):
 
 @dataclass(frozen=True)
 class Content:
-    """What a report shows.
-
-    Attributes:
-        title: What the page is about.
-        metric: Name of the metric.
-        label: Name of the label.
-        tracks: The first one is judged, the others are drawn beside it.
-        before: Statistics to compare the last step of the first track with; None if there is nothing to compare with.
-        sides: What is compared, such as ``"step 9 → step 10"``.
-        comparison: The tests; None if there are none, and then `untested` says why.
-        untested: Why there are no tests.
-        higher_is_worse: True for a loss, False for an accuracy.
-        band: The band that curves have at first.
-        facts: What was recorded, as pairs of a name and a text.
-        distribution: Samples before and after.
-        hardest: The hardest samples.
-    """
+    """What a report shows."""
 
     title: str
     metric: str
-    label: str
-    tracks: Sequence[Track]
-    before: LabelStats | None = None
-    sides: str = ""
-    comparison: Comparison | None = None
-    untested: str = ""
-    higher_is_worse: bool = True
-    band: str = "std"
-    facts: Sequence[tuple[str, str]] = ()
+    tracks: Sequence[Track]  # the first one is judged, the others are drawn beside it
+    before: LabelStats | None  # to compare the last step of the first track with, if there is anything
+    comparison: Comparison | None
+    untested: str  # why there is no comparison
+    higher_is_worse: bool
+    band: str  # that curves have at first
+    facts: Sequence[tuple[str, str]]  # what was recorded, as pairs of a name and a text
+    sides: str = ""  # what is compared, such as ``"step 9 to step 10"``
     distribution: Distribution | None = None
     hardest: Hardest | None = None
-    shown: Sequence[int] = field(default=(0,))  # tracks whose curves are drawn at first
+    shown: Sequence[int] = (0,)  # tracks whose curves are drawn at first
 
     @property
     def after(self) -> LabelStats:
@@ -105,19 +88,9 @@ def judged(
     facts: Sequence[tuple[str, str]] = (),
     **more: Any,
 ) -> Content:
-    """Return what a report shows, with what was tested.
+    """Return what a report shows, with what was tested: the last step of the first track, with the samples of both.
 
-    Args:
-        tracks: The last step of the first one is judged.
-        names: Names of the metric and of the label.
-        before: Statistics to compare it with; None if there are none.
-        samples: The samples of both, if they were recorded.
-        title: Title; None for these names.
-        bounds: Bounds that the history shows; curves have the first of these that the page has.
-        higher_is_worse: True for a loss, False for an accuracy.
-        alpha: Limit of q.
-        facts: What was recorded.
-        more: Further attributes.
+    Names are those of the metric and of the label; `more` are further attributes.
     """
     check_alpha(alpha)
     metric, label = names
@@ -135,7 +108,6 @@ def judged(
     return Content(
         title=f"{metric} by {label}: {tracks[0].name}" if title is None else title,
         metric=metric,
-        label=label,
         tracks=tracks,
         before=before,
         comparison=comparison,

@@ -32,16 +32,7 @@ _SCRIPTS = ("data", "table", "curves", "histogram", "heatmap", "main")
 
 
 def write_page(content: Content, path: str | os.PathLike[str]) -> None:
-    """Write a report.
-
-    Args:
-        content: What it shows.
-        path: A name that ends in .html or .htm; an existing file is replaced on success.
-
-    Raises:
-        OSError: The file cannot be written; an existing one stays.
-        ValueError: The name has another ending.
-    """
+    """Write a report to a file that ends in .html or .htm; an existing one is replaced on success."""
     path = Path(path)
     check_ending(path, (".html", ".htm"))
     text = document(content)
@@ -106,14 +97,14 @@ def _how(content: Content) -> str:
     if found is None:
         return content.untested
     tests = np.unique(found.method[~np.isnan(found.p)]).tolist()
+    better, unclear, too_few = (int((found.verdict == one).sum()) for one in (BETTER, NO_EVIDENCE, TOO_FEW))
     parts = []
     if tests:
         parts.append(
             f"A change counts if it is more than noise: q < {found.alpha:g}, by {_listed(tests)}, corrected for the "
-            f"number of labels. Better: {int((found.verdict == BETTER).sum()):,}. No evidence: "
-            f"{int((found.verdict == NO_EVIDENCE).sum()):,}."
+            f"number of labels. Better: {better:,}. No evidence: {unclear:,}."
         )
-    if too_few := int((found.verdict == TOO_FEW).sum()):
+    if too_few:
         parts.append(f"Too few samples to test: {too_few}.")
     direction = "Higher" if found.higher_is_worse else "Lower"
     return " ".join([*parts, f"{direction} {printable(found.metric)} is worse."])
@@ -132,9 +123,8 @@ def _without_tests(content: Content) -> str:
 def _changed(found: Comparison, k: int) -> str:
     name, relative, q = _short(str(found.names[k])), float(found.relative[k]), float(found.q[k])
     change = f"{100 * relative:+.3g}\u00a0%" if np.isfinite(relative) else str(found.method[k])
-    certainty = (
-        "" if np.isnan(q) else f", q\u00a0=\u00a0{q:.1g}" if q > _SMALLEST else f", q\u00a0<\u00a0{_SMALLEST:.0g}"
-    )
+    written = f"=\u00a0{q:.1g}" if q > _SMALLEST else f"<\u00a0{_SMALLEST:.0g}"
+    certainty = "" if np.isnan(q) else f", q\u00a0{written}"
     return f"{name} ({(change + certainty).replace('e-0', 'e-').replace('-', chr(0x2212))})"
 
 

@@ -29,7 +29,6 @@ Integers = npt.NDArray[np.int64]
 
 _DIGITS = 6
 _LARGEST, _SMALLEST = 1e38, 1e-37  # of float32 with all its digits
-_WIDTHS = ((np.uint8, 2**8 - 1), (np.uint16, 2**16 - 1), (np.uint32, 2**32 - 1))
 _RANGES = 60_000  # points of all curves up to which they have a minimum and maximum
 _SPREADS = 250_000  # up to which they have a standard deviation
 
@@ -92,9 +91,7 @@ def _tested(content: Content, at: Integers, size: int) -> tuple[dict[str, Array]
 
 def _track(track: Track, places: list[Integers], size: int, points: int) -> dict[str, Any]:
     """Return the curves of all labels, each ``(K * S,)`` with the steps of a label side by side."""
-    names = ["count", "mean"]
-    names += ["std"] if points <= _SPREADS else []
-    names += ["min", "max"] if points <= _RANGES else []
+    names = ["count", "mean", *["std"] * (points <= _SPREADS), *["min", "max"] * (points <= _RANGES)]
     columns: dict[str, dict[str, str]] = {}
     for name in names:
         table = np.full((size, len(track.looks)), 0 if name == "count" else np.nan)
@@ -102,10 +99,8 @@ def _track(track: Track, places: list[Integers], size: int, points: int) -> dict
             table[at, s] = getattr(quiet(stats), name)
         if name != "count":
             columns[name] = packed(_for_drawing(table))
-        elif (table == table[:, :1]).all():
-            columns[name] = packed(table[:, 0].astype(np.int64))
         else:
-            columns[name] = packed(table.astype(np.int64))
+            columns[name] = packed((table[:, 0] if (table == table[:, :1]).all() else table).astype(np.int64))
     return {"name": printable(track.name), "steps": [str(step) for step, _ in track.looks], "columns": columns}
 
 
@@ -123,9 +118,8 @@ def _for_drawing(values: Floats) -> Array:
 def packed(column: Array) -> dict[str, str]:
     """Return the type of an array, and its little-endian bytes in base 64; integers become as narrow as they can be."""
     if column.dtype.kind in "iu":
-        largest = int(column.max()) if column.size else 0
-        fitting = [dtype for dtype, most in _WIDTHS if largest <= most]
-        column = column.astype(fitting[0] if fitting else np.float64)
+        narrow = np.min_scalar_type(int(column.max(initial=0)))
+        column = column.astype(narrow if narrow.itemsize < 8 else np.float64)
     data = column.astype(column.dtype.newbyteorder("<")).tobytes()
     return {"type": column.dtype.str[1:], "data": base64.b64encode(data).decode("ascii")}
 

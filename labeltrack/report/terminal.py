@@ -1,17 +1,10 @@
-"""Terminal tables: the labels of an epoch, worst first, and the labels that are worse than at their best epoch.
-
-Example:
-    >>> import labeltrack as lt
-    >>> table = stats_table(lt.label_stats(["cat", "dog", "dog"], [0.5, 2.0, 1.0]), title="loss")
-    >>> table.row_count
-    2
-"""
+"""Terminal tables: the labels of an epoch, worst first, and the labels that are worse than at their best epoch."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labeltrack._filters import labels_named, single_mode
 from labeltrack._tables import printable
@@ -65,8 +58,7 @@ class Course:
         return 0.0 if self.last == self.best else abs(self.last - self.best)  # infinite losses may be equal
 
 
-@dataclass(frozen=True)
-class _Column:
+class _Column(NamedTuple):
     """A column of formatted numbers."""
 
     header: str
@@ -263,10 +255,7 @@ def _courses(history: History, mode: str, by: str, *, higher_is_worse: bool) -> 
 def _columns(
     stats: LabelStats, places: npt.NDArray[np.int64], by: str, compare: Mapping[str, LabelStats]
 ) -> tuple[list[_Column], Callable[[float], str]]:
-    """Return the statistics and those to compare with, and what writes further numbers of `by`.
-
-    All numbers in the unit of the samples have the same decimals, so that they compare at a glance.
-    """
+    """Return the statistics and those to compare with, in equal decimals, and what writes further numbers of `by`."""
     total = stats.total()._asdict()
     in_unit = _writer([*stats.mean[places].tolist(), *stats.std[places].tolist()])
     write = _writer(stats.column(by)[places].tolist()) if by in ("count", "sum") else in_unit
@@ -274,7 +263,9 @@ def _columns(
     for name in dict.fromkeys((*STATISTICS, by)):
         own = str if name == "count" else write if name == "sum" else in_unit
         if name != "sum" or by == "sum":  # shown only if it ranks
-            cells = _cells(stats, name, places, str if name == "count" else own)
+            here = (stats.present | (name == "count"))[places].tolist()  # labels without samples have only a count
+            values = zip(stats.column(name)[places].tolist(), here, strict=True)
+            cells = [own(value) if there else _MISSING for value, there in values]
             columns.append(_Column(name, cells, own(total[name]) if name in total else ""))
     labels = stats.labels[places].tolist()
     for name, other in compare.items():
@@ -286,32 +277,20 @@ def _columns(
     return columns, write
 
 
-def _cells(stats: LabelStats, name: str, places: npt.NDArray[np.int64], write: Callable[[Any], str]) -> list[str]:
-    """Return a statistic of some labels, formatted; labels without samples have only a count."""
-    here = stats.present if name != "count" else stats.present | True
-    rows = zip(stats.column(name)[places].tolist(), here[places].tolist(), strict=True)
-    return [write(value) if there else _MISSING for value, there in rows]
-
-
 def _writer(values: Iterable[float]) -> Callable[[float], str]:
     """Return the formatter of a table's numbers: with the decimals that give the largest one four digits.
 
     Very large numbers, and numbers that are all tiny, have an exponent.
-
-    Example:
-        >>> write = _writer([0.5, 12.0])
-        >>> write(12.0), write(0.123456), write(-0.0), write(float("nan")), write(3e9)
-        ('12.00', '0.12', '0.00', 'nan', '3.000e+09')
     """
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     exponent = math.floor(math.log10(largest)) if largest else 0
     decimals = min(max(_SIGNIFICANT - 1 - exponent, 0), _SIGNIFICANT)
 
     def write(value: float) -> str:
-        if math.isfinite(value) and (abs(value) >= _LARGE or (value and max(abs(value), largest) < _SMALL)):
-            return f"{value:.{_SIGNIFICANT - 1}e}"
         if not math.isfinite(value):
             return str(value)
+        if abs(value) >= _LARGE or (value and max(abs(value), largest) < _SMALL):
+            return f"{value:.{_SIGNIFICANT - 1}e}"
         return f"{round(value, decimals) + 0.0:.{decimals}f}"  # adding zero turns -0.0 into 0.0
 
     return write
@@ -331,31 +310,22 @@ def _table(
     notes = [f"and {hidden} more {'label' if hidden == 1 else 'labels'}"] if hidden else []
     if absent:
         notes.append(f"without samples: {', '.join(absent[:_NAMED])}{', …' if len(absent) > _NAMED else ''}")
+    looks: dict[str, Any] = {"show_edge": False, "show_footer": True, "footer_style": "dim"}
+    looks |= {"title_justify": "left", "caption_justify": "left"}
     table = Table(
         title=None if title is None else Text(printable(title), style="bold"),
         caption=Text("; ".join(notes)) if notes else None,
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
-        show_edge=False,
-        show_footer=True,
-        footer_style="dim",
-        title_justify="left",
-        caption_justify="left",
+        **looks,
     )
     # A truncated number is a wrong number: only long names are folded.
     table.add_column("", min_width=len(_MARK), no_wrap=True)
-    table.add_column(
-        Text(printable(label)),
-        Text("all"),
-        overflow="fold",
-        vertical="bottom",
-        min_width=min(12, max(map(len, names), default=1)),
-    )
-    for column in columns:
-        lines = (*column.header.splitlines(), column.footer, *column.cells)
-        table.add_column(
-            Text(column.header), Text(column.footer), justify="right", no_wrap=True, min_width=max(map(len, lines))
-        )
+    least = min(12, max(map(len, names), default=1))
+    table.add_column(Text(printable(label)), Text("all"), overflow="fold", vertical="bottom", min_width=least)
+    for head, column, foot in columns:
+        least = max(map(len, (*head.splitlines(), foot, *column)))
+        table.add_column(Text(head), Text(foot), justify="right", no_wrap=True, min_width=least)
     for row, name in enumerate(names):
         cells = [Text(column.cells[row]) for column in columns]
         table.add_row(Text(_MARK if row == 0 else ""), Text(name), *cells, style="bold red" if row == 0 else None)
