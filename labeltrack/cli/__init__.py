@@ -14,6 +14,7 @@ import typer
 import labeltrack
 from labeltrack.cli import check, runs, samples, watch
 from labeltrack.cli.application import add_command, app, told
+from labeltrack.cli.query import option
 
 for _command in (
     *(runs.info, runs.recompute, runs.plot, runs.export, runs.verify, runs.worst),
@@ -53,12 +54,10 @@ def _root(
     help="Train a small classifier of handwritten digits, and show which digit and which slice has the worst loss.",
 )
 def _demo(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Directory for the figures, the history and the run.")],
-    epochs: Annotated[int, typer.Option(metavar="N", help="Number of epochs.")] = 20,
-    batch_size: Annotated[int, typer.Option(metavar="N", help="Samples per batch.")] = 32,
-    seed: Annotated[
-        int, typer.Option(metavar="N", help="Seed of the split, the initial weights and the order of samples.")
-    ] = 1,
+    out: Annotated[Path, option("DIR", "Directory for the figures, the history and the run.")],
+    epochs: Annotated[int, option("N", "Number of epochs.")] = 20,
+    batch_size: Annotated[int, option("N", "Samples per batch.")] = 32,
+    seed: Annotated[int, option("N", "Seed of the split, the initial weights and the order of samples.")] = 1,
 ) -> None:
     """Train, print the last epoch, worst class first, and list the files written."""
     from labeltrack.cli import demo  # noqa: PLC0415 (for this command only)

@@ -12,7 +12,7 @@ import typer
 
 from labeltrack._filters import compared_step
 from labeltrack.cli.application import MISTAKES, fail, open_recorded, told, warned
-from labeltrack.cli.query import HigherIsWorse, Json, Metric, Mode, RunPath  # noqa: TC001 (typer reads them)
+from labeltrack.cli.query import HigherIsWorse, Json, Metric, Mode, RunPath, option
 
 if TYPE_CHECKING:
     from labeltrack.compare import Comparison
@@ -26,22 +26,18 @@ class Sides:
     """The options that say what is compared."""
 
     against: Annotated[
-        str | None,
-        typer.Option(
-            metavar="STEP", help="Compare with: previous, the default; first, the default of --anytime; or N."
-        ),
+        str | None, option("STEP", "Compare with: previous, the default; first, the default of --anytime; or N.")
     ] = None
     baseline: Annotated[
-        str | None,
-        typer.Option(metavar="RUN", help="Compare with this run: its last step, unless --against says which."),
+        str | None, option("RUN", "Compare with this run: its last step, unless --against says which.")
     ] = None
     mode: Mode = None
     metric: Metric = None
-    step: Annotated[int | None, typer.Option(metavar="N", help="Step to check; by default the last one.")] = None
+    step: Annotated[int | None, option("N", "Step to check; by default the last one.")] = None
     anytime: Annotated[
         bool,
-        typer.Option(
-            "--anytime", help="Judge all steps since, so that a check after every epoch gives no more false alarms."
+        option(
+            None, "Judge all steps since, so that a check after every epoch gives no more false alarms.", "--anytime"
         ),
     ] = False
 
@@ -94,15 +90,13 @@ def check(
     run: RunPath,
     *,
     max_regression: Annotated[
-        str, typer.Option(metavar="SHARE", help="What a label may get worse by, such as 5% or 0.05 of its mean before.")
+        str, option("SHARE", "What a label may get worse by, such as 5% or 0.05 of its mean before.")
     ] = "0%",
-    q: Annotated[
-        float, typer.Option("--q", metavar="LEVEL", help="Accepted share of false alarms among the labels that fail.")
-    ] = 0.05,
+    q: Annotated[float, option("LEVEL", "Accepted share of false alarms among the labels that fail.", "--q")] = 0.05,
     sides: Sides,
     higher_is_worse: HigherIsWorse = True,
     as_json: Json = False,
-    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a JUnit report: a test per label.")] = None,
+    junit: Annotated[Path | None, option("FILE", "Write a JUnit report: a test per label.")] = None,
 ) -> None:
     """Exit with code 1 if a label got worse: significantly, and by more than a margin."""
     from labeltrack._tables import rows_of  # noqa: PLC0415
@@ -155,9 +149,6 @@ def _failed(found: Comparison, margin: float) -> list[int]:
     sign = 1 if found.higher_is_worse else -1
     worse = [k for k in found.order().tolist() if found.verdict[k] == "worse"]
     return [k for k in worse if not sign * float(found.relative[k]) <= margin]  # NaN fails
-
-
-# -- output -----------------------------------------------------------------------------------------------
 
 
 def _untested(found: Comparison) -> dict[str, list[str]]:

@@ -21,26 +21,26 @@ if TYPE_CHECKING:
     from labeltrack.history import History
     from labeltrack.recording.run import Run
 
+
+def option(metavar: str | None, text: str, *names: str) -> Any:
+    """Return an option, with a name for its value, None for a flag, and its help."""
+    return typer.Option(*names, metavar=metavar, help=text)
+
+
 RunPath = Annotated[
     str, typer.Argument(metavar="RUN", help="Folder of a recorded run, or any path that fsspec supports.")
 ]
-Mode = Annotated[str | None, typer.Option(metavar="NAME", help="Mode; by default eval, or the only one there is.")]
-Metric = Annotated[str | None, typer.Option(metavar="NAME", help="Metric, if the run has several.")]
-Steps = Annotated[list[int] | None, typer.Option(metavar="N", help="Only this step. Repeatable.")]
-DsIds = Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this dataset. Repeatable.")]
-NanPolicy = Annotated[
-    str | None, typer.Option(metavar="NAME", help="propagate, omit or raise; by default that of the run.")
-]
-Modes = Annotated[
-    list[str] | None,
-    typer.Option("--mode", metavar="NAME", help="Only this mode, or '!NAME': all others. Repeatable."),
-]
-Incomplete = Annotated[bool, typer.Option("--incomplete", help="Include epochs that did not end.")]
+Mode = Annotated[str | None, option("NAME", "Mode; by default eval, or the only one there is.")]
+Metric = Annotated[str | None, option("NAME", "Metric, if the run has several.")]
+Steps = Annotated[list[int] | None, option("N", "Only this step. Repeatable.")]
+DsIds = Annotated[list[str] | None, option("NAME", "Only this dataset. Repeatable.")]
+NanPolicy = Annotated[str | None, option("NAME", "propagate, omit or raise; by default that of the run.")]
+Modes = Annotated[list[str] | None, option("NAME", "Only this mode, or '!NAME': all others. Repeatable.", "--mode")]
+Incomplete = Annotated[bool, option(None, "Include epochs that did not end.", "--incomplete")]
 HigherIsWorse = Annotated[
-    bool,
-    typer.Option("--higher-is-worse/--lower-is-worse", help="Whether high values are bad, as for a loss."),
+    bool, option(None, "Whether high values are bad, as for a loss.", "--higher-is-worse/--lower-is-worse")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Json = Annotated[bool, option(None, "Print JSON, for programs.", "--json")]
 
 
 def file_option(what: str, *endings: str, names: tuple[str, ...] = ("-o", "--output")) -> Any:
@@ -60,10 +60,8 @@ def file_option(what: str, *endings: str, names: tuple[str, ...] = ("-o", "--out
 class Engine:
     """The options that say where a run is read."""
 
-    engine: Annotated[str, typer.Option(metavar="NAME", help="local, or dask: a cluster.")] = "local"
-    scheduler: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Of a running Dask scheduler, such as tcp://host:8786.")
-    ] = None
+    engine: Annotated[str, option("NAME", "local, or dask: a cluster.")] = "local"
+    scheduler: Annotated[str | None, option("ADDRESS", "Of a running Dask scheduler, such as tcp://host:8786.")] = None
 
     @contextmanager
     def started(self) -> Iterator[Any]:
@@ -85,16 +83,14 @@ class Shown:
 
     bounds: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="std, range, sem, ci95, iqr, median, quantile:0.05:0.95 or none; by default those of the run. "
-            "Repeatable.",
+        option(
+            "NAME",
+            "std, range, sem, ci95, iqr, median, quantile:0.05:0.95 or none; by default those of the run. Repeatable.",
         ),
     ] = None
     modes: Modes = None
     by: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="One of several labels per sample, over all others. Repeatable."),
+        list[str] | None, option("NAME", "One of several labels per sample, over all others. Repeatable.")
     ] = None
 
 
@@ -105,32 +101,26 @@ class Query:
     metric: Metric = None
     label_mapping: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help='JSON: {"display name": label, ...}; other labels are ignored. With several labels per sample, '
+        option(
+            "FILE",
+            'JSON: {"display name": label, ...}; other labels are ignored. With several labels per sample, '
             "{label name: such an object, ...}.",
         ),
     ] = None
     group: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help='JSON: {"label": "new label", ...}, such as coarse classes. With several labels per sample, '
+        option(
+            "FILE",
+            'JSON: {"label": "new label", ...}, such as coarse classes. With several labels per sample, '
             "{label name: such an object, ...}.",
         ),
     ] = None
-    rest: Annotated[
-        str | None, typer.Option(metavar="NAME", help="New label of everything that --group leaves out.")
-    ] = None
-    missing: Annotated[
-        str | None, typer.Option(metavar="NAME", help="New label of samples without a label, with --group.")
-    ] = None
+    rest: Annotated[str | None, option("NAME", "New label of everything that --group leaves out.")] = None
+    missing: Annotated[str | None, option("NAME", "New label of samples without a label, with --group.")] = None
     nan_policy: NanPolicy = None
-    absent: Annotated[bool, typer.Option("--absent", help="Show labels that have no samples in an epoch, too.")] = False
+    absent: Annotated[bool, option(None, "Show labels that have no samples in an epoch, too.", "--absent")] = False
     incomplete: Incomplete = False
-    threads: Annotated[
-        int | None, typer.Option(metavar="N", help="Number of threads; chosen by the number of samples by default.")
-    ] = None
+    threads: Annotated[int | None, option("N", "Number of threads; chosen by the number of samples by default.")] = None
 
     def history(self, run: Run, shown: Shown, engine: str = "local") -> History:
         """Recompute a run, by some of its labels."""

@@ -25,6 +25,7 @@ from labeltrack.cli.query import (
     Shown,
     Steps,
     file_option,
+    option,
 )
 from labeltrack.errors import counted
 
@@ -147,14 +148,12 @@ def _show_history(history: History) -> None:
 class Labels:
     """The options that say which labels are drawn, and how."""
 
-    kind: Annotated[
-        str, typer.Option(metavar="NAME", help="lines, multiples, heatmap, grid, or auto: by the number of labels.")
-    ] = "auto"
-    label: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this label. Repeatable.")] = None
-    highlight: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="This label in colour, the others in grey. Repeatable.")
-    ] = None
-    top: Annotated[int | None, typer.Option(metavar="N", help="Only the worst labels of the last step.")] = None
+    kind: Annotated[str, option("NAME", "lines, multiples, heatmap, grid, or auto: by the number of labels.")] = "auto"
+    label: Annotated[list[str] | None, option("NAME", "Only this label. Repeatable.")] = None
+    highlight: Annotated[list[str] | None, option("NAME", "This label in colour, the others in grey. Repeatable.")] = (
+        None
+    )
+    top: Annotated[int | None, option("N", "Only the worst labels of the last step.")] = None
 
     def chosen(self, history: History) -> dict[str, Any]:
         """Return the arguments of `labeltrack.plot.plot_history`."""
@@ -173,8 +172,8 @@ def plot(
     labels: Labels,
     query: Query,
     higher_is_worse: HigherIsWorse = True,
-    title: Annotated[str | None, typer.Option(metavar="TEXT", help="Title.")] = None,
-    units: Annotated[str | None, typer.Option(metavar="TEXT", help="Unit of the metric.")] = None,
+    title: Annotated[str | None, option("TEXT", "Title.")] = None,
+    units: Annotated[str | None, option("TEXT", "Unit of the metric.")] = None,
 ) -> None:
     """Plot the metric of every label over the steps."""
     from labeltrack.plot import plot_history  # noqa: PLC0415
@@ -191,26 +190,23 @@ def report(
         list[str],
         typer.Argument(metavar="RUN...", help="A recorded run, or several side by side, the one to judge last."),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The report: .html.")],
+    output: Annotated[Path, option("FILE", "The report: .html.", "-o", "--output")],
     *,
-    mode: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Mode to judge; by default eval, or the only one there is.")
-    ] = None,
-    metric: Annotated[str | None, typer.Option(metavar="NAME", help="Metric to judge; by default the first.")] = None,
+    mode: Annotated[str | None, option("NAME", "Mode to judge; by default eval, or the only one there is.")] = None,
+    metric: Annotated[str | None, option("NAME", "Metric to judge; by default the first.")] = None,
     against: Annotated[
         str,
-        typer.Option(
-            metavar="STEP",
-            help="Compare the last step with: previous, first, or a step. Of several runs, a step of the first one; by "
+        option(
+            "STEP",
+            "Compare the last step with: previous, first, or a step. Of several runs, a step of the first one; by "
             "default its last.",
         ),
     ] = "previous",
     q: Annotated[
-        float,
-        typer.Option("--q", metavar="LEVEL", help="Accepted share of false alarms among the labels with a verdict."),
+        float, option("LEVEL", "Accepted share of false alarms among the labels with a verdict.", "--q")
     ] = 0.05,
     higher_is_worse: HigherIsWorse = True,
-    title: Annotated[str | None, typer.Option(metavar="TEXT", help="Title of the page.")] = None,
+    title: Annotated[str | None, option("TEXT", "Title of the page.")] = None,
 ) -> None:
     """Write a report: one HTML file with the verdict, tables, curves and distributions of samples."""
     from labeltrack.report.recorded import write_report  # noqa: PLC0415
@@ -225,15 +221,13 @@ def report(
 
 def export(
     run: RunPath,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Samples: .parquet or .csv.")],
+    output: Annotated[Path, option("FILE", "Samples: .parquet or .csv.", "-o", "--output")],
     *,
     modes: Modes = None,
     step: Steps = None,
     ds_id: DsIds = None,
     incomplete: Incomplete = False,
-    all_attempts: Annotated[
-        bool, typer.Option("--all-attempts", help="Include interrupted and repeated epochs.")
-    ] = False,
+    all_attempts: Annotated[bool, option(None, "Include interrupted and repeated epochs.", "--all-attempts")] = False,
 ) -> None:
     """Write samples to one file."""
     opened, selection = _open(run), (modes or None, step or None, ds_id or None)
@@ -248,9 +242,10 @@ def verify(
     as_json: Json = False,
     repair: Annotated[
         bool,
-        typer.Option(
+        option(
+            None,
+            "First close what a crash left open and rebuild missing journals; damaged files are left alone.",
             "--repair",
-            help="First close what a crash left open and rebuild missing journals; damaged files are left alone.",
         ),
     ] = False,
 ) -> None:
@@ -272,10 +267,10 @@ def verify(
 def worst(
     run: RunPath,
     *,
-    by: Annotated[str, typer.Option(metavar="NAME", help=_RANKED_BY)] = "mean",
-    k: Annotated[int, typer.Option("-k", metavar="N", help="Number of labels.")] = 10,
+    by: Annotated[str, option("NAME", _RANKED_BY)] = "mean",
+    k: Annotated[int, option("N", "Number of labels.", "-k")] = 10,
     mode: Mode = None,
-    step: Annotated[int | None, typer.Option(metavar="N", help="Step; by default the last one.")] = None,
+    step: Annotated[int | None, option("N", "Step; by default the last one.")] = None,
     query: Query,
     higher_is_worse: HigherIsWorse = True,
     as_json: Json = False,
@@ -300,9 +295,6 @@ def worst(
         column = stats.column(by)
         rows = [stats[label]._asdict() | {by: column[stats.index(label)].item()} for label in labels]
         typer.echo(json.dumps([{name: plain(value) for name, value in row.items()} for row in rows]))
-
-
-# -- what the commands share ------------------------------------------------------------------------------
 
 
 def _text_of(bound: Any) -> str:

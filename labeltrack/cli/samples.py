@@ -22,6 +22,7 @@ from labeltrack.cli.query import (
     Steps,
     file_option,
     like,
+    option,
 )
 
 if TYPE_CHECKING:
@@ -33,16 +34,13 @@ class Selection:
     """The options that say which samples are read."""
 
     mode: Mode = None
-    metric: Annotated[str | None, typer.Option(metavar="NAME", help="Metric; by default the first.")] = None
+    metric: Annotated[str | None, option("NAME", "Metric; by default the first.")] = None
     step: Steps = None
     ds_id: DsIds = None
     correct: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Metric that is 1 where a sample is right; by default the first of 0 and 1."),
+        str | None, option("NAME", "Metric that is 1 where a sample is right; by default the first of 0 and 1.")
     ] = None
-    on_duplicate: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Ids that occur twice in a step: first, count or error.")
-    ] = None
+    on_duplicate: Annotated[str | None, option("NAME", "Ids that occur twice in a step: first, count or error.")] = None
     nan_policy: NanPolicy = None
     incomplete: Incomplete = False
 
@@ -58,7 +56,7 @@ def dynamics(
     *,
     output: Annotated[Path | None, file_option("Table:", ".parquet", ".csv", ".json")] = None,
     picture: Annotated[Path | None, file_option("Data map:", ".png", ".svg", ".pdf", names=("--plot",))] = None,
-    color: Annotated[str, typer.Option(metavar="NAME", help="Colour of the data map: count or forgetting.")] = "count",
+    color: Annotated[str, option("NAME", "Colour of the data map: count or forgetting.")] = "count",
     selection: Selection,
     engine: Engine,
 ) -> None:
@@ -80,17 +78,14 @@ def dynamics(
 def hardest(
     run: RunPath,
     *,
-    k: Annotated[int, typer.Option("-k", metavar="N", help="Number of samples.")] = 10,
+    k: Annotated[int, option("N", "Number of samples.", "-k")] = 10,
     label: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="LABEL",
-            help="Only those of this label, by value or display name; of several labels, NAME=LABEL. Repeatable.",
+        option(
+            "LABEL", "Only those of this label, by value or display name; of several labels, NAME=LABEL. Repeatable."
         ),
     ] = None,
-    by: Annotated[
-        str, typer.Option(metavar="NAME", help="mean over the steps, last, forgetting, or another column.")
-    ] = "mean",
+    by: Annotated[str, option("NAME", "mean over the steps, last, forgetting, or another column.")] = "mean",
     selection: Selection,
     engine: Engine,
     higher_is_worse: HigherIsWorse = True,

@@ -12,11 +12,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from labeltrack._filters import single_mode
 from labeltrack.cli.application import MISTAKES, fail, open_recorded, told
-from labeltrack.cli.query import HigherIsWorse, Metric, Mode, RunPath, file_option
+from labeltrack.cli.query import HigherIsWorse, Metric, Mode, RunPath, file_option, option
 from labeltrack.errors import DamagedRunError, LabelTrackWarning
 
 if TYPE_CHECKING:
@@ -36,16 +34,14 @@ def watch(
     *,
     mode: Mode = None,
     metric: Metric = None,
-    by: Annotated[str, typer.Option(metavar="NAME", help="count, sum, mean, std, min or max.")] = "mean",
-    k: Annotated[int, typer.Option("-k", metavar="N", help="Number of labels.")] = 10,
+    by: Annotated[str, option("NAME", "count, sum, mean, std, min or max.")] = "mean",
+    k: Annotated[int, option("N", "Number of labels.", "-k")] = 10,
     higher_is_worse: HigherIsWorse = True,
-    interval: Annotated[float, typer.Option(metavar="SECONDS", help="How often to look.")] = 2.0,
+    interval: Annotated[float, option("SECONDS", "How often to look.")] = 2.0,
     html: Annotated[
         Path | None, file_option("Write a report, too, and renew it at each new epoch:", ".html", names=("--html",))
     ] = None,
-    idle: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Stop when nothing was written for so long.")
-    ] = None,
+    idle: Annotated[float | None, option("SECONDS", "Stop when nothing was written for so long.")] = None,
 ) -> None:
     """Follow a run while another process records it: the worst labels of each new epoch."""
     if interval <= 0 or k < 1:

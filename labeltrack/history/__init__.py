@@ -172,7 +172,12 @@ class History(Changes):
             msg = f"k must be at least 1, got {k}"
             raise ValueError(msg)
         mode = self._single(mode)
-        stats = self.at(self._steps_of(mode, ds_id)[-1] if step is None else step, mode, ds_id)
+        if step is None:
+            latest = reversed(self._ascending.get(mode, ()))
+            step = next((at for at in latest if ds_id is None or ds_id in self._found[mode][at]), None)
+            if step is None:
+                raise self._missing(mode, ds_id)
+        stats = self.at(step, mode, ds_id)
         labels = labels_named(by, stats.label_names)
         if labels is not None:
             stats, by = stats.by(*labels), "mean"

@@ -164,9 +164,8 @@ class Changes(Entries):
         from labeltrack.page.document import write_page  # noqa: PLC0415
 
         mode = self._single(mode)
-        others = [of for of in self.modes if of != mode]
-        has = {of: any(ds_id in (None, *parts) for parts in self._found[of].values()) for of in others}
-        tracks = [Track(of, self._of(of, ds_id)) for of in (mode, *(of for of in others if has[of]))]
+        shown = [mode, *(of for of in self.modes if of != mode and self._having(of, ds_id))]
+        tracks = [Track(of, self._of(of, ds_id)) for of in shown]
         looks = dict(tracks[0].looks)
         at = compared_step(list(looks)[:-1], against)
         content = judged(

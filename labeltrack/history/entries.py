@@ -272,19 +272,21 @@ class Entries(Table):
             return KeyError(f"no mode {mode!r}: the history is empty")
         if mode not in self._found:
             return missing_key(mode, self.modes, "mode")
-        known = {at: parts for at, parts in self._found[mode].items() if ds_id is None or ds_id in parts}
-        if not known:
-            there = dict.fromkeys(of for parts in self._found[mode].values() for of in parts)
-            return missing_key(ds_id, list(there), f"ds_id in mode {mode!r}:")
-        return missing_key(step, sorted(known), f"step in mode {mode!r}:")
+        if known := self._having(mode, ds_id):
+            return missing_key(step, known, f"step in mode {mode!r}:")
+        there = dict.fromkeys(of for parts in self._found[mode].values() for of in parts)
+        return missing_key(ds_id, list(there), f"ds_id in mode {mode!r}:")
+
+    def _having(self, mode: str, ds_id: str | None) -> list[int]:
+        """Return the steps of a mode and dataset, ascending."""
+        found = self._found.get(mode, {})
+        return [step for step in self._ascending.get(mode, ()) if ds_id is None or ds_id in found[step]]
 
     def _steps_of(self, mode: str, ds_id: str | None) -> list[int]:
         """Return the steps of a mode and dataset, ascending, or raise if there are none."""
-        found = self._found.get(mode, {})
-        steps = [step for step in self._ascending.get(mode, ()) if ds_id is None or ds_id in found[step]]
-        if not steps:
-            raise self._missing(mode, ds_id)
-        return steps
+        if steps := self._having(mode, ds_id):
+            return steps
+        raise self._missing(mode, ds_id)
 
     def _together(self, mode: str, step: int, parts: list[LabelStats]) -> LabelStats:
         """Return the statistics of all datasets of a step."""

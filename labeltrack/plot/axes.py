@@ -89,9 +89,6 @@ def _number(value: float) -> str:
     return text.replace("-", "\u2212")
 
 
-# -- cut ------------------------------------------------------------------------------------------------------
-
-
 def _cut(scene: Scene, bound: Bound, banded: Any, bare: Any) -> Cut | None:
     """Return the cut that keeps a few steps from flattening all others; none where these have the last of a mode."""
     steps, places = np.unique(np.concatenate([track.steps for track in scene.tracks]), return_inverse=True)
@@ -113,9 +110,6 @@ def _cut(scene: Scene, bound: Bound, banded: Any, bare: Any) -> Cut | None:
         return None
     ends = float(low[~spikes].min()), float(high[~spikes].max())
     return Cut(ends, (float(low.min()), float(high.max())), steps[spikes])
-
-
-# -- logarithmic ----------------------------------------------------------------------------------------------
 
 
 def _log_axis(scene: Scene, bound: Bound, cut: Cut | None, banded: Any) -> LogAxis | None:
@@ -160,9 +154,6 @@ def _make_logarithmic(axes: Axes, needed: LogAxis) -> None:
         axes.set_yscale("symlog", linthresh=10.0 ** math.floor(math.log10(needed.smallest)))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-# -- one axis for all -----------------------------------------------------------------------------------------
 
 
 def fits(scene: Scene, bound: Bound, axis: ValueAxis) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -29,8 +28,7 @@ _CHARACTER = 0.058  # inches, at 6.5 points
 _LINE = 0.1
 
 
-@dataclass(frozen=True)
-class _Side:
+class _Side(NamedTuple):
     """One of the labels: its name, and the display names of its values, worst first after that of all together."""
 
     label: str
@@ -38,33 +36,17 @@ class _Side:
     places: dict[Any, int]  # by label value
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Sizes in inches, and which rows are drawn: all of them, or the worst enlarged and then all."""
+class _Layout(NamedTuple):
+    """Which rows are drawn, all of them, or the worst enlarged and then all; and what fits where."""
 
     parts: list[slice]
-    cell: tuple[float, float]
-    size: tuple[float, float]
+    size: tuple[float, float]  # of the figure, in inches
     down: list[str]
     across: list[str]
     upright: bool
-
-    @property
-    def both(self) -> bool:
-        """Whether cells have room for a mean and a number of samples."""
-        return self.cell[0] >= 0.42 and self.cell[1] >= 0.25
-
-    @property
-    def room(self) -> int:
-        """How many characters fit into a cell."""
-        if self.cell[1] < _LINE or self.cell[0] < 0.13:
-            return 0
-        return int((self.cell[0] - 0.03) / (_CHARACTER * self.font / 6.5))
-
-    @property
-    def font(self) -> float:
-        """Size of the texts in cells, in points."""
-        return 6.5 if self.both else 5.5
+    both: bool  # whether cells have room for a mean and a number of samples
+    room: int  # how many characters fit into a cell
+    font: float  # of the texts in cells, in points
 
 
 def plot_grid(
@@ -164,9 +146,6 @@ def plot_grid(
         return figure
 
 
-# -- what is drawn ------------------------------------------------------------------------------------------
-
-
 def _only(stats: LabelStats, labels: Any, modes: list[str]) -> LabelStats:
     """Return the statistics of the combinations that the user lists."""
     kept = np.array(choose_labels(labels, stats.labels, stats.names.tolist(), modes), dtype=np.int64)
@@ -227,9 +206,6 @@ def _places(side: _Side, labels: Array) -> list[int]:
     return [side.places[value] for value in labels.tolist()]
 
 
-# -- how ------------------------------------------------------------------------------------------------------
-
-
 def _layout(rows: _Side, columns: _Side, panels: int) -> _Layout:
     """Choose sizes: cells as large as fit, so that counts can be read where there are few."""
     r, c = len(rows.names), len(columns.names)
@@ -243,7 +219,11 @@ def _layout(rows: _Side, columns: _Side, panels: int) -> _Layout:
     margin = 0.6 + _CHARACTER * max(map(len, down))
     size = max(4.2, margin + (width + 0.2) * panels), height + 2.0 + (longest if upright else 0.0)
     enlarged = height if len(parts) == 1 else height * 3.0 / 7.2
-    return _Layout(parts, (width / c, enlarged / parts[0].stop), size, down, across, upright)
+    wide, tall = width / c, enlarged / parts[0].stop
+    both = wide >= 0.42 and tall >= 0.25
+    font = 6.5 if both else 5.5
+    room = 0 if tall < _LINE or wide < 0.13 else int((wide - 0.03) / (_CHARACTER * font / 6.5))
+    return _Layout(parts, size, down, across, upright, both, room, font)
 
 
 def _write(axes: Axes, image: Any, matrix: Floats, count: Integers, layout: _Layout) -> None:
