@@ -193,10 +193,10 @@ def recorded(
     run: Run, mode: str, step: int, ds_id: str | None = None, metric: str | None = None
 ) -> tuple[Columns, LabelStats]:
     """Return the samples of one recorded epoch that count, and their statistics."""
-    columns, names = samples_of(run, mode, step, ds_id, metric), _labels_of(run)
+    columns, names = samples_of(run, mode, step, ds_id, metric), run._description.names  # noqa: SLF001 (as below)
     missing: Any = run.missing
     stats = label_stats(
-        columns.labels[0] if isinstance(run.label, str) else dict(zip(names, columns.labels, strict=True)),
+        dict(zip(names, columns.labels, strict=True)) if names else columns.labels[0],
         columns.values,
         label_mapping=run.label_mapping,
         nan_policy=run.nan_policy,
@@ -207,23 +207,18 @@ def recorded(
 
 def samples_of(run: Run, mode: str, step: int, ds_id: str | None = None, metric: str | None = None) -> Columns:
     """Return the samples of one recorded epoch that count: the first of each id, unless the tracker counted all."""
-    metrics, names = run.metrics, _labels_of(run)
+    metrics, described = run.metrics, run._description  # noqa: SLF001 (`info` looks at every file)
     if metric not in ({None, *metrics} if len(metrics) == 1 else metrics):
         got = "" if metric is None else f", got {metric!r}"
         msg = f"the run has the metrics {listing(metrics)}; pass one as metric (--metric){got}"
         raise ValueError(msg)
-    value, labels = "value" if len(metrics) == 1 else str(metric), ["label"] if isinstance(run.label, str) else names
-    described = run._description  # noqa: SLF001 (`info` looks at every file)
+    value, labels = "value" if len(metrics) == 1 else str(metric), described.names or ("label",)
     ids = ["id", *(["ds_id"] if ds_id is None else [])] if described.ids else []
     table = run.samples(mode, step, ds_id, columns=[*labels, value, *ids], copy=True)
     if ids and table["id"].null_count == table.num_rows:
         ids = []
     columns = Columns([table[name] for name in labels], table[value], [table[name] for name in ids])
     return columns if described.duplicates == "count" else distinct(columns)
-
-
-def _labels_of(run: Run) -> list[str]:
-    return [run.label] if isinstance(run.label, str) else list(run.label)
 
 
 def _kept(missing: str) -> Any:

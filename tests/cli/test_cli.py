@@ -138,10 +138,11 @@ def test_without_pyarrow_the_demo_writes_csv_and_says_what_is_missing(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     result = invoke("demo", "--out", tmp_path, "--epochs", 1)
     assert result.exit_code == 0, result.output
-    assert (
-        'Note: no history.parquet: cannot import pyarrow, required for Arrow tables: pip install "labeltrack[arrow]"'
-        in result.output
-    )
+    for note in (
+        'no history.parquet: cannot import pyarrow, required for Arrow tables: pip install "labeltrack[arrow]"',
+        'no recorded run: cannot import pyarrow, required for recorded runs: pip install "labeltrack[record]"',
+    ):
+        assert f"Note: {note}" in result.output
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         "history.csv",
         "loss_range.png",
@@ -157,12 +158,15 @@ def test_without_scikit_learn_one_line_says_how_to_get_it(tmp_path: Path, monkey
     assert not (tmp_path / "out").exists()
 
 
-def test_an_out_that_is_a_file_is_refused_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("beneath", ["", "a", "a/b"])
+def test_an_out_that_is_a_file_or_beneath_one_is_refused_before_training(
+    beneath: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(demo, "train", None)
     file = tmp_path / "file"
     file.touch()
-    assert refusal(invoke("demo", "--out", file)).endswith(
-        f"cannot write to {file}: {file} is a file, not a directory; choose another directory"
+    assert refusal(invoke("demo", "--out", file / beneath)).endswith(
+        f"cannot write to {file / beneath}: {file} is a file, not a directory; choose another directory"
     )
 
 
