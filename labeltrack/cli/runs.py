@@ -44,9 +44,9 @@ def info(run: RunPath, *, as_json: Json = False) -> None:
     with told(*MISTAKES):
         found = opened.info()
     if as_json:
-        typer.echo(json.dumps(found, default=_bytes))
+        typer.echo(json.dumps(found, default=lambda label: {"bytes": label.hex()}))  # as in ``run.json``
         return
-    mapping, types = found["label_mapping"], ", ".join("/".join(each) for each in found["dtypes"])
+    mapping, bounds, types = found["label_mapping"], found["bounds"], ", ".join(map("/".join, found["dtypes"]))
     if mapping is None or isinstance(opened.label, str):
         labels = _mapping_text(mapping)
     else:
@@ -55,7 +55,7 @@ def info(run: RunPath, *, as_json: Json = False) -> None:
         "run": found["path"],
         "metric": f"{found['metric']} by {joined(opened.label)}",
         "labels": labels,
-        "bounds": ", ".join("none" if bound is None else _text_of(bound) for bound in found["bounds"]),
+        "bounds": ", ".join(":".join(map(str, name)) if isinstance(name, list) else name or "none" for name in bounds),
         "samples": f"{found['rows']:,}{types and f' of type {types}'}, {found['bytes'] / 1e6:,.1f} MB",
         "ids": "yes" if found["ids"] else "",
         "recorded": f"{found['created']}, labeltrack {found['labeltrack']}, {counted(found['sessions'], 'session')}",
@@ -127,7 +127,7 @@ def _band_columns(history: History) -> dict[str, Any]:
     from labeltrack.bounds import resolve  # noqa: PLC0415
 
     entries = history._sorted().values()  # noqa: SLF001 (it is nothing for users)
-    columns = {}
+    columns: dict[str, Any] = {}
     for bound in (bound for bound in history.bounds if bound is not None):
         low, _, high = np.concatenate([np.empty((3, 0)), *(stats.bounds(bound) for stats in entries)], axis=1)
         columns |= {f"{resolve(bound).text}_low": low, f"{resolve(bound).text}_high": high}
@@ -295,15 +295,6 @@ def worst(
         column = stats.column(by)
         rows = [stats[label]._asdict() | {by: column[stats.index(label)].item()} for label in labels]
         typer.echo(json.dumps([{name: plain(value) for name, value in row.items()} for row in rows]))
-
-
-def _text_of(bound: Any) -> str:
-    return bound if isinstance(bound, str) else ":".join(map(str, bound))
-
-
-def _bytes(label: Any) -> Any:
-    """Return a label of bytes as JSON, as in ``run.json``."""
-    return {"bytes": label.hex()}
 
 
 def _short(text: str, most: int = 300) -> str:

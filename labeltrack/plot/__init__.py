@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from labeltrack.bounds import TRACKER_BOUNDS, resolve_all
-from labeltrack.errors import listing
+from labeltrack.errors import check_option
 from labeltrack.plot.data import collect
 from labeltrack.plot.grid import plot_grid
 from labeltrack.plot.heatmap import heatmap
@@ -104,10 +104,7 @@ def plot_history(
         >>> [axes.get_title(loc="left") for axes in figure.axes]
         ['mean ± one standard deviation', 'mean, from the smallest to the largest sample']
     """
-    kinds = ("auto", *_KINDS, "grid")
-    if kind not in kinds:
-        msg = f"kind: unknown option {kind!r}; allowed are {listing(kinds)}"
-        raise ValueError(msg)
+    check_option("kind", kind, ("auto", *_KINDS, "grid"))
     all_labels = labels is None and highlight is None and top is None
     if kind == "grid" and not (highlight is None and top is None):
         msg = "kind='grid' draws every combination, without highlight= and top=; choose combinations with labels="

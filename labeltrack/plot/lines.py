@@ -65,7 +65,8 @@ def _panel(axes: Axes, scene: Scene, bound: Bound, axis: ValueAxis, coloured: In
         band = track.bands[bound.name]
         _, centre, high = band
         look.draw_behind(axes, track.steps, centre[rest], style=look.line_style(i))
-        options = {"mode": i, "width": 1.7 * look.emphasis(scene, track), "every": _marker_interval(scene, track)}
+        width, every = 1.7 * look.emphasis(scene, track), _marker_interval(scene, track)
+        options: dict[str, Any] = {"mode": i, "width": width, "every": every}
         for j, (k, colour) in enumerate(zip(coloured.tolist(), look.PALETTE, strict=False)):
             steps = track.steps + dodge[i, j]
             drawn = look.draw_course(axes, steps, band[:, k], colour=colour, alpha=alpha, edges=edges, **options)
