@@ -17,14 +17,13 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from labeltrack._core.arrays import Floats
 from labeltrack._core.student import t_975
 
 if TYPE_CHECKING:
     from labeltrack._columns import ExactColumns
 
-Floats = npt.NDArray[np.float64]
 Band = tuple[Floats, Floats, Floats]
 """``(low, centre, high)``, each ``(K,)`` float64."""
 BoundName = str | tuple[str, float, float] | None

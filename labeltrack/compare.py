@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._filters import compared_step, single_mode
 from labeltrack._significance.choice import Method, compare_stats, merged_labels
@@ -20,8 +19,6 @@ from labeltrack.stats import LabelStats
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Array = npt.NDArray[Any]
-Integers = npt.NDArray[np.int64]
 
 __all__ = ["Comparison", "compare"]
 

@@ -6,12 +6,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack import bounds
 from labeltrack._columns import STATISTICS, ExactColumns, NoQuantiles
 from labeltrack._core.accumulator import Accumulator
-from labeltrack._core.arrays import sorted_unique
+from labeltrack._core.arrays import Array, Integers, sorted_unique
 from labeltrack._labels.codes import MISSING_NAME, MISSING_NUMBER, table_labels
 from labeltrack._labels.combined import columns_of, combination_table, combinations, grouped, mapped_combinations, union
 from labeltrack._labels.lookup import CombinedLookup, Lookup
@@ -22,9 +21,6 @@ from labeltrack.errors import counted, listing, missing_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-
-Array = npt.NDArray[Any]
-Integers = npt.NDArray[np.int64]
 
 __all__ = ["STATISTICS", "LabelRow", "LabelStats", "NanPolicy", "NoQuantiles", "merge_stats"]
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._significance.choice import check_alpha, compare_stats
 from labeltrack._version import __version__
@@ -17,11 +16,10 @@ from labeltrack.stats import quiet
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from labeltrack._core.arrays import Array
     from labeltrack._significance.comparison import Comparison
     from labeltrack._significance.samples import Samples
     from labeltrack.stats import LabelStats
-
-Array = npt.NDArray[Any]
 
 
 class Track(NamedTuple):

@@ -10,7 +10,6 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._filters import step_origin
 from labeltrack._labels.combined import union
@@ -21,11 +20,9 @@ from labeltrack._tables import printable
 from labeltrack.stats import quiet
 
 if TYPE_CHECKING:
+    from labeltrack._core.arrays import Array, Floats, Integers
     from labeltrack.page.content import Content, Track
 
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 _DIGITS = 6
 _LARGEST, _SMALLEST = 1e38, 1e-37  # of float32 with all its digits

@@ -13,8 +13,9 @@ from labeltrack.plot.style import EXTREME, LOG_FROM, SOFT_INK
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from labeltrack._core.arrays import Floats, Integers
     from labeltrack.bounds import Bound
-    from labeltrack.plot.data import Floats, Integers, Scene
+    from labeltrack.plot.data import Scene
 
 _NARROW_SHARE = 0.08  # a typical label that fills less of a common axis than this cannot be read there
 _FLAT_MEANS = 0.1  # nor can means that keep to less than this of an axis, for the sake of wide bands

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._convert.objects import written
 from labeltrack._filters import step_origin
@@ -20,13 +19,9 @@ from labeltrack.errors import missing_key
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from labeltrack._core.arrays import Array, Floats, Integers, Mask
     from labeltrack.bounds import Bound, BoundName
     from labeltrack.stats import LabelStats
-
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
-Booleans = npt.NDArray[np.bool_]
 
 
 class Plottable(Protocol):
@@ -55,7 +50,7 @@ class Track:
 
     mode: str
     steps: Integers  # (S,) ascending, counted from the origin of the scene
-    present: Booleans  # (K, S) whether the label occurs at the step
+    present: Mask  # (K, S) whether the label occurs at the step
     mean: Floats  # (K, S)
     bands: dict[BoundName, Floats]  # (3, K, S): low, centre, high
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import MaxNLocator
 
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float64]
+    from labeltrack._core.arrays import Array, Floats
 
 _WIDEST = 0.5  # the largest standard deviation of numbers from 0 to 1
 _FEWEST, _MOST = 25, 120  # cells down the axis of confidence

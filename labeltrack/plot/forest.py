@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.lines import Line2D
 
 from labeltrack.plot import style as look
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from labeltrack._core.arrays import Integers
 
 MOST = 40  # labels that are shown unless some are chosen
 _ROW = 0.21  # inches
@@ -26,7 +27,7 @@ _VERDICTS = {  # colour, marker, and words of the legend
 }
 
 
-def forest(changes: Any, places: npt.NDArray[np.int64], title: str | None) -> Figure:
+def forest(changes: Any, places: Integers, title: str | None) -> Figure:
     """Draw the labels at some places of a `labeltrack.Comparison`, the first at the top."""
     if not places.size:
         msg = "there is no label to show: neither side of the comparison has any"
@@ -56,7 +57,7 @@ def forest(changes: Any, places: npt.NDArray[np.int64], title: str | None) -> Fi
         return figure
 
 
-def _draw(axes: Axes, changes: Any, places: npt.NDArray[np.int64], verdict: str) -> None:
+def _draw(axes: Axes, changes: Any, places: Integers, verdict: str) -> None:
     """Draw the labels of one verdict; those whose test has no interval are hollow."""
     colour, marker, _ = _VERDICTS[verdict]
     rows = np.flatnonzero(changes.verdict[places] == verdict)
@@ -69,7 +70,7 @@ def _draw(axes: Axes, changes: Any, places: npt.NDArray[np.int64], verdict: str)
         axes.plot(centre[chosen], rows[chosen], **looks, markerfacecolor=face)
 
 
-def _limit(axes: Axes, changes: Any, places: npt.NDArray[np.int64]) -> None:
+def _limit(axes: Axes, changes: Any, places: Integers) -> None:
     """Fit the axis to the labels that were tested, if there are any: means of few samples may be far away."""
     tested = places[np.isfinite(changes.q[places])]
     ends = np.concatenate([side[tested] for side in (changes.low, changes.high, changes.difference)] + [np.zeros(1)])
@@ -79,7 +80,7 @@ def _limit(axes: Axes, changes: Any, places: npt.NDArray[np.int64]) -> None:
         axes.set_xlim(ends.min() - margin, ends.max() + margin)
 
 
-def _name_rows(axes: Axes, changes: Any, places: npt.NDArray[np.int64]) -> None:
+def _name_rows(axes: Axes, changes: Any, places: Integers) -> None:
     """Write the names at the left, and relative change and q at the right."""
     names = [shorten(name, 30) for name in changes.names[places].tolist()]
     axes.set_yticks(np.arange(places.size), names)

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from labeltrack._core.arrays import Array, Floats, Integers, Mask
     from labeltrack.bounds import Bound, BoundName
-    from labeltrack.plot.data import Array, Booleans, Floats, Integers, Plottable
+    from labeltrack.plot.data import Plottable
     from labeltrack.stats import LabelStats
 
 _MOST = 4_000_000  # cells
@@ -176,9 +177,7 @@ def _side(alone: list[LabelStats], name: str, top: int, *, higher_is_worse: bool
     return _Side(name, ["all", *shown.values()], {value: i for i, value in enumerate(shown, start=1)})
 
 
-def _panel(
-    stats: LabelStats, rows: _Side, columns: _Side, bounds: list[Bound]
-) -> tuple[Integers, Booleans, list[Floats]]:
+def _panel(stats: LabelStats, rows: _Side, columns: _Side, bounds: list[Bound]) -> tuple[Integers, Mask, list[Floats]]:
     """Scatter counts, whether there are samples, and means and half the bands: of combinations, each label, and all.
 
     Each matrix is ``(R, C)``; the first row and the first column are of all labels together.

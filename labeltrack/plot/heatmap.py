@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from labeltrack._core.arrays import Array, Floats, Integers, Mask
     from labeltrack.bounds import Bound
-    from labeltrack.plot.data import Array, Booleans, Floats, Integers, Scene
+    from labeltrack.plot.data import Scene
 
 ALL_NAMED = 110  # with more rows than this, rows are not tall enough for names
 ENLARGED = 25
@@ -108,7 +109,7 @@ def halves(bound: Bound, matrices: list[Floats]) -> Quantity:
 
 
 def draw_groups(
-    figure: Figure, note: str, parts: list[Any], modes: dict[str, Booleans], quantities: list[Quantity], widths: Any
+    figure: Figure, note: str, parts: list[Any], modes: dict[str, Mask], quantities: list[Quantity], widths: Any
 ) -> list[tuple[Array, Any]]:
     """Draw a group of panels for each quantity; return the axes, a row per part and a column per mode, and an image.
 
@@ -161,7 +162,7 @@ def tick_ranks(n: int) -> Integers:
     return np.unique(np.concatenate([[1], np.arange(every, n + 1, every)]))
 
 
-def draw_cells(axes: Axes, matrix: Floats, present: Booleans, norm: Normalize, cmap: str) -> Any:
+def draw_cells(axes: Axes, matrix: Floats, present: Mask, norm: Normalize, cmap: str) -> Any:
     """Draw one heatmap: hatched where there are no samples, in a colour of its own where the value is not finite."""
     axes.patch.set(facecolor="white", edgecolor="#BBBBBB", hatch="//////", linewidth=0)
     finite = np.isfinite(matrix)

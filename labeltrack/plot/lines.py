@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from labeltrack._core.arrays import Floats, Integers
     from labeltrack.bounds import Bound
     from labeltrack.plot.axes import ValueAxis
-    from labeltrack.plot.data import Floats, Integers, Scene, Track
+    from labeltrack.plot.data import Scene, Track
 
 COLOURED = len(look.PALETTE)
 _MARKED_STEPS = 12  # each step is marked by a dot where there are no more than this

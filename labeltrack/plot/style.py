@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.backend_bases import RendererBase
 
-    from labeltrack.plot.data import Booleans, Floats, Integers, Scene, Track
+    from labeltrack._core.arrays import Floats, Integers, Mask
+    from labeltrack.plot.data import Scene, Track
 
 # Okabe and Ito's colours, distinct under every kind of colour blindness, without the yellow (pale on white).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -282,7 +283,7 @@ def draw_behind(axes: Axes, at: Integers, centres: Floats, style: Any = "-") -> 
     axes.autoscale_view()
 
 
-def draw_not_finite(axes: Axes, steps: Floats, centre: Floats, present: Booleans, colour: str) -> bool:
+def draw_not_finite(axes: Axes, steps: Floats, centre: Floats, present: Mask, colour: str) -> bool:
     """Mark at the upper edge the steps with samples but without a finite mean; return whether there are any."""
     at = present & ~np.isfinite(centre)
     if at.any():
@@ -291,8 +292,8 @@ def draw_not_finite(axes: Axes, steps: Floats, centre: Floats, present: Booleans
     return bool(at.any())
 
 
-def _isolated(there: Booleans) -> Booleans:
+def _isolated(there: Mask) -> Mask:
     """Return where something is there, but not at either neighbour."""
     padded = np.concatenate([[False], there, [False]])
-    alone: Booleans = there & ~(padded[:-2] | padded[2:])
+    alone: Mask = there & ~(padded[:-2] | padded[2:])
     return alone

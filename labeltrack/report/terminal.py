@@ -14,11 +14,10 @@ from labeltrack.stats import STATISTICS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    import numpy as np
-    import numpy.typing as npt
     from rich.console import Console
     from rich.table import Table
 
+    from labeltrack._core.arrays import Integers
     from labeltrack.history import History
     from labeltrack.stats import LabelStats
 
@@ -226,7 +225,7 @@ def show(table: Table, console: Console | None = None) -> None:
         console.width = before
 
 
-def _ranked(stats: LabelStats, by: str, limit: int | None, *, higher_is_worse: bool) -> npt.NDArray[np.int64]:
+def _ranked(stats: LabelStats, by: str, limit: int | None, *, higher_is_worse: bool) -> Integers:
     """Return the places of the labels to show, worst first."""
     if limit is not None and limit < 1:
         msg = f"limit must be at least 1, or None for all labels, got {limit}"
@@ -253,7 +252,7 @@ def _courses(history: History, mode: str, by: str, *, higher_is_worse: bool) -> 
 
 
 def _columns(
-    stats: LabelStats, places: npt.NDArray[np.int64], by: str, compare: Mapping[str, LabelStats]
+    stats: LabelStats, places: Integers, by: str, compare: Mapping[str, LabelStats]
 ) -> tuple[list[_Column], Callable[[float], str]]:
     """Return the statistics and those to compare with, in equal decimals, and what writes further numbers of `by`."""
     total = stats.total()._asdict()
@@ -296,9 +295,7 @@ def _writer(values: Iterable[float]) -> Callable[[float], str]:
     return write
 
 
-def _table(
-    stats: LabelStats, places: npt.NDArray[np.int64], columns: list[_Column], *, title: str | None, label: str
-) -> Table:
+def _table(stats: LabelStats, places: Integers, columns: list[_Column], *, title: str | None, label: str) -> Table:
     """Build the table; the first row is the worst."""
     from rich import box  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
