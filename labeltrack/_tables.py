@@ -11,14 +11,12 @@ import os
 import re
 import secrets
 import stat
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from labeltrack.errors import need
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
 
 _HEAD, _TAIL = 8, 4
 _LONGEST = 80  # characters of a cell

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,10 +16,6 @@ from labeltrack.functional import label_stats
 from labeltrack.history import History
 from labeltrack.recording.run import Run
 from labeltrack.stats import LabelStats
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 
 __all__ = ["Comparison", "compare"]
 

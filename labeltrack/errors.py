@@ -6,12 +6,10 @@ import difflib
 import importlib
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
 
 _LONGEST = 200  # characters of an item in a list
 _SEARCHED = 5000  # names compared with a misspelt one; a hundred thousand would take over a second

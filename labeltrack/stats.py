@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,9 +19,6 @@ from labeltrack._nan_policy import NanPolicy, check_nan_policy
 from labeltrack._serialize import plain, with_arrays
 from labeltrack._tables import Table, shown_places
 from labeltrack.errors import counted, listing, missing_key
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = ["STATISTICS", "LabelRow", "LabelStats", "NanPolicy", "NoQuantiles", "merge_stats"]
 

@@ -10,6 +10,7 @@ import functools
 import inspect
 import sys
 import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
@@ -20,8 +21,6 @@ from typer.core import TyperGroup
 from labeltrack.errors import LabelTrackWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from labeltrack.recording.run import Run
 
 # What reading and computing raises where the user has to do something.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,6 @@ from labeltrack.report import setbacks
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator
 
     OnEpoch = Callable[[int, History], object]
 

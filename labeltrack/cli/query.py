@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003 (typer reads the annotations when it runs)
@@ -16,8 +17,6 @@ from labeltrack.cli.application import MISTAKES, fail, told, warned
 from labeltrack.errors import need
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from labeltrack.history import History
     from labeltrack.recording.run import Run
 

@@ -9,6 +9,7 @@ import contextlib
 import os
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,8 +19,6 @@ from labeltrack.cli.query import HigherIsWorse, Metric, Mode, RunPath, file_opti
 from labeltrack.errors import DamagedRunError, LabelTrackWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rich.console import RenderableType
 
     from labeltrack.history import History

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from labeltrack._core.arrays import Array
 from labeltrack._filters import chosen_steps, labels_named
 from labeltrack._serialize import plain
 from labeltrack.bounds import TRACKER_BOUNDS, needed_quantiles, resolve_all
@@ -17,13 +18,10 @@ from labeltrack.history.entries import Entry
 from labeltrack.stats import LabelStats, merge_stats, quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from matplotlib.figure import Figure
 
     from labeltrack.bounds import BoundName, TrackerBounds
 
-Array = npt.NDArray[Any]
 
 __all__ = ["Entry", "History"]
 

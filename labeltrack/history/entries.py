@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._convert.objects import text_array, value_of, written
+from labeltrack._core.arrays import Array
 from labeltrack._filters import check_step, single_mode
 from labeltrack._labels.codes import common_type
 from labeltrack._tables import Table
 from labeltrack.errors import listing, missing_key
 from labeltrack.stats import STATISTICS, LabelStats, merge_stats
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from labeltrack._core.arrays import Array
 from labeltrack._significance.choice import check_alpha, compare_stats
 from labeltrack._version import __version__
 from labeltrack.errors import counted
 from labeltrack.stats import quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from labeltrack._core.arrays import Array
     from labeltrack._significance.comparison import Comparison
     from labeltrack._significance.samples import Samples
     from labeltrack.stats import LabelStats

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from labeltrack._core.arrays import Array, Floats, Integers
 from labeltrack._filters import step_origin
 from labeltrack._labels.combined import union
 from labeltrack._significance.choice import moments, spread
@@ -20,7 +21,6 @@ from labeltrack._tables import printable
 from labeltrack.stats import quiet
 
 if TYPE_CHECKING:
-    from labeltrack._core.arrays import Array, Floats, Integers
     from labeltrack.page.content import Content, Track
 
 

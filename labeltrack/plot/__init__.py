@@ -6,6 +6,7 @@ settings are neither changed nor followed, except the font family, which may be 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from labeltrack.bounds import TRACKER_BOUNDS, resolve_all
@@ -18,8 +19,6 @@ from labeltrack.plot.multiples import multiples
 from labeltrack.plot.style import MAX_MODES, styled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from matplotlib.figure import Figure
 
     from labeltrack.bounds import BoundName, TrackerBounds

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from labeltrack._core.arrays import Floats, Integers
 from labeltrack.plot.style import EXTREME, LOG_FROM, SOFT_INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from labeltrack._core.arrays import Floats, Integers
     from labeltrack.bounds import Bound
     from labeltrack.plot.data import Scene
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from labeltrack._convert.objects import written
+from labeltrack._core.arrays import Array, Floats, Integers, Mask
 from labeltrack._filters import step_origin
 from labeltrack._labels.combined import union
 from labeltrack._labels.lookup import alias, plain_label
@@ -17,9 +18,6 @@ from labeltrack._tables import portable
 from labeltrack.errors import missing_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from labeltrack._core.arrays import Array, Floats, Integers, Mask
     from labeltrack.bounds import Bound, BoundName
     from labeltrack.stats import LabelStats
 

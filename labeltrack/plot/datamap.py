@@ -8,13 +8,12 @@ import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import MaxNLocator
 
+from labeltrack._core.arrays import Array, Floats
 from labeltrack.plot import style as look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from labeltrack._core.arrays import Array, Floats
 
 _WIDEST = 0.5  # the largest standard deviation of numbers from 0 to 1
 _FEWEST, _MOST = 25, 120  # cells down the axis of confidence

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.lines import Line2D
 
+from labeltrack._core.arrays import Integers
 from labeltrack.plot import style as look
 from labeltrack.plot.data import drawable, shorten
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from labeltrack._core.arrays import Integers
 
 MOST = 40  # labels that are shown unless some are chosen
 _ROW = 0.21  # inches

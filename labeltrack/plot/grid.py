@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from labeltrack._core.arrays import Array, Floats, Integers, Mask
 from labeltrack.bounds import resolve_all
 from labeltrack.errors import listing
 from labeltrack.plot import style as look
@@ -13,12 +15,9 @@ from labeltrack.plot.data import choose_labels, choose_modes, drawable, ranking_
 from labeltrack.plot.heatmap import ALL_NAMED, ENLARGED, centres, draw_groups, halves, name_rows, tick_ranks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from labeltrack._core.arrays import Array, Floats, Integers, Mask
     from labeltrack.bounds import Bound, BoundName
     from labeltrack.plot.data import Plottable
     from labeltrack.stats import LabelStats

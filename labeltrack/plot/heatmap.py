@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.colors import AsinhNorm, ListedColormap, LogNorm, Normalize
 from matplotlib.patches import Patch
 
+from labeltrack._core.arrays import Array, Floats, Integers, Mask
 from labeltrack.plot import style as look
 from labeltrack.plot.data import shorten
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from labeltrack._core.arrays import Array, Floats, Integers, Mask
     from labeltrack.bounds import Bound
     from labeltrack.plot.data import Scene
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.lines import Line2D
 
+from labeltrack._core.arrays import Floats, Integers
 from labeltrack.plot import style as look
 from labeltrack.plot.axes import value_axis
 from labeltrack.plot.data import shorten
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from labeltrack._core.arrays import Floats, Integers
     from labeltrack.bounds import Bound
     from labeltrack.plot.axes import ValueAxis
     from labeltrack.plot.data import Scene, Track

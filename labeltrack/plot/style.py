@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +17,15 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from labeltrack._core.arrays import Floats, Integers, Mask
 from labeltrack._tables import whole_file
 from labeltrack.plot.data import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.backend_bases import RendererBase
 
-    from labeltrack._core.arrays import Floats, Integers, Mask
     from labeltrack.plot.data import Scene, Track
 
 # Okabe and Ito's colours, distinct under every kind of colour blindness, without the yellow (pale on white).

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from labeltrack._core.arrays import Integers
 from labeltrack._filters import labels_named, single_mode
 from labeltrack._tables import printable
 from labeltrack.history import joined
 from labeltrack.stats import STATISTICS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
     from rich.console import Console
     from rich.table import Table
 
-    from labeltrack._core.arrays import Integers
     from labeltrack.history import History
     from labeltrack.stats import LabelStats
 
