@@ -47,34 +47,20 @@ LARGEST_ROWS = 1 << 18
 class Chunk:
     """Rows ``[0, used)`` of two columns or more.
 
-    Attributes:
-        labels: Label column.
-        values: Value column.
-        more: Further columns: the values of further metrics, float32 or float64, and int64 ids of samples.
-        used: How many rows are filled.
-        coded: Up to which row labels are written; those after it wait in `SampleBuffer.raw`, unless this is `CODED`.
-        limit: Up to which row `try_append` may fill it.
-        busy: Whether `try_append` is writing to it.
-        asked: Up to which row it is to be read by others; `handed`: up to which row they know; `done`: up to which row
-            they have read it. See `recording.write_behind`.
-        label_view, value_view, more_views: Views to write columns through, which check dtype and shape and copy in one
-            call: 0.09 us for 256 rows, where comparing dtypes and writing to the array takes 0.3; they read TensorFlow
-            tensors, too.
-        width: Number of columns.
-        columns: All columns.
-        dtypes: Their dtypes.
+    They are written through views, which check dtype and shape and copy in one call: 0.09 us for 256 rows, where
+    comparing dtypes and writing to the array takes 0.3; views read TensorFlow tensors, too.
     """
 
     labels: Array
     values: Array
-    more: Rows = ()
+    more: Rows = ()  # the values of further metrics, float32 or float64, and int64 ids of samples
     used: int = 0
-    coded: int = 0
-    limit: int = field(init=False)
-    busy: bool = False
-    asked: int = 0
-    handed: int = 0
-    done: int = 0
+    coded: int = 0  # rows whose labels are written; those of others wait in `SampleBuffer.raw`
+    limit: int = field(init=False)  # up to which row `try_append` may fill it
+    busy: bool = False  # whether `try_append` is writing to it
+    asked: int = 0  # up to which row others are to read it
+    handed: int = 0  # up to which row they know of it
+    done: int = 0  # up to which row they have read it; see `recording.write_behind`
     label_view: Any = field(init=False)
     value_view: Any = field(init=False)
     more_views: tuple[Any, ...] = field(init=False)
@@ -97,21 +83,13 @@ CLOSED = Chunk(np.empty(0, np.int64), np.empty(0, np.float32))
 
 
 class Held(NamedTuple):
-    """All that a buffer holds, replaced in one assignment.
-
-    Attributes:
-        chunks: Rows, and memory for more.
-        at: Number of the chunk to append to; those after it are empty.
-        emptied: Emptied chunks that others still read.
-        folded: What is kept of rows that were folded; None if none were.
-        merged: Rows from elsewhere, which are not handed on, in the order in which they count.
-    """
+    """All that a buffer holds, replaced in one assignment."""
 
     chunks: list[Chunk]
-    at: int = 0
-    emptied: tuple[Chunk, ...] = ()
-    folded: Any = None
-    merged: tuple[Placed, ...] = ()
+    at: int = 0  # number of the chunk to append to; those after it are empty
+    emptied: tuple[Chunk, ...] = ()  # that others still read
+    folded: Any = None  # what is kept of rows that were folded
+    merged: tuple[Placed, ...] = ()  # rows from elsewhere, which are not handed on, in the order in which they count
 
 
 class Plan(NamedTuple):
@@ -123,35 +101,20 @@ class Plan(NamedTuple):
 
 
 class SampleBuffer:
-    """Growable columns, labels and values and perhaps more, appended to together.
-
-    Args:
-        label_dtype: Dtype of the label column, of those that the kernels read.
-        value_dtype: float32 or float64.
-        kind: Kind of the labels.
-        more: Dtypes of further columns.
-
-    Attributes:
-        open: The chunk that `try_append` writes to, if it has two columns; else one without room.
-        wide: Likewise, if it has more.
-        kind: Kind of the labels.
-        raw: Where `try_append` writes several labels per sample, which are coded later, many at a time; or `CODED`.
-        paused: Whether rows are not handed on for now.
-        retired: Whether other columns have replaced these.
-    """
+    """Growable columns, labels and values and perhaps more, appended to together."""
 
     __slots__ = ("_batch", "_held", "_plan", "dtypes", "kind", "open", "paused", "raw", "retired", "wide")
 
     def __init__(self, label_dtype: Dtype, value_dtype: Dtype, kind: str = "", more: tuple[Dtype, ...] = ()) -> None:
         self.dtypes: tuple[Dtype, ...] = (label_dtype, value_dtype, *more)
         self.kind = kind
-        self.raw = CODED
-        self.paused = False
-        self.retired = False
+        self.raw = CODED  # or where `try_append` writes several labels per sample, coded later, many at a time
+        self.paused = False  # whether rows are not handed on for now
+        self.retired = False  # whether other columns have replaced these
         self._batch = 0  # rows of the batch before
         self._plan: Plan | None = None
         self._held = Held([self._no_rows()])
-        self.open = self.wide = CLOSED
+        self.open = self.wide = CLOSED  # what `try_append` writes to: with two columns, and with more
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -183,17 +146,9 @@ class SampleBuffer:
     def try_append(self, labels: Any, values: Any, kind: str = "", more: tuple[Any, ...] = ()) -> bool:
         """Append ``(N,)`` rows to the open chunk, if it has the same kind and dtypes and has room; most batches do.
 
-        `LabelTracker.update` has this written out for numpy arrays: keep both alike.
-
-        Args:
-            labels: Array, or another object with the buffer protocol; with `raw`, what that takes.
-            values: Likewise.
-            kind: Kind of the labels.
-            more: Further columns, likewise.
-
-        Returns:
-            Whether the rows were appended. If not, nothing was changed. They are not if the chunk has no rows yet,
-            another thread is writing to it, or an object other than an array has another length than the last batch.
+        `LabelTracker.update` has this written out for numpy arrays: keep both alike. Columns are any objects with the
+        buffer protocol; labels with `raw`, what that takes. False, with nothing changed, if the chunk has no rows yet,
+        another thread is writing to it, or an object other than an array has another length than the last batch.
         """
         # Other objects take longer to say how many rows they have than to be copied.
         rows = values.size if type(values) is np.ndarray else self._batch
@@ -230,21 +185,10 @@ class SampleBuffer:
     def append(
         self, labels: Array, values: Array, budget: Budget | None = None, kind: str | None = None, more: Rows = ()
     ) -> bool:
-        """Append all of ``(N,)`` rows or none, growing and widening the columns as needed.
+        """Append all of ``(N,)`` rows, growing and widening columns; or none, and return False, if over the budget.
 
-        Args:
-            labels: Checked labels, of a dtype that the kernels read.
-            values: float32 or float64.
-            budget: Returns how many bytes may be allocated; None for any number.
-            kind: Kind of all labels from now on; None for the present one.
-            more: Further columns, as many as the buffer has.
-
-        Returns:
-            Whether the rows were appended. If not, they exceed the budget, and nothing was changed.
-
-        Raises:
-            MemoryError: There is no memory; nothing was changed.
-            RuntimeError: Another thread does not finish its batch.
+        `budget` returns how many bytes may be allocated; `kind` is that of all labels from now on, None for the same.
+        MemoryError, or RuntimeError if another thread does not finish its batch, change nothing.
         """
         self.seal()
         columns = labels, values, *more
@@ -292,24 +236,12 @@ class SampleBuffer:
         self._reopen()
 
     def fold_in(self, folded: Any, rows: Rows, kind: str) -> None:  # noqa: ARG002 (for subclasses)
-        """Replace what is kept of folded rows.
-
-        Args:
-            folded: What is kept now, that of `rows` included.
-            rows: Those that were not appended, for subclasses that hand them on.
-            kind: Kind of all labels from now on.
-        """
+        """Replace what is kept of folded rows, those of `rows` included, which subclasses hand on."""
         self.seal()
         self._carry_out(Plan(kind, [], self._held._replace(folded=folded)))
 
     def merge_in(self, merged: tuple[Placed, ...], folded: Any, kind: str) -> None:
-        """Replace the rows from elsewhere and what is kept of folded rows.
-
-        Args:
-            merged: ``(N,)`` columns, which are not copied, in the order in which they count.
-            folded: What is kept now.
-            kind: Kind of all labels from now on.
-        """
+        """Replace the rows from elsewhere, which are not copied, and what is kept of folded rows."""
         self.seal()
         self._carry_out(Plan(kind, [], self._held._replace(folded=folded, merged=merged)))
         self._reopen()
@@ -318,11 +250,7 @@ class SampleBuffer:
         """Do nothing; for subclasses that hand rows on."""
 
     def seal(self) -> None:
-        """Stop `try_append`, wait for a thread in it, and complete what an interrupt left undone.
-
-        Raises:
-            RuntimeError: Another thread does not finish its batch.
-        """
+        """Stop `try_append`, and complete what an interrupt left. RuntimeError: a thread does not finish its batch."""
         self.open = self.wide = CLOSED
         held = self.completed()
         chunk = held.chunks[held.at]

@@ -35,21 +35,12 @@ if TYPE_CHECKING:
 
 
 class Tracking(Stateful):
-    """A tracker of some metrics.
-
-    Attributes:
-        sinks: What is called with the result of every epoch that ends; may be changed. Copies have none.
-    """
+    """A tracker of some metrics."""
 
     outputs: Any
 
     def _begin(self, given: Mapping[str, Any], metrics: tuple[str, ...]) -> None:
-        """Check the arguments, and begin.
-
-        Args:
-            given: The arguments of the constructor, by name; see `labeltrack.LabelTracker`. They become attributes.
-            metrics: Names of the metrics.
-        """
+        """Check the arguments of the constructor, which become attributes, and begin."""
         self.label = check_label(given["label"])
         self._metrics = metrics
         resolved = resolve_all(given["bounds"])
@@ -384,12 +375,7 @@ def check_bytes(number: Any) -> int:
 
 
 def check_label(label: Any) -> str | tuple[str, ...]:
-    """Return the name of the label, or the names of several.
-
-    Raises:
-        TypeError: It is neither a string nor strings.
-        ValueError: There are none, one is there twice, or one is that of another column of tables.
-    """
+    """Return the name of the label, or those of several; TypeError or ValueError if they are no names of columns."""
     if not isinstance(label, (tuple, list)):
         return check_name("label", label)
     names = tuple(check_name("label", name) for name in label)

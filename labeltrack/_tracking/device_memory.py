@@ -18,41 +18,26 @@ _STREAMS = "Event", "Stream", "current_stream", "stream"
 
 
 class Place(NamedTuple):
-    """What a tensor takes: `room` bytes on a device, of which those of its entries are used.
-
-    Attributes:
-        array: numpy's dtype; None if it has none.
-    """
+    """What a tensor takes: `room` bytes on a device, of which those of its entries are used."""
 
     device: Any
     dtype: Any
-    array: Any
+    array: Any  # numpy's dtype; None if it has none
     shape: tuple[int, ...]
     entries: int
     room: int
 
 
 class Plan(NamedTuple):
-    """Where batches of one form go.
+    """Where batches of one form go."""
 
-    Attributes:
-        places: Those of the columns; None for those of the host.
-        sizes: Bytes on each device.
-        stacked: Whether several batches, one after the other, are a batch of more samples.
-    """
-
-    places: tuple[Place | None, ...]
-    sizes: dict[Any, int]
-    stacked: bool
+    places: tuple[Place | None, ...]  # of the columns; None for those of the host
+    sizes: dict[Any, int]  # bytes on each device
+    stacked: bool  # whether several batches, one after the other, are a batch of more samples
 
 
 class Memory:
-    """Memory on a device, and as much on the host.
-
-    Attributes:
-        device: Where the first is.
-        size: Bytes of either.
-    """
+    """Memory on a device, and as much on the host: `size` bytes of either."""
 
     def __init__(self, device: Any, size: int, side: Any) -> None:
         self.device = device

@@ -34,11 +34,7 @@ class BatchIds(NamedTuple):
     gone: Mask | None  # which are missing
 
     def taken(self, places: Integers | None) -> Array:
-        """Return the ids of some samples, by their places; of all if None.
-
-        Raises:
-            ValueError: Some are missing.
-        """
+        """Return the ids of some samples, by their places; of all if None. ValueError if some are missing."""
         gone = self.gone if places is None or self.gone is None else self.gone[places]
         if gone is not None and gone.any():
             raise missing_entries(int(gone.sum()), gone.size, "ids")
@@ -46,16 +42,7 @@ class BatchIds(NamedTuple):
 
 
 def read_ids(ids: Any, values: Array) -> BatchIds:
-    """Return the ids of a batch, checked.
-
-    Args:
-        ids: Integers or strings, as any array-like.
-        values: Values of the batch.
-
-    Raises:
-        TypeError: They are neither.
-        ValueError: There are not as many as values, or one does not fit 64 bits.
-    """
+    """Return the ids of a batch, checked; TypeError or ValueError if they are no ids, or not one for each value."""
     gone = None
     if type(ids) is list and ids and set(map(type, ids)) == {str}:
         array: Array = np.array(ids, dtype=object)
@@ -85,12 +72,7 @@ def read_ids(ids: Any, values: Array) -> BatchIds:
 
 
 def check_alike(mode: str, before: Ids | None, now: str | None, what: str = "this batch was not recorded") -> None:
-    """Raise if the samples of an epoch have ids of one kind, and others have none or ids of another kind.
-
-    Raises:
-        TypeError: Both are ids.
-        ValueError: One is None.
-    """
+    """Raise TypeError if ids of an epoch are of two kinds, ValueError if only some of its samples have ids."""
     kind = None if before is None else before.kind
     if kind is None and now is not None:
         msg = f"samples of mode {mode!r} have ids now, and those before in this epoch had none; {_EVERY} ({what})"
@@ -107,15 +89,10 @@ def check_alike(mode: str, before: Ids | None, now: str | None, what: str = "thi
 
 
 class Duplicates(NamedTuple):
-    """Samples whose id occurred before in the same epoch, mode and dataset.
-
-    Attributes:
-        number: How many.
-        some: Ids of some of them, as integers.
-    """
+    """How many samples have an id that occurred before in the same epoch, mode and dataset, and ids of some."""
 
     number: int = 0
-    some: tuple[int, ...] = ()
+    some: tuple[int, ...] = ()  # as integers
 
     def and_(self, other: Duplicates) -> Duplicates:
         """Return both together."""
@@ -128,24 +105,14 @@ class Duplicates(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """The ids of samples that were folded.
-
-    Attributes:
-        ids: ``(S,)`` different ids.
-        duplicates: Samples that were left out.
-    """
+    """``(S,)`` different ids of samples that were folded, and what was left out."""
 
     ids: Integers
     duplicates: Duplicates
 
 
 def distinct(rows: Sequence[Rows], seen: Seen | None = None) -> tuple[list[Rows], Duplicates]:
-    """Return rows without those whose id, the last column, occurred before, and what was left out.
-
-    Args:
-        rows: In the order in which they came.
-        seen: Ids that occurred before all of them.
-    """
+    """Return rows without those whose id, the last column, occurred before, or in `seen`; and what was left out."""
     before = [] if seen is None else [seen.ids]
     masks = repeated([*before, *(columns[-1] for columns in rows)])
     if masks is None:

@@ -55,34 +55,17 @@ Array = npt.NDArray[Any]
 
 
 class Batch(NamedTuple):
-    """A batch that was read.
-
-    Attributes:
-        labels: As they came.
-        values: Of each metric, all of one shape.
-        mask: Which samples count; None for all.
-        ids: Their ids.
-        samples: What stands for the samples: the values, or the places of values in them, if there are more columns.
-    """
+    """A batch that was read."""
 
     labels: Any
-    values: list[Array]
-    mask: Mask | None
+    values: list[Array]  # of each metric, all of one shape
+    mask: Mask | None  # which samples count; None for all
     ids: BatchIds | None
-    samples: Array
+    samples: Array  # the values, or the places of values in them, if there are more columns
 
 
 class Intake:
-    """Takes batches in.
-
-    Args:
-        recorded: Where they go.
-        reducer: What folds samples.
-        max_buffer_bytes: Memory for samples.
-
-    Attributes:
-        quick: The streams, if batches may be recorded without searching them for labels to ignore; else none.
-    """
+    """Takes batches in."""
 
     def __init__(self, recorded: Recorded, reducer: Reducer, max_buffer_bytes: int) -> None:
         self._recorded = recorded
@@ -90,20 +73,13 @@ class Intake:
         self._reducer = reducer
         self._limit = max_buffer_bytes
         self._labels = reducer.labels
+        # The streams, if batches may be recorded without searching them for labels to ignore.
         self.quick: dict[Key, Stream] = {} if self._labels.ignored else self._streams
         self._multi_hot_told = reducer.labels.mapped
         self._folding_told = False
 
     def quickly(self, labels: Any, values: Sequence[Any], mode: str, ds_id: str, ids: Any = None) -> bool:
-        """Record a batch of tensors, or of a list of strings, if it is like the one before; return whether it was.
-
-        Args:
-            labels: Of the samples.
-            values: Of each metric.
-            mode: Mode.
-            ds_id: Dataset.
-            ids: Of the samples, if they have some.
-        """
+        """Record a batch of tensors, or of a list of strings, if it is like the one before; return whether it was."""
         keys: Any = None
         columns: list[Any] = []
         try:
@@ -137,10 +113,7 @@ class Intake:
         return buffer.try_append(keys, columns[0], kind, tuple(columns[1:]))
 
     def take(self, labels: Any, values: Sequence[Any], key: Key, where: Any = None, ids: Any = None) -> None:
-        """Record a batch of any supported type; one with tensors on a device, once they have arrived.
-
-        TypeError and ValueError are about an earlier one if they say so, and this one is recorded then.
-        """
+        """Record a batch, on a device once it arrives; TypeError or ValueError may be of an earlier one, and say so."""
         staged, taken = self._recorded.staged, False
         columns = self._labels.on_device(labels, (*values, where, ids)) if "torch" in sys.modules else None
         if columns is not None:
@@ -164,15 +137,10 @@ class Intake:
         self._recorded.staged.later(batch, make, key, nbytes, self)
 
     def arrive(self, reader: str = "") -> None:
-        """Complete a change that is decided, and record what waits, as on a device; whoever calls holds the turn.
+        """Complete a change that is decided, and record what waits; whoever calls holds the turn.
 
-        Args:
-            reader: The method that is called, if it only reads.
-
-        Raises:
-            RuntimeError: It is called within a change, and something waits.
-            TypeError: Something that waited could not be recorded, for what it contains.
-            ValueError: Likewise.
+        Raises RuntimeError if something waits and `reader`, a method that only reads, is called within a change;
+        TypeError or ValueError if what waited could not be recorded, for what it contains.
         """
         self._recorded.complete()
         staged = self._recorded.staged

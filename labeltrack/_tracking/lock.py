@@ -19,9 +19,6 @@ class ChangeLock:
 
     Take it with ``with lock.of(...):`` only: no signal handler runs where the interpreter acquires and releases it, so
     an exception of one cannot leave it locked.
-
-    Args:
-        streams: All streams of the tracker; their buffers are reset in a forked process.
     """
 
     def __init__(self, streams: dict[Key, Stream]) -> None:
@@ -30,14 +27,7 @@ class ChangeLock:
         _LOCKS.add(self)
 
     def of(self, caller: str) -> RLock:
-        """Return the lock to hold for a change.
-
-        Args:
-            caller: Name of the method, for the message.
-
-        Raises:
-            RuntimeError: This thread is in the middle of a change: the caller is a signal handler or a finalizer.
-        """
+        """Return the lock to hold for a change; RuntimeError within one, where a signal handler or finalizer calls."""
         lock = self._lock
         if lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 (as `threading.Condition` does)
             frame: FrameType | None = sys._getframe(2)  # noqa: SLF001

@@ -112,14 +112,7 @@ def _appeared(stream: Stream, *, keep_order: bool) -> list[Any]:
 def folded(
     stream: Stream, reducer: Reducer, *, keep_order: bool, unmapped: dict[Any, None] | None = None
 ) -> tuple[Folded, list[Any]]:
-    """Return what is kept of all samples of a stream, and their labels in order of appearance if that is to be kept.
-
-    Args:
-        stream: It is not changed.
-        reducer: Reduces samples.
-        keep_order: Whether to look for that order.
-        unmapped: Gets some labels of samples of which none is mapped.
-    """
+    """Return what is kept of all samples, and labels as they appeared; `unmapped` gets some if none is mapped."""
     samples = stream.snapshot()
     appeared = _appeared(stream, keep_order=keep_order)
     together = reducer.fold(samples)

@@ -32,22 +32,6 @@ class Recorded:
 
     A change is decided in one assignment (`decide`). If an interrupt comes before it is carried out, the next call
     completes it (`complete`).
-
-    Args:
-        histories: Statistics of the epochs that ended, one history per metric.
-        recorder: Saves every sample; None if nothing does.
-        keep_order: Whether to note in which order labels first appear.
-        names: Names of several labels per sample; None for one.
-
-    Attributes:
-        streams: Samples by mode and dataset; always the same dict.
-        words: What the keys of strings and bytes, or of combinations, and of ids stand for.
-        unmapped: Some labels of samples that were folded and of which none was mapped.
-        order: Labels of the epochs that ended, in order of appearance.
-        began: Number of times that a stream has begun.
-        owed: The change that is decided.
-        staged: Batches that wait, as on a device; None as long as there were none.
-        of_state: Whether this is a state to be merged, whose streams know what was not recorded.
     """
 
     def __init__(
@@ -61,15 +45,15 @@ class Recorded:
         self.histories = tuple(histories)
         self.recorder = recorder
         self.keep_order = keep_order
-        self.streams: dict[Key, Stream] = {}
-        self.names = names
+        self.streams: dict[Key, Stream] = {}  # always the same dict
+        self.names = names  # of several labels per sample; None for one
         self.words = vocabularies(names)
-        self.unmapped: dict[Any, None] = {}
-        self.order: dict[Any, None] = {}
-        self.began = 0
-        self.owed: Owed | None = None
-        self.staged: Waiting | None = None
-        self.of_state = False
+        self.unmapped: dict[Any, None] = {}  # some labels of samples that were folded and of which none was mapped
+        self.order: dict[Any, None] = {}  # labels of the epochs that ended, in order of appearance
+        self.began = 0  # number of times that a stream has begun
+        self.owed: Owed | None = None  # the change that is decided
+        self.staged: Waiting | None = None  # batches that wait, as on a device; None as long as there were none
+        self.of_state = False  # whether this is a state to be merged, whose streams know what was not recorded
         self._told = ""  # the failure of the recorder that there was a warning about
         self._lock = self.lock = ChangeLock(self.streams)
 
@@ -89,16 +73,7 @@ class Recorded:
         history: History | None = None,
         words: Mapping[str, Vocabulary] | None = None,
     ) -> Stream:
-        """Return a stream without samples, for this history and these words or for those that will replace them.
-
-        Args:
-            key: Mode and dataset.
-            kind: Kind of the labels.
-            dtypes: Of all columns.
-            ids: Kind of the ids, which are the last column; None without.
-            history: See above.
-            words: See above.
-        """
+        """Return a stream without samples, for this history and these words or for those that will replace them."""
         check_cache()
         words = self.words if words is None else words
         its_words = words_of(words, kind)

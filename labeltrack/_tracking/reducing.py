@@ -34,14 +34,7 @@ FEW_SAMPLES = 100_000  # of which the labels are named in a warning
 
 @dataclass(frozen=True)
 class Reducer:
-    """Reduces the samples of streams.
-
-    Attributes:
-        labels: Which labels count, and what they are called.
-        fractions: Which quantiles to compute.
-        metrics: How many metrics there are.
-        on_duplicate: What to do with samples whose id occurred before.
-    """
+    """Reduces the samples of streams."""
 
     labels: Labels
     fractions: Sequence[float]

@@ -56,13 +56,7 @@ def check_sinks(sinks: Any) -> list[Sink]:
 
 
 def hand_to(sinks: list[Sink], results: list[EpochResult], told: list[Sink]) -> None:
-    """Call all sinks with all results; those that fail warn once and are called again next time.
-
-    Args:
-        sinks: What to call.
-        results: One for each metric.
-        told: Sinks that have warned; those that warn are added.
-    """
+    """Call all sinks with all results; those that fail warn once, as `told` knows, and are called again next time."""
     failed = []
     for sink in list(sinks):
         for result in results:

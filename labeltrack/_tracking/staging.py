@@ -47,15 +47,11 @@ class Staged(Load):
     """Batches that arrive together, with their memory by device.
 
     The columns of a batch are where each starts, or what the host has; used are bytes on each device.
-
-    Attributes:
-        names: Names of several labels; None for one.
-        sent: Whether it takes no more batches.
     """
 
-    names: Sequence[str] | None = None
+    names: Sequence[str] | None = None  # of several labels
     memories: dict[Any, Memory] = field(default_factory=dict)
-    sent: bool = False
+    sent: bool = False  # then it takes no more batches
     what: str = "update() number {} with tensors on a device"
     process: int = field(default_factory=os.getpid)
 
@@ -116,18 +112,7 @@ def parts_of(columns: list[Any], names: Sequence[str] | None) -> Made:
 
 
 class Staging(Waiting):
-    """Batches that wait, also on devices.
-
-    Args:
-        streams: Where they go.
-        lock: That of the tracker, which the caller holds.
-        names: Names of several labels; None for one.
-        limit: Bytes on each device, and on the host for each, unless two batches take more.
-        before: What waited before the first tensor on a device came, if anything did.
-
-    Attributes:
-        loads: Those on devices, in the order in which they came; the last one may take more batches.
-    """
+    """Batches that wait, also on devices: at most `limit` bytes on each, and on the host for each, or two batches."""
 
     def __init__(
         self,
@@ -139,7 +124,7 @@ class Staging(Waiting):
     ) -> None:
         super().__init__(streams, lock)
         vars(self).update({} if before is None else vars(before))
-        self.loads: list[Staged] = []
+        self.loads: list[Staged] = []  # on devices, as they came; the last one may take more batches
         self._names = names
         self._limit = limit
         self._free: list[Memory] = []
@@ -149,20 +134,9 @@ class Staging(Waiting):
     # -- taking batches in ------------------------------------------------------------------------------
 
     def take(self, columns: Sequence[Any], key: Key, intake: Intake) -> bool:
-        """Enqueue copies of a batch.
+        """Enqueue copies of a batch; return whether it was taken, which devices without streams do not allow.
 
-        Args:
-            columns: Labels, values of each metric, `where` and ids.
-            key: Mode and dataset.
-            intake: Records earlier batches, for which there is no memory any more.
-
-        Returns:
-            Whether it was taken. Batches are not if they are on a device without streams, or are no plain tensors.
-
-        Raises:
-            RuntimeError: A graph is being captured.
-            TypeError: A column has the wrong dtype.
-            ValueError: Shapes do not match. The batch was not taken in any case.
+        RuntimeError if a graph is being captured, TypeError or ValueError for dtypes and shapes: it was not taken then.
         """
         form = tuple([form_of(column) for column in columns])
         plan = self._plans.get(form)

@@ -50,11 +50,7 @@ def _comparable(option: Any) -> Any:
 
 
 class Stateful:
-    """The part of a tracker that saves, restores and merges what is recorded.
-
-    Attributes:
-        _metric: Name of the argument, and attribute, that names the metric or metrics.
-    """
+    """The part of a tracker that saves, restores and merges what is recorded."""
 
     _metric = "metric"
     label: str | tuple[str, ...]
@@ -243,16 +239,7 @@ def write_state(
     warned: bool,
     history: bool,
 ) -> dict[str, Any]:
-    """Return the state of what is recorded.
-
-    Args:
-        recorded: It is not changed.
-        named: Names of label and metric.
-        mode: The mode whose samples to return; None for all.
-        reducer: Returns sums instead of samples, where these all count; None for samples.
-        warned: Whether there was a warning that no label is mapped.
-        history: Whether to return what ended.
-    """
+    """Return the state of what is recorded; with a `reducer` sums instead of samples, where all of these count."""
     streams, coded = [], reducer is None
     for (of, ds_id), stream in recorded.streams.items():
         if mode not in (None, of) or (reducer is not None and stream.empty()):
@@ -313,16 +300,7 @@ def _read_folded(folded: Mapping[str, Any] | None) -> Folded | None:
 
 
 def read_state(state: Any, named: Mapping[str, Any], names: Sequence[str] | None) -> Saved:
-    """Return what a state says, checked.
-
-    Args:
-        state: From `write_state`.
-        named: Names of label and metric.
-        names: Names of several labels; None for one.
-
-    Raises:
-        ValueError: It is of another label or metric, or of another version.
-    """
+    """Return what a state says, checked; ValueError if it is of another label, metric or version."""
     if state["version"] != STATE_VERSION:
         msg = (
             f"state of version {state['version']} cannot be read, expected {STATE_VERSION}; use the labeltrack that "

@@ -25,40 +25,24 @@ Key = tuple[str, str]
 
 
 class Folded(NamedTuple):
-    """What is kept of samples that were folded.
+    """What is kept of samples that were folded."""
 
-    Attributes:
-        stats: Their statistics, one per metric.
-        seen: Their ids; None if they have none, or duplicates count.
-        rows: How many samples this tracker has folded, whether they count or not.
-    """
-
-    stats: tuple[LabelStats, ...]
-    seen: Seen | None = None
-    rows: int = 0
+    stats: tuple[LabelStats, ...]  # one per metric
+    seen: Seen | None = None  # their ids; None if they have none, or duplicates count
+    rows: int = 0  # how many samples this tracker has folded, whether they count or not
 
 
 @dataclass(slots=True, eq=False)
 class Stream:
-    """The samples of one mode and dataset since the last end of an epoch.
-
-    Attributes:
-        buffer: The samples.
-        words: What the keys of strings and bytes stand for.
-        lane: What records them, if anything does.
-        began: Number of its first batch, which says in what order the streams of an epoch began.
-        appeared: Labels of samples that were folded, in order of appearance, if the tracker keeps that.
-        missed: Number of samples that count here and are not recorded.
-        ids: What the ids of samples are, the last column; None without.
-    """
+    """The samples of one mode and dataset since the last end of an epoch."""
 
     buffer: SampleBuffer
-    words: Vocabulary | None = None
-    lane: Lane | None = None
-    began: int = 0
-    appeared: dict[Any, None] = field(default_factory=dict)
-    missed: int = 0
-    ids: Ids | None = None
+    words: Vocabulary | None = None  # what the keys of strings and bytes stand for
+    lane: Lane | None = None  # what records them, if anything does
+    began: int = 0  # number of its first batch, which says in what order the streams of an epoch began
+    appeared: dict[Any, None] = field(default_factory=dict)  # folded labels, in that order, if the tracker keeps it
+    missed: int = 0  # samples that count here and are not recorded
+    ids: Ids | None = None  # what the last column has; None without
 
     @property
     def kind(self) -> str:
@@ -109,25 +93,15 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Owed:
-    """A change to histories and several streams that is decided, and which may be carried out any number of times.
+    """A change to histories and several streams that is decided, and which may be carried out any number of times."""
 
-    Attributes:
-        streams: Those whose samples are dropped.
-        entries: What enters the history of each metric, by its place.
-        endings: What to tell the recorder.
-        order: Labels that appeared for the first time, in that order.
-        loaded: What replaces everything.
-        merged: What streams take from other trackers.
-        modes: Modes that begin anew; None among them for all. Without entries, batches of them that wait are dropped.
-    """
-
-    streams: list[Stream]
-    entries: list[tuple[int, Entry]] = field(default_factory=list)
-    endings: list[Ending] = field(default_factory=list)
-    order: list[Any] = field(default_factory=list)
-    loaded: Loaded | None = None
+    streams: list[Stream]  # whose samples are dropped
+    entries: list[tuple[int, Entry]] = field(default_factory=list)  # by place of the metric
+    endings: list[Ending] = field(default_factory=list)  # for the recorder
+    order: list[Any] = field(default_factory=list)  # labels that appeared for the first time
+    loaded: Loaded | None = None  # what replaces everything
     merged: list[Merged] = field(default_factory=list)
-    modes: tuple[str | None, ...] = ()
+    modes: tuple[str | None, ...] = ()  # that begin anew, None for all; without entries, what waits of them is dropped
 
 
 @dataclass(frozen=True)

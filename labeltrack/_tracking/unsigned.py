@@ -22,20 +22,7 @@ Array = npt.NDArray[Any]
 
 
 def one_type(kind: str, array: Array, key: Key, streams: Mapping[Key, Stream]) -> tuple[str, Array]:
-    """Bring uint64 labels and signed ones together, as far as one 64-bit type holds them all.
-
-    Args:
-        kind: Kind of this batch.
-        array: Its ``(N,)`` labels, some at least.
-        key: Its mode and dataset.
-        streams: What was recorded before.
-
-    Returns:
-        The kind to record the batch under, and its labels.
-
-    Raises:
-        TypeError: No one type holds the labels of the mode.
-    """
+    """Return kind and ``(N,)`` labels of a batch in the type that holds those of its mode; TypeError if none does."""
     own = streams.get(key)
     before = None if own is None or own.empty() else own.kind
     if kind == UNSIGNED and before != UNSIGNED and int(array.max()) < 2**63:
@@ -51,11 +38,7 @@ def one_type(kind: str, array: Array, key: Key, streams: Mapping[Key, Stream]) -
 
 
 def check_signs(kind: str, batch: Snapshot, mode: str, streams: Mapping[Key, Stream]) -> list[Stream]:
-    """Return what was recorded before in a mode, of kinds that go together with that of a batch.
-
-    Raises:
-        TypeError: No one type holds the labels of the batch and these.
-    """
+    """Return what a mode has of kinds that go together with that of a batch; TypeError if no type holds all labels."""
     others = [stream for (of, _), stream in streams.items() if of == mode and stream.kind != kind]
     others = [stream for stream in others if not stream.empty() and compatible([kind, stream.kind])]
     for stream in others:
@@ -67,12 +50,7 @@ def check_signs(kind: str, batch: Snapshot, mode: str, streams: Mapping[Key, Str
 def check_common_type(every: Sequence[tuple[str, Snapshot]], lost: str = "this batch was not recorded") -> str:
     """Return the kind that holds the labels of all samples, of kinds that are compatible.
 
-    Args:
-        every: Samples, and their kind.
-        lost: What the message says has not happened.
-
-    Raises:
-        TypeError: There is none: some are negative, and others above ``2**63 - 1``.
+    TypeError if there is none: some are negative, and others above ``2**63 - 1``.
     """
     kind = reduce(wider, (of for of, _ in every))
     for place, wide in enumerate(kinds_of(kind)):

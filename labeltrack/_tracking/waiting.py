@@ -38,47 +38,29 @@ class Intake(Protocol):
 
 
 class Batch(NamedTuple):
-    """A batch that waits.
-
-    Attributes:
-        key: Mode and dataset.
-        plan: What makes samples of it.
-        columns: What that takes.
-        used: Bytes that are used with this batch.
-    """
+    """A batch that waits."""
 
     key: Key
-    plan: Any
-    columns: Any
-    used: Any
+    plan: Any  # what makes samples of it
+    columns: Any  # what that takes
+    used: Any  # bytes that are used with this batch
 
 
 class Begun(NamedTuple):
-    """Batches whose recording has begun.
-
-    Attributes:
-        first: The first one of them.
-        rows: How many rows its stream had.
-        size: How many they are.
-        number: That of the first one in the epoch, from 1, among batches of its mode and dataset that waited.
-    """
+    """Batches whose recording has begun."""
 
     first: Batch
-    rows: int
-    size: int
-    number: int
+    rows: int  # that its stream had
+    size: int  # how many batches they are
+    number: int  # of the first one in the epoch, from 1, among batches of its mode and dataset that waited
 
 
 @dataclass(slots=True, eq=False)
 class Load:
-    """Batches that are recorded together: those that their callers keep, with functions that make samples of them.
-
-    Attributes:
-        what: What gave the batches, for errors.
-    """
+    """Batches that are recorded together: those that their callers keep, with functions that make samples of them."""
 
     batches: list[Batch] = field(default_factory=list)
-    what: str = "update_later() number {}"
+    what: str = "update_later() number {}"  # for errors
 
     def alike(self) -> int:
         """Return how many batches from the first one on are a batch of more samples."""
@@ -99,23 +81,14 @@ class Load:
 
 
 class Waiting:
-    """Batches that wait.
-
-    Args:
-        streams: Where they go.
-        lock: That of the tracker, which the caller holds.
-
-    Attributes:
-        inbox: Those that their callers keep; always the same, so that `at_once` needs no lock.
-        errors: What `tell` is to raise, by mode and dataset, and number of the batch.
-    """
+    """Batches that wait."""
 
     def __init__(self, streams: dict[Key, Stream], lock: ChangeLock) -> None:
-        self.inbox = Load()
+        self.inbox = Load()  # always the same, so that `at_once` needs no lock
         self._streams = streams
         self._lock = lock  # `deliver` is one of the methods that change a tracker
         self._numbers: dict[Key, int] = {}  # of the last batch in this epoch that waits no more
-        self.errors: dict[tuple[Key, int], Exception] = {}
+        self.errors: dict[tuple[Key, int], Exception] = {}  # that `tell` is to raise, by number of the batch, too
         self._begun: Begun | None = None
         self._most = 1 << 30  # batches to record at once: fewer after a mistake, one of which is in one of them
 
@@ -176,13 +149,8 @@ class Waiting:
     def deliver(self, intake: Intake, *, wait: int | None = None) -> None:
         """Record batches, in the order in which they came; `tell` has the mistakes in what they contain.
 
-        Args:
-            intake: Records them.
-            wait: For how many loads to wait; None for all, the last one included. Others are recorded if they have
-                arrived.
-
-        Raises:
-            RuntimeError: They wait in another process, which has forked.
+        `wait` says for how many loads to wait, None for all; others are recorded if they have arrived. RuntimeError if
+        they wait in another process, which has forked.
         """
         try:
             self._deliver(intake, wait)

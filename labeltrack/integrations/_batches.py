@@ -19,17 +19,7 @@ _NO_LOADER: tuple[Any, tuple[int, int]] = None, (0, 0)
 
 
 class Batches:
-    """Fills a tracker from batches, which its framework hands over.
-
-    Args:
-        label: Key of the labels in a batch, or a function of a batch; or ``{name: key or function}``.
-        value: Key of the values in what a step returns, or a function of that; or ``{metric: key or function}``.
-        ids: Key of ids in a batch, a function of it, or None.
-        options: Arguments of the tracker.
-
-    Attributes:
-        tracker: The tracker; with several metrics, a collection.
-    """
+    """Fills a tracker, or with several metrics a collection, from batches, which its framework hands over."""
 
     tracker: Tracker
 
@@ -50,18 +40,7 @@ class Batches:
         self._source = _NO_LOADER
 
     def update(self, batch: Any, outputs: Any, loader: Any, mode: str, ds_id: str = "") -> None:
-        """Record a batch.
-
-        Args:
-            batch: What the step got.
-            outputs: What it returned; nothing if it was skipped.
-            loader: Where the batch comes from.
-            mode: Mode of the batch.
-            ds_id: Dataset of the batch.
-
-        Raises:
-            KeyError: Labels or values are not there; the message says what is.
-        """
+        """Record a batch: what a step got, and returned, which is nothing if skipped. KeyError says what is missing."""
         skipped = outputs is None or (isinstance(outputs, (dict, Mapping)) and not outputs)
         if loader is not self._source[0]:
             self._source = loader, sizes_of(loader)

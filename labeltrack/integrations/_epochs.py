@@ -12,11 +12,7 @@ Tracker = labeltrack.LabelTracker | labeltrack.TrackerCollection
 
 
 class Epochs:
-    """Ends epochs of a tracker.
-
-    Args:
-        tracker: A tracker or a collection.
-    """
+    """Ends epochs of a tracker or a collection."""
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker

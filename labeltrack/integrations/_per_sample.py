@@ -39,22 +39,15 @@ class Columns:
 
 
 class Collator:
-    """A data collator that also passes on some columns, as lists.
-
-    Args:
-        collator: Gets the samples without these columns, unless it asks for them.
-        columns: What to pass on, if the samples have it.
-        taken: The columns that the model takes.
-        drop: Whether to remove all others from the samples.
-    """
+    """A data collator that also passes on some columns, as lists, if the samples have them."""
 
     def __init__(
         self, collator: Callable[..., Any], columns: Sequence[str], taken: Sequence[str], *, drop: bool
     ) -> None:
         self.collator = collator
         self.columns = columns
-        self.taken = frozenset(taken)
-        self.drop = drop
+        self.taken = frozenset(taken)  # by the model
+        self.drop = drop  # all others
         self.hidden = set(columns) - self.taken
 
     def __call__(self, samples: list[Any], *arguments: Any) -> Any:
@@ -81,15 +74,10 @@ class Collator:
 
 
 class Classes(NamedTuple):
-    """Makes samples of the logits and labels of samples, for `labeltrack.LabelTracker.update_later`.
+    """Makes samples of the logits and labels of samples, for `labeltrack.LabelTracker.update_later`."""
 
-    Attributes:
-        columns: Those of the labels.
-        ids: That of the ids, or None.
-    """
-
-    columns: tuple[str, ...]
-    ids: str | None
+    columns: tuple[str, ...]  # of the labels
+    ids: str | None  # that of the ids
 
     @staticmethod
     def few(logits: Any, labels: Any) -> bool:
@@ -112,17 +100,11 @@ class Classes(NamedTuple):
 
 
 class Values(NamedTuple):
-    """Likewise of the values of samples or tokens.
-
-    Attributes:
-        columns: Those of the labels.
-        ids: That of the ids, or None.
-        shape: That of the values of a sample.
-    """
+    """Likewise of the values of samples or tokens."""
 
     columns: tuple[str, ...]
     ids: str | None
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # of the values of a sample
 
     def __call__(self, batches: list[Any]) -> dict[str, Any]:
         """Return the arguments of `update`; which values count, bools or labels of tokens tell, flat or not."""
@@ -137,14 +119,7 @@ class Values(NamedTuple):
 
 
 class Samples:
-    """Reads the values of samples or tokens from a batch and what the model returned for it.
-
-    Args:
-        columns: Those of the labels.
-        ids: That of the ids, or None.
-        reduce: ``"token"``, or what becomes of the tokens of a sequence.
-        loss: Computes the values instead, or None.
-    """
+    """Reads the values of samples or tokens from a batch and what the model returned for it."""
 
     def __init__(
         self, columns: tuple[str, ...], ids: str | None, reduce: str, loss: Callable[[Any, Any], Any] | None
@@ -160,13 +135,7 @@ class Samples:
         """Return what is kept of a batch: two tensors; what makes samples of it; and how many samples they are.
 
         After a step of training, code is out of caches, where each call takes some microseconds: the usual batches are
-        told with few.
-
-        Args:
-            batch: Without the columns.
-            outputs: What the model returned.
-            model: The model itself.
-            number: Of the tokens that the loss was divided by, if it is not the mean.
+        told with few. `number` is that of the tokens that the loss was divided by, if it is not the mean.
         """
         labels, logits = batch.get("labels"), item(outputs, "logits")
         unusual = self._loss is not None or item(outputs, "log_probs") is not None
@@ -334,13 +303,7 @@ def shifts(model: Any, outputs: Any, labels: Any, number: Any) -> bool:
     """Return whether logits of a position are for the label of the next one.
 
     Some models want labels that are shifted already, such as BartForCausalLM, which names do not tell: the loss of the
-    batch does.
-
-    Args:
-        model: The model itself.
-        outputs: What it returned.
-        labels: What it learns.
-        number: Of the tokens that its loss was divided by, if it is not the mean.
+    batch does, which is that of `number` tokens if it is not their mean.
     """
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
     name = type(model).__name__
