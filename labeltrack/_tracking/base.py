@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +38,7 @@ class Tracking(Stateful):
     """A tracker of some metrics."""
 
     outputs: Any
+    update: Callable[..., None]
 
     def _begin(self, given: Mapping[str, Any], metrics: tuple[str, ...]) -> None:
         """Check the arguments of the constructor, which become attributes, and begin."""
@@ -82,10 +83,6 @@ class Tracking(Stateful):
     def _output(self, metric: str) -> str:
         """Return the default name of the result of a metric."""
         return f"{metric}_by_{'_and_'.join(self._label_names)}"
-
-    def _outputs(self, metric: str) -> str:
-        """Return the name of the result of a metric."""
-        return str(self.outputs[metric] if isinstance(self.outputs, dict) else self.outputs)
 
     def _description(self) -> Description:
         """Return what a recorded run says of its tracker."""
@@ -152,12 +149,6 @@ class Tracking(Stateful):
 
     # -- recording ----------------------------------------------------------------------------------------
 
-    def update(
-        self, labels: Any, values: Any, *, mode: str = "train", ds_id: str = "", where: Any = None, ids: Any = None
-    ) -> None:
-        """Record the samples of one batch."""
-        raise NotImplementedError
-
     def update_batch(
         self, batch: Mapping[str, Any], *, mode: str = "train", ds_id: str = "", where: Any = None, ids: Any = None
     ) -> None:
@@ -221,8 +212,9 @@ class Tracking(Stateful):
             self._recorded.decide(Owed(list(of_mode.values()), entries, ends, order, modes=(mode,)))
         self._recorded.tell()
         if self.sinks:
+            outputs = self.outputs if isinstance(self.outputs, dict) else {self._metrics[0]: self.outputs}
             results = [
-                EpochResult(step, mode, metric, self._outputs(metric), stats, self._history(place))
+                EpochResult(step, mode, metric, outputs[metric], stats, self._history(place))
                 for place, (metric, stats) in enumerate(zip(self._metrics, together, strict=True))
             ]
             hand_to(self.sinks, results, self._sinks_told)

@@ -68,9 +68,9 @@ class Intake:
     """Takes batches in."""
 
     def __init__(self, recorded: Recorded, reducer: Reducer, max_buffer_bytes: int) -> None:
-        self._recorded = recorded
+        self.recorded = recorded
         self._streams = recorded.streams
-        self._reducer = reducer
+        self.reducer = reducer
         self._limit = max_buffer_bytes
         self._labels = reducer.labels
         # The streams, if batches may be recorded without searching them for labels to ignore.
@@ -114,14 +114,14 @@ class Intake:
 
     def take(self, labels: Any, values: Sequence[Any], key: Key, where: Any = None, ids: Any = None) -> None:
         """Record a batch, on a device once it arrives; TypeError or ValueError may be of an earlier one, and say so."""
-        staged, taken = self._recorded.staged, False
+        staged, taken = self.recorded.staged, False
         columns = self._labels.on_device(labels, (*values, where, ids)) if "torch" in sys.modules else None
         if columns is not None:
             from labeltrack._tracking.staging import Staging  # noqa: PLC0415 (it imports torch)
 
             if not isinstance(staged, Staging):
-                lock, limit = self._recorded.lock, self._limit // 4
-                staged = self._recorded.staged = Staging(self._streams, lock, self._labels.names, limit, staged)
+                lock, limit = self.recorded.lock, self._limit // 4
+                staged = self.recorded.staged = Staging(self._streams, lock, self._labels.names, limit, staged)
             taken = staged.take(columns, key, self)
         if not taken:
             if staged is not None and staged.waits(key[0]):
@@ -132,9 +132,9 @@ class Intake:
 
     def later(self, batch: Any, make: Callable[[list[Any]], dict[str, Any]], key: Key, nbytes: int) -> None:
         """Record a batch later, of which `make` makes samples."""
-        if self._recorded.staged is None:
-            self._recorded.staged = Waiting(self._streams, self._recorded.lock)
-        self._recorded.staged.later(batch, make, key, nbytes, self)
+        if self.recorded.staged is None:
+            self.recorded.staged = Waiting(self._streams, self.recorded.lock)
+        self.recorded.staged.later(batch, make, key, nbytes, self)
 
     def arrive(self, reader: str = "") -> None:
         """Complete a change that is decided, and record what waits; whoever calls holds the turn.
@@ -142,11 +142,11 @@ class Intake:
         Raises RuntimeError if something waits and `reader`, a method that only reads, is called within a change;
         TypeError or ValueError if what waited could not be recorded, for what it contains.
         """
-        self._recorded.complete()
-        staged = self._recorded.staged
+        self.recorded.complete()
+        staged = self.recorded.staged
         if staged is not None and (len(staged) or staged.errors):
             if reader:
-                self._recorded.lock.of(reader)
+                self.recorded.lock.of(reader)
             staged.deliver(self)
             staged.tell()
 
@@ -178,9 +178,9 @@ class Intake:
             stream, taken = self._streams.get(key), read.taken(places)
             if stream is not None and not stream.empty():
                 check_alike(key[0], stream.ids, read.kind)  # before words are added
-            rows.append(self._recorded.words[IDS].encode(taken).astype(np.int64) if read.kind == STRING else taken)
+            rows.append(self.recorded.words[IDS].encode(taken).astype(np.int64) if read.kind == STRING else taken)
         self._record((keys, *rows), kind, key, None if read is None else read.kind)
-        words = self._recorded.words.get(COMBINED)
+        words = self.recorded.words.get(COMBINED)
         if isinstance(words, Combinations) and where is None:
             buffer = self._streams[key].buffer
             raw = uncoded(labels, words, buffer.kind, buffer.raw)
@@ -192,7 +192,7 @@ class Intake:
         if len(values) == 1:
             return [to_values(values[0])]
         columns: list[Array] = []
-        for history, given in zip(self._recorded.histories, values, strict=True):
+        for history, given in zip(self.recorded.histories, values, strict=True):
             try:
                 column = to_values(given)
             except (TypeError, ValueError) as error:
@@ -204,7 +204,7 @@ class Intake:
                 if not flat or column.size != columns[0].size:
                     msg = (
                         f"metric {history.metric!r} has values of shape {column.shape}, and "
-                        f"{self._recorded.history.metric!r} of shape {shape}; every sample needs a value of each "
+                        f"{self.recorded.history.metric!r} of shape {shape}; every sample needs a value of each "
                         "metric (this batch was not recorded)"
                     )
                     raise ValueError(msg)
@@ -232,7 +232,7 @@ class Intake:
             coded = text and aligned_shape(array, samples) != samples.shape
             if coded:  # (N, 1) texts, before they are repeated
                 self._check_kind(key[0], kind)
-                array = self._recorded.words[kind].encode(array.reshape(-1)).reshape(array.shape)
+                array = self.recorded.words[kind].encode(array.reshape(-1)).reshape(array.shape)
             if not plain:
                 array, gone, samples = counted((array, gone), samples, mask, ignored)
             expected = None if gone is None else self._expected(key, array)
@@ -243,7 +243,7 @@ class Intake:
                 return array, samples, kind
             kind, array = one_type(label_kind(array), array, key, self._streams)
         self._check_kind(key[0], kind)
-        words = self._recorded.words.get(kind)
+        words = self.recorded.words.get(kind)
         return integer_keys(array, kind) if words is None else words.encode(array), samples, kind
 
     @staticmethod
@@ -263,7 +263,7 @@ class Intake:
 
     def _combined(self, batch: Batch, key: Key) -> tuple[Array, Array, str] | None:
         """Return the same of a batch with several labels per sample."""
-        stream, words = self._streams.get(key), self._recorded.words[COMBINED]
+        stream, words = self._streams.get(key), self.recorded.words[COMBINED]
         assert isinstance(words, Combinations)  # noqa: S101 (where labels have names)
         kinds = {of: each.kind for (of, _), each in self._streams.items()}
         known = kinds.get(key[0], next(iter(kinds.values()), None)) if stream is None else stream.kind
@@ -286,12 +286,12 @@ class Intake:
         its_ids = None if stream is None or stream.ids is None else stream.ids.kind
         if stream is None or stream.empty():
             if stream is None or stream.kind != kind or its_ids != ids:
-                old, stream = stream, self._recorded.new_stream(key, kind, [column.dtype for column in rows], ids)
+                old, stream = stream, self.recorded.new_stream(key, kind, [column.dtype for column in rows], ids)
                 self._streams[key] = stream
                 if old is not None:
                     old.buffer.retire()
-            self._recorded.began += 1
-            stream.began = self._recorded.began
+            self.recorded.began += 1
+            stream.began = self.recorded.began
         elif its_ids != ids:
             check_alike(key[0], stream.ids, ids)
         widened = wider(kind, stream.kind)
@@ -352,7 +352,7 @@ class Intake:
             return
         # A batch larger than all the memory.
         whole = tuple(np.ascontiguousarray(column) for column in rows)
-        fresh = Snapshot([whole], stream.folded, self._recorded.decoder(kind), stream.ids)
+        fresh = Snapshot([whole], stream.folded, self.recorded.decoder(kind), stream.ids)
         stream.buffer.fold_in(self._folded(stream, fresh), whole, kind)
 
     def _fold(self, stream: Stream) -> None:
@@ -365,18 +365,18 @@ class Intake:
 
     def _folded(self, stream: Stream, samples: Snapshot) -> Folded:
         """Return what is kept of samples that are about to be folded, and of those that were before."""
-        folded = self._reducer.fold(samples)
+        folded = self.reducer.fold(samples)
         first = folded.stats[0]
         if not len(first):
-            self._recorded.unmapped.update(some_labels(samples.rows, samples.decoder))
-        if self._recorded.keep_order:
+            self.recorded.unmapped.update(some_labels(samples.rows, samples.decoder))
+        if self.recorded.keep_order:
             new = {label for label in first.labels.tolist() if label not in stream.appeared}
             stream.appeared.update(dict.fromkeys(in_order(new, samples.rows, samples.decoder)))
         return folded._replace(stats=tuple(map(self.without_quantiles, folded.stats)))
 
     def without_quantiles(self, stats: LabelStats) -> LabelStats:
         """Return statistics of samples that are folded; warn, once, if there should have been quantiles."""
-        if not self._reducer.fractions:
+        if not self.reducer.fractions:
             return stats
         if not self._folding_told:
             self._folding_told = True

@@ -22,6 +22,7 @@ from labeltrack.stats import merge_stats
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from labeltrack._buffers import Rows
     from labeltrack._labels.codes import Vocabulary
     from labeltrack._tracking.intake import Intake
     from labeltrack._tracking.recorded import Recorded
@@ -40,14 +41,10 @@ class Part:
     """The samples of one mode and dataset of another tracker: copies of them, or their statistics."""
 
     samples: Snapshot
+    kind: str  # of the labels
     appeared: list[Any]  # labels that were folded
     missed: int  # samples that nothing records
-    early: bool = False  # whether they count before those of the tracker that merges
-
-    @property
-    def kind(self) -> str:
-        """Kind of the labels."""
-        return self.samples.decoder.kind
+    early: bool  # whether they count before those of the tracker that merges
 
 
 @dataclass
@@ -73,8 +70,7 @@ def gather(others: Iterable[Recorded], reducer: Reducer, room: int, *, keep_orde
             other.complete()
             streams = [(key, stream) for key, stream in other.streams.items() if not stream.empty()]
             for key, stream in sorted(streams, key=lambda item: item[1].began):
-                part = _part(stream, reducer, parts, other, keep_order=keep_order)
-                part = replace(part, early=number < place)
+                part = _part(stream, reducer, parts, other, keep_order=keep_order, early=number < place)
                 parts.room -= sum(map(size_of, part.samples.rows))
                 given = parts.streams.setdefault(key, [])
                 given.append(_joined(given.pop(), part) if given and _sums(given[-1], part) else part)
@@ -87,14 +83,16 @@ def gather(others: Iterable[Recorded], reducer: Reducer, room: int, *, keep_orde
     return parts
 
 
-def _part(stream: Stream, reducer: Reducer, parts: Parts, other: Recorded, *, keep_order: bool) -> Part:
+def _part(stream: Stream, reducer: Reducer, parts: Parts, other: Recorded, *, keep_order: bool, early: bool) -> Part:
     samples = stream.snapshot()
     gone = stream.missed if other.of_state else missed(stream)
     if reducer.finds_duplicates(stream) or sum(map(size_of, samples.rows)) <= parts.room:
         copies = [tuple(column.copy() for column in rows) for rows in samples.rows]
-        return Part(replace(samples, rows=copies), _appeared(stream, keep_order=keep_order), gone)
-    together, appeared = folded(stream, reducer, keep_order=keep_order, unmapped=parts.unmapped)
-    return Part(replace(samples, rows=[], folded=together), appeared, gone)
+        together, appeared = samples.folded, _appeared(stream, keep_order=keep_order)
+    else:
+        copies = []
+        together, appeared = folded(stream, reducer, keep_order=keep_order, unmapped=parts.unmapped)
+    return Part(replace(samples, rows=copies, folded=together), samples.decoder.kind, appeared, gone, early)
 
 
 def missed(stream: Stream) -> int:
@@ -134,7 +132,7 @@ def _joined(part: Part, other: Part) -> Part:
     """Return two parts that are only sums as one, so that no more than one and the next are in memory."""
     both = _together([one.samples.folded for one in (part, other)])
     samples, appeared = replace(part.samples, folded=both), [*part.appeared, *other.appeared]
-    return Part(samples, appeared, part.missed + other.missed)
+    return replace(part, samples=samples, appeared=appeared, missed=part.missed + other.missed)
 
 
 def _together(parts: Sequence[Folded | None]) -> Folded | None:
@@ -169,8 +167,9 @@ def _pooled(history: History, mode: str, step: int) -> LabelStats | None:
     return together if together.quantiles else None
 
 
-def combine(recorded: Recorded, parts: Parts, reducer: Reducer, intake: Intake) -> Owed:
+def combine(intake: Intake, parts: Parts) -> Owed:
     """Return the change that adds parts to what is recorded; nothing is changed yet."""
+    recorded = intake.recorded
     recorded.sealed(None)
     entries = [
         (place, _entry(recorded.histories[place], (mode, step), given, parts.pooled[place, mode, step]))
@@ -181,9 +180,9 @@ def combine(recorded: Recorded, parts: Parts, reducer: Reducer, intake: Intake) 
     for mode, _ in kinds:  # all datasets of a mode are pooled in the end
         _check_alike(mode, {kind for (of, _), kind in every.items() if of == mode})
     began, merged = recorded.began, []
-    for key, given in parts.streams.items():
+    for key in parts.streams:
         began += 1
-        merged.append(_merged(recorded, key, kinds[key], given, began, reducer, intake, parts))
+        merged.append(_merged(intake, parts, key, kinds[key], began))
     recorded.unmapped.update(parts.unmapped)
     order = [label for label in parts.order if label not in recorded.order] if recorded.keep_order else []
     return Owed([], entries, order=order, merged=merged)
@@ -225,28 +224,15 @@ def _check_alike(mode: str, kinds: set[str]) -> None:
         raise TypeError(msg)
 
 
-def _merged(
-    recorded: Recorded,
-    key: Key,
-    kind: str,
-    given: list[Part],
-    began: int,
-    reducer: Reducer,
-    intake: Intake,
-    parts: Parts,
-) -> Merged:
+def _merged(intake: Intake, parts: Parts, key: Key, kind: str, began: int) -> Merged:
     """Return what a stream is to hold of other trackers."""
+    recorded, reducer, given = intake.recorded, intake.reducer, parts.streams[key]
     stream = recorded.streams.get(key)
     recoded = [_recoded(recorded, part) for part in given]
-    early, late = (
-        [
-            columns
-            for samples, part in zip(recoded, given, strict=True)
-            if part.early is first
-            for columns in samples.rows
-        ]
-        for first in (True, False)
-    )
+    early: list[Rows] = []
+    late: list[Rows] = []
+    for samples, part in zip(recoded, given, strict=True):
+        (early if part.early else late).extend(samples.rows)
     rows = [*early, *late]
     ids = recoded[0].ids
     own_ids = None if stream is None or stream.ids is None else stream.ids.kind

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,11 +24,10 @@ if TYPE_CHECKING:
     from typing import Self
 
     from labeltrack._buffers import Placed, Rows
-    from labeltrack._labels.codes import Vocabulary
     from labeltrack._tracking.intake import Intake
     from labeltrack._tracking.lock import ChangeLock
     from labeltrack._tracking.reducing import Reducer
-    from labeltrack._tracking.streams import Key, Stream
+    from labeltrack._tracking.streams import Stream
 
 STATE_VERSION = 3
 _ARGUMENTS = (
@@ -84,9 +83,7 @@ class Stateful:
         """
         with self._lock.to_read:
             self._intake.arrive("state_dict")
-            reducer = None if samples else self._reducer
-            named = {"label": self.label, "metric": getattr(self, self._metric)}
-            return write_state(self._recorded, named, mode, reducer, warned=self._warned, history=history)
+            return self._state(mode, history=history, reducer=None if samples else self._reducer)
 
     def load_state_dict(self, state: Any) -> None:
         """Continue from a `state_dict`; what this tracker has recorded is replaced.
@@ -98,12 +95,12 @@ class Stateful:
             TypeError: It is not the state of a tracker.
             ValueError: It is of another label or metric, or of another version.
         """
-        saved = self._read(state)
         with self._lock.of("load_state_dict"):
             self._recorded.complete()
             dropped = self._recorded.dropped(None)
-            self._recorded.decide(replace(dropped, loaded=load(saved, self._recorded)))
-            self._warned = saved.warned
+            loaded = self._loaded(state, self._recorded)
+            self._recorded.decide(replace(dropped, loaded=loaded))
+            self._warned = loaded.warned
 
     def merge_state(self, trackers: Iterable[Self | Mapping[str, Any]], *, place: int = 0) -> None:
         """Add what other trackers have recorded, such as those of other processes: histories and running epochs.
@@ -150,17 +147,60 @@ class Stateful:
         )
         with self._lock.of("merge_state"):
             self._intake.arrive()
-            self._recorded.decide(combine(self._recorded, parts, self._reducer, self._intake))
+            self._recorded.decide(combine(self._intake, parts))
         self._recorded.tell()
 
-    def _read(self, state: Any) -> Saved:
-        """Return what a state says, checked."""
+    def _named(self) -> dict[str, Any]:
+        """Return the names of label and metric."""
+        return {"label": self.label, "metric": getattr(self, self._metric)}
+
+    def _state(self, mode: str | None, *, history: bool, reducer: Reducer | None) -> dict[str, Any]:
+        """Return the state; with a `reducer` sums instead of samples, where all of these count."""
+        recorded, streams, coded = self._recorded, [], reducer is None
+        for (of, ds_id), stream in recorded.streams.items():
+            if mode not in (None, of) or (reducer is not None and stream.empty()):
+                continue
+            kept, appeared = stream.folded, list(stream.appeared)
+            rows: list[Rows] = []
+            merged: tuple[Placed, ...] = ()
+            if reducer is None or reducer.finds_duplicates(stream):
+                coded, merged, rows = True, stream.buffer.merged, stream.buffer.own_rows()
+            else:
+                kept, appeared = folded(stream, reducer, keep_order=recorded.keep_order)
+            entry = {
+                "mode": of,
+                "ds_id": ds_id,
+                "kind": stream.kind,
+                "began": stream.began,
+                "missed": missed(stream),
+                "rows": [list(columns) for columns in rows],
+                "merged": [[place, list(columns)] for place, columns in merged],
+                "folded": _folded_state(kept),
+                "appeared": appeared,
+                "ids": None if stream.ids is None else stream.ids.kind,
+            }
+            streams.append(entry)
+        past = recorded.histories
+        if not history:
+            past = tuple(History(metric=each.metric, label=each.label, bounds=each.bounds) for each in past)
+        state = {
+            "version": STATE_VERSION,
+            **self._named(),
+            "history": [each.state_dict() for each in past],
+            "words": {kind: words.words for kind, words in recorded.words.items()} if coded else {},
+            "order": list(recorded.order) if recorded.keep_order and history else None,
+            "streams": streams,
+            "warned": self._warned,
+        }
+        return dict(plain(state))
+
+    def _loaded(self, state: Any, recorded: Recorded) -> Loaded:
+        """Return what is to replace everything that is recorded: a state, checked."""
         if not isinstance(state, Mapping) or "version" not in state:
             msg = f"expected the state_dict() of a LabelTracker, got {type(state).__name__} without a version"
             raise TypeError(msg)
         try:
-            named = {"label": self.label, "metric": getattr(self, self._metric)}
-            return read_state(state, named, self._recorded.names)
+            return read_state(state, self._named(), recorded)
         except (KeyError, IndexError, AttributeError, TypeError) as error:
             msg = f"expected the state_dict() of a LabelTracker, but it cannot be read: {type(error).__name__} {error}"
             raise TypeError(msg) from error
@@ -169,10 +209,9 @@ class Stateful:
         """Return what a tracker to merge, or a state, has recorded."""
         own = self._recorded
         if not isinstance(other, Stateful) and isinstance(other, Mapping):
-            saved = self._read(other)
-            recorded = Recorded(saved.histories, None, keep_order=own.keep_order, names=own.names)
+            recorded = Recorded((), None, keep_order=own.keep_order, names=own.names)
             recorded.of_state = True
-            recorded.decide(Owed([], loaded=load(saved, recorded)))
+            recorded.decide(Owed([], loaded=self._loaded(other, recorded)))
             return recorded
         if not isinstance(other, Stateful) or other._metric != self._metric:  # noqa: SLF001 (likewise)
             msg = f"expected trackers to merge, or their states, got {type(other).__name__} (number {number})"
@@ -203,84 +242,6 @@ class Stateful:
         self.load_state_dict(state["state"])
 
 
-@dataclass(frozen=True)
-class SavedStream:
-    """A stream as it was saved: what is under these keys."""
-
-    mode: str
-    ds_id: str
-    kind: str
-    began: int
-    missed: int
-    rows: list[list[Any]]
-    merged: list[Any]  # places and columns
-    folded: Folded | None
-    appeared: list[Any]
-    ids: str | None
-
-
-@dataclass(frozen=True)
-class Saved:
-    """A state that was read and checked."""
-
-    histories: tuple[History, ...]
-    words: dict[str, Vocabulary]
-    streams: list[SavedStream]
-    order: list[Any]
-    warned: bool
-
-
-def write_state(
-    recorded: Recorded,
-    named: Mapping[str, Any],
-    mode: str | None,
-    reducer: Reducer | None,
-    *,
-    warned: bool,
-    history: bool,
-) -> dict[str, Any]:
-    """Return the state of what is recorded; with a `reducer` sums instead of samples, where all of these count."""
-    streams, coded = [], reducer is None
-    for (of, ds_id), stream in recorded.streams.items():
-        if mode not in (None, of) or (reducer is not None and stream.empty()):
-            continue
-        kept, appeared = stream.folded, list(stream.appeared)
-        rows: list[Rows] = []
-        merged: tuple[Placed, ...] = ()
-        if reducer is None or reducer.finds_duplicates(stream):
-            coded, merged, rows = True, stream.buffer.merged, stream.buffer.own_rows()
-        else:
-            kept, appeared = folded(stream, reducer, keep_order=recorded.keep_order)
-        entry = {
-            "mode": of,
-            "ds_id": ds_id,
-            "kind": stream.kind,
-            "began": stream.began,
-            "missed": missed(stream),
-            "rows": [list(columns) for columns in rows],
-            "merged": [[place, list(columns)] for place, columns in merged],
-            "folded": _folded_state(kept),
-            "appeared": appeared,
-            "ids": None if stream.ids is None else stream.ids.kind,
-        }
-        streams.append(entry)
-    past = recorded.histories
-    if not history:
-        past = tuple(History(metric=each.metric, label=each.label, bounds=each.bounds) for each in past)
-    state: dict[str, Any] = plain(
-        {
-            "version": STATE_VERSION,
-            **named,
-            "history": [each.state_dict() for each in past],
-            "words": {kind: words.words for kind, words in recorded.words.items()} if coded else {},
-            "order": list(recorded.order) if recorded.keep_order and history else None,
-            "streams": streams,
-            "warned": warned,
-        }
-    )
-    return state
-
-
 def _folded_state(folded: Folded | None) -> dict[str, Any] | None:
     """Return what the state of a stream says of samples that were folded."""
     if folded is None:
@@ -299,7 +260,7 @@ def _read_folded(folded: Mapping[str, Any] | None) -> Folded | None:
     return Folded(stats, Seen(with_arrays(seen["ids"]), Duplicates(number, tuple(some))))
 
 
-def read_state(state: Any, named: Mapping[str, Any], names: Sequence[str] | None) -> Saved:
+def read_state(state: Mapping[str, Any], named: Mapping[str, Any], recorded: Recorded) -> Loaded:
     """Return what a state says, checked; ValueError if it is of another label, metric or version."""
     if state["version"] != STATE_VERSION:
         msg = (
@@ -315,37 +276,27 @@ def read_state(state: Any, named: Mapping[str, Any], names: Sequence[str] | None
     for each in state["history"]:
         histories.append(History())
         histories[-1].load_state_dict(each)
-    streams = [
-        SavedStream(
-            **{name: with_arrays(value) for name, value in entry.items() if name != "folded"},
-            folded=_read_folded(entry["folded"]),
-        )
-        for entry in state["streams"]
-    ]
-    words = vocabularies(names, with_arrays(state["words"]))
+    words = vocabularies(recorded.names, with_arrays(state["words"]))
     # Where the order was not kept, labels so far come in that of the labels.
     order = list(histories[0].names()) if state["order"] is None else with_arrays(state["order"])
-    return Saved(tuple(histories), words, streams, order, warned=state["warned"])
+    entries = [
+        {**with_arrays({**entry, "folded": None}), "folded": _read_folded(entry["folded"])}
+        for entry in state["streams"]
+    ]
+    streams = {(entry["mode"], entry["ds_id"]): _stream(entry, histories, words, recorded) for entry in entries}
+    return Loaded(tuple(histories), words, streams, order, warned=state["warned"])
 
 
-def load(saved: Saved, recorded: Recorded) -> Loaded:
-    """Return what is to replace everything that is recorded; nothing is changed yet."""
-    streams: dict[Key, Stream] = {}
-    for entry in saved.streams:
-        first = next(iter(entry.rows), None)
-        if first is None:
-            first = [np.empty(0, dtype) for dtype in column_dtypes(len(saved.histories), ids=bool(entry.ids))]
-        dtypes = [key_dtype(entry.kind, first[0].dtype), *(column.dtype for column in first[1:])]
-        key = entry.mode, entry.ds_id
-        stream = recorded.new_stream(key, entry.kind, dtypes, entry.ids, saved.histories[0], saved.words)
-        streams[key] = stream
-        stream.began, stream.appeared = entry.began, dict.fromkeys(entry.appeared)
-        stream.buffer.paused = True  # nothing is recorded until everything is there
-        for labels, values, *more in entry.rows:
-            keys = labels.astype(key_dtype(entry.kind, labels.dtype), copy=False)
-            stream.buffer.append(keys, values, more=tuple(more))
-        merged = tuple((place, tuple(columns)) for place, columns in entry.merged)
-        stream.buffer.merge_in(merged, entry.folded, entry.kind)
-        own = sum(columns[0].shape[0] for columns in entry.rows)
-        stream.missed = entry.missed if recorded.of_state else stream.count() - own
-    return Loaded(saved.histories, saved.words, streams, saved.order)
+def _stream(entry: Mapping[str, Any], histories: Sequence[History], words: Any, recorded: Recorded) -> Stream:
+    """Return a stream of what one was saved as."""
+    kind, ids, rows = entry["kind"], entry["ids"], entry["rows"]
+    first = rows[0] if rows else [np.empty(0, dtype) for dtype in column_dtypes(len(histories), ids=bool(ids))]
+    dtypes = [key_dtype(kind, first[0].dtype), *(column.dtype for column in first[1:])]
+    stream = recorded.new_stream((entry["mode"], entry["ds_id"]), kind, dtypes, ids, histories[0], words)
+    stream.began, stream.appeared = entry["began"], dict.fromkeys(entry["appeared"])
+    stream.buffer.paused = True  # nothing is recorded until everything is there
+    for labels, values, *more in rows:
+        stream.buffer.append(labels.astype(key_dtype(kind, labels.dtype), copy=False), values, more=tuple(more))
+    stream.buffer.merge_in(tuple((place, tuple(columns)) for place, columns in entry["merged"]), entry["folded"], kind)
+    stream.missed = entry["missed"] if recorded.of_state else stream.count() - sum(len(labels) for labels, *_ in rows)
+    return stream

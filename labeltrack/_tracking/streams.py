@@ -112,6 +112,7 @@ class Loaded:
     words: dict[str, Vocabulary]
     streams: dict[Key, Stream]
     order: list[Any]
+    warned: bool  # that no label of the mapping occurred
 
 
 @dataclass(frozen=True)
