@@ -14,19 +14,16 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 import labeltrack
+from labeltrack.integrations._needs import needed
 
-try:
+with needed(
+    "fastestimator needs FastEstimator 1.7 (Python 3.11): "
+    'pip install "labeltrack[fastestimator]"; without it, use labeltrack.LabelTracker',
+    "fastestimator",
+):
     from fastestimator.summary.summary import Summary, ValWithError
     from fastestimator.trace.trace import Trace
     from fastestimator.util.traceability_util import traceable
-except ModuleNotFoundError as error:  # pragma: no cover (a test runs this in a process of its own)
-    if (error.name or "").partition(".")[0] != "fastestimator":
-        raise
-    msg = (
-        "labeltrack.integrations.fastestimator needs FastEstimator 1.7 (Python 3.11): "
-        'pip install "labeltrack[fastestimator]"; without it, use labeltrack.LabelTracker'
-    )
-    raise ImportError(msg, name="fastestimator") from error
 
 if TYPE_CHECKING:
     import os
@@ -179,7 +176,7 @@ class LabelTracker(Trace):
             return
         tracker.update(labels, values, mode=system.mode, ds_id=system.ds_id)
 
-    def on_epoch_end(self, data: Data) -> None:  # noqa: ARG002 (FastEstimator passes it)
+    def on_epoch_end(self, data: Data) -> None:
         """Compute the statistics of the epoch and write them into the summaries.
 
         Args:

@@ -20,16 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import labeltrack
+from labeltrack.integrations._needs import needed
 
-try:
+with needed(
+    'huggingface needs transformers and PyTorch: pip install "labeltrack[huggingface]"', "torch", "transformers"
+):
     import torch
     import transformers
     from transformers.trainer_utils import get_last_checkpoint
-except ModuleNotFoundError as error:  # pragma: no cover (a test runs this in a process of its own)
-    if (error.name or "").partition(".")[0] not in ("torch", "transformers"):
-        raise
-    msg = 'labeltrack.integrations.huggingface needs transformers and PyTorch: pip install "labeltrack[huggingface]"'
-    raise ImportError(msg, name=error.name) from error
 
 from ._epochs import Epochs
 from ._per_sample import KEY, Collator, Columns, Samples, Values, item
@@ -151,8 +149,8 @@ def _check_trainer(trainer: Any, columns: Sequence[str]) -> None:
         )
 
 
-class _Tracked:
-    """A trainer whose losses are tracked: its methods, wrapped."""
+class _Tracked(transformers.TrainerCallback):
+    """A trainer whose losses are tracked: its methods, wrapped, and what it calls when epochs end."""
 
     def __init__(
         self,
@@ -163,10 +161,7 @@ class _Tracked:
         loss: Callable[[Any, Mapping[str, Any]], Any] | None,
         options: dict[str, Any],
     ) -> None:
-        self.trainer = trainer
-        self.columns = columns
-        self.ids = ids
-        self.loss = loss
+        self.trainer, self.columns, self.ids, self.loss = trainer, columns, ids, loss
         self.tracker = labeltrack.LabelTracker(**options)
         if not trainer.is_world_process_zero():
             self.tracker.sinks.clear()
@@ -195,7 +190,7 @@ class _Tracked:
         wanted = columns if ids is None else (*columns, ids)
         taken, drop = _taken(trainer), trainer.args.remove_unused_columns
         trainer.data_collator = Collator(trainer.data_collator, wanted, taken, drop=drop)
-        trainer.add_callback(_Callback(self))
+        trainer.add_callback(self)
 
     # -- what the trainer calls ---------------------------------------------------------------------------
 
@@ -291,7 +286,7 @@ class _Tracked:
             sync(self.tracker, mode=mode)
             self._epochs.end(self.trainer.state.global_step, mode)
 
-    def end_training_epoch(self) -> None:
+    def on_epoch_end(self, *_arguments: Any, **_options: Any) -> None:
         """End the epoch of mode ``"train"``, and log its statistics."""
         sync(self.tracker, mode="train")
         scalars = self._epochs.end(self.trainer.state.global_step, "train")
@@ -310,14 +305,14 @@ class _Tracked:
             )
             warnings.warn(text, labeltrack.LabelTrackWarning, stacklevel=4)
 
-    def save(self) -> None:
+    def on_save(self, *_arguments: Any, **_options: Any) -> None:
         """Save the state of all ranks in the checkpoint that was just written."""
         state = gather_state(self.tracker)
         folder = Path(self.trainer.args.output_dir, f"checkpoint-{self.trainer.state.global_step}")
         if self.trainer.args.should_save and folder.is_dir():
             torch.save(state, folder / f"{KEY}.pt")
 
-    def load(self) -> None:
+    def on_train_begin(self, *_arguments: Any, **_options: Any) -> None:
         """Continue from the checkpoint that training continues from, if it does."""
         if self.resumed is None:
             self.tracker.reset(mode="train")  # of a training that was given up
@@ -353,10 +348,6 @@ class _Tracked:
         if self._listening and (item(self._outputs, "log_probs") is None or item(outputs, "log_probs") is not None):
             self._outputs = outputs
 
-    def _real(self, n: int) -> int:
-        """Return how many samples of the last batch are no padding, which is at its end."""
-        return real_of(self.trainer.accelerator.gradient_state.active_dataloader, n)
-
     def _record(self, batch: Mapping[str, Any], columns: Columns, mode: str, ds_id: str, *, last: bool) -> None:
         values, counted, make, rows = self._samples(batch, self._outputs, self._inner, self._number)
         n, lists = len(columns), columns.lists
@@ -366,44 +357,22 @@ class _Tracked:
                 "collator packs samples into one, and where they begin is lost; use one that pads them"
             )
             raise ValueError(msg)
-        real, size = self._real(n) if last else n, values.numel()
+        real, size = n, values.numel()
+        if last:  # padding is at its end
+            real = real_of(self.trainer.accelerator.gradient_state.active_dataloader, n)
         if not real or not size:
             return
         if real < n:
             lists = {name: column[:real] for name, column in lists.items()}
             values = values.reshape(n, -1)[:real] if isinstance(make, Values) else values[:real]
             counted = None if counted is None else counted.reshape(n, -1)[:real].reshape(-1)
-        if not values.is_cpu or (self.ids is not None and isinstance(make, Values) and make.shape):
-            # Tensors on a device wait there; ids of samples beside tokens are an error at once.
-            for tracker in self._trackers():
+        waits = values.is_cpu and not (self.ids is not None and isinstance(make, Values) and make.shape)
+        for tracker in (self.tracker,) if self._evaluating is None else (self.tracker, self._evaluating[2]):
+            if waits:
+                nbytes = 16 * size  # at most
+                tracker.update_later((lists, values, counted), make, mode=mode, ds_id=ds_id, nbytes=nbytes)
+            else:  # tensors on a device wait there; ids of samples beside tokens are an error at once
                 tracker.update(**make([(lists, values, counted)]), mode=mode, ds_id=ds_id)
-            return
-        nbytes = 16 * size  # at most
-        for tracker in self._trackers():
-            tracker.update_later((lists, values, counted), make, mode=mode, ds_id=ds_id, nbytes=nbytes)
-
-    def _trackers(self) -> tuple[labeltrack.LabelTracker, ...]:
-        """Return what records a batch."""
-        return (self.tracker,) if self._evaluating is None else (self.tracker, self._evaluating[2])
-
-
-class _Callback(transformers.TrainerCallback):
-    """Tells when epochs end, and when a checkpoint is written or loaded."""
-
-    def __init__(self, tracked: _Tracked) -> None:
-        self._tracked = tracked
-
-    def on_train_begin(self, *_arguments: Any, **_options: Any) -> None:
-        """Load the state of the tracker."""
-        self._tracked.load()
-
-    def on_epoch_end(self, *_arguments: Any, **_options: Any) -> None:
-        """End the epoch of the tracker."""
-        self._tracked.end_training_epoch()
-
-    def on_save(self, *_arguments: Any, **_options: Any) -> None:
-        """Save the state of the tracker."""
-        self._tracked.save()
 
 
 def _taken(trainer: Any) -> list[str]:

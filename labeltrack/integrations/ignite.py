@@ -14,14 +14,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-try:
+from labeltrack.integrations._needs import needed
+
+with needed('ignite needs Ignite 0.5: pip install "labeltrack[ignite]"', "ignite", "torch"):
     import ignite.distributed as idist
     from ignite.engine import Events
-except ModuleNotFoundError as error:  # pragma: no cover (a test runs this in a process of its own)
-    if (error.name or "").partition(".")[0] not in ("ignite", "torch"):
-        raise
-    msg = 'labeltrack.integrations.ignite needs Ignite 0.5: pip install "labeltrack[ignite]"'
-    raise ImportError(msg, name=error.name) from error
 
 from labeltrack.integrations._batches import Batches
 from labeltrack.integrations.torch import gather_state, load_gathered

@@ -14,15 +14,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import labeltrack
+from labeltrack.integrations._needs import needed
 
-try:
+with needed(
+    'keras needs Keras 3 and a backend: pip install "labeltrack[keras]"', "keras", "tensorflow", "jax", "torch"
+):
     import keras
     from keras.src.backend import get_keras_mask
-except ModuleNotFoundError as error:  # pragma: no cover (a test runs this in a process of its own)
-    if (error.name or "").partition(".")[0] not in ("keras", "tensorflow", "jax", "torch"):
-        raise
-    msg = 'labeltrack.integrations.keras needs Keras 3 and a backend: pip install "labeltrack[keras]"'
-    raise ImportError(msg, name=error.name) from error
 
 from labeltrack.integrations._epochs import Epochs
 
@@ -87,8 +85,8 @@ class LabelTrackMetric(keras.metrics.Mean):
         """
         values = self._value(y_true, y_pred)
         samples = [y_true if self._label is None else self._label(y_true, y_pred), values]
-        mask = _mask_of(y_pred, values)
-        if mask is not None:
+        mask = get_keras_mask(y_pred)  # of layers such as `Embedding(mask_zero=True)`: what is no padding
+        if mask is not None and tuple(mask.shape) == tuple(values.shape):
             samples.append(mask)
             weight = keras.ops.cast(mask, values.dtype)
             sample_weight = weight if sample_weight is None else weight * keras.ops.cast(sample_weight, values.dtype)
@@ -115,12 +113,6 @@ class LabelTrackMetric(keras.metrics.Mean):
             import jax  # noqa: PLC0415 (the backend in use)
 
             jax.effects_barrier()
-
-
-def _mask_of(y_pred: Any, values: Any) -> Any:
-    """Return which values are no padding, as layers such as ``Embedding(mask_zero=True)`` tell; None for all."""
-    mask = get_keras_mask(y_pred)
-    return mask if mask is not None and tuple(mask.shape) == tuple(values.shape) else None
 
 
 class LabelTrackCallback(keras.callbacks.Callback):
@@ -151,7 +143,6 @@ class LabelTrackCallback(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Begin an epoch of training."""
-        del logs
         self._epoch, self._logs = epoch, {}
         self._begin("train")
 
@@ -163,7 +154,6 @@ class LabelTrackCallback(keras.callbacks.Callback):
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Begin an evaluation, which may be in an epoch of training."""
-        del logs
         self.metric.wait()
         self._outer = self.metric.mode
         self._begin("eval")

@@ -16,13 +16,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-try:
+from labeltrack.integrations._needs import needed
+
+with needed('lightning needs Lightning 2: pip install "labeltrack[lightning]"', "lightning", "torch"):
     from lightning.pytorch import Callback
-except ModuleNotFoundError as error:  # pragma: no cover (a test runs this in a process of its own)
-    if (error.name or "").partition(".")[0] not in ("lightning", "torch"):
-        raise
-    msg = 'labeltrack.integrations.lightning needs Lightning 2: pip install "labeltrack[lightning]"'
-    raise ImportError(msg, name=error.name) from error
 
 from labeltrack.integrations._batches import Batches
 from labeltrack.integrations.torch import gather_state, load_gathered
@@ -98,7 +95,6 @@ class LabelTrackCallback(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Forget an attempt at the epoch that was interrupted, if it begins again."""
-        del trainer, pl_module, batch
         if batch_idx == 0:
             self.tracker.reset(mode="train")
 
@@ -106,7 +102,6 @@ class LabelTrackCallback(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Record a batch."""
-        del pl_module, batch_idx
         self._update(trainer, "train", outputs, batch)
 
     def on_validation_batch_end(
@@ -119,7 +114,6 @@ class LabelTrackCallback(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Record a batch."""
-        del pl_module, batch_idx
         if not trainer.sanity_checking:
             self._update(trainer, "eval", outputs, batch, dataloader_idx)
 
@@ -133,7 +127,6 @@ class LabelTrackCallback(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Record a batch."""
-        del pl_module, batch_idx
         self._update(trainer, "test", outputs, batch, dataloader_idx)
 
     def _update(self, trainer: Trainer, mode: str, outputs: Any, batch: Any, place: int = 0) -> None:
@@ -149,7 +142,6 @@ class LabelTrackCallback(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave sinks to rank 0."""
-        del pl_module, stage
         if trainer.global_rank > 0:
             self.tracker.sinks.clear()
 
@@ -168,7 +160,6 @@ class LabelTrackCallback(Callback):
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin a validation."""
-        del pl_module
         if not trainer.sanity_checking:
             self._loaders = None
             self.tracker.reset(mode="eval")  # one that was interrupted begins again
@@ -181,7 +172,6 @@ class LabelTrackCallback(Callback):
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin a test."""
-        del trainer, pl_module
         self._loaders = None
         self.tracker.reset(mode="test")
         self._batches.begin("test")

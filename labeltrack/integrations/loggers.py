@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 import labeltrack
-from labeltrack.integrations._files import append_line, replace_file
 
 if TYPE_CHECKING:
     import os
@@ -139,18 +138,10 @@ class LoggerSink(ABC):
 
     @abstractmethod
     def write(self, report: Report) -> None:
-        """Write what there is of an epoch.
-
-        Args:
-            report: Its names are allowed and unique.
-        """
+        """Write what there is of an epoch, under names that are allowed and unique."""
 
     def __call__(self, result: labeltrack.EpochResult) -> None:
-        """Write the result of an epoch.
-
-        Args:
-            result: What a tracker hands over.
-        """
+        """Write the result of an epoch, as a tracker hands it over."""
         if not len(result.stats):
             return
         report = self.report(result)
@@ -166,11 +157,7 @@ class LoggerSink(ABC):
             raise failure
 
     def report(self, result: labeltrack.EpochResult) -> Report:
-        """Return what is written of an epoch, without the figure.
-
-        Args:
-            result: What a tracker hands over.
-        """
+        """Return what is written of the result of an epoch, without the figure."""
         key = self._key(result)
         stats = result.stats
         order = stats.order("mean", descending=self.higher_is_worse)
@@ -398,7 +385,14 @@ class DVCLiveSink(LoggerSink):
         """Log metrics and the figure; the table is a CSV file beside them."""
         for name, value in report.scalars.items():
             self.live.log_metric(name, value)
-        replace_file(Path(self.live.dir, "tables", f"{report.key}.csv"), report.csv)
+        path = Path(self.live.dir, "tables", f"{report.key}.csv")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        half = path.with_name(".half")
+        try:  # on failure, as of a disk that is full, an existing one stays
+            half.write_text(report.csv, encoding="utf-8")
+            half.replace(path)
+        finally:
+            half.unlink(missing_ok=True)
         if report.figure is not None:
             self.live.log_image(f"{report.key}.png", report.figure)
 
@@ -426,10 +420,19 @@ class JsonlSink(LoggerSink):
         self.path = Path(path)
 
     def write(self, report: Report) -> None:
-        """Append a line."""
+        """Append a line: all of it, or, where a disk is full, nothing."""
         line = {"step": report.step, "key": report.key, "scalars": report.scalars, "table": report.table}
         finite = json.loads(json.dumps(line), parse_constant=lambda _: None)
-        append_line(self.path, json.dumps(finite, ensure_ascii=False, allow_nan=False))
+        left = f"{json.dumps(finite, ensure_ascii=False, allow_nan=False)}\n".encode()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab", buffering=0) as file:
+            end = file.tell()
+            try:
+                while left:
+                    left = left[file.write(left) :]
+            except OSError:
+                file.truncate(end)
+                raise
 
 
 class ScalarsSink(LoggerSink):

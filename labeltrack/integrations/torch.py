@@ -17,15 +17,11 @@ from collections.abc import Sized
 from typing import TYPE_CHECKING, Any
 
 import labeltrack
+from labeltrack.integrations._needs import needed
 
-try:
+with needed("torch needs PyTorch 2.2 or later: pip install torch", "torch"):
     import torch
     from torch import distributed
-except ModuleNotFoundError as error:  # pragma: no cover (a test runs this in a process of its own)
-    if (error.name or "").partition(".")[0] != "torch":
-        raise
-    msg = "labeltrack.integrations.torch needs PyTorch 2.2 or later: pip install torch"
-    raise ImportError(msg, name="torch") from error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -169,9 +165,8 @@ def real_of(loader: Any, n: int) -> int:
     while batches is not None and not hasattr(batches, "even_batches"):  # those that a resumed training skips
         batches = getattr(batches, "batch_sampler", None)
     remainder = loader.remainder  # 0: the last batches are full, -1: not known
-    if (
-        batches is not None
-    ):  # what the loader says is of the dataset, not of the sampler, or -1 where batches are skipped
+    if batches is not None:
+        # What the loader says is of the dataset, not of the sampler, or -1 where batches are skipped.
         if batches.drop_last or not batches.even_batches:
             return n
         inner = batches.batch_sampler
