@@ -230,15 +230,15 @@ class LabelTracker(Tracking):
             >>> tracker.compute().mean
             array([1.25, 2.  ])
         """
-        waiting = self._recorded.staged
-        if waiting is not None and waiting.at_once(batch, make, (mode, ds_id), nbytes):
+        waiting = self._recorded.waiting
+        if waiting.at_once(batch, make, (mode, ds_id), nbytes):
             return
         mode, ds_id = check_name("mode", mode), check_name("ds_id", ds_id)
         if mode not in self._modes or ds_id not in self._ds_ids:
             return
         with self._lock.of("update_later"):
             self._recorded.complete()
-            self._intake.later(batch, make, (mode, ds_id), nbytes)
+            waiting.later(batch, make, (mode, ds_id), nbytes, self._intake)
         self._recorded.tell()
 
     # -- the end of an epoch ------------------------------------------------------------------------------

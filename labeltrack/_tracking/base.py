@@ -336,12 +336,12 @@ class Tracking(Stateful):
         """Return arguments, and what is recorded."""
         with self._lock.to_read:
             pending = sum(len(stream.buffer) for stream in self._recorded.streams.values())
-            staged = len(self._recorded.staged or ())
+            waiting = len(self._recorded.waiting)
         named = f"{self._metric}={getattr(self, self._metric)!r}"
         return (
             f"{type(self).__name__}(label={self.label!r}, {named}, bounds={self.bounds!r}): "
             f"{counted(len(self._recorded.history), 'entry')} in the history, {counted(pending, 'sample')} since"
-            + (f", and {counted(staged, 'update')} to be recorded" if staged else "")
+            + (f", and {counted(waiting, 'update')} to be recorded" if waiting else "")
         )
 
 

@@ -37,18 +37,18 @@ from labeltrack._tracking.ids import check_alike, read_ids
 from labeltrack._tracking.reducing import in_order, some_labels
 from labeltrack._tracking.streams import Folded, Snapshot
 from labeltrack._tracking.unsigned import check_signs, one_type
-from labeltrack._tracking.waiting import Waiting
 from labeltrack.errors import warn, warn_multi_hot
 from labeltrack.stats import LabelStats, NoQuantiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from labeltrack._buffers import Rows
     from labeltrack._core.arrays import Mask
     from labeltrack._tracking.ids import BatchIds
     from labeltrack._tracking.recorded import Recorded
     from labeltrack._tracking.reducing import Reducer
+    from labeltrack._tracking.staging import Staging
     from labeltrack._tracking.streams import Key, Stream
 
 Array = npt.NDArray[Any]
@@ -77,6 +77,7 @@ class Intake:
         self.quick: dict[Key, Stream] = {} if self._labels.ignored else self._streams
         self._multi_hot_told = reducer.labels.mapped
         self._folding_told = False
+        self._staging: Staging | None = None
 
     def quickly(self, labels: Any, values: Sequence[Any], mode: str, ds_id: str, ids: Any = None) -> bool:
         """Record a batch of tensors, or of a list of strings, if it is like the one before; return whether it was."""
@@ -114,27 +115,20 @@ class Intake:
 
     def take(self, labels: Any, values: Sequence[Any], key: Key, where: Any = None, ids: Any = None) -> None:
         """Record a batch, on a device once it arrives; TypeError or ValueError may be of an earlier one, and say so."""
-        staged, taken = self.recorded.staged, False
+        waiting, taken = self.recorded.waiting, False
         columns = self._labels.on_device(labels, (*values, where, ids)) if "torch" in sys.modules else None
         if columns is not None:
-            from labeltrack._tracking.staging import Staging  # noqa: PLC0415 (it imports torch)
+            if self._staging is None:
+                from labeltrack._tracking import staging  # noqa: PLC0415 (it imports torch)
 
-            if not isinstance(staged, Staging):
-                lock, limit = self.recorded.lock, self._limit // 4
-                staged = self.recorded.staged = Staging(self._streams, lock, self._labels.names, limit, staged)
-            taken = staged.take(columns, key, self)
+                self._staging = staging.Staging(waiting, self._labels.names, self._limit // 4)
+            taken = self._staging.take(columns, key, self)
         if not taken:
-            if staged is not None and staged.waits(key[0]):
-                staged.deliver(self)
+            if waiting.numbers and waiting.waits(key[0]):
+                waiting.deliver(self)
             self.append(labels, values, key, where, ids)
-        if staged is not None:
-            staged.tell()
-
-    def later(self, batch: Any, make: Callable[[list[Any]], dict[str, Any]], key: Key, nbytes: int) -> None:
-        """Record a batch later, of which `make` makes samples."""
-        if self.recorded.staged is None:
-            self.recorded.staged = Waiting(self._streams, self.recorded.lock)
-        self.recorded.staged.later(batch, make, key, nbytes, self)
+        if waiting.errors:
+            waiting.tell()
 
     def arrive(self, reader: str = "") -> None:
         """Complete a change that is decided, and record what waits; whoever calls holds the turn.
@@ -143,12 +137,12 @@ class Intake:
         TypeError or ValueError if what waited could not be recorded, for what it contains.
         """
         self.recorded.complete()
-        staged = self.recorded.staged
-        if staged is not None and (len(staged) or staged.errors):
+        waiting = self.recorded.waiting
+        if len(waiting) or waiting.errors:
             if reader:
                 self.recorded.lock.of(reader)
-            staged.deliver(self)
-            staged.tell()
+            waiting.deliver(self)
+            waiting.tell()
 
     def append(self, labels: Any, values: Sequence[Any], key: Key, where: Any = None, ids: Any = None) -> None:
         """Record a batch of any supported type; `values` are those of each metric."""

@@ -11,6 +11,7 @@ from labeltrack._labels.combination_codes import IDS, vocabularies, words_of
 from labeltrack._tracking.lock import ChangeLock
 from labeltrack._tracking.reducing import in_order
 from labeltrack._tracking.streams import Owed, Stream
+from labeltrack._tracking.waiting import Waiting
 from labeltrack.errors import warn
 from labeltrack.recording.options import RecordingOptions
 from labeltrack.recording.schema import Ids
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from labeltrack._tracking.streams import Key, Loaded, Merged
-    from labeltrack._tracking.waiting import Waiting
     from labeltrack.history import History
     from labeltrack.recording.description import Description
     from labeltrack.recording.recorder import Ending, Recorder
@@ -52,10 +52,10 @@ class Recorded:
         self.order: dict[Any, None] = {}  # labels of the epochs that ended, in order of appearance
         self.began = 0  # number of times that a stream has begun
         self.owed: Owed | None = None  # the change that is decided
-        self.staged: Waiting | None = None  # batches that wait, as on a device; None as long as there were none
         self.of_state = False  # whether this is a state to be merged, whose streams know what was not recorded
         self._told = ""  # the failure of the recorder that there was a warning about
         self._lock = self.lock = ChangeLock(self.streams)
+        self.waiting = Waiting(self.streams, self.lock)
 
     # -- streams ------------------------------------------------------------------------------------------
 
@@ -177,9 +177,8 @@ class Recorded:
         self.order.update(dict.fromkeys(owed.order))
         for stream in owed.streams:
             stream.buffer.hand_on(asked=not owed.entries)
-        if self.staged is not None:
-            for mode in owed.modes:
-                self.staged.begin(mode, drop=not owed.entries)
+        for mode in owed.modes:
+            self.waiting.begin(mode, drop=not owed.entries)
         for ending in owed.endings:
             if self.recorder is not None:
                 self.recorder.end(ending)
