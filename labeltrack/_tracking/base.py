@@ -206,9 +206,8 @@ class Tracking(Stateful):
                 more = pooled if pooled.quantiles and len(parts) > 1 else None
                 history = self._recorded.histories[place]
                 entries.append((place, history.entry(step, parts, mode=mode, replace=replace, pooled=more)))
-            some = list(streams.values())
-            ends = self._recorded.endings({mode: some}, step, replace=replace)
-            order = self._recorded.appeared(some, found[0][0])
+            ends = self._recorded.endings(of_mode, step, replace=replace)
+            order = self._recorded.appeared(list(streams.values()), found[0][0])
             self._recorded.decide(Owed(list(of_mode.values()), entries, ends, order, modes=(mode,)))
         self._recorded.tell()
         if self.sinks:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from labeltrack.history import History
     from labeltrack.recording.description import Description
     from labeltrack.recording.recorder import Ending, Recorder
+    from labeltrack.recording.writer import Lane
     from labeltrack.stats import LabelStats
 
 
@@ -139,24 +140,19 @@ class Recorded:
 
     # -- changes ------------------------------------------------------------------------------------------
 
-    def endings(
-        self, streams: Mapping[str, Sequence[Stream]], step: int | None, *, replace: bool = False
-    ) -> list[Ending]:
+    def endings(self, streams: Mapping[Key, Stream], step: int | None, *, replace: bool = False) -> list[Ending]:
         """Return what to tell the recorder of samples, by mode, that are in the history now, or dropped."""
-        recorder = self.recorder
-        if recorder is None:
-            return []
-        lanes = {mode: [stream.lane for stream in some if stream.lane is not None] for mode, some in streams.items()}
-        return [recorder.ending(mode, step, some, replace=replace) for mode, some in lanes.items() if some]
+        lanes: dict[str, list[Lane]] = {}
+        for (mode, _), stream in streams.items():
+            if stream.lane is not None and not stream.empty():
+                lanes.setdefault(mode, []).append(stream.lane)
+        recorder: Any = self.recorder
+        return [recorder.ending(mode, step, some, replace=replace) for mode, some in lanes.items()]
 
     def dropped(self, mode: str | None) -> Owed:
         """Return the change that drops the samples of a mode, or of all."""
         streams = self.sealed(mode)
-        filled: dict[str, list[Stream]] = {}
-        for (of, _), stream in streams.items():
-            if not stream.empty():
-                filled.setdefault(of, []).append(stream)
-        return Owed(list(streams.values()), endings=self.endings(filled, None), modes=(mode,))
+        return Owed(list(streams.values()), endings=self.endings(streams, None), modes=(mode,))
 
     def decide(self, owed: Owed) -> None:
         """Decide a change and carry it out."""

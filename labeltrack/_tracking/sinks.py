@@ -65,15 +65,8 @@ def hand_to(sinks: list[Sink], results: list[EpochResult], told: list[Sink]) -> 
             except Exception as error:  # noqa: BLE001 (training continues if a logger raises)
                 if not any(sink is other for other in told):
                     told.append(sink)
-                    failed.append(f"{_named(sink)} at {result.mode!r}, step {result.step}: {_said(error)}")
+                    name, text = getattr(sink, "__name__", type(sink).__name__), str(error)
+                    said = f"{type(error).__name__}: {text}" if text else type(error).__name__
+                    failed.append(f"{name} at {result.mode!r}, step {result.step}: {said}")
     if failed:
         warn(f"a sink failed, and training continues; it does not warn again: {'; '.join(failed)}")
-
-
-def _named(sink: Sink) -> str:
-    return getattr(sink, "__name__", type(sink).__name__)
-
-
-def _said(error: Exception) -> str:
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

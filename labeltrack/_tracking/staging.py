@@ -117,7 +117,7 @@ class Staging:
     def _memory(self, device: Any, size: int, intake: Intake) -> Memory:
         """Return memory that is free; wait for the oldest load if there is as much as allowed, and two are in use."""
         while True:
-            free = [memory for memory in self._waiting.free if memory.device == device]
+            free: list[Memory] = [memory for memory in self._waiting.free if memory.device == device]
             for memory in free:
                 if memory.size >= size:
                     self._waiting.free.remove(memory)

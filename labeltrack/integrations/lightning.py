@@ -98,27 +98,22 @@ class LabelTrackCallback(Callback):
         if batch_idx == 0:
             self.tracker.reset(mode="train")
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *arguments: Any, **named: Any) -> None:
         """Record a batch."""
-        self._update(trainer, "train", outputs, batch)
+        self._update("train", trainer, *arguments, **named)
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def on_validation_batch_end(self, trainer: Trainer, *arguments: Any, **named: Any) -> None:
         """Record a batch."""
         if not trainer.sanity_checking:
-            self._update(trainer, "eval", outputs, batch, dataloader_idx)
+            self._update("eval", trainer, *arguments, **named)
 
-    def on_test_batch_end(
+    def on_test_batch_end(self, trainer: Trainer, *arguments: Any, **named: Any) -> None:
+        """Record a batch."""
+        self._update("test", trainer, *arguments, **named)
+
+    def _update(
         self,
+        mode: str,
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: Any,
@@ -126,17 +121,13 @@ class LabelTrackCallback(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Record a batch."""
-        self._update(trainer, "test", outputs, batch, dataloader_idx)
-
-    def _update(self, trainer: Trainer, mode: str, outputs: Any, batch: Any, place: int = 0) -> None:
         if self._loaders is None:
             self._loaders = _listed(getattr(trainer, _LOADERS[mode]))
         loaders = self._loaders
         several = len(loaders) > 1
         # Batches of training are those of all loaders together.
-        loader = None if several and mode == "train" else loaders[place]
-        self._batches.update(batch, outputs, loader, mode, str(place) if several and mode != "train" else "")
+        loader = None if several and mode == "train" else loaders[dataloader_idx]
+        self._batches.update(batch, outputs, loader, mode, str(dataloader_idx) if several and mode != "train" else "")
 
     # -- epochs -------------------------------------------------------------------------------------------
 
