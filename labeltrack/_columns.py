@@ -209,10 +209,6 @@ class ExactColumns:
         found = reduce_quantiles(parts, self._accumulator.counts_without_nan(), fractions, threads=threads)
         return self._like(quantiles=dict(zip(fractions, found, strict=True)))
 
-    def _without_quantiles(self, why: NoQuantiles) -> Self:
-        """Return the same statistics without quantiles."""
-        return self._like(quantiles={}, no_quantiles=why)
-
     def _like(self, **different: Any) -> Self:
         """Return the same statistics with some arguments changed."""
         names = ("names", "nan_policy", "quantiles", "no_quantiles")

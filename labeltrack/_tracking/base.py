@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -291,12 +291,7 @@ class Tracking(Stateful):
 
     def flush(self) -> None:
         """Wait until every sample so far is written, if the tracker records."""
-        if self._recorder is not None:
-            with self._lock.to_read:
-                self._intake.arrive("flush")
-            self._recorded.hand_on()
-            self._recorder.flush()
-            self._recorded.tell()
+        self._write("flush")
 
     def close(self) -> None:
         """Write what is left and end the recording; then `check_mapping`.
@@ -304,13 +299,17 @@ class Tracking(Stateful):
         Recording also ends when the tracker is no longer referenced, and when the process exits in an orderly way.
         The tracker can still be used afterwards; its samples are then not recorded, and it warns.
         """
+        self._write("close")
+        self.check_mapping()
+
+    def _write(self, how: Literal["flush", "close"]) -> None:
+        """Hand what there is to the recorder, if there is one, and call a method of it."""
         if self._recorder is not None:
             with self._lock.to_read:
-                self._intake.arrive("close")
+                self._intake.arrive(how)
             self._recorded.hand_on()
-            self._recorder.close()
+            getattr(self._recorder, how)()
             self._recorded.tell()
-        self.check_mapping()
 
     def check_mapping(self) -> None:
         """Warn, once, about labels of the `label_mapping` that never occurred in the history, if others did.

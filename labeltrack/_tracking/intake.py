@@ -376,4 +376,4 @@ class Intake:
             self._folding_told = True
             msg = f"no quantiles for this epoch: {NoQuantiles.FOLDED.sentence} (it is {self._limit:,})"
             warn(msg)
-        return stats._without_quantiles(NoQuantiles.FOLDED)
+        return stats._like(quantiles={}, no_quantiles=NoQuantiles.FOLDED)

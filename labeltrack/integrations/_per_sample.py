@@ -253,13 +253,8 @@ def losses_in_graph(loss: Any, logits: Any) -> tuple[Any, Any] | None:
                 return None
             n, length, words = logits.shape
             tokens, classes = log_probs.shape
-            # Those that shift may leave one out.
-            if (
-                classes != words
-                or not tokens
-                or tokens not in (n * length, n * length - n)
-                or log_probs.dtype != torch.float32
-            ):
+            whole = tokens in (n * length, n * length - n)  # those that shift may leave one out
+            if classes != words or not tokens or not whole or log_probs.dtype != torch.float32:
                 return None
             values = functional.nll_loss(log_probs.detach(), target, None, None, _IGNORED, None, "none")
             return values, target.clone()
