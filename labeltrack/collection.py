@@ -164,13 +164,8 @@ class TrackerCollection(Tracking, Mapping[str, TrackedMetric]):
         """Return the number of metrics."""
         return self._number
 
-    def __eq__(self, other: object) -> bool:
-        """Return whether this is the same collection."""
-        return self is other
-
-    def __hash__(self) -> int:
-        """Return a hash of its identity."""
-        return id(self)
+    __eq__ = object.__eq__  # no other collection is equal, as a mapping would be
+    __hash__ = object.__hash__
 
     # -- recording ----------------------------------------------------------------------------------------
 
