@@ -19,12 +19,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from labeltrack._core.arrays import cast, from_page, size_of
+from labeltrack._core.arrays import Array, cast, from_page, size_of
 from labeltrack._labels.combination_codes import CODED, Uncoded
 
-Array = npt.NDArray[Any]
 Dtype = np.dtype[Any]
 Budget = Callable[[], int]
 Rows = tuple[Array, ...]

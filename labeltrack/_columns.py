@@ -5,12 +5,13 @@ from __future__ import annotations
 import enum
 import math
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from labeltrack._convert.objects import tight
+from labeltrack._core.arrays import read_only
 from labeltrack._core.quantiles import reduce_quantiles
 from labeltrack._core.totals import Totals
 from labeltrack._labels.combined import columns_of
@@ -23,12 +24,9 @@ if TYPE_CHECKING:
     from typing import Self
 
     from labeltrack._core.accumulator import Accumulator
+    from labeltrack._core.arrays import Array, Floats, Integers, Mask
     from labeltrack._core.quantiles import Samples
 
-_T = TypeVar("_T", bound=np.generic)
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 STATISTICS = ("count", "sum", "mean", "std", "min", "max")
 """Names of the statistics, in the order used by every table."""
@@ -103,12 +101,12 @@ class ExactColumns:
     @property
     def labels(self) -> Array:
         """``(K,)`` label values, sorted."""
-        return _frozen(self._labels)
+        return read_only(self._labels)
 
     @cached_property
     def names(self) -> npt.NDArray[np.str_]:
         """``(K,)`` display names: those of the mapping, else the label as text."""
-        return _frozen(display_names(self._labels, self._names))
+        return read_only(display_names(self._labels, self._names))
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -162,7 +160,7 @@ class ExactColumns:
     @property
     def nan_count(self) -> Integers:
         """``(K,)`` int64 number of NaN samples, under any policy."""
-        return _frozen(self._accumulator.nonfinite[:, 0].copy())
+        return read_only(self._accumulator.nonfinite[:, 0].copy())
 
     @property
     def quantiles(self) -> tuple[float, ...]:
@@ -195,7 +193,7 @@ class ExactColumns:
         self._check_finite()
         if self._nan_policy == "propagate" and self.nan_count.any():
             found = np.where(self.nan_count > 0, np.nan, found)
-        return _frozen(found)
+        return read_only(found)
 
     @property
     def median(self) -> Floats:
@@ -223,7 +221,7 @@ class ExactColumns:
         if self._accumulator.all_finite():  # no pass over counts of zero
             return finite
         count, *others = with_nonfinite(finite, self._accumulator.nonfinite, self._nan_policy)
-        return Totals(_frozen(count), *map(_frozen, others))
+        return Totals(read_only(count), *map(read_only, others))
 
     def _check_finite(self) -> None:
         """Raise NaNError if there are NaN samples and the policy is ``"raise"``."""
@@ -275,11 +273,11 @@ class ExactColumns:
         With several labels per sample, each has a column of its name in place of ``"label"``.
         """
         labels = columns_of(self._labels) or {"label": self._labels}
-        head = {name: _frozen(column) for name, column in labels.items()} | {"name": self.names}
+        head = {name: read_only(column) for name, column in labels.items()} | {"name": self.names}
         return head | {name: self.column(name) for name in (*STATISTICS, *self._named())}
 
     @property
-    def present(self) -> npt.NDArray[np.bool_]:
+    def present(self) -> Mask:
         """``(K,)`` whether the label has samples, NaN or not; False for rows of `with_absent`."""
         found = np.zeros(self._labels.shape[0], dtype=np.bool_)
         found[self._accumulator.occupied()] = True
@@ -295,10 +293,3 @@ def _fraction_of(statistic: str) -> float | None:
     except ValueError:
         return None
     return fraction if statistic[0] == "q" and not math.isnan(fraction) else None
-
-
-def _frozen(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
-    """Return a read-only view: columns are cached and shared."""
-    view = array.view()
-    view.flags.writeable = False
-    return view

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._convert.arrays import looks_multi_hot, to_values
 from labeltrack._core.quantiles import Samples, check_fractions
@@ -25,10 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from labeltrack._core.accumulator import Accumulator
-    from labeltrack._core.arrays import Mask
-
-Array = npt.NDArray[Any]
-Integers = npt.NDArray[np.int64]
+    from labeltrack._core.arrays import Array, Integers, Mask
 
 
 _NO_KEYS = np.empty(0, dtype=np.int64)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._convert.arrays import missing_entries, read_array
 from labeltrack._labels.codes import INTEGER, STRING
@@ -15,11 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from labeltrack._buffers import Rows
+    from labeltrack._core.arrays import Array, Integers, Mask
     from labeltrack.recording.schema import Ids
 
-Array = npt.NDArray[Any]
-Integers = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 _DENSE = 4  # a table of so many places per id takes less time than sorting
 _SHOWN = 10  # duplicates that messages name

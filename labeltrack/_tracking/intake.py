@@ -7,7 +7,6 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._convert.arrays import QUICK, aligned_shape, looks_multi_hot, to_values
 from labeltrack._labels.codes import (
@@ -44,14 +43,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from labeltrack._buffers import Rows
-    from labeltrack._core.arrays import Mask
+    from labeltrack._core.arrays import Array, Mask
     from labeltrack._tracking.ids import BatchIds
     from labeltrack._tracking.recorded import Recorded
     from labeltrack._tracking.reducing import Reducer
     from labeltrack._tracking.staging import Staging
     from labeltrack._tracking.streams import Key, Stream
-
-Array = npt.NDArray[Any]
 
 
 class Batch(NamedTuple):

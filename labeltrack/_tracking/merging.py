@@ -7,7 +7,6 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._core.arrays import size_of
 from labeltrack._labels.combination_codes import IDS, compatible, words_of
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from labeltrack._buffers import Rows
+    from labeltrack._core.arrays import Array
     from labeltrack._labels.codes import Vocabulary
     from labeltrack._tracking.intake import Intake
     from labeltrack._tracking.recorded import Recorded
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from labeltrack.history import History
     from labeltrack.stats import LabelStats
 
-Array = npt.NDArray[Any]
 Epoch = tuple[int, str, int]
 """Place of the metric, mode and step."""
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._core.quantiles import Samples
 from labeltrack._core.reduce import reduce_columns
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from labeltrack._tracking.streams import Snapshot, Stream
     from labeltrack.recording.schema import OnDuplicate
 
-Array = npt.NDArray[Any]
 
 FIRST_LOOK = 1 << 10  # samples in which to look for labels that are new
 FEW_SAMPLES = 100_000  # of which the labels are named in a warning

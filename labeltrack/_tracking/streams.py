@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy.typing as npt
-
 from labeltrack._labels.codes import LabelDecoder
 
 if TYPE_CHECKING:
     from labeltrack._buffers import Placed, Rows, SampleBuffer
+    from labeltrack._core.arrays import Array
     from labeltrack._labels.codes import Vocabulary
     from labeltrack._tracking.ids import Seen
     from labeltrack.history import Entry, History
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from labeltrack.recording.writer import Lane
     from labeltrack.stats import LabelStats
 
-Array = npt.NDArray[Any]
 Key = tuple[str, str]
 """Mode and dataset id."""
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._labels.codes import INTEGER, UNSIGNED, LabelDecoder
 from labeltrack._labels.combination_codes import WHOLE, TupleDecoder, compatible, kinds_of, wider
@@ -16,9 +15,8 @@ from labeltrack._tracking.streams import Snapshot
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from labeltrack._core.arrays import Array
     from labeltrack._tracking.streams import Key, Stream
-
-Array = npt.NDArray[Any]
 
 
 def one_type(kind: str, array: Array, key: Key, streams: Mapping[Key, Stream]) -> tuple[str, Array]:

@@ -18,8 +18,7 @@ from labeltrack.errors import counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import numpy.typing as npt
-
+    from labeltrack._core.arrays import Array
     from labeltrack._tracking.lock import ChangeLock
     from labeltrack._tracking.streams import Key, Stream
 
@@ -37,7 +36,7 @@ class Intake(Protocol):
     def append(self, labels: Any, values: Sequence[Any], key: Key, where: Any = None, ids: Any = None) -> None:
         """Record a batch."""
 
-    def read_values(self, values: Sequence[Any]) -> list[npt.NDArray[Any]]:
+    def read_values(self, values: Sequence[Any]) -> list[Array]:
         """Return the values of each metric, checked."""
 
 

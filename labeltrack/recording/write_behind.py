@@ -11,8 +11,8 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from labeltrack._buffers import Array, Chunk, Dtype, Plan, Rows, SampleBuffer
-from labeltrack._core.arrays import size_of
+from labeltrack._buffers import Chunk, Dtype, Plan, Rows, SampleBuffer
+from labeltrack._core.arrays import Array, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
