@@ -338,7 +338,7 @@ class Tracking(Stateful):
         named = f"{self._metric}={getattr(self, self._metric)!r}"
         return (
             f"{type(self).__name__}(label={self.label!r}, {named}, bounds={self.bounds!r}): "
-            f"{counted(len(self._recorded.history), 'entry')} in the history, {counted(pending, 'sample')} since"
+            f"{counted(len(self._recorded.histories[0]), 'entry')} in the history, {counted(pending, 'sample')} since"
             + (f", and {counted(waiting, 'update')} to be recorded" if waiting else "")
         )
 

@@ -195,7 +195,7 @@ class Intake:
                 if not flat or column.size != columns[0].size:
                     msg = (
                         f"metric {history.metric!r} has values of shape {column.shape}, and "
-                        f"{self.recorded.history.metric!r} of shape {shape}; every sample needs a value of each "
+                        f"{self.recorded.histories[0].metric!r} of shape {shape}; every sample needs a value of each "
                         "metric (this batch was not recorded)"
                     )
                     raise ValueError(msg)

@@ -23,12 +23,12 @@ class ChangeLock:
 
     def __init__(self, streams: dict[Key, Stream]) -> None:
         self._streams = streams
-        self._lock = RLock()
+        self.to_read = RLock()  # for reading, which may be within a change
         _LOCKS.add(self)
 
     def of(self, caller: str) -> RLock:
         """Return the lock to hold for a change; RuntimeError within one, where a signal handler or finalizer calls."""
-        lock = self._lock
+        lock = self.to_read
         if lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 (as `threading.Condition` does)
             frame: FrameType | None = sys._getframe(2)  # noqa: SLF001
             while frame is not None:
@@ -44,14 +44,9 @@ class ChangeLock:
                 frame = frame.f_back
         return lock
 
-    @property
-    def to_read(self) -> RLock:
-        """The lock to hold for reading, which may be within a change."""
-        return self._lock
-
     def anew(self) -> None:  # pragma: no cover (in a forked process, where nothing is measured)
         """Replace the lock in a forked process, where the thread that may hold it does not exist."""
-        self._lock = RLock()
+        self.to_read = RLock()
         for stream in self._streams.values():
             stream.buffer.left_alone()
 

@@ -77,7 +77,7 @@ def gather(others: Iterable[Recorded], reducer: Reducer, room: int, *, keep_orde
                 for mode, step in dict.fromkeys((mode, step) for (mode, _, step), _ in history.items()):
                     parts.epochs.setdefault((at, mode, step), []).append(history.datasets(step, mode))
                     parts.pooled[at, mode, step] = _pooled(history, mode, step)
-            parts.order.update(other.order if other.keep_order else other.history.names())
+            parts.order.update(other.order if other.keep_order else other.histories[0].names())
             parts.unmapped.update(other.unmapped)
     return parts
 

@@ -60,11 +60,6 @@ class Recorded:
 
     # -- streams ------------------------------------------------------------------------------------------
 
-    @property
-    def history(self) -> History:
-        """The history of the first metric."""
-        return self.histories[0]
-
     def new_stream(
         self,
         key: Key,
