@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from labeltrack._convert.objects import tight
-from labeltrack._core.arrays import read_only
-from labeltrack._core.quantiles import reduce_quantiles
+from labeltrack._core.arrays import Array, Floats, Integers, Mask, read_only
+from labeltrack._core.quantiles import Samples, reduce_quantiles
 from labeltrack._core.totals import Totals
 from labeltrack._labels.combined import columns_of
 from labeltrack._labels.lookup import display_names
@@ -20,13 +21,7 @@ from labeltrack._nan_policy import NanPolicy, check_finite, check_nan_policy, wi
 from labeltrack.errors import listing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import Self
-
     from labeltrack._core.accumulator import Accumulator
-    from labeltrack._core.arrays import Array, Floats, Integers, Mask
-    from labeltrack._core.quantiles import Samples
-
 
 STATISTICS = ("count", "sum", "mean", "std", "min", "max")
 """Names of the statistics, in the order used by every table."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,9 +15,6 @@ from labeltrack._tracking.base import Tracking, check_name
 from labeltrack.errors import counted, listing, missing_key
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterable, Sequence
-
     from labeltrack._labels.missing import Missing
     from labeltrack._nan_policy import NanPolicy
     from labeltrack._tracking.sinks import Sink

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from labeltrack._convert.arrays import looks_multi_hot, to_values
+from labeltrack._core.arrays import Array, Integers, Mask
 from labeltrack._core.quantiles import Samples, check_fractions
 from labeltrack._core.reduce import reduce_columns
 from labeltrack._core.strings import reduce_words
@@ -21,11 +23,7 @@ from labeltrack.errors import warn_multi_hot, warn_no_combination, warn_nothing_
 from labeltrack.stats import LabelStats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     from labeltrack._core.accumulator import Accumulator
-    from labeltrack._core.arrays import Array, Integers, Mask
-
 
 _NO_KEYS = np.empty(0, dtype=np.int64)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,9 +13,6 @@ from labeltrack._labels.codes import INTEGER
 from labeltrack._tracking.base import Tracking, check_name
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
     from labeltrack._labels.missing import Missing
     from labeltrack._nan_policy import NanPolicy
     from labeltrack._tracking.sinks import Sink

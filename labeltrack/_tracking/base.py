@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from labeltrack._tracking.recorded import Recorded, start_recorder
 from labeltrack._tracking.reducing import Reducer, some_labels
 from labeltrack._tracking.sinks import EpochResult, Sink, check_sinks, hand_to
 from labeltrack._tracking.state import Stateful
-from labeltrack._tracking.streams import Owed
+from labeltrack._tracking.streams import Owed, Snapshot, Stream
 from labeltrack._version import __version__
 from labeltrack.bounds import needed_quantiles, resolve_all
 from labeltrack.errors import NaNError, check_option, counted, missing_key, warn, warn_elsewhere
@@ -27,10 +27,6 @@ from labeltrack.recording.description import Description
 from labeltrack.recording.schema import ON_DUPLICATE, OnDuplicate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import Self
-
-    from labeltrack._tracking.streams import Snapshot, Stream
     from labeltrack.stats import LabelStats
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from labeltrack._convert.arrays import missing_entries, read_array
+from labeltrack._core.arrays import Array, Integers, Mask
 from labeltrack._labels.codes import INTEGER, STRING
 from labeltrack.errors import listing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from labeltrack._buffers import Rows
-    from labeltrack._core.arrays import Array, Integers, Mask
     from labeltrack.recording.schema import Ids
-
 
 _DENSE = 4  # a table of so many places per id takes less time than sorting
 _SHOWN = 10  # duplicates that messages name

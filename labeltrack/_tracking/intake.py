@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from labeltrack._convert.arrays import QUICK, aligned_shape, looks_multi_hot, to_values
+from labeltrack._core.arrays import Array, Mask
 from labeltrack._labels.codes import (
     BYTES,
     INTEGER,
@@ -32,23 +34,17 @@ from labeltrack._labels.combination_codes import (
 from labeltrack._labels.missing import apply_missing, read_labels
 from labeltrack._labels.options import ONLY
 from labeltrack._labels.samples import are_multi_hot, counted, read_mask
-from labeltrack._tracking.ids import check_alike, read_ids
-from labeltrack._tracking.reducing import in_order, some_labels
-from labeltrack._tracking.streams import Folded, Snapshot
+from labeltrack._tracking.ids import BatchIds, check_alike, read_ids
+from labeltrack._tracking.reducing import Reducer, in_order, some_labels
+from labeltrack._tracking.streams import Folded, Key, Snapshot, Stream
 from labeltrack._tracking.unsigned import check_signs, one_type
 from labeltrack.errors import warn, warn_multi_hot
 from labeltrack.stats import LabelStats, NoQuantiles
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from labeltrack._buffers import Rows
-    from labeltrack._core.arrays import Array, Mask
-    from labeltrack._tracking.ids import BatchIds
     from labeltrack._tracking.recorded import Recorded
-    from labeltrack._tracking.reducing import Reducer
     from labeltrack._tracking.staging import Staging
-    from labeltrack._tracking.streams import Key, Stream
 
 
 class Batch(NamedTuple):

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from labeltrack._core.arrays import size_of
+from labeltrack._core.arrays import Array, size_of
 from labeltrack._labels.combination_codes import IDS, compatible, words_of
 from labeltrack._tracking.ids import Duplicates, Seen, check_alike, repeated
-from labeltrack._tracking.reducing import in_order, some_labels
-from labeltrack._tracking.streams import Folded, Merged, Owed, Snapshot
+from labeltrack._tracking.reducing import Reducer, in_order, some_labels
+from labeltrack._tracking.streams import Folded, Key, Merged, Owed, Snapshot, Stream
 from labeltrack._tracking.unsigned import check_common_type
 from labeltrack.errors import counted, warn
-from labeltrack.history import Entry
-from labeltrack.stats import merge_stats
+from labeltrack.history import Entry, History
+from labeltrack.stats import LabelStats, merge_stats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
     from labeltrack._buffers import Rows
-    from labeltrack._core.arrays import Array
     from labeltrack._labels.codes import Vocabulary
     from labeltrack._tracking.intake import Intake
     from labeltrack._tracking.recorded import Recorded
-    from labeltrack._tracking.reducing import Reducer
-    from labeltrack._tracking.streams import Key, Stream
-    from labeltrack.history import History
-    from labeltrack.stats import LabelStats
 
 Epoch = tuple[int, str, int]
 """Place of the metric, mode and step."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labeltrack._buffers import SampleBuffer
@@ -10,17 +12,13 @@ from labeltrack._labels.codes import STRING, LabelDecoder, Vocabulary
 from labeltrack._labels.combination_codes import IDS, vocabularies, words_of
 from labeltrack._tracking.lock import ChangeLock
 from labeltrack._tracking.reducing import in_order
-from labeltrack._tracking.streams import Owed, Stream
+from labeltrack._tracking.streams import Key, Loaded, Merged, Owed, Stream
 from labeltrack._tracking.waiting import Waiting
 from labeltrack.errors import warn
 from labeltrack.recording.options import RecordingOptions
 from labeltrack.recording.schema import Ids
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Mapping, Sequence
-
-    from labeltrack._tracking.streams import Key, Loaded, Merged
     from labeltrack.history import History
     from labeltrack.recording.description import Description
     from labeltrack.recording.recorder import Ending, Recorder

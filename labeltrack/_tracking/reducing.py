@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +14,14 @@ from labeltrack._labels.codes import INTEGER, LabelDecoder
 from labeltrack._labels.combination_codes import TupleDecoder
 from labeltrack._labels.combined import in_order_of_labels, union
 from labeltrack._tracking.ids import Duplicates, Seen, distinct
-from labeltrack._tracking.streams import Folded
+from labeltrack._tracking.streams import Folded, Snapshot, Stream
 from labeltrack.stats import LabelStats, merge_stats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from labeltrack._buffers import Rows
     from labeltrack._labels.options import Labels
     from labeltrack._nan_policy import NanPolicy
-    from labeltrack._tracking.streams import Snapshot, Stream
     from labeltrack.recording.schema import OnDuplicate
-
 
 FIRST_LOOK = 1 << 10  # samples in which to look for labels that are new
 FEW_SAMPLES = 100_000  # of which the labels are named in a warning

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,13 +20,10 @@ from labeltrack._convert.arrays import aligned_shape, read_array
 from labeltrack._labels.missing import read_labels
 from labeltrack._labels.samples import read_mask
 from labeltrack._tracking.ids import read_ids
-from labeltrack._tracking.waiting import CHUNK, Batch, Staged, parts_of
+from labeltrack._tracking.waiting import CHUNK, Batch, Intake, Staged, Waiting, parts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from labeltrack._tracking.streams import Key
-    from labeltrack._tracking.waiting import Intake, Waiting
 
 _ALIGNED = 64  # bytes, a multiple of every dtype's size
 _FORMS = 1 << 10  # of batches, that are remembered

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -14,20 +14,16 @@ from labeltrack._serialize import plain, with_arrays
 from labeltrack._tracking.ids import Duplicates, Seen
 from labeltrack._tracking.merging import column_dtypes, combine, folded, gather, missed
 from labeltrack._tracking.recorded import Recorded
-from labeltrack._tracking.streams import Folded, Loaded, Owed
+from labeltrack._tracking.streams import Folded, Loaded, Owed, Stream
 from labeltrack.errors import warn
 from labeltrack.history import History
 from labeltrack.stats import LabelStats
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Self
-
     from labeltrack._buffers import Placed, Rows
     from labeltrack._tracking.intake import Intake
     from labeltrack._tracking.lock import ChangeLock
     from labeltrack._tracking.reducing import Reducer
-    from labeltrack._tracking.streams import Stream
 
 STATE_VERSION = 3
 _ARGUMENTS = (

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from labeltrack._labels.codes import LabelDecoder
+from labeltrack._core.arrays import Array
+from labeltrack._labels.codes import LabelDecoder, Vocabulary
 
 if TYPE_CHECKING:
     from labeltrack._buffers import Placed, Rows, SampleBuffer
-    from labeltrack._core.arrays import Array
-    from labeltrack._labels.codes import Vocabulary
     from labeltrack._tracking.ids import Seen
     from labeltrack.history import Entry, History
     from labeltrack.recording.recorder import Ending

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import reduce
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from labeltrack._core.arrays import Array
 from labeltrack._labels.codes import INTEGER, UNSIGNED, LabelDecoder
 from labeltrack._labels.combination_codes import WHOLE, TupleDecoder, compatible, kinds_of, wider
 from labeltrack._labels.combined import columns_of
-from labeltrack._tracking.streams import Snapshot
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from labeltrack._core.arrays import Array
-    from labeltrack._tracking.streams import Key, Stream
+from labeltrack._tracking.streams import Key, Snapshot, Stream
 
 
 def one_type(kind: str, array: Array, key: Key, streams: Mapping[Key, Stream]) -> tuple[str, Array]:

@@ -10,15 +10,14 @@ before an interrupt between is seen by the number of rows of its stream. So each
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from labeltrack._core.arrays import Array
 from labeltrack.errors import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from labeltrack._core.arrays import Array
     from labeltrack._tracking.lock import ChangeLock
     from labeltrack._tracking.streams import Key, Stream
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 import labeltrack
 from labeltrack.integrations._epochs import Epochs, Tracker
 from labeltrack.integrations.torch import sizes_of, sync
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _NO_LOADER: tuple[Any, tuple[int, int]] = None, (0, 0)
 

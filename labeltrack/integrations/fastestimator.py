@@ -9,8 +9,9 @@ Same arguments, same summaries to the last bit, same graphs in ImageViewer, Imag
 
 from __future__ import annotations
 
+import os
 from collections import ChainMap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import labeltrack
@@ -26,11 +27,7 @@ with needed(
     from fastestimator.util.traceability_util import traceable
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Mapping
-
     from fastestimator.util.data import Data
-
 
 # The order of the keys in a summary, and so of the lines in a graph: that of the original, and others in between.
 _ORDER = ("std", "range", "sem", "ci95", "median", "iqr")

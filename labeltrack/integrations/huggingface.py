@@ -14,10 +14,11 @@ It works for ``Trainer``, ``Seq2SeqTrainer``, TRL's ``SFTTrainer`` and subclasse
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter, methodcaller
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import labeltrack
 from labeltrack.integrations._needs import needed
@@ -32,9 +33,6 @@ with needed(
 from ._epochs import Epochs
 from ._per_sample import KEY, Collator, Columns, Samples, Values, item
 from .torch import gather_state, load_gathered, real_of, sync
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["track"]
 

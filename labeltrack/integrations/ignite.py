@@ -12,6 +12,7 @@ The engine's output has the metric of each sample; by default it is the averaged
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from labeltrack.integrations._needs import needed
@@ -24,8 +25,6 @@ from labeltrack.integrations._batches import Batches
 from labeltrack.integrations.torch import gather_state, load_gathered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from ignite.engine import Engine
 
 __all__ = ["LabelTrackHandler"]

@@ -11,7 +11,8 @@ The metric sees every batch, the callback sees where epochs begin and end::
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import labeltrack
 from labeltrack.integrations._needs import needed
@@ -23,9 +24,6 @@ with needed(
     from keras.src.backend import get_keras_mask
 
 from labeltrack.integrations._epochs import Epochs
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["LabelTrackCallback", "LabelTrackMetric"]
 

@@ -13,7 +13,7 @@ The step returns the metric of each sample beside the loss::
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from labeltrack.integrations._needs import needed
@@ -25,8 +25,6 @@ from labeltrack.integrations._batches import Batches
 from labeltrack.integrations.torch import gather_state, load_gathered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from lightning.pytorch import LightningModule, Trainer
 
 __all__ = ["LabelTrackCallback"]

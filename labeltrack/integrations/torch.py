@@ -13,8 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import weakref
-from collections.abc import Sized
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from typing import Any
 
 import labeltrack
 from labeltrack.integrations._needs import needed
@@ -22,9 +22,6 @@ from labeltrack.integrations._needs import needed
 with needed("torch needs PyTorch 2.2 or later: pip install torch", "torch"):
     import torch
     from torch import distributed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 __all__ = ["gather_state", "load_gathered", "sync", "unpadded"]
 
