@@ -58,7 +58,7 @@ class Chunk:
     busy: bool = False  # whether `try_append` is writing to it
     asked: int = 0  # up to which row others are to read it
     handed: int = 0  # up to which row they know of it
-    done: int = 0  # up to which row they have read it; see `recording.write_behind`
+    done: int = 0  # up to which row they have read it; see `recording.recorder`
     label_view: Any = field(init=False)
     value_view: Any = field(init=False)
     more_views: tuple[Any, ...] = field(init=False)

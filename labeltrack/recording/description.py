@@ -16,8 +16,8 @@ from labeltrack._nan_policy import check_nan_policy
 from labeltrack._tables import whole_file
 from labeltrack.bounds import resolve_all
 from labeltrack.errors import DamagedRunError, listing, need
+from labeltrack.recording.journal import as_json
 from labeltrack.recording.layout import DESCRIPTION, rename, sync_folder
-from labeltrack.recording.part import as_json
 from labeltrack.recording.schema import Columns, check_columns, columns_of
 
 if TYPE_CHECKING:
@@ -34,13 +34,10 @@ LARGEST_DESCRIPTION = 16 * 2**20  # bytes; a mapping of 100 000 labels takes 3 M
 
 @dataclass(frozen=True)
 class Description:
-    """The content of `run.json`.
+    """The content of `run.json`; ValueError if names of labels or metrics cannot be names of columns.
 
     Version 2 of the format is for runs of several labels or metrics, or of samples that have ids; all others are
     described as in version 1.
-
-    Raises:
-        ValueError: Names of labels or metrics that cannot be names of columns.
     """
 
     metric: str | tuple[str, ...]  # its name; those of several
@@ -57,7 +54,6 @@ class Description:
     duplicates: str = "first"  # which samples of one id count in an epoch and dataset: "first", or "count" for all
 
     def __post_init__(self) -> None:
-        """Bring equal descriptions into one form, and check the names."""
         if not isinstance(self.metric, str) and len(self.metric) == 1:
             object.__setattr__(self, "metric", self.metric[0])
         if isinstance(self.missing, Mapping) and len(set(self.missing.values())) == 1:
@@ -118,12 +114,7 @@ class Description:
 
     @classmethod
     def from_plain(cls, plain: Any) -> Description:
-        """Return the description that `plain` was called on.
-
-        Raises:
-            DamagedRunError: It is damaged.
-            ValueError: It is no description, or of a later version.
-        """
+        """Return what `plain` was called on; ValueError if that is none, is damaged or of a later version."""
         if not isinstance(plain, dict) or plain.get("format") != FORMAT:
             msg = "it is no description of a recorded run"
             raise ValueError(msg)
@@ -141,14 +132,11 @@ class Description:
 
     @classmethod
     def _checked(cls, plain: dict[str, Any], *, several: bool) -> Description:
-        texts = {name: plain[name] for name in ("labeltrack", "created")}
-        texts["id"] = plain.get("id", "")
+        texts = {"labeltrack": plain["labeltrack"], "created": plain["created"], "id": plain.get("id", "")}
         names = {key: _names(plain[key], key, several=several) for key in ("metric", "label")}
-        labels = names["label"]
         for name, text in texts.items():
-            if not isinstance(text, str):
-                msg = f"{name} must be a string, not {type(text).__name__}"
-                raise TypeError(msg)
+            _names(text, name, several=False)
+        labels = names["label"]
         mapping, missing = plain["label_mapping"], plain.get("missing", "error")  # early versions did not write it
         if isinstance(labels, str):
             mapping = _mapping_from_json(mapping)
@@ -164,7 +152,7 @@ class Description:
             dtypes=_dtypes(plain["dtypes"], several=several),
             nan_policy=check_nan_policy(plain["nan_policy"]),
             missing=missing,
-            ids=bool(plain["ids"]) if several else False,
+            ids=several and bool(plain["ids"]),
             duplicates=plain["duplicates"] if several else "first",
             metric=names["metric"],
             label=labels,
@@ -174,9 +162,7 @@ class Description:
     def write(self, folder: Path, *, replace: bool = True) -> None:
         """Write it so that at any moment, also after a crash, the old or the new file is there.
 
-        Raises:
-            FileExistsError: There is one that was not to be replaced.
-            OSError: It cannot be written; the old one stays.
+        FileExistsError if there is one that was not to be replaced.
         """
         plain = self.plain()
         path = folder / DESCRIPTION
@@ -193,14 +179,7 @@ class Description:
 
     @classmethod
     def read(cls, storage: Storage) -> Description:
-        """Return the description of a run.
-
-        Raises:
-            FileNotFoundError: There is no run.
-            OSError: The file cannot be read, or is not a regular file.
-            DamagedRunError: It is damaged.
-            ValueError: It is no description, or of a later version.
-        """
+        """Return the description of a run; FileNotFoundError if there is none, and errors as in `from_plain`."""
         where = f"{storage.root}/{DESCRIPTION}"
         try:
             with storage.open(DESCRIPTION) as file:
@@ -258,10 +237,9 @@ def _mapping_to_json(mapping: Mapping[str, Any] | None) -> Any:
 def _mapping_from_json(said: Any) -> dict[str, Any] | None:
     if said is None:
         return None
-    pairs = [(name, _from_json(value)) for name, value in said]
-    mapping = dict(pairs)
+    mapping = {name: bytes.fromhex(value["bytes"]) if isinstance(value, dict) else value for name, value in said}
     LabelMapping(mapping)
-    if len(mapping) < len(pairs):
+    if len(mapping) < len(said):
         msg = "label_mapping has a name twice"
         raise ValueError(msg)
     return mapping
@@ -270,7 +248,3 @@ def _mapping_from_json(said: Any) -> dict[str, Any] | None:
 def _to_json(label: Any) -> Any:
     plain = label.item() if hasattr(label, "item") else label
     return {"bytes": plain.hex()} if isinstance(plain, bytes) else plain
-
-
-def _from_json(value: Any) -> Any:
-    return bytes.fromhex(value["bytes"]) if isinstance(value, dict) else value

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from labeltrack._core.arrays import Array, Floats, Integers, Mask
 from labeltrack._labels.combined import columns_of
 from labeltrack._labels.lookup import Lookup, display_names
 from labeltrack._tables import Table, shown_places, text
 from labeltrack.errors import check_option, counted, listing, missing_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from matplotlib.figure import Figure
-
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 _ALWAYS = ("count", "mean", "std", "min", "max", "first", "last")
 _PERHAPS = ("confidence", "variability", "forgetting", "ever_correct", "correctness")
@@ -79,7 +74,7 @@ class Dynamics(Table):
     confidence: Floats | None
     variability: Floats | None
     forgetting: Integers | None
-    ever_correct: npt.NDArray[np.bool_] | None
+    ever_correct: Mask | None
     correctness: Floats | None
     metric: str
     correct: str | None
@@ -106,15 +101,17 @@ class Dynamics(Table):
         Raises:
             ValueError: There is no such column; the message says why.
         """
-        known = [one for one in (*_ALWAYS, *_PERHAPS) if getattr(self, one) is not None]
+        known = self._numbers()
         if name in known:
-            found: Array = getattr(self, name)
-            return found
+            return known[name]
         why = ""
         if name in _PERHAPS:
             why = f": {_WHY_NOT['confidence' if name in ('confidence', 'variability') else 'forgetting']}"
         msg = f"there is no column {name!r}{why}; there are {listing(known, 20)}"
         raise ValueError(msg)
+
+    def _numbers(self) -> dict[str, Array]:
+        return {name: one for name in (*_ALWAYS, *_PERHAPS) if (one := getattr(self, name)) is not None}
 
     def columns(self) -> dict[str, Array]:
         """Return all columns as a dict of ``(K,)`` arrays: id, label and the numbers.
@@ -123,7 +120,7 @@ class Dynamics(Table):
         ``"_label"`` if there is another of that name. With several datasets, there is a column ``"ds_id"``.
         """
         head = {"id": self.ids} | ({"ds_id": self.ds_ids} if self.ds_ids.size else {})
-        numbers = {name: getattr(self, name) for name in (*_ALWAYS, *_PERHAPS) if getattr(self, name) is not None}
+        numbers = self._numbers()
         labels = columns_of(self.labels) or {"label": self.labels}
         taken = {*head, *numbers}
         return head | {f"{name}_label" if name in taken else name: one for name, one in labels.items()} | numbers
@@ -175,10 +172,7 @@ class Dynamics(Table):
         return np.flatnonzero(chosen)
 
     def _taken(self, rows: Integers) -> Dynamics:
-        arrays = {one.name: getattr(self, one.name) for one in fields(self)}
-        taken: dict[str, Any] = {
-            name: one[rows] for name, one in arrays.items() if isinstance(one, np.ndarray) and one.size
-        }
+        taken: Any = {name: one[rows] for name, one in vars(self).items() if isinstance(one, np.ndarray) and one.size}
         return replace(self, **taken)
 
     def plot(self, color: str = "count", *, title: str | None = None) -> Figure:
@@ -199,25 +193,20 @@ class Dynamics(Table):
 
         check_option("color", color, ("count", "forgetting"))
         forgetting = self.column("forgetting") if color == "forgetting" else None
-        steps = counted(len(self.steps), "step")
-        return plot_datamap(
-            self.column("variability"),
-            self.column("confidence"),
-            forgetting,
-            title=f"Data map of {self.metric!r}, {self.mode}" if title is None else title,
-            subtitle=f"{len(self):,} samples over {steps}",
-        )
+        subtitle = f"{len(self):,} samples over {counted(len(self.steps), 'step')}"
+        title = f"Data map of {self.metric!r}, {self.mode}" if title is None else title
+        axes = self.column("variability"), self.column("confidence")
+        return plot_datamap(*axes, forgetting, title=title, subtitle=subtitle)
 
     # -- display --------------------------------------------------------------------------------------------
 
     def _shown(self, places: list[int] | None = None) -> tuple[str, list[list[Any]], int]:
         """Return the table of some rows, or of every row or the first and last few; some columns are left out."""
         total = len(self) if places is None else len(places)
-        rows = shown_places(total) if places is None else places
-        columns = self._taken(np.array(rows, dtype=np.int64)).columns()
-        shown = {name: column.tolist() for name, column in columns.items() if name not in _NOT_SHOWN}
-        steps = listing(self.steps, 3)
-        title = f"Dynamics of {self.metric!r} in mode {self.mode!r}: {counted(len(self), 'sample')}, steps {steps}"
+        rows = np.array(shown_places(total) if places is None else places, dtype=np.int64)
+        shown = {name: one.tolist() for name, one in self._taken(rows).columns().items() if name not in _NOT_SHOWN}
+        many, steps = counted(len(self), "sample"), listing(self.steps, 3)
+        title = f"Dynamics of {self.metric!r} in mode {self.mode!r}: {many}, steps {steps}"
         return title, [[*shown], *map(list, zip(*shown.values(), strict=True))], total
 
     def text(self, most: int = 12) -> str:

@@ -20,6 +20,7 @@ from labeltrack.errors import listing, missing_key
 from labeltrack.recording.journal import read_journal
 from labeltrack.recording.keys import Words
 from labeltrack.recording.layout import Contents, Place, contents_of, folder_of, journal_name
+from labeltrack.recording.part import OPEN
 
 if TYPE_CHECKING:
     from labeltrack.recording.storage import Storage
@@ -64,7 +65,6 @@ class Attempt:
     line: int = _NO_LINE  # of the journal, where the epoch ended
 
     def __str__(self) -> str:
-        """Return a description for messages."""
         return f"mode {self.mode!r}, step {self.step}, session {self.session}, process {self.rank}"
 
 
@@ -119,6 +119,10 @@ class Epoch:
         """Datasets, in the order of the history."""
         return list(dict.fromkeys(part.ds_id for attempt in self.attempts for part in attempt.parts))
 
+    def parts(self, ds_id: str) -> list[PartEntry]:
+        """Return the parts of a dataset that count, in order of processes."""
+        return [part for attempt in self.attempts for part in attempt.parts if part.ds_id == ds_id]
+
     def recorded(self) -> RecordedEpoch:
         """Return what users see of it."""
         return RecordedEpoch(
@@ -164,10 +168,8 @@ class _Process:
         self.vocabularies[number] = known
 
     def is_awaited(self, mode: str, step: int) -> bool:
-        """Return whether it should have an attempt at an epoch: it crashed before that, or is still at work.
-
-        A process may leave out a mode altogether (evaluation on the first process alone), or an epoch of it.
-        """
+        """Return whether it should have an attempt at an epoch: it crashed before that, or is still at work."""
+        # It may leave out a mode altogether (evaluation on the first process alone), or an epoch of it.
         return mode in self.modes and not self.closed and self.last.get(mode, step - 1) < step
 
 
@@ -189,7 +191,7 @@ class RunIndex:
         self._dropped: set[tuple[int, int, str, int]] = set()
         for key, name in sorted(self.contents.journals.items()):
             self._read(storage, key, name)
-        ended = ((mode, line["step"], of) for (_, _, mode, _), line in self._ended.items() for of in line["streams"])
+        ended = ((line["mode"], line["step"], of) for line in self._ended.values() for of in line["streams"])
         named = {f"{folder_of(mode, of['ds_id'], step)}/{p['name']}" for mode, step, of in ended for p in of["parts"]}
         if not named <= {place.name for place in self.contents.places}:  # closed by a process since they were listed
             self.contents.places = contents_of(storage).places
@@ -287,16 +289,16 @@ class RunIndex:
     # -- attempts -----------------------------------------------------------------------------------------
 
     def _attempts(self) -> list[Attempt]:
-        places = {(p.mode, p.ds_id, p.epoch, p.closed_name.rpartition("/")[2]): p for p in self.contents.places}
+        places = {place.name.removesuffix(OPEN): place for place in self.contents.places}
         attempts = []
         for (session, rank, mode, number), line in self._ended.items():
             parts = []
             for stream in line["streams"]:
                 folder = folder_of(mode, stream["ds_id"], line["step"])
+                about = (mode, stream["ds_id"], line["step"], session, rank, number)
                 for part in stream["parts"]:
-                    place = places.pop((mode, stream["ds_id"], line["step"], part["name"]), None)
-                    name = f"{folder}/{part['name']}" if place is None else place.name
-                    about = (mode, stream["ds_id"], line["step"], session, rank, number)
+                    place = places.pop(name := f"{folder}/{part['name']}", None)
+                    name = name if place is None else place.name
                     parts.append(self._entry(name, place, about, part["rows"], part["xxh3"]))
             lost, adds = sum(stream["lost"] for stream in line["streams"]), line.get("adds") is True
             head = (mode, line["step"], session, rank, number)
@@ -382,16 +384,14 @@ class RunIndex:
     def _counting(self, mode: str, step: int, attempts: list[Attempt]) -> tuple[list[Attempt], bool]:
         """Return the attempts that count, and whether the epoch ended in all processes."""
         newest: list[Attempt] = []
+        attempts = sorted(attempts, key=lambda a: (a.complete, a.number))
         for session in sorted({attempt.session for attempt in attempts}, reverse=True):
-            of_session = [attempt for attempt in attempts if attempt.session == session]
             best: dict[int, list[Attempt]] = {}
-            for one in sorted(of_session, key=lambda a: (a.complete, a.number)):
+            for one in (attempt for attempt in attempts if attempt.session == session):
                 best[one.rank] = [*(each for each in best.get(one.rank, ()) if one.adds and each.complete), one]
             counting = [one for rank in sorted(best) for one in best[rank]]
-            awaited = any(
-                of == session and rank not in best and process.is_awaited(mode, step)
-                for (of, rank), process in self._processes.items()
-            )
+            others = [one for (of, rank), one in self._processes.items() if of == session and rank not in best]
+            awaited = any(process.is_awaited(mode, step) for process in others)
             if not self._absent.get(session) and not awaited and all(attempt.complete for attempt in counting):
                 return counting, True
             newest = newest or counting

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,13 +18,16 @@ from labeltrack.recording.schema import ABOUT, ID
 from labeltrack.recording.storage import LocalFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from labeltrack.recording.epochs import PartEntry
     from labeltrack.recording.keys import Column, Words
     from labeltrack.recording.schema import Columns
     from labeltrack.recording.storage import Storage
+
+pa: Any = need("pyarrow")
+_TEXT = pa.dictionary(pa.int32(), pa.string())
+_ABOUT_TYPES = dict.fromkeys(ABOUT, pa.int32()) | {"mode": _TEXT, "ds_id": _TEXT, "step": pa.int64()}
 
 
 def _chosen(
@@ -46,14 +50,13 @@ def table(
     storage: Storage, parts: Sequence[PartEntry], columns: Columns, chosen: Iterable[str] | None, *, mapped: bool
 ) -> tuple[Any, list[PartResult]]:
     """Return samples as a pyarrow Table, and what was read from each part; see `Run.samples`."""
-    pa = need("pyarrow")
     readers = open_parts(storage, parts, columns)
     names = _chosen(readers, columns, chosen, ())
-    texts = {STRING: pa.dictionary(pa.int32(), pa.string()), BYTES: pa.dictionary(pa.int32(), pa.binary())}
-    schema, alike = _schema(readers, columns, names, texts, pa)
+    texts = {STRING: _TEXT, BYTES: pa.dictionary(pa.int32(), pa.binary())}
+    schema, alike = _schema(readers, columns, names, texts)
     alike = alike and mapped  # casting would read the maps
     may = [alike and bool(one.labels) and all(of.kind != BOOL for of in one.labels) for one in readers]
-    files = {one.entry.name: _map(storage, one.entry.name, pa) for one, each in zip(readers, may, strict=True) if each}
+    files = {one.entry.name: _map(storage, one.entry.name) for one, each in zip(readers, may, strict=True) if each}
     batches = [
         pa.record_batch([_cast(batch.column(one.name), one.type) for one in schema], schema=schema)
         for batch in _record_batches(readers, columns, names, files)
@@ -70,11 +73,10 @@ def write(
     on_rows: Callable[[int], object],
 ) -> tuple[int, list[PartResult]]:
     """Write samples to a file; return their number, and what was read from each part; see `Run.export`."""
-    pa = need("pyarrow")
     text = check_ending(path, (".parquet", ".csv")) == ".csv"
     readers = open_parts(storage, parts, columns)
     names = _chosen(readers, columns, chosen, ("mode", "ds_id", "step"))
-    schema, _ = _schema(readers, columns, names, {STRING: pa.string(), BYTES: pa.string() if text else pa.binary()}, pa)
+    schema, _ = _schema(readers, columns, names, {STRING: pa.string(), BYTES: pa.string() if text else pa.binary()})
     schema = pa.schema([(one.name, pa.string() if one.name in ("mode", "ds_id") else one.type) for one in schema])
     rows = 0
     with whole_file(path) as half:
@@ -100,7 +102,6 @@ def _record_batches(
     text: bool = False,
 ) -> Iterator[Any]:
     """Yield samples as record batches; columns are views of the maps of files, if any; with `text`, bytes are text."""
-    pa = need("pyarrow")
     dictionary = functools.cache(functools.partial(_dictionary, text=text))
     for reader, batch in batches_of(readers):
         rows, file = reader.rows(batch), files.get(reader.entry.name)
@@ -108,29 +109,20 @@ def _record_batches(
             continue
         of = [*reader.labels, *[None] * len(columns.values), *([reader.ids] if reader.ids else [])]
         arrays = [*rows.labels, *rows.values, *([] if rows.ids is None else [rows.ids])]
-        if file is not None and batch.end <= file.size and _as_stored(reader):
+        if file is not None and batch.end <= file.size and all(one.dtype == one.stored for one in reader.labels):
             pieces = [file.slice(at, x.nbytes) for at, x in zip(batch.columns, arrays, strict=True)]
             arrays = [np.frombuffer(piece, x.dtype) for piece, x in zip(pieces, arrays, strict=True)]
         own = dict(zip(reader.part.columns.names, zip(of, arrays, strict=True), strict=True))
-        about = dict(zip(ABOUT, reader.entry.about, strict=True))
-        row = []
-        for name in names:
-            if name in own:
-                row.append(_arrow(*own[name], dictionary, pa))
-            elif name == ID:
-                row.append(pa.nulls(batch.rows))
-            else:
-                row.append(_constant(about[name], batch.rows, _type_of(name, pa), pa))
+        about = dict(zip(ABOUT, reader.entry.about, strict=True)) | {ID: None}  # of samples without ids
+        row = [
+            _arrow(*own[name], dictionary) if name in own else _constant(about[name], batch.rows, name)
+            for name in names
+        ]
         yield pa.record_batch(row, names=list(names))
 
 
-def _as_stored(reader: PartReader) -> bool:
-    """Return whether labels are read with the types that they have in the file."""
-    return all(of.dtype == of.stored for of in reader.labels)
-
-
 def _schema(
-    readers: Sequence[PartReader], columns: Columns, names: Sequence[str], texts: Mapping[str, Any], pa: Any
+    readers: Sequence[PartReader], columns: Columns, names: Sequence[str], texts: Mapping[str, Any]
 ) -> tuple[Any, bool]:
     """Return the schema that fits all parts, and whether each has it already."""
     types: dict[str, list[Any]] = {name: [] for name in columns._replace(ids=True).names}
@@ -142,27 +134,21 @@ def _schema(
             for name, dtype in zip(columns.values, reader.value_dtypes, strict=True):
                 types[name].append(pa.from_numpy_dtype(dtype))
             if reader.ids is not None:
-                types[ID].append(_wide(texts[reader.ids.kind], pa) if reader.ids.words is not None else pa.int64())
+                own = texts.get(reader.ids.kind, pa.int64())
+                wide = pa.types.is_dictionary(own)  # codes of ids have 64 bits
+                types[ID].append(pa.dictionary(pa.int64(), own.value_type) if wide else own)
     none = dict.fromkeys(columns.labels, pa.int64()) | dict.fromkeys(columns.values, pa.float32()) | {ID: pa.int64()}
-    fields = []
-    for name in names:
-        if name in types:
-            fields.append((name, _common(types[name] or [none[name]], name, pa)))
-        else:
-            fields.append((name, _type_of(name, pa)))
-    return pa.schema(fields), all(len(set(types[name])) <= 1 for name in names if name in types)
-
-
-def _wide(of: Any, pa: Any) -> Any:
-    """Return the type of ids that are text: their codes have 64 bits."""
-    return pa.dictionary(pa.int64(), of.value_type) if pa.types.is_dictionary(of) else of
+    fields = [
+        (name, _common(types[name] or [none[name]], name) if name in types else _ABOUT_TYPES[name]) for name in names
+    ]
+    return pa.schema(fields), all(len(set(types.get(name, ()))) <= 1 for name in names)
 
 
 def _cast(column: Any, wanted: Any) -> Any:
     return column if column.type == wanted else column.cast(wanted)
 
 
-def _map(storage: Storage, name: str, pa: Any) -> Any:
+def _map(storage: Storage, name: str) -> Any:
     """Return a memory map of a file, which needs no descriptor; None if it cannot be mapped."""
     if isinstance(storage, LocalFolder):
         with contextlib.suppress(OSError), pa.memory_map(os.fsencode(storage.path / name)) as file:
@@ -170,7 +156,7 @@ def _map(storage: Storage, name: str, pa: Any) -> Any:
     return None
 
 
-def _arrow(of: Column | None, array: Any, dictionary: Callable[[Words], Any], pa: Any) -> Any:
+def _arrow(of: Column | None, array: Any, dictionary: Callable[[Words], Any]) -> Any:
     """Return labels, values or ids as an Arrow array that shares their memory."""
     plain = pa.Array.from_buffers(pa.from_numpy_dtype(array.dtype), array.shape[0], [None, pa.py_buffer(array)])
     if of is not None and of.words is not None:
@@ -180,7 +166,7 @@ def _arrow(of: Column | None, array: Any, dictionary: Callable[[Words], Any], pa
 
 def _dictionary(words: Words, *, text: bool) -> Any:
     """Return a vocabulary as an Arrow array; with `text`, bytes are text."""
-    pa, plain = need("pyarrow"), words.array.tolist()
+    plain = words.array.tolist()
     if words.kind == BYTES and not text:
         return pa.array(plain, pa.binary())
     return pa.array([_as_text(word) for word in plain] if words.kind == BYTES else portable(plain), pa.string())
@@ -194,19 +180,15 @@ def _as_text(word: bytes) -> str:
     return word.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
 
 
-def _type_of(name: str, pa: Any) -> Any:
-    if name in ("mode", "ds_id"):
-        return pa.dictionary(pa.int32(), pa.string())
-    return pa.int64() if name == "step" else pa.int32()
-
-
-def _constant(value: Any, rows: int, of: Any, pa: Any) -> Any:
+def _constant(value: Any, rows: int, name: str) -> Any:
+    if value is None:
+        return pa.nulls(rows)
     if isinstance(value, str):
         return pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), pa.array(portable([value])))
-    return pa.array(np.full(rows, value, of.to_pandas_dtype()))
+    return pa.array(np.full(rows, value, _ABOUT_TYPES[name].to_pandas_dtype()))
 
 
-def _common(types: list[Any], name: str, pa: Any) -> Any:
+def _common(types: list[Any], name: str) -> Any:
     """Return a type that fits columns of several types."""
     distinct = list(dict.fromkeys(types))
     if len(distinct) == 1:

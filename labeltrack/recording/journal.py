@@ -9,17 +9,29 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
 from labeltrack.errors import need
-from labeltrack.recording.part import as_json
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 LARGEST_LINE = 16 * 2**20  # bytes; ours have some hundred, those with words up to a megabyte
 MOST_DAMAGE = 100  # damaged lines after which the rest is ignored
+_SPLIT_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+
+
+def as_json(value: Any, **options: Any) -> bytes:
+    """Return a value as JSON that `json.loads` reads back unchanged, halves of surrogate pairs included."""
+    text = json.dumps(value, **options)
+    # ASCII, except where two such halves follow each other: escaped, they would become one character.
+    if "\\ud" in text:
+        plain = json.dumps(value, **options, ensure_ascii=False)
+        if _SPLIT_PAIR.search(plain):
+            return plain.encode("utf-8", "surrogatepass")
+    return text.encode()
 
 
 class Journal:
@@ -28,22 +40,16 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._xxhash = need("xxhash")
         self.path = path
-        self._seq = 0
-        self._size = 0
+        self._seq = self._size = 0
         self._fd = _create(path)
         self._folder = path.parent.stat()
 
     def append(self, event: str, *, sync: bool, **fields: Any) -> None:
-        """Append a line, and wait until it is on disk if `sync`.
-
-        Raises:
-            OSError: The line could not be written, and is not there; or the file is gone.
-        """
+        """Append a line, and wait until it is on disk if `sync`; after an OSError, it is not there."""
         if not os.fstat(self._fd).st_nlink:
             self.ensure_present()
         text = as_json({"seq": self._seq, "event": event, **fields})
-        line = memoryview(f"{self._xxhash.xxh3_64_hexdigest(text)} ".encode() + text + b"\n")
-        rest = line
+        line = rest = memoryview(f"{self._xxhash.xxh3_64_hexdigest(text)} ".encode() + text + b"\n")
         try:
             while rest:
                 rest = rest[os.write(self._fd, rest) :]
@@ -57,11 +63,7 @@ class Journal:
         self._seq += 1
 
     def ensure_present(self) -> bool:
-        """Check that the file is where it was; if it alone was deleted, restore it and return True.
-
-        Raises:
-            FileNotFoundError: Its folder was deleted, moved or replaced, or another file is in its place.
-        """
+        """If the file alone was deleted, restore it and return True; FileNotFoundError if more than that happened."""
         mine = os.fstat(self._fd)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             if os.path.samestat(self.path.stat(), mine):

@@ -18,6 +18,7 @@ import functools
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate, takewhile
 from typing import TYPE_CHECKING
@@ -27,7 +28,6 @@ from labeltrack.recording.part import OPEN, Part
 from labeltrack.recording.storage import EXHAUSTED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from labeltrack.recording.storage import Storage
@@ -70,12 +70,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def folder_of(mode: str, ds_id: str, epoch: int) -> str:
-    """Return the folder of the parts of an epoch, relative to the run.
-
-    Example:
-        >>> folder_of("train", "a/b", 3)
-        'mode=train/ds_id=a%2Fb/epoch=3'
-    """
+    """Return the folder of the parts of an epoch, relative to the run, such as ``mode=train/ds_id=a%2Fb/epoch=3``."""
     return f"{_folder('mode', mode)}/{_folder('ds_id', ds_id)}/epoch={epoch}"
 
 
@@ -121,11 +116,6 @@ class Place:
     index: int  # number within the attempt and dataset
     is_open: bool  # it was not closed
 
-    @property
-    def closed_name(self) -> str:
-        """Name once it is closed."""
-        return self.name.removesuffix(OPEN)
-
 
 @dataclass
 class Contents:
@@ -137,12 +127,7 @@ class Contents:
 
 
 def contents_of(storage: Storage) -> Contents:
-    """Find the files of a run.
-
-    Raises:
-        ValueError: A folder has more than a million entries.
-        OSError: A folder cannot be read.
-    """
+    """Find the files of a run; OSError if a folder cannot be read, ValueError if it has more than a million entries."""
     names, strange = storage.names()
     found = Contents(strange=strange)
     whole: dict[str, str] = {}  # modes and datasets by the shortened names of their folders
@@ -151,12 +136,10 @@ def contents_of(storage: Storage) -> Contents:
             _learn(storage, name, whole)
     for name in names:
         if "/" not in name:
-            journal = _JOURNAL.fullmatch(name)
-            if journal is not None:
+            if journal := _JOURNAL.fullmatch(name):
                 found.journals[int(journal[1]), int(journal[2])] = name
             continue  # at the top, any file is allowed
-        place = _place(name, whole)
-        if place is None:
+        if (place := _place(name, whole)) is None:
             found.strange.append(f"{name} is no part")
         else:
             found.places.append(place)

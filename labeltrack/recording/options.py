@@ -55,7 +55,6 @@ class RecordingOptions:
     durable: Durable = "later"
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
         path: Any = self.path
         if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
             msg = f"a run is recorded to a folder, given as a string or path, got {type(self.path).__name__}"
@@ -72,18 +71,9 @@ class RecordingOptions:
         if launch is None:
             object.__setattr__(self, "launch", _launch_of_environment())
         object.__setattr__(self, "flush_rows", _number("flush_rows", self.flush_rows, 2**10, 2**20))
-        size = _number("world_size", _of_environment("WORLD_SIZE", self.world_size, 1), 1, 10**6)
-        rank = _number("rank", _of_environment("RANK", self.rank, 0), 0, size - 1)
+        size = _number("world_size", self.world_size, 1, 10**6, default=1)
         object.__setattr__(self, "world_size", size)
-        object.__setattr__(self, "rank", rank)
-
-
-def _of_environment(name: str, given: Any, default: int) -> Any:
-    """Return what was given, or else an environment variable that launchers such as torchrun set."""
-    if given is not None:
-        return given
-    text = os.environ.get(name, "")
-    return int(text) if text.isdecimal() else default
+        object.__setattr__(self, "rank", _number("rank", self.rank, 0, size - 1, default=0))
 
 
 def _launch_of_environment() -> str:
@@ -97,7 +87,11 @@ def _launch_of_environment() -> str:
     return f"slurm {said('SLURM_JOB_ID')}.{said('SLURM_STEP_ID', '')}" if said("SLURM_JOB_ID") else ""
 
 
-def _number(what: str, given: Any, least: int, most: int) -> int:
+def _number(what: str, given: Any, least: int, most: int, *, default: int | None = None) -> int:
+    """Return what was given; for None what launchers such as torchrun set in the environment, or else the default."""
+    if given is None and default is not None:
+        text = os.environ.get(what.upper(), "")
+        given = int(text) if text.isdecimal() else default
     try:
         number = operator.index(given)
     except TypeError:

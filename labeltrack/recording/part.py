@@ -11,25 +11,22 @@ import functools
 import json
 import os
 import re
-from itertools import pairwise
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 import numpy as np
-import numpy.typing as npt
 
+from labeltrack._core.arrays import Array
 from labeltrack.errors import DamagedRunError, TruncatedRunError, need
 from labeltrack.recording import arrow_ipc as _ipc
 from labeltrack.recording.schema import Columns, read_columns
 from labeltrack.recording.storage import ALIGNMENT, FileContent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from labeltrack.recording.storage import Content
-
-Array = npt.NDArray[Any]
 
 HASH = "xxh3_64"
 OPEN = ".open"
@@ -37,21 +34,6 @@ PERCENT = "percent"  # key in the metadata: which other texts are percent-encode
 BLOCK = 1 << 24  # bytes of a file that are read at a time for its checksum
 SMALLEST = 1024  # bytes; the beginning of a part is shorter
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_SPLIT_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
-_PLAIN = {"seq", "rows", "xxh3", "about", "pad"}
-
-
-def as_json(value: Any, **options: Any) -> bytes:
-    """Return a value as JSON that `json.loads` reads back unchanged, halves of surrogate pairs included.
-
-    It is ASCII, except where two such halves follow each other: escaped, they would become one character.
-    """
-    text = json.dumps(value, **options)
-    if "\\ud" in text:
-        plain = json.dumps(value, **options, ensure_ascii=False)
-        if _SPLIT_PAIR.search(plain):
-            return plain.encode("utf-8", "surrogatepass")
-    return text.encode()
 
 
 def _as_utf8(metadata: Mapping[str, str]) -> dict[str, str]:
@@ -79,12 +61,7 @@ def _about_file(dtypes: Mapping[str, Any], metadata: Mapping[str, str]) -> str:
 
 def _about(seq: int, file: str, batch: Mapping[str, str]) -> str:
     """Return the checksum of everything that a batch and its file say apart from the columns."""
-    xxh3 = batch["xxh3"]
-    if batch.keys() <= _PLAIN and batch["rows"].isdigit() and xxh3.isalnum() and xxh3.isascii():
-        # What the other branch gives, in a tenth of the time.
-        rest = f'[["rows", "{batch["rows"]}"], ["seq", "{seq}"], ["xxh3", "{xxh3}"]]'
-    else:
-        rest = json.dumps(sorted((key, text) for key, text in batch.items() if key not in ("about", "pad")))
+    rest = json.dumps(sorted([pair for pair in batch.items() if pair[0] not in ("about", "pad")]))
     text: str = _xxhash().xxh3_64_hexdigest(f"[{file}, {rest}]".encode(), seed=seq)
     return text
 
@@ -95,11 +72,10 @@ def _xxhash() -> Any:
 
 
 class PartWriter:
-    """Writes a part, to a file that must not exist.
+    """Writes a part, to a file that must not exist."""
 
-    Everything large happens in few calls of compiled code that releases the GIL: after each, this thread has to ask for
-    it again, and one that trains in Python gives it away only every 5 ms.
-    """
+    # Everything large happens in few calls of compiled code that releases the GIL: after each, this thread has to ask
+    # for it again, and one that trains in Python gives it away only every 5 ms.
 
     def __init__(self, path: Path, dtypes: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
         self._pa = need("pyarrow")
@@ -109,10 +85,8 @@ class PartWriter:
         self.seq = 0
         self.dtypes = {name: np.dtype(dtype) for name, dtype in dtypes.items()}
         self.metadata = {**_as_utf8(metadata), "hash": HASH}
-        fields = [
-            self._pa.field(name, self._pa.from_numpy_dtype(dtype), nullable=False)
-            for name, dtype in self.dtypes.items()
-        ]
+        types = {name: self._pa.from_numpy_dtype(dtype) for name, dtype in self.dtypes.items()}
+        fields = [self._pa.field(name, of, nullable=False) for name, of in types.items()]
         self._about_file = _about_file(self.dtypes, self.metadata)
         self._schema = self._pa.schema(fields, metadata=self.metadata)
         self._one_row = self._batch([np.zeros(1, dtype) for dtype in self.dtypes.values()])
@@ -132,7 +106,7 @@ class PartWriter:
         """Write ``(N,)`` columns, and more metadata, as a record batch; after an OSError, the part ends before it."""
         sums, rows = _xxhash().xxh3_64(seed=self.seq), columns[0].shape[0]
         for column in columns:
-            sums.update(np.ascontiguousarray(column).data.cast("B") if rows else b"")
+            sums.update(np.ascontiguousarray(column))
         batch = {"seq": str(self.seq), "rows": str(rows), "xxh3": sums.hexdigest(), **(more or {})}
         batch["about"] = _about(self.seq, self._about_file, batch)
         batch["pad"] = self._padding(batch)
@@ -156,8 +130,7 @@ class PartWriter:
 
     def _padding(self, batch: Mapping[str, str]) -> str:
         """Return a text that makes the columns of the next batch begin at a multiple of 64 bytes, where Arrow has 8."""
-        least = " " * 8
-        lengths = tuple(len(text.encode()) for pair in batch.items() for text in pair)
+        least, lengths = " " * 8, tuple(len(text.encode()) for pair in batch.items() for text in pair)
         if lengths not in self._heads:  # sizes depend on nothing else
             count = self._pa.MockOutputStream()
             with self._pa.ipc.new_file(count, self._schema) as writer:
@@ -214,32 +187,22 @@ def file_checksum(data: Content) -> str:
 
 
 class Part:
-    """What is intact of a part that is read.
-
-    Attributes:
-        data: The bytes of the file, until they are released.
-        schema: Dtypes and metadata as written; None if the beginning is damaged.
-        columns: Which columns are labels, values and ids.
-        metadata: Key-value pairs of the file; empty if the beginning is damaged.
-        batches: The intact ones, from `examine`.
-        closed: Whether the end mark follows the last batch and nothing before it is damaged.
-        damage: What is wrong; empty if nothing is.
-        torn: Whether the file merely ends too early.
-        lost_rows: Rows of damaged batches.
-    """
+    """What is intact of a part that is read."""
 
     def __init__(self, data: Content) -> None:
-        self.data = data
-        self.schema: _ipc.Schema | None = None
-        self.metadata: dict[str, str] = {}
+        self.data = data  # the bytes of the file, until they are released
+        self.schema: _ipc.Schema | None = None  # as written; None if the beginning is damaged
+        self.metadata: dict[str, str] = {}  # of the file
         self.columns = Columns()
-        self.batches: list[_ipc.Batch] = []
-        self.closed = self.torn = False
-        self.damage = ""
-        self.lost_rows = 0
+        self.batches: list[_ipc.Batch] = []  # the intact ones, from `examine`
+        self.closed = False  # whether the end mark follows the last batch and nothing before it is damaged
+        self.torn = False  # whether the file merely ends too early
+        self.damage = ""  # what is wrong
+        self.lost_rows = 0  # of damaged batches
         try:
             schema, self._first = _ipc.read_schema(data)
-            _check_hash(schema)
+            kind = schema.metadata.get("hash")
+            _ipc.check(kind == HASH, f"checksums of an unknown kind, {kind!r}")
             self.metadata = _as_given(schema.metadata)
             self.columns = read_columns(schema.dtypes, self.metadata)
         except DamagedRunError as damage:
@@ -254,15 +217,10 @@ class Part:
         return sum(batch.rows for batch in self.batches)
 
     def walk(self, *, check: bool) -> Iterator[_ipc.Batch]:
-        """Yield the batches one after the other; past a damaged one, only those whose place is certain.
-
-        With `check`, only those whose columns agree with their checksum; `read` tells it of the others.
-        """
+        """Yield the batches; past a damaged one, those whose place is certain; with `check`, intact ones alone."""
         if self.schema is None:
             return
-        intact = True
-        expected = 0
-        position = self._first
+        intact, expected, position = True, 0, self._first
         file = _about_file(self.schema.dtypes, self.schema.metadata)
         while True:
             try:
@@ -284,28 +242,17 @@ class Part:
             position = batch.end
 
     def read(self, batch: _ipc.Batch) -> tuple[list[Array], bool]:
-        """Return the ``(N,)`` columns of a batch, and whether their checksum agrees.
-
-        Raises:
-            TruncatedRunError: They can no longer be read.
-        """
+        """Return the ``(N,)`` columns of a batch and whether their checksum agrees; or TruncatedRunError."""
         types = [] if self.schema is None else list(self.schema.dtypes.values())
         spans = [(at, at + batch.rows * of.itemsize) for at, of in zip(batch.columns, types, strict=True)]
-        first, end = min(start for start, _ in spans), max(stop for _, stop in spans)
-        body = batch.data[first:end]
-        columns = [body[start - first : stop - first] for start, stop in spans]
-        seed = int(batch.metadata["seq"])
-        if all(before[1] == after[0] for before, after in pairwise(spans)):
-            found = _xxhash().xxh3_64_hexdigest(body, seed)
-        else:
-            sums = _xxhash().xxh3_64(seed=seed)
-            for column in columns:
-                sums.update(column)
-            found = sums.hexdigest()
-        arrays = [
-            np.frombuffer(some, of) if batch.rows else np.empty(0, of) for some, of in zip(columns, types, strict=True)
-        ]
-        return arrays, bool(batch.metadata["xxh3"] == found)
+        first = min(batch.columns)
+        body = batch.data[first : max(stop for _, stop in spans)]
+        sums = _xxhash().xxh3_64(seed=int(batch.metadata["seq"]))
+        for start, stop in spans:
+            sums.update(body[start - first : stop - first])
+        columns = zip(batch.columns, types, strict=True)
+        arrays: list[Array] = [np.ndarray(batch.rows, of, body, at - first) for at, of in columns]
+        return arrays, bool(batch.metadata["xxh3"] == sums.hexdigest())
 
 
 def examine(data: Content, *, check: bool = True) -> Part:
@@ -315,15 +262,8 @@ def examine(data: Content, *, check: bool = True) -> Part:
     return part
 
 
-def _check_hash(schema: _ipc.Schema) -> None:
-    if schema.metadata.get("hash") != HASH:
-        msg = f"checksums of an unknown kind, {schema.metadata.get('hash')!r}"
-        raise DamagedRunError(msg)
-
-
 def _is_consistent(file: str, batch: _ipc.Batch, seq: int) -> bool:
     """Return whether what a batch says about itself is right, except for the checksum of its columns."""
     said = batch.metadata
-    if said.get("seq") != str(seq) or said.get("rows") != str(batch.rows) or "xxh3" not in said:
-        return False
-    return said.get("about") == _about(seq, file, said)
+    good = said.get("seq") == str(seq) and said.get("rows") == str(batch.rows) and "xxh3" in said
+    return good and said.get("about") == _about(seq, file, said)

@@ -1,39 +1,40 @@
-"""What a recorded run says of each sample: `Run.dynamics` and `Run.hardest`."""
+"""What a recorded run says of each sample: `Run.dynamics` and `Run.hardest`, in this process or on a Dask cluster."""
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._convert.objects import text_array
+from labeltrack._core.arrays import Array
+from labeltrack._core.by_id import ByID, Chunk
 from labeltrack._filters import single_mode
 from labeltrack._labels.codes import LabelMapping, common_type
 from labeltrack._labels.combined import combinations
 from labeltrack._nan_policy import check_finite, check_nan_policy
 from labeltrack.errors import check_option, counted, missing_key, warn
-from labeltrack.recording.cluster import Engine
-from labeltrack.recording.courses import Plan, binary_metric, read_courses
 from labeltrack.recording.dynamics import Dynamics
-from labeltrack.recording.reader import Progress
+from labeltrack.recording.keys import Keys
+from labeltrack.recording.reader import Engine, Progress, open_parts, read_on_cluster, read_rows
 from labeltrack.recording.schema import ON_DUPLICATE
 from labeltrack.stats import LabelStats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from labeltrack._core.by_id import Statistics
     from labeltrack._nan_policy import NanPolicy
-    from labeltrack.recording.courses import Courses, Step
     from labeltrack.recording.description import Description
-    from labeltrack.recording.epochs import Epoch, RunIndex
+    from labeltrack.recording.epochs import Epoch, PartEntry, RunIndex
     from labeltrack.recording.reader import PartResult
-    from labeltrack.recording.schema import OnDuplicate
+    from labeltrack.recording.schema import Columns, OnDuplicate
     from labeltrack.recording.storage import Storage
 
-Array = npt.NDArray[Any]
+Step = tuple[int, "Sequence[PartEntry]"]
+"""A step and its parts of one dataset, in order of processes."""
 
 
 class PerSample:
@@ -125,12 +126,11 @@ class PerSample:
         chosen = self._mode(mode)
         taken, left_out = self._index.select([chosen], step, "mode", incomplete=incomplete)
         jobs = self._jobs(taken, ds_id)
-        plan = self._plan(list(jobs.values()), metric, correct)._replace(
-            on_duplicate=on_duplicate, skip_nan=policy == "omit"
-        )
+        plan = self._plan(list(jobs.values()), metric, correct)
+        plan = plan._replace(on_duplicate=on_duplicate, skip_nan=policy == "omit")
         total = sum(part.rows or 0 for job in jobs.values() for _, parts in job for part in parts)
         with Progress("Reading", total, "samples", wanted=progress) as bar:
-            read = [read_courses(self._storage, job, plan, engine, bar.advance) for job in jobs.values()]
+            read = [_read_courses(self._storage, job, plan, engine, bar.advance) for job in jobs.values()]
         self._warn([part for one in read for part in one.found], taken, left_out)
         _warn_of(read, on_duplicate)
         columns = _joined([_columns(one, policy) for one in read], list(jobs), self._description.names)
@@ -193,38 +193,36 @@ class PerSample:
 
     def _mode(self, mode: str | None) -> str:
         modes = list(dict.fromkeys(epoch.mode for epoch in self._index.epochs))
-        chosen = single_mode(modes, mode)
-        if chosen not in modes:
+        if (chosen := single_mode(modes, mode)) not in modes:
             raise missing_key(chosen, modes, "recorded mode")
         return chosen
 
+    def _place(self, metric: str | None) -> int:
+        """Return the place of a metric; of the first one for None."""
+        if metric is not None and metric not in self.metrics:
+            raise missing_key(metric, self.metrics, "recorded metric")
+        return 0 if metric is None else self.metrics.index(metric)
+
     def _plan(self, jobs: Sequence[Sequence[Step]], metric: str | None, correct: str | Literal[False] | None) -> Plan:
         """Return which columns are read, without options."""
-
-        def place(name: str) -> int:
-            if name not in self.metrics:
-                raise missing_key(name, self.metrics, "recorded metric")
-            return self.metrics.index(name)
-
-        columns, first = self._description.columns, 0 if metric is None else place(metric)
+        columns, first = self._description.columns, self._place(metric)
         among: list[int] = []
         if correct is None:
             among = [first, *(one for one in range(len(self.metrics)) if one != first)]
         elif correct is not False:
-            among = [place(correct)]
-        found = (binary_metric(self._storage, job, columns, among) for job in jobs if among)
+            among = [self._place(correct)]
+        found = (_binary_metric(self._storage, job, columns, among) for job in jobs if among)
         hits = next((one for one in found if one is not None), None)
         return Plan(columns, first, hits, hits != first)
 
     def _jobs(self, epochs: Sequence[Epoch], ds_id: Any) -> dict[str, list[Step]]:
         """Return the steps of each dataset, ascending, with their parts in order of processes."""
-        wanted, jobs = self._index.select_datasets(ds_id), defaultdict(list)
+        wanted = self._index.select_datasets(ds_id)
+        jobs: dict[str, list[Step]] = defaultdict(list)
         for epoch in sorted(epochs, key=lambda epoch: epoch.step):
-            attempts = sorted(epoch.attempts, key=lambda attempt: attempt.rank)
-            for name in sorted(set(epoch.ds_ids)):
+            for name in sorted(epoch.ds_ids):
                 if name in wanted:
-                    parts = tuple(part for attempt in attempts for part in attempt.parts if part.ds_id == name)
-                    jobs[name].append((epoch.step, parts))
+                    jobs[name].append((epoch.step, epoch.parts(name)))
         return dict(sorted(jobs.items())) or {"": []}
 
     def _names(self) -> dict[str, dict[Any, str]]:
@@ -319,3 +317,116 @@ def _joined(parts: Sequence[dict[str, Any]], ds_ids: Sequence[str], names: Seque
         lengths = [len(part["ids"]) for part in parts]
         found["ds_ids"] = np.repeat(text_array(ds_ids), lengths)
     return found
+
+
+# -- from parts to the course of each sample ------------------------------------------------------------------
+
+
+class Plan(NamedTuple):
+    """What to read of each sample, and how."""
+
+    columns: Columns
+    metric: int  # place of the one that statistics are of
+    hits: int | None  # place of the metric that says whether a sample is right, by 1 and 0
+    probability: bool  # whether the metric may be a cross-entropy
+    on_duplicate: OnDuplicate | None = None
+    skip_nan: bool = False
+    threads: int | None = None  # None chooses
+
+
+class Courses:
+    """The course of each sample over some steps."""
+
+    def __init__(self, plan: Plan) -> None:
+        names, drop = plan.columns.labels, plan.on_duplicate != "count"
+        self.table = ByID(
+            labels=len(names), probability=plan.probability, drop=drop, skip_nan=plan.skip_nan, threads=plan.threads
+        )
+        self.ids = Keys("ids")
+        self.labels = [Keys("labels" if len(names) == 1 else f"labels {name!r}") for name in names]
+        self.found: list[PartResult] = []
+        self.steps: list[int] = []
+
+    def read(self, storage: Storage, step: Step, plan: Plan, on_rows: Callable[[int], object]) -> None:
+        """Add the samples of the next step; ValueError if they have no ids, TypeError if types do not fit a column."""
+        number, parts = step
+        self.steps.append(number)
+        readers = open_parts(storage, parts, plan.columns)
+        chunks = []
+        for reader, rows in read_rows(readers):
+            on_rows(rows.values[0].shape[0])
+            if reader.ids is None or rows.ids is None:
+                msg = (
+                    f"the samples of {reader.entry.name} have no ids; choose a mode or steps in which all have, or "
+                    "pass ids with every batch"
+                )
+                raise ValueError(msg)
+            ids = self.ids.of(reader.ids, rows.ids)
+            columns = zip(self.labels, reader.labels, rows.labels, strict=True)
+            labels = tuple(keys.of(column, one) for keys, column, one in columns)
+            right = None  # ``(N,)`` uint8, 1 where a sample is right, unless the metric does not say that after all
+            if plan.hits is not None and _is_binary(rows.values[plan.hits]):
+                right = rows.values[plan.hits].astype(np.uint8)
+            chunks.append(Chunk(ids, labels, rows.values[plan.metric], right))
+        self.table.add_step(chunks)
+        self.found += [reader.finish() for reader in readers]
+
+    def repeated(self) -> str:
+        """Return the message that ids occur more than once in a step; empty if none does."""
+        again, example, _ = self.table.found()
+        if example is None:
+            return ""
+        return (
+            f"{counted(again, 'sample', 'have')} an id that another one has in the same step, such as "
+            f"{self.ids.decode(np.array(example[:1])).tolist()[0]!r} in step {self.steps[example[1] - 1]}"
+        )
+
+    def merge(self, later: Courses) -> None:
+        """Add the courses of later steps."""
+        ids = self.ids.adopt(later.ids)
+        labels = [mine.adopt(theirs) for mine, theirs in zip(self.labels, later.labels, strict=True)]
+        self.table.merge(later.table, ids, labels)
+        self.found += later.found
+        self.steps += later.steps
+
+
+def _binary_metric(storage: Storage, steps: Sequence[Step], columns: Columns, among: Sequence[int]) -> int | None:
+    """Return the first of some metrics that is 0 or 1 in all samples of the first batch that can be read."""
+    for _, parts in steps:
+        for _, rows in read_rows(open_parts(storage, parts, columns)):
+            return next((place for place in among if _is_binary(rows.values[place])), None)
+    return None
+
+
+def _is_binary(values: Array) -> bool:
+    return bool(((values == 0) | (values == 1)).all())
+
+
+def _read_courses(
+    storage: Storage, steps: Sequence[Step], plan: Plan, engine: str, on_rows: Callable[[int], object]
+) -> Courses:
+    """Return the courses of the samples of one dataset over steps, in their order; see `Courses.read`."""
+    if engine == "local":
+        courses = Courses(plan)
+        for step in steps:
+            courses.read(storage, step, plan, on_rows)
+        return courses
+    read = partial(_read, plan=plan._replace(threads=1))
+    job = [(partial(read, number=number), parts) for number, parts in steps]
+    with contextlib.closing(read_on_cluster(storage, [job], partial(_merged, plan=plan), on_rows)) as results:
+        return _merged(list(results), plan)
+
+
+def _read(storage: Storage, parts: Sequence[PartEntry], number: int, plan: Plan) -> Courses:
+    """Read one step; runs on a worker."""
+    courses = Courses(plan)
+    courses.read(storage, (number, parts), plan, lambda _: None)
+    return courses
+
+
+def _merged(parts: list[Courses], plan: Plan) -> Courses:
+    """Merge courses of consecutive steps, which must not change; runs on a worker, too."""
+    courses = Courses(plan)
+    for later in parts:
+        courses.merge(later)
+    return courses

@@ -1,38 +1,46 @@
-"""Reading recorded parts batch by batch, comparing all checksums and counting torn and damaged rows."""
+"""Reading recorded parts batch by batch, here or on a cluster, comparing checksums and counting lost rows."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from threading import Lock
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
+from labeltrack._core.arrays import Array
 from labeltrack._labels.codes import BOOL, BYTES, INTEGER, STRING
-from labeltrack.errors import DamagedRunError, TruncatedRunError, counted, listing
+from labeltrack.errors import DamagedRunError, TruncatedRunError, counted, listing, need
+from labeltrack.recording.arrow_ipc import check
+from labeltrack.recording.epochs import read_vocabularies
 from labeltrack.recording.keys import DTYPES, Column
 from labeltrack.recording.layout import begin_part, size_of
 from labeltrack.recording.part import OPEN, Part
 from labeltrack.recording.schema import ID, read_coded
-from labeltrack.recording.storage import EXHAUSTED, FileContent
+from labeltrack.recording.storage import EXHAUSTED, FileContent, LocalFolder, storage_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
     from typing import Self
+
+    import numpy as np
 
     from labeltrack.recording.arrow_ipc import Batch
     from labeltrack.recording.epochs import PartEntry
     from labeltrack.recording.schema import Coded, Columns
     from labeltrack.recording.storage import Storage
 
-Array = npt.NDArray[Any]
+    Parts = Sequence[PartEntry]
+    Read = Callable[[Storage, Parts], Any]
+
+Engine = Literal["local", "dask"]
 T = TypeVar("T")
 
 _WIDENED = {STRING, BYTES, BOOL}  # kinds that early versions wrote as int64 after a checkpoint had been loaded
 PATIENCE = 1.0  # seconds before a progress bar is shown
+FAN_IN = 8  # results that one task of a cluster merges
 KEPT_OPEN = 16  # parts of an unfinished epoch that stay open, so that they can be read after they were renamed
 
 
@@ -48,36 +56,23 @@ class PartResult:
 
 
 class Rows(NamedTuple):
-    """Samples of a batch whose checksum agrees.
-
-    Attributes:
-        labels: ``(N,)`` labels, or codes of the words of their column, of each label; see `Column`.
-        values: ``(N,)`` float32 or float64, of each metric.
-        ids: ``(N,)`` int64, ids or codes of the words of their column; None without.
-    """
+    """Samples of a batch whose checksum agrees, in columns of ``(N,)``; see `Column` for codes."""
 
     labels: list[Array]
-    values: list[Array]
-    ids: Array | None
+    values: list[Array]  # float32 or float64, of each metric
+    ids: Array | None  # int64
 
 
 class PartReader:
     """Reads a part, batch by batch; the methods for batches may be called in any thread.
 
-    Args:
-        storage: Where it is.
-        entry: The part.
-        columns: The columns that it must have, apart from ids; None for any.
-
-    Attributes:
-        labels: What its columns of labels are; empty if nothing can be read.
-        ids: Likewise, its ids; None without.
+    `columns` are those that it must have, apart from ids; None for any.
     """
 
     def __init__(self, storage: Storage, entry: PartEntry, columns: Columns | None = None) -> None:
         self.entry, self.name = entry, entry.name
         self.part = Part(b"")
-        self.labels: list[Column] = []
+        self.labels: list[Column] = []  # empty if nothing can be read
         self.ids: Column | None = None
         self.found = PartResult(entry.name, lost=entry.rows or 0)
         self._lock = Lock()
@@ -89,15 +84,13 @@ class PartReader:
         try:
             self.part, self._whole = self._read(lambda name: begin_part(storage, name))
             self._size = len(self.part.data) if self._whole else size_of(storage, self.name)
+            self.found.torn, self.found.message = self.part.torn, self.part.damage
+            if self.part.schema is not None:
+                self._check(columns)
         except OSError as error:
             self._unreadable(error)
-            return
-        self.found.torn, self.found.message = self.part.torn, self.part.damage
-        if self.part.schema is not None:
-            try:
-                self._check(columns)
-            except DamagedRunError as damage:
-                self.found.message = str(damage)
+        except DamagedRunError as damage:
+            self.found.message = str(damage)
 
     def _read(self, read: Callable[[str], T]) -> T:
         """Return what is read of the file, which may have been closed and renamed since it was listed."""
@@ -127,9 +120,7 @@ class PartReader:
             msg = f"it has columns {listing(mine.names)}, and the run {listing(columns.names)}"
             raise DamagedRunError(msg)
         coded, coded_ids = read_coded(mine, there)
-        if not coded:
-            msg = f"it has labels of kinds {there.get('kind')!r} in columns {listing(mine.labels)}"
-            raise DamagedRunError(msg)
+        check(bool(coded), f"it has labels of kinds {there.get('kind')!r} in columns {listing(mine.labels)}")
         labels = [self._column(*pair) for pair in zip(mine.labels, coded, strict=True)]
         self.ids = None if coded_ids is None else self._column(ID, coded_ids)
         self.labels = labels
@@ -143,9 +134,7 @@ class PartReader:
         else:
             allowed = dtype[0] != "f" if kind == INTEGER else dtype == DTYPES.get(kind)
             allowed = allowed or (kind in _WIDENED and dtype == "i8")
-        if not allowed:
-            msg = f"it has {kind!r} {what} in a column of type {dtype}"
-            raise DamagedRunError(msg)
+        check(allowed, f"it has {kind!r} {what} in a column of type {dtype}")
         if kind not in (STRING, BYTES):
             return Column(kind, stored, coded.words)
         words = self.entry.words.get(coded.words)
@@ -172,23 +161,18 @@ class PartReader:
 
     def batches(self) -> Iterator[Batch]:
         """Yield the batches; each has to be passed to `rows`."""
-        if not self.labels or not self._load():
+        if not self.labels:
             return
+        if not self._whole:
+            try:
+                self.part.data, self._whole = self._read(self._storage.content), True
+            except OSError as error:
+                self._unreadable(error)
+                return
         yield from self.part.walk(check=False)
         with self._lock:
             self.found.torn = self.found.torn or (self.part.torn and not self.found.message)
             self.found.message = self.found.message or self.part.damage
-
-    def _load(self) -> bool:
-        """Get all bytes of the file; return whether that worked."""
-        if not self._whole:
-            try:
-                self.part.data = self._read(self._storage.content)
-            except OSError as error:
-                self._unreadable(error)
-                return False
-            self._whole = True
-        return True
 
     def release(self) -> None:
         """Release the file until its batches are asked for; batches that were handed out keep it open."""
@@ -259,8 +243,7 @@ class Progress:
     def __init__(self, task: str, total: int, unit: str, *, wanted: bool = True) -> None:
         self._task, self._total, self._unit = task, total, unit
         self._wanted = wanted and sys.stderr.isatty()
-        self._start = time.monotonic()
-        self._done = 0
+        self._start, self._done = time.monotonic(), 0
         self._lock = Lock()
         self._bar: Any = None
 
@@ -286,14 +269,73 @@ class Progress:
         from rich import progress  # noqa: PLC0415 (takes 0.1 s, which most calls need not spend)
         from rich.console import Console  # noqa: PLC0415
 
-        columns = [
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(),
-            progress.TaskProgressColumn(),
-            progress.TextColumn(f"of {self._total:,} {self._unit}"),
-            progress.TimeRemainingColumn(),
-        ]
-        bar = progress.Progress(*columns, console=Console(stderr=True), transient=True)
+        done = progress.TextColumn("{task.description}"), progress.BarColumn(), progress.TaskProgressColumn()
+        rest = progress.TextColumn(f"of {self._total:,} {self._unit}"), progress.TimeRemainingColumn()
+        bar = progress.Progress(*done, *rest, console=Console(stderr=True), transient=True)
         bar.add_task(self._task, total=self._total or None)
         bar.start()
         return bar
+
+
+# -- on a Dask cluster --------------------------------------------------------------------------------------
+
+
+def read_on_cluster(
+    storage: Storage,
+    jobs: Sequence[Sequence[tuple[Read, Parts]]],
+    merge: Callable[[list[Any]], Any],
+    on_rows: Callable[[int], object],
+) -> Generator[Any, None, None]:
+    """Yield what each job found: functions read some parts each, and `merge` makes one of their results, in order.
+
+    A task runs where the run is stored, and is repeated elsewhere if its worker dies. As merging is exact, order and
+    number of workers do not change a bit. `on_rows` is called with the numbers of rows that were read.
+    """
+    root = str(storage.path.absolute()) if isinstance(storage, LocalFolder) else storage.root
+    with _client() as client:
+        futures = []
+        for job in jobs:
+            level = []
+            for read, parts in job:
+                # Workers look up words themselves: data that is sent once is lost with the worker that received it.
+                bare = [(replace(part, words={}), bool(part.words)) for part in parts]
+                leaf = client.submit(_read, root, bare, read, pure=False)
+                rows = sum(part.rows or 0 for part in parts)
+                leaf.add_done_callback(lambda _, rows=rows: on_rows(rows))
+                level.append(leaf)
+            while len(level) != 1:
+                groups = [level[i : i + FAN_IN] for i in range(0, len(level), FAN_IN)] or [[]]
+                level = [client.submit(merge, group, pure=False) if len(group) != 1 else group[0] for group in groups]
+            futures += level
+        try:
+            yield from (future.result() for future in futures)
+        finally:
+            client.cancel(futures)
+
+
+@contextlib.contextmanager
+def _client() -> Iterator[Any]:
+    """Yield the current client, or one of a local cluster that is closed afterwards."""
+    distributed = need("distributed", 'engine="dask"', "dask")
+    try:
+        current = distributed.default_client()
+    except ValueError:  # there is none
+        with (
+            distributed.LocalCluster(dashboard_address=":0", threads_per_worker=1) as cluster,
+            distributed.Client(cluster) as client,
+        ):
+            yield client
+    else:
+        yield current
+
+
+def _read(root: str, parts: list[tuple[PartEntry, bool]], read: Read) -> Any:
+    """Read parts, and say of each whether it has words; runs on a worker."""
+    whole = [replace(part, words=_vocabularies(root, part.journal)) if words else part for part, words in parts]
+    return read(storage_of(root), whole)
+
+
+@lru_cache(maxsize=4)
+def _vocabularies(root: str, journal: str) -> dict[str, Any]:
+    """Return the words of a journal by number of the vocabulary; on a worker, kept for the next part."""
+    return read_vocabularies(storage_of(root), journal)

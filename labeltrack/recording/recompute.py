@@ -7,31 +7,27 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._core import quantiles
 from labeltrack._core.accumulator import Accumulator
-from labeltrack._core.arrays import order_of
+from labeltrack._core.arrays import Array, Integers, order_of
 from labeltrack._core.combine import selected
 from labeltrack._core.reduce import reduce_stream
 from labeltrack._labels.codes import INTEGER, LabelDecoder, common_type
 from labeltrack._labels.combination_codes import WHOLE, wider
 from labeltrack._labels.combined import columns_of, combinations, grouped, union
 from labeltrack.errors import NaNError, check_option
-from labeltrack.recording.cluster import Engine, read_on_cluster
-from labeltrack.recording.combinations import Join
-from labeltrack.recording.keys import Distinct
-from labeltrack.recording.reader import Progress, batches_of, open_parts
+from labeltrack.recording.keys import Distinct, Join
+from labeltrack.recording.reader import Engine, Progress, batches_of, open_parts, read_on_cluster
 from labeltrack.stats import LabelStats, merge_stats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
-
     from labeltrack._labels.options import Labels
     from labeltrack._nan_policy import NanPolicy
     from labeltrack.history import History
@@ -42,8 +38,6 @@ if TYPE_CHECKING:
     from labeltrack.recording.regroup import Grouping, Groupings
     from labeltrack.recording.storage import Storage
 
-Array = npt.NDArray[Any]
-Integers = npt.NDArray[np.int64]
 Chunk = tuple[Array, Array]
 _Item = tuple["PartReader", "Batch", "Rows | None", "Array | None"]
 
@@ -65,30 +59,17 @@ class Reduced(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """How samples become statistics.
-
-    Attributes:
-        described: What was recorded.
-        metric: Place of the metric among those of the run.
-        labels: Which labels count, and what they are called.
-        nan_policy: What NaN samples do.
-    """
+    """How samples become statistics."""
 
     described: Description
-    metric: int
-    labels: Labels
+    metric: int  # place among those of the run
+    labels: Labels  # which count, and what they are called
     nan_policy: NanPolicy
 
     @property
     def distinct(self) -> bool:
         """Whether only the first sample of each id counts, of all parts together."""
         return self.described.duplicates == "first"
-
-    def nothing(self) -> LabelStats:
-        """Return the statistics of no samples."""
-        empty, names = np.empty(0, dtype=np.int64), self.labels.names
-        labels = combinations(dict.fromkeys(names, empty)) if names else empty
-        return LabelStats(labels, Accumulator(0), nan_policy=self.nan_policy)
 
 
 @dataclass(frozen=True)
@@ -103,7 +84,6 @@ class Recomputation:
     threads: int | None
 
     def __post_init__(self) -> None:
-        """Check the engine."""
         check_option("engine", self.engine, get_args(Engine))
         if self.engine == "dask" and self.fractions:
             msg = (
@@ -114,11 +94,7 @@ class Recomputation:
 
     def run(self, storage: Storage, epochs: Sequence[Epoch], history: History, *, progress: bool) -> list[PartResult]:
         """Add the statistics of epochs to a history; return what was read from each part."""
-        jobs = [
-            [part for attempt in epoch.attempts for part in attempt.parts if part.ds_id == ds_id]
-            for epoch in epochs
-            for ds_id in epoch.ds_ids
-        ]
+        jobs = [epoch.parts(ds_id) for epoch in epochs for ds_id in epoch.ds_ids]
         found: list[PartResult] = []
         total = sum(part.rows or 0 for job in jobs for part in job)
         with (
@@ -209,11 +185,7 @@ def reduce_parts(
     on_rows: Callable[[int], object] = lambda _: None,
     keep: bool = False,
 ) -> Reduced:
-    """Reduce parts to statistics per label; `on_rows` is called with the rows of each batch, in any thread.
-
-    Raises:
-        TypeError: The labels cannot be ordered.
-    """
+    """Reduce parts to statistics per label; `on_rows` is called with the rows of each batch, in any thread."""
     readers = open_parts(storage, parts, rules.described.columns)
     distinct = Distinct() if rules.distinct and any(reader.ids is not None for reader in readers) else None
     stats, samples = [], []
@@ -222,7 +194,10 @@ def reduce_parts(
         stats.append(of_group)
         samples += [kept] if keep else []
     found = [reader.finish() for reader in readers]
-    stats = stats or [rules.nothing()]  # nothing can be read
+    if not stats:  # nothing can be read
+        empty, names = np.empty(0, dtype=np.int64), rules.labels.names
+        labels = combinations(dict.fromkeys(names, empty)) if names else empty
+        stats = [LabelStats(labels, Accumulator(0), nan_policy=rules.nan_policy)]
     return Reduced(stats[0] if len(stats) == 1 else merge_stats(stats), found, samples)
 
 
@@ -285,9 +260,8 @@ def _reduce_group(
     expected = sum(reader.expected for reader in members)
     decoder: Any = LabelDecoder(INTEGER) if join is not None else spaces[0]
     only = wanted[0] if join is None else None
-    labels, accumulator = reduce_stream(
-        _items(members, distinct), load, expected, decoder, wanted=only, threads=threads
-    )
+    items = _items(members, distinct)
+    labels, accumulator = reduce_stream(items, load, expected, decoder, wanted=only, threads=threads)
     if join is None:
         keys = spaces[0].keys(labels) if keep else labels
     else:

@@ -6,37 +6,23 @@ import ast
 import contextlib
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._convert.objects import is_missing
-from labeltrack._core.arrays import sorted_unique
-from labeltrack._labels.codes import (
-    BOOL,
-    BYTES,
-    FLOAT,
-    MISSING_NAME,
-    MISSING_NUMBER,
-    STRING,
-    label_kind,
-    table_labels,
-)
+from labeltrack._core.arrays import Array, Integers, sorted_unique
+from labeltrack._labels.codes import BOOL, BYTES, FLOAT, MISSING_NAME, MISSING_NUMBER, STRING, label_kind, table_labels
 from labeltrack._labels.combined import by_label, columns_of, combinations, grouped
 from labeltrack._labels.lookup import alias, plain_label
 from labeltrack.errors import counted, listing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from labeltrack._labels.codes import LabelMapping
     from labeltrack.recording.description import Description
     from labeltrack.stats import LabelStats
 
-Array = npt.NDArray[Any]
-Integers = npt.NDArray[np.int64]
 
 _NO_KEY: Any = object()
 _MISSING = {STRING: MISSING_NAME, BYTES: MISSING_NAME.encode()}  # labels of samples without one; MISSING_NUMBER else
@@ -47,14 +33,7 @@ class TextKeys(dict[Any, Any]):
 
 
 class Grouping:
-    """New labels by old label; see `Run.recompute`.
-
-    Example:
-        >>> import labeltrack as lt
-        >>> stats = lt.label_stats([1, 2, 3, 4], [0.5, 1.0, 2.5, 4.0])
-        >>> Grouping(lambda label: "even" if label % 2 == 0 else "odd").apply(stats)["odd"].mean
-        1.5
-    """
+    """New labels by old label; see `Run.recompute`."""
 
     def __init__(self, group: Any, rest: Any = None) -> None:
         if not isinstance(group, Mapping) and not callable(group):
@@ -70,9 +49,8 @@ class Grouping:
     def apply(self, stats: LabelStats, mapping: LabelMapping | None = None) -> LabelStats:
         """Return the statistics by new label, of those in a mapping if there is one.
 
-        Raises:
-            TypeError: A new label is neither number nor string, or the new labels cannot be ordered.
-            ValueError: Two keys of `group` stand for the same label, with different new labels.
+        TypeError if new labels are not all numbers or all strings, ValueError if two keys of one label have different
+        ones.
         """
         rows, new = self.new_labels(stats.labels, mapping, stats.count)
         labels, slots = np.unique(new, return_inverse=True)
@@ -88,16 +66,23 @@ class Grouping:
         """
         found = self._look_up(labels)
         if counts is not None:
-            self._count(labels.tolist(), found, counts.tolist())
-        return self._kept(found, mapping)
-
-    def _count(self, labels: list[Any], found: list[Any], counts: list[int]) -> None:
-        for label, one, count in zip(labels, found, counts, strict=True):
-            self._samples += count
-            self._grouped += one is not _NO_KEY and not is_missing(one)
-            if one is _NO_KEY:
-                self._left[label] = self._left.get(label, 0) + count
-        self._seen.update(labels)
+            for label, one, count in zip(labels.tolist(), found, counts.tolist(), strict=True):
+                self._seen.add(label)
+                self._samples += count
+                self._grouped += one is not _NO_KEY and not is_missing(one)
+                if one is _NO_KEY:
+                    self._left[label] = self._left.get(label, 0) + count
+        new = [self._rest if one is _NO_KEY or is_missing(one) else one for one in found]
+        kept = [i for i, label in enumerate(new) if label is not None and (mapping is None or label in mapping.names)]
+        chosen = [plain_label(new[i]) for i in kept]
+        odd = {type(label).__name__ for label in chosen if not isinstance(label, (bool, int, float, str, bytes))}
+        kinds = {str if isinstance(label, str) else bytes if isinstance(label, bytes) else float for label in chosen}
+        if odd or len(kinds) > 1:
+            got = ", ".join(sorted(odd or {kind.__name__ for kind in kinds}))
+            what = "group" if self._rest is None else f"group and rest={self._rest!r}"
+            msg = f"{what} must give only numbers or only strings, got {got}"
+            raise TypeError(msg)
+        return np.array(kept, np.int64), table_labels(chosen)
 
     def left_out(self) -> str:
         """Return a warning about labels that `apply` left out unintentionally; empty if there are none."""
@@ -113,19 +98,6 @@ class Grouping:
         unused = [key for key in self._group if key not in self._used]
         return f"{text}. These keys match no label: {listing(unused, 5)}" if unused else text
 
-    def _kept(self, found: list[Any], mapping: LabelMapping | None) -> tuple[Integers, Array]:
-        new = [self._rest if one is _NO_KEY or is_missing(one) else one for one in found]
-        kept = [i for i, label in enumerate(new) if label is not None and (mapping is None or label in mapping.names)]
-        chosen = [plain_label(new[i]) for i in kept]
-        odd = {type(label).__name__ for label in chosen if not isinstance(label, (bool, int, float, str, bytes))}
-        kinds = {str if isinstance(label, str) else bytes if isinstance(label, bytes) else float for label in chosen}
-        if odd or len(kinds) > 1:
-            got = ", ".join(sorted(odd or {kind.__name__ for kind in kinds}))
-            what = "group" if self._rest is None else f"group and rest={self._rest!r}"
-            msg = f"{what} must give only numbers or only strings, got {got}"
-            raise TypeError(msg)
-        return np.array(kept, np.int64), table_labels(chosen)
-
     def _look_up(self, labels: Array) -> list[Any]:
         """Return the new label of each label; `_NO_KEY` where the group has no key."""
         if not isinstance(self._group, Mapping):
@@ -139,20 +111,7 @@ class Grouping:
 
 
 class Groupings:
-    """New labels of some of several labels; see `Run.recompute`.
-
-    Args:
-        group: New labels by old label, as a mapping or a function, by name of the label.
-        rest: New label of what a mapping leaves out; or one for each, by name of the label.
-        names: Names of the labels.
-
-    Example:
-        >>> import labeltrack as lt
-        >>> stats = lt.label_stats({"class": [1, 2, 3], "site": ["a", "a", "b"]}, [0.5, 1.0, 2.5])
-        >>> coarse = Groupings({"class": {1: "low", 2: "low"}}, "high", ["class", "site"]).apply(stats, [None, None])
-        >>> coarse["low", "a"].count
-        2
-    """
+    """New labels of some of several labels, by name; see `Run.recompute`."""
 
     def __init__(self, group: Mapping[str, Any], rest: Any, names: Sequence[str]) -> None:
         self._names = tuple(names)
@@ -193,12 +152,7 @@ class Groupings:
 
 
 def grouping_of(description: Description, group: Any, rest: Any) -> Grouping | Groupings | None:
-    """Return what gives the labels of a run new ones; None keeps them.
-
-    Raises:
-        TypeError: `group` is neither a mapping nor a function.
-        ValueError: The arguments contradict each other or the run.
-    """
+    """Return what gives the labels of a run new ones; None keeps them; ValueError if arguments contradict."""
     if rest is not None and group is None:
         msg = f"rest={rest!r} is the new label of everything that group leaves out; pass group, too"
         raise ValueError(msg)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from enum import Enum
 from pathlib import Path
@@ -12,7 +12,7 @@ from labeltrack._core.threads import check_threads
 from labeltrack._labels.options import ONLY, Labels
 from labeltrack._nan_policy import NanPolicy, check_nan_policy
 from labeltrack.bounds import TRACKER_BOUNDS, needed_quantiles, resolve_all
-from labeltrack.errors import counted, listing, missing_key, warn
+from labeltrack.errors import counted, listing, warn
 from labeltrack.history import History, joined
 from labeltrack.recording import verify as _verify
 from labeltrack.recording.description import Description
@@ -26,12 +26,10 @@ from labeltrack.recording.storage import storage_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Hashable, Iterator, Sequence
 
     from labeltrack.bounds import BoundName, TrackerBounds
-    from labeltrack.recording.cluster import Engine
     from labeltrack.recording.epochs import Epoch, PartEntry
-    from labeltrack.recording.reader import PartReader, PartResult, Rows
+    from labeltrack.recording.reader import Engine, PartReader, PartResult, Rows
 
 
 class _Default(Enum):
@@ -109,13 +107,10 @@ class Run(PerSample):
             if isinstance(error, FileNotFoundError):
                 self._trouble = f"{DESCRIPTION} is missing; the copy in a journal is used instead"
         described = self._description
-        self.metrics = described.metrics
-        self.metric = joined(described.metrics)
-        self.label = described.label
+        self.metrics, self.metric = described.metrics, joined(described.metrics)
+        self.label, self.missing, self.bounds = described.label, described.missing, described.bounds
         self.label_mapping = None if described.label_mapping is None else dict(described.label_mapping)
-        self.bounds = described.bounds
         self.nan_policy: NanPolicy = check_nan_policy(described.nan_policy)
-        self.missing = described.missing
 
     # -- what is there ------------------------------------------------------------------------------------
 
@@ -167,10 +162,9 @@ class Run(PerSample):
     def __repr__(self) -> str:
         """Return what was tracked, and how much of it there is."""
         epochs = self.epochs
-        rows = sum(epoch.rows for epoch in epochs)
         unfinished = sum(not epoch.complete for epoch in epochs)
         more = f", {unfinished} of them incomplete" if unfinished else ""
-        size = f"{counted(len(epochs), 'epoch')}{more}, {counted(rows, 'sample')}"
+        size = f"{counted(len(epochs), 'epoch')}{more}, {counted(sum(epoch.rows for epoch in epochs), 'sample')}"
         return f"Run({self.path!r}): {self.metric!r} by {self.label!r}, {size}"
 
     # -- samples ------------------------------------------------------------------------------------------
@@ -273,14 +267,8 @@ class Run(PerSample):
         """Return the selected parts, their epochs, and the epochs that are left out."""
         taken, left_out = self._index.select(mode, step, "mode", incomplete=incomplete or all_attempts)
         ds_ids = self._index.select_datasets(ds_id)
-        parts = [
-            part
-            for epoch in taken
-            for attempt in (epoch.every_attempt if all_attempts else epoch.attempts)
-            for part in attempt.parts
-            if part.ds_id in ds_ids
-        ]
-        return parts, taken, left_out
+        attempts = [one for epoch in taken for one in (epoch.every_attempt if all_attempts else epoch.attempts)]
+        return [part for attempt in attempts for part in attempt.parts if part.ds_id in ds_ids], taken, left_out
 
     def _batches(self, mode: str, step: int) -> Iterator[tuple[PartReader, Rows]]:
         """Return the samples of an epoch that are intact, batch by batch, with what reads them."""
@@ -297,12 +285,8 @@ class Run(PerSample):
         ]
         if bad or unlisted or self._damage():
             lost = sum(part.lost for part in bad) + sum(rows for _, rows in unlisted)
-            texts = [
-                f"{part.name}: {part.message} ({counted(part.lost, 'row')} lost, {part.rows:,} intact)" for part in bad
-            ]
-            texts += [
-                f"{attempt}: no journal says that it ended ({counted(rows, 'row')})" for attempt, rows in unlisted
-            ]
+            texts = [f"{p.name}: {p.message} ({counted(p.lost, 'row')} lost, {p.rows:,} intact)" for p in bad]
+            texts += [f"{one}: no journal says that it ended ({counted(rows, 'row')})" for one, rows in unlisted]
             shown = listing([*self._damage(), *texts], 3)
             msg = f"{self.path} is damaged; {counted(lost, 'row', 'are')} left out: {shown}. See run.verify()"
             warn(msg)
@@ -378,8 +362,11 @@ class Run(PerSample):
                 labels have no key in `group`.
         """
         resolved = resolve_all(self.bounds if bounds is TRACKER_BOUNDS else bounds)
-        described, place = self._description, self._metric(metric)
-        grouping = grouping_of(self._description, group, rest)
+        if metric is None and len(self.metrics) > 1:
+            msg = f"the run has several metrics; pass metric=… (--metric), one of {listing(self.metrics)}"
+            raise ValueError(msg)
+        described, place = self._description, self._place(metric)
+        grouping = grouping_of(described, group, rest)
         if label_mapping is RECORDED:
             label_mapping = self.label_mapping if grouping is None else None
         if grouping is None:
@@ -403,15 +390,6 @@ class Run(PerSample):
             new.warn_nothing([])
         new.warn_never(stats for _, stats in history.items())
         return history
-
-    def _metric(self, name: str | None) -> int:
-        """Return the place of a metric, or of the only one."""
-        if name is None and len(self.metrics) > 1:
-            msg = f"the run has several metrics; pass metric=… (--metric), one of {listing(self.metrics)}"
-            raise ValueError(msg)
-        if name is not None and name not in self.metrics:
-            raise missing_key(name, self.metrics, "recorded metric")
-        return 0 if name is None else self.metrics.index(name)
 
     # -- health -------------------------------------------------------------------------------------------
 

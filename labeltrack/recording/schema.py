@@ -5,24 +5,22 @@ Runs of one label, one metric and no ids are written as in version 1 of the form
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
-from labeltrack.errors import DamagedRunError, listing
+from labeltrack.errors import listing
+from labeltrack.recording.arrow_ipc import check
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     import numpy as np
 
     from labeltrack._labels.codes import Vocabulary
 
 LABEL, VALUE, ID = "label", "value", "id"
-ABOUT = ("mode", "ds_id", "step", "session", "rank", "attempt")
-"""Columns of tables of samples that say where these are from."""
+ABOUT = ("mode", "ds_id", "step", "session", "rank", "attempt")  # columns of tables that say where samples are from
 MOST_COLUMNS = 31  # labels and metrics; readers accept as many, and ids
 LONGEST_COLUMN = 1000  # characters of a name
 _TAKEN = (ID, *ABOUT, "epoch")  # `epoch` is a folder
-
 
 OnDuplicate = Literal["first", "count", "error"]
 ON_DUPLICATE = (*get_args(OnDuplicate), None)
@@ -104,26 +102,21 @@ def said_of(columns: Columns, labels: Sequence[Coded], ids: Coded | None) -> dic
 
 
 def read_columns(dtypes: Mapping[str, np.dtype[Any]], metadata: Mapping[str, str]) -> Columns:
-    """Return the columns of a part.
-
-    Raises:
-        DamagedRunError: They are not what the metadata says.
-    """
+    """Return the columns of a part; DamagedRunError if they are not what its metadata says."""
     names, ids = tuple(dtypes), "ids" in metadata
     counts = [metadata.get(key, "1") for key in ("labels", "metrics")]
     labels, metrics = (int(text) if text.isdecimal() and text.isascii() else 0 for text in counts)
     columns = Columns(names[:labels], names[labels : labels + metrics], ids)
     plain = [("labels", columns.labels, LABEL), ("metrics", columns.values, VALUE)]
-    if (
-        not labels
-        or not metrics
-        or len(names) != labels + metrics + ids
-        or any(key not in metadata and found != (name,) for key, found, name in plain)
-        or any(dtypes[name].kind != "f" for name in columns.values)
-        or (ids and (names[-1] != ID or dtypes[ID] != "i8"))
-    ):
-        msg = f"columns {', '.join(names)}"
-        raise DamagedRunError(msg)
+    good = (
+        labels > 0
+        and metrics > 0
+        and len(names) == labels + metrics + ids
+        and all(key in metadata or found == (name,) for key, found, name in plain)
+        and all(dtypes[name].kind == "f" for name in columns.values)
+        and (not ids or (names[-1] == ID and dtypes[ID] == "i8"))
+    )
+    check(good, f"columns {', '.join(names)}")
     return columns
 
 

@@ -11,6 +11,7 @@ import secrets
 import sys
 import time
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,8 +31,6 @@ from labeltrack.recording.layout import (
 from labeltrack.recording.storage import LocalFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from labeltrack.recording.options import RecordingOptions
 
 PATIENCE = 2.0  # seconds to wait for the first line of another process's journal
@@ -40,23 +39,13 @@ _LOCKS: weakref.WeakSet[Lock] = weakref.WeakSet()
 
 
 class Membership:
-    """A process's membership in a run, until it leaves or ends.
-
-    Attributes:
-        root: Folder of the run.
-        rank: Number of this process.
-        session: Number of this launch.
-        journal: Of this process.
-        description: Of the run.
-        writer: Random, the same in the journal and all parts of this process.
-        notes: Warnings that do not keep the run from being recorded.
-    """
+    """A process's membership in a run, until it leaves or ends."""
 
     def __init__(self, options: RecordingOptions, description: Description) -> None:
         self.root = Path(options.path).absolute()
         self.rank, self._size = options.rank or 0, options.world_size or 1
-        self.writer = secrets.token_hex(8)
-        self.notes: list[str] = []
+        self.writer = secrets.token_hex(8)  # the same in the journal and all parts of this process
+        self.notes: list[str] = []  # warnings that do not keep the run from being recorded
         self._duplicates = description.duplicates
         self._lock = Lock(self.root / writer_lock(self.rank))
         sync = options.fsync != "never"
@@ -65,14 +54,9 @@ class Membership:
             try:
                 self.description = self._described(description)
                 self._lock_rank()
-                first = {
-                    "rank": self.rank,
-                    "world_size": self._size,
-                    "launch": _hashed(self.description, options.launch or ""),
-                    "host": _hashed(self.description, _boot()),
-                    "writer": self.writer,
-                    "run": self.description.plain(),
-                }
+                launch, host = (_hashed(self.description, text) for text in (options.launch or "", _boot()))
+                first = {"rank": self.rank, "world_size": self._size, "launch": launch, "host": host}
+                first |= {"writer": self.writer, "run": self.description.plain()}
                 self.session, self.journal = self._begin(first, sync=sync)
             except BaseException:
                 self._lock.release()
@@ -93,11 +77,7 @@ class Membership:
                 self.description.write(self.root)
 
     def note_ids(self) -> bool:
-        """Say in `run.json` that samples have ids; return whether this process did not know.
-
-        Raises:
-            OSError: It cannot be written.
-        """
+        """Say in `run.json` that samples have ids; return whether this process did not know."""
         if self.description.ids:
             return False
         with locked(self.root / LOCK):
@@ -109,11 +89,7 @@ class Membership:
         return True
 
     def ensure_present(self) -> None:
-        """Check that the folder is still the same, and restore deleted files.
-
-        Raises:
-            FileNotFoundError: It was deleted, moved or replaced.
-        """
+        """Restore deleted files; FileNotFoundError if the folder was deleted, moved or replaced."""
         if self.journal.ensure_present():
             self.notes.append(f"{self.journal.path} was deleted during recording and has been restored")
         if not (self.root / DESCRIPTION).exists():
@@ -134,7 +110,6 @@ class Membership:
         self._lock.release()
 
     def _lock_rank(self) -> None:
-        """Lock the rank of this process."""
         if not self._lock.acquire(wait=False):
             raise self._busy(self.rank)
         if not self._lock.works and self._size > 1:
@@ -163,8 +138,7 @@ class Membership:
         before = Description.read(LocalFolder(self.root))
         same = ["metric", "label", "label_mapping", "nan_policy", "missing"]
         for name in [*same, "duplicates"] if before.ids else same:
-            old, new = getattr(before, name), getattr(description, name)
-            if old != new:
+            if (old := getattr(before, name)) != (new := getattr(description, name)):
                 what = "on_duplicate" if name == "duplicates" else name
                 msg = (
                     f"{self.root} is a run of {what} {old!r}, and this is {what} {new!r}; "
@@ -268,23 +242,15 @@ def _boot() -> str:
 
 
 class Lock:
-    """A lock on a file, which the system releases when the process ends, however it ends.
-
-    `works` tells whether the file system has locks, as far as is known.
-    """
+    """A lock on a file, which the system releases when the process ends, however it ends."""
 
     def __init__(self, path: Path) -> None:
-        self.works = True
-        self._path = path
-        self._fd = -1
+        self.works = True  # whether the file system has locks, as far as is known
+        self._path, self._fd = path, -1
         _LOCKS.add(self)
 
     def acquire(self, *, wait: bool) -> bool:
-        """Take the lock, making the file if there is none; on a file system without locks, everybody gets it.
-
-        Raises:
-            OSError: The file cannot be made.
-        """
+        """Take the lock, making the file if there is none; on a file system without locks, everybody gets it."""
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             taken = _take(fd, wait=wait)

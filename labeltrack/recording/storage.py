@@ -13,15 +13,13 @@ import os
 import stat
 import threading
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 
 from labeltrack.errors import TruncatedRunError, need
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 HEAD = 1 << 16  # bytes; a schema takes less than a thousand
 MOST_ENTRIES = 1_000_000  # of a folder
@@ -34,66 +32,15 @@ _LARGE = 1 << 14  # bytes; columns are aligned in memory as they are in the file
 _SEEKING = threading.Lock()
 
 
-class Content(Protocol):
-    """Bytes of a file: a memoryview, or something that reads slices on demand."""
-
-    def __len__(self) -> int:
-        """Return the number of bytes."""
-
-    def __getitem__(self, part: slice, /) -> Any:
-        """Return some of them."""
-
-
-class Storage(Protocol):
-    """Files by name, relative to the run, with slashes."""
-
-    root: str
-
-    def names(self) -> tuple[list[str], list[str]]:
-        """Return the sorted names of all files, and messages about what is neither file nor folder.
-
-        Raises:
-            ValueError: A folder has more than a million entries.
-            OSError: A folder cannot be read.
-        """
-
-    def open(self, name: str) -> IO[bytes]:
-        """Open a file to read.
-
-        Raises:
-            OSError: There is none, it is not a regular file, or it cannot be read.
-        """
-
-    def size(self, name: str) -> int:
-        """Return the number of bytes of a file."""
-
-    def content(self, name: str) -> Content:
-        """Return the bytes of a file."""
-
-    def head(self, name: str) -> tuple[Content, bool]:
-        """Return the first bytes of a file, and whether these are all of them."""
-
-
-def storage_of(path: str | os.PathLike[str]) -> Storage:
-    """Return the storage that a path leads to: a folder, or with ``protocol://`` what fsspec opens.
-
-    Raises:
-        ImportError: fsspec is not installed, or something it needs for that protocol.
-        ValueError: fsspec does not know that protocol.
-    """
-    text = os.fspath(path)
-    return RemoteFolder(text) if "://" in text else LocalFolder(Path(text))
-
-
 class LocalFolder:
-    """A folder of this machine."""
+    """A folder of this machine; files are named relative to the run, with slashes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.root = str(path)
 
     def names(self) -> tuple[list[str], list[str]]:
-        """See `Storage`."""
+        """Return the sorted names of all files, and messages about what is neither file nor folder."""
         found: list[str] = []
         strange: list[str] = []
         self._walk(self.root, "", found, strange, DEPTH)
@@ -114,19 +61,19 @@ class LocalFolder:
                 strange.append(f"{name} is {kind}; it is not followed")
 
     def open(self, name: str) -> IO[bytes]:
-        """See `Storage`."""
+        """Open a file to read; OSError if it is not a regular file."""
         return os.fdopen(_open(self.path / name), "rb")
 
     def size(self, name: str) -> int:
-        """See `Storage`."""
+        """Return the number of bytes of a file."""
         return (self.path / name).lstat().st_size
 
     def content(self, name: str) -> Content:
-        """See `Storage`; the file stays open as long as its bytes are in use, even if it is renamed."""
+        """Return the bytes of a file, which stays open as long as they are in use, even if it is renamed."""
         return FileContent(self.path / name)
 
     def head(self, name: str) -> tuple[Content, bool]:
-        """See `Storage`."""
+        """Return the first bytes of a file, and whether these are all of them."""
         return self.content(name), True
 
 
@@ -150,42 +97,43 @@ class RemoteFolder:
         self._sizes: dict[str, int] = {}
 
     def names(self) -> tuple[list[str], list[str]]:
-        """See `Storage`."""
+        """See `LocalFolder`."""
         self._fs.invalidate_cache()
         found = self._fs.find(self._path, detail=True)
         self._sizes = {name[len(self._path) :].lstrip("/"): int(info["size"] or 0) for name, info in found.items()}
         return sorted(self._sizes), []
 
     def open(self, name: str) -> IO[bytes]:
-        """See `Storage`."""
+        """See `LocalFolder`."""
         file: IO[bytes] = io.BufferedReader(self._fs.open(f"{self._path}/{name}", "rb"))
         return file
 
     def size(self, name: str) -> int:
-        """See `Storage`."""
+        """See `LocalFolder`."""
         size = self._sizes.get(name)
         return int(self._fs.size(f"{self._path}/{name}")) if size is None else size
 
     def content(self, name: str) -> Content:
-        """See `Storage`; all of it is read into memory."""
+        """Return the bytes of a file, all read into memory."""
         return memoryview(self._fs.cat_file(f"{self._path}/{name}"))
 
     def head(self, name: str) -> tuple[Content, bool]:
-        """See `Storage`."""
+        """See `LocalFolder`."""
         data = memoryview(self._fs.cat_file(f"{self._path}/{name}", start=0, end=HEAD))
         return data, len(data) < HEAD
 
 
+Storage = LocalFolder | RemoteFolder
+
+
+def storage_of(path: str | os.PathLike[str]) -> Storage:
+    """Return the storage that a path leads to: a folder, or with ``protocol://`` what fsspec opens."""
+    text = os.fspath(path)
+    return RemoteFolder(text) if "://" in text else LocalFolder(Path(text))
+
+
 class FileContent:
-    """The bytes of a file of this machine.
-
-    Args:
-        path: The file.
-        fd: Its descriptor, if it is open; closed once this object is gone.
-
-    Raises:
-        OSError: It cannot be opened, or is not a regular file.
-    """
+    """The bytes of a regular file of this machine; a descriptor that it is given is closed when it is gone."""
 
     def __init__(self, path: Path, fd: int = -1) -> None:
         self._fd = _open(path) if fd < 0 else fd
@@ -193,15 +141,10 @@ class FileContent:
         weakref.finalize(self, os.close, self._fd)  # batches keep it open until they are read
 
     def __len__(self) -> int:
-        """Return the number of bytes when it was opened."""
         return self._size
 
     def __getitem__(self, part: slice) -> memoryview:
-        """Read some bytes.
-
-        Raises:
-            TruncatedRunError: They are no longer there.
-        """
+        """Read some bytes; TruncatedRunError if they are no longer there."""
         start, stop, _ = part.indices(self._size)
         size = max(0, stop - start)
         view = memoryview(bytearray(size)) if size < _LARGE else _aligned(size)
@@ -217,6 +160,10 @@ class FileContent:
                 raise TruncatedRunError(msg)
             done += read
         return view
+
+
+Content = bytes | memoryview | FileContent
+"""Bytes of a file, of which slices are taken."""
 
 
 def _open(path: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +17,6 @@ from labeltrack.recording.session import is_held
 from labeltrack.recording.storage import EXHAUSTED, LocalFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from labeltrack.recording.description import Description
@@ -80,29 +80,23 @@ class Verification:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values."""
-        return {
-            "ok": self.ok,
-            "rows": self.rows,
-            "lost": self.lost,
-            "parts": [asdict(part) for part in self.parts],
-            "other": list(self.other),
-        }
+        parts = [asdict(part) for part in self.parts]
+        return {"ok": self.ok, "rows": self.rows, "lost": self.lost, "parts": parts, "other": list(self.other)}
 
     def __str__(self) -> str:
         """Return one line per problem, and a summary."""
         bad = [part for part in self.parts if part.state not in _GOOD]
         lines = [f"{p.state}: {p.name}: {p.message} ({counted(p.rows, 'row')} intact, {p.lost:,} lost)" for p in bad]
         lines += [f"problem: {text}" for text in self.other]
-        return "\n".join(
-            [*lines, f"{counted(len(self.parts), 'file')}, {counted(self.rows, 'row')} intact, {self.lost:,} lost"]
-        )
+        lines.append(f"{counted(len(self.parts), 'file')}, {counted(self.rows, 'row')} intact, {self.lost:,} lost")
+        return "\n".join(lines)
 
 
 def verify(
     storage: Storage, index: RunIndex, columns: Columns, trouble: str = "", *, progress: bool = True
 ) -> Verification:
     """Compare every checksum of a run; see `Run.verify`. `trouble` is what is wrong with its description."""
-    every = list(_parts(index))
+    every = _parts(index)
     sizes = {part.name: size_of(storage, part.name) for _, part in every if part.place is not None}
     reports = []
     with Progress("Verifying", sum(sizes.values()), "bytes", wanted=progress) as bar:
@@ -139,11 +133,9 @@ def _problems(storage: Storage, index: RunIndex, epoch: Epoch, rows: Mapping[str
 
 
 def ended_without_journal(storage: Storage, epoch: Epoch, attempts: Iterable[Attempt]) -> list[tuple[Attempt, int]]:
-    """Return the attempts at an epoch that ended according to their parts but not to a journal, each with its rows.
-
-    First the last batch of an attempt says that the epoch ended, then the journal. Without the latter, the journal was
-    damaged or cut, and an older attempt counts instead, or none.
-    """
+    """Return the attempts at an epoch that ended according to their parts but not to a journal, each with its rows."""
+    # First the last batch of an attempt says that the epoch ended, then the journal. Without the latter, the journal
+    # was damaged or cut, and an older attempt counts instead, or none.
     counting = {(one.session, one.rank): one.number for one in epoch.attempts if one.complete}
     since = max((session for session, _ in counting), default=0)
     found = []
@@ -164,11 +156,8 @@ def ended_without_journal(storage: Storage, epoch: Epoch, attempts: Iterable[Att
     return found
 
 
-def _parts(index: RunIndex) -> Iterator[tuple[Attempt, PartEntry]]:
-    for epoch in index.epochs:
-        for attempt in epoch.every_attempt:
-            for part in attempt.parts:
-                yield attempt, part
+def _parts(index: RunIndex) -> list[tuple[Attempt, PartEntry]]:
+    return [(one, part) for epoch in index.epochs for one in epoch.every_attempt for part in one.parts]
 
 
 def _report(storage: Storage, index: RunIndex, columns: Columns, attempt: Attempt, part: PartEntry) -> PartReport:
@@ -267,8 +256,8 @@ def _streams(
 ) -> tuple[list[dict[str, Any]], dict[str, bool]]:
     """Return what the journal said of an attempt and its datasets, from its parts; empty unless they say that it ended.
 
-    All parts of a process must have the same `identity`; the first one fills it in. Footers may be damaged, which only
-    the journal would tell, so parts are rewritten.
+    All parts of a process must have the same `identity`, which the first fills in. As only the journal would tell of
+    damaged footers, parts are rewritten.
     """
     streams: dict[str, dict[str, Part]] = {}
     ended: dict[str, bool] = {}
@@ -289,11 +278,11 @@ def _streams(
         return [], {}
     said = []
     for ds_id, parts in streams.items():
-        listed = [
+        listed: list[dict[str, Any]] = [
             {"name": name.rpartition("/")[2], "rows": part.rows, "xxh3": _rewrite(storage.path / name, part)}
             for name, part in parts.items()
         ]
-        said.append({"ds_id": ds_id, "parts": listed, "rows": sum(part.rows for part in parts.values()), "lost": 0})
+        said.append({"ds_id": ds_id, "parts": listed, "rows": sum(one["rows"] for one in listed), "lost": 0})
     return said, {"adds": True} if adds else {}
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from labeltrack._core.arrays import Array
 from labeltrack._labels.codes import BOOL, BYTES, STRING, Vocabulary, as_stored
 from labeltrack._labels.combination_codes import Combinations
-from labeltrack.recording.combinations import Split
+from labeltrack.recording.keys import Split
 from labeltrack.recording.layout import LAST_STEP, folder_of, part_name, rename, sync_folder
 from labeltrack.recording.part import OPEN, PartWriter
 from labeltrack.recording.schema import ID, Coded, said_of
@@ -22,12 +24,10 @@ except ImportError:  # pragma: no cover (Windows)
     resource = None
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from labeltrack._buffers import Chunk
     from labeltrack._buffers import Rows as Arrays
-    from labeltrack._core.arrays import Array
     from labeltrack.recording.description import Description
     from labeltrack.recording.options import RecordingOptions
     from labeltrack.recording.schema import Ids
@@ -87,12 +87,7 @@ class _Rows(NamedTuple):
 
 
 class RunWriter:
-    """Writes the files of a run; its methods are called in one thread, in the order in which things happened.
-
-    Attributes:
-        root: Folder of the run.
-        notes: Warnings that do not keep the run from being recorded.
-    """
+    """Writes the files of a run; its methods are called in one thread, in the order in which things happened."""
 
     def __init__(self, options: RecordingOptions, description: Description) -> None:
         self._member = Membership(options, description)
@@ -120,13 +115,12 @@ class RunWriter:
         if stop <= start:
             return
         self._came.add(lane.mode)
-        if lane.lost:
-            lane.lost += stop - start
-            chunk.done = stop
-            return
         try:
-            rows = self._stored(lane, tuple(column[start:stop] for column in chunk.columns), kind, sizes)
-            self._append(lane, rows, attempt, expected)
+            if lane.lost:
+                lane.lost += stop - start
+            else:
+                rows = self._stored(lane, tuple(column[start:stop] for column in chunk.columns), kind, sizes)
+                self._append(lane, rows, attempt, expected)
         except Exception:
             lane.lost += stop - start
             self._abandon(lane)
@@ -134,16 +128,9 @@ class RunWriter:
         finally:
             chunk.done = stop
 
-    def miss(self, lane: Lane, rows: int) -> None:
-        """Record that so many rows of this attempt were never handed on."""
-        lane.missing = rows
-
     def end(self, mode: str, step: int | None, attempt: int, lanes: list[Lane], adds: bool = False) -> None:
-        """Close the parts of an attempt and record in the journal that it is complete or, without a step, dropped.
-
-        After some interrupts, this is called a second time.
-        """
-        if attempt <= self._ended.get(mode, 0):
+        """Close the parts of an attempt and record in the journal that it is complete or, without a step, dropped."""
+        if attempt <= self._ended.get(mode, 0):  # a second call, after an interrupt
             return
         self._ended[mode] = attempt
         streams = []
@@ -246,26 +233,19 @@ class RunWriter:
             self._log("run", sync=self._syncs, run=self._member.description.plain())
         folder = self.root / folder_of(lane.mode, lane.ds_id, min(expected, LAST_STEP))
         folder.mkdir(parents=True, exist_ok=True)
-        metadata = {
-            "mode": lane.mode,
-            "ds_id": lane.ds_id,
-            "attempt": str(attempt),
-            "index": str(len(lane.parts)),
-            **rows.said,
-            **self._member.identity(),
-        }
+        own = {"mode": lane.mode, "ds_id": lane.ds_id, "attempt": str(attempt), "index": str(len(lane.parts))}
+        metadata = {**own, **rows.said, **self._member.identity()}
         path = folder / part_name(self._member.session, self._member.rank, attempt, len(lane.parts))
         others = self._others_open(lane)
-        part: PartWriter | None = None
-        while part is None:
+        while True:
             try:
                 if len(others) < _most_open():
                     part = PartWriter(path, rows.form[0], metadata)
+                    break
             except OSError as error:
                 if error.errno not in EXHAUSTED or not others:
                     raise
-            if part is None:  # the lane that has waited longest continues in another part
-                self._close(others.pop(0))
+            self._close(others.pop(0))  # the lane that has waited longest continues in another part
         self._member.note_dtypes(*rows.types)
         return part
 

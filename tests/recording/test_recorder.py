@@ -15,7 +15,7 @@ import pytest
 
 import labeltrack as lt
 from labeltrack.recording import writer as writer_module
-from labeltrack.recording.write_behind import HandedOnBuffer
+from labeltrack.recording.recorder import HandedOnBuffer
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeltrack.recording.write_behind import HandedOnBuffer
+from labeltrack.recording.recorder import HandedOnBuffer
 
 I32, I64, F32, F64 = np.dtype(np.int32), np.dtype(np.int64), np.dtype(np.float32), np.dtype(np.float64)
 
