@@ -77,14 +77,8 @@ class ExactColumns:
     ) -> None:
         """Wrap ``(K,)`` sorted, unique labels and an accumulator with K slots in the same order, which must not change.
 
-        Args:
-            labels: Label values.
-            accumulator: Exact state of each label.
-            names: Display names by label, or by ``(name of the label, label)`` where samples have several; labels
-                without one are shown as text.
-            nan_policy: How NaN samples enter the statistics.
-            quantiles: ``(K,)`` quantiles by fraction, NaN samples excluded.
-            no_quantiles: Why there are no others.
+        `names` are display names by label, or by ``(name of the label, label)`` where samples have several; `quantiles`
+        are ``(K,)`` by fraction, NaN samples excluded, and `no_quantiles` is why there are no others.
         """
         self._labels = tight(labels)
         self._accumulator = accumulator

@@ -14,7 +14,7 @@ from labeltrack._labels.combined import separate_labels
 from labeltrack._labels.options import Labels
 from labeltrack._nan_policy import NanPolicy, check_nan_policy
 from labeltrack._tracking.intake import Intake
-from labeltrack._tracking.recorded import Recorded, start_recorder
+from labeltrack._tracking.recorded import Recorded
 from labeltrack._tracking.reducing import Reducer, some_labels
 from labeltrack._tracking.sinks import EpochResult, Sink, check_sinks, hand_to
 from labeltrack._tracking.state import Stateful
@@ -24,9 +24,11 @@ from labeltrack.bounds import needed_quantiles, resolve_all
 from labeltrack.errors import NaNError, check_option, counted, missing_key, warn, warn_elsewhere
 from labeltrack.history import History, joined
 from labeltrack.recording.description import Description
+from labeltrack.recording.options import RecordingOptions
 from labeltrack.recording.schema import ON_DUPLICATE, OnDuplicate
 
 if TYPE_CHECKING:
+    from labeltrack.recording.recorder import Recorder
     from labeltrack.stats import LabelStats
 
 
@@ -62,7 +64,7 @@ class Tracking(Stateful):
         self._warned = self._never_told = self._duplicates_told = False
         names = joined(self._label_names)
         histories = [History(metric=metric, label=names, bounds=self.bounds) for metric in metrics]
-        self._recorder = None if self.record_to is None else start_recorder(self.record_to, self._description())
+        self._recorder = self._start_recorder()
         self._recorded = Recorded(histories, self._recorder, keep_order=self.keep_order, names=self._labels.names)
         self._reducer = Reducer(self._labels, needed_quantiles(resolved), len(metrics), self.on_duplicate)
         self._intake = Intake(self._recorded, self._reducer, self.max_buffer_bytes)
@@ -80,9 +82,14 @@ class Tracking(Stateful):
         """Return the default name of the result of a metric."""
         return f"{metric}_by_{'_and_'.join(self._label_names)}"
 
-    def _description(self) -> Description:
-        """Return what a recorded run says of its tracker."""
-        return Description(
+    def _start_recorder(self) -> Recorder | None:
+        """Return what records a run, if samples are to be recorded."""
+        if self.record_to is None:
+            return None
+        from labeltrack.recording.recorder import Recorder  # noqa: PLC0415 (only those who record pay for it)
+
+        options = self.record_to if isinstance(self.record_to, RecordingOptions) else RecordingOptions(self.record_to)
+        description = Description(
             metric=self._metrics,
             label=self.label,
             label_mapping=self.label_mapping,
@@ -92,6 +99,7 @@ class Tracking(Stateful):
             labeltrack=__version__,
             duplicates="count" if self.on_duplicate == "count" else "first",
         )
+        return Recorder(options, description)
 
     def _history(self, place: int) -> History:
         """Return the history of a metric, by its place."""

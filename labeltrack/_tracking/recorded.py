@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +14,10 @@ from labeltrack._tracking.reducing import in_order
 from labeltrack._tracking.streams import Key, Loaded, Merged, Owed, Stream
 from labeltrack._tracking.waiting import Waiting
 from labeltrack.errors import warn
-from labeltrack.recording.options import RecordingOptions
 from labeltrack.recording.schema import Ids
 
 if TYPE_CHECKING:
     from labeltrack.history import History
-    from labeltrack.recording.description import Description
     from labeltrack.recording.recorder import Ending, Recorder
     from labeltrack.recording.writer import Lane
     from labeltrack.stats import LabelStats
@@ -213,11 +210,3 @@ class Recorded:
         """Tell the recorder how many samples of a stream it will not get."""
         if self.recorder is not None and stream.lane is not None:
             self.recorder.miss(stream.lane, stream.missed, why)
-
-
-def start_recorder(record_to: str | os.PathLike[str] | RecordingOptions, description: Description) -> Recorder:
-    """Return what records a run."""
-    from labeltrack.recording.recorder import Recorder  # noqa: PLC0415 (only those who record pay for it)
-
-    options = record_to if isinstance(record_to, RecordingOptions) else RecordingOptions(record_to)
-    return Recorder(options, description)

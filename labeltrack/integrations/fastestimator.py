@@ -292,11 +292,7 @@ class LabelTracker(Trace):
 
 
 def _item(data: Data, key: str) -> Any:
-    """Return ``data[key]``.
-
-    Data is a ChainMap of ChainMaps, whose lookup raises and catches a KeyError for every map without the key: 0.5 us;
-    this takes 0.25.
-    """
+    """Return ``data[key]`` in 0.25 us: a lookup in a ChainMap raises KeyError for each map without it, in 0.5."""
     if not isinstance(data, ChainMap):
         return data[key]
     for part in data.maps:

@@ -198,18 +198,13 @@ def _first(batch: Any) -> int | None:
 
 
 class _Exchange:
-    """The states of the trackers of a group, sent to all its ranks.
-
-    Attributes:
-        ranks: Number of ranks.
-        failed: Whether this rank could not take what it received.
-    """
+    """The states of the trackers of a group, sent to all its ranks."""
 
     def __init__(self, group: Any) -> None:
         self._group = group
         self.rank = distributed.get_rank(group)
         self.ranks = distributed.get_world_size(group)
-        self.failed = False
+        self.failed = False  # to take what was received
         if self.rank < 0:
             msg = "this process is not in the group that it is to be synchronised with"
             raise ValueError(msg)
@@ -234,12 +229,7 @@ class _Exchange:
             raise
 
     def states(self, tracker: Tracker, mode: str | None) -> Iterator[memoryview]:
-        """Yield the packed states of the other ranks; return once all ranks have taken all of them.
-
-        Raises:
-            ValueError: The trackers of the ranks differ.
-            RuntimeError: Another rank failed.
-        """
+        """Yield the packed states of the other ranks; return once all ranks took all. RuntimeError if one failed."""
         own, sizes = self._agree(tracker, mode)
         for rank, size in enumerate(sizes):
             if rank == self.rank:
