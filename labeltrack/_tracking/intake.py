@@ -131,7 +131,7 @@ class Intake:
         """
         self.recorded.complete()
         waiting = self.recorded.waiting
-        if len(waiting) or waiting.errors:
+        if waiting.numbers and (len(waiting) or waiting.errors):
             if reader:
                 self.recorded.lock.of(reader)
             waiting.deliver(self)

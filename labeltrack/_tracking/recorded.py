@@ -163,7 +163,7 @@ class Recorded:
         self.order.update(dict.fromkeys(owed.order))
         for stream in owed.streams:
             stream.buffer.hand_on(asked=not owed.entries)
-        for mode in owed.modes:
+        for mode in owed.modes if self.waiting.numbers else ():  # without, no batch has ever waited
             self.waiting.begin(mode, drop=not owed.entries)
         for ending in owed.endings:
             if self.recorder is not None:
