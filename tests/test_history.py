@@ -544,6 +544,17 @@ def test_whatever_is_added_and_replaced_a_plain_search_finds_the_same():
                 assert history.series(0, "count", of)[0].tolist() == steps
 
 
+def test_repeating_the_first_epoch_of_a_mode_leaves_the_modes_in_the_order_they_were_first_recorded():
+    tracker = lt.LabelTracker("y", "ce")
+    for mode, replace in (("train", False), ("eval", False), ("train", True)):
+        tracker.update([0, 1], [1.0, 2.0], mode=mode)
+        tracker.end_epoch(1, mode=mode, replace=replace)
+    assert tracker.history.modes == ["train", "eval"]
+    assert tracker.history.columns()["mode"].tolist() == ["train"] * 2 + ["eval"] * 2
+    tracker.history.add_all(1, {}, mode="train", replace=True)
+    assert tracker.history.modes == ["eval"]
+
+
 # -- labels without samples ---------------------------------------------------------------------------------
 
 

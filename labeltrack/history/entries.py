@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,8 +33,7 @@ class Entries(Table):
 
     def __init__(self) -> None:
         self._entries: dict[tuple[str, str, int], LabelStats] = {}
-        self._found: dict[str, dict[int, dict[str, LabelStats]]] = {}  # the same by mode, step and dataset
-        self._ascending: dict[str, list[int]] = {}  # the steps of each mode
+        self._found: dict[str, dict[int, dict[str, LabelStats]]] = {}  # the same by mode, step (ascending) and dataset
         self._pooled: dict[tuple[str, int], LabelStats] = {}  # of several datasets, where they have quantiles
 
     # -- writing ------------------------------------------------------------------------------------------
@@ -105,18 +103,21 @@ class Entries(Table):
     def enter(self, entry: Entry) -> None:
         """Add a checked entry; may be repeated after an interrupt."""
         mode, step = entry.mode, entry.step
-        for ds_id in entry.gone:
-            self._remove(mode, step, ds_id)
         self._pooled.pop((mode, step), None)
-        if not entry.parts:
-            return
+        for ds_id in entry.gone:
+            self._entries.pop((mode, ds_id, step), None)
         self._entries.update({(mode, ds_id, step): part for ds_id, part in entry.parts.items()})
-        steps = self._ascending.setdefault(mode, [])
-        place = bisect_left(steps, step)
-        if steps[place : place + 1] != [step]:
-            steps.insert(place, step)
-        self._found.setdefault(mode, {}).setdefault(step, {}).update(entry.parts)
-        if entry.pooled is not None:
+        there = self._found.setdefault(mode, {})  # which stays where it is among the modes
+        parts = {ds_id: part for ds_id, part in there.get(step, {}).items() if ds_id not in entry.gone} | entry.parts
+        if not parts:
+            there.pop(step, None)
+        elif step in there or not there or step > next(reversed(there)):
+            there[step] = parts
+        else:
+            self._found[mode] = dict(sorted([*there.items(), (step, parts)]))
+        if not self._found[mode]:
+            del self._found[mode]
+        if entry.parts and entry.pooled is not None:
             self._pooled[mode, step] = entry.pooled
 
     def _enter_all(self, entry: Entry) -> None:
@@ -133,23 +134,6 @@ class Entries(Table):
                 there = f"step {step} of mode {mode!r}{of} is already in the history"
                 msg = f"{there}; give every epoch its own step, or pass replace=True to repeat one"
                 raise ValueError(msg)
-
-    def _remove(self, mode: str, step: int, ds_id: str) -> None:
-        """Remove one entry, if it is there."""
-        self._pooled.pop((mode, step), None)
-        self._entries.pop((mode, ds_id, step), None)
-        of_mode = self._found.get(mode, {})
-        of_mode.get(step, {}).pop(ds_id, None)
-        if of_mode.get(step):
-            return
-        of_mode.pop(step, None)
-        steps = self._ascending.get(mode, [])
-        place = bisect_left(steps, step)
-        if steps[place : place + 1] == [step]:
-            del steps[place]
-        if not of_mode:
-            self._found.pop(mode, None)
-            self._ascending.pop(mode, None)
 
     # -- what is there ------------------------------------------------------------------------------------
 
@@ -171,8 +155,8 @@ class Entries(Table):
     def steps(self, mode: str | None = None) -> list[int]:
         """Return the steps of a mode, ascending; None for those of all modes."""
         if mode is None:
-            return sorted(set().union(*self._ascending.values()))
-        return list(self._ascending.get(mode, ()))
+            return sorted(set().union(*self._found.values()))
+        return list(self._found.get(mode, ()))
 
     def names(self) -> dict[Any, str]:
         """Return the display name of every label that ever occurred, by label, sorted by label."""
@@ -275,8 +259,8 @@ class Entries(Table):
 
     def _having(self, mode: str, ds_id: str | None) -> list[int]:
         """Return the steps of a mode and dataset, ascending."""
-        found = self._found.get(mode, {})
-        return [step for step in self._ascending.get(mode, ()) if ds_id is None or ds_id in found[step]]
+        found = list(self._found.get(mode, {}).items())  # a thread may add to it
+        return [step for step, parts in found if ds_id is None or ds_id in parts]
 
     def _steps_of(self, mode: str, ds_id: str | None) -> list[int]:
         """Return the steps of a mode and dataset, ascending, or raise if there are none."""
