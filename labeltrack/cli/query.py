@@ -40,6 +40,7 @@ HigherIsWorse = Annotated[
     bool, option(None, "Whether high values are bad, as for a loss.", "--higher-is-worse/--lower-is-worse")
 ]
 Json = Annotated[bool, option(None, "Print JSON, for programs.", "--json")]
+_EACH = "With several labels per sample, {label name: such an object, ...}."
 
 
 def file_option(what: str, *endings: str, names: tuple[str, ...] = ("-o", "--output")) -> Any:
@@ -99,20 +100,10 @@ class Query:
 
     metric: Metric = None
     label_mapping: Annotated[
-        Path | None,
-        option(
-            "FILE",
-            'JSON: {"display name": label, ...}; other labels are ignored. With several labels per sample, '
-            "{label name: such an object, ...}.",
-        ),
+        Path | None, option("FILE", f'JSON: {{"display name": label, ...}}; other labels are ignored. {_EACH}')
     ] = None
     group: Annotated[
-        Path | None,
-        option(
-            "FILE",
-            'JSON: {"label": "new label", ...}, such as coarse classes. With several labels per sample, '
-            "{label name: such an object, ...}.",
-        ),
+        Path | None, option("FILE", f'JSON: {{"label": "new label", ...}}, such as coarse classes. {_EACH}')
     ] = None
     rest: Annotated[str | None, option("NAME", "New label of everything that --group leaves out.")] = None
     missing: Annotated[str | None, option("NAME", "New label of samples without a label, with --group.")] = None
