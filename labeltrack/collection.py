@@ -34,10 +34,6 @@ class TrackedMetric:
     Attributes:
         metric: Its name.
         outputs: Name of the result, such as ``"ce_by_class"``.
-        label: Name of the label; of several labels per sample, a tuple of names.
-        label_mapping: ``{display name: label value}``, or None; with several labels, by name of the label.
-        bounds: Names of the bands that figures show.
-        nan_policy: What NaN samples of this metric do.
     """
 
     def __init__(self, collection: TrackerCollection, place: int) -> None:
@@ -45,8 +41,26 @@ class TrackedMetric:
         self._place = place
         self.metric = collection.metrics[place]
         self.outputs = collection.outputs[self.metric]
-        self.label, self.label_mapping = collection.label, collection.label_mapping
-        self.bounds, self.nan_policy = collection.bounds, collection.nan_policy
+
+    @property
+    def label(self) -> str | tuple[str, ...]:
+        """Name of the label; of several labels per sample, a tuple of names."""
+        return self._collection.label
+
+    @property
+    def label_mapping(self) -> Any:
+        """``{display name: label value}``, or None; with several labels, by name of the label."""
+        return self._collection.label_mapping
+
+    @property
+    def bounds(self) -> tuple[BoundName, ...]:
+        """Names of the bands that figures show."""
+        return self._collection.bounds
+
+    @property
+    def nan_policy(self) -> NanPolicy:
+        """What NaN samples of this metric do."""
+        return self._collection.nan_policy
 
     @property
     def history(self) -> History:
@@ -162,7 +176,10 @@ class TrackerCollection(Tracking, Mapping[str, TrackedMetric]):
         """Return the number of metrics."""
         return self._number
 
-    __eq__ = object.__eq__  # no other collection is equal, as a mapping would be
+    def __eq__(self, other: object) -> bool:  # `object.__eq__` would ask another mapping, which compares items
+        """Return whether this is the same collection."""
+        return self is other
+
     __hash__ = object.__hash__
 
     # -- recording ----------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import itertools
 import pickle
 import threading
 import warnings
+from collections import UserDict
 
 import numpy as np
 import pytest
@@ -199,7 +200,10 @@ def test_a_collection_is_a_mapping_of_its_metrics():
     )
     assert collection == collection
     assert collection != collection_of(["ce", "correct"])
+    assert collection != UserDict(collection)
     assert len({collection, collection}) == 1
+    with pytest.raises(AttributeError):
+        metric.nan_policy = "omit"
 
 
 def test_a_collection_of_one_metric_is_like_a_tracker():

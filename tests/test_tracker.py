@@ -343,7 +343,7 @@ def test_what_is_no_state_is_refused(state, kind):
         make().load_state_dict(state)
 
 
-@pytest.mark.parametrize("key", ["label", "history", "words", "streams", "order"])
+@pytest.mark.parametrize("key", ["label", "history", "words", "streams", "order", "warned"])
 def test_a_state_that_lacks_something_is_refused_and_changes_nothing(key):
     tracker = make()
     tracker.update([0], [1.0])
@@ -351,6 +351,18 @@ def test_a_state_that_lacks_something_is_refused_and_changes_nothing(key):
     lacking = {name: part for name, part in state.items() if name != key}
     with pytest.raises(TypeError, match=rf"expected the state_dict\(\) of a LabelTracker, .*KeyError '{key}'"):
         tracker.load_state_dict(lacking)
+    assert tracker.state_dict() == state
+
+
+def test_a_state_with_a_damaged_part_is_refused_and_changes_nothing():
+    tracker = make()
+    tracker.update([0], [1.0])
+    state = tracker.state_dict()
+    (stream,) = state["streams"]
+    lacking = {name: part for name, part in stream.items() if name != "missed"}
+    for damage in ({"order": 7}, {"streams": [lacking]}):
+        with pytest.raises(TypeError, match=r"expected the state_dict\(\) of a LabelTracker, but it cannot be read"):
+            tracker.load_state_dict(state | damage)
     assert tracker.state_dict() == state
 
 

@@ -217,7 +217,7 @@ class Tracking(Stateful):
         if self.sinks:
             outputs = self.outputs if isinstance(self.outputs, dict) else {self._metrics[0]: self.outputs}
             results = [
-                EpochResult(step, mode, metric, outputs[metric], stats, self._history(place))
+                EpochResult(step, mode, metric, str(outputs[metric]), stats, self._history(place))
                 for place, (metric, stats) in enumerate(zip(self._metrics, together, strict=True))
             ]
             hand_to(self.sinks, results, self._sinks_told)

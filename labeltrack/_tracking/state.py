@@ -274,18 +274,19 @@ def read_state(state: Mapping[str, Any], named: Mapping[str, Any], recorded: Rec
         histories[-1].load_state_dict(each)
     words = vocabularies(recorded.names, with_arrays(state["words"]))
     # Where the order was not kept, labels so far come in that of the labels.
-    order = list(histories[0].names()) if state["order"] is None else with_arrays(state["order"])
+    order = list(histories[0].names() if state["order"] is None else with_arrays(state["order"]))
+    warned = bool(state["warned"])  # before streams, which a recorder is told of
     entries = [
         {**with_arrays({**entry, "folded": None}), "folded": _read_folded(entry["folded"])}
         for entry in state["streams"]
     ]
     streams = {(entry["mode"], entry["ds_id"]): _stream(entry, histories, words, recorded) for entry in entries}
-    return Loaded(tuple(histories), words, streams, order, warned=state["warned"])
+    return Loaded(tuple(histories), words, streams, order, warned=warned)
 
 
 def _stream(entry: Mapping[str, Any], histories: Sequence[History], words: Any, recorded: Recorded) -> Stream:
     """Return a stream of what one was saved as."""
-    kind, ids, rows = entry["kind"], entry["ids"], entry["rows"]
+    kind, ids, rows, lost = entry["kind"], entry["ids"], entry["rows"], entry["missed"]
     first = rows[0] if rows else [np.empty(0, dtype) for dtype in column_dtypes(len(histories), ids=bool(ids))]
     dtypes = [key_dtype(kind, first[0].dtype), *(column.dtype for column in first[1:])]
     stream = recorded.new_stream((entry["mode"], entry["ds_id"]), kind, dtypes, ids, histories[0], words)
@@ -294,5 +295,5 @@ def _stream(entry: Mapping[str, Any], histories: Sequence[History], words: Any, 
     for labels, values, *more in rows:
         stream.buffer.append(labels.astype(key_dtype(kind, labels.dtype), copy=False), values, more=tuple(more))
     stream.buffer.merge_in(tuple((place, tuple(columns)) for place, columns in entry["merged"]), entry["folded"], kind)
-    stream.missed = entry["missed"] if recorded.of_state else stream.count() - sum(len(labels) for labels, *_ in rows)
+    stream.missed = lost if recorded.of_state else stream.count() - sum(len(labels) for labels, *_ in rows)
     return stream

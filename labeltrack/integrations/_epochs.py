@@ -21,7 +21,7 @@ class Epochs:
     def end(self, step: int, mode: str) -> dict[str, float]:
         """End an epoch; return what to log, by ``{mode}/{outputs}/{name}``; nothing if there were no samples.
 
-        Datasets that were at this step before are replaced; others stay, of which a recorded run makes it warn.
+        Datasets that were at this step before are replaced; others stay. A recorded run loses those, which it warns of.
         """
         tracker = self._tracker
         ended = {ds_id for of, ds_id in tracker.pending if of == mode}
