@@ -75,14 +75,20 @@ def grouped(parts: Iterable[tuple[Array, Floats]], counts: Integers) -> Integers
     Args:
         parts: ``(N,)`` slots (int32, int64) and ``(N,)`` samples.
         counts: ``(K,)`` how many samples each slot has, without NaN; 0 to leave them out.
+
+    Raises:
+        ValueError: There are not so many.
     """
     starts, slots = np.append(0, np.cumsum(counts)), np.where(counts, np.arange(counts.shape[0]), -1).astype(np.int32)
-    places, groups = starts[:-1].copy(), np.empty(starts[-1], dtype=np.int64)
+    places, groups = starts[:-1].copy(), np.empty(starts[-1] + 1, dtype=np.int64)  # one to see that there are more
     for keys, samples in parts:
         chunk = _Chunk(read_only(keys), read_only(samples), samples.dtype, 0, slots, None)
         for piece in chunk.pieces(0, keys.shape[0]):
             kernels.quantiles.fill_groups(piece, places, 1, groups)
-    return groups
+    if (places != starts[1:]).any():
+        msg = "the samples changed while they were read; try again"
+        raise ValueError(msg)
+    return groups[:-1]
 
 
 class _Chunk(NamedTuple):

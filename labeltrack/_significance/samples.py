@@ -258,7 +258,7 @@ def places_of(keys: Array, labels: Array) -> Integers:
             table[labels - low] = np.arange(len(labels))
             above: Integers = keys.astype(np.int64) - low
             return table[above]
-    if not len(labels):
+    if not len(labels) or not len(keys):
         return np.full(len(keys), -1)
     cast = keys.astype(labels.dtype)  # numpy would compare int64 and uint64 as doubles
     places = np.minimum(np.searchsorted(labels, cast), len(labels) - 1)

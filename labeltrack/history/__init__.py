@@ -171,8 +171,8 @@ class History(Changes):
             raise ValueError(msg)
         mode = self._single(mode)
         if step is None:
-            latest = reversed(list(self._found.get(mode, {}).items()))
-            step = next((at for at, parts in latest if ds_id is None or ds_id in parts), None)
+            latest = reversed(self._ascending.get(mode, ()))
+            step = next((at for at in latest if ds_id is None or ds_id in self._found[mode][at]), None)
             if step is None:
                 raise self._missing(mode, ds_id)
         stats = self.at(step, mode, ds_id)
@@ -347,6 +347,7 @@ class History(Changes):
         """Take over what another history holds."""
         self.metric, self.label, self.bounds = other.metric, other.label, other.bounds
         self._entries, self._found, self._pooled = other._entries, other._found, other._pooled
+        self._ascending = other._ascending
 
 
 def joined(names: str | Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,8 @@ class Entries(Table):
 
     def __init__(self) -> None:
         self._entries: dict[tuple[str, str, int], LabelStats] = {}
-        self._found: dict[str, dict[int, dict[str, LabelStats]]] = {}  # the same by mode, step (ascending) and dataset
+        self._found: dict[str, dict[int, dict[str, LabelStats]]] = {}  # the same by mode, step and dataset
+        self._ascending: dict[str, list[int]] = {}  # the steps of each mode
         self._pooled: dict[tuple[str, int], LabelStats] = {}  # of several datasets, where they have quantiles
 
     # -- writing ------------------------------------------------------------------------------------------
@@ -109,14 +111,17 @@ class Entries(Table):
         self._entries.update({(mode, ds_id, step): part for ds_id, part in entry.parts.items()})
         there = self._found.setdefault(mode, {})  # which stays where it is among the modes
         parts = {ds_id: part for ds_id, part in there.get(step, {}).items() if ds_id not in entry.gone} | entry.parts
-        if not parts:
-            there.pop(step, None)
-        elif step in there or not there or step > next(reversed(there)):
+        steps = self._ascending.setdefault(mode, [])
+        place = bisect_left(steps, step)
+        known = steps[place : place + 1] == [step]
+        if parts:
             there[step] = parts
+            steps[place : place + known] = [step]
         else:
-            self._found[mode] = dict(sorted([*there.items(), (step, parts)]))
-        if not self._found[mode]:
-            del self._found[mode]
+            steps[place : place + known] = []
+            there.pop(step, None)
+        if not there:
+            del self._found[mode], self._ascending[mode]
         if entry.parts and entry.pooled is not None:
             self._pooled[mode, step] = entry.pooled
 
@@ -155,8 +160,8 @@ class Entries(Table):
     def steps(self, mode: str | None = None) -> list[int]:
         """Return the steps of a mode, ascending; None for those of all modes."""
         if mode is None:
-            return sorted(set().union(*self._found.values()))
-        return list(self._found.get(mode, ()))
+            return sorted(set().union(*self._ascending.values()))
+        return list(self._ascending.get(mode, ()))
 
     def names(self) -> dict[Any, str]:
         """Return the display name of every label that ever occurred, by label, sorted by label."""
@@ -259,8 +264,8 @@ class Entries(Table):
 
     def _having(self, mode: str, ds_id: str | None) -> list[int]:
         """Return the steps of a mode and dataset, ascending."""
-        found = list(self._found.get(mode, {}).items())  # a thread may add to it
-        return [step for step, parts in found if ds_id is None or ds_id in parts]
+        steps = self.steps(mode)
+        return steps if ds_id is None else [step for step in steps if ds_id in self._found[mode][step]]
 
     def _steps_of(self, mode: str, ds_id: str | None) -> list[int]:
         """Return the steps of a mode and dataset, ascending, or raise if there are none."""

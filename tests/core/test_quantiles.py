@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import labeltrack as lt
-from labeltrack._core.quantiles import Samples, check_fractions, reduce_quantiles
+from labeltrack._core.quantiles import Samples, check_fractions, grouped, reduce_quantiles
 
 N = 20_000 if COMPILED else 3_000
 FRACTIONS = (0.0, 0.05, 0.25, 1 / 3, 0.5, 0.75, 0.95, 1.0)
@@ -262,3 +262,12 @@ def test_fractions_are_sorted_and_unique():
     assert check_fractions([0.75, 0.25, 0.75, -0.0]) == (0.0, 0.25, 0.75)
     assert lt.label_stats([1], [1.0], quantiles=np.array([0.5, 0.1])).quantiles == (0.1, 0.5)
     assert lt.label_stats([], [], quantiles=[0.5]).median.shape == (0,)
+
+
+def test_samples_side_by_side_are_all_that_were_counted():
+    slots, samples = np.array([1, 0, 1, 2]), np.array([4.0, np.nan, -1.0, 2.0])
+    found = grouped([(slots, samples)], np.array([0, 2, 0]))
+    assert found[0] > 0 > found[1]
+    for wrong in ([0, 3, 0], [1, 2, 0], [0, 1, 0]):
+        with pytest.raises(ValueError, match="changed while they were read"):
+            grouped([(slots, samples)], np.array(wrong))

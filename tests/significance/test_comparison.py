@@ -179,6 +179,16 @@ def test_several_labels_per_sample_are_compared_by_combination():
 # -- looks --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("method", ["auto", "mann-whitney"])
+def test_a_step_whose_samples_are_lost_is_compared_as_one_without(tmp_path, method):
+    run = recorded(tmp_path, {1: RNG.exponential(size=100), 2: RNG.exponential(size=100)}, ["a", "b"] * 50)
+    max(tmp_path.rglob("*.arrow")).unlink()
+    with pytest.warns(lt.LabelTrackWarning, match="100 rows are left out"):
+        found = lt.compare(run, method=method)
+    assert found.verdict.tolist() == ["too few"] * 2
+    assert found.count_after.tolist() == [0, 0]
+
+
 @pytest.fixture(name="history")
 def _history():
     return history_of_dogs()

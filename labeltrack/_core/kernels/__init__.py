@@ -1,9 +1,9 @@
 """Everything that is compiled; each module is imported on first use, as importing numba takes 0.25 s.
 
-Kernels take arrays and return arrays. Where no other meaning is given, `labels` are ``(N,)`` uint8, int32 or int64,
-`samples` and `values` ``(N,)`` float32 or float64; of these, elements from `start` to before `stop` are read. `low` is
-the label of slot 0, `size` the number of slots, and `rows`, `counts`, `nonfinite`, `keys`, `values` and `n` are the
-state of `rows`.
+Most kernels write to arrays that they are given. Where no other meaning is given, `labels` are ``(N,)`` uint8, int32 or
+int64, `samples` and `values` ``(N,)`` float32 or float64; of these, elements from `start` to before `stop` are read.
+`low` is the label of slot 0, `size` the number of slots, and `rows`, `counts`, `nonfinite`, `keys`, `values` and `n`
+are the state of `rows`.
 """
 
 from __future__ import annotations
