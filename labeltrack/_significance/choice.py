@@ -8,15 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._convert.objects import text_array
+from labeltrack._core.arrays import Array, Floats, Integers, Mask
 from labeltrack._labels.combined import union
 from labeltrack._significance import methods
 from labeltrack._significance.comparison import BETTER, NO_EVIDENCE, TOO_FEW, WORSE, Comparison
 from labeltrack._significance.methods import Found, Moments
 from labeltrack._significance.samples import difference, reduced
-from labeltrack.errors import listing
+from labeltrack.errors import check_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,17 +24,12 @@ if TYPE_CHECKING:
     from labeltrack._significance.samples import Samples
     from labeltrack.stats import LabelStats
 
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
-Booleans = npt.NDArray[np.bool_]
 
 Method = Literal["auto", "welch", "permutation", "mann-whitney", "paired-t", "wilcoxon"]
 _METHODS = get_args(Method)
 FEWEST: Final = 20  # samples on each side; with fewer no test says much, and Welch's t depends on the distribution
-MOST_SKEW: Final = (
-    0.1  # of the difference of means; at 0.2, 20 against 40 exponential samples pass 0.001 twice as often
-)
+# Of the difference of means; at 0.2, 20 against 40 exponential samples pass 0.001 twice as often.
+MOST_SKEW: Final = 0.1
 MOST_PAIRED_SKEW: Final = 0.2  # of the mean of differences between pairs
 MOST_ALONE: Final = 0.1  # of a side's samples that are not on the other, for a test of pairs
 NO_PAIRS = "no pairs"
@@ -123,9 +118,7 @@ def merged_labels(before: LabelStats, after: LabelStats) -> tuple[Array, Integer
 
 
 def _check(method: str, alpha: float, samples: Samples | None) -> None:
-    if method not in _METHODS:
-        msg = f"method: unknown option {method!r}; allowed are {listing(_METHODS)}"
-        raise ValueError(msg)
+    check_option("method", method, _METHODS)
     check_alpha(alpha)
     if method in ("paired-t", "wilcoxon") and (samples is None or samples.pairs is None):
         msg = (
@@ -159,7 +152,7 @@ def spread(column: Array, places: Integers, size: int, rest: float = np.nan) -> 
 
 
 def _tested(
-    before: Moments, after: Moments, samples: Samples | None, tested: Booleans, method: Method
+    before: Moments, after: Moments, samples: Samples | None, tested: Mask, method: Method
 ) -> tuple[Found, Array]:
     """Return the results of the labels to be tested, and the name of each label's test."""
     found = Found(*(np.full(tested.shape[0], np.nan) for _ in Found._fields))
@@ -203,13 +196,13 @@ def _scaled(samples: Samples | None, units: Array) -> Samples | None:
 
 def _test_pairs(
     samples: Samples,
-    tested: Booleans,
+    tested: Mask,
     fewest: Floats,
-    shares: Booleans,
+    shares: Mask,
     method: Method,
     found: Found,
     used: Array,
-) -> Booleans:
+) -> Mask:
     """Test the labels that have enough pairs; return which these are."""
     stats = samples.differences or reduced(_differences(samples, tested), samples.codes[0].shape[0])
     of = moments(stats, stats.labels, tested.shape[0])
@@ -228,7 +221,7 @@ def _test_pairs(
     return enough
 
 
-def _differences(samples: Samples, tested: Booleans) -> Iterator[tuple[Integers, Floats]]:
+def _differences(samples: Samples, tested: Mask) -> Iterator[tuple[Integers, Floats]]:
     """Yield differences that are numbers, those of all labels to be tested among them, with their labels' positions.
 
     They come in parts that stay in the cache: new memory for all of them would take longer than everything else.
@@ -243,13 +236,13 @@ def _differences(samples: Samples, tested: Booleans) -> Iterator[tuple[Integers,
         yield difference(pairs.codes[part], pairs.before[part], pairs.after[part], wanted)
 
 
-def _of_labels(codes: Integers, values: Floats, wanted: Booleans) -> tuple[Integers, Floats]:
+def _of_labels(codes: Integers, values: Floats, wanted: Mask) -> tuple[Integers, Floats]:
     """Return the samples of wanted labels that are numbers, with their labels' positions among these."""
     kept = wanted[codes] & ~np.isnan(values)
     return (np.cumsum(wanted) - 1)[codes[kept]], values[kept]
 
 
-def _enter(found: Found, used: Array, where: Booleans, name: str, results: Found) -> None:
+def _enter(found: Found, used: Array, where: Mask, name: str, results: Found) -> None:
     for column, result in zip(found, results, strict=True):
         column[where] = result
     used[where] = name

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from labeltrack._core.arrays import Array, Floats, Integers
 from labeltrack._labels.combined import columns_of
 from labeltrack._labels.lookup import CombinedLookup, Lookup
 from labeltrack._tables import Table, shown_places
@@ -16,9 +17,6 @@ from labeltrack.errors import counted
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 WORSE, BETTER, NO_EVIDENCE, TOO_FEW = "worse", "better", "no evidence", "too few"
 VERDICTS = WORSE, NO_EVIDENCE, BETTER, TOO_FEW

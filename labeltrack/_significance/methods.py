@@ -10,19 +10,15 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltrack._core import kernels
+from labeltrack._core.arrays import Array, Floats, Integers, Mask
 from labeltrack._core.quantiles import grouped
 from labeltrack.errors import need
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
-Booleans = npt.NDArray[np.bool_]
 Side = tuple[Integers, Floats]
 """``(N,)`` positions of labels, and ``(N,)`` samples."""
 
@@ -165,7 +161,7 @@ def _signed_ranks(groups: Integers, pairs: Integers) -> tuple[Floats, Floats]:
     return p, np.sign(above - middle)
 
 
-def _rank_sums(values: Array, counted: Booleans, ends: Integers) -> tuple[Array, Array]:
+def _rank_sums(values: Array, counted: Mask, ends: Integers) -> tuple[Array, Array]:
     """Return each label's sum of the ranks of counted samples, and of ``t**3 - t`` over those that t samples share.
 
     Samples are sorted by label, then by value; those of label k end before ``ends[k]``.
@@ -271,7 +267,7 @@ def ones(of: Moments) -> Floats:
     return np.where((of.min >= 0) & (of.max <= 1) & same, total, np.nan)
 
 
-def are_shares(before: Moments, after: Moments) -> Booleans:
+def are_shares(before: Moments, after: Moments) -> Mask:
     """Return where both sides' samples are all 0 or 1, so that means are shares of ones."""
     return ~np.isnan(ones(before) + ones(after))
 
@@ -373,7 +369,7 @@ def together(one: Moments, other: Moments) -> Moments:
     return Moments(one.count + other.count, mean, std, np.fmin(one.min, other.min), np.fmax(one.max, other.max))
 
 
-def skewed(differences: Iterable[Side], pairs: Moments, most: Floats) -> Booleans:
+def skewed(differences: Iterable[Side], pairs: Moments, most: Floats) -> Mask:
     """Return where the skewness of a label's differences, which come in parts, is beyond a limit."""
     third = np.zeros(pairs.count.shape[0])
     with np.errstate(all="ignore"):
@@ -381,5 +377,5 @@ def skewed(differences: Iterable[Side], pairs: Moments, most: Floats) -> Boolean
         for codes, values in differences if (farthest > most).any() else ():
             scaled = (values - pairs.mean[codes]) / pairs.std[codes]
             third += np.bincount(codes, scaled * scaled * scaled, minlength=third.shape[0])
-        beyond: Booleans = (pairs.std > 0) & (np.abs(third / pairs.count) > most)
+        beyond: Mask = (pairs.std > 0) & (np.abs(third / pairs.count) > most)
     return beyond

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from labeltrack._core.arrays import Array, Floats, Integers, Mask
 from labeltrack._core.reduce import reduce_stream
 from labeltrack._labels.codes import INTEGER, LabelDecoder
 from labeltrack._significance.methods import BLOCK, Side
@@ -14,11 +14,6 @@ from labeltrack.stats import LabelStats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
-Booleans = npt.NDArray[np.bool_]
 
 
 class Pairs(NamedTuple):
@@ -151,7 +146,7 @@ def reduced(parts: Iterator[Side], size: int, threads: int | None = None) -> Lab
     return LabelStats(*reduce_stream(parts, lambda part: [part], size, LabelDecoder(INTEGER), threads=threads))
 
 
-def difference(codes: Integers, before: Floats, after: Floats, wanted: Booleans | None = None) -> Side:
+def difference(codes: Integers, before: Floats, after: Floats, wanted: Mask | None = None) -> Side:
     """Return the differences between pairs that are numbers, of wanted labels, with their labels' positions."""
     with np.errstate(invalid="ignore"):  # infinite samples, whose labels are not tested
         differences: Floats = after.astype(np.float64) - before.astype(np.float64)  # faster than with dtype=
@@ -197,7 +192,7 @@ def _numbered(parts: Sequence[Array]) -> tuple[list[Integers], int]:
     return np.split(new.reshape(-1), ends), len(different)
 
 
-def _without(column: Any) -> Booleans:
+def _without(column: Any) -> Mask:
     """Return which samples have no id."""
     if not column.null_count:
         return np.zeros(len(column), dtype=np.bool_)

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from labeltrack._core.arrays import Array, Floats, Integers
 from labeltrack._labels.combined import union
 from labeltrack._significance.choice import FEWEST, MOST_SKEW, check_alpha, compare_stats, moments
 from labeltrack._significance.comparison import NO_EVIDENCE, TOO_FEW, WORSE, Comparison
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from labeltrack._significance.methods import Moments
     from labeltrack.stats import LabelStats
 
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 _RHO = 7.9  # t ρ² where the sequence for α = 0.05 is narrowest: -2 log(α) + log(1 - 2 log(α))
 

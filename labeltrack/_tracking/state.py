@@ -275,7 +275,7 @@ def read_state(state: Mapping[str, Any], named: Mapping[str, Any], recorded: Rec
     words = vocabularies(recorded.names, with_arrays(state["words"]))
     # Where the order was not kept, labels so far come in that of the labels.
     order = list(histories[0].names() if state["order"] is None else with_arrays(state["order"]))
-    warned = bool(state["warned"])  # before streams, which a recorder is told of
+    warned = bool(state["warned"])  # read before streams are made, as a recorder writes down those
     entries = [
         {**with_arrays({**entry, "folded": None}), "folded": _read_folded(entry["folded"])}
         for entry in state["streams"]
