@@ -1,32 +1,31 @@
-"""`History`: the statistics of every epoch; tables, series and ranking."""
+"""`History`: the statistics of every epoch; what changed, tables, figures, state."""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from labeltrack._core.arrays import Array
-from labeltrack._filters import chosen_steps, labels_named
+from labeltrack._filters import compared_step
 from labeltrack._serialize import plain
 from labeltrack.bounds import TRACKER_BOUNDS, needed_quantiles, resolve_all
-from labeltrack.errors import counted, listing, missing_key
-from labeltrack.history.changes import Changes
-from labeltrack.history.entries import Entry
-from labeltrack.stats import LabelStats, merge_stats, quiet
+from labeltrack.errors import counted
+from labeltrack.history.entries import Entries, Entry
+from labeltrack.stats import LabelStats, quiet
 
 if TYPE_CHECKING:
+    import os
+
     from matplotlib.figure import Figure
 
+    from labeltrack._significance.comparison import Comparison
+    from labeltrack._significance.sequence import Alarm
     from labeltrack.bounds import BoundName, TrackerBounds
 
 
 __all__ = ["Entry", "History"]
 
 
-class History(Changes):
+class History(Entries):
     """One `LabelStats` for each mode, dataset id and step.
 
     For methods that read one mode, ``mode=None`` means ``"eval"`` if there is such a mode, else the only one. Methods
@@ -54,133 +53,7 @@ class History(Changes):
         self.label = label
         self.bounds: tuple[BoundName, ...] = tuple(bounds)
 
-    # -- reading ------------------------------------------------------------------------------------------
-
-    def pooled(
-        self, mode: str | None = None, steps: Iterable[int] | slice | None = None, ds_id: str | None = None
-    ) -> LabelStats:
-        """Return the statistics of several steps together, merged exactly.
-
-        Args:
-            mode: Mode; None for ``"eval"`` if there is such a mode, else for the only one.
-            steps: Step numbers, such as ``[1, 2]`` or ``range(1, 11)``; or a slice of the recorded steps in ascending
-                order, such as ``slice(-5, None)`` for the last five; None for all.
-            ds_id: Dataset; None pools all of them.
-
-        Returns:
-            What `label_stats` would return for all their samples, but without quantiles, which cannot be merged; one
-            step keeps its own.
-
-        Raises:
-            KeyError: There is no such mode, dataset or step; the message says which are missing and lists those there.
-            TypeError: `steps` is something else, or labels of different steps cannot be ordered among each other.
-            ValueError: `steps` selects nothing, or `mode` is None and it is not clear which.
-
-        Example:
-            >>> import labeltrack as lt
-            >>> history = History()
-            >>> for step in (1, 2, 3):
-            ...     history.add(step, lt.label_stats(["cat"], [step]), mode="eval")
-            >>> history.pooled()["cat"].mean, history.pooled(steps=slice(-2, None))["cat"].mean
-            (2.0, 2.5)
-        """
-        mode = self._single(mode)
-        there = self._steps_of(mode, ds_id)
-        wanted = chosen_steps(there, steps)
-        if missing := set(wanted).difference(there):
-            msg = f"no step in mode {mode!r}: {listing(sorted(missing))}. There are: {listing(there)}"
-            raise KeyError(msg)
-        if not wanted:
-            msg = f"steps={steps!r} selects none of the steps of mode {mode!r}, which are {listing(there)}"
-            raise ValueError(msg)
-        if len(wanted) == 1:
-            return self.at(wanted[0], mode, ds_id)  # which keeps quantiles
-        found = self._found[mode]
-        return merge_stats([part for step in wanted for of, part in found[step].items() if ds_id in (None, of)])
-
-    def series(
-        self, label: Any, statistic: str = "mean", mode: str | None = None, ds_id: str | None = None
-    ) -> tuple[Array, Array]:
-        """Return one statistic of one label over the steps.
-
-        Args:
-            label: Label value or display name.
-            statistic: count, sum, mean, std, min or max; or a quantile, see `LabelStats.column`.
-            mode: Mode; None for ``"eval"`` if there is such a mode, else for the only one.
-            ds_id: Dataset; None pools all of them.
-
-        Returns:
-            ``(S,)`` int64 steps at which the label has samples, ascending, and ``(S,)`` values.
-
-        Raises:
-            KeyError: There is no such mode or dataset, or the label never has samples in it; the message names the
-                nearest.
-            ValueError: There is no such statistic, or `mode` is None and it is not clear which.
-        """
-        mode = self._single(mode)
-        steps, values = [], []
-        for step, stats in self._of(mode, ds_id):
-            column = stats.column(statistic)
-            if label in stats:
-                steps.append(step)
-                values.append(column[stats.index(label)])
-        if not steps:
-            names = self.names()
-            known = [*names, *(name for value, name in names.items() if name != str(value))]
-            raise missing_key(label, known, f"label in mode {mode!r}:")
-        return np.array(steps, dtype=np.int64), np.array(values)
-
-    def worst(
-        self,
-        k: int = 5,
-        by: str | Iterable[str] = "mean",
-        mode: str | None = None,
-        *,
-        step: int | None = None,
-        ds_id: str | None = None,
-        higher_is_worse: bool = True,
-    ) -> list[Any]:
-        """Return the labels ranked worst first; combinations, if there are several labels per sample.
-
-        Args:
-            k: How many at most.
-            by: The statistic that ranks: count, sum, mean, std, min or max; or a quantile, see `LabelStats.column`. The
-                name of one of several labels per sample ranks that label by its mean over all others; several names
-                rank their combinations. ``history.by("class").worst(by="std")`` ranks a label by a statistic.
-            mode: Mode; None for ``"eval"`` if there is such a mode, else for the only one.
-            step: Which step; None for the last of the mode.
-            ds_id: Dataset; None pools all of them.
-            higher_is_worse: True for a loss, False for an accuracy. A NaN is worst either way.
-
-        Returns:
-            At most `k` label values.
-
-        Raises:
-            KeyError: There is no such mode, dataset or step, or none of several names is that of a label.
-            ValueError: There is no such statistic, `k` is not positive, or `mode` is None and it is not clear which.
-
-        Example:
-            >>> import labeltrack as lt
-            >>> history = History()
-            >>> history.add(1, lt.label_stats({"class": [0, 1, 1], "site": ["a", "a", "b"]}, [5.0, 1.0, 4.0]))
-            >>> history.worst(2), history.worst(1, by="class"), history.worst(1, by="site")
-            ([(0, 'a'), (1, 'b')], [0], ['b'])
-        """
-        if operator.index(k) < 1:
-            msg = f"k must be at least 1, got {k}"
-            raise ValueError(msg)
-        mode = self._single(mode)
-        if step is None:
-            latest = reversed(self._ascending.get(mode, ()))
-            step = next((at for at in latest if ds_id is None or ds_id in self._found[mode][at]), None)
-            if step is None:
-                raise self._missing(mode, ds_id)
-        stats = self.at(step, mode, ds_id)
-        labels = labels_named(by, stats.label_names)
-        if labels is not None:
-            stats, by = stats.by(*labels), "mean"
-        ranked: list[Any] = stats.labels[stats.order(str(by), descending=higher_is_worse)[:k]].tolist()
-        return ranked
+    # -- other labels -------------------------------------------------------------------------------------
 
     def with_absent(self, labels: Iterable[Any] = ()) -> History:
         """Return the same history with rows for labels without samples at every step; see `LabelStats.with_absent`.
@@ -195,11 +68,7 @@ class History(Changes):
             ValueError: Mappings of several labels have more than a million combinations.
         """
         wanted = [*self.names(), *labels]
-        history = History(metric=self.metric, label=self.label, bounds=self.bounds)
-        for (mode, ds_id, step), stats in self.items():
-            history.add(step, stats.with_absent(wanted), mode=mode, ds_id=ds_id)
-        history._pooled = {key: stats.with_absent(wanted) for key, stats in self._pooled.items()}
-        return history
+        return self._mapped(self.label, lambda stats: stats.with_absent(wanted))
 
     def by(self, *names: str) -> History:
         """Return the history of some of several labels per sample: exact marginals of every entry.
@@ -222,15 +91,179 @@ class History(Changes):
             >>> history.by("site").worst(1), history.by().at(1).mean
             (['b'], array([1.83333333]))
         """
-        parts = {key: stats.by(*names) for key, stats in self.items()}
-        pooled = {key: stats.by(*names) for key, stats in self._pooled.items()}
-        kept = all(part.quantiles or not self._entries[key].quantiles for key, part in parts.items())
-        bounds = [bound for bound in self.bounds if kept or not needed_quantiles(resolve_all(bound))] or [None]
-        history = History(metric=self.metric, label=joined(names) if names else "all", bounds=bounds)
+        return self._mapped(joined(names) if names else "all", lambda stats: stats.by(*names))
+
+    def _mapped(self, label: str, change: Callable[[LabelStats], LabelStats]) -> History:
+        """Return the history of changed entries; without the bounds of quantiles if these were lost."""
+        parts = {key: change(stats) for key, stats in self.items()}
+        lost = any(stats.quantiles and not parts[key].quantiles for key, stats in self.items())
+        bounds = [bound for bound in self.bounds if not (lost and needed_quantiles(resolve_all(bound)))]
+        history = History(metric=self.metric, label=label, bounds=bounds or [None])
         for (mode, ds_id, step), part in parts.items():
             history.add(step, part, mode=mode, ds_id=ds_id)
+        pooled = {key: change(stats) for key, stats in self._pooled.items()}
         history._pooled = {key: stats for key, stats in pooled.items() if stats.quantiles}
         return history
+
+    # -- changes ------------------------------------------------------------------------------------------------
+
+    def compare(
+        self,
+        before: int,
+        after: int,
+        mode: str | None = None,
+        ds_id: str | None = None,
+        *,
+        higher_is_worse: bool = True,
+        alpha: float = 0.05,
+    ) -> Comparison:
+        """Compare two steps, label by label; see `labeltrack.compare`.
+
+        Args:
+            before: Step to compare with.
+            after: Step to judge.
+            mode: Mode; None for ``"eval"`` if there is such a mode, else for the only one.
+            ds_id: Dataset; None pools all of them.
+            higher_is_worse: True for a loss, False for an accuracy.
+            alpha: Limit of q for a verdict.
+
+        Raises:
+            ImportError: scipy is not installed (extra ``stats``).
+            KeyError: There is no such mode, dataset or step.
+            ValueError: `mode` is None, and it is not clear which; or `alpha` is not between 0 and 1.
+
+        Example:
+            >>> import labeltrack as lt
+            >>> history = lt.History(metric="ce")
+            >>> for step, shift in ((3, 0.0), (7, 0.25)):
+            ...     losses = [0.5 + 0.01 * i for i in range(40)] + [1.0 + 0.01 * i + shift for i in range(40)]
+            ...     history.add(step, lt.label_stats(["cat"] * 40 + ["dog"] * 40, losses), mode="eval")
+            >>> history.compare(3, 7).worse()
+            ['dog']
+        """
+        from labeltrack._significance.choice import compare_stats  # noqa: PLC0415 (only for this)
+
+        mode = self._single(mode)
+        title = f"{mode}, step {before} → step {after}" + (f" of {ds_id}" if ds_id else "")
+        options: dict[str, Any] = {"metric": self.metric, "higher_is_worse": higher_is_worse, "alpha": alpha}
+        return compare_stats(self.at(before, mode, ds_id), self.at(after, mode, ds_id), title=title, **options)
+
+    def alarms(
+        self,
+        mode: str | None = None,
+        ds_id: str | None = None,
+        *,
+        against: int | None = None,
+        higher_is_worse: bool = True,
+        alpha: float = 0.05,
+    ) -> list[Alarm]:
+        """Return the labels that got worse since a step, at any of the steps after it.
+
+        This may be asked after every epoch: however many looks there are, a label that did not change is an alarm with
+        a probability of at most about `alpha`. A test repeated at every epoch is not: with 50 looks, it sees changes in
+        nearly half of the labels that did not change. Once there is an alarm, it stays.
+
+        Every look counts twice: all samples since the step that is compared with, which shows changes that last, and
+        the samples of the look alone, which show sudden ones. Both use means and standard deviations only. Where sizes
+        differ and samples are so skewed that these do not suffice, there is no alarm; nor with fewer than 20 samples. A
+        mean that is no longer finite is an alarm without a test.
+
+        Args:
+            mode: Mode; None for ``"eval"`` if there is such a mode, else for the only one.
+            ds_id: Dataset; None pools all of them.
+            against: Step to compare with, which must not be chosen for its results; None for the first.
+            higher_is_worse: True for a loss, False for an accuracy.
+            alpha: Limit of q: p-values after Benjamini and Hochberg across the labels.
+
+        Returns:
+            The labels, with the step of the alarm, means and p-values, the largest change first.
+
+        Raises:
+            ImportError: scipy is not installed (extra ``stats``).
+            KeyError: There is no such mode, dataset or step.
+            ValueError: `mode` is None, and it is not clear which; or `alpha` is not between 0 and 1.
+
+        Example:
+            >>> import labeltrack as lt
+            >>> history = lt.History()
+            >>> for step in range(1, 6):
+            ...     losses = [0.5 + 0.01 * i + (step > 3) * 0.25 for i in range(40)]
+            ...     history.add(step, lt.label_stats(["cat"] * 40, losses), mode="eval")
+            >>> [(alarm.label, alarm.step) for alarm in history.alarms()]
+            [('cat', 4)]
+        """
+        from labeltrack._significance.sequence import find_alarms  # noqa: PLC0415 (only for this)
+
+        mode = self._single(mode)
+        found = dict(self._of(mode, ds_id))
+        against = min(found) if against is None else against
+        reference = self.at(against, mode, ds_id)
+        looks = [(step, stats) for step, stats in found.items() if step > against]
+        return find_alarms(reference, looks, higher_is_worse=higher_is_worse, alpha=alpha)
+
+    def to_html(
+        self,
+        path: str | os.PathLike[str],
+        mode: str | None = None,
+        ds_id: str | None = None,
+        *,
+        against: int | str = "previous",
+        higher_is_worse: bool = True,
+        alpha: float = 0.05,
+        title: str | None = None,
+    ) -> None:
+        """Write a report: one HTML file with the verdict, a table of all labels, curves and a heatmap.
+
+        It needs nothing but a browser: no network and no other file. Of a recorded run,
+        `labeltrack.report.write_report` shows the samples, too. Without scipy (extra ``stats``), nothing is tested.
+
+        Args:
+            path: A name that ends in .html; an existing file is replaced on success.
+            mode: Mode that is judged; None for ``"eval"`` if there is such a mode, else for the only one. The curves
+                of other modes can be drawn beside it.
+            ds_id: Dataset; None pools all of them.
+            against: What the last step is compared with: ``"previous"``, ``"first"`` or a step.
+            higher_is_worse: True for a loss, False for an accuracy.
+            alpha: Limit of q for a verdict.
+            title: Title of the page; None for metric and label.
+
+        Raises:
+            KeyError: There is no such mode, dataset or step.
+            OSError: The file cannot be written; an existing one stays.
+            ValueError: `mode` is None, and it is not clear which; `alpha` is not between 0 and 1; or the name has
+                another ending.
+
+        Example:
+            >>> import tempfile, pathlib
+            >>> import labeltrack as lt
+            >>> history = lt.History(metric="ce", label="animal")
+            >>> for step, shift in ((1, 0.0), (2, 0.25)):
+            ...     losses = [0.5 + 0.01 * i for i in range(40)] + [1.0 + 0.01 * i + shift for i in range(40)]
+            ...     history.add(step, lt.label_stats(["cat"] * 40 + ["dog"] * 40, losses), mode="eval")
+            >>> path = pathlib.Path(tempfile.mkdtemp(), "report.html")
+            >>> history.to_html(path)
+            >>> "1 of 2 labels got worse from step 1 to step 2" in path.read_text(encoding="utf-8")
+            True
+        """
+        from labeltrack.page.content import Track, judged  # noqa: PLC0415 (only for this)
+        from labeltrack.page.document import write_page  # noqa: PLC0415
+
+        mode = self._single(mode)
+        shown = [mode, *(of for of in self.modes if of != mode and self._having(of, ds_id))]
+        tracks = [Track(of, self._of(of, ds_id)) for of in shown]
+        looks = dict(tracks[0].looks)
+        at = compared_step(list(looks)[:-1], against)
+        content = judged(
+            tracks,
+            (self.metric, self.label),
+            None if at is None else looks[at],
+            title=title,
+            bounds=self.bounds,
+            higher_is_worse=higher_is_worse,
+            alpha=alpha,
+            sides="" if at is None else f"step {at} to step {max(looks)}",
+        )
+        write_page(content, path)
 
     # -- looks --------------------------------------------------------------------------------------------
 
@@ -240,24 +273,20 @@ class History(Changes):
         modes: str | Iterable[str] | None = None,
         labels: Any = None,
         *,
-        kind: str = "auto",
-        highlight: Any = None,
-        top: int | None = None,
         by: str | Iterable[str] | None = None,
         step: int | None = None,
+        **options: Any,
     ) -> Figure:
-        """Draw the history; see `labeltrack.plot.plot_history`, which has more options.
+        """Draw the history: lines, small multiples, a heatmap or a grid; see `labeltrack.plot.plot_history`.
 
         Args:
             bounds: Bounds to show, one row of panels for each; None for no band; by default those of the tracker.
             modes: Modes to show, one or several; None for all.
             labels: Label values or display names to show, one or several; None for all.
-            kind: ``"lines"``, ``"multiples"``, ``"heatmap"``, or for two labels per sample ``"grid"``, one down and the
-                other across; ``"auto"`` chooses by the number of labels.
-            highlight: Label values or display names to draw in colour, the others in grey; None for the worst few.
-            top: Draw only this many labels, the worst at the last step; None for all.
             by: Which of several labels per sample to draw, one or several; None for all of them.
             step: The step that a grid shows; None for the last.
+            options: `kind`, `highlight`, `top`, `title`, `x_label`, `units` and `higher_is_worse`, as `plot_history`
+                takes them.
 
         Returns:
             A matplotlib Figure that is not registered with pyplot; save it with ``figure.savefig(path)``.
@@ -268,15 +297,15 @@ class History(Changes):
         """
         from labeltrack.plot import plot_grid, plot_history  # noqa: PLC0415 (matplotlib is loaded only to draw)
 
+        options |= {"modes": modes, "labels": labels}
         if step is None:
             shown = self if by is None else self.by(*([by] if isinstance(by, str) else by))
-            chosen = {"labels": labels, "highlight": highlight, "top": top}
-            return plot_history(shown, kind=kind, bounds=bounds, modes=modes, **chosen)
-        if kind not in ("auto", "grid") or not (highlight is None and top is None):
-            msg = f"step= is for grids, without highlight= and top=; got step={step!r} and kind={kind!r}"
+            return plot_history(shown, bounds=bounds, **options)
+        kind, highlight, top = (options.pop(name, None) for name in ("kind", "highlight", "top"))
+        if kind not in (None, "auto", "grid") or not (highlight is None and top is None):
+            msg = f"step= is for grids, without highlight= and top=; got step={step!r} and kind={kind or 'auto'!r}"
             raise ValueError(msg)
-        some = None if bounds is TRACKER_BOUNDS else bounds
-        return plot_grid(self, by=by, step=step, bounds=some, modes=modes, labels=labels)
+        return plot_grid(self, by=by, step=step, bounds=None if bounds is TRACKER_BOUNDS else bounds, **options)
 
     def _shown(self) -> tuple[str, list[tuple[Any, ...]], int]:
         """Return a table of the modes: how many steps, labels and samples."""
@@ -302,7 +331,7 @@ class History(Changes):
         """Return everything as built-in Python values, which ``torch.load`` takes by default; arrays as bytes."""
         entries = [
             {"mode": mode, "ds_id": ds_id, "step": step, "stats": stats._state()}
-            for (mode, ds_id, step), stats in self._entries.items()
+            for (mode, ds_id, step), stats in self.items()
         ]
         pooled = [{"mode": mode, "step": step, "stats": stats._state()} for (mode, step), stats in self._pooled.items()]
         named = {"metric": self.metric, "label": self.label, "bounds": list(self.bounds)}
@@ -347,7 +376,6 @@ class History(Changes):
         """Take over what another history holds."""
         self.metric, self.label, self.bounds = other.metric, other.label, other.bounds
         self._entries, self._found, self._pooled = other._entries, other._found, other._pooled
-        self._ascending = other._ascending
 
 
 def joined(names: str | Iterable[str]) -> str:

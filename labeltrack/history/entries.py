@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+import operator
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from labeltrack._convert.objects import text_array, value_of, written
 from labeltrack._core.arrays import Array
-from labeltrack._filters import check_step, single_mode
+from labeltrack._filters import check_step, chosen_steps, labels_named, single_mode
 from labeltrack._labels.codes import common_type
 from labeltrack._tables import Table
 from labeltrack.errors import listing, missing_key
@@ -35,7 +35,6 @@ class Entries(Table):
     def __init__(self) -> None:
         self._entries: dict[tuple[str, str, int], LabelStats] = {}
         self._found: dict[str, dict[int, dict[str, LabelStats]]] = {}  # the same by mode, step and dataset
-        self._ascending: dict[str, list[int]] = {}  # the steps of each mode
         self._pooled: dict[tuple[str, int], LabelStats] = {}  # of several datasets, where they have quantiles
 
     # -- writing ------------------------------------------------------------------------------------------
@@ -111,17 +110,12 @@ class Entries(Table):
         self._entries.update({(mode, ds_id, step): part for ds_id, part in entry.parts.items()})
         there = self._found.setdefault(mode, {})  # which stays where it is among the modes
         parts = {ds_id: part for ds_id, part in there.get(step, {}).items() if ds_id not in entry.gone} | entry.parts
-        steps = self._ascending.setdefault(mode, [])
-        place = bisect_left(steps, step)
-        known = steps[place : place + 1] == [step]
         if parts:
             there[step] = parts
-            steps[place : place + known] = [step]
         else:
-            steps[place : place + known] = []
             there.pop(step, None)
         if not there:
-            del self._found[mode], self._ascending[mode]
+            del self._found[mode]
         if entry.parts and entry.pooled is not None:
             self._pooled[mode, step] = entry.pooled
 
@@ -159,9 +153,7 @@ class Entries(Table):
 
     def steps(self, mode: str | None = None) -> list[int]:
         """Return the steps of a mode, ascending; None for those of all modes."""
-        if mode is None:
-            return sorted(set().union(*self._ascending.values()))
-        return list(self._ascending.get(mode, ()))
+        return sorted(set().union(*self._found.values()) if mode is None else self._found.get(mode, ()))
 
     def names(self) -> dict[Any, str]:
         """Return the display name of every label that ever occurred, by label, sorted by label."""
@@ -246,6 +238,132 @@ class Entries(Table):
         if not found or ds_id not in (None, *found):
             raise self._missing(mode, ds_id, step)
         return self._together(mode, step, list(found.values())) if ds_id is None else found[ds_id]
+
+    def pooled(
+        self, mode: str | None = None, steps: Iterable[int] | slice | None = None, ds_id: str | None = None
+    ) -> LabelStats:
+        """Return the statistics of several steps together, merged exactly.
+
+        Args:
+            mode: Mode; None for ``"eval"`` if there is such a mode, else for the only one.
+            steps: Step numbers, such as ``[1, 2]`` or ``range(1, 11)``; or a slice of the recorded steps in ascending
+                order, such as ``slice(-5, None)`` for the last five; None for all.
+            ds_id: Dataset; None pools all of them.
+
+        Returns:
+            What `label_stats` would return for all their samples, but without quantiles, which cannot be merged; one
+            step keeps its own.
+
+        Raises:
+            KeyError: There is no such mode, dataset or step; the message says which are missing and lists those there.
+            TypeError: `steps` is something else, or labels of different steps cannot be ordered among each other.
+            ValueError: `steps` selects nothing, or `mode` is None and it is not clear which.
+
+        Example:
+            >>> import labeltrack as lt
+            >>> history = lt.History()
+            >>> for step in (1, 2, 3):
+            ...     history.add(step, lt.label_stats(["cat"], [step]), mode="eval")
+            >>> history.pooled()["cat"].mean, history.pooled(steps=slice(-2, None))["cat"].mean
+            (2.0, 2.5)
+        """
+        mode = self._single(mode)
+        there = self._steps_of(mode, ds_id)
+        wanted = chosen_steps(there, steps)
+        if missing := set(wanted).difference(there):
+            msg = f"no step in mode {mode!r}: {listing(sorted(missing))}. There are: {listing(there)}"
+            raise KeyError(msg)
+        if not wanted:
+            msg = f"steps={steps!r} selects none of the steps of mode {mode!r}, which are {listing(there)}"
+            raise ValueError(msg)
+        if len(wanted) == 1:
+            return self.at(wanted[0], mode, ds_id)  # which keeps quantiles
+        found = self._found[mode]
+        return merge_stats([part for step in wanted for of, part in found[step].items() if ds_id in (None, of)])
+
+    def series(
+        self, label: Any, statistic: str = "mean", mode: str | None = None, ds_id: str | None = None
+    ) -> tuple[Array, Array]:
+        """Return one statistic of one label over the steps.
+
+        Args:
+            label: Label value or display name.
+            statistic: count, sum, mean, std, min or max; or a quantile, see `LabelStats.column`.
+            mode: Mode; None for ``"eval"`` if there is such a mode, else for the only one.
+            ds_id: Dataset; None pools all of them.
+
+        Returns:
+            ``(S,)`` int64 steps at which the label has samples, ascending, and ``(S,)`` values.
+
+        Raises:
+            KeyError: There is no such mode or dataset, or the label never has samples in it; the message names the
+                nearest.
+            ValueError: There is no such statistic, or `mode` is None and it is not clear which.
+        """
+        mode = self._single(mode)
+        steps, values = [], []
+        for step, stats in self._of(mode, ds_id):
+            column = stats.column(statistic)
+            if label in stats:
+                steps.append(step)
+                values.append(column[stats.index(label)])
+        if not steps:
+            names = self.names()
+            known = [*names, *(name for value, name in names.items() if name != str(value))]
+            raise missing_key(label, known, f"label in mode {mode!r}:")
+        return np.array(steps, dtype=np.int64), np.array(values)
+
+    def worst(
+        self,
+        k: int = 5,
+        by: str | Iterable[str] = "mean",
+        mode: str | None = None,
+        *,
+        step: int | None = None,
+        ds_id: str | None = None,
+        higher_is_worse: bool = True,
+    ) -> list[Any]:
+        """Return the labels ranked worst first; combinations, if there are several labels per sample.
+
+        Args:
+            k: How many at most.
+            by: The statistic that ranks: count, sum, mean, std, min or max; or a quantile, see `LabelStats.column`. The
+                name of one of several labels per sample ranks that label by its mean over all others; several names
+                rank their combinations. ``history.by("class").worst(by="std")`` ranks a label by a statistic.
+            mode: Mode; None for ``"eval"`` if there is such a mode, else for the only one.
+            step: Which step; None for the last of the mode.
+            ds_id: Dataset; None pools all of them.
+            higher_is_worse: True for a loss, False for an accuracy. A NaN is worst either way.
+
+        Returns:
+            At most `k` label values.
+
+        Raises:
+            KeyError: There is no such mode, dataset or step, or none of several names is that of a label.
+            ValueError: There is no such statistic, `k` is not positive, or `mode` is None and it is not clear which.
+
+        Example:
+            >>> import labeltrack as lt
+            >>> history = lt.History()
+            >>> history.add(1, lt.label_stats({"class": [0, 1, 1], "site": ["a", "a", "b"]}, [5.0, 1.0, 4.0]))
+            >>> history.worst(2), history.worst(1, by="class"), history.worst(1, by="site")
+            ([(0, 'a'), (1, 'b')], [0], ['b'])
+        """
+        if operator.index(k) < 1:
+            msg = f"k must be at least 1, got {k}"
+            raise ValueError(msg)
+        mode = self._single(mode)
+        if step is None:
+            latest = (at for at in reversed(self.steps(mode)) if ds_id is None or ds_id in self._found[mode][at])
+            step = next(latest, None)
+            if step is None:
+                raise self._missing(mode, ds_id)
+        stats = self.at(step, mode, ds_id)
+        labels = labels_named(by, stats.label_names)
+        if labels is not None:
+            stats, by = stats.by(*labels), "mean"
+        ranked: list[Any] = stats.labels[stats.order(str(by), descending=higher_is_worse)[:k]].tolist()
+        return ranked
 
     def _single(self, mode: str | None) -> str:
         """Return the mode to read."""

@@ -1,7 +1,12 @@
-"""What a report shows: what it compares, and how that is tested."""
+"""What a report shows: what it compares, how that is tested, and all of it packed for the scripts.
+
+Numbers of the table are float64. Those of curves are rounded to six decimal digits, which float32 keeps, and are shown
+with no more. Steps are texts: the numbers of JSON are doubles, which cannot tell those beyond 2**53 apart.
+"""
 
 from __future__ import annotations
 
+import base64
 import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,8 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from labeltrack._core.arrays import Array
-from labeltrack._significance.choice import check_alpha, compare_stats
+from labeltrack._core.arrays import Array, Floats, Integers
+from labeltrack._filters import step_origin
+from labeltrack._labels.combined import union
+from labeltrack._significance.choice import check_alpha, compare_stats, merged_labels, moments, spread
+from labeltrack._significance.comparison import TOO_FEW, VERDICTS
+from labeltrack._significance.methods import change
+from labeltrack._tables import printable
 from labeltrack._version import __version__
 from labeltrack.errors import counted
 from labeltrack.stats import quiet
@@ -20,32 +30,17 @@ if TYPE_CHECKING:
     from labeltrack._significance.samples import Samples
     from labeltrack.stats import LabelStats
 
+_DIGITS = 6
+_LARGEST, _SMALLEST = 1e38, 1e-37  # of float32 with all its digits
+_RANGES = 60_000  # points of all curves up to which they have a minimum and maximum
+_SPREADS = 250_000  # up to which they have a standard deviation
+
 
 class Track(NamedTuple):
     """The statistics of one mode of one run, step by step."""
 
     name: str
     looks: Sequence[tuple[int, LabelStats]]  # ascending
-
-
-class Distribution(NamedTuple):
-    """Histograms of the samples of D labels, before and after."""
-
-    labels: Array  # ``(D,)`` of the comparison
-    low: Array  # ``(D,)`` float64 edges
-    high: Array
-    log: Array  # ``(D,)`` bool: bins are equally wide on a logarithmic axis
-    before: Array  # ``(D, bins)`` counts
-    after: Array
-    every: int  # one in how many samples was counted
-
-
-class Hardest(NamedTuple):
-    """A table of samples."""
-
-    note: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -62,8 +57,8 @@ class Content:
     band: str  # that curves have at first
     facts: Sequence[tuple[str, str]]  # what was recorded, as pairs of a name and a text
     sides: str = ""  # what is compared, such as ``"step 9 to step 10"``
-    distribution: Distribution | None = None
-    hardest: Hardest | None = None
+    distribution: dict[str, Any] | None = None  # for the script; its columns are arrays, labels those of `compared`
+    hardest: dict[str, Any] | None = None  # a table of samples for the script
     shown: Sequence[int] = (0,)  # tracks whose curves are drawn at first
 
     @property
@@ -85,10 +80,7 @@ def judged(
     facts: Sequence[tuple[str, str]] = (),
     **more: Any,
 ) -> Content:
-    """Return what a report shows, with what was tested: the last step of the first track, with the samples of both.
-
-    Names are those of the metric and of the label; `more` are further attributes.
-    """
+    """Test the last step of the first track; names are those of metric and label, `more` are further attributes."""
     check_alpha(alpha)
     metric, label = names
     comparison, untested = None, ""
@@ -112,18 +104,112 @@ def judged(
         higher_is_worse=higher_is_worse,
         # Narrow bands, which show changes, unless a history has none.
         band="none" if drawn == [None] else "range" if drawn == ["range"] else "sem",
-        facts=[*_counts(tracks), *facts, ("this page", versions)],
+        facts=[*map(_extent, tracks), *facts, ("this page", versions)],
         **more,
     )
 
 
-def _counts(tracks: Sequence[Track]) -> list[tuple[str, str]]:
-    """Return how much each track has."""
-    facts = []
-    for track in tracks:
-        samples = sum(int(quiet(stats).count.sum()) for _, stats in track.looks)
-        labels = max(len(stats) for _, stats in track.looks)
-        first, last = track.looks[0][0], track.looks[-1][0]
-        steps = f"step {first}" if first == last else f"{len(track.looks):,} steps, {first} to {last}"
-        facts.append((track.name, f"{steps}; {counted(samples, 'sample')}; up to {counted(labels, 'label')} per step"))
-    return facts
+def _extent(track: Track) -> tuple[str, str]:
+    samples = sum(int(quiet(stats).count.sum()) for _, stats in track.looks)
+    labels = max(len(stats) for _, stats in track.looks)
+    first, last = track.looks[0][0], track.looks[-1][0]
+    steps = f"step {first}" if first == last else f"{len(track.looks):,} steps, {first} to {last}"
+    return track.name, f"{steps}; {counted(samples, 'sample')}; up to {counted(labels, 'label')} per step"
+
+
+# -- for the scripts ----------------------------------------------------------------------------------------
+
+
+def payload(content: Content) -> dict[str, Any]:
+    """Return what the scripts read."""
+    parts = [stats for track in content.tracks for _, stats in track.looks]
+    compared = content.tracks[0].looks[-1][1].labels
+    if content.before is not None:
+        parts.append(content.before)
+        compared = merged_labels(content.before, content.after)[0]
+    known, places = union([*(stats.labels for stats in parts), compared])
+    size, compared_at = known.shape[0], places[-1]
+    names = np.full(size, "", dtype=object)
+    for stats, at in zip(parts, places, strict=False):
+        names[at] = stats.names
+    points, tracks, first = size * sum(len(track.looks) for track in content.tracks), [], 0
+    for k, track in enumerate(content.tracks):
+        own = places[first : first + len(track.looks)]
+        tracks.append({"shown": k in content.shown, **_track(track, own, size, points)})
+        first += len(track.looks)
+    at = places[len(content.tracks[0].looks) - 1]
+    after = moments(content.after, at, size)
+    rows: dict[str, Array] = {"after": after.mean, "n": after.count, "std": after.std}
+    rows |= {"min": after.min, "max": after.max}
+    if content.before is not None:
+        before = moments(quiet(content.before), places[len(parts) - 1], size)
+        rows |= {"before": before.mean, "n_before": before.count, "relative": change(before.mean, after.mean)[1]}
+    order = at[content.after.order("mean", descending=content.higher_is_worse)]
+    methods: list[str] = []
+    if content.comparison is not None:
+        tested, methods = _tested(content.comparison, compared_at, size)
+        rows |= tested
+        order = compared_at[content.comparison.order()]
+    distribution = content.distribution
+    if distribution is not None:
+        columns = distribution["columns"] | {"labels": compared_at[distribution["columns"]["labels"]]}
+        distribution = distribution | {"columns": {name: packed(column) for name, column in columns.items()}}
+    order = np.concatenate([order, np.setdiff1d(np.arange(size), order)])
+    return {
+        "metric": printable(content.metric),
+        "names": [printable(str(name)) for name in names],
+        "methods": methods,
+        "alpha": None if content.comparison is None else content.comparison.alpha,
+        "band": content.band,
+        "order": packed(order),
+        "origin": str(step_origin([track.looks[end][0] for track in content.tracks for end in (0, -1)])),
+        "rows": {name: packed(column) for name, column in rows.items()},
+        "tracks": tracks,
+        "distribution": distribution,
+        "hardest": content.hardest,
+    }
+
+
+def _tested(found: Comparison, at: Integers, size: int) -> tuple[dict[str, Array], list[str]]:
+    """Return what the tests found for each label, and the names of the methods."""
+    rows: dict[str, Array] = {name: spread(getattr(found, name), at, size) for name in ("low", "high", "g", "p", "q")}
+    verdicts = np.argmax(found.verdict[:, np.newaxis] == np.array(VERDICTS), axis=1).astype(np.uint8)
+    rows["verdict"] = spread(verdicts, at, size, VERDICTS.index(TOO_FEW))
+    methods, codes = np.unique(found.method, return_inverse=True)
+    rows["method"] = spread(codes.reshape(-1), at, size, 0)
+    return rows, methods.tolist()
+
+
+def _track(track: Track, places: list[Integers], size: int, points: int) -> dict[str, Any]:
+    """Return the curves of all labels, each ``(K * S,)`` with the steps of a label side by side."""
+    names = ["count", "mean", *["std"] * (points <= _SPREADS), *["min", "max"] * (points <= _RANGES)]
+    columns: dict[str, dict[str, str]] = {}
+    for name in names:
+        table = np.full((size, len(track.looks)), 0 if name == "count" else np.nan)
+        for s, ((_, stats), at) in enumerate(zip(track.looks, places, strict=True)):
+            table[at, s] = getattr(quiet(stats), name)
+        if name != "count":
+            columns[name] = packed(_for_drawing(table))
+        else:
+            columns[name] = packed((table[:, 0] if (table == table[:, :1]).all() else table).astype(np.int64))
+    return {"name": printable(track.name), "steps": [str(step) for step, _ in track.looks], "columns": columns}
+
+
+def _for_drawing(values: Floats) -> Array:
+    """Return values rounded to six decimal digits, as float32 if it can hold them."""
+    with np.errstate(all="ignore"):
+        scale = 10.0 ** (_DIGITS - 1 - np.floor(np.log10(np.abs(values))))
+        rounded = np.round(values * scale) / scale
+    rounded = np.where(np.isfinite(rounded), rounded, values)
+    sizes = np.abs(rounded[np.isfinite(rounded) & (rounded != 0)])
+    fits = not sizes.size or (sizes.max() < _LARGEST and sizes.min() > _SMALLEST)
+    return rounded.astype(np.float32) if fits else rounded
+
+
+def packed(column: Array) -> dict[str, str]:
+    """Return the type of an array, and its little-endian bytes in base 64; integers become as narrow as they can be."""
+    if column.dtype.kind in "iu":
+        narrow = np.min_scalar_type(int(column.max(initial=0)))
+        column = column.astype(narrow if narrow.itemsize < 8 else np.float64)
+    data = column.astype(column.dtype.newbyteorder("<")).tobytes()
+    return {"type": column.dtype.str[1:], "data": base64.b64encode(data).decode("ascii")}

@@ -17,13 +17,12 @@ from labeltrack._significance.comparison import BETTER, NO_EVIDENCE, TOO_FEW, WO
 from labeltrack._tables import check_ending, printable, whole_file
 from labeltrack._version import __version__
 from labeltrack.errors import counted
-from labeltrack.page.payload import payload
+from labeltrack.page.content import Content, payload
 
 if TYPE_CHECKING:
     import os
 
     from labeltrack._significance.comparison import Comparison
-    from labeltrack.page.content import Content
 
 _NAMED = 5  # labels
 _LONGEST = 40  # characters of a name
@@ -35,25 +34,22 @@ def write_page(content: Content, path: str | os.PathLike[str]) -> None:
     """Write a report to a file that ends in .html or .htm; an existing one is replaced on success."""
     path = Path(path)
     check_ending(path, (".html", ".htm"))
-    text = document(content)
+    text = _document(content)
     with whole_file(path) as half:
         half.write_text(text, encoding="utf-8", newline="\n")
 
 
-def document(content: Content) -> str:
-    """Return the HTML of a report."""
+def _document(content: Content) -> str:
     script = '"use strict";\n(() => {\n' + "\n".join(_asset(f"{name}.js") for name in _SCRIPTS) + "})();"
-    style = _asset("page.css")
     sentence, tone = _verdict(content)
-    # Nothing else runs, not even in names of labels, and nothing is loaded.
     digest = base64.b64encode(hashlib.sha256(f"\n{script}\n".encode()).digest()).decode("ascii")
-    policy = f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:"
     facts = [f"      <dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in content.facts]
     parts = {
-        "policy": policy,
+        # Nothing else runs, not even in names of labels, and nothing is loaded.
+        "policy": f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:",
         "version": __version__,
         "title": html.escape(content.title),
-        "style": style,
+        "style": _asset("page.css"),
         "tone": tone,
         "verdict": html.escape(sentence),
         "how": html.escape(_how(content)),

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from labeltrack._core.arrays import Array
 from labeltrack._filters import compared_step, single_mode
 from labeltrack._significance.choice import check_alpha, merged_labels
 from labeltrack._significance.samples import both, in_order, places_of
-from labeltrack._tables import check_ending
+from labeltrack._tables import check_ending, printable
 from labeltrack.compare import samples_of
 from labeltrack.errors import counted, missing_key
 from labeltrack.history import joined
-from labeltrack.page.content import Distribution, Hardest, Track, judged
+from labeltrack.page.content import Track, judged
 from labeltrack.page.document import write_page
 from labeltrack.recording.run import Run, open_run
 from labeltrack.stats import quiet
@@ -24,15 +25,11 @@ from labeltrack.stats import quiet
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    import numpy.typing as npt
-
     from labeltrack._significance.methods import Side
     from labeltrack._significance.samples import Samples
     from labeltrack.history import History
     from labeltrack.recording.dynamics import Dynamics
     from labeltrack.stats import LabelStats
-
-    Array = npt.NDArray[Any]
 
 _BINS = 32
 _COUNTED = 500_000  # samples of each side in histograms, about: they need no more
@@ -114,24 +111,21 @@ def write_report(
     ]
     before, after = _sides(opened, histories, modes, against)
     samples = None if before is None else _samples(before, after, metric)
-    several = len(opened) > 1
+    names, several = _names(opened), len(opened) > 1
+    sides = "" if before is None else _named(before, after)
     content = judged(
-        _tracks(opened, histories, modes),
+        _tracks(names, histories, modes),
         (metric, histories[-1].label),
         None if before is None else before.stats,
         samples,
-        title=title or f"{metric} by {histories[-1].label}: {', '.join(_names(opened))}",
+        title=title or f"{metric} by {histories[-1].label}: {', '.join(names)}",
         bounds=after.run.bounds,
         higher_is_worse=higher_is_worse,
         alpha=alpha,
-        facts=[
-            fact
-            for run, name in zip(opened, _names(opened), strict=True)
-            for fact in _facts(run, f"{name}: " * several)
-        ],
-        sides="" if before is None else _named(before, after),
+        facts=[fact for run, name in zip(opened, names, strict=True) for fact in _facts(run, f"{name}: " * several)],
+        sides=sides,
         hardest=_hardest(before, after, metric, higher_is_worse=higher_is_worse),
-        distribution=None if before is None or samples is None else _distribution(before, after, samples),
+        distribution=None if before is None or samples is None else _distribution(before, after, samples, sides),
         shown=tuple(range(len(opened))),
     )
     write_page(content, path)
@@ -209,8 +203,8 @@ def _parts(side: _Side, metric: str, labels: Array) -> Iterator[Side]:
         yield codes[kept], values[kept]
 
 
-def _hardest(before: _Side | None, after: _Side, metric: str, *, higher_is_worse: bool) -> Hardest | None:
-    """Return the worst samples of the last step, if they have ids."""
+def _hardest(before: _Side | None, after: _Side, metric: str, *, higher_is_worse: bool) -> dict[str, Any] | None:
+    """Return the table of the worst samples of the last step, if they have ids."""
     if not after.run._description.ids:  # noqa: SLF001 (`info` looks at every file)
         return None
     looks = [after] if before is None or before.run is not after.run else [before, after]
@@ -219,10 +213,14 @@ def _hardest(before: _Side | None, after: _Side, metric: str, *, higher_is_worse
     stats, labels = after.stats, found.labels.tolist()
     labels = [stats.names[stats.index(label)] if label in stats else label for label in labels]
     columns = [_last_of(*one, found, after) for one in zip(tables, looks, strict=True)]
-    shown = [list(map(str, row)) for row in zip(found.ids.tolist(), labels, *columns, strict=True)]
-    head = ["id", after.run.label if isinstance(after.run.label, str) else joined(after.run.label)]
-    head += [f"step {side.step}" for side in looks]
-    return Hardest(f"The samples with the worst {metric} in step {after.step} of {after.mode}.", head, shown)
+    head = ["id", joined(after.run.label), *(f"step {side.step}" for side in looks)]
+    return {
+        "note": f"The samples with the worst {metric} in step {after.step} of {after.mode}.",
+        "head": [*map(printable, head)],
+        "rows": [
+            [printable(str(cell)) for cell in row] for row in zip(found.ids.tolist(), labels, *columns, strict=True)
+        ],
+    }
 
 
 def _last_of(table: Dynamics, side: _Side, found: Dynamics, at: _Side) -> list[str]:
@@ -242,12 +240,12 @@ def _datasets(table: Dynamics, side: _Side) -> Array:
     return np.broadcast_to(np.array(there[0][:1]), len(table))
 
 
-def _tracks(runs: list[Run], histories: list[History], modes: list[str]) -> list[Track]:
+def _tracks(names: list[str], histories: list[History], modes: list[str]) -> list[Track]:
     """Return the judged mode first, then the others: of the same run, or that mode of the other runs."""
-    if len(runs) == 1:
+    if len(names) == 1:
         shown = [modes[0], *(mode for mode in histories[0].modes if mode != modes[0])]
         return [Track(mode, _looks(histories[0], mode)) for mode in shown]
-    found = zip(_names(runs), histories, modes, strict=True)
+    found = zip(names, histories, modes, strict=True)
     return [Track(f"{name}, {mode}", _looks(history, mode)) for name, history, mode in found][::-1]
 
 
@@ -267,24 +265,20 @@ def _facts(run: Run, of: str) -> list[tuple[str, str]]:
     sessions, epochs = info["sessions"], info["by_epoch"]
     lost = sum(epoch["lost"] for epoch in epochs)
     unfinished = ", ".join(f"{mode} {step}" for mode, step in info["incomplete"])
+    recorded = f"{info['created']} by labeltrack {info['labeltrack']}, in {counted(sessions, 'session')}"
+    samples = f"{info['rows']:,} in {counted(info['epochs'], 'complete epoch')}, {info['bytes'] / 1e6:,.1f} MB"
     facts = [
         (f"{of}run", info["path"]),
-        (
-            f"{of}recorded",
-            f"{info['created']} by labeltrack {info['labeltrack']}, in {counted(sessions, 'session')}",
-        ),
-        (
-            f"{of}samples",
-            f"{info['rows']:,} in {counted(info['epochs'], 'complete epoch')}, {info['bytes'] / 1e6:,.1f} MB",
-        ),
+        (f"{of}recorded", recorded),
+        (f"{of}samples", samples),
         (f"{of}lost", f"{counted(lost, 'sample')} could not be recorded" if lost else "nothing"),
     ]
     facts += [(f"{of}left out", f"epochs that did not end: {unfinished}")] if unfinished else []
     return facts + [(f"{of}damaged", text) for text in info["damage"]]
 
 
-def _distribution(before: _Side, after: _Side, samples: Samples) -> Distribution:
-    """Count the samples of each label in bins; of many labels, only those with the most samples."""
+def _distribution(before: _Side, after: _Side, samples: Samples, sides: str) -> dict[str, Any]:
+    """Count the samples of each label in equal bins, of their logarithms where the largest is far off."""
     labels, *places = merged_labels(before.stats, after.stats)
     size = labels.shape[0]
     low, high = np.full(size, np.inf), np.full(size, -np.inf)
@@ -296,36 +290,32 @@ def _distribution(before: _Side, after: _Side, samples: Samples) -> Distribution
         mean[at] = np.fmax(mean[at], stats.mean)
     usable = np.flatnonzero(np.isfinite(low) & np.isfinite(high) & (count > 0))
     chosen = np.sort(usable[np.argsort(-count[usable], kind="stable")][:_DRAWN])
-    bins = _Bins(chosen, size, low, high, (low > 0) & (high / _LONG_TAIL > mean))
-    step = -(-max(map(len, samples.codes)) // _COUNTED) or 1
-    old, new = (
-        bins.counted(codes[::step], values[::step]) for codes, values in zip(samples.codes, samples.values, strict=True)
-    )
-    return Distribution(chosen, low[chosen], high[chosen], bins.log[chosen], old, new, step * samples.spacing)
+    rows = np.full(size, -1)
+    rows[chosen] = np.arange(chosen.size)
+    log = (low > 0) & (high / _LONG_TAIL > mean)
+    with np.errstate(all="ignore"):
+        start, end = (np.where(log, np.log(edge), edge) / 2 for edge in (low, high))
+        width = (end - start) / _BINS  # halves: the difference may be more than a double holds
 
-
-class _Bins:
-    """Equal bins from the smallest to the largest sample of each label, or of its logarithm."""
-
-    def __init__(self, chosen: Array, size: int, low: Array, high: Array, log: Array) -> None:
-        self.rows = np.full(size, -1)
-        self.rows[chosen] = np.arange(chosen.shape[0])
-        self.count = chosen.shape[0]
-        self.log = log
+    def counted_in_bins(codes: Array, values: Array) -> Array:
+        kept = (rows[codes] >= 0) & np.isfinite(values)
+        codes, values = codes[kept], values[kept].astype(np.float64)
+        values[log[codes]] = np.log(values[log[codes]])
         with np.errstate(all="ignore"):
-            self.low = np.where(log, np.log(low), low)
-            # Halves: the difference may be more than a double holds.
-            self.half_width = (np.where(log, np.log(high), high) / 2 - self.low / 2) / _BINS
-
-    def counted(self, codes: Array, values: Array) -> Array:
-        """Return the ``(chosen, bins)`` numbers of samples."""
-        rows = self.rows[codes]
-        kept = (rows >= 0) & np.isfinite(values)
-        codes, values, rows = codes[kept], values[kept].astype(np.float64), rows[kept]
-        logged = self.log[codes]
-        values[logged] = np.log(values[logged])
-        with np.errstate(all="ignore"):
-            at = (values / 2 - self.low[codes] / 2) / self.half_width[codes]
+            at = (values / 2 - start[codes]) / width[codes]
         at = np.fmin(np.fmax(at, 0), _BINS - 1)  # NaN where all samples are one number
-        places = rows * _BINS + at.astype(np.int64)
-        return np.bincount(places, minlength=self.count * _BINS).reshape(self.count, _BINS)
+        return np.bincount(rows[codes] * _BINS + at.astype(np.int64), minlength=chosen.size * _BINS)
+
+    step = -(-max(map(len, samples.codes)) // _COUNTED) or 1
+    every = step * samples.spacing
+    old, new = (
+        counted_in_bins(codes[::step], values[::step])
+        for codes, values in zip(samples.codes, samples.values, strict=True)
+    )
+    edges = {"labels": chosen, "low": low[chosen], "high": high[chosen], "log": log[chosen].astype(np.uint8)}
+    return {
+        "bins": _BINS,
+        "note": "" if every == 1 else f" (one in {every} samples was counted)",
+        "sides": printable(sides),
+        "columns": {**edges, "before": old, "after": new},
+    }

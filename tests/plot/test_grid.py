@@ -79,9 +79,10 @@ def test_two_of_three_labels_are_drawn():
 
 
 def test_a_step_can_be_chosen_and_the_figure_says_which(history):
-    figure = history.plot(step=1)
+    figure = history.plot(step=1, units="nats")
     assert set(numbers(figure.axes[0]).values()) == {9.0, None}
     assert "step 1;" in every_text(figure)
+    assert "mean ce (nats)" in every_text(figure)
     assert "epoch 2;" in every_text(plot_history(history, kind="grid", x_label="epoch"))
     with pytest.raises(KeyError, match="no step in mode 'eval': 3"):
         history.plot(step=3)

@@ -99,9 +99,11 @@ def test_long_names_of_modes_break_the_legend_into_rows():
 
 def test_title_units_and_steps_are_written():
     history = course(2, 2)
-    words = texts(plot_history(history, units="nats", x_label="step"))
-    assert {"loss by class", "loss (nats)", "step"} <= set(words)
-    assert "Mine" in texts(plot_history(history, title="Mine"))
+    for draw in (plot_history, lt.History.plot):
+        assert {"loss by class", "loss (nats)", "epoch"} <= set(texts(draw(history, units="nats", x_label="epoch")))
+        assert "Mine" in texts(draw(history, title="Mine"))
+        with pytest.raises(TypeError, match=r"plot_history\(\) got an unexpected keyword argument 'x_lable'"):
+            draw(history, x_lable="epoch")
     assert "mean loss (nats)" in texts(plot_history(history, units="nats", kind="heatmap"))
 
 

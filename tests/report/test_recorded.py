@@ -70,6 +70,19 @@ def test_the_distributions_are_those_of_the_samples(tmp_path, path):
             assert np.abs(np.cumsum(counted) - np.cumsum(expected)).max() <= 1  # a sample may lie on an edge
 
 
+def test_without_scipy_the_distributions_are_those_of_their_labels(tmp_path, path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "scipy.special", None)
+    with lt.LabelTracker("class", "loss", record_to=tmp_path / "run") as tracker:
+        for step, labels in ((1, ["ant", "cow"]), (2, ["ant", "bee", "cow"])):
+            tracker.update(labels, [float(ord(label[0])) for label in labels], mode="eval")
+            tracker.end_epoch(step, mode="eval")
+    write_report(tmp_path / "run", path)
+    found = data(path)
+    columns = {name: column(packed) for name, packed in found["distribution"]["columns"].items()}
+    named = [found["names"][k] for k in columns["labels"]]
+    assert dict(zip(named, columns["low"].tolist(), strict=True)) == {"ant": 97.0, "bee": 98.0, "cow": 99.0}
+
+
 @pytest.mark.parametrize(
     ("names", "tail", "methods"),
     [
