@@ -44,14 +44,17 @@ class Selection:
         return self._everything or ((name in self._names) != self._but)
 
 
-def single_mode(modes: Iterable[str], mode: str | None = None) -> str:
+def single_mode(modes: Iterable[str], mode: str | None = None, what: str = "") -> str:
     """Return the one mode to read, of those there are: the given one; for None ``"eval"``, else the only one.
 
-    KeyError if there is none at all; ValueError if there are several, but no ``"eval"``.
+    KeyError if there is none at all, or not the given one and `what` says what they are; ValueError if there are
+    several, but no ``"eval"``.
     """
-    if mode is not None:
-        return mode
     there = list(dict.fromkeys(modes))
+    if mode is not None:
+        if what and mode not in there:
+            raise missing_key(mode, there, what)
+        return mode
     if not there:
         msg = "there is no mode to read: no epoch has ended yet"
         raise KeyError(msg)

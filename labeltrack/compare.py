@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from labeltrack._filters import compared_step, single_mode
-from labeltrack._significance.choice import Method, compare_stats, merged_labels
-from labeltrack._significance.comparison import Comparison
+from labeltrack._labels.combined import union
+from labeltrack._significance.comparison import Comparison, Method, compare_stats
 from labeltrack._significance.samples import Columns, both, distinct
 from labeltrack.errors import listing, missing_key
 from labeltrack.functional import label_stats
@@ -95,7 +95,7 @@ def compare(
         raise ValueError(msg)
     samples = None
     if before.columns is not None and after.columns is not None:
-        samples = both(before.columns, after.columns, merged_labels(before.stats, after.stats)[0])
+        samples = both(before.columns, after.columns, union([before.stats.labels, after.stats.labels])[0])
     same = before.source == after.source and before.mode is not None
     title = " → ".join(side.name if same else f"{side.source} {side.name}".strip() for side in (before, after))
     return compare_stats(
@@ -151,11 +151,8 @@ def _named(side: History | Run) -> str:
 
 def mode_of(side: History | Run, mode: str | None) -> str:
     """Return the mode that is meant, which must be there."""
-    modes = list(dict.fromkeys(side.modes if isinstance(side, History) else (epoch.mode for epoch in side.epochs)))
-    mode = single_mode(modes, mode)
-    if mode not in modes:
-        raise missing_key(mode, modes, f"mode in {_named(side)}:")
-    return mode
+    modes = side.modes if isinstance(side, History) else (epoch.mode for epoch in side.epochs)
+    return single_mode(modes, mode, f"mode in {_named(side)}:")
 
 
 def steps_of(side: History | Run, mode: str) -> list[int]:

@@ -8,7 +8,7 @@ import scipy.stats
 from exact import expected_by_label
 
 import labeltrack as lt
-from labeltrack.bounds import BOUNDS, needed_quantiles, resolve, resolve_all
+from labeltrack.bounds import BOUNDS, needed_quantiles, resolve, resolve_all, t_975
 
 LABELS = [0, 1, 0, 1, 1, 2]
 VALUES = [0.5, 2.0, 1.5, 8.0, -1.0, 4.0]
@@ -144,3 +144,15 @@ def test_reading_an_unknown_bound_is_refused(stats):
 
 def test_every_bound_describes_itself():
     assert all(resolve(name).description for name in BOUNDS)
+
+
+def test_quantiles_of_student_are_those_of_scipy():
+    degrees = np.array([*range(1, 1200), 10**4, 10**6, 10**12])
+    np.testing.assert_allclose(t_975(degrees), scipy.stats.t.ppf(0.975, degrees), rtol=1e-13)
+
+
+def test_without_a_degree_of_freedom_there_is_no_quantile():
+    found = t_975(np.array([0, 3, -1, 3]))
+    assert np.isnan(found).tolist() == [True, False, True, False]
+    assert found[1] == found[3]
+    assert t_975(np.empty(0, dtype=np.int64)).shape == (0,)

@@ -1,7 +1,4 @@
-"""The course of each sample over the steps: exact statistics by id, first and last value, forgetting events.
-
-Ids get slots, which never move. What is kept of an id does not depend on the order in which the ids of a step come.
-"""
+"""The course of each sample over the steps: exact statistics by id, first and last value, forgetting events."""
 
 from __future__ import annotations
 
@@ -77,14 +74,6 @@ class Blocks:
         part.suggest(samples, total)
         part.add(slots, samples, low=number << _BLOCK, most=most)
 
-    def merge(self, other: Blocks, slots: Integers) -> None:
-        """Add slot ``i`` of another to slot ``slots[i]`` of this one; -1 for slots without samples."""
-        for number, theirs in enumerate(other._parts):
-            mine = slots[number << _BLOCK : (number << _BLOCK) + theirs.size]
-            for block in np.unique(mine[mine >= 0] >> _BLOCK).tolist():
-                rows = np.flatnonzero(mine >> _BLOCK == block)
-                self._parts[block].merge(theirs.take(rows), mine[rows] - (block << _BLOCK))
-
     def statistics(self, used: Integers) -> Statistics:
         """Yield the statistics of some slots, ascending; blocks are freed one by one, and this object is used up."""
         blocks, self._parts = self._parts, []
@@ -97,18 +86,14 @@ class Blocks:
 
 
 class ByID:
-    """The course of each sample, step by step.
-
-    Statistics of ``exp(-value)`` are kept while no value is negative, if at all. With `drop`, an id counts once per
-    step, the first time; with `skip_nan`, values that are NaN are ignored.
-    """
+    """The course of each sample, step by step, in any order within a step; ids get slots, which never move."""
 
     def __init__(
         self,
         *,
         labels: int = 1,
-        probability: bool = True,
-        drop: bool = True,
+        probability: bool = True,  # whether to keep statistics of ``exp(-value)``, while no value is negative
+        drop: bool = True,  # whether an id counts once per step, the first time
         skip_nan: bool = False,
         threads: int | None = None,
     ) -> None:
@@ -134,12 +119,11 @@ class ByID:
         chunks = [chunk for chunk in chunks if chunk.ids.size]
         self._steps += 1
         columns = self._slots.of([chunk.ids for chunk in chunks])
-        for kind, pairs in groupby(
-            zip(columns, chunks, strict=True), lambda pair: (pair[1].values.dtype, pair[1].hits is not None)
-        ):
+        pairs = zip(columns, chunks, strict=True)
+        for kind, alike in groupby(pairs, lambda pair: (pair[1].values.dtype, pair[1].hits is not None)):
             piece: list[tuple[Array, Chunk]] = []
             rows = 0
-            for pair in pairs:
+            for pair in alike:
                 rows += pair[0].shape[0]
                 if piece and rows > self._most():
                     self._sort(piece, *kind)
@@ -187,10 +171,6 @@ class ByID:
         self._catch_up()
         return Found(self._again, self._example, self._relabelled)
 
-    def __getstate__(self) -> dict[str, Any]:
-        self._catch_up()
-        return {**self.__dict__, "_records": aligned_words(0)}
-
     def _grow(self) -> None:
         size = self._slots.size
         if size > self._room:
@@ -211,24 +191,21 @@ class ByID:
         dtype, _, shift = self._kind
         pieces, self._pieces = self._pieces, []
         buckets, each = pieces[-1].shape[0] - 1, 1 << (_BLOCK - shift)
-        starts = np.array([np.append(one, np.full(buckets + 1 - one.shape[0], one[-1])) for one in pieces])
+        starts = np.array([np.pad(one, (0, buckets + 1 - one.shape[0]), "edge") for one in pieces])
         room = int(np.diff(starts).sum(axis=0).max())
 
         def add(turns: Iterable[int]) -> list[tuple[int, int, int]]:
             scratch = np.empty(room, dtype=np.int32), np.empty(room, dtype=dtype)
-            found: list[tuple[int, int, int]] = []
-            for block in turns:
-                found += self._add(block, starts[:, block * each : (block + 1) * each + 1], *scratch)
-            return found
+            blocks = ((block, starts[:, block * each : (block + 1) * each + 1]) for block in turns)
+            return [found for block, mine in blocks for found in self._add(block, mine, *scratch)]
 
         turns = Turns(range(-(-buckets // each)))
         each_thread = all_at_once(add, [turns] * self._threads_for(rows, 2 * _PER_THREAD))
-        found = np.array([one for some in each_thread for one in some])
-        self._again += int(found[:, 0].sum())
-        self._relabelled += int(found[:, 2].sum())
-        examples = found[found[:, 1] >= 0, 1]
-        if examples.size and self._example is None:
-            slot, step = divmod(int(examples.min()), 1 << 32)
+        again, examples, relabelled = np.array([one for some in each_thread for one in some]).T
+        self._again += int(again.sum())
+        self._relabelled += int(relabelled.sum())
+        if self._example is None and examples.max() >= 0:
+            slot, step = divmod(int(examples[examples >= 0].min()), 1 << 32)
             self._example = int(self._slots.ids()[slot]), step >> 1
 
     def _add(self, block: int, starts: Integers, slots: Array, values: Array) -> Iterator[tuple[int, int, int]]:
@@ -255,48 +232,14 @@ class ByID:
                 else:
                     probability.add(block, slots[:kept], _probability(values[:kept]), total, most)
 
-    def merge(self, later: ByID, ids: Integers | None = None, labels: Sequence[Integers | None] = (None,)) -> None:
-        """Add the later steps of another; `ids` and each of `labels` say what its ids and labels are called here."""
-        module, (again, example, relabelled) = kernels.by_id, later.found()
-        self._catch_up()
-        there = later._used()
-        names = _renamed(later._slots.ids()[there], ids)
-        (slots,) = self._slots.of([names])
-        self._grow()
-        mine, theirs = self._words.reshape(-1, module.WORDS), later._words.reshape(-1, module.WORDS)[there]
-        old = mine[slots]
-        known = old[:, 3] != 0
-        for mine_labels, theirs_labels, called in zip(self._labels.T, later._labels.T, labels, strict=True):
-            now = _renamed(theirs_labels[there], called)
-            mine_labels[slots[~known]] = now[~known]
-            relabelled += int(np.count_nonzero(mine_labels[slots] != now))
-        self._relabelled += relabelled
-        self._again += again
-        if example is not None and self._example is None:
-            self._example = int(_renamed(np.array(example[:1]), ids)[0]), self._steps + example[1]
-        mine[slots] = _joined(old, theirs, self._steps)
-        places = np.full(later._slots.size, -1, dtype=np.int64)
-        places[there] = slots
-        self._values.merge(later._values, places)
-        if self._probability is not None and later._probability is not None:
-            self._probability.merge(later._probability, places)
-        else:
-            self._probability = None
-        self._hits = later._hits if self._hits is None else self._hits and later._hits is not False
-        self._steps += later._steps
-
-    def _used(self) -> Integers:
-        """Return the slots whose ids have occurred."""
-        used: Integers = np.flatnonzero(self._words[3 :: kernels.by_id.WORDS][: self._slots.size])
-        return used
-
     def result(self) -> Course:
         """Return what is known; this object must not be used afterwards."""
         self._catch_up()
         self._records = aligned_words(0)
-        module, used = kernels.by_id, self._used()
-        ids, place = self._slots.ids(), slice(None) if used.size == self._slots.size else used
+        ids, module = self._slots.ids(), kernels.by_id
         words = self._words.reshape(-1, module.WORDS)[: ids.size]
+        used = np.flatnonzero(words[:, 3])  # other slots have ids that never occurred
+        place = slice(None) if used.size == ids.size else used
         ends = [words[:, column].view(np.float64)[place] for column in range(2)]
         empty = words[:, 3][place] & module.HAS_VALUE == 0
         if empty.any():
@@ -308,29 +251,6 @@ class ByID:
         labels = tuple(known[: ids.size][place] for known in self._labels.T)
         kept = None if self._probability is None else self._probability.statistics(used)
         return Course(ids[place], labels, self._values.statistics(used), (*ends,), kept, hits)
-
-
-def _renamed(keys: Integers, names: Integers | None) -> Integers:
-    return keys if names is None else names[keys]
-
-
-def _joined(old: Integers, new: Integers, steps: int) -> Integers:
-    """Return the ``(K, WORDS)`` states of ids over two sequences of steps, the first of which has so many."""
-    module = kernels.by_id
-    joined = new.copy()
-    had, has = old[:, 3], new[:, 3]
-    keep = had & module.HAS_VALUE != 0
-    joined[keep, 0] = old[keep, 0]
-    keep &= has & module.HAS_VALUE == 0
-    joined[keep, 1] = old[keep, 1]
-    joined[:, 2] += old[:, 2]
-    hit = has & module.HAS_HIT != 0
-    joined[:, 2] += hit & (had & module.LAST_HIT != 0) & (has & module.FIRST_HIT == 0)
-    flags = (had | has) & (module.HAS_VALUE | module.HAS_HIT)
-    flags |= np.where(had & module.HAS_HIT != 0, had, has) & module.FIRST_HIT
-    flags |= np.where(hit, has, had) & module.LAST_HIT
-    joined[:, 3] = ((has >> 32) + steps) << 32 | flags
-    return joined
 
 
 def _longer(array: Integers, size: int) -> Integers:

@@ -1,8 +1,4 @@
-"""Tests of a change, label by label: arrays in, arrays out. p-values come from scipy's distributions.
-
-A test gives ``(K,)`` two-sided p-values, and the ends of a confidence interval of the difference of means where it has
-one, else NaN.
-"""
+"""Tests of a change, label by label: arrays in, arrays out. p-values come from scipy's distributions."""
 
 from __future__ import annotations
 
@@ -54,17 +50,14 @@ class Moments(NamedTuple):
 class Found(NamedTuple):
     """``(K,)`` results of a test of the difference after - before."""
 
-    p: Floats
-    low: Floats
+    p: Floats  # two-sided
+    low: Floats  # end of a confidence interval of the difference of means; NaN for tests that have none
     high: Floats
     sign: Floats  # of what was tested: of means or of ranks
 
 
 def units(sides: Iterable[Moments]) -> Array:
-    """Return the power of two of each label's largest sample on any side; 0 where nothing can overflow.
-
-    Tests are free of scale, so samples near the largest double are tested as fractions of these.
-    """
+    """Return powers of two to divide samples by, as tests are free of scale; 0 of labels where nothing can overflow."""
     largest: Any = 0.0
     for size in (np.abs(column) for side in sides for column in (side.min, side.max)):
         largest = np.fmax(largest, np.where(np.isfinite(size), size, 0.0))
@@ -83,11 +76,7 @@ def change(before: Floats, after: Floats) -> tuple[Floats, Floats]:
 
 
 def scipy_special() -> Any:
-    """Import scipy.special, which takes a fifth of the time of scipy.stats.
-
-    Raises:
-        ImportError: scipy is not installed (extra ``stats``).
-    """
+    """Import scipy.special, which takes a fifth of the time of scipy.stats."""
     return need("scipy.special", "tests of significance", "stats")
 
 
@@ -119,16 +108,7 @@ def _of_student(difference: Floats, error: Array, df: Array) -> Found:
 
 
 def wilcoxon(differences: Iterable[Side], pairs: Integers) -> Found:
-    """Test differences between pairs by Wilcoxon's signed ranks, all labels at once.
-
-    Args:
-        differences: ``(N,)`` positions of labels and ``(N,)`` differences, in parts.
-        pairs: ``(K,)`` how many there are of each label, at least 14 of one that is to be tested; 0 of all others.
-
-    Returns:
-        p-values of `scipy.stats.wilcoxon` since 1.15, of the tested labels: exact for at most 50 pairs without ties and
-        zeros, else by the normal approximation, corrected for ties.
-    """
+    """Test differences between ``(K,)`` `pairs`, 0 where there is no test and else at least 14, as scipy since 1.15."""
     groups = grouped(differences, pairs)
     pairs = pairs[pairs > 0]
     ends = np.cumsum(pairs)
@@ -162,10 +142,7 @@ def _signed_ranks(groups: Integers, pairs: Integers) -> tuple[Floats, Floats]:
 
 
 def _rank_sums(values: Array, counted: Mask, ends: Integers) -> tuple[Array, Array]:
-    """Return each label's sum of the ranks of counted samples, and of ``t**3 - t`` over those that t samples share.
-
-    Samples are sorted by label, then by value; those of label k end before ``ends[k]``.
-    """
+    """Return sums of the ranks of counted samples, sorted by label and value, and of ``t**3 - t`` of t equal ones."""
     equal = np.zeros(values.shape[0] + 1, dtype=np.bool_)  # to the sample before
     equal[1:-1] = values[1:] == values[:-1]
     equal[ends] = False
@@ -186,17 +163,7 @@ def _sums(column: Array, ends: Integers) -> Integers:
 
 
 def mann_whitney(before: Side, after: Side, size: int) -> Found:
-    """Test each label's samples by the ranks of Mann and Whitney, all labels after one sort.
-
-    Args:
-        before: ``(N,)`` positions of labels, each of which has at least 9 samples, and ``(N,)`` samples.
-        after: Likewise.
-        size: Number of labels.
-
-    Returns:
-        p-values as `scipy.stats.mannwhitneyu` computes them from that many samples: by the normal approximation,
-        corrected for ties and continuity.
-    """
+    """Test at least 9 samples of each label by ranks, as scipy from that many on: corrected for ties and continuity."""
     n, m = (np.bincount(codes, minlength=size).astype(np.float64) for codes, _ in (before, after))
     codes, values = (np.concatenate(parts) for parts in zip(before, after, strict=True))
     order = np.lexsort((values, codes))
@@ -210,17 +177,9 @@ def mann_whitney(before: Side, after: Side, size: int) -> Found:
 
 
 def permutation(before: Side, after: Side, size: int, tests: int) -> Found:
-    """Test each label's difference of means by permutation: is it extreme among sides that are drawn by lot?
+    """Test each label's difference of means among sides that are drawn by lot, as `scipy.stats.permutation_test`.
 
-    Args:
-        before: ``(N,)`` positions of labels, each of which has samples, and ``(N,)`` samples.
-        after: Likewise.
-        size: Number of labels.
-        tests: How many labels are tested, these included. Labels of small p get more permutations, until those that
-            are left would have a small q.
-
-    Returns:
-        p-values as `scipy.stats.permutation_test` estimates them; the same ones whenever samples and order are.
+    Labels of small p get more permutations, until those that are left would have a small q among all `tests`.
     """
     counts = [np.bincount(codes, minlength=size) for codes, _ in (before, after)]
     codes, values = (np.concatenate(parts) for parts in zip(before, after, strict=True))
@@ -254,10 +213,7 @@ def _of_ranks(p: Floats, sign: Floats) -> Found:
 
 
 def ones(of: Moments) -> Floats:
-    """Return how many samples are 1 where all are 0 or 1, else NaN.
-
-    Of samples from 0 to 1, the sum of squares is the sum if and only if all of them are 0 or 1.
-    """
+    """Return how many samples are 1 where all are 0 or 1, else NaN: only then, sum and sum of squares are equal."""
     n = of.count.astype(np.float64)
     with np.errstate(all="ignore"):
         total = np.rint(of.mean * n)
@@ -273,11 +229,7 @@ def are_shares(before: Moments, after: Moments) -> Mask:
 
 
 def fisher(before: Moments, after: Moments) -> Found:
-    """Test a difference of two shares of ones by Fisher's exact test.
-
-    Returns:
-        p-values of `scipy.stats.fisher_exact`; intervals of Agresti and Caffo.
-    """
+    """Test a difference of two shares of ones by Fisher's exact test; intervals are of Agresti and Caffo."""
     n, m, old, new = before.count, after.count, ones(before), ones(after)
     p = _tables_as_unlikely(new, n + m, old + new, m)
     shares = (old + 1) / (n + 2), (new + 1) / (m + 2)
@@ -302,11 +254,7 @@ def _tables_as_unlikely(seen: Floats, total: Integers, right: Floats, drawn: Int
 
 
 def mcnemar(pairs: Moments) -> Found:
-    """Test differences between pairs of zeros and ones by McNemar's exact test: are more of them up than down?
-
-    Returns:
-        p-values of `scipy.stats.binomtest` of those that changed; intervals of Agresti and Min.
-    """
+    """Test differences between pairs of zeros and ones by McNemar's exact test; intervals are of Agresti and Min."""
     n = pairs.count.astype(np.float64)
     net = np.rint(pairs.mean * n)
     moved = np.rint(pairs.std**2 * (n - 1) + net**2 / n)  # the sum of squares, each of which is 0 or 1
@@ -342,11 +290,10 @@ def hedges_g(before: Moments, after: Moments) -> Floats:
 
 
 def skew_error(before: Moments, after: Moments) -> Floats:
-    """Return the skewness of the difference of means that two samples of one skewed distribution would have.
+    """Return the skewness of the difference of means of two samples of one distribution: Welch's t rejects too often.
 
-    It is what makes Welch's t reject too often, and zero where both sides have the same number of samples. Moments do
-    not say how skewed the samples are, but samples from ``m - a·s`` to ``m + b·s`` around their mean ``m``, with
-    standard deviation ``s``, have a skewness from ``1/a - a`` to ``b - 1/b``; the middle of that is taken.
+    Samples from ``m - a·s`` to ``m + b·s`` around their mean ``m``, with standard deviation ``s``, have a skewness from
+    ``1/a - a`` to ``b - 1/b``; the middle of that is taken. Where sizes are equal, the difference has none.
     """
     n, m = before.count.astype(np.float64), after.count.astype(np.float64)
     both = together(before, after)

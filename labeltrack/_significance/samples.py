@@ -10,6 +10,7 @@ from labeltrack._core.arrays import Array, Floats, Integers, Mask
 from labeltrack._core.reduce import reduce_stream
 from labeltrack._labels.codes import INTEGER, LabelDecoder
 from labeltrack._significance.methods import BLOCK, Side
+from labeltrack.errors import need
 from labeltrack.stats import LabelStats
 
 if TYPE_CHECKING:
@@ -64,10 +65,7 @@ def distinct(columns: Columns) -> Columns:
 
 
 def both(before: Columns, after: Columns, labels: Array) -> Samples:
-    """Return the samples of both sides, whose labels are among ``(K,)`` sorted labels.
-
-    They are pairs where id and label are the same; without ids, where both sides have equal labels in equal order.
-    """
+    """Return samples of ``(K,)`` sorted labels: pairs of the same id and label, or all if labels are in equal order."""
     codes = tuple(_positions(side.labels, labels) for side in (before, after))
     values = tuple(_plain(side.values) for side in (before, after))
     pairs = None
@@ -97,10 +95,7 @@ class _OutOfOrderError(OSError):
 def in_order(
     sides: Sequence[Callable[[], Iterator[Side]]], labels: Array, rows: int, spacing: int, load: Callable[[], Samples]
 ) -> Samples | None:
-    """Return a few of the samples that `load` would, read in parts: most of its time goes into new memory.
-
-    None unless both sides have equal labels in equal order, and so many samples.
-    """
+    """Return a few of so many samples, read in parts instead of by `load`; None unless labels are in equal order."""
     few: list[list[Array]] = []
 
     def differences(*, keep: bool = False) -> Iterator[Side]:
@@ -164,54 +159,24 @@ def _first(keys: Integers, size: int, *, fill: bool = False) -> Integers:
 
 
 def _keys(sides: Sequence[Sequence[Any]]) -> list[Integers]:
-    """Return a number for each sample of some sides: the same for those of which all columns are equal.
-
-    Samples without an id have one of their own.
-    """
-    keys: list[Integers] = []
+    """Return numbers of the samples of some sides: the same where all columns are equal, another one for each null."""
+    pa, keys = need("pyarrow"), np.zeros(1, dtype=np.int64)
     for columns in zip(*sides, strict=True):
-        parts = [_coded(column) for column in columns]
-        new, number = _numbered([words for words, _ in parts])
-        codes = [of[places] for of, (_, places) in zip(new, parts, strict=True)]
-        keys = [key * number + code for key, code in zip(keys, codes, strict=True)] if keys else codes
-    _, dense = np.unique(np.concatenate(keys), return_inverse=True)
-    dense = dense.reshape(-1)
-    gone = np.flatnonzero(np.concatenate([_without(columns[0]) for columns in sides]))
-    dense[gone] = dense.max(initial=-1) + 1 + np.arange(gone.size)
-    return np.split(dense, np.cumsum([key.size for key in keys])[:-1])
+        chunks = [chunk for column in columns for chunk in column.chunks]
+        if len({chunk.type for chunk in chunks}) > 1:  # text may be equal to numbers
+            chunks = [pa.array(list(map(str, chunk.to_pylist())), pa.string()) for chunk in chunks]
+        words, codes = _coded(pa.chunked_array(chunks, chunks[0].type if chunks else columns[0].type))
+        keys = np.unique(keys * len(words) + codes, return_inverse=True)[1].reshape(-1)
+    gone = np.flatnonzero(np.concatenate([_plain(columns[0].is_null()) for columns in sides]))
+    keys[gone] = keys.max(initial=-1) + 1 + np.arange(gone.size)
+    return np.split(keys, np.cumsum([len(columns[0]) for columns in sides])[:-1])
 
 
-def _numbered(parts: Sequence[Array]) -> tuple[list[Integers], int]:
-    """Return numbers of some values, the same for equal ones, and how many there are; text may be equal to numbers."""
-    ends = np.cumsum([len(part) for part in parts])[:-1]
-    if {part.dtype.kind for part in parts} & set("OUS"):  # numpy would strip zeros at the end of a text
-        words = [str(word) for part in parts for word in part.tolist()]
-        known = {word: number for number, word in enumerate(dict.fromkeys(words))}
-        return np.split(np.array([known[word] for word in words], dtype=np.int64), ends), len(known)
-    different, new = np.unique(np.concatenate(parts), return_inverse=True)
-    return np.split(new.reshape(-1), ends), len(different)
-
-
-def _without(column: Any) -> Mask:
-    """Return which samples have no id."""
-    if not column.null_count:
-        return np.zeros(len(column), dtype=np.bool_)
-    return _plain(column.is_null())
-
-
-def _coded(column: Any) -> tuple[Array, Integers]:
+def _coded(column: Any) -> tuple[Any, Integers]:
     """Return the different values of a column and the ``(N,)`` place of each sample's among them, any for a null."""
     column = column.unify_dictionaries().combine_chunks()
-    if hasattr(column, "dictionary"):
-        words = np.array([*column.dictionary.to_pylist(), None], dtype=object)[:-1]
-        return words, _plain(_filled(column.indices)).astype(np.int64)
-    words, codes = np.unique(_plain(_filled(column)), return_inverse=True)
-    return words, codes.reshape(-1)
-
-
-def _filled(column: Any) -> Any:
-    """Return a column of integers with a number in place of those that are missing."""
-    return column.fill_null(0) if column.null_count else column
+    column = column if hasattr(column, "dictionary") else column.dictionary_encode()
+    return column.dictionary, _plain(column.indices.fill_null(0)).astype(np.int64)
 
 
 def _plain(column: Any) -> Array:
@@ -228,17 +193,15 @@ def _positions(columns: Sequence[Any], labels: Array) -> Integers:
     if labels.dtype.names is not None:
         parts = [_coded(column) for column in columns]
         keys, codes = np.unique(np.stack([codes for _, codes in parts]), axis=1, return_inverse=True)
-        known = {label: k for k, label in enumerate(labels.tolist())}
-        words = [words.tolist() for words, _ in parts]
+        words = [words.to_pylist() for words, _ in parts]
         rows = [tuple(of[code] for of, code in zip(words, row, strict=True)) for row in keys.T.tolist()]
-        return np.array([known.get(row, -1) for row in rows], dtype=np.int64)[codes.reshape(-1)]
-    column = columns[0].unify_dictionaries().combine_chunks()
-    if hasattr(column, "dictionary"):
-        known = {label: k for k, label in enumerate(labels.tolist())}
-        found = [known.get(word, -1) for word in column.dictionary.to_pylist()]
-        indices: Integers = _plain(column.indices)
-        return np.array([*found, -1], dtype=np.int64)[indices]
-    return places_of(_plain(column), labels)
+    elif hasattr(columns[0].type, "value_type"):  # codes of words
+        words, codes = _coded(columns[0])
+        rows = words.to_pylist()
+    else:
+        return places_of(_plain(columns[0]), labels)
+    known = {label: k for k, label in enumerate(labels.tolist())}
+    return np.array([*(known.get(row, -1) for row in rows), -1], dtype=np.int64)[codes.reshape(-1)]
 
 
 def places_of(keys: Array, labels: Array) -> Integers:

@@ -10,8 +10,17 @@ import numpy as np
 
 from labeltrack._core.arrays import Array, Floats, Integers
 from labeltrack._labels.combined import union
-from labeltrack._significance.choice import FEWEST, MOST_SKEW, check_alpha, compare_stats, moments
-from labeltrack._significance.comparison import NO_EVIDENCE, TOO_FEW, WORSE, Comparison
+from labeltrack._significance.comparison import (
+    FEWEST,
+    MOST_SKEW,
+    NO_EVIDENCE,
+    TOO_FEW,
+    WORSE,
+    Comparison,
+    check_alpha,
+    compare_stats,
+    moments,
+)
 from labeltrack._significance.methods import adjusted, change, scipy_special, skew_error, together, units, welch
 
 if TYPE_CHECKING:
@@ -51,14 +60,7 @@ class Alarm(NamedTuple):
 def find_alarms(
     reference: LabelStats, looks: Sequence[tuple[int, LabelStats]], *, higher_is_worse: bool, alpha: float
 ) -> list[Alarm]:
-    """Return the labels that got worse since a step, the largest change first; see `labeltrack.History.alarms`.
-
-    Args:
-        reference: Statistics of the step.
-        looks: Later steps, ascending, with their statistics.
-        higher_is_worse: True for a loss, False for an accuracy.
-        alpha: Limit of q.
-    """
+    """Return the labels that got worse since a step, the largest change first; see `labeltrack.History.alarms`."""
     check_alpha(alpha)
     labels, (places, *others) = union([reference.labels, *(stats.labels for _, stats in looks)])
     names = dict(zip(places.tolist(), reference.names.tolist(), strict=True))
@@ -89,10 +91,8 @@ def compare_looks(
     found = compare_stats(reference, looks[-1][1], **options)
     labels, (places, *others) = union([reference.labels, *(stats.labels for _, stats in looks)])
     *_, p = anytime_p(moments(reference, places, len(labels)), looks, others, higher_is_worse=higher_is_worse)
-    known = dict(zip(labels.tolist(), p.tolist(), strict=True))
-    p = np.array([known[label] for label in found.labels.tolist()], dtype=np.float64)
-    q = adjusted(p)
-    untested = np.isnan(p)
+    p = p[union([labels, found.labels])[1][1]]
+    q, untested = adjusted(p), np.isnan(p)
     verdict = np.where(q < alpha, WORSE, np.where(untested, TOO_FEW, NO_EVIDENCE))
     method = np.where(untested, found.method, "anytime-valid, of all steps since")
     none = np.full(len(found), np.nan)
@@ -102,19 +102,16 @@ def compare_looks(
 def anytime_p(
     old: Moments, looks: Sequence[tuple[int, LabelStats]], places: Sequence[Integers], *, higher_is_worse: bool
 ) -> Iterator[Floats]:
-    """Yield the ``(K,)`` anytime-valid p-values that labels got worse, after each look; NaN before there is a test.
-
-    Each look is judged twice. p is the smaller of both two-sided results: twice that for two chances, and half of it
-    for one direction.
+    """Yield ``(K,)`` anytime-valid p-values that labels got worse after each look: the smaller of two, NaN without any.
 
     - All samples since the reference, by the asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy and
       Ramdas (Time-uniform central limit theory and asymptotic confidence sequences, Annals of Statistics 52, 2024),
-      whose half-width at time t is ``std · sqrt(2 (t ρ² + 1) / (t² ρ²) · log(sqrt(t ρ² + 1) / α))``. Time is
-      information here, ``t = 1 / variance`` of the difference of means, so that std is 1: its score is a Brownian
-      motion in it, although the reference is shared by all looks. p is the α at which the sequence would just not
-      contain 0. This sees changes that last.
-    - The samples of the look alone, by Welch's t, with ``1 / (k (k + 1))`` of α for look k: these sum to 1. This sees
-      changes at once, and holds if the looks have the same samples.
+      whose half-width at time t is ``std · sqrt(2 (t ρ² + 1) / (t² ρ²) · log(sqrt(t ρ² + 1) / α))``; p is the α at
+      which it just does not contain 0. Time is information, ``1 / variance`` of the difference of means, so that std is
+      1: its score is a Brownian motion in it, although all looks share the reference. This sees changes that last.
+    - The samples of look k alone, by Welch's t, with ``1 / (k (k + 1))`` of α, which sum to 1. This sees sudden ones.
+
+    Both are two-sided: p is doubled for two chances, and halved for one direction.
     """
     size, sign = old.count.shape[0], 1.0 if higher_is_worse else -1.0
     later = (moments(stats, here, size) for (_, stats), here in zip(looks, places, strict=True))

@@ -141,7 +141,7 @@ class History(Entries):
             >>> history.compare(3, 7).worse()
             ['dog']
         """
-        from labeltrack._significance.choice import compare_stats  # noqa: PLC0415 (only for this)
+        from labeltrack._significance.comparison import compare_stats  # noqa: PLC0415 (only for this)
 
         mode = self._single(mode)
         title = f"{mode}, step {before} → step {after}" + (f" of {ds_id}" if ds_id else "")

@@ -17,8 +17,7 @@ import numpy as np
 from labeltrack._core.arrays import Array, Floats, Integers
 from labeltrack._filters import step_origin
 from labeltrack._labels.combined import union
-from labeltrack._significance.choice import check_alpha, compare_stats, merged_labels, moments, spread
-from labeltrack._significance.comparison import TOO_FEW, VERDICTS
+from labeltrack._significance.comparison import TOO_FEW, VERDICTS, check_alpha, compare_stats, moments, spread
 from labeltrack._significance.methods import change
 from labeltrack._tables import printable
 from labeltrack._version import __version__
@@ -126,7 +125,7 @@ def payload(content: Content) -> dict[str, Any]:
     compared = content.tracks[0].looks[-1][1].labels
     if content.before is not None:
         parts.append(content.before)
-        compared = merged_labels(content.before, content.after)[0]
+        compared = union([content.before.labels, content.after.labels])[0]
     known, places = union([*(stats.labels for stats in parts), compared])
     size, compared_at = known.shape[0], places[-1]
     names = np.full(size, "", dtype=object)

@@ -137,10 +137,9 @@ class Epoch:
 
     def older_session_message(self) -> str:
         """Return the message that an older session counts, as the newer one did not end the epoch everywhere."""
-        absent = f"; {self.newer_absent}" if self.newer_absent else ""
         return (
             f"mode {self.mode!r}, step {self.step} is taken from session {self.attempts[0].session}, because not all "
-            f"processes of session {self.newer} ended it{absent}"
+            f"processes of session {self.newer} ended it{self.newer_absent and f'; {self.newer_absent}'}"
         )
 
 
@@ -214,9 +213,8 @@ class RunIndex:
             if wanted - there:
                 raise missing_key(min(wanted - there), sorted(there), "recorded step")
             chosen = [epoch for epoch in chosen if epoch.step in wanted]
-        if incomplete:
-            return chosen, []
-        return [epoch for epoch in chosen if epoch.complete], [epoch for epoch in chosen if not epoch.complete]
+        left_out = [] if incomplete else [epoch for epoch in chosen if not epoch.complete]
+        return [epoch for epoch in chosen if incomplete or epoch.complete], left_out
 
     def select_datasets(self, ds_id: Any) -> Selection:
         """Return the selected datasets; see `Run.samples`."""
@@ -372,14 +370,11 @@ class RunIndex:
             session = counting[0].session if counting else 0
             newer = max((one.session for one in others if one.complete and one.session > session > 0), default=0)
             absent, newer_absent = (self._absent.get(of, "") for of in (session, newer))
-            epochs.append(Epoch(mode, step, ended, tuple(counting), others, absent, newer, newer_absent))
-
-        def when(epoch: Epoch) -> tuple[Any, ...]:
-            first = next((attempt for attempt in epoch.attempts if attempt.complete), None)
-            order = (1, 0, 0) if first is None else (0, first.session, first.line)
-            return (*order, epoch.mode, epoch.step)
-
-        return sorted(epochs, key=when)
+            first = next((attempt for attempt in counting if attempt.complete), None)
+            when = (1, 0, 0) if first is None else (0, first.session, first.line)
+            epoch = Epoch(mode, step, ended, tuple(counting), others, absent, newer, newer_absent)
+            epochs.append(((*when, mode, step), epoch))
+        return [epoch for _, epoch in sorted(epochs, key=lambda pair: pair[0])]
 
     def _counting(self, mode: str, step: int, attempts: list[Attempt]) -> tuple[list[Attempt], bool]:
         """Return the attempts that count, and whether the epoch ended in all processes."""

@@ -5,8 +5,9 @@ Codes of combinations of several labels become a column per label when they are 
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from threading import Lock
@@ -59,6 +60,14 @@ class Words:
         self._size += len(plain)
         self._array = None
 
+    def up_to(self, size: int) -> Words:
+        """Return the same words, of which no more than some have codes."""
+        if size >= self._size:
+            return self  # with the array that is known
+        some = copy.copy(self)
+        some._size = size  # noqa: SLF001 (a copy)
+        return some
+
     @property
     def array(self) -> Array:
         """All of them, ``(V,)`` objects."""
@@ -89,6 +98,14 @@ class Column(NamedTuple):
         """Return ``(N,)`` labels as keys."""
         return labels.view(np.int64) if self.kind in (FLOAT, UNSIGNED) else labels
 
+    def bare(self) -> Column:
+        """Return the column without its words."""
+        return self if self.words is None else self._replace(words=Words(self.kind))
+
+    def among(self, words: Mapping[str, Words]) -> Column:
+        """Return the column with the words it has among some vocabularies, if it has any."""
+        return self if self.words is None else self._replace(words=words[self.number])
+
     def has(self, codes: Array) -> bool:
         """Return whether ``(N,)`` codes are all codes of words, if they have to be."""
         return self.words is None or not codes.size or 0 <= int(codes.min()) <= int(codes.max()) < len(self.words)
@@ -117,12 +134,6 @@ class Keys:
         names = self._known[column.words]
         return keys if names is None else names[keys]
 
-    def adopt(self, other: Keys) -> Integers | None:
-        """Return what the keys of another are called here, by key; None if they are the same."""
-        if other.kind:
-            self._accept(other.kind)
-        return None if other.words is None else self._translation(other.words)
-
     def _accept(self, kind: str) -> None:
         before = self.kind or kind
         if not compatible([before, kind]):
@@ -145,9 +156,6 @@ class Keys:
     def decode(self, keys: Integers) -> Array:
         """Return the labels or ids of keys."""
         return LabelDecoder(self.kind or INTEGER, self.words).decode(keys)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_known": {}}  # without what belongs to this process
 
 
 class Distinct:

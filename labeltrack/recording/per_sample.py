@@ -14,13 +14,14 @@ from labeltrack._convert.objects import text_array
 from labeltrack._core.arrays import Array
 from labeltrack._core.by_id import ByID, Chunk
 from labeltrack._filters import single_mode
-from labeltrack._labels.codes import LabelMapping, common_type
+from labeltrack._labels.codes import common_type
 from labeltrack._labels.combined import combinations
+from labeltrack._labels.options import Labels
 from labeltrack._nan_policy import check_finite, check_nan_policy
 from labeltrack.errors import check_option, counted, missing_key, warn
 from labeltrack.recording.dynamics import Dynamics
-from labeltrack.recording.keys import Keys
-from labeltrack.recording.reader import Engine, Progress, open_parts, read_on_cluster, read_rows
+from labeltrack.recording.keys import Column, Keys
+from labeltrack.recording.reader import Engine, open_parts, progress_bar, read_on_cluster, read_rows
 from labeltrack.recording.schema import ON_DUPLICATE
 from labeltrack.stats import LabelStats
 
@@ -123,14 +124,15 @@ class PerSample:
         if on_duplicate is None and self._description.duplicates == "count":
             on_duplicate = "count"
         policy = check_nan_policy(self._description.nan_policy if nan_policy is None else nan_policy)
-        chosen = self._mode(mode)
+        mapped = Labels(self._description.label, self._description.label_mapping).mappings
+        chosen = single_mode((epoch.mode for epoch in self._index.epochs), mode, "recorded mode")
         taken, left_out = self._index.select([chosen], step, "mode", incomplete=incomplete)
         jobs = self._jobs(taken, ds_id)
         plan = self._plan(list(jobs.values()), metric, correct)
         plan = plan._replace(on_duplicate=on_duplicate, skip_nan=policy == "omit")
         total = sum(part.rows or 0 for job in jobs.values() for _, parts in job for part in parts)
-        with Progress("Reading", total, "samples", wanted=progress) as bar:
-            read = [_read_courses(self._storage, job, plan, engine, bar.advance) for job in jobs.values()]
+        with progress_bar("Reading", total, "samples", wanted=progress) as advance:
+            read = [_read_courses(self._storage, job, plan, engine, advance) for job in jobs.values()]
         self._warn([part for one in read for part in one.found], taken, left_out)
         _warn_of(read, on_duplicate)
         columns = _joined([_columns(one, policy) for one in read], list(jobs), self._description.names)
@@ -143,7 +145,7 @@ class PerSample:
             correct=None if columns["forgetting"] is None or plan.hits is None else self.metrics[plan.hits],
             mode=chosen,
             steps=tuple(sorted({number for job in jobs.values() for number, _ in job})),
-            names=self._names(),
+            names={name or "label": mapping.names for name, mapping in mapped.items()},
         )
 
     def hardest(
@@ -191,12 +193,6 @@ class PerSample:
         dynamics = self.dynamics(mode, metric, step=step, **options)
         return dynamics.hardest(k, label, by=by, higher_is_worse=higher_is_worse)
 
-    def _mode(self, mode: str | None) -> str:
-        modes = list(dict.fromkeys(epoch.mode for epoch in self._index.epochs))
-        if (chosen := single_mode(modes, mode)) not in modes:
-            raise missing_key(chosen, modes, "recorded mode")
-        return chosen
-
     def _place(self, metric: str | None) -> int:
         """Return the place of a metric; of the first one for None."""
         if metric is not None and metric not in self.metrics:
@@ -224,14 +220,6 @@ class PerSample:
                 if name in wanted:
                     jobs[name].append((epoch.step, epoch.parts(name)))
         return dict(sorted(jobs.items())) or {"": []}
-
-    def _names(self) -> dict[str, dict[Any, str]]:
-        """Return the display names of each label."""
-        mapping = self._description.label_mapping
-        if mapping is None:
-            return {}
-        each = mapping if self._description.names else {"label": mapping}
-        return {name: LabelMapping(one).names for name, one in each.items() if one is not None}
 
 
 def _warn_of(read: Sequence[Courses], on_duplicate: OnDuplicate | None) -> None:
@@ -331,7 +319,18 @@ class Plan(NamedTuple):
     probability: bool  # whether the metric may be a cross-entropy
     on_duplicate: OnDuplicate | None = None
     skip_nan: bool = False
-    threads: int | None = None  # None chooses
+
+
+class Piece(NamedTuple):
+    """Samples of a batch, and what the numbers in its columns of labels and ids are."""
+
+    part: str
+    labels: list[Column]
+    ids: Column
+    chunk: Chunk  # labels and ids are those of the part
+
+
+Found = tuple[list[Piece], list["PartResult"]]
 
 
 class Courses:
@@ -339,37 +338,26 @@ class Courses:
 
     def __init__(self, plan: Plan) -> None:
         names, drop = plan.columns.labels, plan.on_duplicate != "count"
-        self.table = ByID(
-            labels=len(names), probability=plan.probability, drop=drop, skip_nan=plan.skip_nan, threads=plan.threads
-        )
+        self.table = ByID(labels=len(names), probability=plan.probability, drop=drop, skip_nan=plan.skip_nan)
         self.ids = Keys("ids")
         self.labels = [Keys("labels" if len(names) == 1 else f"labels {name!r}") for name in names]
         self.found: list[PartResult] = []
         self.steps: list[int] = []
 
-    def read(self, storage: Storage, step: Step, plan: Plan, on_rows: Callable[[int], object]) -> None:
-        """Add the samples of the next step; ValueError if they have no ids, TypeError if types do not fit a column."""
+    def add(self, step: Step, pieces: Sequence[Piece], found: Sequence[PartResult]) -> None:
+        """Add the samples of the next step; TypeError if types do not fit a column."""
         number, parts = step
-        self.steps.append(number)
-        readers = open_parts(storage, parts, plan.columns)
+        words = {part.name: part.words for part in parts}
         chunks = []
-        for reader, rows in read_rows(readers):
-            on_rows(rows.values[0].shape[0])
-            if reader.ids is None or rows.ids is None:
-                msg = (
-                    f"the samples of {reader.entry.name} have no ids; choose a mode or steps in which all have, or "
-                    "pass ids with every batch"
-                )
-                raise ValueError(msg)
-            ids = self.ids.of(reader.ids, rows.ids)
-            columns = zip(self.labels, reader.labels, rows.labels, strict=True)
-            labels = tuple(keys.of(column, one) for keys, column, one in columns)
-            right = None  # ``(N,)`` uint8, 1 where a sample is right, unless the metric does not say that after all
-            if plan.hits is not None and _is_binary(rows.values[plan.hits]):
-                right = rows.values[plan.hits].astype(np.uint8)
-            chunks.append(Chunk(ids, labels, rows.values[plan.metric], right))
+        for part, columns, ids, chunk in pieces:
+            of = words[part]
+            keys = [self.ids.of(ids.among(of), chunk.ids)]
+            for mine, column, labels in zip(self.labels, columns, chunk.labels, strict=True):
+                keys.append(mine.of(column.among(of), labels))
+            chunks.append(Chunk(keys[0], tuple(keys[1:]), chunk.values, chunk.hits))
         self.table.add_step(chunks)
-        self.found += [reader.finish() for reader in readers]
+        self.steps.append(number)
+        self.found += found
 
     def repeated(self) -> str:
         """Return the message that ids occur more than once in a step; empty if none does."""
@@ -380,14 +368,6 @@ class Courses:
             f"{counted(again, 'sample', 'have')} an id that another one has in the same step, such as "
             f"{self.ids.decode(np.array(example[:1])).tolist()[0]!r} in step {self.steps[example[1] - 1]}"
         )
-
-    def merge(self, later: Courses) -> None:
-        """Add the courses of later steps."""
-        ids = self.ids.adopt(later.ids)
-        labels = [mine.adopt(theirs) for mine, theirs in zip(self.labels, later.labels, strict=True)]
-        self.table.merge(later.table, ids, labels)
-        self.found += later.found
-        self.steps += later.steps
 
 
 def _binary_metric(storage: Storage, steps: Sequence[Step], columns: Columns, among: Sequence[int]) -> int | None:
@@ -405,28 +385,41 @@ def _is_binary(values: Array) -> bool:
 def _read_courses(
     storage: Storage, steps: Sequence[Step], plan: Plan, engine: str, on_rows: Callable[[int], object]
 ) -> Courses:
-    """Return the courses of the samples of one dataset over steps, in their order; see `Courses.read`."""
+    """Return the courses of the samples of one dataset over steps, in their order."""
+    courses = Courses(plan)
     if engine == "local":
-        courses = Courses(plan)
+        results = (_pieces(storage, parts, plan, on_rows) for _, parts in steps)
+    else:
+        results = read_on_cluster(storage, [[parts] for _, parts in steps], partial(_bare_pieces, plan=plan), on_rows)
+    with contextlib.closing(results):
         for step in steps:
-            courses.read(storage, step, plan, on_rows)
-        return courses
-    read = partial(_read, plan=plan._replace(threads=1))
-    job = [(partial(read, number=number), parts) for number, parts in steps]
-    with contextlib.closing(read_on_cluster(storage, [job], partial(_merged, plan=plan), on_rows)) as results:
-        return _merged(list(results), plan)
-
-
-def _read(storage: Storage, parts: Sequence[PartEntry], number: int, plan: Plan) -> Courses:
-    """Read one step; runs on a worker."""
-    courses = Courses(plan)
-    courses.read(storage, (number, parts), plan, lambda _: None)
+            courses.add(step, *next(results))
     return courses
 
 
-def _merged(parts: list[Courses], plan: Plan) -> Courses:
-    """Merge courses of consecutive steps, which must not change; runs on a worker, too."""
-    courses = Courses(plan)
-    for later in parts:
-        courses.merge(later)
-    return courses
+def _pieces(
+    storage: Storage, parts: Sequence[PartEntry], plan: Plan, on_rows: Callable[[int], object] = lambda _: None
+) -> Found:
+    """Return the samples of a step, and what was read of each part; ValueError if they have no ids."""
+    readers = open_parts(storage, parts, plan.columns)
+    pieces = []
+    for reader, rows in read_rows(readers):
+        on_rows(rows.values[0].shape[0])
+        if reader.ids is None or rows.ids is None:
+            msg = (
+                f"the samples of {reader.entry.name} have no ids; choose a mode or steps in which all have, or "
+                "pass ids with every batch"
+            )
+            raise ValueError(msg)
+        right = None  # ``(N,)`` uint8, 1 where a sample is right, unless the metric does not say that after all
+        if plan.hits is not None and _is_binary(rows.values[plan.hits]):
+            right = rows.values[plan.hits].astype(np.uint8)
+        chunk = Chunk(rows.ids, tuple(rows.labels), rows.values[plan.metric], right)
+        pieces.append(Piece(reader.entry.name, reader.labels, reader.ids, chunk))
+    return pieces, [reader.finish() for reader in readers]
+
+
+def _bare_pieces(storage: Storage, parts: Sequence[PartEntry], plan: Plan) -> Found:
+    """Do as `_pieces` on a worker, and keep vocabularies there; see `Column.among`."""
+    pieces, found = _pieces(storage, parts, plan)
+    return [one._replace(labels=[of.bare() for of in one.labels], ids=one.ids.bare()) for one in pieces], found

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
@@ -23,12 +24,11 @@ from labeltrack.recording.schema import ID, read_coded
 from labeltrack.recording.storage import EXHAUSTED, FileContent, LocalFolder, storage_of
 
 if TYPE_CHECKING:
-    from typing import Self
-
     import numpy as np
 
     from labeltrack.recording.arrow_ipc import Batch
     from labeltrack.recording.epochs import PartEntry
+    from labeltrack.recording.keys import Words
     from labeltrack.recording.schema import Coded, Columns
     from labeltrack.recording.storage import Storage
 
@@ -41,18 +41,18 @@ T = TypeVar("T")
 _WIDENED = {STRING, BYTES, BOOL}  # kinds that early versions wrote as int64 after a checkpoint had been loaded
 PATIENCE = 1.0  # seconds before a progress bar is shown
 FAN_IN = 8  # results that one task of a cluster merges
+AHEAD = 16  # jobs that a cluster may do in advance, if it is small
 KEPT_OPEN = 16  # parts of an unfinished epoch that stay open, so that they can be read after they were renamed
 
 
-@dataclass
-class PartResult:
+class PartResult(NamedTuple):
     """What was read from a part."""
 
     name: str  # relative to the run
-    rows: int = 0  # intact ones
-    lost: int = 0  # missing or damaged ones
-    torn: bool = False  # the file ends too early, and nothing else is wrong with it
-    message: str = ""  # what is wrong; empty: nothing
+    rows: int  # intact ones
+    lost: int  # missing or damaged ones
+    torn: bool  # the file ends too early, and nothing else is wrong with it
+    message: str  # what is wrong; empty: nothing
 
 
 class Rows(NamedTuple):
@@ -64,33 +64,32 @@ class Rows(NamedTuple):
 
 
 class PartReader:
-    """Reads a part, batch by batch; the methods for batches may be called in any thread.
-
-    `columns` are those that it must have, apart from ids; None for any.
-    """
+    """Reads a part that must have some columns, or any, batch by batch; methods for batches run in any thread."""
 
     def __init__(self, storage: Storage, entry: PartEntry, columns: Columns | None = None) -> None:
         self.entry, self.name = entry, entry.name
         self.part = Part(b"")
         self.labels: list[Column] = []  # empty if nothing can be read
         self.ids: Column | None = None
-        self.found = PartResult(entry.name, lost=entry.rows or 0)
+        self._rows = 0  # intact ones
+        self._message = ""  # what is wrong, apart from what the part itself says
         self._lock = Lock()
         self._storage = storage
         self._whole = True  # all bytes of the file are at hand, not just the first ones
+        self._dtypes: Mapping[str, np.dtype[Any]] = {}  # of columns, as stored
         if entry.place is None:
-            self.found.message = "the file is missing"
+            self._message = "the file is missing"
             return
         try:
             self.part, self._whole = self._read(lambda name: begin_part(storage, name))
             self._size = len(self.part.data) if self._whole else size_of(storage, self.name)
-            self.found.torn, self.found.message = self.part.torn, self.part.damage
             if self.part.schema is not None:
+                self._dtypes = self.part.schema.dtypes
                 self._check(columns)
         except OSError as error:
             self._unreadable(error)
         except DamagedRunError as damage:
-            self.found.message = str(damage)
+            self._message = str(damage)
 
     def _read(self, read: Callable[[str], T]) -> T:
         """Return what is read of the file, which may have been closed and renamed since it was listed."""
@@ -105,7 +104,7 @@ class PartReader:
     def _unreadable(self, error: OSError) -> None:
         if error.errno in EXHAUSTED:
             raise error
-        self.found.message = f"it cannot be read: {error}"
+        self._message = f"it cannot be read: {error}"
 
     def _check(self, columns: Columns | None) -> None:
         """Set `labels` and `ids`; DamagedRunError if no row can be used."""
@@ -127,7 +126,7 @@ class PartReader:
 
     def _column(self, name: str, coded: Coded) -> Column:
         """Return what a column is; DamagedRunError if it cannot be read."""
-        stored = self._dtypes()[name]
+        stored = self._dtypes[name]
         kind, dtype, what = coded.kind, stored.str[1:], "ids" if name == ID and self.part.columns.ids else "labels"
         if what == "ids":
             allowed = kind in (INTEGER, STRING, BYTES)
@@ -143,21 +142,17 @@ class PartReader:
             raise DamagedRunError(msg)
         return Column(kind, stored, coded.words, words)
 
-    def _dtypes(self) -> dict[str, np.dtype[Any]]:
-        return {} if self.part.schema is None else dict(self.part.schema.dtypes)
-
     @property
     def expected(self) -> int:
         """The approximate number of rows."""
-        if self.entry.rows is not None or self.part.schema is None:
+        if self.entry.rows is not None or not self._dtypes:
             return self.entry.rows or 0
-        return self._size // sum(dtype.itemsize for dtype in self._dtypes().values())
+        return self._size // sum(dtype.itemsize for dtype in self._dtypes.values())
 
     @property
     def value_dtypes(self) -> list[np.dtype[Any]]:
         """Dtype of each metric."""
-        dtypes = self._dtypes()
-        return [dtypes[name] for name in self.part.columns.values]
+        return [self._dtypes[name] for name in self.part.columns.values]
 
     def batches(self) -> Iterator[Batch]:
         """Yield the batches; each has to be passed to `rows`."""
@@ -170,9 +165,6 @@ class PartReader:
                 self._unreadable(error)
                 return
         yield from self.part.walk(check=False)
-        with self._lock:
-            self.found.torn = self.found.torn or (self.part.torn and not self.found.message)
-            self.found.message = self.found.message or self.part.damage
 
     def release(self) -> None:
         """Release the file until its batches are asked for; batches that were handed out keep it open."""
@@ -193,21 +185,21 @@ class PartReader:
                 message = "" if whole else "it has codes for which the journal has no words"
         with self._lock:
             if message:
-                self.found.message, self.found.torn = message, False
+                self._message = message
                 self.part.lost_rows += batch.rows
                 return None
-            self.found.rows += batch.rows
+            self._rows += batch.rows
         labels = [array.astype(one.dtype, copy=False) for one, array in zip(self.labels, columns, strict=False)]
         values = columns[len(labels) : len(labels) + len(self.part.columns.values)]
         return Rows(labels, values, columns[-1] if self.ids is not None else None)
 
     def finish(self) -> PartResult:
         """Return what was read, after all batches."""
-        found, rows = self.found, self.entry.rows
-        found.lost = self.part.lost_rows if rows is None else max(0, rows - found.rows)
-        if rows not in (None, found.rows) and not found.message:
-            found.message = f"it has {counted(found.rows, 'row')}, and {rows:,} were written"
-        return found
+        expected, message = self.entry.rows, self._message or self.part.damage
+        lost = self.part.lost_rows if expected is None else max(0, expected - self._rows)
+        if expected not in (None, self._rows) and not message:
+            message = f"it has {counted(self._rows, 'row')}, and {expected:,} were written"
+        return PartResult(self.entry.name, self._rows, lost, self.part.torn and not self._message, message)
 
 
 def open_parts(storage: Storage, parts: Sequence[PartEntry], columns: Columns | None = None) -> list[PartReader]:
@@ -237,44 +229,38 @@ def batches_of(readers: Sequence[PartReader]) -> Iterator[tuple[PartReader, Batc
         reader.release()
 
 
-class Progress:
-    """Counts, and shows a bar on stderr if that is a terminal and it takes more than a second."""
+@contextlib.contextmanager
+def progress_bar(task: str, total: int, unit: str, *, wanted: bool = True) -> Iterator[Callable[[int], None]]:
+    """Yield a function that counts n more, in any thread; on a terminal, a bar on stderr shows that after a second."""
+    start, done, lock = time.monotonic(), 0, Lock()
+    bar: Any = None
 
-    def __init__(self, task: str, total: int, unit: str, *, wanted: bool = True) -> None:
-        self._task, self._total, self._unit = task, total, unit
-        self._wanted = wanted and sys.stderr.isatty()
-        self._start, self._done = time.monotonic(), 0
-        self._lock = Lock()
-        self._bar: Any = None
+    def advance(n: int) -> None:
+        nonlocal done, bar
+        with lock:
+            done += n
+            if bar is None and time.monotonic() - start > PATIENCE:
+                bar = _shown_bar(task, total, unit)
+            if bar is not None:
+                bar.update(bar.task_ids[0], completed=done)
 
-    def __enter__(self) -> Self:
-        return self
+    try:
+        yield advance if wanted and sys.stderr.isatty() else lambda _: None
+    finally:
+        if bar is not None:
+            bar.stop()
 
-    def __exit__(self, *_exception: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
-    def advance(self, n: int) -> None:
-        """Count `n` more, in any thread."""
-        if not self._wanted:
-            return
-        with self._lock:
-            self._done += n
-            if self._bar is None and time.monotonic() - self._start > PATIENCE:
-                self._bar = self._shown()
-            if self._bar is not None:
-                self._bar.update(self._bar.task_ids[0], completed=self._done)
+def _shown_bar(task: str, total: int, unit: str) -> Any:
+    from rich import progress  # noqa: PLC0415 (takes 0.1 s, which most calls need not spend)
+    from rich.console import Console  # noqa: PLC0415
 
-    def _shown(self) -> Any:
-        from rich import progress  # noqa: PLC0415 (takes 0.1 s, which most calls need not spend)
-        from rich.console import Console  # noqa: PLC0415
-
-        done = progress.TextColumn("{task.description}"), progress.BarColumn(), progress.TaskProgressColumn()
-        rest = progress.TextColumn(f"of {self._total:,} {self._unit}"), progress.TimeRemainingColumn()
-        bar = progress.Progress(*done, *rest, console=Console(stderr=True), transient=True)
-        bar.add_task(self._task, total=self._total or None)
-        bar.start()
-        return bar
+    done = progress.TextColumn("{task.description}"), progress.BarColumn(), progress.TaskProgressColumn()
+    rest = progress.TextColumn(f"of {total:,} {unit}"), progress.TimeRemainingColumn()
+    bar = progress.Progress(*done, *rest, console=Console(stderr=True), transient=True)
+    bar.add_task(task, total=total or None)
+    bar.start()
+    return bar
 
 
 # -- on a Dask cluster --------------------------------------------------------------------------------------
@@ -282,35 +268,37 @@ class Progress:
 
 def read_on_cluster(
     storage: Storage,
-    jobs: Sequence[Sequence[tuple[Read, Parts]]],
-    merge: Callable[[list[Any]], Any],
+    jobs: Sequence[Sequence[Parts]],
+    read: Read,
     on_rows: Callable[[int], object],
+    merge: Callable[[list[Any]], Any] | None = None,
 ) -> Generator[Any, None, None]:
-    """Yield what each job found: functions read some parts each, and `merge` makes one of their results, in order.
-
-    A task runs where the run is stored, and is repeated elsewhere if its worker dies. As merging is exact, order and
-    number of workers do not change a bit. `on_rows` is called with the numbers of rows that were read.
-    """
+    """Yield what was read for each job, with a task for each sequence of parts, whose results are merged in order."""
     root = str(storage.path.absolute()) if isinstance(storage, LocalFolder) else storage.root
     with _client() as client:
-        futures = []
-        for job in jobs:
-            level = []
-            for read, parts in job:
-                # Workers look up words themselves: data that is sent once is lost with the worker that received it.
-                bare = [(replace(part, words={}), bool(part.words)) for part in parts]
-                leaf = client.submit(_read, root, bare, read, pure=False)
-                rows = sum(part.rows or 0 for part in parts)
-                leaf.add_done_callback(lambda _, rows=rows: on_rows(rows))
-                level.append(leaf)
-            while len(level) != 1:
-                groups = [level[i : i + FAN_IN] for i in range(0, len(level), FAN_IN)] or [[]]
-                level = [client.submit(merge, group, pure=False) if len(group) != 1 else group[0] for group in groups]
-            futures += level
+        # Results stay in the memory of workers until they are taken.
+        futures, most = deque[Any](), max(AHEAD, 2 * sum(client.nthreads().values()))
         try:
-            yield from (future.result() for future in futures)
+            for job in jobs:
+                level = []
+                for parts in job:
+                    # Workers look up words themselves: data that is sent once is lost with the worker that received it.
+                    known = [{number: len(words) for number, words in part.words.items()} for part in parts]
+                    bare = [replace(part, words={}) for part in parts]
+                    leaf = client.submit(_read, root, bare, known, read, pure=False)
+                    rows = sum(part.rows or 0 for part in parts)
+                    leaf.add_done_callback(lambda _, rows=rows: on_rows(rows))
+                    level.append(leaf)
+                while len(level) > 1:
+                    groups = [level[i : i + FAN_IN] for i in range(0, len(level), FAN_IN)]
+                    level = [client.submit(merge, one, pure=False) if len(one) > 1 else one[0] for one in groups]
+                futures += level
+                if len(futures) > most:
+                    yield futures.popleft().result()
+            while futures:
+                yield futures.popleft().result()
         finally:
-            client.cancel(futures)
+            client.cancel([*futures])
 
 
 @contextlib.contextmanager
@@ -329,13 +317,16 @@ def _client() -> Iterator[Any]:
         yield current
 
 
-def _read(root: str, parts: list[tuple[PartEntry, bool]], read: Read) -> Any:
-    """Read parts, and say of each whether it has words; runs on a worker."""
-    whole = [replace(part, words=_vocabularies(root, part.journal)) if words else part for part, words in parts]
+def _read(root: str, parts: Sequence[PartEntry], known: Sequence[Mapping[str, int]], read: Read) -> Any:
+    """Read parts of which so many words are known, by number of the vocabulary; runs on a worker."""
+    whole = []
+    for part, sizes in zip(parts, known, strict=True):
+        words = _vocabularies(root, part.journal) if sizes else {}
+        whole.append(replace(part, words={one: words[one].up_to(size) for one, size in sizes.items() if one in words}))
     return read(storage_of(root), whole)
 
 
 @lru_cache(maxsize=4)
-def _vocabularies(root: str, journal: str) -> dict[str, Any]:
+def _vocabularies(root: str, journal: str) -> dict[str, Words]:
     """Return the words of a journal by number of the vocabulary; on a worker, kept for the next part."""
     return read_vocabularies(storage_of(root), journal)

@@ -1,7 +1,4 @@
-"""Recomputing the statistics of recorded epochs: from parts to exact statistics per label or combination of labels.
-
-On a cluster, one task reads one part, or all of an epoch and dataset if samples have ids.
-"""
+"""Recomputing the statistics of recorded epochs: from parts to exact statistics per label or combination of labels."""
 
 from __future__ import annotations
 
@@ -21,10 +18,10 @@ from labeltrack._core.combine import selected
 from labeltrack._core.reduce import reduce_stream
 from labeltrack._labels.codes import INTEGER, LabelDecoder, common_type
 from labeltrack._labels.combination_codes import WHOLE, wider
-from labeltrack._labels.combined import columns_of, combinations, grouped, union
+from labeltrack._labels.combined import columns_of, grouped, union
 from labeltrack.errors import NaNError, check_option
 from labeltrack.recording.keys import Distinct, Join
-from labeltrack.recording.reader import Engine, Progress, batches_of, open_parts, read_on_cluster
+from labeltrack.recording.reader import Engine, batches_of, open_parts, progress_bar, read_on_cluster
 from labeltrack.stats import LabelStats, merge_stats
 
 if TYPE_CHECKING:
@@ -98,8 +95,8 @@ class Recomputation:
         found: list[PartResult] = []
         total = sum(part.rows or 0 for job in jobs for part in job)
         with (
-            Progress("Recomputing", total, "samples", wanted=progress) as bar,
-            contextlib.closing(self._results(storage, jobs, bar.advance)) as results,
+            progress_bar("Recomputing", total, "samples", wanted=progress) as advance,
+            contextlib.closing(self._results(storage, jobs, advance)) as results,
         ):
             for epoch in epochs:
                 stats: dict[str, LabelStats] = {}
@@ -123,11 +120,9 @@ class Recomputation:
         rules, threads, keep = self.rules, self.threads, bool(self.fractions)
         if self.engine == "local":
             return (reduce_parts(storage, job, rules, threads=threads, on_rows=on_rows, keep=keep) for job in jobs)
-        read = partial(reduce_parts, rules=rules, threads=1)
-        # To find samples of one id, one task has to read all parts.
-        whole = rules.distinct and rules.described.ids
-        tasks = [[(read, some) for some in ([job] if whole else [[part] for part in job])] for job in jobs]
-        return read_on_cluster(storage, tasks, _merged, on_rows)
+        whole = rules.distinct and rules.described.ids  # to find samples of one id, one task has to read all parts
+        tasks = [[job] if whole else [[part] for part in job] for job in jobs]
+        return read_on_cluster(storage, tasks, partial(reduce_parts, rules=rules, threads=1), on_rows, _merged)
 
     def _finished(self, reduced: Reduced, where: str, ds_id: str) -> LabelStats:
         """Return the statistics by new label, with quantiles."""
@@ -195,8 +190,7 @@ def reduce_parts(
         samples += [kept] if keep else []
     found = [reader.finish() for reader in readers]
     if not stats:  # nothing can be read
-        empty, names = np.empty(0, dtype=np.int64), rules.labels.names
-        labels = combinations(dict.fromkeys(names, empty)) if names else empty
+        labels = rules.labels.nothing.decode(np.empty(0, dtype=np.int64))
         stats = [LabelStats(labels, Accumulator(0), nan_policy=rules.nan_policy)]
     return Reduced(stats[0] if len(stats) == 1 else merge_stats(stats), found, samples)
 

@@ -47,11 +47,7 @@ class Grouping:
         self._samples = self._grouped = 0
 
     def apply(self, stats: LabelStats, mapping: LabelMapping | None = None) -> LabelStats:
-        """Return the statistics by new label, of those in a mapping if there is one.
-
-        TypeError if new labels are not all numbers or all strings, ValueError if two keys of one label have different
-        ones.
-        """
+        """Return the statistics by new label, of those in a mapping if there is one; errors as of `recompute`."""
         rows, new = self.new_labels(stats.labels, mapping, stats.count)
         labels, slots = np.unique(new, return_inverse=True)
         names = None if mapping is None else mapping.names
@@ -60,10 +56,7 @@ class Grouping:
     def new_labels(
         self, labels: Array, mapping: LabelMapping | None = None, counts: Integers | None = None
     ) -> tuple[Integers, Array]:
-        """Return the ``(R,)`` indices of the ``(K,)`` labels to keep, and their ``(R,)`` new labels; see `apply`.
-
-        `counts` are the ``(K,)`` numbers of samples, which `left_out` then knows.
-        """
+        """Return ``(R,)`` indices of labels to keep, and their new labels; `left_out` then knows of counts."""
         found = self._look_up(labels)
         if counts is not None:
             for label, one, count in zip(labels.tolist(), found, counts.tolist(), strict=True):

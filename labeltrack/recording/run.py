@@ -19,7 +19,7 @@ from labeltrack.recording.description import Description
 from labeltrack.recording.epochs import RecordedEpoch, RunIndex
 from labeltrack.recording.layout import DESCRIPTION, size_of
 from labeltrack.recording.per_sample import PerSample
-from labeltrack.recording.reader import Progress, open_parts, read_rows
+from labeltrack.recording.reader import open_parts, progress_bar, read_rows
 from labeltrack.recording.recompute import Recomputation, Rules
 from labeltrack.recording.regroup import Grouping, grouping_of
 from labeltrack.recording.storage import storage_of
@@ -256,8 +256,8 @@ class Run(PerSample):
 
         chosen, taken, left_out = self._parts(mode, step, ds_id, incomplete=incomplete, all_attempts=all_attempts)
         total = sum(part.rows or 0 for part in chosen)
-        with Progress("Writing", total, "samples", wanted=progress) as bar:
-            rows, found = write(self._storage, chosen, self._description.columns, columns, Path(path), bar.advance)
+        with progress_bar("Writing", total, "samples", wanted=progress) as advance:
+            rows, found = write(self._storage, chosen, self._description.columns, columns, Path(path), advance)
         self._warn(found, [] if all_attempts else taken, left_out)
         return rows
 

@@ -12,7 +12,7 @@ from labeltrack.recording.epochs import RunIndex
 from labeltrack.recording.journal import Journal
 from labeltrack.recording.layout import DESCRIPTION, journal_name, size_of, sync_folder, writer_lock
 from labeltrack.recording.part import OPEN, Part, PartWriter, examine, file_checksum
-from labeltrack.recording.reader import PartReader, Progress
+from labeltrack.recording.reader import PartReader, progress_bar
 from labeltrack.recording.session import is_held
 from labeltrack.recording.storage import EXHAUSTED, LocalFolder
 
@@ -99,10 +99,10 @@ def verify(
     every = _parts(index)
     sizes = {part.name: size_of(storage, part.name) for _, part in every if part.place is not None}
     reports = []
-    with Progress("Verifying", sum(sizes.values()), "bytes", wanted=progress) as bar:
+    with progress_bar("Verifying", sum(sizes.values()), "bytes", wanted=progress) as advance:
         for attempt, part in every:
             reports.append(_report(storage, index, columns, attempt, part))
-            bar.advance(sizes.get(part.name, 0))
+            advance(sizes.get(part.name, 0))
     other = [trouble] if trouble else []
     other += [f"{name}: {text}" for name, texts in index.damage.items() for text in texts]
     for (session, rank), name in index.contents.journals.items():

@@ -11,7 +11,8 @@ import numpy as np
 
 from labeltrack._core.arrays import Array
 from labeltrack._filters import compared_step, single_mode
-from labeltrack._significance.choice import check_alpha, merged_labels
+from labeltrack._labels.combined import union
+from labeltrack._significance.comparison import check_alpha
 from labeltrack._significance.samples import both, in_order, places_of
 from labeltrack._tables import check_ending, printable
 from labeltrack.compare import samples_of
@@ -176,7 +177,7 @@ def _named(before: _Side, after: _Side) -> str:
 
 def _samples(before: _Side, after: _Side, metric: str) -> Samples:
     """Return the samples of both sides."""
-    labels, sides = merged_labels(before.stats, after.stats)[0], (before, after)
+    labels, sides = union([before.stats.labels, after.stats.labels])[0], (before, after)
 
     @functools.cache
     def load() -> Samples:
@@ -279,7 +280,7 @@ def _facts(run: Run, of: str) -> list[tuple[str, str]]:
 
 def _distribution(before: _Side, after: _Side, samples: Samples, sides: str) -> dict[str, Any]:
     """Count the samples of each label in equal bins, of their logarithms where the largest is far off."""
-    labels, *places = merged_labels(before.stats, after.stats)
+    labels, places = union([before.stats.labels, after.stats.labels])
     size = labels.shape[0]
     low, high = np.full(size, np.inf), np.full(size, -np.inf)
     count, mean = np.zeros(size), np.zeros(size)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import pickle
 import statistics
 from fractions import Fraction
 from types import SimpleNamespace
@@ -130,19 +129,9 @@ def steps_of(run, order=lambda items: items):
 
 
 @given(RUNS, st.randoms(use_true_random=False))
-def test_neither_order_within_a_step_nor_division_of_steps_changes_a_bit(run, random):
+def test_the_order_within_a_step_changes_no_bit(run, random):
     whole = columns(course(steps_of(run)))
     assert columns(course(steps_of(run, lambda items: random.sample(items, len(items))))) == whole
-    cut = random.randint(0, len(run))
-    parts = []
-    for part in (run[:cut], run[cut:]):
-        table = ByID()
-        for step in steps_of(part):
-            table.add_step(step)
-        parts.append(pickle.loads(pickle.dumps(table)))
-    parts[0].merge(parts[1])
-    assert parts[0].found() == (0, None, 0)
-    assert columns(result(parts[0])) == whole
 
 
 @given(RUNS)
@@ -193,18 +182,16 @@ def test_ids_that_ascend_by_leaps_are_apart():
 
 
 @pytest.mark.skipif(not COMPILED, reason="a million rows take minutes in interpreted kernels")
-def test_several_blocks_of_slots_are_merged_slot_by_slot():
+def test_several_blocks_of_slots_have_what_belongs_to_each():
     rng = np.random.default_rng(2)
     n = (1 << 19) + 1000
     values = rng.random((2, n), dtype=np.float32)
-    whole, parts = ByID(), [ByID(), ByID()]
-    for part, step in zip(parts, values, strict=True):
-        order = rng.permutation(n)
-        chunk = Chunk(order, (order % 10,), step[order])
-        whole.add_step([chunk])
-        part.add_step([chunk])
-    parts[0].merge(parts[1])
-    assert columns(result(parts[0])) == columns(result(whole))
+    orders = [rng.permutation(n) for _ in values]
+    found = course([Chunk(o, (o % 10,), step[o])] for o, step in zip(orders, values, strict=True))
+    np.testing.assert_array_equal(found.ends, values)
+    np.testing.assert_array_equal(found.values.columns["count"], np.full(n, 2))
+    np.testing.assert_array_equal(found.values.columns["mean"], values.astype(np.float64).mean(axis=0))
+    np.testing.assert_array_equal(found.labels[0], np.arange(n) % 10)
 
 
 ROWS = [Chunk(np.array([7, 8, 7, 9, 7]), (np.array([1, 2, 3, 4, 1]),), np.array([1.0, 2.0, 3.0, 4.0, 5.0]))]
@@ -233,25 +220,14 @@ def test_all_rows_of_an_id_count_if_repetitions_do():
 
 
 def test_other_labels_of_known_ids_are_counted():
-    table, other = ByID(), ByID()
+    table = ByID()
     changed = [Chunk(np.array([8, 9]), (np.array([0, 4]),), np.array([1.0, 1.0]))]
     table.add_step(ROWS)
     table.add_step(changed)
     assert table.found().relabelled == 1
-    other.add_step(changed)
-    table.merge(other)
+    table.add_step(changed)
     assert table.found().relabelled == 2
     assert result(table).labels[0].tolist() == [1, 2, 4]
-
-
-def test_what_was_found_is_merged_under_the_names_of_ids():
-    table, later = ByID(), ByID()
-    table.add_step([Chunk(np.array([0, 1]), (np.array([3, 3]),), np.array([1.0, 2.0]))])
-    later.add_step([])
-    later.add_step([Chunk(np.array([0, 0]), (np.array([3, 3]),), np.array([1.0, 2.0]))])
-    table.merge(later, np.array([5]))
-    assert table.found() == (1, (5, 3), 0)
-    assert result(table).ids.tolist() == [0, 1, 5]
 
 
 def test_what_waits_is_not_lost_where_types_or_hits_differ():
@@ -292,15 +268,11 @@ def test_more_rows_than_wait_at_a_time_are_added(monkeypatch):
     assert found.hits[0].tolist() == [forgotten((one > 0.5).tolist()) for one in every]
 
 
-def test_courses_without_probabilities_or_hits_have_none_together_with_others():
+def test_steps_without_hits_leave_none_to_the_others():
     with_hits = [Chunk(np.array([1]), (np.array([0]),), np.array([0.5]), np.uint8([1]))]
-    for first, second in ([with_hits, ROWS], [ROWS, with_hits]):
-        table, other = ByID(probability=first is ROWS), ByID(probability=second is ROWS)
-        table.add_step(first)
-        other.add_step(second)
-        table.merge(other)
-        found = result(table)
-        assert found.probability is found.hits is None
+    for steps in ([with_hits, ROWS], [ROWS, with_hits]):
+        found = course(steps)
+        assert found.hits is None
         assert found.ids.tolist() == [1, 7, 8, 9]
 
 

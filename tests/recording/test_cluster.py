@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
@@ -14,6 +15,7 @@ import pytest
 from test_recorder import same
 
 import labeltrack as lt
+from labeltrack.recording import recompute
 from labeltrack.recording import writer as writer_module
 from labeltrack.recording.part import examine
 from labeltrack.recording.storage import FileContent
@@ -76,12 +78,12 @@ def test_a_worker_that_is_killed_does_not_change_the_result(run, client, monkeyp
     victims = list(client.run(os.getpid).values())[:1]
     killed = []
 
-    def advance(self, n):  # noqa: ARG001 (the first part is done)
+    def advance(n):  # noqa: ARG001 (the first part is done)
         if victims:
             killed.append(victims.pop())
             os.kill(killed[0], signal.SIGKILL)
 
-    monkeypatch.setattr("labeltrack.recording.reader.Progress.advance", advance)
+    monkeypatch.setattr(recompute, "progress_bar", lambda *_, **__: contextlib.nullcontext(advance))
     history = lt.open_run(path).recompute(engine="dask", progress=False)
     assert killed
     assert killed[0] not in client.run(os.getpid).values()

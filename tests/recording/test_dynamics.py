@@ -394,3 +394,25 @@ def test_a_cluster_gives_the_same_bits(tmp_path, text):
     assert len(here) == 2
     for name, column in local.columns().items():
         assert np.ascontiguousarray(column).tobytes() == np.ascontiguousarray(found.columns()[name]).tobytes()
+
+
+def test_samples_that_came_after_a_run_was_opened_are_treated_alike_on_a_cluster(tmp_path):
+    distributed = pytest.importorskip("distributed", reason="distributed is not installed (extra 'dask')")
+    found = {}
+    with lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(tmp_path, flush_rows=1024)) as tracker:
+        tracker.update(["x"] * 2, [1.0, 2.0], ids=["a", "b"])
+        tracker.flush()
+        run = lt.open_run(tmp_path)
+        tracker.update(["x", "y"], [3.0, 4.0], ids=["c", "d"])
+        tracker.flush()
+        with (
+            distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster,
+            distributed.Client(cluster),
+        ):
+            for engine in ("local", "dask"):
+                with pytest.warns(lt.LabelTrackWarning, match="the journal has no words") as told:
+                    ids = run.dynamics(incomplete=True, engine=engine).ids.tolist()
+                    history = run.recompute(incomplete=True, engine=engine)
+                found[engine] = ids, history.at(1).count.tolist(), [str(one.message) for one in told]
+    assert found["local"] == found["dask"]
+    assert found["local"][:2] == (["a", "b"], [2])

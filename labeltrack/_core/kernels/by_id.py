@@ -30,12 +30,12 @@ import numpy as np
 from labeltrack._core.kernels.intrinsics import _U1, _U2, _U3, _jit, _lesser, _prefetch
 
 WORDS = 4
-HAS_VALUE, HAS_HIT, FIRST_HIT, LAST_HIT = 1, 2, 4, 8
+HAS_VALUE, LAST_HIT = 1, 2
 RECORD = 2  # words of a record without labels
 _AHEAD = np.uint64(16)  # records between fetching a line and using it
 _HALF = np.int64(32)
 _LOW = np.int64((1 << 32) - 1)
-_ONE, _FIRST, _LAST = np.int64(1), np.int64(2), np.int64(3)
+_ONE = np.int64(1)
 
 
 @_jit
@@ -91,7 +91,7 @@ def note_rows(heads, floats, start, stop, state, words, known, many, drop, skip_
                 known[slot * labels + j] = heads[at + _U2 + j]
             elif known[slot * labels + j] != heads[at + _U2 + j]:
                 changed += 1
-        flags = word & np.int64(15)
+        flags = word & np.int64(HAS_VALUE | LAST_HIT)
         v = floats[at + _U1]
         slots[kept] = slot
         values[kept] = v
@@ -102,9 +102,7 @@ def note_rows(heads, floats, start, stop, state, words, known, many, drop, skip_
             state[r + _U1] = v
             flags |= HAS_VALUE
         if has_hits:  # which are 1 or 0 at random: branches would mispredict
-            words[r + _U2] += (hit << _HALF) + (flags >> _LAST & (hit ^ _ONE))
-            if not flags & HAS_HIT:
-                flags |= hit << _FIRST | HAS_HIT
-            flags = flags & ~LAST_HIT | hit << _LAST
+            words[r + _U2] += (hit << _HALF) + (flags >> _ONE & (hit ^ _ONE))
+            flags = flags & HAS_VALUE | hit << _ONE
         words[r + _U3] = step << _HALF | np.int64(flags)
     return int(kept), again, int(example), changed
