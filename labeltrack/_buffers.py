@@ -43,11 +43,7 @@ LARGEST_ROWS = 1 << 18
 
 @dataclass(slots=True, eq=False)
 class Chunk:
-    """Rows ``[0, used)`` of two columns or more.
-
-    They are written through views, which check dtype and shape and copy in one call: 0.09 us for 256 rows, where
-    comparing dtypes and writing to the array takes 0.3; views read TensorFlow tensors, too.
-    """
+    """Rows ``[0, used)`` of two columns or more, written through views: three times as fast as checking and copying."""
 
     labels: Array
     values: Array
@@ -142,11 +138,10 @@ class SampleBuffer:
         return self.completed().folded
 
     def try_append(self, labels: Any, values: Any, kind: str = "", more: tuple[Any, ...] = ()) -> bool:
-        """Append ``(N,)`` rows to the open chunk, if it has the same kind and dtypes and has room; most batches do.
+        """Append ``(N,)`` rows, any buffers or what `raw` takes, if the open chunk has room, their kind and dtypes.
 
-        `LabelTracker.update` has this written out for numpy arrays: keep both alike. Columns are any objects with the
-        buffer protocol; labels with `raw`, what that takes. False, with nothing changed, if the chunk has no rows yet,
-        another thread is writing to it, or an object other than an array has another length than the last batch.
+        `LabelTracker.update` has this written out for numpy arrays: keep both alike. False, with nothing changed, if
+        there are no rows yet, another thread is writing, or an object is no array and not as long as the last batch.
         """
         # Other objects take longer to say how many rows they have than to be copied.
         rows = values.size if type(values) is np.ndarray else self._batch
@@ -183,10 +178,9 @@ class SampleBuffer:
     def append(
         self, labels: Array, values: Array, budget: Budget | None = None, kind: str | None = None, more: Rows = ()
     ) -> bool:
-        """Append all of ``(N,)`` rows, growing and widening columns; or none, and return False, if over the budget.
+        """Append ``(N,)`` rows, growing and widening columns; or none, and return False, if more bytes than the budget.
 
-        `budget` returns how many bytes may be allocated; `kind` is that of all labels from now on, None for the same.
-        MemoryError, or RuntimeError if another thread does not finish its batch, change nothing.
+        `kind` is that of all labels from now on, None for the same. Errors change nothing.
         """
         self.seal()
         columns = labels, values, *more

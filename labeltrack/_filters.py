@@ -10,10 +10,7 @@ from labeltrack.errors import listing, missing_key
 
 
 class Selection:
-    """A checked choice of names: None for all; one, or an iterable; or with ``"!"`` before each, for all but those.
-
-    TypeError if a name, called `what` in messages, is no string; ValueError if there are none, or both forms.
-    """
+    """A checked choice of names, `what` in messages: None for all; one or several; all but those with ``"!"``."""
 
     def __init__(self, chosen: Any, what: str) -> None:
         self._everything = chosen is None
@@ -45,11 +42,7 @@ class Selection:
 
 
 def single_mode(modes: Iterable[str], mode: str | None = None, what: str = "") -> str:
-    """Return the one mode to read, of those there are: the given one; for None ``"eval"``, else the only one.
-
-    KeyError if there is none at all, or not the given one and `what` says what they are; ValueError if there are
-    several, but no ``"eval"``.
-    """
+    """Return the mode to read, None is ``"eval"``, else the only one; KeyError if there is none, or no such `what`."""
     there = list(dict.fromkeys(modes))
     if mode is not None:
         if what and mode not in there:
@@ -85,10 +78,7 @@ def check_step(step: Any) -> int:
 
 
 def compared_step(earlier: Sequence[int], against: int | str = "previous") -> int | None:
-    """Return the step to compare with, of those that may be it, ascending; None if there are none.
-
-    KeyError if there is no such step; ValueError if `against` is neither a step nor one of the words.
-    """
+    """Return the step to compare with, of ascending ones; None if there are none, an error if not that one."""
     if isinstance(against, str) and against not in ("previous", "first"):
         msg = f"against: must be 'previous', 'first' or a step, got {against!r}"
         raise ValueError(msg)

@@ -15,11 +15,7 @@ _STRINGS = "USTO"  # objects are str or bytes
 
 
 def plain(value: Any) -> Any:
-    """Return a value made of dicts, lists, tuples, arrays and scalars without its arrays and subclasses.
-
-    Arrays become a dict of dtype, shape and bytes; those of strings have a list, which takes no more room for one that
-    is longer than the others.
-    """
+    """Return a value without its arrays, which become a dict of dtype, shape and bytes or strings, and subclasses."""
     if isinstance(value, bytes) and not value:
         value = np.array(b"")  # as torch.save writes empty bytes, torch.load refuses them
     if type(value) in _PLAIN:

@@ -55,12 +55,7 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Return a text with control characters escaped, so that it neither breaks the line nor controls the terminal.
-
-    Example:
-        >>> printable("a\nb"), printable("größe"), printable("")
-        ('a\\nb', 'größe', "''")
-    """
+    """Return a text with control characters escaped, so that it neither breaks the line nor controls the terminal."""
     return _visible(text) or "''"
 
 
@@ -172,11 +167,8 @@ def check_ending(path: Path, allowed: tuple[str, ...]) -> str:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path whose file replaces `path` if the block succeeds.
-
-    On failure the existing file stays and nothing else is left. Devices and pipes are written to directly; for a
-    symbolic link, its target is replaced.
-    """
+    """Yield a temporary path whose file replaces `path`, or the target of a link, if the block succeeds."""
+    # Devices and pipes are written to directly.
     path = Path(path)
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
     try:

@@ -28,15 +28,6 @@ if TYPE_CHECKING:
 _NO_KEYS = np.empty(0, dtype=np.int64)
 
 
-class _Given(NamedTuple):
-    """Values, which of them count, how many threads there are, and whether quantiles are wanted."""
-
-    values: Array
-    mask: Mask | None
-    threads: int | None
-    quantiles: bool
-
-
 class _Reduced(NamedTuple):
     """Statistics, and what quantiles are computed from: samples, and the ``(K,)`` keys of the labels in them."""
 
@@ -116,23 +107,25 @@ def label_stats(
     policy = check_nan_policy(nan_policy)
     fractions = check_fractions(quantiles)
     columns, numbers = separate_labels(labels), to_values(values)
-    given = _Given(numbers, read_mask(where, numbers), check_threads(threads), bool(fractions))
+    mask, threads = read_mask(where, numbers), check_threads(threads)
     if columns is None:
-        reduced = _one_label(labels, given, label_mapping, missing)
+        reduced = _one_label(labels, numbers, mask, label_mapping, missing, threads, whole=bool(fractions))
     else:
-        reduced = _several_labels(columns, given, label_mapping, missing)
+        reduced = _several_labels(columns, numbers, mask, label_mapping, missing, threads)
     stats = LabelStats(reduced.labels, reduced.accumulator, names=reduced.names, nan_policy=policy)
     stats._check_finite()
     if fractions:
         samples = Samples([reduced.chunk], reduced.keys, np.arange(len(stats)))
-        stats = stats._with_quantiles([samples], fractions, threads=given.threads)
+        stats = stats._with_quantiles([samples], fractions, threads=threads)
     return stats
 
 
-def _one_label(labels: Any, given: _Given, label_mapping: Any, missing: Any) -> _Reduced:
+def _one_label(
+    labels: Any, values: Array, mask: Mask | None, label_mapping: Any, missing: Any, threads: int | None, *, whole: bool
+) -> _Reduced:
     mapping = None if label_mapping is None else LabelMapping(label_mapping)
     option, read = LabelOptions(mapping, check_missing(missing, mapping)), read_labels(labels)
-    values, mask, threads, whole = given
+
     if mapping is None and looks_multi_hot(read[0], values):
         warn_multi_hot()
     if mask is None and read[0].size == values.size:
@@ -154,12 +147,14 @@ def _one_label(labels: Any, given: _Given, label_mapping: Any, missing: Any) -> 
     return _Reduced(found, accumulator, option.shown, (keys, flat_values), space.keys(found) if whole else _NO_KEYS)
 
 
-def _several_labels(columns: Mapping[str, Any], given: _Given, label_mapping: Any, missing: Any) -> _Reduced:
+def _several_labels(
+    columns: Mapping[str, Any], values: Array, mask: Mask | None, label_mapping: Any, missing: Any, threads: int | None
+) -> _Reduced:
     options = Labels(tuple(columns), label_mapping, missing)
-    keys, values, space, unmatched = several_labels(columns, *given[:2], options.options, threads=given.threads)
-    if label_mapping is None and are_multi_hot(columns, given.values):
+    keys, flat_values, space, unmatched = several_labels(columns, values, mask, options.options, threads=threads)
+    if label_mapping is None and are_multi_hot(columns, values):
         warn_multi_hot(several=True)
-    found, (accumulator,) = reduce_columns([(keys, values)], LabelDecoder(INTEGER), threads=given.threads)
-    if given.values.size and not found.size and options.mapped:
+    found, (accumulator,) = reduce_columns([(keys, flat_values)], LabelDecoder(INTEGER), threads=threads)
+    if values.size and not found.size and options.mapped:
         warn_no_combination({name: mapping.labels for name, mapping in options.mappings.items()}, unmatched)
-    return _Reduced(space.decode(found), accumulator, options.shown, (keys, values), found)
+    return _Reduced(space.decode(found), accumulator, options.shown, (keys, flat_values), found)

@@ -35,11 +35,10 @@ _NO_NONFINITE: Integers = np.empty((0, 3), dtype=np.int64)
 
 
 class Accumulator:
-    """Count, exact sum, exact sum of squares, minimum and maximum of the samples of each slot.
+    """Count, exact sum and sum of squares, minimum and maximum of each slot: in its row and overflow terms; see `rows`.
 
-    The state of a slot is the sum of the words in its row and its overflow terms: always the exact value, regardless of
-    the order of samples (see `labeltrack._kernels`). Samples in fixed-point tables or in the queue join on reading.
-    Rows are made in `memory`, ``(size * ROW,)`` words of zero on a cache line, if it is given.
+    Samples in fixed-point tables or in the queue join on reading. Rows are made in `memory`, ``(size * ROW,)`` words of
+    zero on a cache line, if it is given.
     """
 
     def __init__(self, size: int, memory: Integers | None = None) -> None:
@@ -99,10 +98,7 @@ class Accumulator:
     def add(
         self, labels: Array, samples: Array, start: int = 0, stop: int | None = None, *, low: int = 0, most: int = 0
     ) -> int:
-        """Add samples to the slots ``label - low``; return the position reached, `stop` or a label outside the table.
-
-        `most` of these samples have one label, at most; 0 if that is not known. Arrays are C-contiguous.
-        """
+        """Add samples, `most` of one label, to slots ``label - low``; return `stop` or where a label is outside."""
         labels, samples = read_only(labels), read_only(samples)
         position, end = start, samples.shape[0] if stop is None else stop
         most = most or end - start
@@ -183,31 +179,29 @@ class Accumulator:
         if fixed.held:
             # With many labels, the memory of the table becomes the rows: it has as many words.
             memory = fixed.memory if self._rows is None and fixed.becomes_rows else None
+            fresh = memory is not None
             if memory is not None:
                 self._rows = memory.view(np.float64)
             self._folded = False
-            self._flush_rows(fixed, (self.rows, self.counts), fresh=memory is not None)
-            if memory is not None:
+            rows = self.rows, self.counts
+            found: list[tuple[Integers, Floats]] = []
+
+            def flush(row: int, stop: int) -> None:
+                terms = np.empty(_FLUSH_TERMS, dtype=np.int64), np.empty(_FLUSH_TERMS, dtype=np.float64)
+                while row < stop:
+                    row, n = fixed.flush(row, stop, rows, terms, fresh=fresh)
+                    if n:
+                        found.append((terms[0][:n].copy(), terms[1][:n].copy()))
+
+            if fixed.in_place or (fixed.becomes_rows and not fresh):
+                in_slices(self.size, flush)
+            else:
+                flush(0, fixed.rows)
+            if fresh:
                 fixed.table = fixed.memory = None
+            if found:
+                self._append_terms(*(np.concatenate(column) for column in zip(*found, strict=True)))
         fixed.flushed(keep=keep)
-
-    def _flush_rows(self, fixed: FixedPoint, rows: tuple[Floats, Integers], *, fresh: bool) -> None:
-        found: list[tuple[Integers, Floats]] = []
-
-        def flush(row: int, stop: int) -> None:
-            terms = np.empty(_FLUSH_TERMS, dtype=np.int64), np.empty(_FLUSH_TERMS, dtype=np.float64)
-            while row < stop:
-                row, n = fixed.flush(row, stop, rows, terms, fresh=fresh)
-                if n:
-                    found.append((terms[0][:n].copy(), terms[1][:n].copy()))
-
-        if fixed.in_place or (fixed.becomes_rows and not fresh):
-            in_slices(self.size, flush)
-        else:
-            flush(0, fixed.rows)
-        if found:
-            keys, values = (np.concatenate(column) for column in zip(*found, strict=True))
-            self._append_terms(keys, values)
 
     def _collect(self) -> None:
         """Move to rows and overflow terms all that is in fixed-point tables and in the queue."""
@@ -345,10 +339,7 @@ class Accumulator:
 
     @classmethod
     def joined(cls, parts: Sequence[Accumulator], memory: Integers) -> Accumulator:
-        """Return the slots of folded parts, one after the other, in ``(>= K * ROW,)`` words; the parts are used up.
-
-        Where rows of the parts lie in this memory, they do so in this order.
-        """
+        """Return the slots of folded parts in memory where rows of them lie in this order; the parts are used up."""
         size = sum(part.size for part in parts)
         whole = cls(size)
         whole._rows = memory[: size * ROW].view(np.float64)

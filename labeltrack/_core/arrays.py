@@ -21,12 +21,9 @@ _PAGE = 4096
 
 
 def aligned_words(words: int) -> Integers:
-    """Return zeroed words that begin on a cache line, or on a huge page if there are many.
-
-    The first touch of a page costs up to 4 us in a virtual machine, under one lock for all threads: with 30 000 labels,
-    two threads took 22 ms for ten million samples on pages of 4 KiB, and 15 on those of 2 MiB, which numpy asks for
-    from 4 MiB on. Untouched huge pages take no memory.
-    """
+    """Return zeroed words that begin on a cache line, or on a huge page if there are many."""
+    # The first touch of a page costs up to 4 us in a virtual machine, under one lock for all threads: with 30 000
+    # labels, two threads took 22 ms on pages of 4 KiB, and 15 on those of 2 MiB, which numpy asks for from 4 MiB on.
     huge = words >= _HUGE
     line = _HUGE if huge else 8
     memory = np.zeros((max(words, 2 * _HUGE) if huge else words) + line, dtype=np.int64)
@@ -52,11 +49,7 @@ def _to_next(multiple: int, memory: Array) -> int:
 
 
 def read_only(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
-    """Return a read-only view of an array, or a copy if it is not aligned.
-
-    Both are part of the type to numba, which would compile every kernel anew for the read-only arrays of JAX and
-    pandas.
-    """
+    """Return a read-only view, or an aligned copy: numba would compile kernels anew for other arrays."""
     flags = array.flags
     if flags.aligned and not flags.writeable:
         return array

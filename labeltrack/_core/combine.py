@@ -1,7 +1,4 @@
-"""Several labels per sample: their keys become one integer key, which ascends as the labels do, and back.
-
-Combined keys are numbers in a mixed radix, one digit per label. Only combinations that occur become rows.
-"""
+"""Several labels per sample: their keys become digits of one integer key, which ascends as labels do, and back."""
 
 from __future__ import annotations
 
@@ -178,11 +175,7 @@ def selected(mask: Mask, *columns: Array, threads: int | None = None) -> list[Ar
 
 
 class PairTable:
-    """A dense table of the codes of pairs of small integers, as two labels per sample often are.
-
-    From the second epoch on, one of a million samples with labels of 1,000 and 20 values takes 1.2 to 1.6 times as long
-    without it, with batches of 256 to 65,536; with 10 and 4 values, 1.0 to 1.2.
-    """
+    """Codes of pairs of small integers: with 1,000 and 20 labels, hashing takes updates 1.2 to 1.6 times as long."""
 
     def __init__(self) -> None:
         self._table = np.full((1, 1), -1, dtype=np.int32)

@@ -1,7 +1,4 @@
-"""When samples are summed in fixed point, in which format and unit: the policy around the kernels.
-
-There are two formats, the faster one first; samples that suit neither are added by `labeltrack._kernels.add_exactly`.
-"""
+"""When samples are summed in fixed point, in which of two formats and in which unit: the policy around the kernels."""
 
 from __future__ import annotations
 
@@ -80,7 +77,8 @@ class FixedPoint:
             self._scratch = module.new_scratch(self.sample_words)
         slots, samples, n = queue
         state = self.table, self._unit(self.scale), self._scratch, module.Queue(slots, samples), n
-        return self._module.reduce(module.Batch(*where), *state)
+        block = np.empty(module.BLOCK, dtype=where[0].dtype)
+        return self._module.reduce(module.Batch(*where, block), *state)
 
     def _unit(self, scale: float) -> Any:
         return kernels.fixed.Unit(scale, self.signed, self.copies, self.finer)
@@ -91,10 +89,7 @@ class FixedPoint:
         return self._module.flush(self.table, self._unit(self.scale), row, stop, fresh, *rows, *terms)
 
     def plan(self, samples: Array, start: int, stop: int, most: int) -> int:
-        """Decide how the next samples are summed, `most` of one label at most, and return where that ends.
-
-        In this format if `scale` is set afterwards. The table must be empty (flushed) if it is 0.0 before.
-        """
+        """Return up to where samples, at most `most` of a label, are summed, in this format if `scale` is set."""
         if not (self.scale or self._avoided) and self._worth_it(stop - start):
             self._choose(samples, start, stop)
             if not self.scale:

@@ -23,8 +23,7 @@ _PLACES = ((1 << 12, 8), (1 << 18, 4), (1 << 62, 2))
 class Hash:
     """Open-addressing table from int64 keys to codes, in order of appearance; the first `keys` get the codes from 0 on.
 
-    An exception at any point, such as an interrupt, changes no code that was given out. While a call adds keys, other
-    threads may read, and a signal handler may add some.
+    An interrupt changes no code that was given out. While a call adds keys, others may read, a signal handler add some.
     """
 
     def __init__(self, keys: Integers = _NONE, room: int = 0) -> None:
@@ -127,11 +126,8 @@ def number_distinct(keys: Array) -> int:
 
 
 def estimated_labels(keys: Array) -> tuple[int, int]:
-    """Return an estimate of the number of labels, by the repeats among some keys, and its error.
-
-    Of ``d`` equally likely labels, ``n`` samples have about ``d * (1 - exp(-n / d))``; if some are likelier, there are
-    more. The error is the standard deviation if repeats are rare, and more if they are not.
-    """
+    """Return an estimate of the number of labels, by the repeats among some keys, and its standard error or more."""
+    # Of ``d`` equally likely labels, ``n`` samples have about ``d * (1 - exp(-n / d))``.
     n, distinct = int(keys.shape[0]), number_distinct(keys)
     low, high = distinct, max(64 * n, distinct)
     while low < high:

@@ -43,11 +43,7 @@ def check_fractions(fractions: Iterable[Any]) -> tuple[float, ...]:
 def reduce_quantiles(
     parts: Sequence[Samples], counts: Integers, fractions: Sequence[float], *, threads: int | None = None
 ) -> Floats:
-    """Return ``(Q, K)`` quantiles of each slot's samples, bit for bit those of `numpy.quantile`; NaN for empty slots.
-
-    ``(K,)`` counts are those of the samples of all parts, without NaN, which are left out. Grouping takes memory for
-    all samples once more.
-    """
+    """Return ``(Q, K)`` quantiles, bit for bit those of `numpy.quantile`; ``(K,)`` counts are without NaN."""
     total = int(counts.sum())
     threads = default_threads(total) if threads is None else threads
     if total == 0 or not fractions:
@@ -70,15 +66,7 @@ def reduce_quantiles(
 
 
 def grouped(parts: Iterable[tuple[Array, Floats]], counts: Integers) -> Integers:
-    """Return the samples of each slot side by side, as signed integers of the same order; NaN are left out.
-
-    Args:
-        parts: ``(N,)`` slots (int32, int64) and ``(N,)`` samples.
-        counts: ``(K,)`` how many samples each slot has, without NaN; 0 to leave them out.
-
-    Raises:
-        ValueError: There are not so many.
-    """
+    """Return samples of slots side by side, as integers of their order; ValueError if not ``(K,)`` counts."""
     starts, slots = np.append(0, np.cumsum(counts)), np.where(counts, np.arange(counts.shape[0]), -1).astype(np.int32)
     places, groups = starts[:-1].copy(), np.empty(starts[-1] + 1, dtype=np.int64)  # one to see that there are more
     for keys, samples in parts:

@@ -1,7 +1,4 @@
-"""Fixed-width strings to codes: by a dictionary where names are few and occur often, else by hashing their rows.
-
-With a dictionary they are reduced piece by piece, so that codes stay in the cache.
-"""
+"""Fixed-width strings to codes: by a dictionary where names are few and occur often, else by hashing their rows."""
 
 from __future__ import annotations
 
@@ -97,11 +94,7 @@ class _State(NamedTuple):
 
 
 class Dictionary:
-    """The words that occur in ``(N,)`` fixed-width strings, and their codes, in order of appearance.
-
-    It starts with those of a sample of rows; others are learnt when they occur. It is not `possible` if there are few
-    rows, too many words, or nearly as many words as rows.
-    """
+    """The words in ``(N,)`` fixed-width strings, those of a sample first; `possible` with many rows and few words."""
 
     orderly = False  # as a decoder of `reduce_stream`
 
@@ -187,7 +180,8 @@ class Dictionary:
         table, moves, _, numbers = self._state
         if self.size and 2 * table.shape[0] >= _PLACES * known.shape[0]:  # the table has room for them
             table = table.copy()
-            entered = module.enter_rows(words, width, self.size, known.shape[0], table, moves, numbers)
+            places, which = module.places_of(_sums(words[self.size * width :], width, numbers), numbers[-1], moves)
+            entered = module.enter_rows(places ^ moves[which], self.size, table)
             if entered * 2 <= new.shape[0] + 4:
                 self._known, self._state = known, _State(table, moves, words, numbers)
                 return True
@@ -196,7 +190,11 @@ class Dictionary:
         for numbers in self._hashed(words.reshape(-1, width), bits):
             table = np.full(1 << bits, -1, dtype=np.int32)
             moves = np.zeros(1 << min(bits - _SHARED, module.MOVED), dtype=np.uint16)
-            elsewhere = int(module.arrange_rows(words, width, table, moves, numbers))
+            places, which = module.places_of(_sums(words, width, numbers), numbers[-1], moves)
+            counts = np.bincount(which.astype(np.int64), minlength=moves.shape[0])
+            ends, crowded = np.append(0, np.cumsum(counts)), np.argsort(-counts, kind="stable")
+            order = np.argsort(which, kind="stable")
+            elsewhere = int(module.arrange_rows(places, order, ends, crowded, table, moves))
             if best is None or elsewhere < best[0]:
                 best = elsewhere, _State(table, moves, words, numbers)
             if elsewhere == 0:
@@ -223,6 +221,14 @@ class Dictionary:
             numbers[most : most + where.shape[0]] = odd[: where.shape[0]]
             numbers[2 * most] = 64 - bits
             yield numbers
+
+
+def _sums(words: Array, width: int, numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return what the place of each row of so many words depends on: a sum of products, modulo 2**64."""
+    most, rows = kernels.strings.HASHED, words.reshape(-1, width).astype(np.uint64)
+    where, factors = numbers[:most].astype(np.int64), numbers[most:-1]
+    sums: npt.NDArray[np.uint64] = (rows[:, where] * factors).sum(axis=1, dtype=np.uint64)
+    return sums
 
 
 @cache

@@ -25,13 +25,8 @@ def available() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
-def most_threads() -> int:
-    """Return how many threads are started at most, because each needs a table of its own."""
-    return max(_MOST, available())
-
-
 def check_threads(threads: Any) -> int | None:
-    """Return a requested number of threads, limited to `most_threads`; ValueError unless a positive integer or None."""
+    """Return a requested number of threads, limited as each needs a table; ValueError unless positive or None."""
     if threads is None:
         return None
     try:
@@ -41,7 +36,7 @@ def check_threads(threads: Any) -> int | None:
     if number < 1:
         msg = f"threads must be a positive integer or None, got {threads!r}"
         raise ValueError(msg)
-    return number if number <= _MOST else min(number, most_threads())
+    return min(number, max(_MOST, available()))
 
 
 def started(thread: Thread) -> bool:
@@ -60,12 +55,8 @@ def default_threads(samples: int, per_thread: int = 1 << 19) -> int:
 
 
 def all_at_once(work: Callable[..., _Result], *arguments: Sequence[Any]) -> list[_Result]:
-    """Return ``list(map(work, *arguments))``; the first call is made in this thread, each other in a new one.
-
-    Starting a thread takes 60 us. Threads that outlive the call would make later forks unsafe, such as those of data
-    loaders. Calls for which the system has no thread left are made here, one after the other. What the first call that
-    fails raised is raised after all calls have ended. `work` releases the GIL.
-    """
+    """Return ``list(map(work, *arguments))``, all but the first called in new threads; errors are raised at the end."""
+    # A thread takes 60 us. Threads that outlive the call would make later forks unsafe, such as those of data loaders.
     calls = list(zip(*arguments, strict=True))
     if len(calls) == 1:
         return [work(*calls[0])]
@@ -86,7 +77,7 @@ def all_at_once(work: Callable[..., _Result], *arguments: Sequence[Any]) -> list
     for number in range(1, len(calls)):
         thread = Thread(target=run, args=(number,), name="labeltrack")
         if not started(thread):
-            break
+            break  # the other calls are made here
         threads.append(thread)
     for number in (0, *range(1 + len(threads), len(calls))) if calls else ():
         run(number)

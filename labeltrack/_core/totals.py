@@ -1,8 +1,4 @@
-"""From the exact state of slots to their statistics, each rounded once.
-
-A compiled pass rounds with error bounds; the few slots whose rounding it cannot certify (a tie, extreme cancellation,
-samples beyond 1e132 or below 1e-144) are rounded in rational arithmetic.
-"""
+"""From exact states to statistics, each rounded once: compiled, or in rational arithmetic where that is not certain."""
 
 from __future__ import annotations
 
@@ -79,11 +75,9 @@ def _rounded(number: Fraction) -> float:
 
 
 def _root(number: Fraction) -> float:
-    """Return the correctly rounded square root of a non-negative fraction.
-
-    The integer square root is taken to more than 106 bits and made odd if inexact ("round to odd"), so that the
-    final division rounds as if from the exact value (S. Boldo, G. Melquiond, IEEE Trans. Comput. 57, 2008).
-    """
+    """Return the correctly rounded square root of a non-negative fraction."""
+    # The integer root is taken to more than 106 bits and made odd if inexact ("round to odd"), so that the division
+    # rounds as if from the exact value (S. Boldo, G. Melquiond, IEEE Trans. Comput. 57, 2008).
     n, d = number.numerator, number.denominator
     if n == 0:
         return 0.0

@@ -31,10 +31,7 @@ to be queued; the next sample is not finite, and there is nowhere to count it; t
 
 
 def uninterrupted(work: Callable[..., _Result], *arguments: Any, **options: Any) -> _Result:
-    """Return what a function returns, called outside the main thread, where no signal handler raises.
-
-    An interrupt then ends the wait, not the import or compilation, which numba would not survive.
-    """
+    """Return what a function returns, called outside the main thread: an interrupt in numba would leave it unusable."""
     if current_thread() is not main_thread():
         return work(*arguments, **options)
     results: list[_Result] = []

@@ -9,11 +9,8 @@ from labeltrack._core.kernels.intrinsics import _U0, _jit
 
 @_jit
 def select(column, mask, start, stop, out, at, end):
-    """Copy the elements that a mask (uint8, 0 or 1) selects from place `at` on; return where the next one would go.
-
-    Nothing is written from `end` on, where another thread writes. Without a branch, as a random mask mispredicts half
-    of the time: numpy's indexing takes three times as long then.
-    """
+    """Copy the elements that a mask (uint8, 0 or 1) selects to places from `at` to before `end`, where others write."""
+    # Without a branch, as a random mask mispredicts half of the time: numpy's indexing takes three times as long then.
     n, last = np.uint64(at), np.uint64(end)
     for i in range(np.uint64(start), np.uint64(stop)):
         if n >= last:

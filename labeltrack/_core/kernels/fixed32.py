@@ -169,11 +169,10 @@ reduce = reducing(_form)
 
 @_jit
 def flush(table, unit, start, stop, fresh, rows, counts, keys, values):
-    """Move the sums of the table to the rows, exactly, from the last one back, and clear them unless `fresh`.
+    """Move the sums of the table to the rows, exactly, and clear them unless the rows are `fresh`: uninitialised.
 
-    `start` rows are done, `stop` are to be. `fresh` rows are uninitialised, and the table may be the first half of
-    their memory. Overflow terms are written from index 0. Returns how many rows are done, fewer than `stop` if there is
-    no room for the terms of another, and the number of terms.
+    `start` rows are done, from the last one back, as the table may be the first half of the memory of the rows. Returns
+    how many are done, fewer than `stop` if there is no room for the terms of another, and the number of terms.
     """
     n: Any = np.int64(0)
     room = keys.shape[0] - 4

@@ -153,10 +153,7 @@ def put(x, low, high, bias, words, i):
 
 @_jit
 def convert(samples, start, stop, unit, stride, words, offsets):
-    """Write samples, in the `Unit`, as integers of 63 bits and complements, from index 0; twice 0 if they are none.
-
-    If there are four units, where the table of each sample begins, a multiple of `stride`, is written to `offsets`.
-    """
+    """Write samples as integers of 63 bits and complements, twice 0 if none; with four units, where tables begin."""
     first = np.uint64(start)
     low, high, bias = bounds(unit.signed)
     scale = unit.scale
@@ -225,11 +222,7 @@ reduce = reducing(_form)
 
 @_jit
 def flush(table, unit, start, stop, fresh, rows, counts, keys, values):
-    """Move the sums of some rows of the table to the rows of the state, exactly, and clear them unless `fresh`.
-
-    `fresh` rows are uninitialised, in the memory of the table itself. Overflow terms are written from index 0. Returns
-    the row reached, short of `stop` if there is no room for the terms of another, and the number of terms.
-    """
+    """Move sums of the table to the rows, exactly, as that of `fixed32`; `fresh` rows are the memory of the table."""
     n: Any = np.int64(0)
     room = keys.shape[0] - 5
     size = rows.shape[0] // WORDS

@@ -22,10 +22,8 @@ def _first_place(label, mask):
 def encode_int64(labels, start, stop, table, found, size, frozen, codes):
     """Write codes of labels from index 0; new ones get the next, or `size` if `frozen`. Return the position reached.
 
-    `table` has ``2**b`` pairs of a label and its code, -1 in an empty place: two arrays, which cost twice the cache
-    misses, took half as long again. `found`, the label of each code, is at most half as long; the pass stops where it
-    is full. `size`, ``(1,)``, is the number of codes: all of the table changes within one call, between two lines of
-    Python.
+    `table` has ``2**b`` pairs of a label and its code, -1 in an empty place: two arrays took half as long again. The
+    pass stops where `found`, the label of each code, is full; `size` is ``(1,)``, so all changes within one call.
     """
     mask = np.uint64(table.shape[0] - 1)
     first = np.uint64(start)

@@ -18,7 +18,6 @@ from llvmlite import ir
 from numba import config, njit
 from numba.core import types
 from numba.core.caching import FunctionCache, IndexDataCacheFile
-from numba.core.runtime import rtsys
 from numba.extending import intrinsic
 
 from labeltrack._core.kernels import uninterrupted
@@ -35,12 +34,14 @@ _U0, _U1, _U2, _U3, _U4, _U5, _U6, _U7, _U8 = (np.uint64(number) for number in r
 _SAME = np.uint64(SAME)
 _STREAM = np.uint64(STREAM)
 
-_compiled = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True)
+# Without numba's runtime, which counts references and allocates: making it takes 30 ms of the first call of a process.
+_options = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": False}
+_compiled = njit(**_options)
 # Parts of kernels are compiled into their callers: not cached, 20 ms each, and not callable from Python, half a second
 # of compilation in all. Calling one from Python crashes.
-_part = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, no_cpython_wrapper=True)
+_part = njit(**_options, no_cpython_wrapper=True)
 # For parts of a loop that LLVM would not inline.
-_inline = njit(nogil=True, error_model="numpy", forceinline=True, no_cfunc_wrapper=True, no_cpython_wrapper=True)
+_inline = njit(**_options, no_cpython_wrapper=True, forceinline=True)
 
 
 class _Files(IndexDataCacheFile):  # type: ignore[misc]  # pragma: no cover (of compiled code, like what follows)
@@ -97,7 +98,6 @@ class _Cache(FunctionCache):  # type: ignore[misc]  # pragma: no cover
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             # Not numba's own, which imports all that only compiling needs, SciPy included: 0.2 s of a first call.
-            rtsys.initialize(target_context)
             return self._load_overload(sig, target_context)
         except Exception as error:  # noqa: BLE001 (damaged cache files raise anything; the source can be compiled)
             warn_of_cache(f"{self._cache_path}: {error!r}")
@@ -138,11 +138,8 @@ def _memory(context: Any, builder: Any, signature: Any, args: Any, which: int) -
 
 
 def _emitting(emit: Callable[..., Any], result: Any, *kinds: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Return a decorator of functions that compiled code replaces by what `emit` emits; interpreted code calls them.
-
-    `emit` gets a builder and the operands, an array as the address of its memory. `kinds` are their types, None for
-    any.
-    """
+    """Return a decorator of functions that compiled code replaces by what `emit` emits; interpreted code calls them."""
+    # `emit` gets a builder and the operands, of types `kinds`, None for any; an array as the address of its memory.
 
     def decorate(function: Callable[..., Any]) -> Any:
         if config.DISABLE_JIT:
@@ -241,11 +238,7 @@ def _lowest_bit(mask):
 
 
 def _emit_prefetch(builder: Any, array: Any, start: Any, lines: int, *, write: bool) -> None:  # pragma: no cover
-    """Emit prefetches of cache lines, to be written to or only read.
-
-    Some processors do not care; others take a tenth longer for strings, and a seventh for a hundred thousand labels, if
-    labels and samples are prefetched as if they were to be written to.
-    """
+    """Emit prefetches of cache lines; on some processors, reading takes a tenth longer if these are for writing."""
     pointer = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [pointer, _LANE, _LANE, _LANE])
     prefetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)

@@ -9,9 +9,7 @@ from labeltrack._core.kernels.intrinsics import _jit
 def count_extreme(values, starts, sizes, least, most, labels, rounds, rng, found):
     """Count how many random parts of a label's samples have a sum of at least `least`, and of at most `most`.
 
-    The ``(N,)`` float64 values of each of K labels lie side by side, from `starts`, ``(K + 1,)``, on, and are
-    reordered. `rounds` parts of ``(K,)`` sizes are drawn for each of `labels`. The numbers are added to `found`, ``(2,
-    K)`` int64.
+    The values of each label, from `starts` on, are reordered. The numbers are added to ``(2, K)`` int64 `found`.
     """
     for k in labels:
         start, size = starts[k], starts[k + 1] - starts[k]

@@ -124,11 +124,9 @@ def scratch(dtype: Any, quantiles: int) -> Scratch:
 
 @_jit
 def select_quantiles(groups, starts, first, last, copy, fractions, rest, s, out):
-    """Compute quantiles of groups `first` to before `last`, as `numpy.quantile` does by default, bit for bit.
+    """Write quantiles of groups `first` to before `last` to ``(Q, K)`` `out`, bit for bit those of `numpy.quantile`.
 
-    `starts` are those of K groups, and the end; `copy` is where there is room for the largest of these groups. Samples
-    move within groups. `fractions` ascend; `rest` has all bits of a sample but the sign. `out` is ``(Q, K)``, NaN for
-    none.
+    Samples move within groups, and to `copy`, where there is room for the largest of these groups. `fractions` ascend.
     """
     # Unpacked once, as each access counts references: 25 ns per group if the functions below did it.
     places, moves, line, values, less, segments, ranks, found = s
@@ -181,10 +179,8 @@ def _between(a, b, weight):
 
 @_inline
 def _neighbours(n, fraction):
-    """Return the ranks on both sides of a quantile of `n` samples, and the weight of the higher one.
-
-    R. J. Hyndman and Y. Fan, "Sample quantiles in statistical packages", Amer. Statist. 50, 1996, definition 7.
-    """
+    """Return the ranks on both sides of a quantile of `n` samples, and the weight of the higher one."""
+    # R. J. Hyndman and Y. Fan, "Sample quantiles in statistical packages", Amer. Statist. 50, 1996, definition 7.
     virtual = np.float64(n - 1) * fraction
     if virtual >= n - 1:
         return n - 1, n - 1, virtual + 1.0  # as numpy has it, which takes rank -1
@@ -253,10 +249,8 @@ def _round(groups, segments, top, ranks, found, places, moves):
 
 @_inline
 def _compare_all(groups, segments, top, ranks, rest, line, less, found):
-    """Find the order statistics of segment `top`, of few samples, by how many others each is above.
-
-    They are filled up to whole vectors: the scalar remainder of a vectorised loop took half the time.
-    """
+    """Find the order statistics of segment `top`, of few samples, by how many others each is above."""
+    # They are filled up to whole vectors: the scalar remainder of a vectorised loop took half the time.
     start, n = segments[top, 0], segments[top, 2]
     first, end, before = segments[top, 3], segments[top, 3] + segments[top, 4], segments[top, 5]
     samples = groups[start : start + n]  # see `_round`

@@ -83,12 +83,10 @@ def _root(a0, a1, lost, nf):
 
 @_jit
 def finalise(start, stop, rows, counts, residue, number, out, doubt):
-    """Write the statistics of rows, each rounded once; return the number of rows whose rounding cannot be certified.
+    """Write the number of samples, and to ``(5, K)`` `out` sum, mean, std, minimum and maximum, each rounded once.
 
-    `residue` is ``(K,)`` uint8: 0 if the row is the exact sum, 1 if there are overflow terms beside it, 2 if scaled
-    ones. Written are: to ``(K,)`` int64 `number` that of samples; to ``(5, K)`` `out` sum, mean, sample standard
-    deviation (ddof=1; 0.0 for one sample, NaN for none), minimum and maximum (NaN for none); to ``(K,)`` `doubt` where
-    the first three may not be correctly rounded.
+    `residue` is 0 if the row is the exact sum, 1 if there are overflow terms beside it, 2 if scaled ones. `doubt` tells
+    where the first three may not be correctly rounded; how many there are is returned.
     """
     doubts = 0
     for k in range(np.uint64(start), np.uint64(stop)):

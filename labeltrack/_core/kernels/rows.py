@@ -138,11 +138,7 @@ def pack_rows(counts, odd, slots):
 
 @_jit
 def merge_rows(rows, counts, nonfinite, other_rows, other_counts, other_nonfinite, slots, start, keys, values, n):
-    """Add row ``i`` of the other table to row ``slots[i]`` of this one, exactly, for ``i >= start``.
-
-    Returns the row reached, short of ``len(slots)`` if there is no room for five more overflow terms, and the number of
-    terms.
-    """
+    """Add row ``i`` of the other table to row ``slots[i]``; return the row reached, and the number of terms."""
     room = keys.shape[0] - 5
     for i in range(start, slots.shape[0]):
         if n > room:
@@ -218,12 +214,11 @@ def _super_head(digits):
 
 @_jit
 def fold_back(keys, values, start, rows, digits, out_keys, out_values):
-    """Fold sorted, finite overflow terms into the rows; what does not fit a row is left as a short expansion.
+    """Fold sorted overflow terms into the rows; return the term reached, by room in the output, and how many are left.
 
-    The terms of a key and the words of its row are summed exactly in the superaccumulator and read back greatest part
-    first: two words of sum or three of squares go to the row, the rest, each part at most one unit in the last place of
-    the part before, to the output. The result depends on the exact sum alone. `start` is the first term of its key.
-    Returns the term reached, before a key whose terms might not fit the output, and the number of output terms.
+    The terms of a key and the words of its row are summed exactly and read back greatest part first, each at most one
+    unit in the last place of the part before: two words of sum or three of squares go to the row, the rest to the
+    output. The result depends on the exact sum alone.
     """
     n = 0
     i = start

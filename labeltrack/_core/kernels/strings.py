@@ -22,10 +22,7 @@ _INDEX = ir.IntType(64)
 
 
 def _comparing(size: int) -> Any:
-    """Return what compares two rows of words, `size` bytes at a time.
-
-    The last vector ends where the row does, and may overlap the one before: no word is compared on its own.
-    """
+    """Return what compares two rows, `size` bytes at a time; the last vector may overlap the one before."""
 
     def emit(builder: Any, ours: Any, here: Any, theirs: Any, there: Any, width: Any) -> Any:  # pragma: no cover
         word = ours.type.pointee
@@ -69,25 +66,14 @@ def _comparing(size: int) -> Any:
     return differ
 
 
-@_inline
-def _which(h, place, moves):
-    """Return which move applies to a sum `h` whose highest bits are `place`; lower bits ignore upper bytes."""
-    return ((h >> _BELOW) ^ place) & np.uint64(moves.shape[0] - 1)
-
-
-@_inline
-def _place(h, shift, moves):
-    """Return the place of a row in the table by the sum `h` of its products.
-
-    Its highest bits are a place, and some below select how that is moved, so that nearly every word has its own place:
-    with eight places per word and no moves, one row in ten mispredicted, which took a third of the time.
-    """
-    place = h >> shift
-    return place ^ np.uint64(moves[_which(h, place, moves)])
+def places_of(sums: Any, shift: Any, moves: Any) -> Any:
+    """Return places of rows before moves, and their moves, by sums of products: the highest bits, and some below."""
+    places = sums >> shift
+    return places, (sums >> _BELOW ^ places) & np.uint64(moves.shape[0] - 1)
 
 
 def _coding(size: int) -> Any:
-    differ = _comparing(size)
+    differ, place_of = _comparing(size), _inline(places_of)
 
     @_part
     def code_rows(words, width, start, stop, table, moves, known, hashed, origin, codes):
@@ -106,7 +92,8 @@ def _coding(size: int) -> Any:
                 _prefetch_read(words, here + far + line)
             h = np.uint64(words[here + v0]) * m0 + np.uint64(words[here + v1]) * m1
             h += np.uint64(words[here + v2]) * m2 + np.uint64(words[here + v3]) * m3
-            place = _place(h, shift, moves)
+            place, which = place_of(h, shift, moves)
+            place ^= np.uint64(moves[which])
             code = table[place]
             while code >= 0 and differ(words, here, known, np.uint64(code) * width, width) != _U0:
                 place = (place + _U1) & mask
@@ -124,11 +111,10 @@ _code_4, _code_8, _code_16, _code_32, _code_64 = (_coding(size) for size in (4, 
 
 @_jit
 def look_rows_up(words, width, start, stop, table, moves, known, hashed, origin, codes):
-    """Write the codes of rows of `width` words in a dictionary, -1 if unknown; return how many are unknown.
+    """Write the codes of rows of `width` words (uint64, uint32), that of `origin` first, -1 if unknown; count those.
 
-    Words are uint64 or uint32. `table` has ``2**b`` codes, -1 in empty places; `moves` says what places are moved by;
-    `known` has the row of each code; `hashed` the `HASHED` words that the place of a row depends on, their odd
-    multipliers, and by how much the sum is shifted to leave b bits. The code of row `origin` comes first in `codes`.
+    `table` has ``2**b`` codes, -1 in empty places; `known` the row of each code; `hashed` the `HASHED` words that the
+    place of a row depends on, their odd multipliers, and by how much the sum is shifted to leave b bits.
     """
     row, first, end, before = np.uint64(width), np.uint64(start), np.uint64(stop), np.uint64(origin)
     size = width * words.itemsize
@@ -144,15 +130,6 @@ def look_rows_up(words, width, start, stop, table, moves, known, hashed, origin,
 
 
 @_part
-def _sum(known, here, hashed):
-    """Return the sum of products that the place of a row depends on."""
-    h = _U0
-    for j in range(HASHED):
-        h += np.uint64(known[here + hashed[j]]) * hashed[HASHED + j]
-    return h
-
-
-@_part
 def _enter(table, place, code):
     """Enter a code in the first empty place from `place` on; return how many there were before it."""
     mask = np.uint64(table.shape[0] - 1)
@@ -165,61 +142,41 @@ def _enter(table, place, code):
 
 
 @_jit
-def enter_rows(known, width, start, stop, table, moves, hashed):
-    """Enter distinct rows into a table; return how many occupied places were tried (quadratic in rows of one)."""
+def enter_rows(places, start, table):
+    """Enter the codes from `start` on; return how many occupied places were tried (quadratic in rows of one)."""
     elsewhere = 0
-    for code in range(start, stop):
-        h = _sum(known, np.uint64(code) * np.uint64(width), hashed)
-        elsewhere += _enter(table, _place(h, hashed[2 * HASHED], moves), code)
+    for i in range(places.shape[0]):
+        elsewhere += _enter(table, places[i], start + i)
     return elsewhere
 
 
 @_jit
-def arrange_rows(known, width, table, moves, hashed):
-    """Enter distinct rows into an empty table, and find moves that give as many as possible a place of their own.
+def arrange_rows(places, order, ends, crowded, table, moves):
+    """Enter codes from 0 on as `enter_rows` does, with moves that give most a place of their own: "hash and displace".
 
-    Rows that share a move are entered together, the most crowded first: "hash and displace" of F. C. Botelho, D.
-    Belazzougui, M. Dietzfelbinger, "Compress, Hash, and Displace", ESA 2009. Arguments and result: see `enter_rows`.
+    Codes ``order[ends[m]:ends[m + 1]]`` share move m; those of `crowded` moves are entered first (F. C. Botelho, D.
+    Belazzougui, M. Dietzfelbinger, "Compress, Hash, and Displace", ESA 2009).
     """
-    n, shift = known.shape[0] // width, hashed[2 * HASHED]
-    sums = np.empty(n, dtype=np.uint64)
-    ends = np.zeros(moves.shape[0] + 1, dtype=np.int64)
-    moves[:] = 0
-    for code in range(n):
-        sums[code] = _sum(known, np.uint64(code) * np.uint64(width), hashed)
-        ends[1 + np.int64(_which(sums[code], sums[code] >> shift, moves))] += 1
-    most = ends.max()
-    for which in range(moves.shape[0]):
-        ends[which + 1] += ends[which]
-    ordered = np.empty(n, dtype=np.int64)
-    starts = ends[:-1].copy()
-    for code in range(n):
-        mine = np.int64(_which(sums[code], sums[code] >> shift, moves))
-        ordered[starts[mine]] = code
-        starts[mine] += 1
     elsewhere = 0
     furthest = min(table.shape[0], _FURTHEST)
-    for many in range(most, 0, -1):
-        for which in range(moves.shape[0]):
-            first, end = ends[which], ends[which + 1]
-            if end - first != many:
-                continue
-            for move in range(furthest):
-                entered = 0
-                for k in range(first, end):
-                    place = (sums[ordered[k]] >> shift) ^ np.uint64(move)
-                    if table[place] >= 0:
-                        break
-                    table[place] = ordered[k]
-                    entered += 1
-                if entered == many:
-                    moves[which] = move
+    for which in crowded:
+        first, end = ends[which], ends[which + 1]
+        for move in range(furthest):
+            entered = first
+            for k in range(first, end):
+                place = places[order[k]] ^ np.uint64(move)
+                if table[place] >= 0:
                     break
-                for k in range(first, first + entered):
-                    table[(sums[ordered[k]] >> shift) ^ np.uint64(move)] = -1
-            else:
-                for k in range(first, end):
-                    elsewhere += _enter(table, sums[ordered[k]] >> shift, ordered[k])
+                table[place] = order[k]
+                entered += 1
+            if entered == end:
+                moves[which] = move
+                break
+            for k in range(first, entered):
+                table[places[order[k]] ^ np.uint64(move)] = -1
+        else:
+            for k in range(first, end):
+                elsewhere += _enter(table, places[order[k]], order[k])
     return elsewhere
 
 
@@ -240,10 +197,8 @@ def _hash_row(words, start, varying):
 def encode_rows(words, width, start, stop, table, known, varying, first, n, codes):
     """Give rows of `width` words (uint64) codes by open addressing; return the row reached, and the number of codes.
 
-    `table` has codes, -1 in empty places, at least twice as many as there is room for in `first`, where each code first
-    appeared; without room for another the pass stops. `known` has copies of the row of each code, as those in `words`
-    may lie anywhere: with 100 000 labels, looking there took three times as long. `varying` says how many words are not
-    the same in all known rows, and which. Codes are written at the row's own index.
+    The pass stops where `first`, where each code first appeared, is full. `known` has the row of each code: looking
+    where it appeared took three times as long. `varying`: how many words differ between known rows, and which.
     """
     mask = np.uint64(table.shape[0] - 1)
     row = np.uint64(width)
