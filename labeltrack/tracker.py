@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from labeltrack._tracking.sinks import Sink
     from labeltrack.bounds import BoundName
     from labeltrack.history import History
+    from labeltrack.recording.description import OnDuplicate
     from labeltrack.recording.options import RecordingOptions
-    from labeltrack.recording.schema import OnDuplicate
     from labeltrack.stats import LabelStats
 
 _ARRAY = np.ndarray

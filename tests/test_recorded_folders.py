@@ -12,10 +12,9 @@ import time
 import warnings
 
 import pytest
-from test_recorder import batch, same, train
+from test_recorder import batch, fail, same, train
 
 import labeltrack as lt
-from labeltrack.recording import layout as store
 from labeltrack.recording import writer as writer_module
 from labeltrack.recording.journal import Journal
 
@@ -124,7 +123,7 @@ def test_a_folder_that_is_moved_when_all_is_recorded_is_complete(tmp_path):
 @pytest.mark.parametrize("expected", [True, False])
 def test_a_part_never_takes_the_place_of_another_file(tmp_path, monkeypatch, links, expected):
     if not links:  # as on file systems where a file has one name
-        monkeypatch.setattr(store.os, "link", lambda *_: (_ for _ in ()).throw(PermissionError(1, "not permitted")))
+        fail(monkeypatch, os, "link", error=PermissionError(1, "not permitted"))
     run = tmp_path / "run"
     tracker = train(run, [1])
     step = 2 if expected else 7

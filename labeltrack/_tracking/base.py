@@ -23,9 +23,8 @@ from labeltrack._version import __version__
 from labeltrack.bounds import needed_quantiles, resolve_all
 from labeltrack.errors import NaNError, check_option, counted, missing_key, warn, warn_elsewhere
 from labeltrack.history import History, joined
-from labeltrack.recording.description import Description
+from labeltrack.recording.description import ON_DUPLICATE, Description, OnDuplicate
 from labeltrack.recording.options import RecordingOptions
-from labeltrack.recording.schema import ON_DUPLICATE, OnDuplicate
 
 if TYPE_CHECKING:
     from labeltrack.recording.recorder import Recorder

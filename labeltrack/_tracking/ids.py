@@ -14,7 +14,7 @@ from labeltrack.errors import listing
 
 if TYPE_CHECKING:
     from labeltrack._buffers import Rows
-    from labeltrack.recording.schema import Ids
+    from labeltrack.recording.description import Ids
 
 _DENSE = 4  # a table of so many places per id takes less time than sorting
 _SHOWN = 10  # duplicates that messages name

@@ -14,7 +14,7 @@ from labeltrack._tracking.reducing import in_order
 from labeltrack._tracking.streams import Key, Loaded, Merged, Owed, Stream
 from labeltrack._tracking.waiting import Waiting
 from labeltrack.errors import warn
-from labeltrack.recording.schema import Ids
+from labeltrack.recording.description import Ids
 
 if TYPE_CHECKING:
     from labeltrack.history import History
@@ -69,12 +69,12 @@ class Recorded:
         words = self.words if words is None else words
         its_words = words_of(words, kind)
         its_ids = None if ids is None else Ids(ids, words[IDS] if ids == STRING else None)
-        label, value, *more = dtypes
         if self.recorder is None:
+            label, value, *more = dtypes
             return Stream(SampleBuffer(label, value, kind, tuple(more)), its_words, ids=its_ids)
         past = self.histories[0] if history is None else history
-        lane = self.recorder.lane(*key, its_words, max(past.steps(key[0]), default=0) + 1, its_ids)
-        buffer = self.recorder.buffer(lane, label, value, kind, tuple(more))
+        expected = max(past.steps(key[0]), default=0) + 1
+        lane, buffer = self.recorder.stream(key, its_words, its_ids, kind, dtypes, expected)
         return Stream(buffer, its_words, lane, ids=its_ids)
 
     def decoder(self, kind: str) -> LabelDecoder:

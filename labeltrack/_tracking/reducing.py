@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from labeltrack._buffers import Rows
     from labeltrack._labels.options import Labels
     from labeltrack._nan_policy import NanPolicy
-    from labeltrack.recording.schema import OnDuplicate
+    from labeltrack.recording.description import OnDuplicate
 
 FIRST_LOOK = 1 << 10  # samples in which to look for labels that are new
 FEW_SAMPLES = 100_000  # of which the labels are named in a warning

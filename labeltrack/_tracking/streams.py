@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from labeltrack._buffers import Placed, Rows, SampleBuffer
     from labeltrack._tracking.ids import Seen
     from labeltrack.history import Entry, History
+    from labeltrack.recording.description import Ids
     from labeltrack.recording.recorder import Ending
-    from labeltrack.recording.schema import Ids
     from labeltrack.recording.writer import Lane
     from labeltrack.stats import LabelStats
 

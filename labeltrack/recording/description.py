@@ -1,4 +1,7 @@
-"""`run.json`: what was tracked, and in which version of the format."""
+"""What was tracked: `run.json`, its version of the format, and the columns of samples: labels, metrics and ids.
+
+Runs of one label, one metric and no ids are written as in version 1 of the format: columns `label` and `value`.
+"""
 
 from __future__ import annotations
 
@@ -6,39 +9,99 @@ import dataclasses
 import datetime as dt
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from labeltrack._labels.codes import LabelMapping
 from labeltrack._labels.missing import check_missing
 from labeltrack._nan_policy import check_nan_policy
 from labeltrack._tables import whole_file
 from labeltrack.bounds import resolve_all
-from labeltrack.errors import DamagedRunError, listing, need
-from labeltrack.recording.journal import as_json
-from labeltrack.recording.layout import DESCRIPTION, rename, sync_folder
-from labeltrack.recording.schema import Columns, check_columns, columns_of
+from labeltrack.errors import DamagedRunError, check_option, listing
+from labeltrack.recording.arrow_ipc import check
+from labeltrack.recording.journal import as_json, checksum
+from labeltrack.recording.storage import rename, sync_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
+
+    from labeltrack._labels.codes import Vocabulary
     from labeltrack.bounds import BoundName
     from labeltrack.recording.storage import Storage
 
+DESCRIPTION = "run.json"
+LARGEST_DESCRIPTION = 16 * 2**20  # bytes; a mapping of 100 000 labels takes 3 MB
 FORMAT, VERSION = "labeltrack run", 2
 _LATER = ("ids", "duplicates")  # since version 2
-_DUPLICATES = ("first", "count")
-LARGEST_DESCRIPTION = 16 * 2**20  # bytes; a mapping of 100 000 labels takes 3 MB
+LABEL, VALUE, ID = "label", "value", "id"
+ABOUT = ("mode", "ds_id", "step", "session", "rank", "attempt")  # columns of tables that say where samples are from
+MOST_COLUMNS = 31  # labels and metrics; readers accept as many, and ids
+LONGEST_COLUMN = 1000  # characters of a name
+_TAKEN = (ID, *ABOUT, "epoch")  # `epoch` is a folder
+
+OnDuplicate = Literal["first", "count", "error"]
+ON_DUPLICATE = (*get_args(OnDuplicate), None)
+
+
+class Ids(NamedTuple):
+    """What the ids of samples are."""
+
+    kind: str  # "integer", "string" or "bytes"
+    words: Vocabulary | None = None  # what they are codes of; None for integers
+
+
+class Columns(NamedTuple):
+    """The columns of samples, in their order: labels, values, ids."""
+
+    labels: tuple[str, ...] = (LABEL,)
+    values: tuple[str, ...] = (VALUE,)
+    ids: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names."""
+        return (*self.labels, *self.values, *((ID,) if self.ids else ()))
+
+
+def columns_of(names: Sequence[str], metrics: Sequence[str], *, ids: bool = False) -> Columns:
+    """Return the columns of samples: one label has no name, and one metric or none is the column `value`."""
+    return Columns(tuple(names) or (LABEL,), tuple(metrics) if len(metrics) > 1 else (VALUE,), ids)
+
+
+def check_columns(names: Sequence[str], metrics: Sequence[str]) -> None:
+    """Raise a ValueError if names of labels or metrics cannot be names of columns; see `columns_of`."""
+    if not names and len(metrics) < 2:
+        return
+    columns = columns_of(names, metrics)
+    for what, some, other in (("label", names, columns.values), ("metric", metrics, columns.labels)):
+        for name in some if what == "label" or len(metrics) > 1 else ():
+            if name in _TAKEN or name in other:
+                taken = listing(dict.fromkeys((*_TAKEN, *other)), 20)
+                msg = (
+                    f"samples of a {what} called {name!r} cannot be recorded, as a recorded run has another column of "
+                    f"that name (these are {taken}); rename the {what}"
+                )
+                raise ValueError(msg)
+            if not name or len(name) > LONGEST_COLUMN or any("\ud800" <= char <= "\udfff" for char in name):
+                msg = (
+                    f"samples of a {what} called {name[:40]!r} cannot be recorded: the name of a column has 1 to "
+                    f"{LONGEST_COLUMN} characters, without halves of surrogate pairs; rename the {what}"
+                )
+                raise ValueError(msg)
+        if len(set(some)) < len(some):
+            msg = f"{what}s to record must have different names, got {listing(some)}"
+            raise ValueError(msg)
+    if len(names) + len(metrics) > MOST_COLUMNS:
+        msg = f"a run can have {MOST_COLUMNS} labels and metrics together, got {len(names)} and {len(metrics)}"
+        raise ValueError(msg)
 
 
 @dataclass(frozen=True)
 class Description:
-    """The content of `run.json`; ValueError if names of labels or metrics cannot be names of columns.
-
-    Version 2 of the format is for runs of several labels or metrics, or of samples that have ids; all others are
-    described as in version 1.
-    """
+    """The content of `run.json`; ValueError if names of labels or metrics cannot be names of columns."""
 
     metric: str | tuple[str, ...]  # its name; those of several
     label: str | tuple[str, ...]  # its name; those of several labels per sample
@@ -62,9 +125,7 @@ class Description:
             each = {name: self.label_mapping.get(name) for name in self.names}
             object.__setattr__(self, "label_mapping", each if any(each.values()) else None)
         check_columns(self.names, self.metrics)
-        if self.duplicates not in _DUPLICATES:
-            msg = f"duplicates must be one of {listing(_DUPLICATES)}, got {self.duplicates!r}"
-            raise ValueError(msg)
+        check_option("duplicates", self.duplicates, ("first", "count"))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -89,28 +150,20 @@ class Description:
 
     @property
     def version(self) -> int:
-        """The version of the format that it takes."""
+        """The version of the format: 2 for several labels or metrics, or samples that have ids, else 1."""
         return 2 if self.ids or self.names or len(self.metrics) > 1 else 1
 
     def plain(self) -> dict[str, Any]:
         """Return it as values for JSON."""
-        said = {one.name: getattr(self, one.name) for one in dataclasses.fields(self) if one.name not in _LATER}
-        plain = {
-            "format": FORMAT,
-            "version": self.version,
-            **said,
-            "label_mapping": _mapping_to_json(self.label_mapping),
-            "bounds": list(self.bounds),
-            "dtypes": [list(types) for types in self.dtypes],
-        }
-        if self.version == 1:
-            return plain
-        if self.names and self.label_mapping is not None:
-            plain["label_mapping"] = [_mapping_to_json(self.label_mapping[name]) for name in self.names]
+        said = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        later = {name: said.pop(name) for name in _LATER}
+        if self.label_mapping is not None and self.names:
+            said["label_mapping"] = [_mapping_to_json(self.label_mapping[name]) for name in self.names]
+        else:
+            said["label_mapping"] = _mapping_to_json(self.label_mapping)
         if isinstance(self.missing, Mapping):
-            plain["missing"] = [self.missing[name] for name in self.names]
-        several = {key: list(getattr(self, key)) for key in ("metric", "label") if not isinstance(said[key], str)}
-        return {**plain, **several, **{name: getattr(self, name) for name in _LATER}}
+            said["missing"] = [self.missing[name] for name in self.names]
+        return {"format": FORMAT, "version": self.version, **said, **(later if self.version > 1 else {})}
 
     @classmethod
     def from_plain(cls, plain: Any) -> Description:
@@ -132,12 +185,10 @@ class Description:
 
     @classmethod
     def _checked(cls, plain: dict[str, Any], *, several: bool) -> Description:
-        texts = {"labeltrack": plain["labeltrack"], "created": plain["created"], "id": plain.get("id", "")}
-        names = {key: _names(plain[key], key, several=several) for key in ("metric", "label")}
-        for name, text in texts.items():
-            _names(text, name, several=False)
-        labels = names["label"]
-        mapping, missing = plain["label_mapping"], plain.get("missing", "error")  # early versions did not write it
+        said = {"id": "", "missing": "error", **plain}  # early versions did not write these
+        names: dict[str, Any] = {key: _names(said[key], key, several=several) for key in ("metric", "label")}
+        names |= {key: _names(said[key], key, several=False) for key in ("labeltrack", "created", "id")}
+        labels, mapping, missing = names["label"], said["label_mapping"], said["missing"]
         if isinstance(labels, str):
             mapping = _mapping_from_json(mapping)
         elif mapping is not None:
@@ -146,29 +197,24 @@ class Description:
             missing = check_missing(missing)
         else:
             missing = {name: check_missing(one) for name, one in zip(labels, missing, strict=True)}
+        rest: dict[str, Any] = {"ids": bool(said["ids"]), "duplicates": said["duplicates"]} if several else {}
         return cls(
             label_mapping=mapping,
-            bounds=tuple(bound.name for bound in resolve_all(plain["bounds"])),
-            dtypes=_dtypes(plain["dtypes"], several=several),
-            nan_policy=check_nan_policy(plain["nan_policy"]),
+            bounds=tuple(bound.name for bound in resolve_all(said["bounds"])),
+            dtypes=_dtypes(said["dtypes"], several=several),
+            nan_policy=check_nan_policy(said["nan_policy"]),
             missing=missing,
-            ids=several and bool(plain["ids"]),
-            duplicates=plain["duplicates"] if several else "first",
-            metric=names["metric"],
-            label=labels,
-            **texts,
+            **names,
+            **rest,
         )
 
     def write(self, folder: Path, *, replace: bool = True) -> None:
-        """Write it so that at any moment, also after a crash, the old or the new file is there.
-
-        FileExistsError if there is one that was not to be replaced.
-        """
+        """Write it so that a crash leaves the old or the new file; FileExistsError if one was not to be replaced."""
         plain = self.plain()
         path = folder / DESCRIPTION
         fresh = path if replace else path.with_name(f".{path.name}-{secrets.token_hex(8)}")
         with whole_file(fresh) as half:
-            half.write_bytes(as_json({**plain, "xxh3": _checksum(plain)}, indent=1) + b"\n")
+            half.write_bytes(as_json({**plain, "xxh3": checksum(as_json(plain, sort_keys=True))}, indent=1) + b"\n")
         if not replace:
             try:
                 rename(fresh, path)
@@ -201,15 +247,10 @@ class Description:
         except ValueError as error:
             msg = f"{where}: {error}"
             raise type(error)(msg) from None
-        if said != _checksum(plain):
+        if said != checksum(as_json(plain, sort_keys=True)):
             msg = f"{where} is damaged: its checksum does not agree"
             raise DamagedRunError(msg)
         return description
-
-
-def _checksum(plain: Mapping[str, Any]) -> str:
-    text: str = need("xxhash").xxh3_64_hexdigest(as_json(plain, sort_keys=True))
-    return text
 
 
 def _names(said: Any, what: str, *, several: bool) -> str | tuple[str, ...]:
@@ -231,7 +272,10 @@ def _dtypes(said: Any, *, several: bool) -> tuple[tuple[str, ...], ...]:
 
 
 def _mapping_to_json(mapping: Mapping[str, Any] | None) -> Any:
-    return None if mapping is None else [[name, _to_json(label)] for name, label in mapping.items()]
+    if mapping is None:
+        return None
+    plain = {name: label.item() if hasattr(label, "item") else label for name, label in mapping.items()}
+    return [[name, {"bytes": label.hex()} if isinstance(label, bytes) else label] for name, label in plain.items()]
 
 
 def _mapping_from_json(said: Any) -> dict[str, Any] | None:
@@ -245,6 +289,51 @@ def _mapping_from_json(said: Any) -> dict[str, Any] | None:
     return mapping
 
 
-def _to_json(label: Any) -> Any:
-    plain = label.item() if hasattr(label, "item") else label
-    return {"bytes": plain.hex()} if isinstance(plain, bytes) else plain
+# -- what a part says of its columns ------------------------------------------------------------------------
+
+
+class Coded(NamedTuple):
+    """What the numbers in a column of labels or ids are: of which kind, and codes of which vocabulary."""
+
+    kind: str
+    words: str = ""  # number of the vocabulary; empty if they are no codes
+
+
+def said_of(columns: Columns, labels: Sequence[Coded], ids: Coded | None) -> dict[str, str]:
+    """Return what the metadata of a part says of its columns."""
+    said = {"kind": ",".join(label.kind for label in labels), "words": ",".join(label.words for label in labels)}
+    if columns.labels != (LABEL,):
+        said["labels"] = str(len(columns.labels))
+    if columns.values != (VALUE,):
+        said["metrics"] = str(len(columns.values))
+    if ids is not None:
+        said |= {"ids": ids.kind, "id_words": ids.words}
+    return said
+
+
+def read_columns(dtypes: Mapping[str, np.dtype[Any]], metadata: Mapping[str, str]) -> Columns:
+    """Return the columns of a part; DamagedRunError if they are not what its metadata says."""
+    names, ids = tuple(dtypes), "ids" in metadata
+    counts = [metadata.get(key, "1") for key in ("labels", "metrics")]
+    labels, metrics = (int(text) if text.isdecimal() and text.isascii() else 0 for text in counts)
+    columns = Columns(names[:labels], names[labels : labels + metrics], ids)
+    plain = [("labels", columns.labels, LABEL), ("metrics", columns.values, VALUE)]
+    good = (
+        labels > 0
+        and metrics > 0
+        and len(names) == labels + metrics + ids
+        and all(key in metadata or found == (name,) for key, found, name in plain)
+        and all(dtypes[name].kind == "f" for name in columns.values)
+        and (not ids or (names[-1] == ID and dtypes[ID] == "i8"))
+    )
+    check(good, f"columns {', '.join(names)}")
+    return columns
+
+
+def read_coded(columns: Columns, metadata: Mapping[str, str]) -> tuple[list[Coded], Coded | None]:
+    """Return what labels and ids are according to the metadata of a part; empty if it does not say."""
+    kinds, words = (metadata.get(key, "").split(",") for key in ("kind", "words"))
+    if not len(kinds) == len(words) == len(columns.labels):
+        return [], None
+    ids = Coded(metadata.get("ids", ""), metadata.get("id_words", "")) if columns.ids else None
+    return [Coded(*pair) for pair in zip(kinds, words, strict=True)], ids

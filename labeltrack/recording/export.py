@@ -13,21 +13,20 @@ import numpy as np
 from labeltrack._labels.codes import BOOL, BYTES, STRING
 from labeltrack._tables import check_ending, portable, whole_file
 from labeltrack.errors import listing, need
+from labeltrack.recording.description import ABOUT, ID
 from labeltrack.recording.reader import PartReader, PartResult, batches_of, open_parts
-from labeltrack.recording.schema import ABOUT, ID
 from labeltrack.recording.storage import LocalFolder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from labeltrack.recording.description import Columns
     from labeltrack.recording.epochs import PartEntry
     from labeltrack.recording.keys import Column, Words
-    from labeltrack.recording.schema import Columns
     from labeltrack.recording.storage import Storage
 
 pa: Any = need("pyarrow")
 _TEXT = pa.dictionary(pa.int32(), pa.string())
-_ABOUT_TYPES = dict.fromkeys(ABOUT, pa.int32()) | {"mode": _TEXT, "ds_id": _TEXT, "step": pa.int64()}
 
 
 def _chosen(
@@ -57,10 +56,7 @@ def table(
     alike = alike and mapped  # casting would read the maps
     may = [alike and bool(one.labels) and all(of.kind != BOOL for of in one.labels) for one in readers]
     files = {one.entry.name: _map(storage, one.entry.name) for one, each in zip(readers, may, strict=True) if each}
-    batches = [
-        pa.record_batch([_cast(batch.column(one.name), one.type) for one in schema], schema=schema)
-        for batch in _record_batches(readers, columns, names, files)
-    ]
+    batches = list(_record_batches(readers, columns, schema, files))
     return pa.Table.from_batches(batches, schema), [reader.finish() for reader in readers]
 
 
@@ -77,7 +73,6 @@ def write(
     readers = open_parts(storage, parts, columns)
     names = _chosen(readers, columns, chosen, ("mode", "ds_id", "step"))
     schema, _ = _schema(readers, columns, names, {STRING: pa.string(), BYTES: pa.string() if text else pa.binary()})
-    schema = pa.schema([(one.name, pa.string() if one.name in ("mode", "ds_id") else one.type) for one in schema])
     rows = 0
     with whole_file(path) as half:
         if text:
@@ -85,21 +80,15 @@ def write(
         else:
             writer = need("pyarrow.parquet").ParquetWriter(half, schema)
         with writer:
-            for batch in _record_batches(readers, columns, names, {}, text=text):
-                cast = [batch.column(one.name).cast(one.type) for one in schema]
-                writer.write_batch(pa.record_batch(cast, schema=schema))
+            for batch in _record_batches(readers, columns, schema, {}, text=text):
+                writer.write_batch(batch)
                 rows += batch.num_rows
                 on_rows(batch.num_rows)
     return rows, [reader.finish() for reader in readers]
 
 
 def _record_batches(
-    readers: Sequence[PartReader],
-    columns: Columns,
-    names: Sequence[str],
-    files: Mapping[str, Any],
-    *,
-    text: bool = False,
+    readers: Sequence[PartReader], columns: Columns, schema: Any, files: Mapping[str, Any], *, text: bool = False
 ) -> Iterator[Any]:
     """Yield samples as record batches; columns are views of the maps of files, if any; with `text`, bytes are text."""
     dictionary = functools.cache(functools.partial(_dictionary, text=text))
@@ -107,18 +96,19 @@ def _record_batches(
         rows, file = reader.rows(batch), files.get(reader.entry.name)
         if rows is None or not batch.rows:
             continue
-        of = [*reader.labels, *[None] * len(columns.values), *([reader.ids] if reader.ids else [])]
+        kinds = [*reader.labels, *[None] * len(columns.values), *([reader.ids] if reader.ids else [])]
         arrays = [*rows.labels, *rows.values, *([] if rows.ids is None else [rows.ids])]
         if file is not None and batch.end <= file.size and all(one.dtype == one.stored for one in reader.labels):
             pieces = [file.slice(at, x.nbytes) for at, x in zip(batch.columns, arrays, strict=True)]
             arrays = [np.frombuffer(piece, x.dtype) for piece, x in zip(pieces, arrays, strict=True)]
-        own = dict(zip(reader.part.columns.names, zip(of, arrays, strict=True), strict=True))
+        own = dict(zip(reader.part.columns.names, zip(kinds, arrays, strict=True), strict=True))
         about = dict(zip(ABOUT, reader.entry.about, strict=True)) | {ID: None}  # of samples without ids
         row = [
-            _arrow(*own[name], dictionary) if name in own else _constant(about[name], batch.rows, name)
-            for name in names
+            _arrow(*own[name], dictionary) if name in own else _constant(about[name], batch.rows)
+            for name in schema.names
         ]
-        yield pa.record_batch(row, names=list(names))
+        cast = [one if one.type == of else one.cast(of) for one, of in zip(row, schema.types, strict=True)]
+        yield pa.record_batch(cast, schema=schema)
 
 
 def _schema(
@@ -138,14 +128,9 @@ def _schema(
                 wide = pa.types.is_dictionary(own)  # codes of ids have 64 bits
                 types[ID].append(pa.dictionary(pa.int64(), own.value_type) if wide else own)
     none = dict.fromkeys(columns.labels, pa.int64()) | dict.fromkeys(columns.values, pa.float32()) | {ID: pa.int64()}
-    fields = [
-        (name, _common(types[name] or [none[name]], name) if name in types else _ABOUT_TYPES[name]) for name in names
-    ]
+    about = dict.fromkeys(ABOUT, pa.int32()) | dict.fromkeys(("mode", "ds_id"), texts[STRING]) | {"step": pa.int64()}
+    fields = [(name, _common(types[name] or [none[name]], name) if name in types else about[name]) for name in names]
     return pa.schema(fields), all(len(set(types.get(name, ()))) <= 1 for name in names)
-
-
-def _cast(column: Any, wanted: Any) -> Any:
-    return column if column.type == wanted else column.cast(wanted)
 
 
 def _map(storage: Storage, name: str) -> Any:
@@ -180,12 +165,12 @@ def _as_text(word: bytes) -> str:
     return word.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
 
 
-def _constant(value: Any, rows: int, name: str) -> Any:
+def _constant(value: Any, rows: int) -> Any:
     if value is None:
         return pa.nulls(rows)
     if isinstance(value, str):
         return pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), pa.array(portable([value])))
-    return pa.array(np.full(rows, value, _ABOUT_TYPES[name].to_pandas_dtype()))
+    return pa.array(np.full(rows, value))
 
 
 def _common(types: list[Any], name: str) -> Any:

@@ -34,11 +34,15 @@ def as_json(value: Any, **options: Any) -> bytes:
     return text.encode()
 
 
+def checksum(text: bytes) -> str:
+    """Return the XXH3 of a text in 16 hexadecimal digits."""
+    return str(need("xxhash").xxh3_64_hexdigest(text))
+
+
 class Journal:
     """A journal that is written; FileExistsError if there is one."""
 
     def __init__(self, path: Path) -> None:
-        self._xxhash = need("xxhash")
         self.path = path
         self._seq = self._size = 0
         self._fd = _create(path)
@@ -49,7 +53,7 @@ class Journal:
         if not os.fstat(self._fd).st_nlink:
             self.ensure_present()
         text = as_json({"seq": self._seq, "event": event, **fields})
-        line = rest = memoryview(f"{self._xxhash.xxh3_64_hexdigest(text)} ".encode() + text + b"\n")
+        line = rest = memoryview(f"{checksum(text)} ".encode() + text + b"\n")
         try:
             while rest:
                 rest = rest[os.write(self._fd, rest) :]
@@ -141,12 +145,10 @@ def read_journal(file: IO[bytes]) -> Lines:
 
 def _line(raw: bytes) -> dict[str, Any] | None:
     """Return a line, decoded; None if its checksum does not agree."""
-    checksum, text = raw[:17], raw[17:-1]
-    if checksum != f"{need('xxhash').xxh3_64_hexdigest(text)} ".encode():
-        return None
-    try:
-        line = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    good = isinstance(line, dict) and isinstance(line.get("seq"), int) and isinstance(line.get("event"), str)
-    return line if good else None
+    text = raw[17:-1]
+    if raw[:17] == f"{checksum(text)} ".encode():
+        with contextlib.suppress(ValueError, RecursionError):
+            line = json.loads(text)
+            if isinstance(line, dict) and isinstance(line.get("seq"), int) and isinstance(line.get("event"), str):
+                return line
+    return None

@@ -113,10 +113,7 @@ class Column(NamedTuple):
 
 @dataclass
 class Keys:
-    """What keys of labels or ids of all parts that were read stand for.
-
-    Codes of words differ between processes: those of the first vocabulary are kept, others are translated.
-    """
+    """What keys of labels or ids of all parts stand for: codes of the first vocabulary stay, others are translated."""
 
     what: str  # for messages
     kind: str = ""
@@ -162,36 +159,27 @@ class Distinct:
     """Finds the first sample of each id among batches that come one after the other."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[Keys, _Seen]] = {}  # by kind of ids
+        # By kind of ids: what they stand for, their slots, and where each slot first occurred in its batch.
+        self._seen: dict[str, tuple[Keys, Slots, Codes]] = {}
 
     def first(self, ids: Integers, column: Column) -> Mask | None:
         """Return which of ``(N,)`` ids did not occur before; None if all of them."""
-        keys, seen = self._seen.setdefault(column.kind, (Keys("ids"), _Seen()))
-        return seen.first(keys.of(column, ids))
-
-
-class _Seen:
-    """Integers that occurred."""
-
-    def __init__(self) -> None:
-        self._slots = Slots(_ALWAYS, _PER_ID)
-        self._table = np.empty(0, dtype=np.int32)  # where each slot first occurred in its batch
-
-    def first(self, ids: Integers) -> Mask | None:
-        """Return which of ``(N,)`` integers did not occur before; None if all of them."""
-        before = self._slots.size
-        slots = self._slots.of([ids])[0].astype(np.intp)  # once, instead of whenever it is an index
-        if self._slots.size > self._table.shape[0]:
-            more = max(self._slots.size, 2 * self._table.shape[0]) - self._table.shape[0]
-            self._table = np.append(self._table, np.full(more, _NEW, dtype=np.int32))
-        if self._slots.hashed and self._slots.size - before == ids.size:
-            self._table[before : self._slots.size] = 0
+        nothing = Keys("ids"), Slots(_ALWAYS, _PER_ID), np.empty(0, dtype=np.int32)
+        keys, slots, table = self._seen.get(column.kind, nothing)
+        before = slots.size
+        found = slots.of([keys.of(column, ids)])[0].astype(np.intp)  # once, instead of whenever it is an index
+        if slots.size > table.shape[0]:
+            more = max(slots.size, 2 * table.shape[0]) - table.shape[0]
+            table = np.append(table, np.full(more, _NEW, dtype=np.int32))
+        self._seen[column.kind] = keys, slots, table
+        if slots.hashed and slots.size - before == ids.size:
+            table[before : slots.size] = 0
             return None
-        new: Mask = self._table[slots] == _NEW
+        new: Mask = table[found] == _NEW
         places = np.flatnonzero(new)
-        fresh = slots[places]
-        self._table[fresh[::-1]] = places[::-1]  # of equal ones, the last to be written is the first
-        new[places] = self._table[fresh] == places
+        fresh = found[places]
+        table[fresh[::-1]] = places[::-1]  # of equal ones, the last to be written is the first
+        new[places] = table[fresh] == places
         return None if new.all() else new
 
 
@@ -200,7 +188,7 @@ class Split:
 
     def __init__(self, combinations: Combinations) -> None:
         self._combinations = combinations
-        self._tables: dict[str, _Table] = {}
+        self._tables: dict[str, tuple[Mask, list[Array]]] = {}  # by kind: which codes are known, and their labels
         self._words: dict[tuple[int, str], Vocabulary] = {}
 
     def columns(self, codes: Codes, kind: str) -> list[tuple[Array, str, Vocabulary | None]]:
@@ -210,49 +198,31 @@ class Split:
             self._words.setdefault((place, one), Vocabulary(one)) if one in (STRING, BYTES) else None
             for place, one in enumerate(kinds)
         ]
-        if kind not in self._tables:
-            self._tables[kind] = _Table(self._combinations, kind, words)
-        return list(zip(self._tables[kind].look_up(codes), kinds, words, strict=True))
-
-
-class _Table:
-    """The labels of combinations of one kind, by code; those that are needed are decoded once."""
-
-    def __init__(self, combinations: Combinations, kind: str, words: Sequence[Vocabulary | None]) -> None:
-        self._combinations, self._kind, self._words = combinations, kind, words
-        self._known = np.zeros(0, dtype=np.bool_)
-        self._columns = [np.empty(0, dtype=DTYPES.get(one, "i4")) for one in kinds_of(kind)]
-
-    def look_up(self, codes: Codes) -> list[Array]:
-        size, have = len(self._combinations), self._known.shape[0]
-        if size > have:
-            more = max(size, 2 * have) - have
-            self._known = np.append(self._known, np.zeros(more, dtype=np.bool_))
-            self._columns = [np.append(column, np.zeros(more, dtype=column.dtype)) for column in self._columns]
-        known = self._known[codes]
-        if not known.all():
-            fresh = np.unique(codes[~known])
-            labels = columns_of(self._combinations.decode(fresh.astype(np.int64), self._kind))
-            for place, column in enumerate(labels.values()):
-                self._enter(place, fresh, column)
-            self._known[fresh] = True
-        return [column[codes] for column in self._columns]
-
-    def _enter(self, place: int, codes: Codes, labels: Array) -> None:
-        """Enter the labels of codes at one place; integers become 64 bits wide once one of them takes more than 32."""
-        words, column = self._words[place], self._columns[place]
-        if words is not None:
-            labels = words.encode(labels)
-        elif column.dtype == np.int32 and not _NARROW.min <= labels.min() <= labels.max() <= _NARROW.max:
-            column = self._columns[place] = column.astype(np.int64)
-        column[codes] = labels
+        none = np.zeros(0, dtype=np.bool_), [np.zeros(0, dtype=DTYPES.get(one, "i4")) for one in kinds]
+        known, columns = self._tables.get(kind, none)
+        short = len(self._combinations) - known.shape[0]
+        if short > 0:
+            known, *columns = (np.pad(one, (0, max(short, one.shape[0]))) for one in (known, *columns))
+        here = known[codes]
+        if not here.all():
+            fresh = np.unique(codes[~here])
+            labels = columns_of(self._combinations.decode(fresh.astype(np.int64), kind))
+            for place, (own, column) in enumerate(zip(words, labels.values(), strict=True)):
+                found = column if own is None else own.encode(column)
+                # Integers become 64 bits wide once one of them takes more than 32.
+                if columns[place].dtype == np.int32 and not _NARROW.min <= found.min() <= found.max() <= _NARROW.max:
+                    columns[place] = columns[place].astype(np.int64)
+                columns[place][fresh] = found
+            known[fresh] = True
+        self._tables[kind] = known, columns
+        return list(zip([column[codes] for column in columns], kinds, words, strict=True))
 
 
 class Join:
-    """Joins the keys of several labels into one; may be used by several threads.
+    """Joins the keys of several labels into one, in any threads; `wanted` are the keys to keep of each, None for all.
 
-    The keys of combinations whose labels are in the range of those of the first batch are numbers in a mixed radix,
-    which lie close together; all others are negative. `wanted` are the keys to keep of each label; None for all.
+    Labels in the range of those of the first batch make numbers in a mixed radix, which lie close together; others, and
+    all if that range is large, make negative numbers.
     """
 
     def __init__(self, names: Sequence[str], spaces: Sequence[LabelDecoder], wanted: Sequence[Integers | None]) -> None:

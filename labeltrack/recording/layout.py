@@ -13,10 +13,8 @@ them as Hive partitions.
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import hashlib
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,45 +26,19 @@ from labeltrack.recording.part import OPEN, Part
 from labeltrack.recording.storage import EXHAUSTED
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from labeltrack.recording.storage import Storage
 
-DESCRIPTION = "run.json"
 LAST_STEP = 2**63 - 1
 LONGEST_NAME = 255  # bytes; what file systems allow
 SHORTENED_NAME = 120  # without its hash
 SHORTENED = "+"  # does not occur in names that are only percent-encoded
 LOCK = ".lock"  # held while a process joins the run
 
-_PART = re.compile(r"part-([0-9]{4,9})-([0-9]{4,9})-([0-9]{5,9})-([0-9]{4,9})\.arrow(\.open)?")
+_PART = re.compile(
+    r"(mode=[^/]*)/(ds_id=[^/]*)/epoch=(-?[0-9]{1,19})/"
+    r"part-([0-9]{4,9})-([0-9]{4,9})-([0-9]{5,9})-([0-9]{4,9})\.arrow(\.open)?"
+)
 _JOURNAL = re.compile(r"journal-([0-9]{4,9})-([0-9]{4,9})\.log")
-_EPOCH = re.compile(r"-?[0-9]{1,19}")
-
-
-def rename(path: Path, target: Path) -> None:
-    """Rename a file; FileExistsError if there is one of the new name."""
-    try:
-        os.link(path, target)
-    except FileExistsError:
-        raise
-    except (OSError, NotImplementedError):  # a file system without hard links
-        if os.path.lexists(target):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
-        path.rename(target)
-    else:
-        path.unlink()
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the names of its files are on disk."""
-    if os.name != "posix":
-        return
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def folder_of(mode: str, ds_id: str, epoch: int) -> str:
@@ -132,7 +104,7 @@ def contents_of(storage: Storage) -> Contents:
     found = Contents(strange=strange)
     whole: dict[str, str] = {}  # modes and datasets by the shortened names of their folders
     for name in names:
-        if SHORTENED in name and _PART.fullmatch(name.rpartition("/")[2]):
+        if SHORTENED in name and _PART.fullmatch(name):
             _learn(storage, name, whole)
     for name in names:
         if "/" not in name:
@@ -179,22 +151,17 @@ def _learn(storage: Storage, name: str, whole: dict[str, str]) -> None:
 
 def _place(name: str, whole: Mapping[str, str]) -> Place | None:
     """Return what the name of a part says; None if labeltrack gives no such name."""
-    folders = name.split("/")
-    part = _PART.fullmatch(folders[-1])
-    if len(folders) != 4 or part is None:
-        return None
-    said = dict(folder.partition("=")[::2] for folder in folders[:3])
-    if list(said) != ["mode", "ds_id", "epoch"] or _EPOCH.fullmatch(said["epoch"]) is None:
+    found = _PART.fullmatch(name)
+    if found is None:
         return None
     try:
         mode, ds_id = (
             whole[folder] if SHORTENED in folder else unquote(folder.partition("=")[2], errors="surrogatepass")
-            for folder in folders[:2]
+            for folder in found.group(1, 2)
         )
     except (KeyError, UnicodeDecodeError):
         return None  # nothing tells the full name
-    epoch = int(said["epoch"])
-    if not -LAST_STEP - 1 <= epoch <= LAST_STEP or folder_of(mode, ds_id, epoch) != "/".join(folders[:3]):
+    epoch, session, rank, attempt, index = map(int, found.group(3, 4, 5, 6, 7))
+    if not -LAST_STEP - 1 <= epoch <= LAST_STEP or folder_of(mode, ds_id, epoch) != name.rpartition("/")[0]:
         return None  # not as labeltrack encodes it
-    session, rank, attempt, index = (int(part[i]) for i in (1, 2, 3, 4))
-    return Place(name, mode, ds_id, epoch, session, rank, attempt, index, part[5] is not None)
+    return Place(name, mode, ds_id, epoch, session, rank, attempt, index, found[8] is not None)

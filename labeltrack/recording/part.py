@@ -7,7 +7,6 @@ trusts neither name nor footer: it walks the batches from the first byte on and 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import re
@@ -20,7 +19,7 @@ import numpy as np
 from labeltrack._core.arrays import Array
 from labeltrack.errors import DamagedRunError, TruncatedRunError, need
 from labeltrack.recording import arrow_ipc as _ipc
-from labeltrack.recording.schema import Columns, read_columns
+from labeltrack.recording.description import Columns, read_columns
 from labeltrack.recording.storage import ALIGNMENT, FileContent
 
 if TYPE_CHECKING:
@@ -61,14 +60,9 @@ def _about_file(dtypes: Mapping[str, Any], metadata: Mapping[str, str]) -> str:
 
 def _about(seq: int, file: str, batch: Mapping[str, str]) -> str:
     """Return the checksum of everything that a batch and its file say apart from the columns."""
-    rest = json.dumps(sorted([pair for pair in batch.items() if pair[0] not in ("about", "pad")]))
-    text: str = _xxhash().xxh3_64_hexdigest(f"[{file}, {rest}]".encode(), seed=seq)
+    rest = json.dumps(sorted(pair for pair in batch.items() if pair[0] not in ("about", "pad")))
+    text: str = need("xxhash").xxh3_64_hexdigest(f"[{file}, {rest}]".encode(), seed=seq)
     return text
-
-
-@functools.cache
-def _xxhash() -> Any:
-    return need("xxhash")
 
 
 class PartWriter:
@@ -79,7 +73,6 @@ class PartWriter:
 
     def __init__(self, path: Path, dtypes: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
         self._pa = need("pyarrow")
-        need("xxhash")
         self.path = path
         self.rows = 0
         self.seq = 0
@@ -104,7 +97,7 @@ class PartWriter:
 
     def write(self, columns: Sequence[Array], more: Mapping[str, str] | None = None) -> None:
         """Write ``(N,)`` columns, and more metadata, as a record batch; after an OSError, the part ends before it."""
-        sums, rows = _xxhash().xxh3_64(seed=self.seq), columns[0].shape[0]
+        sums, rows = need("xxhash").xxh3_64(seed=self.seq), columns[0].shape[0]
         for column in columns:
             sums.update(np.ascontiguousarray(column))
         batch = {"seq": str(self.seq), "rows": str(rows), "xxh3": sums.hexdigest(), **(more or {})}
@@ -176,7 +169,7 @@ class PartWriter:
 
 def file_checksum(data: Content) -> str:
     """Return the xxh3 of all the bytes of a file; empty if it became shorter meanwhile."""
-    sums = _xxhash().xxh3_64()
+    sums = need("xxhash").xxh3_64()
     try:
         for start in range(0, len(data), BLOCK):
             sums.update(data[start : start + BLOCK])
@@ -232,7 +225,10 @@ class Part:
             if batch is None:
                 self.closed = intact
                 return
-            if _is_consistent(file, batch, expected) and (not check or self.read(batch)[1]):
+            said = batch.metadata
+            whole = said.get("seq") == str(expected) and said.get("rows") == str(batch.rows) and "xxh3" in said
+            whole = whole and said.get("about") == _about(expected, file, said)
+            if whole and (not check or self.read(batch)[1]):
                 yield batch
             else:
                 intact = False
@@ -244,14 +240,12 @@ class Part:
     def read(self, batch: _ipc.Batch) -> tuple[list[Array], bool]:
         """Return the ``(N,)`` columns of a batch and whether their checksum agrees; or TruncatedRunError."""
         types = [] if self.schema is None else list(self.schema.dtypes.values())
-        spans = [(at, at + batch.rows * of.itemsize) for at, of in zip(batch.columns, types, strict=True)]
-        first = min(batch.columns)
-        body = batch.data[first : max(stop for _, stop in spans)]
-        sums = _xxhash().xxh3_64(seed=int(batch.metadata["seq"]))
-        for start, stop in spans:
-            sums.update(body[start - first : stop - first])
-        columns = zip(batch.columns, types, strict=True)
+        columns, first = list(zip(batch.columns, types, strict=True)), min(batch.columns)
+        body = batch.data[first : max(at + batch.rows * of.itemsize for at, of in columns)]
         arrays: list[Array] = [np.ndarray(batch.rows, of, body, at - first) for at, of in columns]
+        sums = need("xxhash").xxh3_64(seed=int(batch.metadata["seq"]))
+        for array in arrays:
+            sums.update(array)
         return arrays, bool(batch.metadata["xxh3"] == sums.hexdigest())
 
 
@@ -260,10 +254,3 @@ def examine(data: Content, *, check: bool = True) -> Part:
     part = Part(data)
     part.batches.extend(part.walk(check=check))
     return part
-
-
-def _is_consistent(file: str, batch: _ipc.Batch, seq: int) -> bool:
-    """Return whether what a batch says about itself is right, except for the checksum of its columns."""
-    said = batch.metadata
-    good = said.get("seq") == str(seq) and said.get("rows") == str(batch.rows) and "xxh3" in said
-    return good and said.get("about") == _about(seq, file, said)

@@ -19,19 +19,18 @@ from labeltrack._labels.combined import combinations
 from labeltrack._labels.options import Labels
 from labeltrack._nan_policy import check_finite, check_nan_policy
 from labeltrack.errors import check_option, counted, missing_key, warn
+from labeltrack.recording.description import ON_DUPLICATE
 from labeltrack.recording.dynamics import Dynamics
 from labeltrack.recording.keys import Column, Keys
 from labeltrack.recording.reader import Engine, open_parts, progress_bar, read_on_cluster, read_rows
-from labeltrack.recording.schema import ON_DUPLICATE
 from labeltrack.stats import LabelStats
 
 if TYPE_CHECKING:
     from labeltrack._core.by_id import Statistics
     from labeltrack._nan_policy import NanPolicy
-    from labeltrack.recording.description import Description
+    from labeltrack.recording.description import Columns, Description, OnDuplicate
     from labeltrack.recording.epochs import Epoch, PartEntry, RunIndex
     from labeltrack.recording.reader import PartResult
-    from labeltrack.recording.schema import Columns, OnDuplicate
     from labeltrack.recording.storage import Storage
 
 Step = tuple[int, "Sequence[PartEntry]"]

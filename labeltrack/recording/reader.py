@@ -16,20 +16,20 @@ from labeltrack._core.arrays import Array
 from labeltrack._labels.codes import BOOL, BYTES, INTEGER, STRING
 from labeltrack.errors import DamagedRunError, TruncatedRunError, counted, listing, need
 from labeltrack.recording.arrow_ipc import check
+from labeltrack.recording.description import ID, read_coded
 from labeltrack.recording.epochs import read_vocabularies
 from labeltrack.recording.keys import DTYPES, Column
 from labeltrack.recording.layout import begin_part, size_of
 from labeltrack.recording.part import OPEN, Part
-from labeltrack.recording.schema import ID, read_coded
 from labeltrack.recording.storage import EXHAUSTED, FileContent, LocalFolder, storage_of
 
 if TYPE_CHECKING:
     import numpy as np
 
     from labeltrack.recording.arrow_ipc import Batch
+    from labeltrack.recording.description import Coded, Columns
     from labeltrack.recording.epochs import PartEntry
     from labeltrack.recording.keys import Words
-    from labeltrack.recording.schema import Coded, Columns
     from labeltrack.recording.storage import Storage
 
     Parts = Sequence[PartEntry]

@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,9 +23,8 @@ from labeltrack.recording.writer import Lane, RunWriter
 
 if TYPE_CHECKING:
     from labeltrack._labels.codes import Vocabulary
-    from labeltrack.recording.description import Description
+    from labeltrack.recording.description import Description, Ids
     from labeltrack.recording.options import RecordingOptions
-    from labeltrack.recording.schema import Ids
 
 LONGEST_NAME = 10_000  # characters of a mode or dataset; readers accept schemas of a megabyte
 TOGETHER = 64  # rows; columns of so many end at a multiple of 64 bytes, so that the next ones are aligned
@@ -97,7 +96,7 @@ class HandedOnBuffer(SampleBuffer):
     def _free(self) -> tuple[list[Chunk], tuple[Chunk, ...]]:
         chunks, emptied = self._held.chunks, self._held.emptied
         still = tuple(chunk for chunk in chunks if not _done(chunk))
-        return [chunk for chunk in chunks if _done(chunk) and chunk not in still], (*emptied, *still)
+        return [chunk for chunk in chunks if chunk not in still], (*emptied, *still)
 
     def _chunk(self, labels: Array, values: Array, *more: Array) -> Chunk:
         chunk = super()._chunk(labels, values, *more)
@@ -129,11 +128,10 @@ class HandedOnBuffer(SampleBuffer):
             chunk.handed = stop
 
     def _wait(self, chunk: Chunk) -> None:
-        """Wait until a chunk is written, by polling: an interrupt may leave a lock or condition of Python locked."""
+        """Wait until a chunk is written."""
         if chunk.asked > chunk.handed:
             self._ask(chunk, chunk.asked)
-        while not _done(chunk):
-            time.sleep(0.0005)
+        _wait_until(lambda: _done(chunk))
 
     def _take_back(self) -> list[Chunk]:
         """Return emptied chunks that are written."""
@@ -162,35 +160,19 @@ def _done(chunk: Chunk) -> bool:
     return chunk.done >= chunk.asked
 
 
+def _wait_until(done: Callable[[], Any]) -> None:
+    """Wait by polling: an interrupt may leave a lock or condition of Python locked for other threads."""
+    while not done():
+        time.sleep(0.0005)
+
+
 def _disown() -> None:  # pragma: no cover (in a forked process, where nothing is measured)
-    """Let a forked process go on without the thread that writes in its parent."""
     for buffer in _BUFFERS:
         buffer.disown()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_disown)
-
-
-class Ticket:
-    """Says when a job is done; unlike `threading.Event`, an interrupt cannot leave it locked for the other thread."""
-
-    __slots__ = ("_lock", "finished")
-
-    def __init__(self) -> None:
-        self.finished = False
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def finish(self) -> None:
-        """Mark the job as done; to be called once."""
-        self.finished = True
-        self._lock.release()
-
-    def wait(self) -> None:
-        """Wait until the job is done."""
-        while not self.finished:
-            self._lock.acquire(timeout=0.1)  # never given back, as several threads may wait
 
 
 @dataclass(frozen=True)
@@ -228,35 +210,39 @@ class Recorder:
         self.notes = self._writer.notes  # other warnings, for the caller to take away
         # Not an executor: `finish` may run within a garbage collection, where its locks must not be taken.
         self._jobs: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
-        self._over = Ticket()
+        self._over = False  # whether the run was left
         self._thread = threading.Thread(target=self._work, name="labeltrack-recorder", daemon=True)
         self._threaded = started(self._thread)  # if not, jobs are done at once
 
-    def lane(self, mode: str, ds_id: str, words: Vocabulary | None, expected: int, ids: Ids | None = None) -> Lane:
-        """Return a lane for samples of a mode and dataset; ValueError if a name is too long.
+    def stream(
+        self,
+        key: tuple[str, str],
+        words: Vocabulary | None,
+        ids: Ids | None,
+        kind: str,
+        dtypes: Sequence[Dtype],
+        expected: int,
+    ) -> tuple[Lane, HandedOnBuffer]:
+        """Return a lane for samples of a mode and dataset, and columns whose rows are recorded there.
 
-        `words` and `ids` say what codes and the last column are; `expected` is the probable step of the first epoch.
+        `expected` is the probable step of the first epoch. ValueError if a name is too long.
         """
-        for what, name in (("mode", mode), ("ds_id", ds_id)):
+        lane = Lane(*key, words, ids)
+        for what, name in (("mode", lane.mode), ("ds_id", lane.ds_id)):
             if len(name) > LONGEST_NAME:
                 msg = (
                     f"{what} has {len(name):,} characters, {name[:40]!r} and so on, and no more than {LONGEST_NAME:,} "
                     "can be recorded; give it a shorter name (this batch was not recorded)"
                 )
                 raise ValueError(msg)
-        self._attempts.setdefault(mode, 1)
-        self._expected.setdefault(mode, expected)
-        self._submit(self._writer.begin, mode, ds_id)
-        return Lane(mode, ds_id, words, ids)
-
-    def buffer(
-        self, lane: Lane, label_dtype: Dtype, value_dtype: Dtype, kind: str, more: tuple[Dtype, ...] = ()
-    ) -> HandedOnBuffer:
-        """Return columns whose rows are recorded."""
-        sink, rows = partial(self._take, lane), self._options.flush_rows
-        buffer = HandedOnBuffer(label_dtype, value_dtype, sink, rows, kind, more)
+        self._attempts.setdefault(lane.mode, 1)
+        self._expected.setdefault(lane.mode, expected)
+        self._submit(self._writer.begin, *key)
+        label, value, *more = dtypes
+        sink = partial(self._take, lane)
+        buffer = HandedOnBuffer(label, value, sink, self._options.flush_rows, kind, tuple(more))
         self._buffers = {other: held for other, held in self._buffers.items() if not held.retired} | {lane: buffer}
-        return buffer
+        return lane, buffer
 
     def _take(self, lane: Lane, chunk: Chunk, stop: int, kind: str) -> None:
         """Have the rows of a chunk written up to `stop`; they must not change before that."""
@@ -266,28 +252,27 @@ class Recorder:
                 "not recorded. Make the tracker in the process that trains"
             )
         attempt, expected = self._attempts[lane.mode], self._expected[lane.mode]
-        if not self._submit(self._writer.write, lane, chunk, stop, kind, lane.sizes, attempt, expected):
+        if not self._submit(self._writer.write, lane, chunk, stop, kind, attempt, expected):
             chunk.done = max(chunk.done, stop)
 
     def ending(self, mode: str, step: int | None, lanes: list[Lane], *, replace: bool) -> Ending:
         """Return what to pass to `end`, as often as interrupts make necessary; without a step, samples are dropped."""
         adds = step is not None and not replace and (mode, step) in self._ended
-        expected = self._expected.get(mode, 1 if step is None else step)
+        expected = self._expected[mode]
         if step is not None:
             expected = step + max(1, step - self._last.get(mode, expected - 1))
-        return Ending(mode, step, self._attempts.get(mode, 1), expected, lanes, adds)
+        return Ending(mode, step, self._attempts[mode], expected, lanes, adds)
 
     def end(self, ending: Ending) -> None:
         """Record that an epoch ended, all of whose rows were handed on, or that its samples are dropped."""
         mode = ending.mode
-        if self._attempts.get(mode, 1) > ending.attempt:
+        if self._attempts[mode] > ending.attempt:
             return
         self._submit(self._writer.end, mode, ending.step, ending.attempt, ending.lanes, ending.adds)
         if ending.step is not None:
             self._last[mode] = ending.step
             self._ended.add((mode, ending.step))
-        self._expected[mode] = ending.expected
-        self._attempts[mode] = ending.attempt + 1
+        self._expected[mode], self._attempts[mode] = ending.expected, ending.attempt + 1
         if ending.step is not None and self._options.durable == "epoch":
             self.flush()
 
@@ -301,21 +286,27 @@ class Recorder:
 
     def flush(self) -> None:
         """Wait until everything that was handed on is written."""
-        ticket = Ticket()
-        if not self._closed and self._submit(int, ticket=ticket):
-            ticket.wait()
+        done: list[bool] = []
+        if not self._closed and self._submit(done.append, True):
+            _wait_until(lambda: done)
 
     def close(self) -> None:
         """Write the rest and leave the run; may be called again, after an interrupt for example."""
-        if self._pid != os.getpid() or self._over.finished:
+        if self._pid != os.getpid() or self._over:
             return
         self._closed = True
-        self._put(self._over, self._writer.finish, list(self._buffers))
+        self._put(self._end_run, list(self._buffers))
         # A tracker that is no longer needed may be collected in any thread, this one included.
         if threading.current_thread() is not self._thread:
-            self._over.wait()
+            _wait_until(lambda: self._over)
             if self._thread.is_alive():
                 self._thread.join()
+
+    def _end_run(self, lanes: list[Lane]) -> None:
+        try:
+            self._writer.finish(lanes)
+        finally:
+            self._over = True
 
     def finish(self, arrive: Callable[[], None]) -> None:
         """Hand everything on and close, as the tracker is gone; `arrive` appends the rows that are still to come."""
@@ -334,14 +325,14 @@ class Recorder:
                     buffer.hand_on()
                 self.close()
 
-    def _submit(self, job: Callable[..., Any], *args: Any, ticket: Ticket | None = None) -> bool:
+    def _submit(self, job: Callable[..., Any], *args: Any) -> bool:
         """Have a job done in the background; return False if that is over."""
         if self._pid != os.getpid():  # in a forked child, there is no thread, and the files are the parent's
             return False
         if self._closed:
             self._fail("samples after close() are not recorded")
             return False
-        self._put(ticket, job, *args)
+        self._put(job, *args)
         return True
 
     def _put(self, *job: Any) -> None:
@@ -351,10 +342,10 @@ class Recorder:
             self._run(*job)
 
     def _work(self) -> None:
-        while not self._over.finished:
+        while not self._over:
             self._run(*self._jobs.get())
 
-    def _run(self, ticket: Ticket | None, job: Callable[..., Any], *args: Any) -> None:
+    def _run(self, job: Callable[..., Any], *args: Any) -> None:
         try:
             job(*args)
         except Exception as error:  # noqa: BLE001 (no failure stops training)
@@ -362,8 +353,6 @@ class Recorder:
                 f"recording to {self._writer.root} failed: {error}. Training and statistics go on; the run lacks "
                 "samples of this epoch, and recording is tried again with the next"
             )
-        if ticket is not None:
-            ticket.finish()
 
     def _fail(self, text: str) -> None:
         self.failure = self.failure or text

@@ -15,9 +15,9 @@ from labeltrack.bounds import TRACKER_BOUNDS, needed_quantiles, resolve_all
 from labeltrack.errors import counted, listing, warn
 from labeltrack.history import History, joined
 from labeltrack.recording import verify as _verify
-from labeltrack.recording.description import Description
+from labeltrack.recording.description import DESCRIPTION, Description
 from labeltrack.recording.epochs import RecordedEpoch, RunIndex
-from labeltrack.recording.layout import DESCRIPTION, size_of
+from labeltrack.recording.layout import size_of
 from labeltrack.recording.per_sample import PerSample
 from labeltrack.recording.reader import open_parts, progress_bar, read_rows
 from labeltrack.recording.recompute import Recomputation, Rules

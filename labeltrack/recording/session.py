@@ -11,24 +11,16 @@ import secrets
 import sys
 import time
 import weakref
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labeltrack.errors import RunInUseError
-from labeltrack.recording.description import Description
+from labeltrack.recording.description import DESCRIPTION, Description
 from labeltrack.recording.journal import Journal, read_journal
-from labeltrack.recording.layout import (
-    DESCRIPTION,
-    LOCK,
-    Contents,
-    contents_of,
-    journal_name,
-    sync_folder,
-    writer_lock,
-)
-from labeltrack.recording.storage import LocalFolder
+from labeltrack.recording.layout import LOCK, contents_of, journal_name, writer_lock
+from labeltrack.recording.storage import LocalFolder, sync_folder
 
 if TYPE_CHECKING:
     from labeltrack.recording.options import RecordingOptions
@@ -66,27 +58,26 @@ class Membership:
 
     def note_dtypes(self, *types: str) -> None:
         """Add the types of the columns of samples to `run.json`."""
-        if types in self.description.dtypes:
-            return
-        # This is only for information, and must not cost a row.
-        with contextlib.suppress(OSError, ValueError), locked(self.root / LOCK):
-            self.ensure_present()
-            before = Description.read(LocalFolder(self.root))
-            self.description = replace(before, dtypes=tuple(dict.fromkeys((*before.dtypes, types))))
-            if self.description != before:
-                self.description.write(self.root)
+        if types not in self.description.dtypes:
+            with contextlib.suppress(OSError, ValueError):  # only for information, and must not cost a row
+                self.ensure_present()
+                self._change(lambda old: {"dtypes": tuple(dict.fromkeys((*old.dtypes, types)))})
 
     def note_ids(self) -> bool:
         """Say in `run.json` that samples have ids; return whether this process did not know."""
         if self.description.ids:
             return False
+        self._change(lambda old: {} if old.ids else {"ids": True, "duplicates": self._duplicates})
+        return True
+
+    def _change(self, changes: Callable[[Description], dict[str, Any]]) -> None:
+        """Change `run.json`, which another process may have changed, too."""
         with locked(self.root / LOCK):
             before = Description.read(LocalFolder(self.root))
-            after = before if before.ids else replace(before, ids=True, duplicates=self._duplicates)
-            if after != before:  # another process may have been first
+            after = replace(before, **changes(before))
+            if after != before:
                 after.write(self.root)
             self.description = after
-        return True
 
     def ensure_present(self) -> None:
         """Restore deleted files; FileNotFoundError if the folder was deleted, moved or replaced."""
@@ -163,7 +154,7 @@ class Membership:
         """Begin the journal of this process; return the number of its launch, and the journal."""
         least = 1
         while True:
-            session = max(least, self._launch(contents_of(LocalFolder(self.root)), first))
+            session = max(least, self._launch(first))
             try:
                 journal = Journal(self.root / journal_name(session, self.rank))
             except FileExistsError:
@@ -174,8 +165,9 @@ class Membership:
             journal.append("begin", sync=sync, session=session, **first)
             return session, journal
 
-    def _launch(self, contents: Contents, first: dict[str, Any]) -> int:
+    def _launch(self, first: dict[str, Any]) -> int:
         """Return the number of this launch: the newest one, if its other processes belong to it, or a new one."""
+        contents = contents_of(LocalFolder(self.root))
         # Processes of a launch need not overlap in time. If this rank has recorded in the newest one, or a process of
         # it died, this is another launch, even with the same name.
         known = {*contents.journals, *((place.session, place.rank) for place in contents.places)}
@@ -183,15 +175,15 @@ class Membership:
         joins = newest > 0 and (newest, self.rank) not in known
         for session, rank in sorted(known):
             if session == newest and rank != self.rank:
-                other = self._look_at(contents.journals.get((session, rank)), rank, first["host"])
-                alike = all(other.first.get(key, first[key]) == first[key] for key in ("world_size", "launch"))
-                if other.alive and not alike:
-                    raise self._busy(rank, other.first.get("world_size"))
-                joins = joins and (other.alive or (alike and not other.died and "launch" in other.first))
+                its, alive, died = self._look_at(contents.journals.get((session, rank)), rank, first["host"])
+                alike = all(its.get(key, first[key]) == first[key] for key in ("world_size", "launch"))
+                if alive and not alike:
+                    raise self._busy(rank, its.get("world_size"))
+                joins = joins and (alive or (alike and not died and "launch" in its))
         return newest if joins else newest + 1
 
-    def _look_at(self, journal: str | None, rank: int, host: str) -> _Other:
-        """Return what is known about another process of the newest launch."""
+    def _look_at(self, journal: str | None, rank: int, host: str) -> tuple[dict[str, Any], bool, bool]:
+        """Return the first line of another process's journal, and whether it is alive, or died without an end."""
         alive = is_held(self.root / writer_lock(rank))
         lines: list[dict[str, Any]] = []
         patience = time.monotonic() + (0 if self._lock.works else PATIENCE)
@@ -204,7 +196,7 @@ class Membership:
         first = lines[0] if lines else {}
         ended = bool(lines) and lines[-1]["event"] == "end"
         seen = self._lock.works and first.get("host", host) == host  # locks may only work within one machine
-        return _Other(first, alive, died=not alive and not ended and (seen or not first))
+        return first, alive, not alive and not ended and (seen or not first)
 
     def _busy(self, rank: int, size: Any = None) -> RunInUseError:
         of = f" of {size}" if size is not None else ""
@@ -214,15 +206,6 @@ class Membership:
             "(RANK and WORLD_SIZE) and all the same launch (see labeltrack.RecordingOptions)"
         )
         return RunInUseError(msg)
-
-
-@dataclass(frozen=True)
-class _Other:
-    """Another process: the first line of its journal, and whether it is alive, or died without an end."""
-
-    first: dict[str, Any]
-    alive: bool
-    died: bool
 
 
 def _hashed(description: Description, text: str) -> str:
@@ -251,18 +234,15 @@ class Lock:
 
     def acquire(self, *, wait: bool) -> bool:
         """Take the lock, making the file if there is none; on a file system without locks, everybody gets it."""
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        taken: bool | None = False
         try:
-            taken = _take(fd, wait=wait)
-        except BaseException:
-            os.close(fd)
-            raise
+            taken = _take(self._fd, wait=wait)
+        finally:
+            if taken is False:
+                self.release()
         self.works = taken is not None
-        if taken is False:
-            os.close(fd)
-            return False
-        self._fd = fd
-        return True
+        return taken is not False
 
     def release(self) -> None:
         """Release it; may be called again."""
@@ -274,10 +254,9 @@ class Lock:
 def is_held(path: Path) -> bool:
     """Return whether any process holds the lock on a file."""
     lock = Lock(path)
-    if not path.exists() or lock.acquire(wait=False):
-        lock.release()
-        return False
-    return True
+    held = path.exists() and not lock.acquire(wait=False)
+    lock.release()
+    return held
 
 
 @contextlib.contextmanager
@@ -315,8 +294,7 @@ def _take(fd: int, *, wait: bool) -> bool | None:
 
 
 def _let_go() -> None:  # pragma: no cover (in a forked process, where nothing is measured)
-    """Close the locks of the parent in a forked process, where they would outlive it."""
-    for lock in _LOCKS:
+    for lock in _LOCKS:  # of the parent, which they would outlive
         lock.release()
 
 

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from labeltrack._core.arrays import from_page
 from labeltrack.errors import TruncatedRunError, need
 
 HEAD = 1 << 16  # bytes; a schema takes less than a thousand
@@ -41,24 +42,8 @@ class LocalFolder:
 
     def names(self) -> tuple[list[str], list[str]]:
         """Return the sorted names of all files, and messages about what is neither file nor folder."""
-        found: list[str] = []
-        strange: list[str] = []
-        self._walk(self.root, "", found, strange, DEPTH)
-        return sorted(found), sorted(strange)
-
-    def _walk(self, folder: str, prefix: str, found: list[str], strange: list[str], depth: int) -> None:
-        for entry in _entries(folder):
-            name = prefix + entry.name
-            if entry.is_file(follow_symlinks=False):
-                found.append(name)
-            elif entry.is_dir(follow_symlinks=False):
-                if depth > 1 and (prefix or entry.name.startswith("mode=")):
-                    self._walk(entry.path, f"{name}/", found, strange, depth - 1)
-                elif prefix:
-                    strange.append(f"{name} is a folder where none belongs")
-            else:
-                kind = "a link" if entry.is_symlink() else "neither file nor folder"
-                strange.append(f"{name} is {kind}; it is not followed")
+        found = sorted(_walk(self.root, "", DEPTH))
+        return [name for name, odd in found if not odd], [f"{name} {odd}" for name, odd in found if odd]
 
     def open(self, name: str) -> IO[bytes]:
         """Open a file to read; OSError if it is not a regular file."""
@@ -77,13 +62,22 @@ class LocalFolder:
         return self.content(name), True
 
 
-def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+def _walk(folder: str, prefix: str, depth: int) -> Iterator[tuple[str, str]]:
+    """Yield the names of files and, where none belongs, of anything else, with what is odd about it."""
     with os.scandir(folder) as entries:
         for n, entry in enumerate(entries):
             if n >= MOST_ENTRIES:
                 msg = f"{folder} has more than {MOST_ENTRIES:,} entries; that is no recorded run"
                 raise ValueError(msg)
-            yield entry
+            name = prefix + entry.name
+            if entry.is_file(follow_symlinks=False):
+                yield name, ""
+            elif not entry.is_dir(follow_symlinks=False):
+                yield name, f"is {'a link' if entry.is_symlink() else 'neither file nor folder'}; it is not followed"
+            elif depth > 1 and (prefix or entry.name.startswith("mode=")):
+                yield from _walk(entry.path, f"{name}/", depth - 1)
+            elif prefix:
+                yield name, "is a folder where none belongs"
 
 
 class RemoteFolder:
@@ -147,8 +141,8 @@ class FileContent:
         """Read some bytes; TruncatedRunError if they are no longer there."""
         start, stop, _ = part.indices(self._size)
         size = max(0, stop - start)
-        view = memoryview(bytearray(size)) if size < _LARGE else _aligned(size)
-        done = 0
+        memory: Any = bytearray(size) if size < _LARGE else from_page(size, np.dtype(np.uint8))
+        view, done = memoryview(memory), 0
         while done < size:
             try:
                 read = _read_into(self._fd, view[done:], start + done)
@@ -181,12 +175,6 @@ def _open(path: Path) -> int:
     return fd
 
 
-def _aligned(size: int) -> memoryview:
-    room: Any = np.empty(size + ALIGNMENT - 1, np.uint8)
-    first = -room.__array_interface__["data"][0] % ALIGNMENT
-    return memoryview(room)[first : first + size]
-
-
 def _read_into(fd: int, view: memoryview, position: int) -> int:
     """Read bytes of a file into memory and return their number."""
     if hasattr(os, "preadv"):
@@ -196,3 +184,28 @@ def _read_into(fd: int, view: memoryview, position: int) -> int:
         some = os.read(fd, len(view))
     view[: len(some)] = some
     return len(some)
+
+
+def rename(path: Path, target: Path) -> None:
+    """Rename a file; FileExistsError if there is one of the new name."""
+    try:
+        os.link(path, target)
+    except FileExistsError:
+        raise
+    except (OSError, NotImplementedError):  # a file system without hard links
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        path.rename(target)
+    else:
+        path.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names of its files are on disk."""
+    if os.name != "posix":
+        return
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -8,20 +8,20 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from labeltrack.errors import counted, need
+from labeltrack.recording.description import DESCRIPTION
 from labeltrack.recording.epochs import RunIndex
 from labeltrack.recording.journal import Journal
-from labeltrack.recording.layout import DESCRIPTION, journal_name, size_of, sync_folder, writer_lock
+from labeltrack.recording.layout import journal_name, size_of, writer_lock
 from labeltrack.recording.part import OPEN, Part, PartWriter, examine, file_checksum
 from labeltrack.recording.reader import PartReader, progress_bar
 from labeltrack.recording.session import is_held
-from labeltrack.recording.storage import EXHAUSTED, LocalFolder
+from labeltrack.recording.storage import EXHAUSTED, LocalFolder, sync_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from labeltrack.recording.description import Description
+    from labeltrack.recording.description import Columns, Description
     from labeltrack.recording.epochs import Attempt, Epoch, PartEntry
-    from labeltrack.recording.schema import Columns
     from labeltrack.recording.storage import Storage
 
 State = Literal["intact", "writing", "torn", "corrupt", "missing"]
@@ -229,13 +229,9 @@ def _rebuild_journals(storage: LocalFolder, index: RunIndex, description: Descri
         attempts.sort(key=lambda one: (one.number, one.mode))
         keys = [(one.mode, one.number) for one in attempts]
         identity: dict[str, str] = {}
-        lines = []
-        for attempt in attempts:
-            streams, more = _streams(storage, attempt, description, identity)
-            # The same attempt twice: a crash while its parts were moved to the step that it ended with.
-            if streams and keys.count((attempt.mode, attempt.number)) == 1:
-                of = {"mode": attempt.mode, "step": attempt.step, "attempt": attempt.number}
-                lines.append({**of, "streams": streams, **more})
+        found = [_epoch_line(storage, attempt, description, identity) for attempt in attempts]
+        # The same attempt twice: a crash while its parts were moved to the step that it ended with.
+        lines = [line for line, key in zip(found, keys, strict=True) if line and keys.count(key) == 1]
         if not lines:
             continue
         begin: dict[str, Any] = {"session": session, "rank": rank, "world_size": 1, "rebuilt": True}
@@ -251,14 +247,10 @@ def _rebuild_journals(storage: LocalFolder, index: RunIndex, description: Descri
     return written
 
 
-def _streams(
+def _epoch_line(
     storage: LocalFolder, attempt: Attempt, description: Description, identity: dict[str, str]
-) -> tuple[list[dict[str, Any]], dict[str, bool]]:
-    """Return what the journal said of an attempt and its datasets, from its parts; empty unless they say that it ended.
-
-    All parts of a process must have the same `identity`, which the first fills in. As only the journal would tell of
-    damaged footers, parts are rewritten.
-    """
+) -> dict[str, Any]:
+    """Return what the journal said of an attempt and its datasets, from its parts; empty unless they say it ended."""
     streams: dict[str, dict[str, Part]] = {}
     ended: dict[str, bool] = {}
     adds = False
@@ -269,21 +261,22 @@ def _streams(
         next_name = entry.place is not None and (entry.place.is_open, entry.place.index) == (False, len(parts))
         whole = next_name and part.closed and not part.damage
         if not whole or found["run"] not in ("", description.id) or (identity or found) != found:
-            return [], {}
-        identity.update(found)
+            return {}
+        identity.update(found)  # the same in all parts of a process
         parts[entry.name] = part
         last = part.batches[-1].metadata if part.batches else {}
         ended[entry.ds_id], adds = last.get("step") == str(attempt.step), last.get("adds") == "true"
     if not all(ended.values()):
-        return [], {}
+        return {}
     said = []
     for ds_id, parts in streams.items():
-        listed: list[dict[str, Any]] = [
+        listed: list[dict[str, Any]] = [  # rewritten, as only the journal would tell of damaged footers
             {"name": name.rpartition("/")[2], "rows": part.rows, "xxh3": _rewrite(storage.path / name, part)}
             for name, part in parts.items()
         ]
         said.append({"ds_id": ds_id, "parts": listed, "rows": sum(one["rows"] for one in listed), "lost": 0})
-    return said, {"adds": True} if adds else {}
+    line = {"mode": attempt.mode, "step": attempt.step, "attempt": attempt.number, "streams": said}
+    return line | ({"adds": True} if adds else {})
 
 
 def _rewrite(path: Path, part: Part) -> str:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labeltrack._core.arrays import Array
 from labeltrack._labels.codes import BOOL, BYTES, STRING, Vocabulary, as_stored
 from labeltrack._labels.combination_codes import Combinations
+from labeltrack.recording.description import ID, Coded, said_of
 from labeltrack.recording.keys import Split
-from labeltrack.recording.layout import LAST_STEP, folder_of, part_name, rename, sync_folder
+from labeltrack.recording.layout import LAST_STEP, folder_of, part_name
 from labeltrack.recording.part import OPEN, PartWriter
-from labeltrack.recording.schema import ID, Coded, said_of
 from labeltrack.recording.session import Membership
-from labeltrack.recording.storage import EXHAUSTED
+from labeltrack.recording.storage import EXHAUSTED, rename, sync_folder
 
 resource: Any
 try:
@@ -28,11 +29,8 @@ if TYPE_CHECKING:
 
     from labeltrack._buffers import Chunk
     from labeltrack._buffers import Rows as Arrays
-    from labeltrack.recording.description import Description
+    from labeltrack.recording.description import Description, Ids
     from labeltrack.recording.options import RecordingOptions
-    from labeltrack.recording.schema import Ids
-
-    Sizes = tuple[int, int]  # how many words of labels and of ids there are
 
 LARGEST_PART = 256 * 2**20  # bytes; a part is what one task of a cluster reads
 WORDS_A_LINE = 4096
@@ -55,35 +53,18 @@ class Lane:
     lost: int = 0  # rows that could not be written
     missing: int = 0  # rows that were never handed on
 
-    @property
-    def sizes(self) -> Sizes:
-        """How many words of labels and of ids there are."""
-        labels = None if isinstance(self.words, Combinations) else self.words  # they are no words of the journal
-        ids = None if self.ids is None else self.ids.words
-        return 0 if labels is None else len(labels.words), 0 if ids is None else len(ids.words)
-
 
 class _Rows(NamedTuple):
     """Rows as they are written."""
 
     columns: dict[str, Array]
-    labels: list[Coded]
-    ids: Coded | None
     said: dict[str, str]  # what the part says of the columns
+    types: list[str]  # what `run.json` says of them
 
     @property
     def form(self) -> tuple[dict[str, Any], dict[str, str]]:
         """What the rows of a part have in common."""
         return {name: column.dtype for name, column in self.columns.items()}, self.said
-
-    @property
-    def types(self) -> list[str]:
-        """What `run.json` says of the columns."""
-        coded = dict(zip(self.columns, self.labels, strict=False)) | ({ID: self.ids} if self.ids else {})
-        return [
-            coded[name].kind if name in coded and coded[name].kind in (STRING, BYTES, BOOL) else column.dtype.name
-            for name, column in self.columns.items()
-        ]
 
 
 class RunWriter:
@@ -97,11 +78,9 @@ class RunWriter:
         self._came: set[str] = set()  # modes of which there was something to write
         self._ended: dict[str, int] = {}  # the last attempt that ended, by mode
         self._pending: list[tuple[str, dict[str, Any]]] = []  # lines that are still to be written
-        self._numbers: dict[Vocabulary, int] = {}  # from 1 on
-        self._words_written: dict[int, int] = {}  # by number of the vocabulary
+        self._words: dict[Vocabulary, tuple[int, int]] = {}  # its number, from 1 on; how many words are written
         self._splits: dict[Vocabulary, Split] = {}  # of combinations
         self._open: list[Lane] = []  # the lane that was written to last comes last
-        self._finished = False
 
     def begin(self, mode: str, ds_id: str) -> None:
         """Record, once, that there is such a mode and dataset."""
@@ -109,8 +88,8 @@ class RunWriter:
             self._begun.add((mode, ds_id))
             self._log("stream", sync=self._flushes, mode=mode, ds_id=ds_id)
 
-    def write(self, lane: Lane, chunk: Chunk, stop: int, kind: str, sizes: Sizes, attempt: int, expected: int) -> None:
-        """Write the rows of a chunk up to `stop`, unless that was done before; their codes are below `sizes`."""
+    def write(self, lane: Lane, chunk: Chunk, stop: int, kind: str, attempt: int, expected: int) -> None:
+        """Write the rows of a chunk up to `stop`, unless that was done before."""
         start = chunk.done
         if stop <= start:
             return
@@ -119,7 +98,7 @@ class RunWriter:
             if lane.lost:
                 lane.lost += stop - start
             else:
-                rows = self._stored(lane, tuple(column[start:stop] for column in chunk.columns), kind, sizes)
+                rows = self._stored(lane, tuple(column[start:stop] for column in chunk.columns), kind)
                 self._append(lane, rows, attempt, expected)
         except Exception:
             lane.lost += stop - start
@@ -153,9 +132,6 @@ class RunWriter:
 
     def finish(self, lanes: Iterable[Lane]) -> None:
         """Close the parts of these lanes, and leave the run."""
-        if self._finished:
-            return
-        self._finished = True
         try:
             for lane in lanes:
                 self._close(lane)
@@ -176,45 +152,42 @@ class RunWriter:
             self._member.journal.append(event, sync=sync, **fields)
             del self._pending[0]
 
-    def _write_words(self, number: int, words: Vocabulary, stop: int) -> None:
-        """Write those words of a vocabulary below a code that are not written yet."""
-        first = self._words_written.get(number, 0)
+    def _number(self, words: Vocabulary | None) -> str:
+        """Return the number of a vocabulary as text, after its words so far are written; empty for none."""
+        if words is None:
+            return ""
+        number, first = self._words.get(words, (len(self._words) + 1, 0))
+        stop = len(words.words)  # another thread may add some
         while first < stop:
-            some: list[Any] = []
-            characters = 0
-            while first + len(some) < stop and len(some) < WORDS_A_LINE and characters < CHARACTERS_A_LINE:
-                some.append(words.words[first + len(some)])
-                characters += len(some[-1])
+            some = words.words[first : min(stop, first + WORDS_A_LINE)]
+            before = accumulate(map(len, some), initial=0)
+            some = [word for word, characters in zip(some, before, strict=False) if characters < CHARACTERS_A_LINE]
             kind = BYTES if isinstance(some[0], bytes) else STRING
             plain = [word.hex() if kind == BYTES else word for word in some]
             # Durable before the codes that use them, under any policy: without them the samples are worth nothing.
             self._member.journal.append("words", sync=True, vocabulary=number, kind=kind, first=first, words=plain)
             first += len(some)
-            self._words_written[number] = first
+            self._words[words] = number, first
+        return str(number)
 
     # -- parts --------------------------------------------------------------------------------------------
 
-    def _stored(self, lane: Lane, columns: Arrays, kind: str, sizes: Sizes) -> _Rows:
+    def _stored(self, lane: Lane, columns: Arrays, kind: str) -> _Rows:
         """Return ``(N,)`` columns of a chunk as they are written, once the words that they need are."""
         keys, *others = columns
+        found = [(as_stored(keys, kind), kind, lane.words)]
         if isinstance(lane.words, Combinations):
-            split = self._splits.setdefault(lane.words, Split(lane.words))
-            labels = [(*found, 0 if found[2] is None else len(found[2].words)) for found in split.columns(keys, kind)]
-        else:
-            labels = [(as_stored(keys, kind), kind, lane.words, sizes[0])]
-        coded = [Coded(of, self._number(words, stop)) for _, of, words, stop in labels]
-        ids = None if lane.ids is None else Coded(lane.ids.kind, self._number(lane.ids.words, sizes[1]))
+            found = self._splits.setdefault(lane.words, Split(lane.words)).columns(keys, kind)
+        labels = [Coded(of, self._number(words)) for _, of, words in found]
+        ids = None if lane.ids is None else Coded(lane.ids.kind, self._number(lane.ids.words))
         names = self._member.description.columns._replace(ids=ids is not None)
-        arrays = dict(zip(names.names, [*(column for column, *_ in labels), *others], strict=True))
-        return _Rows(arrays, coded, ids, said_of(names, coded, ids))
-
-    def _number(self, words: Vocabulary | None, stop: int) -> str:
-        """Return the number of a vocabulary as text, after its words below a code are written; empty for none."""
-        if words is None:
-            return ""
-        number = self._numbers.setdefault(words, len(self._numbers) + 1)
-        self._write_words(number, words, stop)
-        return str(number)
+        arrays = dict(zip(names.names, [*(column for column, *_ in found), *others], strict=True))
+        coded = dict(zip(names.labels, labels, strict=True)) | ({ID: ids} if ids else {})
+        types = [
+            coded[name].kind if name in coded and coded[name].kind in (STRING, BYTES, BOOL) else column.dtype.name
+            for name, column in arrays.items()
+        ]
+        return _Rows(arrays, said_of(names, labels, ids), types)
 
     def _append(self, lane: Lane, rows: _Rows, attempt: int, expected: int) -> None:
         """Append rows to the part of a lane, or to a new one if they do not fit it."""
@@ -229,7 +202,7 @@ class RunWriter:
 
     def _opened(self, lane: Lane, rows: _Rows, attempt: int, expected: int) -> PartWriter:
         self._member.ensure_present()  # otherwise a deleted folder would be recreated without the rest
-        if rows.ids is not None and self._member.note_ids():
+        if ID in rows.columns and self._member.note_ids():
             self._log("run", sync=self._syncs, run=self._member.description.plain())
         folder = self.root / folder_of(lane.mode, lane.ds_id, min(expected, LAST_STEP))
         folder.mkdir(parents=True, exist_ok=True)

@@ -27,6 +27,21 @@ def batch(n=256, labels=10, seed=0):
     return rng.integers(0, labels, n).astype(np.int32), rng.normal(size=n).astype(np.float32)
 
 
+NO_SPACE = OSError(28, "No space left on device")
+
+
+def fail(patch, owner, method, when=lambda *_arguments, **_options: True, *, error=NO_SPACE, times=10**9):
+    """Have a method raise, so many times, when it is called with some arguments."""
+    real, left = getattr(owner, method), iter(range(times))
+
+    def failing(*arguments, **options):
+        if when(*arguments, **options) and next(left, None) is not None:
+            raise error
+        return real(*arguments, **options)
+
+    patch.setattr(owner, method, failing)
+
+
 def same(one, other):
     """Return whether two histories are equal, bit for bit, in the same order."""
     first, second = list(one.items()), list(other.items())
@@ -329,15 +344,9 @@ def test_a_mode_of_which_nothing_came_leaves_nothing_to_miss(tmp_path, monkeypat
     tracker = lt.LabelTracker("y", "ce", record_to=tmp_path / "run")
     tracker.update(*batch())
     tracker.end_epoch(1)
-    append = HandedOnBuffer.append
-
-    def interrupted(*_arguments, **_options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(HandedOnBuffer, "append", interrupted)
+    fail(monkeypatch, HandedOnBuffer, "append", error=KeyboardInterrupt(), times=1)
     with pytest.raises(KeyboardInterrupt):
         tracker.update(*batch(), mode="eval")
-    monkeypatch.setattr(HandedOnBuffer, "append", append)
     tracker.close()
     run = lt.open_run(tmp_path / "run")
     assert [(epoch.mode, epoch.complete) for epoch in run.epochs] == [("train", True)]

@@ -13,7 +13,7 @@ import warnings
 import numpy as np
 import pytest
 from test_cli import invoke
-from test_recorder import QUICK, batch, same
+from test_recorder import QUICK, batch, fail, same
 from test_run import _run, recorded  # noqa: F401 (a fixture)
 
 import labeltrack as lt
@@ -248,14 +248,7 @@ def test_repeated_epochs_and_a_running_process_are_not_problems(tmp_path):
 
 
 def test_rows_that_the_journal_reports_as_lost_are_counted(tmp_path, monkeypatch):
-    write = PartWriter.write
-
-    def failing(self, columns, more=None):
-        if self.seq == 1 and columns[0].size:
-            raise OSError(28, "No space left on device")
-        write(self, columns, more)
-
-    monkeypatch.setattr(PartWriter, "write", failing)
+    fail(monkeypatch, PartWriter, "write", lambda part, columns, *_: part.seq == 1 and columns[0].size)
     recording = lt.RecordingOptions(tmp_path / "run", flush_rows=1024, fsync="never")
     tracker = lt.LabelTracker("y", "ce", record_to=recording)
     with pytest.warns(lt.LabelTrackWarning, match="No space left"):
@@ -448,15 +441,10 @@ def test_an_open_part_with_a_wrong_checksum_is_not_repaired(copy):
 def test_a_repair_that_fails_leaves_the_torn_part(copy, monkeypatch):
     content = first_part(copy).read_bytes()
     part = left_open(copy, content[: len(content) * 4 // 5])
-
-    def failing(self, labels, values, more=None):  # noqa: ARG001
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     opened = lt.open_run(copy)
-    with monkeypatch.context() as patch:
-        patch.setattr(PartWriter, "write", failing)
-        with pytest.raises(OSError, match="No space left"):
-            opened.repair()
+    fail(monkeypatch, PartWriter, "write", times=1)
+    with pytest.raises(OSError, match="No space left"):
+        opened.repair()
     assert list(part.parent.iterdir()) == [part]
     assert opened.repair() == [str(part.relative_to(copy))]
     assert verified(copy).lost > 0
@@ -476,17 +464,14 @@ def test_a_part_that_vanishes_after_the_run_was_opened_is_reported(tmp_path):
 def test_too_many_open_files_are_an_error_and_not_damage(copy, monkeypatch):
     done_again(copy, [3], unfinished=300)
     opened = lt.open_run(copy)
-
-    def exhausted(self, name):  # noqa: ARG001
-        raise OSError(errno.EMFILE, "Too many open files", name)
-
-    monkeypatch.setattr(LocalFolder, "content", exhausted)
+    exhausted = OSError(errno.EMFILE, "Too many open files")
+    fail(monkeypatch, LocalFolder, "content", error=exhausted)
     for read in (opened.samples, lambda: opened.recompute(progress=False), lambda: opened.verify(progress=False)):
         with pytest.raises(OSError, match="Too many open files"):
             read()
     monkeypatch.undo()
     assert opened.samples(step=3).num_rows == 400  # the last epoch is left out, which is asked of its part
-    monkeypatch.setattr(LocalFolder, "content", exhausted)
+    fail(monkeypatch, LocalFolder, "content", error=exhausted)
     with pytest.raises(OSError, match="Too many open files"):
         opened.samples(step=opened.epochs[-1].step)  # it is left out, and asked whether it ended
 

@@ -14,7 +14,7 @@ import warnings
 import numpy as np
 import pytest
 import xxhash
-from test_recorder import QUICK, batch, same, train
+from test_recorder import NO_SPACE, QUICK, batch, fail, same, train
 
 import labeltrack as lt
 from labeltrack.recording import writer as writer_module
@@ -100,18 +100,17 @@ def test_columns_are_aligned_in_every_batch_but_the_last(tmp_path, n):
 def test_words_stand_in_the_journal_before_the_codes_that_use_them(tmp_path, monkeypatch):
     run = tmp_path / "run"
     order = []
-    append, write = Journal.append, writer_module.PartWriter.write
+    append, write = Journal.append, PartWriter.write
     monkeypatch.setattr(
         Journal,
         "append",
         lambda self, event, *, sync, **said: (order.append((event, sync)), append(self, event, sync=sync, **said))[1],
     )
-    monkeypatch.setattr(
-        writer_module.PartWriter, "write", lambda *args: (order.append(("rows", len(args[1][0]))), write(*args))[1]
-    )
+    monkeypatch.setattr(PartWriter, "write", lambda *args: (order.append(("rows", len(args[1][0]))), write(*args))[1])
     recording = lt.RecordingOptions(run, flush_rows=1024, fsync="never")
     with lt.LabelTracker("y", "ce", record_to=recording) as tracker:
         tracker.update(["a", "b"] * 512, np.zeros(1024))
+        tracker.flush()
         tracker.update(["c\ud800", "b"] * 512, np.zeros(1024))
         tracker.end_epoch(1)
     interesting = [one for one in order if one[0] in ("words", "rows") and one != ("rows", 0)]
@@ -139,8 +138,8 @@ def test_many_and_long_words_take_several_lines(tmp_path, monkeypatch):
 @pytest.mark.parametrize("fsync", ["never", "epoch", "flush"])
 def test_the_policy_says_when_the_disk_is_waited_for(tmp_path, monkeypatch, fsync):
     synced = []
-    sync = writer_module.PartWriter.sync
-    monkeypatch.setattr(writer_module.PartWriter, "sync", lambda self: (synced.append("flush"), sync(self)))
+    sync = PartWriter.sync
+    monkeypatch.setattr(PartWriter, "sync", lambda self: (synced.append("flush"), sync(self)))
     fsync_of_os = os.fsync
     monkeypatch.setattr(os, "fsync", lambda fd: (synced.append("fsync"), fsync_of_os(fd)))
     recording = lt.RecordingOptions(tmp_path / "run", flush_rows=1024, fsync=fsync)
@@ -358,20 +357,7 @@ def test_labels_and_names_with_lone_surrogates_are_recorded_as_they_are(tmp_path
 # -- failures ---------------------------------------------------------------------------------------------
 
 
-def fail_times(monkeypatch, times, error):
-    write = writer_module.PartWriter.write
-    left = [times]
-
-    def failing(self, *args):
-        if left[0] > 0:
-            left[0] -= 1
-            raise error
-        return write(self, *args)
-
-    monkeypatch.setattr(writer_module.PartWriter, "write", failing)
-
-
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("anything")])
+@pytest.mark.parametrize("error", [NO_SPACE, RuntimeError("anything")])
 def test_a_failure_costs_one_warning_and_an_epoch_of_the_run(tmp_path, monkeypatch, error):
     run = tmp_path / "run"
     reference = lt.LabelTracker("y", "ce")
@@ -379,7 +365,7 @@ def test_a_failure_costs_one_warning_and_an_epoch_of_the_run(tmp_path, monkeypat
     with pytest.warns(lt.LabelTrackWarning) as caught:
         for step in (1, 2, 3, 4):
             if step == 2:
-                fail_times(monkeypatch, 1, error)
+                fail(monkeypatch, PartWriter, "write", error=error, times=1)
             for i in range(20):
                 for one in (tracker, reference):
                     one.update(*batch(seed=100 * step + i))
@@ -410,20 +396,11 @@ def same_entries(one, other, steps):
 @pytest.mark.parametrize("failing", [1, 2])
 def test_what_the_journal_could_not_take_it_says_later(tmp_path, monkeypatch, failing):
     epoch = 0
-
-    def full(method):
-        def fail(*args, **options):
-            if epoch == failing:
-                raise OSError(28, "No space left on device")
-            return method(*args, **options)
-
-        return fail
-
     first, second = (lt.RecordingOptions(tmp_path / "run", rank=rank, world_size=2) for rank in (0, 1))
     train(first, [1, 2]).close()
     tracker = lt.LabelTracker("y", "ce", record_to=second)
-    monkeypatch.setattr(PartWriter, "__init__", full(PartWriter.__init__))
-    monkeypatch.setattr(Journal, "append", full(Journal.append))
+    for owner, method in ((PartWriter, "__init__"), (Journal, "append")):
+        fail(monkeypatch, owner, method, lambda *_arguments, **_options: epoch == failing)
     with pytest.warns(lt.LabelTrackWarning, match="No space left"):
         for epoch in (1, 2):
             tracker.update([1] * 100, [1.0] * 100)
@@ -442,14 +419,7 @@ def test_what_the_journal_could_not_take_it_says_later(tmp_path, monkeypatch, fa
 
 def test_one_dataset_that_fails_at_the_end_leaves_no_trace_in_the_next_epoch(tmp_path, monkeypatch):
     tracker = lt.LabelTracker("y", "ce", record_to=tmp_path / "run")
-    close = writer_module.PartWriter.close
-
-    def failing(self, **options):
-        if "ds_id=a" in str(self.path) and "epoch=1" in str(self.path):
-            raise OSError(28, "No space left on device")
-        return close(self, **options)
-
-    monkeypatch.setattr(writer_module.PartWriter, "close", failing)
+    fail(monkeypatch, PartWriter, "close", lambda part, **_: "ds_id=a/epoch=1" in str(part.path))
     with pytest.warns(lt.LabelTrackWarning, match="No space left"):
         for step in (1, 2):
             for ds_id in ("a", "b"):
@@ -466,14 +436,7 @@ def test_one_dataset_that_fails_at_the_end_leaves_no_trace_in_the_next_epoch(tmp
 
 def test_a_journal_that_cannot_be_written_leaves_the_epoch_incomplete(tmp_path, monkeypatch):
     tracker = lt.LabelTracker("y", "ce", record_to=tmp_path / "run")
-    append = Journal.append
-
-    def failing(self, event, **said):
-        if event == "epoch":
-            raise OSError(28, "No space left on device")
-        return append(self, event, **said)
-
-    monkeypatch.setattr(Journal, "append", failing)
+    fail(monkeypatch, Journal, "append", lambda _, event, **_said: event == "epoch")
     with pytest.warns(lt.LabelTrackWarning, match="No space left"):
         train(None, [1], tracker=tracker)
         tracker.flush()
@@ -488,16 +451,7 @@ def test_a_journal_that_cannot_be_written_leaves_the_epoch_incomplete(tmp_path, 
 
 def test_words_that_could_not_be_written_are_written_with_the_next_epoch(tmp_path, monkeypatch):
     tracker = lt.LabelTracker("y", "ce", record_to=tmp_path / "run")
-    append = Journal.append
-    left = [1]
-
-    def failing(self, event, **said):
-        if event == "words" and left[0]:
-            left[0] -= 1
-            raise OSError(28, "No space left on device")
-        return append(self, event, **said)
-
-    monkeypatch.setattr(Journal, "append", failing)
+    fail(monkeypatch, Journal, "append", lambda _, event, **_said: event == "words", times=1)
     with pytest.warns(lt.LabelTrackWarning, match="No space left"):
         for step in (1, 2):
             tracker.update(["a", "b", "c"], [1.0, 2.0, 3.0])
