@@ -59,9 +59,10 @@ def distinct(columns: Columns) -> Columns:
     """Return the first sample of each id, and all that have none."""
     if not columns.ids:
         return columns
-    (keys,) = _keys([columns.ids])
-    first = _first(keys, int(keys.max(initial=-1)) + 1)
-    return columns if first.size == keys.size else columns.at(np.sort(first))
+    (keys,), number = _keys([columns.ids])
+    first = _first(keys, number)
+    first = np.sort(first[first >= 0])
+    return columns if first.size == keys.size else columns.at(first)
 
 
 def both(before: Columns, after: Columns, labels: Array) -> Samples:
@@ -70,9 +71,8 @@ def both(before: Columns, after: Columns, labels: Array) -> Samples:
     values = tuple(_plain(side.values) for side in (before, after))
     pairs = None
     if before.ids and after.ids:
-        keys = _keys([before.ids, after.ids])
-        size = 1 + max(int(of.max(initial=-1)) for of in keys)
-        places = [_first(of, size, fill=True) for of in keys]
+        keys, number = _keys([before.ids, after.ids])
+        places = [_first(of, number) for of in keys]
         one, other = (of[(places[0] >= 0) & (places[1] >= 0)] for of in places)
         same = (codes[0][one] == codes[1][other]) & (codes[0][one] >= 0)
         one, other = np.sort(one[same]), other[same][np.argsort(one[same])]
@@ -151,15 +151,15 @@ def difference(codes: Integers, before: Floats, after: Floats, wanted: Mask | No
     return codes[kept], differences[kept]
 
 
-def _first(keys: Integers, size: int, *, fill: bool = False) -> Integers:
-    """Return where each of so many keys is first; with `fill`, -1 for those that are nowhere, else none for them."""
-    found = np.full(size, -1, dtype=np.int64)
+def _first(keys: Integers, number: int) -> Integers:
+    """Return where each key is first; -1 for those that are nowhere."""
+    found = np.full(number, -1, dtype=np.int64)
     found[keys[::-1]] = np.arange(keys.size - 1, -1, -1)
-    return found if fill else found[found >= 0]
+    return found
 
 
-def _keys(sides: Sequence[Sequence[Any]]) -> list[Integers]:
-    """Return numbers of the samples of some sides: the same where all columns are equal, another one for each null."""
+def _keys(sides: Sequence[Sequence[Any]]) -> tuple[list[Integers], int]:
+    """Return keys of samples, the same where all columns are equal, a new one for each null; and how many there are."""
     pa, keys = need("pyarrow"), np.zeros(1, dtype=np.int64)
     for columns in zip(*sides, strict=True):
         chunks = [chunk for column in columns for chunk in column.chunks]
@@ -168,8 +168,9 @@ def _keys(sides: Sequence[Sequence[Any]]) -> list[Integers]:
         words, codes = _coded(pa.chunked_array(chunks, chunks[0].type if chunks else columns[0].type))
         keys = np.unique(keys * len(words) + codes, return_inverse=True)[1].reshape(-1)
     gone = np.flatnonzero(np.concatenate([_plain(columns[0].is_null()) for columns in sides]))
-    keys[gone] = keys.max(initial=-1) + 1 + np.arange(gone.size)
-    return np.split(keys, np.cumsum([len(columns[0]) for columns in sides])[:-1])
+    number = int(keys.max(initial=-1)) + 1
+    keys[gone] = number + np.arange(gone.size)
+    return np.split(keys, np.cumsum([len(columns[0]) for columns in sides])[:-1]), number + gone.size
 
 
 def _coded(column: Any) -> tuple[Any, Integers]:

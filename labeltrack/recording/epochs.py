@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -322,39 +322,38 @@ class RunIndex:
         journal = journal_name(session, rank)
         return PartEntry(name, place, about, rows, xxh3, tuple(metadata.items()), journal, process.vocabularies)
 
-    def gaps(self) -> list[tuple[tuple[int, int], str]]:
-        """Return messages about what must have existed and is missing, each with its session and rank."""
+    def gaps(self) -> Iterator[tuple[tuple[int, int], str]]:
+        """Yield messages about what must have existed and is missing, each with its session and rank."""
         attempts = [attempt for epoch in self.epochs for attempt in epoch.every_attempt]
         numbers: dict[tuple[int, int, str], set[int]] = defaultdict(set)
         for session, rank, mode, number in [(a.session, a.rank, a.mode, a.number) for a in attempts] + [*self._dropped]:
             numbers[session, rank, mode].add(number)
-        found = [] if self.contents.journals or attempts else [((0, 0), "there is neither a journal nor a part")]
-        for session, rank in sorted({(a.session, a.rank) for a in attempts} - self._processes.keys()):
-            text = f"{journal_name(session, rank)} is missing, so which of its epochs ended is unknown"
-            found.append(((session, rank), text))
-        sessions = {session for session, _ in self._processes} | {attempt.session for attempt in attempts}
-        found += [((0, 0), f"nothing is left of session {one}") for one in _between(sessions, 1)]
+        if not self.contents.journals and not attempts:
+            yield (0, 0), "there is neither a journal nor a part"
+        for of in sorted({(a.session, a.rank) for a in attempts} - self._processes.keys()):
+            yield of, f"{journal_name(*of)} is missing, so which of its epochs ended is unknown"
+        for one in _between({session for session, _ in self._processes} | {a.session for a in attempts}, 1):
+            yield (0, 0), f"nothing is left of session {one}"
         for (session, rank, mode), known in sorted(numbers.items()):
-            of = f"session {session}, process {rank} in mode {mode!r}"
-            found += [((session, rank), f"nothing is left of attempt {one} of {of}") for one in _between(known, 1)]
+            for one in _between(known, 1):
+                where = f"session {session}, process {rank} in mode {mode!r}"
+                yield (session, rank), f"nothing is left of attempt {one} of {where}"
         done = {(attempt.session, attempt.mode) for attempt in attempts if attempt.complete}
-        for (session, rank), process in sorted(self._processes.items()):
+        for of, process in sorted(self._processes.items()):
             if process.rebuilt:
                 text = "was rebuilt from the parts that were left; anything else it had recorded is unknown"
-                found.append(((session, rank), f"{journal_name(session, rank)} {text}"))
+                yield of, f"{journal_name(*of)} {text}"
             for mode in sorted(process.modes):
-                if (session, rank, mode) not in numbers and not any(m == mode and s > session for s, m in done):
-                    text = f"nothing is left of the samples of session {session}, process {rank} in mode {mode!r}"
-                    found.append(((session, rank), text))
+                if (*of, mode) not in numbers and not any(m == mode and session > of[0] for session, m in done):
+                    yield of, f"nothing is left of the samples of session {of[0]}, process {of[1]} in mode {mode!r}"
         for attempt in attempts:
             have: dict[str, set[int]] = defaultdict(set)  # of attempts whose parts no journal lists
             for part in attempt.parts:
                 if part.place is not None and not attempt.complete:
                     have[part.ds_id].add(part.place.index)
-            missing = [(ds_id, number) for ds_id, known in have.items() for number in _between(known, 0)]
-            texts = [f"{attempt}: part {number} of ds_id {ds_id!r} is missing" for ds_id, number in missing]
-            found += [((attempt.session, attempt.rank), text) for text in texts]
-        return found
+            for ds_id, known in have.items():
+                for one in _between(known, 0):
+                    yield (attempt.session, attempt.rank), f"{attempt}: part {one} of ds_id {ds_id!r} is missing"
 
     # -- epochs -------------------------------------------------------------------------------------------
 

@@ -201,11 +201,9 @@ class PerSample:
     def _plan(self, jobs: Sequence[Sequence[Step]], metric: str | None, correct: str | Literal[False] | None) -> Plan:
         """Return which columns are read, without options."""
         columns, first = self._description.columns, self._place(metric)
-        among: list[int] = []
-        if correct is None:
-            among = [first, *(one for one in range(len(self.metrics)) if one != first)]
-        elif correct is not False:
-            among = [self._place(correct)]
+        among = [] if correct is False else [self._place(correct)]
+        if correct is None:  # any, beginning with the one that statistics are of
+            among = sorted(range(len(self.metrics)), key=lambda one: one != first)
         found = (_binary_metric(self._storage, job, columns, among) for job in jobs if among)
         hits = next((one for one in found if one is not None), None)
         return Plan(columns, first, hits, hits != first)

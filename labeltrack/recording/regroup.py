@@ -128,9 +128,7 @@ class Groupings:
         for name, mapping in zip(self._names, mappings, strict=True):
             known = sorted_unique(labels[name])
             places = np.searchsorted(known, labels[name])
-            of_label = None if counts is None else np.zeros(known.shape[0], dtype=np.int64)
-            if of_label is not None and counts is not None:
-                np.add.at(of_label, places, counts)
+            of_label = None if counts is None else np.bincount(places, counts, known.shape[0]).astype(np.int64)
             rows, new = self._each.get(name, _UNCHANGED).new_labels(known, mapping, of_label)
             slots = np.full(known.shape[0], -1, dtype=np.int64)
             slots[rows] = np.arange(rows.shape[0])
