@@ -409,12 +409,6 @@ def test_a_state_of_something_else_says_what_is_expected():
         lt.History().load_state_dict({"version": 1})
 
 
-def test_a_plot_shows_the_bounds_of_the_tracker_unless_asked_otherwise(history):
-    pytest.importorskip("matplotlib")
-    titles = [axes.get_title() for axes in history.plot(modes=["train"]).axes]
-    assert len(titles) > len(history.plot(bounds="std", modes=["train"]).axes)
-
-
 def test_a_step_done_again_takes_the_place_of_what_was_there_of_it():
     history = lt.History(metric="ce", label="y")
     first, second = lt.label_stats([0, 1], [1.0, 2.0]), lt.label_stats([0, 2], [3.0, 4.0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from labeltrack._filters import compared_step
+from labeltrack._filters import compared_step, single_mode
 from labeltrack._serialize import plain
 from labeltrack.bounds import TRACKER_BOUNDS, needed_quantiles, resolve_all
 from labeltrack.errors import counted
@@ -143,7 +143,7 @@ class History(Entries):
         """
         from labeltrack._significance.comparison import compare_stats  # noqa: PLC0415 (only for this)
 
-        mode = self._single(mode)
+        mode = single_mode(self._found, mode)
         title = f"{mode}, step {before} → step {after}" + (f" of {ds_id}" if ds_id else "")
         options: dict[str, Any] = {"metric": self.metric, "higher_is_worse": higher_is_worse, "alpha": alpha}
         return compare_stats(self.at(before, mode, ds_id), self.at(after, mode, ds_id), title=title, **options)
@@ -194,7 +194,7 @@ class History(Entries):
         """
         from labeltrack._significance.sequence import find_alarms  # noqa: PLC0415 (only for this)
 
-        mode = self._single(mode)
+        mode = single_mode(self._found, mode)
         found = dict(self._of(mode, ds_id))
         against = min(found) if against is None else against
         reference = self.at(against, mode, ds_id)
@@ -245,17 +245,18 @@ class History(Entries):
             >>> "1 of 2 labels got worse from step 1 to step 2" in path.read_text(encoding="utf-8")
             True
         """
-        from labeltrack.page.content import Track, judged  # noqa: PLC0415 (only for this)
+        from labeltrack.page.content import Content, Track  # noqa: PLC0415 (only for this)
         from labeltrack.page.document import write_page  # noqa: PLC0415
 
-        mode = self._single(mode)
+        mode = single_mode(self._found, mode)
         shown = [mode, *(of for of in self.modes if of != mode and self._having(of, ds_id))]
         tracks = [Track(of, self._of(of, ds_id)) for of in shown]
         looks = dict(tracks[0].looks)
         at = compared_step(list(looks)[:-1], against)
-        content = judged(
+        content = Content(
+            self.metric,
+            self.label,
             tracks,
-            (self.metric, self.label),
             None if at is None else looks[at],
             title=title,
             bounds=self.bounds,

@@ -233,11 +233,14 @@ class Entries(Table):
             KeyError: There is no such mode, dataset or step; the message names the nearest and lists those there.
             ValueError: `mode` is None, and there are several modes but no ``"eval"``.
         """
-        mode = self._single(mode)
+        mode = single_mode(self._found, mode)
         found = self.datasets(step, mode)
         if not found or ds_id not in (None, *found):
             raise self._missing(mode, ds_id, step)
-        return self._together(mode, step, list(found.values())) if ds_id is None else found[ds_id]
+        if ds_id is not None:
+            return found[ds_id]
+        parts = list(found.values()) if (mode, step) not in self._pooled else [self._pooled[mode, step]]
+        return parts[0] if len(parts) == 1 else merge_stats(parts)
 
     def pooled(
         self, mode: str | None = None, steps: Iterable[int] | slice | None = None, ds_id: str | None = None
@@ -267,7 +270,7 @@ class Entries(Table):
             >>> history.pooled()["cat"].mean, history.pooled(steps=slice(-2, None))["cat"].mean
             (2.0, 2.5)
         """
-        mode = self._single(mode)
+        mode = single_mode(self._found, mode)
         there = self._steps_of(mode, ds_id)
         wanted = chosen_steps(there, steps)
         if missing := set(wanted).difference(there):
@@ -300,7 +303,7 @@ class Entries(Table):
                 nearest.
             ValueError: There is no such statistic, or `mode` is None and it is not clear which.
         """
-        mode = self._single(mode)
+        mode = single_mode(self._found, mode)
         steps, values = [], []
         for step, stats in self._of(mode, ds_id):
             column = stats.column(statistic)
@@ -352,7 +355,7 @@ class Entries(Table):
         if operator.index(k) < 1:
             msg = f"k must be at least 1, got {k}"
             raise ValueError(msg)
-        mode = self._single(mode)
+        mode = single_mode(self._found, mode)
         if step is None:
             latest = (at for at in reversed(self.steps(mode)) if ds_id is None or ds_id in self._found[mode][at])
             step = next(latest, None)
@@ -364,10 +367,6 @@ class Entries(Table):
             stats, by = stats.by(*labels), "mean"
         ranked: list[Any] = stats.labels[stats.order(str(by), descending=higher_is_worse)[:k]].tolist()
         return ranked
-
-    def _single(self, mode: str | None) -> str:
-        """Return the mode to read."""
-        return single_mode(self._found, mode)
 
     def _missing(self, mode: str, ds_id: str | None, step: int | None = None) -> KeyError:
         """Return what to raise where there is no such mode, no such dataset in it, or no such step of both."""
@@ -391,19 +390,9 @@ class Entries(Table):
             return steps
         raise self._missing(mode, ds_id)
 
-    def _together(self, mode: str, step: int, parts: list[LabelStats]) -> LabelStats:
-        """Return the statistics of all datasets of a step."""
-        if (mode, step) in self._pooled:
-            return self._pooled[mode, step]
-        return parts[0] if len(parts) == 1 else merge_stats(parts)
-
     def _of(self, mode: str, ds_id: str | None) -> list[tuple[int, LabelStats]]:
         """Return the steps of a mode with their statistics, ascending."""
-        steps = self._steps_of(mode, ds_id)
-        found = self._found[mode]
-        if ds_id is not None:
-            return [(step, found[step][ds_id]) for step in steps]
-        return [(step, self._together(mode, step, list(found[step].values()))) for step in steps]
+        return [(step, self.at(step, mode, ds_id)) for step in self._steps_of(mode, ds_id)]
 
 
 def _concatenated(parts: list[Array], name: str) -> Array:

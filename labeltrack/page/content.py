@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import base64
 import platform
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ from labeltrack.stats import quiet
 if TYPE_CHECKING:
     from labeltrack._significance.comparison import Comparison
     from labeltrack._significance.samples import Samples
+    from labeltrack.bounds import BoundName
     from labeltrack.stats import LabelStats
 
 _DIGITS = 6
@@ -42,70 +43,60 @@ class Track(NamedTuple):
     looks: Sequence[tuple[int, LabelStats]]  # ascending
 
 
-@dataclass(frozen=True)
+@dataclass
 class Content:
-    """What a report shows."""
+    """What a report shows: the last step of the first track, compared with another one if there is any."""
 
-    title: str
     metric: str
+    label: str
     tracks: Sequence[Track]  # the first one is judged, the others are drawn beside it
-    before: LabelStats | None  # to compare the last step of the first track with, if there is anything
-    comparison: Comparison | None
-    untested: str  # why there is no comparison
+    before: LabelStats | None  # what the last step is compared with
+    _: KW_ONLY
+    title: str | None
+    bounds: Sequence[BoundName]
     higher_is_worse: bool
-    band: str  # that curves have at first
-    facts: Sequence[tuple[str, str]]  # what was recorded, as pairs of a name and a text
+    alpha: float
+    facts: Sequence[tuple[str, str]] = ()  # what was recorded, as pairs of a name and a text
     sides: str = ""  # what is compared, such as ``"step 9 to step 10"``
-    distribution: dict[str, Any] | None = None  # for the script; its columns are arrays, labels those of `compared`
+    samples: Samples | None = None  # of both sides
+    distribution: dict[str, Any] | None = None  # for the script; columns are arrays, labels those of both sides
     hardest: dict[str, Any] | None = None  # a table of samples for the script
     shown: Sequence[int] = (0,)  # tracks whose curves are drawn at first
+    comparison: Comparison | None = field(init=False, default=None)
+    untested: str = field(init=False, default="There is only one step, so there is nothing to compare.")
+
+    def __post_init__(self) -> None:
+        """Test what changed."""
+        check_alpha(self.alpha)
+        if self.before is not None:
+            options: dict[str, Any] = {"higher_is_worse": self.higher_is_worse, "alpha": self.alpha}
+            try:
+                sides = quiet(self.before), self.after
+                self.comparison = compare_stats(*sides, self.samples, metric=self.metric, **options)
+            except ImportError as error:  # scipy is an extra
+                self.untested = f"Nothing was tested: {error}"
 
     @property
     def after(self) -> LabelStats:
         """The statistics that are judged."""
         return quiet(self.tracks[0].looks[-1][1])
 
+    @property
+    def heading(self) -> str:
+        """The title of the page."""
+        return f"{self.metric} by {self.label}: {self.tracks[0].name}" if self.title is None else self.title
 
-def judged(
-    tracks: Sequence[Track],
-    names: tuple[str, str],
-    before: LabelStats | None,
-    samples: Samples | None = None,
-    *,
-    title: str | None,
-    bounds: Iterable[Any],
-    higher_is_worse: bool,
-    alpha: float,
-    facts: Sequence[tuple[str, str]] = (),
-    **more: Any,
-) -> Content:
-    """Test the last step of the first track; names are those of metric and label, `more` are further attributes."""
-    check_alpha(alpha)
-    metric, label = names
-    comparison, untested = None, ""
-    if before is None:
-        untested = "There is only one step, so there is nothing to compare."
-    else:
-        options: dict[str, Any] = {"metric": metric, "higher_is_worse": higher_is_worse, "alpha": alpha}
-        try:
-            comparison = compare_stats(quiet(before), quiet(tracks[0].looks[-1][1]), samples, **options)
-        except ImportError as error:  # scipy is an extra
-            untested = f"Nothing was tested: {error}"
-    drawn = [*bounds]
-    versions = f"labeltrack {__version__}, numpy {np.__version__}, Python {platform.python_version()}"
-    return Content(
-        title=f"{metric} by {label}: {tracks[0].name}" if title is None else title,
-        metric=metric,
-        tracks=tracks,
-        before=before,
-        comparison=comparison,
-        untested=untested,
-        higher_is_worse=higher_is_worse,
-        # Narrow bands, which show changes, unless a history has none.
-        band="none" if drawn == [None] else "range" if drawn == ["range"] else "sem",
-        facts=[*map(_extent, tracks), *facts, ("this page", versions)],
-        **more,
-    )
+    @property
+    def band(self) -> str:
+        """What curves have at first: narrow bands, which show changes, unless a history has none."""
+        drawn = [*self.bounds]
+        return "none" if drawn == [None] else "range" if drawn == ["range"] else "sem"
+
+    @property
+    def all_facts(self) -> list[tuple[str, str]]:
+        """What there is, what was recorded, and what made the page."""
+        versions = f"labeltrack {__version__}, numpy {np.__version__}, Python {platform.python_version()}"
+        return [*map(_extent, self.tracks), *self.facts, ("this page", versions)]
 
 
 def _extent(track: Track) -> tuple[str, str]:

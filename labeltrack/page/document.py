@@ -43,12 +43,12 @@ def _document(content: Content) -> str:
     script = '"use strict";\n(() => {\n' + "\n".join(_asset(f"{name}.js") for name in _SCRIPTS) + "})();"
     sentence, tone = _verdict(content)
     digest = base64.b64encode(hashlib.sha256(f"\n{script}\n".encode()).digest()).decode("ascii")
-    facts = [f"      <dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in content.facts]
+    facts = [f"      <dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in content.all_facts]
     parts = {
         # Nothing else runs, not even in names of labels, and nothing is loaded.
         "policy": f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:",
         "version": __version__,
-        "title": html.escape(content.title),
+        "title": html.escape(content.heading),
         "style": _asset("page.css"),
         "tone": tone,
         "verdict": html.escape(sentence),

@@ -14,9 +14,8 @@ from labeltrack.errors import check_option
 from labeltrack.plot.data import collect
 from labeltrack.plot.grid import plot_grid
 from labeltrack.plot.heatmap import heatmap
-from labeltrack.plot.lines import COLOURED, lines
-from labeltrack.plot.multiples import multiples
-from labeltrack.plot.style import MAX_MODES, styled
+from labeltrack.plot.lines import COLOURED, MAX_MODES, lines, multiples
+from labeltrack.plot.style import styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Value axes: linear, logarithmic or cut, whichever lets most labels be read."""
+"""Axes: of steps, and of values, which are linear, logarithmic or cut: whichever lets most labels be read."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from labeltrack._core.arrays import Floats, Integers
+from labeltrack._core.arrays import Floats, Integers, Mask
 from labeltrack.plot.style import EXTREME, LOG_FROM, SOFT_INK
 
 if TYPE_CHECKING:
@@ -24,6 +24,22 @@ _LEAST_STEPS = 4  # of fewer, none is a spike
 _DECADES = 1e12  # values smaller than the largest by more than this are treated as zero
 
 
+def integer_steps(axes: Axes, scene: Scene, bins: int, width: float) -> None:
+    """Let the step axis, `width` inches wide, span the steps of every mode, with ticks at whole steps only."""
+    first = min(int(track.steps[0]) for track in scene.tracks)
+    last = max(int(track.steps[-1]) for track in scene.tracks)
+    margin = 0.5 if first == last else 0.02 * (last - first)
+    axes.set_xlim(first - margin, last + margin)
+    digits = max(len(_step_text(first)), len(_step_text(last)))
+    bins = max(1, min(bins, int(width / (0.075 * (digits + 2)))))
+    axes.xaxis.set_major_locator(MaxNLocator(bins, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(lambda step, _: _step_text(step))
+
+
+def _step_text(step: float) -> str:
+    return f"{step:.0f}" if abs(step) < 1e10 else f"{step:.6g}"
+
+
 class LogAxis(NamedTuple):
     """What a logarithmic axis must hold; one of zeros or of both signs is linear around zero."""
 
@@ -31,6 +47,19 @@ class LogAxis(NamedTuple):
     smallest: float
     least: float
     largest: float
+
+    def apply(self, axes: Axes) -> None:
+        """Give a panel this axis."""
+        if self.positive:
+            axes.set_yscale("log", nonpositive="clip")
+            ratio = (self.largest / self.least) ** 0.06
+            axes.set_ylim(self.least / ratio, self.largest * ratio)
+            subs = (1.0, 2.0, 5.0) if self.largest < 200 * self.least else (1.0,)
+            axes.yaxis.set_major_locator(LogLocator(subs=subs))
+        else:
+            axes.set_yscale("symlog", linthresh=10.0 ** math.floor(math.log10(self.smallest)))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 class Cut(NamedTuple):
@@ -67,7 +96,7 @@ class ValueAxis(NamedTuple):
     def apply(self, axes: Axes) -> None:
         """Give a panel this axis."""
         if self.log is not None:
-            _make_logarithmic(axes, self.log)
+            self.log.apply(axes)
         if self.cut is None:
             return
         (low, high), (lowest, highest) = self.cut.ends, self.cut.reached
@@ -92,12 +121,12 @@ def _number(value: float) -> str:
 
 def _cut(scene: Scene, bound: Bound, banded: Any, bare: Any) -> Cut | None:
     """Return the cut that keeps a few steps from flattening all others; none where these have the last of a mode."""
-    steps, places = np.unique(np.concatenate([track.steps for track in scene.tracks]), return_inverse=True)
+    steps, places = np.unique(scene.steps, return_inverse=True)
     low, high = np.full(steps.size, np.inf), np.full(steps.size, -np.inf)
-    bands = [track.bands[bound.name] for track in scene.tracks]
-    every = [np.concatenate([*band[:, banded], band[1, bare]]) for band in bands]
-    np.minimum.at(low, places, np.concatenate([_extreme(values.T, np.fmin, np.inf) for values in every]))
-    np.maximum.at(high, places, np.concatenate([_extreme(values.T, np.fmax, -np.inf) for values in every]))
+    band = scene.band(bound)
+    values = np.concatenate([*band[:, banded], band[1, bare]]).T
+    np.minimum.at(low, places, _extreme(values, np.fmin, np.inf))
+    np.maximum.at(high, places, _extreme(values, np.fmax, -np.inf))
     there = low <= high
     steps, low, high = steps[there], low[there], high[there]
     if steps.size < _LEAST_STEPS:
@@ -115,9 +144,9 @@ def _cut(scene: Scene, bound: Bound, banded: Any, bare: Any) -> Cut | None:
 
 def _log_axis(scene: Scene, bound: Bound, cut: Cut | None, banded: Any) -> LogAxis | None:
     """Return the logarithmic axis that labels need which are far apart, or means within far wider bands; else None."""
-    low, centres, high = np.concatenate([track.bands[bound.name] for track in scene.tracks], axis=2)
+    low, centres, high = scene.band(bound)
     sizes = np.abs(np.where(np.isfinite(centres) & (centres != 0), centres, np.nan))
-    usual = ~_spiking(np.concatenate([track.steps for track in scene.tracks]), cut)
+    usual = _usual(scene, cut)
     tops = np.sort(_extreme(sizes[:, usual], np.fmax, 0.0))
     tops = tops[tops > 0]
     if not tops.size or not 1 / EXTREME < tops[-1] < EXTREME:
@@ -144,32 +173,15 @@ def _flat_means(low: Floats, centres: Floats, high: Floats) -> bool:
     return bool(np.percentile(means, 95) < _FLAT_MEANS * highest)
 
 
-def _make_logarithmic(axes: Axes, needed: LogAxis) -> None:
-    if needed.positive:
-        axes.set_yscale("log", nonpositive="clip")
-        ratio = (needed.largest / needed.least) ** 0.06
-        axes.set_ylim(needed.least / ratio, needed.largest * ratio)
-        subs = (1.0, 2.0, 5.0) if needed.largest < 200 * needed.least else (1.0,)
-        axes.yaxis.set_major_locator(LogLocator(subs=subs))
-    else:
-        axes.set_yscale("symlog", linthresh=10.0 ** math.floor(math.log10(needed.smallest)))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
-
-
 def fits(scene: Scene, bound: Bound, axis: ValueAxis) -> bool:
     """Return whether the typical label is still readable on an axis that holds all of them."""
     if axis.log is not None and scene.is_single_step:
         return True  # the height of a dot says it all
-    lows, highs = [], []
-    for track in scene.tracks:
-        low, centre, high = track.bands[bound.name][:, :, ~_spiking(track.steps, axis.cut)]
-        if axis.log is not None:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                low = high = np.log10(np.abs(centre))
-        lows.append(_extreme(low, np.fmin, np.inf))
-        highs.append(_extreme(high, np.fmax, -np.inf))
-    lowest, highest = np.min(lows, axis=0), np.max(highs, axis=0)
+    low, centres, high = scene.band(bound)[:, :, _usual(scene, axis.cut)]
+    if axis.log is not None:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            low = high = np.log10(np.abs(centres))
+    lowest, highest = _extreme(low, np.fmin, np.inf), _extreme(high, np.fmax, -np.inf)
     there = lowest <= highest
     if not there.any():
         return True
@@ -178,9 +190,9 @@ def fits(scene: Scene, bound: Bound, axis: ValueAxis) -> bool:
     return typical >= _NARROW_SHARE * whole
 
 
-def _spiking(steps: Integers, cut: Cut | None) -> Any:
-    """Return which of the steps are cut."""
-    return np.isin(steps, () if cut is None else cut.steps)
+def _usual(scene: Scene, cut: Cut | None) -> Mask:
+    """Return which of all steps are not cut."""
+    return ~np.isin(scene.steps, () if cut is None else cut.steps)
 
 
 def _extreme(matrix: Floats, of: Any, start: float) -> Floats:

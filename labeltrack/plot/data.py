@@ -90,7 +90,16 @@ class Scene:
     @property
     def is_single_step(self) -> bool:
         """Whether all modes together have only one step."""
-        return len({step for track in self.tracks for step in track.steps.tolist()}) == 1
+        return bool((self.steps == self.steps[0]).all())
+
+    @property
+    def steps(self) -> Integers:
+        """The steps of all modes, one after the other."""
+        return np.concatenate([track.steps for track in self.tracks])
+
+    def band(self, bound: Bound) -> Floats:
+        """Return low, centre, high of all labels at `steps`."""
+        return np.concatenate([track.bands[bound.name] for track in self.tracks], axis=2)
 
 
 def collect(
@@ -114,7 +123,7 @@ def collect(
     if top is not None and top < 1:
         msg = f"top: must be at least 1, got {top!r}"
         raise ValueError(msg)
-    shown = choose_modes(history.modes, modes)
+    shown, ranks_by = choose_modes(history.modes, modes)
     steps = {mode: history.steps(mode) for mode in shown}
     read = [history.at(step, mode) for mode in shown for step in steps[mode]]
     try:
@@ -131,7 +140,6 @@ def collect(
     origin = step_origin([step for of_mode in steps.values() for step in (of_mode[0], of_mode[-1])])
     columns = zip(read, slots, strict=True)
     tracks = [_track(mode, np.array(steps[mode]) - origin, columns, known.size, bounds) for mode in shown]
-    ranks_by = ranking_mode(shown, modes)
     order = _rank(tracks[ranks_by], higher_is_worse=higher_is_worse)
     marked = [] if highlight is None else choose_labels(highlight, known, names, shown, "highlight")
     kept = list(range(known.size)) if labels is None else choose_labels(labels, known, names, shown)
@@ -183,8 +191,8 @@ def _listed(choice: Any, option: str, rest: str) -> list[Any]:
     return listed
 
 
-def choose_modes(known: list[str], modes: Any) -> list[str]:
-    """Return the modes that the user lists, all for None."""
+def choose_modes(known: list[str], modes: Any) -> tuple[list[str], int]:
+    """Return the modes that the user lists, all for None, and which of them ranks: the last, or for None ``"eval"``."""
     if not known:
         msg = "the history is empty, so there is nothing to plot; call end_epoch() after at least one update() first"
         raise ValueError(msg)
@@ -193,12 +201,8 @@ def choose_modes(known: list[str], modes: Any) -> list[str]:
     for mode in wanted:
         if mode not in known:
             raise missing_key(mode, known, "mode")
-    return [known[known.index(mode)] for mode in wanted]  # plain strings, where an enum compares equal to one
-
-
-def ranking_mode(shown: list[str], modes: Any) -> int:
-    """Return which of the modes that are shown ranks: the last, but ``"eval"`` unless the user lists modes."""
-    return shown.index("eval") if modes is None and "eval" in shown else len(shown) - 1
+    shown = [known[known.index(mode)] for mode in wanted]  # plain strings, where an enum compares equal to one
+    return shown, shown.index("eval") if modes is None and "eval" in shown else len(shown) - 1
 
 
 def _quote_modes(modes: list[str]) -> str:

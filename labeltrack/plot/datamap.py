@@ -28,10 +28,7 @@ _REGIONS = (
 def plot_datamap(
     variability: Array, confidence: Array, forgetting: Array | None = None, *, title: str, subtitle: str
 ) -> Figure:
-    """Draw the density of ``(K,)`` samples over variability and confidence (Swayamdipta et al., 2020).
-
-    Samples where one of them is NaN are left out. Colour is the mean of `forgetting`, or the number of samples.
-    """
+    """Draw ``(K,)`` samples (Swayamdipta et al., 2020); colour is their number, or the mean of `forgetting`."""
     known = np.isfinite(variability) & np.isfinite(confidence)
     if not known.any():
         msg = "there is nothing to draw: no sample has a variability and a confidence that are numbers"

@@ -11,7 +11,7 @@ from labeltrack._core.arrays import Array, Floats, Integers, Mask
 from labeltrack.bounds import resolve_all
 from labeltrack.errors import listing
 from labeltrack.plot import style as look
-from labeltrack.plot.data import choose_labels, choose_modes, drawable, ranking_mode, shorten
+from labeltrack.plot.data import choose_labels, choose_modes, drawable, shorten
 from labeltrack.plot.heatmap import ALL_NAMED, ENLARGED, centres, draw_groups, halves, name_rows, tick_ranks
 
 if TYPE_CHECKING:
@@ -106,8 +106,7 @@ def plot_grid(
     if any(bound.quantiles for bound in resolved):
         msg = f"a grid shows means, not medians; got bounds={bounds!r}"
         raise ValueError(msg)
-    shown = choose_modes(history.modes, modes)
-    top = ranking_mode(shown, modes)
+    shown, top = choose_modes(history.modes, modes)
     if modes is None:
         shown, top = [shown[top]], 0
     steps = [history.steps(mode)[-1] if step is None else step for mode in shown]
@@ -177,10 +176,7 @@ def _side(alone: list[LabelStats], name: str, top: int, *, higher_is_worse: bool
 
 
 def _panel(stats: LabelStats, rows: _Side, columns: _Side, bounds: list[Bound]) -> tuple[Integers, Mask, list[Floats]]:
-    """Scatter counts, whether there are samples, and means and half the bands: of combinations, each label, and all.
-
-    Each matrix is ``(R, C)``; the first row and the first column are of all labels together.
-    """
+    """Return ``(R, C)`` counts, presence, and means and half the bands; the first row and column are of all labels."""
     both = stats.by(rows.label, columns.label)
     down, across = stats.by(rows.label), stats.by(columns.label)
     shape = len(rows.names), len(columns.names)

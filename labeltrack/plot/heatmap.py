@@ -111,10 +111,7 @@ def halves(bound: Bound, matrices: list[Floats]) -> Quantity:
 def draw_groups(
     figure: Figure, note: str, parts: list[Any], modes: dict[str, Mask], quantities: list[Quantity], widths: Any
 ) -> list[tuple[Array, Any]]:
-    """Draw a group of panels for each quantity; return the axes, a row per part and a column per mode, and an image.
-
-    Parts are the rows of the upper and lower panels; modes say where each has samples, and widths are of their panels.
-    """
+    """Draw a group of panels for each quantity; return its axes, a row per part and a column per mode, and an image."""
     (block,) = figure.subfigures(1, 1, squeeze=False)[0]
     look.subtitle(block, note)
     ratios = {"width_ratios": widths * len(quantities), "height_ratios": [3.0, 4.2][-len(parts) :]}

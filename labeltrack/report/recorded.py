@@ -18,7 +18,7 @@ from labeltrack._tables import check_ending, printable
 from labeltrack.compare import samples_of
 from labeltrack.errors import counted, missing_key
 from labeltrack.history import joined
-from labeltrack.page.content import Track, judged
+from labeltrack.page.content import Content, Track
 from labeltrack.page.document import write_page
 from labeltrack.recording.run import Run, open_run
 from labeltrack.stats import quiet
@@ -114,17 +114,18 @@ def write_report(
     samples = None if before is None else _samples(before, after, metric)
     names, several = _names(opened), len(opened) > 1
     sides = "" if before is None else _named(before, after)
-    content = judged(
+    content = Content(
+        metric,
+        histories[-1].label,
         _tracks(names, histories, modes),
-        (metric, histories[-1].label),
         None if before is None else before.stats,
-        samples,
         title=title or f"{metric} by {histories[-1].label}: {', '.join(names)}",
         bounds=after.run.bounds,
         higher_is_worse=higher_is_worse,
         alpha=alpha,
         facts=[fact for run, name in zip(opened, names, strict=True) for fact in _facts(run, f"{name}: " * several)],
         sides=sides,
+        samples=samples,
         hardest=_hardest(before, after, metric, higher_is_worse=higher_is_worse),
         distribution=None if before is None or samples is None else _distribution(before, after, samples, sides),
         shown=tuple(range(len(opened))),

@@ -35,10 +35,8 @@ class Course:
     Attributes:
         label: Label value.
         name: Display name.
-        best: Best value of the statistic; NaN if it was never a number.
-        best_step: The first step at which it was reached.
-        last: Value at the last step at which the label has samples.
-        last_step: That step.
+        best: Best value; NaN if it was never a number. `best_step` is the first step at which it was reached.
+        last: Value at `last_step`, the last step at which the label has samples.
     """
 
     label: Any
@@ -125,18 +123,16 @@ def history_table(
         mode: The mode to show; None for ``"eval"`` if there is such a mode, else for the only one.
         step: Which step; None for the last of the mode.
         title: Printed above the table; None for a description of its content.
-        by: The statistic that ranks and is compared: count, sum, mean, std, min or max; or the name of one of several
-            labels per sample, or several names: the table is then of these, by their means.
+        by: As for `stats_table`, and what other modes and steps are compared by.
         higher_is_worse: True for a loss, False for an accuracy. A NaN is worst either way.
         limit: How many labels at most; None for all.
 
     Returns:
-        A table to print with a rich ``Console``. Names are printed literally, never parsed as markup.
+        A table to print with a rich ``Console``, as from `stats_table`.
 
     Raises:
         KeyError: There is no such mode or step.
-        ValueError: There is no such statistic, `limit` is not positive, `mode` is None and it is not clear which, or
-            NaN samples under ``nan_policy="raise"``.
+        ValueError: As from `stats_table`, or `mode` is None and it is not clear which.
 
     Example:
         >>> import labeltrack as lt
@@ -147,8 +143,7 @@ def history_table(
     """
     history, by = _by_labels(history, by)
     mode = single_mode(history.modes, mode)
-    if step is None:
-        step = max(history.steps(mode), default=0)  # no such mode: the next line says so
+    step = max(history.steps(mode), default=0) if step is None else step  # no such mode: the next line says so
     stats = history.at(step, mode)
     places = _ranked(stats, by, limit, higher_is_worse=higher_is_worse)
     others = {of: history.at(step, of) for of in history.modes if of != mode and step in history.steps(of)}
@@ -171,8 +166,7 @@ def setbacks(
     Args:
         history: What was recorded.
         mode: The mode to look at; None for ``"eval"`` if there is such a mode, else for the only one.
-        by: The statistic: count, sum, mean, std, min or max; or the name of one of several labels per sample, or
-            several names: setbacks are then those of their means.
+        by: As for `stats_table`.
         higher_is_worse: True for a loss, False for an accuracy. A NaN is worst either way.
 
     Returns:
@@ -276,10 +270,7 @@ def _columns(
 
 
 def _writer(values: Iterable[float]) -> Callable[[float], str]:
-    """Return the formatter of a table's numbers: with the decimals that give the largest one four digits.
-
-    Very large numbers, and numbers that are all tiny, have an exponent.
-    """
+    """Return what writes a table's numbers, with the decimals that give the largest four digits, or with exponents."""
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     exponent = math.floor(math.log10(largest)) if largest else 0
     decimals = min(max(_SIGNIFICANT - 1 - exponent, 0), _SIGNIFICANT)
