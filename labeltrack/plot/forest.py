@@ -39,7 +39,7 @@ def forest(changes: Any, places: Integers, title: str | None) -> Figure:
         block: Any = figure.subfigures(1, 1)
         look.subtitle(block, f"{changes.summary()}{more}")
         axes = block.subplots()
-        used = set(changes.verdict[places].tolist())
+        used = [verdict for verdict in _VERDICTS if verdict in changes.verdict[places]]
         for verdict in used:
             _draw(axes, changes, places, verdict)
         _name_rows(axes, changes, places)
@@ -49,8 +49,7 @@ def forest(changes: Any, places: Integers, title: str | None) -> Figure:
         axes.set_xlabel(f"difference of means, with 95 % confidence interval ({worse} is worse)", parse_math=False)
         entries: list[tuple[Artist, str]] = [
             (Line2D([], [], color=colour, marker=marker, linestyle="none", markersize=5), words)
-            for verdict, (colour, marker, words) in _VERDICTS.items()
-            if verdict in used
+            for colour, marker, words in map(_VERDICTS.__getitem__, used)
         ]
         look.legend(figure, entries)
         return figure

@@ -130,14 +130,14 @@ def test_samples_that_change_while_a_report_is_made_are_an_error(tmp_path, path,
         for step in (1, 2):
             tracker.update(np.arange(100) % 2, rng.exponential(size=100))
             tracker.end_epoch(step)
-    judged = recorded.judged
+    content = recorded.Content
 
     def after_a_loss(*args, **options):
         for part in (tmp_path / "run").rglob("*.arrow"):
             part.unlink()
-        return judged(*args, **options)
+        return content(*args, **options)
 
-    monkeypatch.setattr(recorded, "judged", after_a_loss)
+    monkeypatch.setattr(recorded, "Content", after_a_loss)
     with pytest.raises(OSError, match="changed while they were read"):
         write_report(tmp_path / "run", path)
     assert not path.exists()
