@@ -11,13 +11,13 @@ from labeltrack._convert.arrays import looks_multi_hot, to_values
 from labeltrack._core.arrays import Array, Integers, Mask
 from labeltrack._core.quantiles import Samples, check_fractions
 from labeltrack._core.reduce import reduce_columns
-from labeltrack._core.strings import reduce_words
+from labeltrack._core.strings import Dictionary, reduce_words
 from labeltrack._core.threads import check_threads
-from labeltrack._labels.codes import INTEGER, LabelDecoder, LabelMapping, dictionary_of, label_kind, to_keys
+from labeltrack._labels.codes import INTEGER, LabelDecoder, read_mapping, to_keys
 from labeltrack._labels.combined import separate_labels
-from labeltrack._labels.missing import LabelOptions, Missing, apply_missing, check_missing, read_labels
+from labeltrack._labels.missing import LabelOptions, Missing, check_missing, read_labels
 from labeltrack._labels.options import Labels
-from labeltrack._labels.samples import are_multi_hot, one_label, read_mask, several_labels
+from labeltrack._labels.samples import are_multi_hot, counted, one_label, read_mask, several_labels
 from labeltrack._nan_policy import NanPolicy, check_nan_policy
 from labeltrack.errors import warn_multi_hot, warn_no_combination, warn_nothing_mapped
 from labeltrack.stats import LabelStats
@@ -123,27 +123,27 @@ def label_stats(
 def _one_label(
     labels: Any, values: Array, mask: Mask | None, label_mapping: Any, missing: Any, threads: int | None, *, whole: bool
 ) -> _Reduced:
-    mapping = None if label_mapping is None else LabelMapping(label_mapping)
+    mapping = None if label_mapping is None else read_mapping(label_mapping)
     option, read = LabelOptions(mapping, check_missing(missing, mapping)), read_labels(labels)
 
     if mapping is None and looks_multi_hot(read[0], values):
         warn_multi_hot()
     if mask is None and read[0].size == values.size:
-        flat_labels, flat_values = apply_missing(read[0], values, read[1], option.missing)
+        flat_labels, flat_values = counted(read, values, None, option)
         flat_values = np.ascontiguousarray(flat_values)
-        dictionary = dictionary_of(flat_labels)
+        dictionary = Dictionary(flat_labels) if flat_labels.dtype.kind in "US" else None
         if dictionary is not None and dictionary.possible and mapping is None and not whole:
             words = reduce_words(dictionary, flat_values, threads=threads)
             if words is not None:
                 return _Reduced(*words, option.shown, (flat_labels, flat_values), _NO_KEYS)
-        keys, space = to_keys(flat_labels, label_kind(flat_labels), dictionary, threads=threads)
+        keys, space = to_keys(flat_labels, dictionary, threads=threads)
     else:
         keys, flat_values, space = one_label(read, values, mask, option.missing, threads=threads)
     wanted = None if mapping is None else space.encode(option.wanted or ())
     found, (accumulator,) = reduce_columns([(keys, flat_values)], space, wanted=wanted, threads=threads)
     if mapping is not None and keys.size and not found.size:
         some = space.decode(np.unique(keys[:100_000]).astype(np.int64, copy=False))
-        warn_nothing_mapped(mapping.labels, np.unique(some).tolist())
+        warn_nothing_mapped(mapping, np.unique(some).tolist())
     return _Reduced(found, accumulator, option.shown, (keys, flat_values), space.keys(found) if whole else _NO_KEYS)
 
 
@@ -156,5 +156,5 @@ def _several_labels(
         warn_multi_hot(several=True)
     found, (accumulator,) = reduce_columns([(keys, flat_values)], LabelDecoder(INTEGER), threads=threads)
     if values.size and not found.size and options.mapped:
-        warn_no_combination({name: mapping.labels for name, mapping in options.mappings.items()}, unmatched)
+        warn_no_combination(options.mappings, unmatched)
     return _Reduced(space.decode(found), accumulator, options.shown, (keys, flat_values), found)

@@ -322,7 +322,7 @@ def test_a_fresh_process_goes_on_to_the_same_bits(how, tmp_path):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"version": 99}, ValueError, "version 99 cannot be read, expected 3; use the labeltrack that saved"),
+        ({"version": 99}, ValueError, "version 99 cannot be read, expected 4; use the labeltrack that saved"),
         ({"metric": "acc"}, ValueError, "state of metric 'acc' cannot be loaded into a tracker of 'ce'"),
         ({"label": "z"}, ValueError, "state of label 'z'"),
     ],

@@ -34,11 +34,7 @@ def value_of(item: Any) -> Any:
 
 
 def read_list(data: Sequence[Any], what: str, read: Callable[[Any, str], Read]) -> Read:
-    """Return a list of numbers, text, nested lists of these, or arrays of one shape (which `read` reads) as an array.
-
-    TypeError if the items are not all numbers, all strings or all bytes; ValueError if they differ in length, or are
-    integers that no dtype represents along with the others.
-    """
+    """Return numbers, text, arrays (which `read` reads), or nested lists of these, as an array; see `read_array`."""
     shape, items = [len(data)], data
     while (kinds := set(map(type, items))) and kinds <= {list, tuple}:
         if len(set(map(len, items))) > 1:
@@ -166,11 +162,7 @@ def with_gaps(rest: Array, gone: Mask, what: str) -> Read:
 
 
 def read_column(data: Any) -> tuple[Array, Mask] | None:
-    """Return the ``(M,)`` entries of a column of pandas, polars or pyarrow, and the ``(N,)`` mask of gaps; else None.
-
-    The gaps are dropped first, as these libraries convert integers with gaps to doubles, which merges those beyond
-    2**53.
-    """
+    """Return the ``(M,)`` entries of a column of pandas, polars or pyarrow and the ``(N,)`` mask of gaps, or None."""
     if getattr(data, "ndim", 1) != 1 or isinstance(getattr(data, "dtype", None), np.dtype):
         return None
     for is_gone, drop in _GAPS:
@@ -178,6 +170,7 @@ def read_column(data: Any) -> tuple[Array, Mask] | None:
             if hasattr(getattr(data, "type", None), "index_type"):
                 data = data.cast(data.type.value_type)  # nulls may be in the dictionary, too
             gone = np.asarray(getattr(data, is_gone)()).astype(np.bool_)
+            # First, as these libraries convert integers with gaps to doubles, which merges those beyond 2**53.
             there = getattr(data, drop)() if gone.any() else data
             # to_numpy() of pyarrow refuses to copy by default; np.asarray() of polars makes text of fixed width.
             array = np.asarray(there if hasattr(there, "type") else there.to_numpy())

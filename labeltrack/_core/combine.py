@@ -188,8 +188,8 @@ class PairTable:
         return codes if found else None
 
     def enter(self, first: Integers, second: Integers, codes: Integers) -> None:
-        """Enter the codes of ``(K,)`` pairs of integers that are not negative; large ones are left out."""
-        small = np.maximum(first, second) < _CELLS
+        """Enter the codes of ``(K,)`` pairs of integers; large and negative ones are left out."""
+        small = np.maximum(first.view(np.uint64), second.view(np.uint64)) < _CELLS
         first, second, codes = first[small], second[small], codes[small]
         if not codes.size:
             return

@@ -36,12 +36,9 @@ def label_kind(labels: Array) -> str:
         first = labels.flat[0]
         kind = STRING if isinstance(first, str) else BYTES if isinstance(first, bytes) else None
     if kind is None or (dtype.itemsize > 8 and dtype.kind == "f"):
-        way = (
-            "; convert dates to text, for example with .astype('datetime64[D]').astype(str)"
-            if dtype.kind in "mM"
-            else ""
-        )
-        msg = f"labels must be integers, bools, floats or strings, got dtype {dtype}{way}"
+        msg = f"labels must be integers, bools, floats or strings, got dtype {dtype}"
+        if dtype.kind in "mM":
+            msg += "; convert dates to text, for example with .astype('datetime64[D]').astype(str)"
         raise TypeError(msg)
     return UNSIGNED if dtype == np.uint64 else kind
 
@@ -54,11 +51,7 @@ def key_dtype(kind: str, given: Any = np.uint8) -> np.dtype[Any]:
 
 
 def integer_keys(labels: Array, kind: str) -> Array:
-    """Return ``(N,)`` numeric labels, without NaN, as keys that the kernels read: uint8, int32 or int64.
-
-    They are the labels themselves, a cast or a view. Floats become the bit pattern of a double, see `as_doubles`, with
-    that of 0.0 for -0.0; uint64 becomes int64 with the same bits.
-    """
+    """Return ``(N,)`` numbers, not NaN, as uint8, int32 or int64 keys, views if possible; floats as bits of doubles."""
     if kind == FLOAT:
         return as_doubles(labels).view(np.int64)
     dtype = labels.dtype
@@ -83,10 +76,8 @@ def as_stored(keys: Array, kind: str) -> Array:
 class LabelDecoder:
     """Turns the keys of one kind of labels back into labels, and labels into keys.
 
-    The `vocabulary`, ``(V,)``, has the label of each code of strings and bytes, fixed-width or objects. Only those
-    objects that are decoded become fixed-width, as a single long word would widen all of them. `narrow` is float16 or
-    float32 if keys are those of doubles of the same value: `as_doubles` is then applied to each label, not to each
-    sample.
+    The ``(V,)`` `vocabulary` has the labels of codes; of objects, only those that are decoded become fixed-width, as a
+    long word would widen all. With `narrow`, keys are those of float16 or float32 as doubles, not as `as_doubles`.
     """
 
     def __init__(self, kind: str, vocabulary: Array | None = None, *, narrow: np.dtype[Any] | None = None) -> None:
@@ -198,6 +189,9 @@ class Vocabulary:
         # One C loop, where a comprehension takes a third longer. For one key it gives no tuple.
         return np.frombuffer(b"".join(itemgetter(*words)(self._codes)), dtype=np.int32)
 
+    def state(self) -> Any:
+        return self.words
+
     def decoder(self, kind: str) -> LabelDecoder:
         return LabelDecoder(kind, np.array(self.words, dtype=object))
 
@@ -206,21 +200,19 @@ def _four_bytes(code: int) -> bytes:
     return code.to_bytes(4, sys.byteorder)
 
 
-def dictionary_of(labels: Array) -> Dictionary | None:
-    return Dictionary(labels) if labels.dtype.kind in "US" else None
-
-
 def to_keys(
-    labels: Array, kind: str, dictionary: Dictionary | None, *, threads: int | None = None
+    labels: Array, dictionary: Dictionary | None = None, *, threads: int | None = None
 ) -> tuple[Array, LabelDecoder]:
-    """Return ``(N,)`` labels of a kind as keys, contiguous, and their decoder; see `dictionary_of`."""
+    """Return ``(N,)`` labels as keys, contiguous, and their decoder; `dictionary` is what is known of text already."""
+    kind = label_kind(labels)
     if kind in (STRING, BYTES) and labels.dtype.kind == "O":
         words = Vocabulary(kind)
         return words.encode(labels), words.decoder(kind)
     if kind == FLOAT and labels.dtype.itemsize < 8:
         return integer_keys(labels.astype(np.float64), kind), LabelDecoder(kind, narrow=labels.dtype)
-    if dictionary is None:
+    if kind not in (STRING, BYTES):
         return np.ascontiguousarray(integer_keys(labels, kind)), LabelDecoder(kind)
+    dictionary = Dictionary(labels) if dictionary is None else dictionary
     codes = encode_words(dictionary, threads=threads) if dictionary.possible else None
     if codes is not None:
         return codes, LabelDecoder(kind, dictionary.words)
@@ -228,36 +220,31 @@ def to_keys(
     return codes, LabelDecoder(kind, labels[first])
 
 
-class LabelMapping:
-    """A checked ``{display name: label value}``: which labels to keep, and what to call them."""
-
-    def __init__(self, mapping: Any) -> None:
-        if not isinstance(mapping, Mapping):
-            msg = f"label_mapping must be a dict {{display name: label value}}, got {type(mapping).__name__}"
+def read_mapping(mapping: Any) -> dict[Any, str]:
+    """Return the display names by label of ``{display name: label value}``, checked."""
+    if not isinstance(mapping, Mapping):
+        msg = f"label_mapping must be a dict {{display name: label value}}, got {type(mapping).__name__}"
+        raise TypeError(msg)
+    if not mapping:
+        msg = "label_mapping is empty, so nothing would be tracked; pass None to track every label"
+        raise ValueError(msg)
+    names: dict[Any, str] = {}
+    for name, raw in mapping.items():
+        if not isinstance(name, str):
+            msg = (
+                f"label_mapping must be {{display name: label value}}; the name {name!r} is not a string"
+                " (is the mapping the wrong way round?)"
+            )
             raise TypeError(msg)
-        if not mapping:
-            msg = "label_mapping is empty, so nothing would be tracked; pass None to track every label"
+        label = plain_label(raw)
+        if not isinstance(label, (bool, int, float, str, bytes)):
+            msg = f"label_mapping[{name!r}] must be a number or a string, got {type(raw).__name__}"
+            raise TypeError(msg)
+        if label in names:
+            msg = f"label_mapping gives label {label!r} two names: {names[label]!r} and {name!r}"
             raise ValueError(msg)
-        self.names: dict[Any, str] = {}
-        for name, raw in mapping.items():
-            if not isinstance(name, str):
-                msg = (
-                    f"label_mapping must be {{display name: label value}}; the name {name!r} is not a string"
-                    " (is the mapping the wrong way round?)"
-                )
-                raise TypeError(msg)
-            label = plain_label(raw)
-            if not isinstance(label, (bool, int, float, str, bytes)):
-                msg = f"label_mapping[{name!r}] must be a number or a string, got {type(raw).__name__}"
-                raise TypeError(msg)
-            if label in self.names:
-                msg = f"label_mapping gives label {label!r} two names: {self.names[label]!r} and {name!r}"
-                raise ValueError(msg)
-            self.names[label] = value_of(name)
-
-    @property
-    def labels(self) -> list[Any]:
-        return list(self.names)
+        names[label] = value_of(name)
+    return names
 
 
 def label_array(labels: Any) -> Array:
@@ -277,11 +264,7 @@ def table_labels(labels: list[Any]) -> Array:
 
 
 def union(parts: Sequence[Array]) -> tuple[Array, list[Integers]]:
-    """Merge sorted label arrays; return the sorted union, and for each part the position of each of its labels in it.
-
-    TypeError if the kinds of labels have no common order. Parts are sorted and distinct, as `LabelDecoder.decode` makes
-    them; at least one.
-    """
+    """Return the sorted union of sorted, distinct labels, and each part's places in it; TypeError for mixed kinds."""
     parts = common_type(parts)
     if all(part.shape == parts[0].shape and np.array_equal(part, parts[0]) for part in parts[1:]):
         together = parts[0].copy()

@@ -1,6 +1,7 @@
 """Combinations of several labels that come batch by batch: each gets a code, as a word does.
 
-The kind of combinations names those of their labels, such as ``"(integer, string)"``.
+The kind of combinations names those of their labels, such as ``"(integer, string)"``. A code stands for one key per
+label; the kind says what that stands for, so codes of one kind mean nothing under another.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from labeltrack._convert.arrays import QUICK, aligned_shape
+from labeltrack._convert.objects import text_array
 from labeltrack._core import kernels
 from labeltrack._core.arrays import Array, Codes, Integers, Mask, read_only
-from labeltrack._core.combine import PairTable, numbered
+from labeltrack._core.combine import PairTable
 from labeltrack._core.hash_index import Hash
 from labeltrack._labels.codes import (
     BOOL,
@@ -28,9 +30,7 @@ from labeltrack._labels.codes import (
     integer_keys,
     label_kind,
 )
-from labeltrack._labels.combination_parts import LABEL_BITS, LabelCodes, of_kind
-from labeltrack._labels.combined import columns_of, combinations, grouped, union
-from labeltrack._labels.lookup import alias
+from labeltrack._labels.combined import columns_of, combinations
 from labeltrack._labels.missing import LabelOptions, read_labels
 from labeltrack._labels.samples import flat, several_labels
 
@@ -39,7 +39,8 @@ IDS = "ids"  # the key of the vocabulary of ids of samples
 WHOLE = {BOOL, INTEGER, UNSIGNED}  # kinds of labels that one 64-bit type may hold together
 _AT_ONCE = 1 << 15  # rows whose labels wait for codes: fewer are coded at less speed, more leave the cache
 _ARRAY = np.ndarray
-_SECOND = 1 << 32  # what the first code of a pair is multiplied by
+_BITS = 31  # of what stands for a key in a pair
+_SMALL = 1 << 30  # keys below stand for themselves; others are numbered from there on
 
 Vocabularies = dict[str, Vocabulary]
 
@@ -70,130 +71,171 @@ def wider(kind: str, other: str) -> str:
     return UNSIGNED if UNSIGNED in (kind, other) else INTEGER
 
 
-class Combinations(Vocabulary):
-    """Combinations seen so far, each with an int32 code in order of appearance; the first may be given as tuples.
+class KeyTuples:
+    """Tuples of `width` 64-bit keys, each with an int32 code in order of appearance.
 
-    Labels have codes; that of the first is paired with that of the second, the code of the pair with that of the third,
-    and so on, and each different pair is a key. Tuples are made only of combinations that are read.
+    The first two keys are a pair, its code and the third are the next, and so on; each different pair is hashed.
     """
 
-    def __init__(self, names: Sequence[str], words: Iterable[tuple[Any, ...]] = ()) -> None:
-        self.names = tuple(names)
-        self._labels = [LabelCodes() for _ in self.names]
-        self._pairs = [Hash() for _ in self.names[1:]] or [Hash()]
-        self._table, self._entered = PairTable(), 0  # of two labels that are integers; how many are in it
-        self._made: list[tuple[Any, ...]] = []
-        self.encode(list(words))
+    def __init__(self, width: int) -> None:
+        self._numbers = [Hash() for _ in range(width)]  # of keys that are large or negative, by place
+        self._pairs = [Hash() for _ in range(max(1, width - 1))]
 
     def __len__(self) -> int:
         return self._pairs[-1].size
 
-    @property
-    def words(self) -> list[tuple[Any, ...]]:  # type: ignore[override]  # an attribute there
-        """The combinations as tuples; a list that grows with each call."""
-        start, stop = len(self._made), len(self)
-        if start < stop:
-            parts = self._split(np.arange(start, stop))
-            columns = [labels.values(codes) for labels, codes in zip(self._labels, parts, strict=True)]
-            self._made[start:stop] = zip(*columns, strict=True)  # another thread may have done the same
-        return self._made
+    def codes_of(self, columns: Sequence[Array]) -> Codes:
+        """Return the ``(N,)`` codes of columns of keys (uint8, int32 or int64), adding those that are new."""
+        return self._pairs[-1].codes_of(self.joined(columns))
+
+    def keys(self, codes: Integers) -> list[Integers]:
+        return self.split(self._pairs[-1].keys[codes])
+
+    def joined(self, columns: Sequence[Array]) -> Integers:
+        """Return the ``(N,)`` last pair of each tuple, below ``2**62``."""
+        pairs = np.empty(columns[0].shape[0], dtype=np.int64)
+        self._add(0, columns[0], 1 << _BITS if len(columns) > 1 else 1, pairs)
+        for place in range(1, len(columns)):
+            if place > 1:
+                np.left_shift(self._pairs[place - 2].codes_of(pairs), _BITS, out=pairs, dtype=np.int64)
+            self._add(place, columns[place], 1, pairs)
+        return pairs
+
+    def _add(self, place: int, keys: Array, factor: int, pairs: Integers) -> None:
+        """Add what stands for ``(N,)`` keys, times `factor`, to ``(N,)`` pairs, or set these at the first place."""
+        add, rows, first = kernels.combine.add_offsets, keys.shape[0], place == 0
+        given = read_only(np.ascontiguousarray(keys))
+        if not rows or 0 <= keys[0] < _SMALL:
+            if add(given, 0, rows, 0, _SMALL, factor, first, pairs):
+                return
+            if not first:  # some are large or negative: take out what was added
+                add(given, 0, rows, 0, _SMALL, -factor, first, pairs)
+        numbers, found = self._numbers[place], given.astype(np.int64, copy=False)
+        others = found.view(np.uint64) >= _SMALL
+        if np.count_nonzero(others) == rows:  # `all` takes 1 us longer
+            add(read_only(numbers.codes_of(found)), 0, rows, -_SMALL, 1 << _BITS, factor, first, pairs)
+            return
+        found = found.copy()
+        found[others] = numbers.codes_of(found[others]).astype(np.int64) + _SMALL
+        add(read_only(found), 0, rows, 0, 1 << _BITS, factor, first, pairs)
+
+    def split(self, pairs: Integers) -> list[Integers]:
+        """Return the ``(K,)`` keys at each place of what `joined` returned."""
+        found: list[Integers] = []
+        for place in reversed(range(1, len(self._numbers))):
+            pairs, last = pairs >> _BITS, pairs & ((1 << _BITS) - 1)
+            found.append(last)
+            if place > 1:
+                pairs = self._pairs[place - 2].keys[pairs]
+        columns = [pairs, *reversed(found)]
+        for numbers, column in zip(self._numbers, columns, strict=True):
+            others = np.flatnonzero(column >= _SMALL)
+            column[others] = numbers.keys[column[others] - _SMALL]
+        return columns
+
+
+class Combinations(Vocabulary):
+    """Combinations seen so far, each with an int32 code in order of appearance."""
+
+    def __init__(self, names: Sequence[str], state: Mapping[str, Any] | None = None) -> None:
+        """Begin with those of what `state` returned; TypeError if that is of another number of labels."""
+        self.names = tuple(names)
+        words: Any = [{} for _ in names] if state is None else state["words"]
+        self._words = [{kind: Vocabulary(kind, of.get(kind, ())) for kind in (STRING, BYTES)} for of in words]
+        self._tuples = KeyTuples(len(self.names))
+        self._table, self._entered = PairTable(), 0  # of two labels whose keys are small; how many are in it
+        if state is not None:
+            if not len(self._words) == len(state["keys"]) == len(self.names):
+                msg = f"expected combinations of {len(self.names)} labels, got {len(state['keys'])}"
+                raise TypeError(msg)
+            self._tuples.codes_of(list(np.asarray(state["keys"], dtype=np.int64)))
+
+    def state(self) -> Any:
+        keys = np.array(self._tuples.keys(np.arange(len(self))))
+        return {"keys": keys, "words": [{kind: of.words for kind, of in words.items()} for words in self._words]}
+
+    def __len__(self) -> int:
+        return len(self._tuples)
 
     def encode(self, labels: Any) -> Codes:
-        """Return the ``(N,)`` codes of combinations given as tuples, adding those that are new."""
-        odd = [row for row in labels if not isinstance(row, tuple) or len(row) != len(self.names)]
-        if odd:
-            msg = f"expected tuples of {len(self.names)} labels, got {odd[0]!r}"
-            raise TypeError(msg)
-        columns = [list(column) for column in zip(*labels, strict=True)] or [[] for _ in self.names]
-        return self._paired([of.encode_values(column) for of, column in zip(self._labels, columns, strict=True)])
+        """Return the ``(N,)`` codes of combinations in a structured array, adding those that are new."""
+        columns = list(columns_of(labels).values())
+        return self.encode_columns(columns, list(map(label_kind, columns)))
 
     def encode_columns(self, columns: Sequence[Array | list[str]], kinds: Sequence[str]) -> Codes:
-        """Return the ``(N,)`` codes of combinations of some kinds of labels, adding those that are new.
-
-        No label is missing; lists have only strings. Columns of strings may also be codes, from `LabelCodes.known`.
-        """
-        if len(columns) != 2 or not WHOLE.issuperset(kinds):
-            return self._paired(columns, kinds)
-        keys = [integer_keys(np.asarray(column), kind) for column, kind in zip(columns, kinds, strict=True)]
-        codes = self._table.look_up(keys[0], keys[1])
+        """Return the ``(N,)`` codes of labels, none missing; columns of strings may be codes from `memory_of`."""
+        keys = [_keys(*each) for each in zip(self._words, columns, kinds, strict=True)]
+        if len(keys) != 2 or FLOAT in kinds:
+            return self._tuples.codes_of(keys)
+        codes = self._table.look_up(*keys)
         if codes is None:
-            codes, start = self._paired(columns, kinds), self._entered
-            fresh = np.arange(start, len(self))
-            if fresh.size:
-                first, second = self._split(fresh)
+            codes, start = self._tuples.codes_of(keys), self._entered
+            if start < len(self):
+                fresh = np.arange(start, len(self))
+                first, second = self._tuples.keys(fresh)
                 self._table.enter(first, second, fresh)
                 self._entered = start + fresh.size
         return codes
 
     def memory_of(self, labels: Any, kinds: Sequence[str]) -> list[Any] | None:
-        """Return the memory of labels of each name; of lists of strings their codes, or None; None for other types.
-
-        KeyError if one is missing, or of another type than the tensors of earlier batches; see `QUICK` for others.
-        """
+        """Return the memory of each name's labels, or the codes of a list of strings; None or KeyError for others."""
         if type(labels) is dict:
             labels = [labels[name] for name in self.names]
         elif type(labels) is not tuple or len(labels) != len(self.names):
             return None
         found = []
-        for of, kind, column in zip(self._labels, kinds, labels, strict=True):
+        for words, kind, column in zip(self._words, kinds, labels, strict=True):
             if kind == STRING:
-                found.append(of.known(column))
+                found.append(words[STRING].known(column) if type(column) is list else None)
             else:
                 read = QUICK[type(column)]
                 found.append(column if read is None else read(column))
         return found
 
-    def _paired(self, columns: Sequence[Array | list[str]], kinds: Sequence[str] | None = None) -> Codes:
-        """Return the codes of combinations of labels of some kinds, or of codes of labels."""
-        add, rows = kernels.combine.add_offsets, len(columns[0])
-        keys, codes = np.empty(rows, dtype=np.int64), np.empty(0, dtype=np.int32)
-        for place, column in enumerate(columns):
-            factor = _SECOND if place == 0 and len(columns) > 1 else 1
-            if kinds is not None:
-                self._labels[place].add(column, kinds[place], factor, keys, first=place == 0)
-            else:
-                add(read_only(np.asarray(column)), 0, rows, 0, 1 << LABEL_BITS, factor, place == 0, keys)
-            if place or len(columns) == 1:
-                codes = self._pairs[max(place - 1, 0)].codes_of(keys)
-            if 0 < place < len(columns) - 1:
-                add(read_only(codes), 0, rows, 0, 1 << LABEL_BITS, _SECOND, True, keys)
-        return codes
-
-    def _split(self, codes: Integers) -> list[Integers]:
-        found: list[Integers] = []
-        for pairs in reversed(self._pairs):
-            codes, last = np.divmod(pairs.keys[codes], _SECOND)
-            found.append(last)
-        return [codes, *reversed(found)] if len(self.names) > 1 else found
-
     def decode(self, codes: Integers, kind: str) -> Array:
-        parts = zip(self.names, self._labels, self._split(codes), kinds_of(kind), strict=True)
-        return combinations({name: labels.decode(part, of) for name, labels, part, of in parts})
+        return combinations({name: _labels(words, keys, of) for name, words, keys, of in self._parts(codes, kind)})
 
     def wanted(self, codes: Integers, kind: str, labels: Mapping[str, Sequence[Any]]) -> Integers:
-        """Return those codes of combinations of a kind that have one of some labels in each of some fields."""
+        """Return those codes of combinations of a kind, and perhaps some of others, that have labels to keep."""
         here = np.ones(codes.shape[0], dtype=np.bool_)
-        for name, of, part, own in zip(self.names, self._labels, self._split(codes), kinds_of(kind), strict=True):
-            here &= of_kind(part, own)
+        for name, words, keys, of in self._parts(codes, kind):
             if name in labels:
-                kept = set(labels[name])
-                if own == FLOAT:
-                    kept |= {other for label in labels[name] if (other := alias(label)) is not None}
-                different, places = np.unique(part[here], return_inverse=True)
-                good = np.array([value in kept for value in of.decode(different, own).tolist()], dtype=np.bool_)
-                here[here] = good[places]
+                decoder = words[of].decoder(of) if of in words else LabelDecoder(of)
+                here &= np.isin(keys, _flipped(decoder.encode(labels[name]), of))
         return codes[here]
+
+    def _parts(self, codes: Integers, kind: str) -> Iterable[tuple[str, Vocabularies, Integers, str]]:
+        """Return name, words, ``(K,)`` keys and kind of each label."""
+        return zip(self.names, self._words, self._tuples.keys(codes), kinds_of(kind), strict=True)
 
     def decoder(self, kind: str) -> LabelDecoder:
         return TupleDecoder(self, kind)
 
 
-class Uncoded:
-    """Labels of combinations that wait for their codes: columns of integers or of codes of strings, one per label.
+def _flipped(keys: Array, kind: str) -> Array:
+    """Return keys, those of floats with their bits flipped: then none is small, not even 0.0, and all are numbered."""
+    return ~keys if kind == FLOAT else keys
 
-    `words` gets the combinations that are new; None if no labels wait. Kinds and dtypes, of those that kernels read,
-    are `like`.
-    """
+
+def _keys(words: Vocabularies, labels: Array | list[str], kind: str) -> Array:
+    """Return labels, or codes of strings, as keys."""
+    if kind not in words:
+        return _flipped(integer_keys(np.asarray(labels), kind), kind)
+    coded = isinstance(labels, np.ndarray) and labels.dtype == np.int32
+    return np.asarray(labels) if coded else words[kind].encode(labels)
+
+
+def _labels(words: Vocabularies, keys: Integers, kind: str) -> Array:
+    """Return the labels of ``(K,)`` keys."""
+    if kind not in words:
+        return LabelDecoder(kind).decode(_flipped(keys, kind))
+    known = words[kind].words
+    used, places = np.unique(keys, return_inverse=True)  # combinations share words
+    return text_array([known[i] for i in used.tolist()], str if kind == STRING else bytes)[places]
+
+
+class Uncoded:
+    """Labels that wait for their codes: a column of integers, or of codes of strings, per label; see `write`."""
 
     def __init__(
         self, words: Combinations | None = None, kinds: Sequence[str] = (), dtypes: Sequence[np.dtype[Any]] = ()
@@ -212,11 +254,7 @@ class Uncoded:
         return None if found is None else self._given(found)
 
     def write(self, labels: Any, start: int, end: int) -> None:
-        """Keep the labels of rows from `start` to `end`, from `memory_of`; or as they came, if all are integers.
-
-        TypeError if they are neither, or one is of a type whose memory does not say all, such as a masked array;
-        ValueError without room, for more or fewer rows or labels, or other dtypes.
-        """
+        """Keep the labels of some rows, as they came or from `memory_of`; TypeError or ValueError for any others."""
         if type(labels) is not self._given:
             raise TypeError
         if len(labels) != self._number or end > _AT_ONCE:  # where a view would take fewer rows
@@ -263,22 +301,18 @@ class TupleDecoder(LabelDecoder):
         return self._words.decode(keys, self.kind)
 
     def keys(self, labels: Array) -> Integers:
-        """Return the keys of ``(K,)`` combinations that `decode` gave."""
-        every = self.wanted({})
-        (_, known), order = grouped(columns_of(self.decode(every))), np.empty(every.shape[0], dtype=np.int64)
-        order[known] = every
-        return order[union([self.decode(order), labels])[1][1]]
+        return self._words.encode(labels).astype(np.int64)
 
     def wanted(self, labels: Mapping[str, Sequence[Any]]) -> Integers:
         return self._words.wanted(np.arange(self.size), self.kind, labels)
 
 
-def vocabularies(names: Sequence[str] | None, words: Mapping[str, Iterable[Any]] | None = None) -> Vocabularies:
+def vocabularies(names: Sequence[str] | None, words: Mapping[str, Any] | None = None) -> Vocabularies:
     """Return what keys of labels and ids that are no numbers stand for; `names` are those of several labels."""
     words = words or {}
     ids = {IDS: Vocabulary(STRING, words.get(IDS, ()))}
     if names is not None:
-        return {COMBINED: Combinations(names, words.get(COMBINED, ()))} | ids
+        return {COMBINED: Combinations(names, words.get(COMBINED))} | ids
     return {kind: Vocabulary(kind, words.get(kind, ())) for kind in (STRING, BYTES)} | ids
 
 
@@ -295,12 +329,7 @@ def encode_batch(
     words: Combinations,
     kinds: Mapping[str, str] | None = None,
 ) -> tuple[Codes, Array, str]:
-    """Return ``(N,)`` codes and values of the samples of a batch that count, and the kind of their combinations.
-
-    `words` gets those that are new. Mappings of `options` are left to those who decode. `kinds` are taken on by labels
-    that are all missing. TypeError for labels of an unsupported type; ValueError if shapes do not match, or labels are
-    missing under ``"error"`` where the mask is set.
-    """
+    """Return ``(N,)`` codes and values of the samples that count, and their kind; mappings of `options` are ignored."""
     if (mask is None or mask.any()) and values.size and not any(option.ignored for option in options.values()):
         read = [aligned for column in columns.values() if (aligned := _aligned(column, values)) is not None]
         arrays, known, shapes = [*zip(*read, strict=True)] or ((), (), ())
@@ -311,13 +340,10 @@ def encode_batch(
     keys, kept, space, _ = several_labels(columns, values, mask, plain, kinds=kinds)
     if not kept.size:
         return np.empty(0, dtype=np.int32), kept, ""
-    part = numbered(keys)
-    assert part.ranks is not None  # noqa: S101 (of numbered keys)
-    assert part.known is not None  # noqa: S101 (likewise)
-    table = columns_of(space.decode(part.known))
-    found = list(map(label_kind, table.values()))
-    codes = words.encode_columns(list(table.values()), found)[part.ranks][part.keys]
-    return codes, kept, kind_of(found)
+    index = Hash()
+    places = index.codes_of(keys)
+    table = space.decode(index.keys)
+    return words.encode(table)[places], kept, kind_of(map(label_kind, columns_of(table).values()))
 
 
 def _aligned(labels: Any, values: Array) -> tuple[Array | list[str], str, tuple[int, ...]] | None:

@@ -23,8 +23,6 @@ from labeltrack._labels.codes import (
     UNSIGNED,
     LabelDecoder,
     common_type,
-    dictionary_of,
-    label_kind,
     table_labels,
     to_keys,
 )
@@ -38,10 +36,7 @@ _MOST_ABSENT = 1_000_000
 
 
 def separate_labels(labels: Any) -> dict[str, Any] | None:
-    """Return several labels per sample by name, those of a tuple called ``"label_0"`` and so on; None if it is one.
-
-    TypeError if a name is no string; ValueError if there are none, or a name is that of another column of tables.
-    """
+    """Return several labels by name, those of a tuple as ``"label_0"`` and so on; None for one. Names are checked."""
     if isinstance(labels, tuple) and labels and all(map(_is_column, labels)):
         return {f"label_{i}": column for i, column in enumerate(labels)}
     if not isinstance(labels, Mapping) or hasattr(labels, "shape"):  # some sparse matrices are mappings
@@ -74,10 +69,7 @@ def _is_column(item: Any) -> bool:
 
 
 def by_label(option: Any, names: Iterable[str], what: str) -> dict[str, Any]:
-    """Return an option for each label, given as a mapping or a tuple; None where it leaves a label out.
-
-    TypeError if it is neither; ValueError if it names another label, or has not as many items as there are labels.
-    """
+    """Return an option for each label, given as a mapping or a tuple; None where it leaves one out."""
     names = list(names)
     if isinstance(option, Mapping):
         strange = [name for name in option if name not in names]
@@ -158,7 +150,7 @@ def in_order_of_labels(table: Array) -> tuple[Array, Integers]:
 def _combined(columns: Mapping[str, Array]) -> tuple[Array, CombinedDecoder]:
     spaces, parts = {}, []
     for name, column in columns.items():
-        keys, spaces[name] = to_keys(column, label_kind(column), dictionary_of(column))
+        keys, spaces[name] = to_keys(column)
         parts.append(part_of(keys, spaces[name]))
     combined, form = combine(parts)
     return combined, CombinedDecoder(spaces, form)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 
-from labeltrack._convert.arrays import flat_pair, missing_entries, read_array
+from labeltrack._convert.arrays import read_array
 from labeltrack._core.arrays import Array
-from labeltrack._labels.codes import BYTES, FLOAT, MISSING_NAME, MISSING_NUMBER, LabelMapping, label_kind
+from labeltrack._labels.codes import BYTES, FLOAT, MISSING_NAME, MISSING_NUMBER, label_kind
 from labeltrack._labels.lookup import as_doubles
 from labeltrack.errors import check_option
 
@@ -19,30 +20,29 @@ _DTYPES: dict[str, Any] = {"string": "U1", "bytes": "S1", FLOAT: np.float64}
 
 
 class LabelOptions(NamedTuple):
-    mapping: LabelMapping | None = None
+    mapping: dict[Any, str] | None = None  # display names by label
     missing: Missing = "error"
     ignored: tuple[Any, ...] = ()
 
     @property
     def shown(self) -> dict[Any, str] | None:
         """The display names of labels, that of missing ones included; None if they have none."""
-        names = None if self.mapping is None else self.mapping.names
-        return names if self.missing != "label" else {MISSING_NUMBER: MISSING_NAME, **(names or {})}
+        return self.mapping if self.missing != "label" else {MISSING_NUMBER: MISSING_NAME, **(self.mapping or {})}
 
     @property
     def wanted(self) -> list[Any] | None:
         """The labels to keep: those of the mapping, and that of samples without one; None keeps all."""
         if self.mapping is None:
             return None
-        absent = (label for label in _LABELS if self.missing == "label" and label not in self.mapping.names)
-        return [*self.mapping.labels, *absent]
+        absent = (label for label in _LABELS if self.missing == "label" and label not in self.mapping)
+        return [*self.mapping, *absent]
 
 
-def check_missing(missing: Any, mapping: LabelMapping | None = None) -> Missing:
+def check_missing(missing: Any, mapping: Mapping[Any, str] | None = None) -> Missing:
     """Return the option for missing labels; ValueError if it is none, or another label has the name of missing ones."""
     check_option("missing", missing, get_args(Missing))
-    if missing == "label" and mapping is not None and mapping.names.get(MISSING_NUMBER) != MISSING_NAME:
-        taken = [label for label, name in mapping.names.items() if name == MISSING_NAME and label not in _LABELS]
+    if missing == "label" and mapping is not None and mapping.get(MISSING_NUMBER) != MISSING_NAME:
+        taken = [label for label, name in mapping.items() if name == MISSING_NAME and label not in _LABELS]
         if taken:
             msg = f"label_mapping calls label {taken[0]!r} {MISSING_NAME!r}, as missing='label' calls the missing ones"
             raise ValueError(msg)
@@ -52,8 +52,8 @@ def check_missing(missing: Any, mapping: LabelMapping | None = None) -> Missing:
 def read_labels(labels: Any, kind: str | None = None) -> tuple[Array, Array | None]:
     """Return any array-like of labels, checked, and which are missing; all missing, they are of that `kind`."""
     array, gone = read_array(labels, "labels")
-    if kind is not None and gone is not None and gone.all():
-        array = np.zeros(gone.shape, _DTYPES.get(kind, np.int64))
+    if gone is not None:
+        array = of_kind(array, gone, kind)
     if label_kind(array) == FLOAT:
         bad = np.isnan(array)
         if bad.any():
@@ -61,25 +61,9 @@ def read_labels(labels: Any, kind: str | None = None) -> tuple[Array, Array | No
     return array, gone
 
 
-def apply_missing(
-    labels: Array, values: Array, gone: Array | None, missing: Missing, kind: str | None = None
-) -> tuple[Array, Array]:
-    """Return labels and values, each ``(N,)``, without missing labels; `gone`, of the shape of labels, says which.
-
-    ValueError if shapes do not match, labels are missing under ``"error"``, or no number is left for those under
-    ``"label"``. Labels that are all missing take on `kind`.
-    """
-    flat_labels, flat_values = flat_pair(labels, values)
-    if gone is None:
-        return flat_labels, flat_values
-    if missing == "error":
-        raise missing_entries(int(gone.sum()), gone.size)
-    gone, _ = flat_pair(gone, values)
-    if missing == "skip":
-        return flat_labels[~gone], flat_values[~gone]
-    if kind is not None and gone.all():
-        flat_labels = np.zeros(gone.shape, _DTYPES.get(kind, np.int64))
-    return labelled(flat_labels, gone), flat_values
+def of_kind(labels: Array, gone: Array, kind: str | None) -> Array:
+    """Return labels; those that are all missing, which `gone` says, as of a kind."""
+    return labels if kind is None or not gone.all() else np.zeros(gone.shape, _DTYPES.get(kind, np.int64))
 
 
 def labelled(labels: Array, gone: Array) -> Array:

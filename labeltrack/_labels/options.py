@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from labeltrack._core.arrays import Integers
-from labeltrack._labels.codes import INTEGER, LabelDecoder, LabelMapping
+from labeltrack._labels.codes import INTEGER, LabelDecoder, read_mapping
 from labeltrack._labels.combination_codes import Combinations, TupleDecoder, kind_of
 from labeltrack._labels.combined import by_label
 from labeltrack._labels.lookup import plain_label
@@ -36,22 +36,21 @@ class Labels:
             either = {name: option or "error" for name, option in either.items()}
         self.options: dict[str, LabelOptions] = {}  # by name of the label; that of one under `ONLY`
         for name in names:
-            mapping = None if mappings[name] is None else LabelMapping(mappings[name])
+            mapping = None if mappings[name] is None else read_mapping(mappings[name])
             self.options[name] = _options(mapping, check_missing(either[name], mapping), ignored[name])
         self._missing, self._ignored = missing if isinstance(missing, str) else either, ignored
 
     @property
     def given(self) -> tuple[Any, Any, Any]:
         """The arguments as attributes of a tracker: mapping, missing and ignored labels."""
-        mappings = self.mappings
         shown = {
-            name: {text: label for label, text in mappings[name].names.items()} if name in mappings else None
-            for name in self.options
+            name: option.mapping and {text: label for label, text in option.mapping.items()}
+            for name, option in self.options.items()
         }
         skipped = {name: _ignored(labels) for name, labels in self._ignored.items()}
         if self.names is None:
             return shown[ONLY], self._missing, skipped[ONLY]
-        return shown if mappings else None, self._missing, skipped if any(skipped.values()) else ()
+        return shown if self.mapped else None, self._missing, skipped if any(skipped.values()) else ()
 
     def _each(self, option: Any, what: str, *, split: bool) -> dict[str, Any]:
         if self.names is None:
@@ -75,8 +74,8 @@ class Labels:
         return {(name, label): shown for name, of in named.items() for label, shown in of.items()}
 
     @property
-    def mappings(self) -> dict[str, LabelMapping]:
-        """Those mappings that there are, by name of the label."""
+    def mappings(self) -> dict[str, dict[Any, str]]:
+        """The display names by label, of each label that has a mapping."""
         return {name: option.mapping for name, option in self.options.items() if option.mapping is not None}
 
     @property
@@ -118,7 +117,7 @@ class Labels:
         return None
 
     def warn_nothing(self, occurred: Iterable[Any]) -> None:
-        mapped = {name: mapping.labels for name, mapping in self.mappings.items()}
+        mapped = self.mappings
         if self.names is None:
             warn_nothing_mapped(mapped[ONLY], occurred)
             return
@@ -128,15 +127,15 @@ class Labels:
     def warn_never(self, whole: Iterable[Any]) -> None:
         every = list(whole)
         for name, mapping in self.mappings.items():
-            warn_never(mapping.names, every if self.names is None else [stats.by(name) for stats in every])
+            warn_never(mapping, every if self.names is None else [stats.by(name) for stats in every])
 
 
-def _options(mapping: LabelMapping | None, missing: Any, ignore_label: Any) -> LabelOptions:
+def _options(mapping: dict[Any, str] | None, missing: Any, ignore_label: Any) -> LabelOptions:
     ignored = _ignored(ignore_label)
     if None in ignored and missing == "label":
         msg = "ignore_label has None, which ignores samples without a label, and missing='label' counts them"
         raise ValueError(msg)
-    both = [label for label in ignored if mapping is not None and label in mapping.names]
+    both = [label for label in ignored if mapping is not None and label in mapping]
     if both:
         msg = f"label {both[0]!r} is both in label_mapping and in ignore_label"
         raise ValueError(msg)

@@ -7,21 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from labeltrack._convert.arrays import aligned_shape, looks_multi_hot, missing_entries, read_array
+from labeltrack._convert.arrays import aligned_shape, flat_pair, looks_multi_hot, missing_entries, read_array
 from labeltrack._core.arrays import Array, Mask
 from labeltrack._core.combine import combine, selected
-from labeltrack._labels.codes import BYTES, STRING, LabelDecoder, dictionary_of, integer_keys, label_kind, to_keys
+from labeltrack._labels.codes import BYTES, STRING, LabelDecoder, integer_keys, label_kind, to_keys
 from labeltrack._labels.combined import CombinedDecoder, kept_part, part_of
-from labeltrack._labels.missing import LabelOptions, Missing, labelled, read_labels
+from labeltrack._labels.missing import LabelOptions, Missing, labelled, of_kind, read_labels
 
 _MANY = 1 << 18
 
 
 def read_mask(where: Any, values: Array) -> Mask | None:
-    """Return which values count, in their shape; None for all of them.
-
-    TypeError if `where` is not boolean; ValueError if its shape does not broadcast, or entries are missing.
-    """
+    """Return which values count, in their shape; None for all. TypeError unless bool, ValueError for other shapes."""
     if where is None:
         return None
     mask, gone = read_array(where, "where")
@@ -46,11 +43,7 @@ def read_mask(where: Any, values: Array) -> Mask | None:
 def one_label(
     labels: tuple[Array, Mask | None], values: Array, mask: Mask | None, missing: Missing, *, threads: int | None = None
 ) -> tuple[Array, Array, LabelDecoder]:
-    """Return ``(N,)`` keys and values of the samples that count, and the decoder of the keys.
-
-    Labels are from `read_labels`, the mask from `read_mask`. ValueError if the shapes do not match, or labels are
-    missing under ``"error"`` where the mask is set.
-    """
+    """Return ``(N,)`` keys and values of the samples that count, and the decoder; ValueError for missing labels."""
     keys, space, mask = _encode(labels, values, mask, missing, threads)
     return *flat(keys, values, mask, threads), space
 
@@ -72,10 +65,7 @@ def several_labels(
     kinds: Mapping[str, str] | None = None,
     threads: int | None = None,
 ) -> tuple[Array, Array, CombinedDecoder, list[str]]:
-    """Return what `one_label` returns, for several labels; and which of them have no label of their mapping.
-
-    Samples with a label that its mapping leaves out do not count. All missing, labels take on their kind of `kinds`.
-    """
+    """Return the same for several labels, and which have no label of their mapping; `kinds` are for `read_labels`."""
     spaces, parts, shapes, unmatched = {}, [], [], []
     for name, labels in columns.items():
         _, missing, ignored = options[name]
@@ -115,8 +105,7 @@ def _encode(
     """Return the keys of labels, in a shape that broadcasts to that of the values, their decoder and the new mask."""
     array, gone = labels
     shape, every = aligned_shape(array, values), array.reshape(-1)
-    if ignored:
-        mask = _both(mask, np.broadcast_to(~_ignored(array, gone, ignored).reshape(shape), values.shape))
+    mask = _unless_ignored(mask, labels, shape, values, ignored)
     if gone is not None:
         if missing == "label":
             every = labelled(every, gone.reshape(-1))
@@ -126,26 +115,37 @@ def _encode(
             if number and missing == "error":
                 raise missing_entries(number, values.size)
             mask = _both(mask, ~there)
-    keys, space = to_keys(every, label_kind(every), dictionary_of(every), threads=threads)
+    keys, space = to_keys(every, threads=threads)
     return keys.reshape(shape), space, mask
 
 
 def counted(
-    labels: tuple[Array, Mask | None], values: Array, mask: Mask | None, ignored: Sequence[Any]
-) -> tuple[Array, Mask | None, Array]:
-    """Return ``(N,)`` labels of the samples that count, which of them are missing, and their values; see `one_label`.
-
-    Samples with one of the `ignored` labels do not count.
-    """
+    labels: tuple[Array, Mask | None], values: Array, mask: Mask | None, option: LabelOptions, kind: str | None = None
+) -> tuple[Array, Array]:
+    """Return ``(N,)`` labels and values of the samples that count; all missing, labels are taken as of a `kind`."""
     array, gone = labels
     shape = aligned_shape(array, values)
-    if ignored:
-        mask = _both(mask, np.broadcast_to(~_ignored(array, gone, ignored).reshape(shape), values.shape))
-    if mask is None:
-        return array, gone, values
-    array = np.broadcast_to(array.reshape(shape), values.shape)[mask]
-    gone = None if gone is None else np.broadcast_to(gone.reshape(shape), values.shape)[mask]
-    return array, gone if gone is not None and gone.any() else None, values[mask]
+    mask = _unless_ignored(mask, labels, shape, values, option.ignored)
+    if mask is not None:
+        array = np.broadcast_to(array.reshape(shape), values.shape)[mask]
+        gone = None if gone is None else np.broadcast_to(gone.reshape(shape), values.shape)[mask]
+        values = values[mask]
+    if gone is None or not gone.any():
+        return flat_pair(array, values)
+    if option.missing == "error":
+        raise missing_entries(int(gone.sum()), gone.size)
+    array, flat_values = flat_pair(array, values)
+    gone, _ = flat_pair(gone, values)
+    if option.missing == "skip":
+        return array[~gone], flat_values[~gone]
+    return labelled(of_kind(array, gone, kind), gone), flat_values
+
+
+def _unless_ignored(
+    mask: Mask | None, labels: tuple[Array, Mask | None], shape: tuple[int, ...], values: Array, ignored: Sequence[Any]
+) -> Mask | None:
+    """Return a mask of the values without those whose labels, that broadcast in some shape, are ignored."""
+    return _both(mask, np.broadcast_to(~_ignored(*labels, ignored).reshape(shape), values.shape)) if ignored else mask
 
 
 def _ignored(labels: Array, gone: Mask | None, ignored: Sequence[Any]) -> Mask:

@@ -69,11 +69,9 @@ def read_ids(ids: Any, values: Array) -> BatchIds:
 def check_alike(mode: str, before: Ids | None, now: str | None, what: str = "this batch was not recorded") -> None:
     """Raise TypeError if ids of an epoch are of two kinds, ValueError if only some of its samples have ids."""
     kind = None if before is None else before.kind
-    if kind is None and now is not None:
-        msg = f"samples of mode {mode!r} have ids now, and those before in this epoch had none; {_EVERY} ({what})"
-        raise ValueError(msg)
-    if kind is not None and now is None:
-        msg = f"samples of mode {mode!r} have no ids now, and those before in this epoch had; {_EVERY} ({what})"
+    if (kind is None) is not (now is None):
+        ids, past = ("ids", "had none") if kind is None else ("no ids", "had")
+        msg = f"samples of mode {mode!r} have {ids} now, and those before in this epoch {past}; {_EVERY} ({what})"
         raise ValueError(msg)
     if kind != now:
         msg = f"ids of mode {mode!r} are {now}s now, and were {kind}s before in this epoch; pass one type ({what})"
@@ -121,16 +119,13 @@ def distinct(rows: Sequence[Rows], seen: Seen | None = None) -> tuple[list[Rows]
 
 
 def repeated(columns: Sequence[Integers]) -> list[Mask] | None:
-    """Return, for columns of ids, which ones occurred before, in the same column or an earlier one; None if none did.
-
-    A million ids that lie close together take 3 ms, others 15: half as long as with ``np.unique``.
-    """
+    """Return, for columns of ids, which occurred before, in the same column or an earlier one; None if none did."""
     sizes = [column.shape[0] for column in columns]
     full = [column for column in columns if column.shape[0]]
     if sum(sizes) < 2:
         return None
     low, high = min(int(column.min()) for column in full), max(int(column.max()) for column in full)
-    if high - low < _DENSE * sum(sizes):
+    if high - low < _DENSE * sum(sizes):  # a million ids take 3 ms so, and 15 otherwise: half as long as np.unique
         here = np.zeros(high - low + 1, dtype=np.bool_)
         for column in full:
             here[column - low] = True

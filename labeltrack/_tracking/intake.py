@@ -31,19 +31,18 @@ from labeltrack._labels.combination_codes import (
     uncoded,
     wider,
 )
-from labeltrack._labels.missing import apply_missing, read_labels
+from labeltrack._labels.missing import read_labels
 from labeltrack._labels.options import ONLY
 from labeltrack._labels.samples import are_multi_hot, counted, read_mask
 from labeltrack._tracking.ids import BatchIds, check_alike, read_ids
-from labeltrack._tracking.reducing import Reducer, in_order, some_labels
-from labeltrack._tracking.streams import Folded, Key, Snapshot, Stream
-from labeltrack._tracking.unsigned import check_signs, one_type
+from labeltrack._tracking.streams import Folded, Key, Snapshot, Stream, check_signs, one_type
 from labeltrack.errors import warn, warn_multi_hot
 from labeltrack.stats import LabelStats, NoQuantiles
 
 if TYPE_CHECKING:
     from labeltrack._buffers import Rows
     from labeltrack._tracking.recorded import Recorded
+    from labeltrack._tracking.reducing import Reducer
     from labeltrack._tracking.staging import Staging
 
 
@@ -124,11 +123,7 @@ class Intake:
             waiting.tell()
 
     def arrive(self, reader: str = "") -> None:
-        """Complete a change that is decided, and record what waits; whoever calls holds the turn.
-
-        Raises RuntimeError if something waits and `reader`, a method that only reads, is called within a change;
-        TypeError or ValueError if what waited could not be recorded, for what it contains.
-        """
+        """Complete a decided change and record what waits; RuntimeError if `reader` was called within a change."""
         self.recorded.complete()
         waiting = self.recorded.waiting
         if waiting.numbers and (len(waiting) or waiting.errors):
@@ -202,9 +197,9 @@ class Intake:
     def _encoded(self, batch: Batch, key: Key) -> tuple[Array, Array, str] | None:
         """Return keys, samples and kind of a batch; None if there are none left, or the quick way took it."""
         stream, labels, samples, mask = self._streams.get(key), batch.labels, batch.samples, batch.mask
-        _, missing, ignored = self._labels.options[ONLY]
+        option = self._labels.options[ONLY]
         array: Any
-        plain = mask is None and not ignored
+        plain = mask is None and not option.ignored
         if plain and type(labels) is list and samples.shape == (len(labels),) and set(map(type, labels)) == {str}:
             kind, array = STRING, labels  # coded as it is: making an array of it first would take twice as long
         else:
@@ -212,18 +207,16 @@ class Intake:
             if not self._multi_hot_told and looks_multi_hot(array, samples):
                 self._multi_hot_told = True
                 warn_multi_hot()
-            if plain and gone is None and stream is not None and self._as_it_is(stream, array, batch):
-                return None  # tensors of the dtypes of the batch before
+            if plain and gone is None and stream is not None and self._again(stream, array, batch):
+                return None
             kind = label_kind(array)
-            text = kind in (STRING, BYTES) and gone is None and not ignored and (mask is None or mask.any())
+            text = kind in (STRING, BYTES) and gone is None and not option.ignored and (mask is None or mask.any())
             coded = text and aligned_shape(array, samples) != samples.shape
             if coded:  # (N, 1) texts, before they are repeated
                 self._check_kind(key[0], kind)
                 array = self.recorded.words[kind].encode(array.reshape(-1)).reshape(array.shape)
-            if not plain:
-                array, gone, samples = counted((array, gone), samples, mask, ignored)
             expected = None if gone is None else self._expected(key, array)
-            array, samples = apply_missing(array, samples, gone, missing, expected)
+            array, samples = counted((array, gone), samples, mask, option, expected)
             if not array.size:
                 return None  # labels of no sample are of no kind: an empty list would be one of doubles
             if coded:
@@ -234,18 +227,15 @@ class Intake:
         return integer_keys(array, kind) if words is None else words.encode(array), samples, kind
 
     @staticmethod
-    def _as_it_is(stream: Stream, keys: Array, batch: Batch) -> bool:
+    def _again(stream: Stream, keys: Array, batch: Batch) -> bool:
         """Record a batch of the dtypes of the one before, with a label per value; return whether it was."""
         ids, samples = batch.ids, batch.samples
-        if stream.kind != INTEGER or (ids is None) is not (stream.ids is None):
+        if stream.kind != INTEGER or (stream.ids and stream.ids.kind) != (ids and ids.kind):
             return False
-        if aligned_shape(keys, samples) != samples.shape:
+        if aligned_shape(keys, samples) != samples.shape or (ids is not None and ids.gone is not None):
             return False
         first, *more = [column.reshape(-1) for column in batch.values]
-        if ids is not None:
-            if ids.kind != INTEGER or ids.gone is not None or stream.ids is None or stream.ids.kind != INTEGER:
-                return False
-            more.append(ids.ids)
+        more += [] if ids is None else [ids.ids]
         return stream.buffer.try_append(keys.reshape(-1), first, INTEGER, tuple(more))
 
     def _combined(self, batch: Batch, key: Key) -> tuple[Array, Array, str] | None:
@@ -264,7 +254,7 @@ class Intake:
             return None
         self._check_kind(key[0], kind)
         if stream is None or stream.empty() or kind != stream.kind:
-            check_signs(kind, Snapshot([(keys, samples)], None, words.decoder(kind)), key[0], self._streams)
+            check_signs(Snapshot([(keys, samples)], None, words.decoder(kind)), key[0], self._streams)
         return keys, samples, kind
 
     def _record(self, rows: Rows, kind: str, key: Key, ids: str | None) -> None:
@@ -296,7 +286,7 @@ class Intake:
         if now or array.dtype.kind != "U":
             return now[0] if now else None
         mapping = self._labels.options[ONLY].mapping
-        mapped = label_kind(label_array(mapping.labels[:1])) if mapping is not None else None
+        mapped = label_kind(label_array(list(mapping)[:1])) if mapping is not None else None
         kinds = {of: stream.kind for of, stream in self._streams.items()}
         alike = [kinds[of] for of in (key, *kinds) if of in kinds and of[0] == key[0]]
         return next(iter([*alike, *kinds.values()]), mapped)
@@ -352,13 +342,8 @@ class Intake:
 
     def _folded(self, stream: Stream, samples: Snapshot) -> Folded:
         """Return what is kept of samples that are about to be folded, and of those that were before."""
-        folded = self.reducer.fold(samples)
-        first = folded.stats[0]
-        if not len(first):
-            self.recorded.unmapped.update(some_labels(samples.rows, samples.decoder))
-        if self.recorded.keep_order:
-            new = {label for label in first.labels.tolist() if label not in stream.appeared}
-            stream.appeared.update(dict.fromkeys(in_order(new, samples.rows, samples.decoder)))
+        appeared = stream.appeared if self.recorded.keep_order else None
+        folded = self.reducer.fold(samples, appeared, self.recorded.unmapped)
         return folded._replace(stats=tuple(map(self.without_quantiles, folded.stats)))
 
     def without_quantiles(self, stats: LabelStats) -> LabelStats:

@@ -12,9 +12,8 @@ import numpy as np
 from labeltrack._core.arrays import Array, size_of
 from labeltrack._labels.combination_codes import IDS, compatible, words_of
 from labeltrack._tracking.ids import Duplicates, Seen, check_alike, repeated
-from labeltrack._tracking.reducing import Reducer, in_order, some_labels
-from labeltrack._tracking.streams import Folded, Key, Merged, Owed, Snapshot, Stream
-from labeltrack._tracking.unsigned import check_common_type
+from labeltrack._tracking.reducing import Reducer, in_order
+from labeltrack._tracking.streams import Folded, Key, Merged, Owed, Snapshot, Stream, check_common_type
 from labeltrack.errors import counted, warn
 from labeltrack.history import Entry, History
 from labeltrack.stats import LabelStats, merge_stats
@@ -28,13 +27,15 @@ if TYPE_CHECKING:
 Epoch = tuple[int, str, int]
 """Place of the metric, mode and step."""
 
+Given = tuple[dict[str, LabelStats], LabelStats | None]
+"""The statistics of a step by dataset, and of all together if these have quantiles."""
+
 
 @dataclass(frozen=True)
 class Part:
     """The samples of one mode and dataset of another tracker: copies of them, or their statistics."""
 
     samples: Snapshot
-    kind: str  # of the labels
     appeared: list[Any]  # labels that were folded
     missed: int  # samples that nothing records
     early: bool  # whether they count before those of the tracker that merges
@@ -45,18 +46,14 @@ class Parts:
     """What other trackers have recorded."""
 
     streams: dict[Key, list[Part]] = field(default_factory=dict)
-    epochs: dict[Epoch, list[dict[str, LabelStats]]] = field(default_factory=dict)
-    pooled: dict[Epoch, LabelStats | None] = field(default_factory=dict)
+    epochs: dict[Epoch, list[Given]] = field(default_factory=dict)
     order: dict[Any, None] = field(default_factory=dict)
     unmapped: dict[Any, None] = field(default_factory=dict)
     room: int = 0  # bytes that samples may still take
 
 
 def gather(others: Iterable[Recorded], reducer: Reducer, room: int, *, keep_order: bool, place: int = 0) -> Parts:
-    """Return what other trackers have recorded, with copies of as many samples as `room`, in bytes, allows.
-
-    Samples that count only once are copied all the same: which ones these are is known when they come together.
-    """
+    """Return what others have recorded, with copies of as many samples as `room`, in bytes, or duplicates require."""
     parts = Parts(room=room)
     for number, other in enumerate(others):
         with other.lock.to_read:
@@ -69,8 +66,8 @@ def gather(others: Iterable[Recorded], reducer: Reducer, room: int, *, keep_orde
                 given.append(_joined(given.pop(), part) if given and _sums(given[-1], part) else part)
             for at, history in enumerate(other.histories):
                 for mode, step in dict.fromkeys((mode, step) for (mode, _, step), _ in history.items()):
-                    parts.epochs.setdefault((at, mode, step), []).append(history.datasets(step, mode))
-                    parts.pooled[at, mode, step] = _pooled(history, mode, step)
+                    of_step = history.datasets(step, mode), _pooled(history, mode, step)
+                    parts.epochs.setdefault((at, mode, step), []).append(of_step)
             parts.order.update(other.order if other.keep_order else other.histories[0].names())
             parts.unmapped.update(other.unmapped)
     return parts
@@ -85,7 +82,7 @@ def _part(stream: Stream, reducer: Reducer, parts: Parts, other: Recorded, *, ke
     else:
         copies = []
         together, appeared = folded(stream, reducer, keep_order=keep_order, unmapped=parts.unmapped)
-    return Part(replace(samples, rows=copies, folded=together), samples.decoder.kind, appeared, gone, early)
+    return Part(replace(samples, rows=copies, folded=together), appeared, gone, early)
 
 
 def missed(stream: Stream) -> int:
@@ -104,21 +101,15 @@ def folded(
     stream: Stream, reducer: Reducer, *, keep_order: bool, unmapped: dict[Any, None] | None = None
 ) -> tuple[Folded, list[Any]]:
     """Return what is kept of all samples, and labels as they appeared; `unmapped` gets some if none is mapped."""
-    samples = stream.snapshot()
-    appeared = _appeared(stream, keep_order=keep_order)
-    together = reducer.fold(samples)
-    labels = together.stats[0].labels
-    if samples.rows and not len(labels) and unmapped is not None:
-        unmapped.update(some_labels(samples.rows, samples.decoder))
-    if keep_order:
-        appeared += in_order({*labels.tolist()} - {*appeared}, samples.rows, samples.decoder)
-    return together, appeared
+    appeared = dict.fromkeys(_appeared(stream, keep_order=keep_order))
+    return reducer.fold(stream.snapshot(), appeared if keep_order else None, unmapped), list(appeared)
 
 
 def _sums(part: Part, other: Part) -> bool:
     """Return whether both are only sums of labels of one kind, of samples that all count."""
     alone = all(one.samples.folded is not None and not one.samples.rows for one in (part, other))
-    return alone and part.kind == other.kind and part.samples.ids == other.samples.ids is None
+    kinds = {one.samples.decoder.kind for one in (part, other)}
+    return alone and len(kinds) == 1 and part.samples.ids == other.samples.ids is None
 
 
 def _joined(part: Part, other: Part) -> Part:
@@ -165,7 +156,7 @@ def combine(intake: Intake, parts: Parts) -> Owed:
     recorded = intake.recorded
     recorded.sealed(None)
     entries = [
-        (place, _entry(recorded.histories[place], (mode, step), given, parts.pooled[place, mode, step]))
+        (place, _entry(recorded.histories[place], mode, step, given))
         for (place, mode, step), given in parts.epochs.items()
     ]
     kinds = {key: _common_kind(key, recorded.streams.get(key), given) for key, given in parts.streams.items()}
@@ -181,29 +172,23 @@ def combine(intake: Intake, parts: Parts) -> Owed:
     return Owed([], entries, order=order, merged=merged)
 
 
-def _entry(
-    history: History, key: tuple[str, int], given: list[dict[str, LabelStats]], pooled: LabelStats | None
-) -> Entry:
-    mode, step = key
+def _entry(history: History, mode: str, step: int, given: list[Given]) -> Entry:
     own = history.datasets(step, mode) if mode in history.modes else {}
     every: dict[str, list[LabelStats]] = {}
-    for datasets in given:
+    for datasets, _ in given:
         for ds_id, stats in datasets.items():
             every.setdefault(ds_id, [own[ds_id]] if ds_id in own else []).append(stats)
     together = {ds_id: some[0] if len(some) == 1 else merge_stats(some) for ds_id, some in every.items()}
-    return Entry(step, mode, together, set(), None if own or len(given) > 1 else pooled)
+    return Entry(step, mode, together, set(), None if own or len(given) > 1 else given[0][1])
 
 
 def _common_kind(key: Key, stream: Stream | None, given: list[Part]) -> str:
     """Return the kind of labels that holds all of a mode and dataset."""
-    own = [] if stream is None or stream.empty() else [(stream.kind, stream.snapshot())]
-    every = [*own, *((part.kind, part.samples) for part in given)]
-    if every:
-        ids = [samples.ids for _, samples in every]
-        for other in ids[1:]:
-            check_alike(key[0], ids[0], None if other is None else other.kind, "nothing was merged")
-    kinds = {kind for kind, _ in every}
-    _check_alike(key[0], kinds)
+    own = [] if stream is None or stream.empty() else [stream.snapshot()]
+    first, *more = every = [*own, *(part.samples for part in given)]
+    for other in more:
+        check_alike(key[0], first.ids, other.ids and other.ids.kind, "nothing was merged")
+    _check_alike(key[0], {samples.decoder.kind for samples in every})
     return check_common_type(every, "nothing was merged")
 
 
@@ -248,9 +233,8 @@ def _merged(intake: Intake, parts: Parts, key: Key, kind: str, began: int) -> Me
         fresh = replace(own, rows=others, folded=kept)
         if recorded.keep_order:
             _note_order(appeared, own, reducer)
-            _note_order(appeared, fresh, reducer)
         number = sum(len(columns[0]) for columns in rows) - sum(len(columns[0]) for columns in fresh.rows)
-        kept, early, late = reducer.fold(fresh), [], []
+        kept, early, late = reducer.fold(fresh, appeared if recorded.keep_order else None), [], []
         if kept.seen is not None:
             duplicates = kept.seen.duplicates.and_(Duplicates(number, found.some))
             kept = kept._replace(seen=kept.seen._replace(duplicates=duplicates))
@@ -276,10 +260,10 @@ def _note_order(appeared: dict[Any, None], samples: Snapshot, reducer: Reducer) 
 
 def _recoded(recorded: Recorded, part: Part) -> Snapshot:
     """Return samples with the keys that this tracker has for their labels and ids."""
-    samples, words = part.samples, words_of(recorded.words, part.kind)
-    decoder, rows = samples.decoder, samples.rows
+    samples, decoder, rows = part.samples, part.samples.decoder, part.samples.rows
+    words = words_of(recorded.words, decoder.kind)
     if words is not None and rows:
-        codes = _codes([columns[0] for columns in rows], lambda used: decoder.decode(used).tolist(), words)
+        codes = _codes([columns[0] for columns in rows], decoder.decode, words)
         rows = [(codes[keys], *more) for keys, *more in rows]
     folded, ids = samples.folded, samples.ids
     if ids is not None and ids.words is not None:
@@ -296,7 +280,7 @@ def _recoded(recorded: Recorded, part: Part) -> Snapshot:
     return replace(samples, rows=rows, folded=folded)
 
 
-def _codes(columns: Sequence[Array], decode: Callable[[Array], list[Any]], own: Vocabulary) -> Array:
+def _codes(columns: Sequence[Array], decode: Callable[[Array], Any], own: Vocabulary) -> Array:
     """Return, by code of another tracker, the code that this one has for the word; zero for those that do not occur."""
     used = np.unique(np.concatenate([np.unique(column) for column in columns])) if columns else np.empty(0, np.int64)
     codes = np.zeros(int(used.max(initial=-1)) + 1, dtype=np.int32)

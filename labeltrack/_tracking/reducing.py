@@ -48,11 +48,18 @@ class Reducer:
         rows, found = distinct(samples.rows, seen)
         return replace(samples, rows=rows), found if seen is None else seen.duplicates.and_(found)
 
-    def fold(self, samples: Snapshot) -> Folded:
-        """Return what is kept of samples, and of those folded before, once they are folded."""
+    def fold(
+        self, samples: Snapshot, appeared: dict[Any, None] | None = None, unmapped: dict[Any, None] | None = None
+    ) -> Folded:
+        """Return what is kept of samples; `appeared` gets labels as they appear, `unmapped` some if none is mapped."""
         kept, duplicates = self.distinct(samples)
         before = samples.folded
         stats = self.stats(kept, "propagate", ())
+        labels = stats[0].labels
+        if appeared is not None:
+            appeared |= dict.fromkeys(in_order({*labels.tolist()} - {*appeared}, samples.rows, samples.decoder))
+        if unmapped is not None and not labels.size:
+            unmapped |= some_labels(samples.rows, samples.decoder)
         number = (0 if before is None else before.rows) + sum(len(rows[0]) for rows in samples.rows)
         if not self.finds_duplicates(samples):
             return Folded(stats, rows=number)

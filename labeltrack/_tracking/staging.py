@@ -34,10 +34,7 @@ _STREAMS = "Event", "Stream", "current_stream", "stream"
 
 @dataclass(slots=True, eq=False)
 class Staged(Load):
-    """Batches that arrive together, with their memory by device.
-
-    The columns of a batch are where each starts, or what the host has; used are bytes on each device.
-    """
+    """Batches that arrive together, and their memory by device; columns are where each starts, or what the host has."""
 
     names: Sequence[str] | None = None  # of several labels
     memories: dict[Any, Memory] = field(default_factory=dict)
@@ -112,10 +109,7 @@ class Staging:
         self._plans: dict[Any, Plan] = {}
 
     def take(self, columns: Sequence[Any], key: Key, intake: Intake) -> bool:
-        """Enqueue copies of a batch; return whether it was taken, which devices without streams do not allow.
-
-        RuntimeError if a graph is being captured, TypeError or ValueError for dtypes and shapes: it was not taken then.
-        """
+        """Enqueue copies of a batch; return whether it was taken, which devices without streams do not allow."""
         form = tuple([_form_of(column) for column in columns])
         plan = self._plans.get(form)
         if plan is None:

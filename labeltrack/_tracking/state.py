@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from labeltrack._tracking.lock import ChangeLock
     from labeltrack._tracking.reducing import Reducer
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 _ARGUMENTS = (
     *("label", "label_mapping", "bounds", "mode", "ds_id", "outputs", "nan_policy", "missing", "max_buffer_bytes"),
     *("record_to", "keep_order", "ignore_label", "on_duplicate"),
@@ -183,7 +183,7 @@ class Stateful:
             "version": STATE_VERSION,
             **self._named(),
             "history": [each.state_dict() for each in past],
-            "words": {kind: words.words for kind, words in recorded.words.items()} if coded else {},
+            "words": {kind: words.state() for kind, words in recorded.words.items()} if coded else {},
             "order": list(recorded.order) if recorded.keep_order and history else None,
             "streams": streams,
             "warned": self._warned,

@@ -9,11 +9,10 @@ before an interrupt between is seen by the number of rows of its stream. So each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from labeltrack._core.arrays import Array
 from labeltrack.errors import counted
 
 if TYPE_CHECKING:
@@ -28,14 +27,8 @@ Made = tuple[Any, list[Any], Any, Any]
 """Labels, values of each metric, `where` and ids."""
 
 
-class Intake(Protocol):
-    """What records batches."""
-
-    def append(self, labels: Any, values: Sequence[Any], key: Key, where: Any = None, ids: Any = None) -> None:
-        """Record a batch."""
-
-    def read_values(self, values: Sequence[Any]) -> list[Array]:
-        """Return the values of each metric, checked."""
+Intake = Any
+"""What records batches: an `intake.Intake`, which has these."""
 
 
 class Batch(NamedTuple):
@@ -125,11 +118,8 @@ class Waiting:
         self.tell()
 
     def at_once(self, batch: Any, make: Callable[[list[Any]], dict[str, Any]], key: Key, nbytes: int) -> bool:
-        """Keep a batch like the one before, which still waits, without a lock; return whether it was one.
-
-        To append to a list is one step. With the lock, and names checked, it took 38 us after a step of training,
-        which leaves code out of caches.
-        """
+        """Keep a batch like the one before, which still waits, without a lock; return whether it was one."""
+        # To append is one step. With the lock it took 38 us after a step of training, which leaves code out of caches.
         batches = self.inbox.batches
         try:
             before = batches[-1]
@@ -150,11 +140,7 @@ class Waiting:
     # -- recording them ---------------------------------------------------------------------------------
 
     def deliver(self, intake: Intake, *, wait: int | None = None) -> None:
-        """Record batches, in the order in which they came; `tell` has the mistakes in what they contain.
-
-        `wait` says for how many loads to wait, None for all; others are recorded if they have arrived. RuntimeError if
-        they wait in another process, which has forked.
-        """
+        """Record batches in order, waiting for `wait` loads or, with None, all; RuntimeError in a forked process."""
         try:
             self._empty(self.inbox, intake)
             while self.loads:  # pragma: no cover (tested where torch is)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
-from labeltrack._labels.codes import LabelMapping
+from labeltrack._labels.codes import read_mapping
 from labeltrack._labels.missing import check_missing
 from labeltrack._nan_policy import check_nan_policy
 from labeltrack._tables import whole_file
@@ -282,7 +282,7 @@ def _mapping_from_json(said: Any) -> dict[str, Any] | None:
     if said is None:
         return None
     mapping = {name: bytes.fromhex(value["bytes"]) if isinstance(value, dict) else value for name, value in said}
-    LabelMapping(mapping)
+    read_mapping(mapping)
     if len(mapping) < len(said):
         msg = "label_mapping has a name twice"
         raise ValueError(msg)

@@ -19,8 +19,7 @@ from labeltrack._core.arrays import Array, Codes, Integers, Mask, read_only
 from labeltrack._core.combine import Combined, Part, combined, selected
 from labeltrack._core.hash_index import Hash, Slots
 from labeltrack._labels.codes import BOOL, BYTES, FLOAT, INTEGER, STRING, UNSIGNED, LabelDecoder, Vocabulary
-from labeltrack._labels.combination_codes import compatible, kinds_of, wider
-from labeltrack._labels.combination_parts import LABEL_BITS, LabelCodes
+from labeltrack._labels.combination_codes import KeyTuples, compatible, kinds_of, wider
 from labeltrack._labels.combined import columns_of, combinations
 
 if TYPE_CHECKING:
@@ -228,8 +227,7 @@ class Join:
     def __init__(self, names: Sequence[str], spaces: Sequence[LabelDecoder], wanted: Sequence[Integers | None]) -> None:
         self._names, self._spaces = tuple(names), list(spaces)
         self._wanted = [None if keys is None else Hash(keys) for keys in wanted]
-        self._codes = [LabelCodes() for _ in names]
-        self._before = [Hash() for _ in names[2:]]  # keys of all labels before one, from the third on
+        self._tuples = KeyTuples(len(self._names))
         self._lows: tuple[int, ...] = ()
         self._sizes: tuple[int, ...] = ()
         self._lock = Lock()
@@ -253,7 +251,8 @@ class Join:
         found = None if near is None else combined(near, threads=1)
         if found is not None:
             return found
-        joined = -1 - self._far(keys)
+        with self._lock:
+            joined = -1 - self._tuples.joined(keys)
         if near is not None:
             here = np.ones(keys[0].shape[0], dtype=np.bool_)
             for column, low, size in zip(keys, near.lows, near.sizes, strict=True):
@@ -271,18 +270,6 @@ class Join:
         near = math.prod(self._sizes) <= _NEAR and keys[0].size
         return Combined(tuple(map(Part, keys)), self._lows, self._sizes) if near else None
 
-    def _far(self, keys: Sequence[Array]) -> Integers:
-        """Return keys that any labels have, from 0 on."""
-        joined = np.empty(keys[0].shape[0], dtype=np.int64)
-        with self._lock:
-            for place, (codes, column) in enumerate(zip(self._codes, keys, strict=True)):
-                if place > 1:
-                    joined = self._before[place - 2].codes_of(joined).astype(np.int64)
-                if place:
-                    joined <<= LABEL_BITS
-                codes.add(column, INTEGER, 1, joined, first=place == 0)
-        return joined
-
     def decode(self, keys: Integers) -> Array:
         """Return the ``(K,)`` combinations of joined keys."""
         far, keys = keys < 0, keys.astype(np.int64, copy=False)
@@ -291,21 +278,10 @@ class Join:
             form = Combined(tuple(map(Part, columns)), self._lows, self._sizes)
             for column, labels in zip(columns, form.split(keys[~far]), strict=True):
                 column[~far] = labels
-        for column, labels in zip(columns, self._from_far(-1 - keys[far]), strict=True):
+        for column, labels in zip(columns, self._tuples.split(-1 - keys[far]), strict=True):
             column[far] = labels
         decoded = [space.decode(column) for space, column in zip(self._spaces, columns, strict=True)]
         return combinations(dict(zip(self._names, decoded, strict=True)))
-
-    def _from_far(self, keys: Integers) -> list[Integers]:
-        """Return the keys of each label that `_far` has joined."""
-        found: list[Integers] = []
-        for place in range(len(self._codes) - 1, 0, -1):
-            keys, last = keys >> LABEL_BITS, keys & ((1 << LABEL_BITS) - 1)
-            found.append(last)
-            if place > 1:
-                keys = self._before[place - 2].keys[keys]
-        pairs = zip(self._codes, (keys, *reversed(found)), strict=True)
-        return [codes.decode(part, INTEGER) for codes, part in pairs]
 
 
 def _range(keys: Array) -> tuple[int, int]:

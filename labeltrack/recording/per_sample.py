@@ -144,7 +144,7 @@ class PerSample:
             correct=None if columns["forgetting"] is None or plan.hits is None else self.metrics[plan.hits],
             mode=chosen,
             steps=tuple(sorted({number for job in jobs.values() for number, _ in job})),
-            names={name or "label": mapping.names for name, mapping in mapped.items()},
+            names={name or "label": mapping for name, mapping in mapped.items()},
         )
 
     def hardest(

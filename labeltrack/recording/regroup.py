@@ -19,7 +19,6 @@ from labeltrack._labels.lookup import alias, plain_label
 from labeltrack.errors import counted, listing
 
 if TYPE_CHECKING:
-    from labeltrack._labels.codes import LabelMapping
     from labeltrack.recording.description import Description
     from labeltrack.stats import LabelStats
 
@@ -46,15 +45,14 @@ class Grouping:
         self._left: dict[Any, int] = {}
         self._samples = self._grouped = 0
 
-    def apply(self, stats: LabelStats, mapping: LabelMapping | None = None) -> LabelStats:
+    def apply(self, stats: LabelStats, mapping: Mapping[Any, str] | None = None) -> LabelStats:
         """Return the statistics by new label, of those in a mapping if there is one; errors as of `recompute`."""
         rows, new = self.new_labels(stats.labels, mapping, stats.count)
         labels, slots = np.unique(new, return_inverse=True)
-        names = None if mapping is None else mapping.names
-        return stats._regrouped(labels, rows, slots.reshape(-1).astype(np.int64), names=names)
+        return stats._regrouped(labels, rows, slots.reshape(-1).astype(np.int64), names=mapping)
 
     def new_labels(
-        self, labels: Array, mapping: LabelMapping | None = None, counts: Integers | None = None
+        self, labels: Array, mapping: Mapping[Any, str] | None = None, counts: Integers | None = None
     ) -> tuple[Integers, Array]:
         """Return ``(R,)`` indices of labels to keep, and their new labels; `left_out` then knows of counts."""
         found = self._look_up(labels)
@@ -66,7 +64,7 @@ class Grouping:
                 if one is _NO_KEY:
                     self._left[label] = self._left.get(label, 0) + count
         new = [self._rest if one is _NO_KEY or is_missing(one) else one for one in found]
-        kept = [i for i, label in enumerate(new) if label is not None and (mapping is None or label in mapping.names)]
+        kept = [i for i, label in enumerate(new) if label is not None and (mapping is None or label in mapping)]
         chosen = [plain_label(new[i]) for i in kept]
         odd = {type(label).__name__ for label in chosen if not isinstance(label, (bool, int, float, str, bytes))}
         kinds = {str if isinstance(label, str) else bytes if isinstance(label, bytes) else float for label in chosen}
@@ -112,16 +110,16 @@ class Groupings:
         rests = by_label(rest, names, "rest") if isinstance(rest, Mapping) else dict.fromkeys(names, rest)
         self._each = {name: Grouping(one, rests[name]) for name, one in groups.items() if one is not None}
 
-    def apply(self, stats: LabelStats, mappings: Sequence[LabelMapping | None]) -> LabelStats:
+    def apply(self, stats: LabelStats, mappings: Sequence[Mapping[Any, str] | None]) -> LabelStats:
         """Return the statistics by new combinations, of those in the mapping of each label; see `Grouping.apply`."""
         rows, new = self.new_labels(stats.labels, mappings, stats.count)
         labels, slots = grouped(columns_of(new))
         named = zip(self._names, mappings, strict=True)
-        names = {(name, label): text for name, of in named if of is not None for label, text in of.names.items()}
+        names = {(name, label): text for name, of in named if of is not None for label, text in of.items()}
         return stats._regrouped(labels, rows, slots, names=names)
 
     def new_labels(
-        self, labels: Array, mappings: Sequence[LabelMapping | None], counts: Integers | None = None
+        self, labels: Array, mappings: Sequence[Mapping[Any, str] | None], counts: Integers | None = None
     ) -> tuple[Integers, Array]:
         """Return the ``(R,)`` indices of the ``(K,)`` combinations to keep, and their ``(R,)`` new combinations."""
         kept, columns = np.ones(labels.shape[0], dtype=np.bool_), {}

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from test_cli import invoke, refusal
 
 import labeltrack as lt
-from labeltrack._labels.codes import LabelMapping
 from labeltrack.recording.regroup import Grouping, TextKeys
 
 SAMPLES = st.lists(st.tuples(st.integers(-5, 5), st.floats(width=32)), min_size=1, max_size=60)
@@ -32,7 +31,7 @@ def test_the_result_is_that_of_samples_with_the_new_labels(samples, kind):
 def test_labels_without_a_key_are_left_out_and_a_mapping_names_new_labels():
     stats = lt.label_stats([1, 2, 3, 4], [1.0, 2.0, 3.0, 4.0])
     assert Grouping({1: "a", 2: "a", 3: np.str_("b")}).apply(stats).labels.tolist() == ["a", "b"]
-    named = Grouping({1: 7, 2: 7, 3: np.int64(8), 4: 9}).apply(stats, LabelMapping({"seven": 7, "eight": 8}))
+    named = Grouping({1: 7, 2: 7, 3: np.int64(8), 4: 9}).apply(stats, {7: "seven", 8: "eight"})
     assert [(row.name, row.count, row.sum) for row in named] == [("seven", 2, 3.0), ("eight", 1, 3.0)]
     assert len(Grouping({}).apply(stats)) == 0
 
