@@ -12,13 +12,13 @@ from typing import Annotated
 import typer
 
 import labeltrack
-from labeltrack.cli import check, runs, samples, watch
+from labeltrack.cli import check, runs, watch
 from labeltrack.cli.application import add_command, app, told
 from labeltrack.cli.query import option
 
 for _command in (
     *(runs.info, runs.recompute, runs.plot, runs.export, runs.verify, runs.worst),
-    *(check.check, runs.report, samples.dynamics, samples.hardest, watch.watch),
+    *(check.check, runs.report, runs.dynamics, runs.hardest, watch.watch),
 ):
     add_command(_command)
 

@@ -153,10 +153,7 @@ def make_slices(record_to: str | os.PathLike[str] | None = None) -> TrackerColle
 
 
 def recording_trackers(out: Path) -> tuple[LabelTracker, TrackerCollection, Written]:
-    """Return trackers that save every sample in folders of `out`, and what they write.
-
-    Runs of an earlier demo are replaced, nothing else. Without pyarrow and xxhash nothing is saved.
-    """
+    """Return trackers that save every sample in folders of `out`, in the place of earlier runs, and what they write."""
     files = {
         out / "run": "every sample, for the other commands: labeltrack report, check, plot, …",
         out / "slices": "cross-entropy and accuracy of every image: labeltrack hardest, dynamics, …",
@@ -191,10 +188,7 @@ def train(
     slices: TrackerCollection | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> History:
-    """Train a network, track the loss of every sample, in training and in evaluation, and return the history.
-
-    Slices get the samples of the evaluation, too. `on_epoch` is called with the epochs done and the history so far.
-    """
+    """Train a network, track all losses, those of the evaluation by slices, too, and return the history."""
     tracker = make_tracker() if tracker is None else tracker
     slices = make_slices() if slices is None else slices
     rng = np.random.default_rng(settings.seed)

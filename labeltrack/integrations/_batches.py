@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 import labeltrack
-from labeltrack.integrations._epochs import Epochs, Tracker
+from labeltrack.integrations._shared import Epochs, Tracker
 from labeltrack.integrations.torch import sizes_of, sync
 
 _NO_LOADER: tuple[Any, tuple[int, int]] = None, (0, 0)

@@ -77,12 +77,6 @@ class Classes(NamedTuple):
     columns: tuple[str, ...]  # of the labels
     ids: str | None  # that of the ids
 
-    @staticmethod
-    def few(logits: Any, labels: Any) -> bool:
-        """Return whether this is what it takes, few enough to be kept."""
-        plain = logits.is_cpu and logits.ndim == 2 and labels.ndim == 1 and not labels.is_floating_point()
-        return bool(plain and logits.numel() <= _FEW)
-
     def __call__(self, batches: list[Any]) -> dict[str, Any]:
         """Return the arguments of `update`."""
         lists, logits, labels = zip(*batches, strict=True)
@@ -130,15 +124,13 @@ class Samples:
         self._shift: bool | None = None  # whether logits are for the next label
 
     def __call__(self, batch: Mapping[str, Any], outputs: Any, model: Any, number: Any) -> tuple[Any, Any, Any, int]:
-        """Return what is kept of a batch: two tensors; what makes samples of it; and how many samples they are.
-
-        After a step of training, code is out of caches, where each call takes some microseconds: the usual batches are
-        told with few. `number` is that of the tokens that the loss was divided by, if it is not the mean.
-        """
+        """Return what is kept of a batch: two tensors; what makes samples of it; and how many samples they are."""
+        # After a step, code is out of caches, where each call takes some microseconds: usual batches are told with few.
         labels, logits = batch.get("labels"), item(outputs, "logits")
         unusual = self._loss is not None or item(outputs, "log_probs") is not None
         if labels is not None and logits is not None and not unusual:
-            if Classes.few(logits, labels):
+            plain = logits.is_cpu and logits.ndim == 2 and labels.ndim == 1 and not labels.is_floating_point()
+            if plain and logits.numel() <= _FEW:
                 return logits.detach().clone(), labels.clone(), self._classes, logits.shape[0]
             if self._reduce == "token" and logits.is_cpu:
                 found = losses_in_graph(item(outputs, "loss"), logits)
@@ -228,11 +220,8 @@ def of_sequences(values: Any, mask: Any, *, mean: bool) -> tuple[Any, Any]:
 
 
 def losses_in_graph(loss: Any, logits: Any) -> tuple[Any, Any] | None:
-    """Return what autograd keeps of a loss of tokens: the flat cross-entropies that it is made of, and the labels.
-
-    None if the loss is made of something else, or not of all of these logits in float32. Computing the cross-entropies
-    again takes as long as the model took, which is a tenth of the step of a small language model.
-    """
+    """Return the flat cross-entropies of tokens that autograd keeps of a loss, and labels; None if it is another."""
+    # Computing them again takes as long as the model took, which is a tenth of the step of a small language model.
     nodes: list[Any] = [getattr(loss, "grad_fn", None)]
     first = logits.grad_fn
     if nodes[0] is None or first is None or logits.ndim != 3:
@@ -293,11 +282,8 @@ def losses(logits: Any, labels: Any, model: Any, *, shift: bool) -> tuple[Any, A
 
 
 def shifts(model: Any, outputs: Any, labels: Any, number: Any) -> bool:
-    """Return whether logits of a position are for the label of the next one.
-
-    Some models want labels that are shifted already, such as BartForCausalLM, which names do not tell: the loss of the
-    batch does, which is that of `number` tokens if it is not their mean.
-    """
+    """Return whether logits of a position are for the label of the next one; loss / tokens or their `number` tells."""
+    # Names do not: some models want labels that are shifted already, such as BartForCausalLM.
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
     name = type(model).__name__
     known = name in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()

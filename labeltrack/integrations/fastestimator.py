@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import labeltrack
-from labeltrack.integrations._needs import needed
+from labeltrack.integrations._shared import needed
 
 with needed(
     "fastestimator needs FastEstimator 1.7 (Python 3.11): "
@@ -258,17 +258,7 @@ class LabelTracker(Trace):
         return {**state, "label_summaries": summaries, "tracker": self._tracker.__getstate__()}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        """Restore from a state.
-
-        `System.load_state` calls this on a trace that the script has made: it keeps its arguments. Pickle calls it on
-        one without any.
-
-        Args:
-            state: From `__getstate__`.
-
-        Raises:
-            ValueError: It is of another label or metric, or of another trace.
-        """
+        """Restore from a state: `System.load_state` calls this on a trace of the script, which keeps its arguments."""
         if "tracker" not in state:
             msg = (
                 "this state was not saved by labeltrack's LabelTracker; a run that began with that of "

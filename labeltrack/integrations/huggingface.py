@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import labeltrack
-from labeltrack.integrations._needs import needed
+from labeltrack.integrations._shared import Epochs, needed
 
 with needed(
     'huggingface needs transformers and PyTorch: pip install "labeltrack[huggingface]"', "torch", "transformers"
@@ -30,9 +30,8 @@ with needed(
     import transformers
     from transformers.trainer_utils import get_last_checkpoint
 
-from ._epochs import Epochs
-from ._per_sample import KEY, Collator, Columns, Samples, Values, item
-from .torch import gather_state, load_gathered, real_of, sync
+from labeltrack.integrations._per_sample import KEY, Collator, Columns, Samples, Values, item
+from labeltrack.integrations.torch import gather_state, load_gathered, real_of, sync
 
 __all__ = ["track"]
 
@@ -217,16 +216,7 @@ class _Tracked(transformers.TrainerCallback):
             if self.trainer.model.training:
                 self._not_tracked("train")
             return self._original["compute_loss"](model, inputs, *arguments, **options)
-        batch = dict(inputs)  # the labels may be taken from it
-        self._listen()
-        try:
-            result = self._original["compute_loss"](model, inputs, *arguments, **options)
-            # Batches are fetched ahead: only the last one before an optimizer step may be the last of the epoch.
-            state = self.trainer.accelerator.gradient_state
-            self._record(batch, columns, "train", "", last=state.sync_gradients and state.end_of_dataloader)
-        finally:
-            self._listening, self._outputs = False, None
-        return result
+        return self._heard("compute_loss", columns, "train", "", model, inputs, *arguments, **options)
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *arguments: Any, **options: Any) -> Any:
         """Evaluate a batch, and record the losses of its samples."""
@@ -235,16 +225,7 @@ class _Tracked(transformers.TrainerCallback):
         if columns is None or not mode:
             self._not_tracked(mode)
             return self._original["prediction_step"](model, inputs, *arguments, **options)
-        batch = dict(inputs)
-        self._listen()
-        try:
-            result = self._original["prediction_step"](model, inputs, *arguments, **options)
-            if self.loss is not None or batch.get("labels") is not None:
-                last = self.trainer.accelerator.gradient_state.end_of_dataloader
-                self._record(batch, columns, mode, ds_id, last=last)
-        finally:
-            self._listening, self._outputs = False, None
-        return result
+        return self._heard("prediction_step", columns, mode, ds_id, model, inputs, *arguments, **options)
 
     def evaluation_loop(self, *arguments: Any, **options: Any) -> Any:
         """Evaluate a dataset, with statistics by label among its metrics."""
@@ -331,15 +312,28 @@ class _Tracked(transformers.TrainerCallback):
 
     # -- from batches to samples --------------------------------------------------------------------------
 
-    def _listen(self) -> None:
-        """Keep what the model returns."""
-        model = self.trainer.model
-        if self._hooked is None or self._hooked[0] is not model:  # model_init makes a new one
+    def _heard(
+        self, name: str, columns: Columns, mode: str, ds_id: str, model: Any, inputs: Any, *more: Any, **options: Any
+    ) -> Any:
+        """Call a method of the trainer, and record what the model returns in it."""
+        batch = dict(inputs)  # the labels may be taken from it
+        whole = self.trainer.model
+        if self._hooked is None or self._hooked[0] is not whole:  # model_init makes a new one
             if self._hooked is not None:
                 self._hooked[1].remove()
-            self._hooked = model, model.register_forward_hook(self._hear)
-            self._inner = self.trainer.accelerator.unwrap_model(model)  # which takes a millisecond
+            self._hooked = whole, whole.register_forward_hook(self._hear)
+            self._inner = self.trainer.accelerator.unwrap_model(whole)  # which takes a millisecond
         self._listening = True
+        try:
+            result = self._original[name](model, inputs, *more, **options)
+            if mode == "train" or self.loss is not None or batch.get("labels") is not None:
+                # Batches are fetched ahead: only the last one before an optimizer step may be the last of the epoch.
+                state = self.trainer.accelerator.gradient_state
+                last = state.end_of_dataloader and (mode != "train" or state.sync_gradients)
+                self._record(batch, columns, mode, ds_id, last=last)
+        finally:
+            self._listening, self._outputs = False, None
+        return result
 
     def _hear(self, _model: Any, _arguments: Any, outputs: Any) -> None:
         # SFTTrainer runs the model a second time if somebody wants logits.

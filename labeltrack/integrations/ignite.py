@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from labeltrack.integrations._needs import needed
+from labeltrack.integrations._shared import needed
 
 with needed('ignite needs Ignite 0.5: pip install "labeltrack[ignite]"', "ignite", "torch"):
     import ignite.distributed as idist

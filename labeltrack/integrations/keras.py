@@ -11,19 +11,18 @@ The metric sees every batch, the callback sees where epochs begin and end::
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import labeltrack
-from labeltrack.integrations._needs import needed
+from labeltrack.integrations._shared import Epochs, needed
 
 with needed(
     'keras needs Keras 3 and a backend: pip install "labeltrack[keras]"', "keras", "tensorflow", "jax", "torch"
 ):
     import keras
     from keras.src.backend import get_keras_mask
-
-from labeltrack.integrations._epochs import Epochs
 
 __all__ = ["LabelTrackCallback", "LabelTrackMetric"]
 
@@ -116,7 +115,8 @@ class LabelTrackMetric(keras.metrics.Mean):
 class LabelTrackCallback(keras.callbacks.Callback):
     """Begin and end the epochs of a `LabelTrackMetric`: training is mode ``"train"``, evaluation ``"eval"``.
 
-    The epoch is the step, as Keras counts, from 0. An evaluation that is repeated replaces the one before.
+    The epoch is the step, as Keras counts, from 0. An evaluation that is repeated replaces the one before. The ranks of
+    a process group of ``torch.distributed``, if there is one, share every epoch; `sinks` are called on rank 0 alone.
 
     The means of the labels are in the logs of an epoch as ``{mode}/{outputs}/{name}``, and that of the worst one as
     ``…/macro_max``, for callbacks that come after this one, such as ``EarlyStopping``, and for the history that
@@ -170,4 +170,11 @@ class LabelTrackCallback(keras.callbacks.Callback):
     def _end(self, mode: str, step: int) -> None:
         self.metric.wait()
         self.metric.mode = None
+        distributed = sys.modules.get("torch.distributed")  # with any backend
+        if distributed is not None and distributed.is_available() and distributed.is_initialized():
+            from labeltrack.integrations.torch import sync  # noqa: PLC0415 (which imports torch)
+
+            if distributed.get_rank() > 0:
+                self.tracker.sinks.clear()
+            sync(self.tracker, mode=mode)
         self._logs |= self._epochs.end(step, mode)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from labeltrack.integrations._needs import needed
+from labeltrack.integrations._shared import needed
 
 with needed('lightning needs Lightning 2: pip install "labeltrack[lightning]"', "lightning", "torch"):
     from lightning.pytorch import Callback
@@ -150,9 +150,7 @@ class LabelTrackCallback(Callback):
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin a validation."""
         if not trainer.sanity_checking:
-            self._loaders = None
-            self.tracker.reset(mode="eval")  # one that was interrupted begins again
-            self._batches.begin("eval")
+            self._begin("eval")
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End a validation."""
@@ -161,13 +159,16 @@ class LabelTrackCallback(Callback):
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin a test."""
-        self._loaders = None
-        self.tracker.reset(mode="test")
-        self._batches.begin("test")
+        self._begin("test")
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End a test."""
         self._end(pl_module, "test", trainer.current_epoch)
+
+    def _begin(self, mode: str) -> None:
+        self._loaders = None
+        self.tracker.reset(mode=mode)  # what was interrupted begins again
+        self._batches.begin(mode)
 
     def _end(self, pl_module: LightningModule, mode: str, step: int) -> None:
         """End an epoch on all ranks, and log it."""

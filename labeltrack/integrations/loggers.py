@@ -1,6 +1,7 @@
 """Sinks: the results of epochs in TensorBoard, Weights & Biases, MLflow, Trackio, Aim, Comet, DVCLive and JSON lines.
 
-A sink is a callable that takes a `labeltrack.EpochResult`; a tracker calls it when an epoch has ended::
+A sink is a callable that takes a `labeltrack.EpochResult`; a tracker calls it when an epoch has ended. Options of all
+sinks here are those of `LoggerSink`::
 
     from labeltrack.integrations.loggers import TensorBoardSink
 
@@ -110,8 +111,8 @@ class LoggerSink(ABC):
 
     forbidden: ClassVar[str] = r"[/\\]"
     """What names of labels, metrics and modes may not contain: a regular expression for a character."""
-    longest: ClassVar[int] = 100
-    """Bytes of such a name. MLflow takes 250 characters for a whole key, file systems 255 bytes for a name."""
+    longest: ClassVar[int] = 250
+    """Bytes of a whole key of three such names, which is the limit of MLflow; longer names are cut."""
 
     def __init__(
         self,
@@ -166,9 +167,10 @@ class LoggerSink(ABC):
         for label, name in zip(labels[some].tolist(), stats.names[some].tolist(), strict=True):
             if len(shown) < self.max_scalars:
                 shown[label if label == label else name] = name  # noqa: PLR0124 (NaN is the missing label)
+        most = min(2 * self.longest // 5, self.longest - len(f"{key}/_1234".encode()))
         scalars = {
-            f"{key}/{self._safe(key, label, name)}": float(mean[stats.index(label)])
-            for label, name in sorted(shown.items(), key=lambda item: self._allowed(item[1]) != item[1])
+            f"{key}/{self._safe(key, label, name, most)}": float(mean[stats.index(label)])
+            for label, name in sorted(shown.items(), key=lambda item: self._allowed(item[1], most) != item[1])
             if label in stats
         }
         if self.summary or len(scalars) < len(stats):
@@ -179,14 +181,14 @@ class LoggerSink(ABC):
 
     def _key(self, result: labeltrack.EpochResult) -> str:
         """Return ``{mode}/{outputs}``."""
-        mode = self._safe("", result.mode, result.mode)
-        return f"{mode}/{self._safe(f'{mode}/', result.outputs, result.outputs)}"
+        mode = self._safe("", result.mode, result.mode, self.longest // 5)
+        return f"{mode}/{self._safe(f'{mode}/', result.outputs, result.outputs, 2 * self.longest // 5)}"
 
-    def _safe(self, group: str, of: Any, name: str) -> str:
+    def _safe(self, group: str, of: Any, name: str, most: int) -> str:
         """Return a name that the logger takes, the same one in every epoch, and of nothing else in its group."""
         names = self._names.setdefault(group, dict(_RESERVED))
         if of not in names:
-            unique = allowed = self._allowed(name)
+            unique = allowed = self._allowed(name, most)
             taken = {other.casefold() for other in names.values()}  # file systems may not tell cases apart
             digest = hashlib.sha256(f"{name!r} {of!r}".encode("utf-8", "backslashreplace")).hexdigest()
             length = 4
@@ -196,11 +198,11 @@ class LoggerSink(ABC):
             names[of] = unique
         return names[of]
 
-    def _allowed(self, name: str) -> str:
-        """Return a name that the logger takes."""
+    def _allowed(self, name: str, most: int) -> str:
+        """Return a name that the logger takes, of at most so many bytes."""
         text = unicodedata.normalize("NFC", _plain(name))
         text = self._forbidden.sub("_", "".join(char if char.isprintable() else "_" for char in text)).strip()
-        text = text.encode()[: self.longest].decode(errors="ignore")
+        text = text.encode()[:most].decode(errors="ignore")
         return text if text.strip(".") else "_" * max(len(text), 1)  # not the name of a folder
 
 
@@ -246,7 +248,6 @@ class TensorBoardSink(LoggerSink):
     forbidden = r"[^\w.\-]"
 
     def __init__(self, writer: Any, **options: Any) -> None:
-        """Write to a writer; for options see `LoggerSink`."""
         super().__init__(**options)
         self.writer = writer
 
@@ -268,7 +269,6 @@ class WandbSink(LoggerSink):
     forbidden = r"[/\\.*]"  # wandb takes a full stop for a level of a nested dict
 
     def __init__(self, run: Any, **options: Any) -> None:
-        """Write to a run; for options see `LoggerSink`."""
         super().__init__(**options)
         self.run = run
         self._rows: dict[str, int] = {}
@@ -291,12 +291,11 @@ class WandbSink(LoggerSink):
 
 
 class MLflowSink(LoggerSink):
-    """Write to the active run of MLflow, or to another one."""
+    """Write to a run of MLflow by its id; None for the active one."""
 
     forbidden = r"[^\w.\- :]"
 
     def __init__(self, run_id: str | None = None, **options: Any) -> None:
-        """Write to a run; None for the active one. For options see `LoggerSink`."""
         super().__init__(**options)
         self.run_id = run_id
 
@@ -313,10 +312,9 @@ class MLflowSink(LoggerSink):
 
 
 class TrackioSink(LoggerSink):
-    """Write to the current run of Trackio, or to another one."""
+    """Write to a run of Trackio; None for the current one."""
 
     def __init__(self, run: Any = None, **options: Any) -> None:
-        """Write to a run; None for the current one. For options see `LoggerSink`."""
         super().__init__(**options)
         self.run = run
 
@@ -335,7 +333,6 @@ class AimSink(LoggerSink):
     """Write to an ``aim.Run``."""
 
     def __init__(self, run: Any, **options: Any) -> None:
-        """Write to a run; for options see `LoggerSink`."""
         super().__init__(**options)
         self.run = run
 
@@ -354,10 +351,9 @@ class AimSink(LoggerSink):
 class CometSink(LoggerSink):
     """Write to a ``comet_ml`` experiment."""
 
-    longest = 50  # Comet cuts keys after 100 characters
+    longest = 100  # Comet cuts keys after 100 characters
 
     def __init__(self, experiment: Any, **options: Any) -> None:
-        """Write to an experiment; for options see `LoggerSink`."""
         super().__init__(**options)
         self.experiment = experiment
 
@@ -376,7 +372,6 @@ class DVCLiveSink(LoggerSink):
     forbidden = r'[/\\:*?"<>|]'  # names become files
 
     def __init__(self, live: Any, **options: Any) -> None:
-        """Write to a logger; for options see `LoggerSink`."""
         super().__init__(**options)
         self.live = live
 
@@ -397,7 +392,7 @@ class DVCLiveSink(LoggerSink):
 
 
 class JsonlSink(LoggerSink):
-    """Append a line of JSON per epoch to a file: step, key, scalars and table.
+    """Append a line of JSON per epoch to a file, whose folder is made: step, key, scalars and table; no figure.
 
     Numbers that JSON cannot hold (NaN, infinities) are null.
 
@@ -414,7 +409,6 @@ class JsonlSink(LoggerSink):
     forbidden = r"(?!)"  # none
 
     def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
-        """Write to a file, whose folder is made; for options see `LoggerSink`, of which the figure is not drawn."""
         super().__init__(**options | {"figure_every": 0})
         self.path = Path(path)
 
@@ -435,10 +429,9 @@ class JsonlSink(LoggerSink):
 
 
 class ScalarsSink(LoggerSink):
-    """Call a function with the scalars of an epoch and its step: for any logger, such as ``fabric.log_dict``."""
+    """Call ``log(scalars, step)`` at each epoch: for any logger, such as ``fabric.log_dict``. No figure is drawn."""
 
     def __init__(self, log: Callable[[dict[str, float], int], Any], **options: Any) -> None:
-        """Call ``log(scalars, step)``; for options see `LoggerSink`, of which the figure is not drawn."""
         super().__init__(**options | {"figure_every": 0})
         self.log = log
 

@@ -11,13 +11,13 @@ Every rank updates a tracker of its own; before the epoch ends, `sync` makes the
 from __future__ import annotations
 
 import hashlib
-import json
+import marshal
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 import labeltrack
-from labeltrack.integrations._needs import needed
+from labeltrack.integrations._shared import Tracker, needed
 
 with needed("torch needs PyTorch 2.2 or later: pip install torch", "torch"):
     import torch
@@ -27,8 +27,6 @@ __all__ = ["gather_state", "load_gathered", "sync", "unpadded"]
 
 _CHUNK = 16 * 2**20  # bytes of one message
 _ARGUMENTS = ("label", "label_mapping", "bounds", "nan_policy", "missing", "ignore_label", "on_duplicate")
-Tracker = labeltrack.LabelTracker | labeltrack.TrackerCollection
-_PLAIN = {str, int, float, bool, type(None)}
 _GROUPS: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # on gloo, by the group that they are beside
 
 
@@ -228,13 +226,13 @@ class _Exchange:
                 pass
             raise
 
-    def states(self, tracker: Tracker, mode: str | None) -> Iterator[memoryview]:
+    def states(self, tracker: Tracker, mode: str | None) -> Iterator[torch.Tensor]:
         """Yield the packed states of the other ranks; return once all ranks took all. RuntimeError if one failed."""
         own, sizes = self._agree(tracker, mode)
         for rank, size in enumerate(sizes):
             if rank == self.rank:
-                self._send(own)
-                own = []
+                self._broadcast(rank, own)
+                own = torch.empty(0)
             else:
                 yield self._receive(rank, size)
         taken = [bool(status) for (status,) in self._all(int(self.failed))]
@@ -242,7 +240,7 @@ class _Exchange:
             msg = f"labeltrack could not synchronise: {_listed(taken)} could not take what the others sent"
             raise RuntimeError(msg)
 
-    def _agree(self, tracker: Tracker, mode: str | None) -> tuple[list[bytes], list[int]]:
+    def _agree(self, tracker: Tracker, mode: str | None) -> tuple[torch.Tensor, list[int]]:
         """Return the packed state of this rank and the sizes of all; first as samples, if quantiles are needed."""
         samples = True
         failure: BaseException | None = None
@@ -257,7 +255,7 @@ class _Exchange:
                 data = _packed(tracker.state_dict(mode=mode, history=False, samples=samples))
             except BaseException as error:  # noqa: BLE001 (it is raised below, once the others know)
                 failure, samples, data = error, False, _packed(f"{type(error).__name__}: {error}")
-            rows = self._all(int(failure is not None), sum(map(len, data)), alike, int(samples), room)
+            rows = self._all(int(failure is not None), len(data), alike, int(samples), room)
             if any(row[0] for row in rows):
                 self._raise(failure, data, rows)
             if len({row[2] for row in rows}) > 1:
@@ -272,12 +270,12 @@ class _Exchange:
                 return data, [row[1] for row in rows]
             samples = False
 
-    def _raise(self, failure: BaseException | None, data: list[bytes], rows: list[list[int]]) -> None:
+    def _raise(self, failure: BaseException | None, data: torch.Tensor, rows: list[list[int]]) -> None:
         """Raise what failed on this rank, or else what failed on another one."""
         reasons = []
         for rank, (status, size, *_) in enumerate(rows):
             if status and rank == self.rank:
-                self._send(data)
+                self._broadcast(rank, data)
             elif status:
                 reasons.append(f"rank {rank}: {_unpacked(self._receive(rank, size))}")
         if failure is not None:
@@ -292,31 +290,16 @@ class _Exchange:
         self._call(distributed.all_gather, every, own)
         return [row.tolist() for row in every]
 
-    def _send(self, pieces: list[bytes]) -> None:
-        """Send bytes to all others."""
-        room = torch.empty(min(_CHUNK, sum(map(len, pieces))), dtype=torch.uint8)
-        message, used = memoryview(room.numpy()), 0
-        for piece in pieces:
-            start = 0
-            while start < len(piece):
-                n = min(len(piece) - start, len(message) - used)
-                message[used : used + n] = memoryview(piece)[start : start + n]
-                start, used = start + n, used + n
-                if used == len(message):
-                    self._broadcast(room, self.rank)
-                    used = 0
-        if used:
-            self._broadcast(room[:used], self.rank)
-
-    def _receive(self, rank: int, size: int) -> memoryview:
+    def _receive(self, rank: int, size: int) -> torch.Tensor:
         """Return what another rank sends."""
         data = torch.empty(size, dtype=torch.uint8)
-        for message in data.split(_CHUNK):
-            self._broadcast(message, rank)
-        return memoryview(data.numpy())
+        self._broadcast(rank, data)
+        return data
 
-    def _broadcast(self, message: torch.Tensor, rank: int) -> None:
-        self._call(distributed.broadcast, message, distributed.get_global_rank(self._group, rank))
+    def _broadcast(self, rank: int, data: torch.Tensor) -> None:
+        """Send bytes of a rank to all others."""
+        for message in data.split(_CHUNK):
+            self._call(distributed.broadcast, message, distributed.get_global_rank(self._group, rank))
 
     def _call(self, collective: Callable[..., Any], *arguments: Any) -> None:
         try:
@@ -367,46 +350,11 @@ def _listed(ranks: list[bool]) -> str:
     return f"rank{'s' * (len(some) > 1)} {', '.join(some)}"
 
 
-# -- states as bytes: JSON, with what is bytes behind it --------------------------------------------------------
+def _packed(value: Any) -> torch.Tensor:
+    """Return a value made of dicts, lists, tuples, bytes, strings and numbers as bytes."""
+    return torch.frombuffer(bytearray(marshal.dumps(value, 4)), dtype=torch.uint8)
 
 
-def _packed(value: Any) -> list[bytes]:
-    """Return a value made of dicts, lists, tuples, bytes, strings and numbers as bytes, in pieces."""
-    blobs: list[bytes] = []
-    text = json.dumps(_tree(value, blobs)).encode()
-    return [len(text).to_bytes(8, "little"), text, *blobs]
-
-
-def _tree(value: Any, blobs: list[bytes]) -> Any:
-    """Return what JSON has a form for: others are objects with one key that names their type."""
-    if isinstance(value, bytes):
-        blobs.append(value)
-        return {"b": len(value)}
-    if isinstance(value, dict):
-        return {"d": [[_tree(key, blobs), _tree(item, blobs)] for key, item in value.items()]}
-    if isinstance(value, (list, tuple)):
-        items = list(value) if set(map(type, value)) <= _PLAIN else [_tree(item, blobs) for item in value]
-        return items if isinstance(value, list) else {"t": items}
-    return value
-
-
-def _unpacked(data: memoryview) -> Any:
-    """Return the value that was packed; the data of its arrays are parts of what is given."""
-    end = 8 + int.from_bytes(data[:8], "little")
-    place = end
-
-    def value(tree: Any, key: Any = None) -> Any:
-        nonlocal place
-        if isinstance(tree, dict):
-            ((what, inside),) = tree.items()
-            if what == "b":
-                start, place = place, place + inside
-                return data[start:place] if key == "data" else bytes(data[start:place])
-            if what == "d":
-                return {(name := value(key)): value(item, name) for key, item in inside}
-            return tuple(map(value, inside))
-        if isinstance(tree, list):
-            return tree if set(map(type, tree)) <= _PLAIN else [value(item) for item in tree]
-        return tree
-
-    return value(json.loads(bytes(data[8:end])))
+def _unpacked(data: torch.Tensor) -> Any:
+    """Return the value that another rank has packed."""
+    return marshal.loads(memoryview(data.numpy()))  # noqa: S302 (which makes plain values alone, unlike pickle)

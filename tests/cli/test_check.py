@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
-from test_cli import COLOURS, invoke, refusal
+from test_cli import invoke, refusal
 
 import labeltrack as lt
 
@@ -15,12 +15,6 @@ pytest.importorskip("scipy", reason="scipy is not installed (extra 'stats')")
 pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra 'record')")
 
 NAMES = np.array([f"label {k:03d}" for k in range(200)])
-
-
-@pytest.fixture(autouse=True)
-def _plain_output(monkeypatch):
-    for name in COLOURS:
-        monkeypatch.delenv(name, raising=False)
 
 
 def record(path, steps, mode="eval"):

@@ -39,13 +39,6 @@ COLOURS = (
 )
 
 
-@pytest.fixture(autouse=True)
-def _plain_output(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the variables away by which a continuous integration asks for colours where there is no terminal."""
-    for name in COLOURS:
-        monkeypatch.delenv(name, raising=False)
-
-
 def plain(text: str) -> str:
     """Return a text without colours, which typer may have decided on before a test could forbid them."""
     return re.sub(r"\x1b\[[0-9;]*m", "", text)

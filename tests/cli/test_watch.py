@@ -46,12 +46,6 @@ with lt.LabelTracker("animal", "loss", record_to=options) as tracker:
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in COLOURS} | {"PYTHONIOENCODING": "utf-8"}
 
 
-@pytest.fixture(autouse=True)
-def _plain_output(monkeypatch):
-    for name in COLOURS:
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture(name="start")
 def _start():
     """Return what starts processes that are killed at the end at the latest."""

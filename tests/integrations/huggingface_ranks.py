@@ -13,6 +13,7 @@ import time
 import warnings
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import accelerate
 import datasets
@@ -34,6 +35,7 @@ datasets.disable_progress_bars()
 torch.set_num_threads(1)
 
 N, VOCABULARY = 37, 60
+WORDS = ["<pad>", "<end>", *(f"word{n}" for n in range(2, VOCABULARY))]
 DOMAINS = ["code", "math", "web"]
 
 
@@ -72,6 +74,16 @@ def rows_of(n, task, first=0):
             row["labels"] = [-100, *ids[1:]]
         rows.append(row)
     return rows
+
+
+def as_texts(rows):
+    """Return the rows as prompts, of which the losses do not count, and completions that TRL makes tokens of."""
+    texts = []
+    for row in rows:
+        first, *others = [WORDS[token] for token in row.pop("input_ids")]
+        texts.append({**row, "prompt": first, "completion": " " + " ".join(others)})
+        del texts[-1]["attention_mask"], texts[-1]["labels"]
+    return texts
 
 
 def collate(samples):
@@ -113,7 +125,7 @@ def model_for(task):
     return transformers.BertForSequenceClassification(config)
 
 
-def plain_losses(model, inputs, task):
+def plain_losses(model, inputs, task, args):
     """Return the losses of each sample of a batch, by a plain loop over its logits: ``[row, [losses]]``."""
     logits = model(
         **inputs, return_dict=True
@@ -134,7 +146,8 @@ def plain_losses(model, inputs, task):
             kept = labels != -100
             values = functional.cross_entropy(of[kept], labels[kept], reduction="none")
             if log_probs is not None:
-                torch.testing.assert_close(values, -log_probs[k][kept], rtol=1e-4, atol=1e-5)
+                if not args.bf16:
+                    torch.testing.assert_close(values, -log_probs[k][kept], rtol=1e-4, atol=1e-5)
                 values = -log_probs[k][kept]
         found.append([row, [float(value) for value in values]])
     return found
@@ -147,7 +160,7 @@ def watched(trainer_class, task, seen):
         def compute_loss(self, model, inputs, *arguments, **options):
             assert not {"domain", "lang", "row", "unused", "labeltrack"} & set(inputs)
             if self.model.training:
-                seen.append(plain_losses(model, inputs, task))
+                seen.append(plain_losses(model, inputs, task, self.args))
             return super().compute_loss(model, inputs, *arguments, **options)
 
     return Watched
@@ -168,25 +181,26 @@ def trainer_for(task, seen, **options):
         "logging_steps": 3,
     }
     collator = {"own": collate_what_i_know}.get(options.pop("collator", ""), collate)
-    several, plain, tuples = (options.pop(name, False) for name in ("several", "lists", "tuples"))
-    made = (lambda rows: rows) if plain else datasets.Dataset.from_list
+    names = ("several", "lists", "tuples", "texts", "metrics")
+    several, plain, tuples, texts, metrics = (options.pop(name, False) for name in names)
+    made = (lambda rows: rows) if plain else lambda rows: datasets.Dataset.from_list(as_texts(rows) if texts else rows)
     train = made(rows_of(N, task))
     evaluated = (
-        {"a": made(rows_of(11, task, 5)), "b": made(rows_of(9, task, 20))} if several else made(rows_of(18, task, 3))
+        {"a": made(rows_of(11, task, 5)), "b": made(rows_of(3, task, 20))} if several else made(rows_of(18, task, 3))
     )
     classes = {"seq2seq": (transformers.Seq2SeqTrainer, transformers.Seq2SeqTrainingArguments)}
     classes["sft"] = trl.SFTTrainer, trl.SFTConfig
     of, arguments = classes.get(task, (transformers.Trainer, transformers.TrainingArguments))
     more = {}
     if task == "sft":
-        known = {f"w{n}": n for n in range(VOCABULARY)}
-        words = tokenizers.Tokenizer(tokenizers.models.WordLevel(known, "w0"))
-        special = {"pad_token": "w0", "eos_token": "w1"}
+        words = tokenizers.Tokenizer(tokenizers.models.WordLevel({word: n for n, word in enumerate(WORDS)}, WORDS[0]))
+        words.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+        special = {"pad_token": WORDS[0], "eos_token": WORDS[1]}
         more["processing_class"] = transformers.PreTrainedTokenizerFast(tokenizer_object=words, **special)
         collator = None
     args = arguments(**given | options)
-    if "batch_eval_metrics" in options:
-        more["compute_metrics"] = lambda _, compute_result: {}  # noqa: ARG005
+    if metrics or "batch_eval_metrics" in options:
+        more["compute_metrics"] = lambda _, compute_result=True: {}  # noqa: ARG005
     model = model_for(task)
     model.config.return_dict = not tuples
     return watched(of, task, seen)(
@@ -208,19 +222,20 @@ def evaluated_plainly(trainer, task):
     trainer.model.eval()
     found = {}
     for name, dataset in several.items():
-        rows = [{k: row[k] for k in ("input_ids", "attention_mask", "labels")} for row in dataset]
+        rows = [{k: row[k] for k in ("input_ids", "labels")} for row in dataset]
+        rows = [{**row, "attention_mask": [1] * len(row["input_ids"])} for row in rows]
         found[name] = []
         for k in range(0, len(rows), 4):
             with torch.no_grad():
-                found[name] += plain_losses(trainer.model, collate(rows[k : k + 4]), task)
+                found[name] += plain_losses(trainer.model, collate(rows[k : k + 4]), task, trainer.args)
     return found
 
 
 def labels_of(trainer):
-    """Return domain and language of each row, by dataset."""
+    """Return domain, language and name of each row, by dataset."""
     several = trainer.eval_dataset if isinstance(trainer.eval_dataset, dict) else {"": trainer.eval_dataset}
     return {
-        name: {row["input_ids"][0]: [row["domain"], row["lang"]] for row in dataset}
+        name: {row["input_ids"][0]: [row["domain"], row["lang"], row["row"]] for row in dataset}
         for name, dataset in {"train": trainer.train_dataset, **several}.items()
     }
 
@@ -232,7 +247,8 @@ def trains(_rank, _world):
     seen = []
     trainer = trainer_for(task, seen, **case)
     tracker = track(trainer, tuple(group) if isinstance(group, list) else group, reduce)
-    trainer.train()
+    with patch("transformers.trainer.apply_liger_kernel"):  # its kernels are for GPUs
+        trainer.train()
     return {
         "history": statistics(tracker.history),
         "seen": seen,
@@ -280,7 +296,7 @@ def same_training(_rank, _world):
 
 def resumes(_rank, _world):
     """Train, once at a stretch and once in two parts of which the first ends within an epoch."""
-    answer = []
+    answer, task = [], os.environ["TASK"]
     for stop in (None, int(os.environ["STOP"])):
         seen = []
         options = {
@@ -289,7 +305,7 @@ def resumes(_rank, _world):
             "output_dir": f"out {stop}",
             "logging_steps": 1,
         }
-        trainer = trainer_for("causal", seen, gradient_accumulation_steps=2, **options)
+        trainer = trainer_for(task, seen, gradient_accumulation_steps=2, **options)
         tracker = track(trainer)
         if stop is not None:
 
@@ -301,13 +317,30 @@ def resumes(_rank, _world):
             with contextlib.suppress(InterruptedError):
                 trainer.train()
             assert tracker.pending
-            trainer = trainer_for("causal", seen, gradient_accumulation_steps=2, **options)
+            trainer = trainer_for(task, seen, gradient_accumulation_steps=2, **options)
             tracker = track(trainer)
             trainer.train(resume_from_checkpoint=True)
         else:
             trainer.train()
         answer.append(statistics(tracker.history))
     return answer
+
+
+def goes_on(_rank, world):
+    """Train on two ranks until an epoch is interrupted, and go on from its checkpoint on one."""
+    seen = []
+    trainer = trainer_for("causal", seen, eval_strategy="no", save_strategy="steps", save_steps=2)
+    tracker = track(trainer)
+
+    class Stop(transformers.TrainerCallback):
+        def on_save(self, *_arguments, **_options):
+            raise InterruptedError
+
+    if world == 2:
+        trainer.add_callback(Stop())
+    with contextlib.suppress(InterruptedError):
+        trainer.train(resume_from_checkpoint="out/checkpoint-2" if world == 1 else None)
+    return [statistics(tracker.history), seen, labels_of(trainer)["train"]]
 
 
 def logs_and_checkpoints(_rank, _world):
@@ -398,9 +431,11 @@ def already_shifted(_rank, _world):
 def accelerated(_rank, _world):
     """Return the samples of loaders that Accelerate prepared, by `unpadded`."""
     answer = []
-    for n, options in ((37, {}), (32, {}), (37, {"drop_last": True}), (3, {})):
-        loader = accelerate.Accelerator(cpu=True).prepare(
-            torch.utils.data.DataLoader(range(n), batch_size=4, **options)
+    of = accelerate.DataLoaderConfiguration
+    configurations = [(37, of(split_batches=True)), (37, of(dispatch_batches=True)), *((n, of()) for n in (37, 32, 3))]
+    for n, configuration in [*configurations, (36, of())]:
+        loader = accelerate.Accelerator(cpu=True, dataloader_config=configuration).prepare(
+            torch.utils.data.DataLoader(range(n), batch_size=4, drop_last=n == 36)
         )
         answer.append([batch[:real].tolist() for batch, real in unpadded(loader)])
     return answer
@@ -692,19 +727,15 @@ def refuses(_rank, _world):
     for name, task, options, arguments in (
         ("column", "classes", {}, {"group": "domian"}),
         ("reduce", "classes", {}, {"reduce": "batch"}),
-        ("liger", "causal", {}, {}),
-        ("packing", "sft", {}, {}),
-        ("padding-free", "sft", {}, {}),
+        ("liger", "causal", {"use_liger_kernel": True}, {}),
+        ("packing", "sft", {"packing": True, "max_length": 16}, {}),
+        ("wrapped packing", "sft", {"packing": True, "packing_strategy": "wrapped", "max_length": 16}, {}),
+        ("packing of evaluations", "sft", {"eval_packing": True, "max_length": 16}, {}),
+        ("padding-free", "sft", {"padding_free": True, "max_length": None}, {}),
         ("gpus", "classes", {}, {}),
         ("ids of tokens", "causal", {}, {"ids": "row"}),
     ):
         trainer = trainer_for(task, [], **options)
-        if name == "liger":
-            trainer.args.use_liger_kernel = True
-        if name == "packing":
-            trainer.args.packing = True
-        if name == "padding-free":
-            trainer.padding_free = True
         if name == "gpus":
             trainer.args._n_gpu = 2
         try:

@@ -65,6 +65,25 @@ def trains(_rank, _world):
     }
 
 
+def goes_on(rank, world):
+    """Train on two ranks until the middle of an epoch, and go on from there on one."""
+    seen = []
+    trainer, _ = engines(seen)
+    handler = LabelTrackHandler()
+    handler.attach(trainer)
+    if world == 2:
+        trainer.add_event_handler(Events.ITERATION_COMPLETED(once=5), trainer.terminate)
+        trainer.run(loader(1, distributed=True), max_epochs=2)
+        state = handler.state_dict()
+        if rank == 0:
+            torch.save(state, "middle.pt")
+        return seen, []
+    handler.load_state_dict(torch.load("middle.pt"))
+    trainer.load_state_dict({"epoch_length": 5, "max_epochs": 3, "iteration": 5 + 2})
+    trainer.run(loader(1), max_epochs=3)
+    return seen, [[*key, rows(stats)] for key, stats in handler.tracker.history.items()]
+
+
 def ends(rank, _world):
     """Train on two ranks, of which one ends or raises in the middle of an epoch."""
     trainer, _ = engines([])

@@ -83,10 +83,10 @@ def hexed_of(metric, mode):
     return [[row.label, *map(float.hex, map(float, row[2:]))] for row in metric.tracker.history.at(0, mode)]
 
 
-def model_of(**options):
+def model_of(*, dtype=None, **options):
     metric = LabelTrackMetric(tapped, name="ce", **options)
     first = keras.initializers.GlorotUniform(seed=0)  # `set_random_seed` would import TensorFlow with every backend
-    model = keras.Sequential([keras.layers.Input((5,)), keras.layers.Dense(4, kernel_initializer=first)])
+    model = keras.Sequential([keras.layers.Input((5,)), keras.layers.Dense(4, kernel_initializer=first, dtype=dtype)])
     optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer=optimizer, loss=loss, metrics=[metric])
@@ -124,9 +124,9 @@ grouped, found = model_of(label=lambda y_true, _: y_true % 2, label_mapping={"ev
 grouped.evaluate(x2, y2, verbose=0)
 grouped.evaluate(x2, y2, verbose=0, callbacks=[LabelTrackCallback(found)])
 
-# Batches that Keras cuts, joins and weights in other ways: samples count as they are, and padding does not.
+# Batches that Keras cuts, joins and weights, in mixed precision: samples count as they are, and padding does not.
 parts2 = {}
-split, cut = model_of()
+split, cut = model_of(dtype="mixed_bfloat16")
 more = {} if BACKEND == "torch" else {"steps_per_execution": 3}  # which that backend has not
 split.compile(optimizer="sgd", loss=split.loss, metrics=[cut], **more)
 weights = {"class_weight": {0: 1.0, 1: 2.0, 2: 3.0, 3: 4.0}, "validation_split": 0.25}

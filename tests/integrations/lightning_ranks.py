@@ -12,6 +12,7 @@ import torch
 from integrations.torch_ranks import rows, start  # noqa: F401 (ranks are started with it)
 from integrations.trainings import CLASSES, Samples
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
@@ -73,7 +74,8 @@ def trains(rank, _world):
     """Train on two ranks, save in the middle of it and go on from there."""
     warnings.simplefilter("ignore")
     module, callback = Module(), LabelTrackCallback(ids=None)
-    trainer = trainer_of(callback, devices=2, strategy="ddp", max_epochs=2)
+    mixed = {"accumulate_grad_batches": 2, "precision": "bf16-mixed"}
+    trainer = trainer_of(callback, devices=2, strategy="ddp", max_epochs=2, **mixed)
     trainer.fit(module)
     trainer.save_checkpoint("saved.ckpt")
     trainer.test(module, verbose=False)
@@ -86,6 +88,20 @@ def trains(rank, _world):
         "test": rows(callback.tracker.history.at(2, "test")),
         "rank": rank,
     }
+
+
+def goes_on(_rank, world):
+    """Train on two ranks until a checkpoint in the middle of an epoch, and go on from there on one."""
+    warnings.simplefilter("ignore")
+    module, callback = Module(), LabelTrackCallback()
+    saved = ModelCheckpoint(".", filename="middle", every_n_train_steps=2, save_on_train_epoch_end=False)
+    options = {"max_epochs": 2, "limit_val_batches": 0}
+    if world == 2:
+        options |= {"devices": 2, "strategy": "ddp", "enable_checkpointing": True, "max_steps": 2}
+        trainer_of(callback, saved, **options).fit(module)
+    else:
+        trainer_of(callback, **options).fit(module, ckpt_path="middle.ckpt")
+    return [module.seen, [[*key, rows(stats)] for key, stats in callback.tracker.history.items()]]
 
 
 class Ends(Module):

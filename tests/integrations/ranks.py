@@ -33,9 +33,9 @@ class Result(NamedTuple):
 class Ranks:
     """Runs functions of a module beside this one, which take rank and number of ranks and return what JSON holds."""
 
-    def __init__(self, module):
+    def __init__(self, module, **environment):
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        env = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        env = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | environment
         self._server = subprocess.Popen([sys.executable, __file__, module], env=env, **pipes)
 
     def run(self, function, folder, world=2, *, seconds=60, **environment):

@@ -40,8 +40,8 @@ def table(found, labels, group="domain", reduce="token"):
     """Return the statistics of ``[row, losses]``, each row once, computed with rational numbers."""
     pairs = []
     for row, losses in dict(found[::-1]).items():  # the first of equal ones
-        domain, lang = labels[str(row)]
-        label = (domain, lang) if isinstance(group, list) else domain
+        domain, lang, name = labels[str(row)]
+        label = (domain, lang) if isinstance(group, list) else {"domain": domain, "row": name}[group]
         pairs += [(label, value) for value in reduced(losses, reduce)]
     columns = expected_by_label(*zip(*pairs, strict=True))
     return [
@@ -72,6 +72,7 @@ def check(answers, case, epochs=2):
     return history
 
 
+ACCUMULATED = {"gradient_accumulation_steps": 3, "bf16": True}
 CASES = {
     "sequence classification": {"task": "classes"},
     "regression": {"task": "regression"},
@@ -85,8 +86,15 @@ CASES = {
     "several groups": {"task": "causal", "group": ["domain", "lang"]},
     "gradient accumulation": {"task": "causal", "gradient_accumulation_steps": 3},
     "bf16": {"task": "causal", "bf16": True},
+    **{
+        f"{task} with accumulation and bf16": {"task": task} | ACCUMULATED
+        for task in ("classes", "tokens", "seq2seq", "sft")
+    },
     "label smoothing": {"task": "causal", "label_smoothing_factor": 0.1},
     "SFTTrainer with label smoothing": {"task": "sft", "label_smoothing_factor": 0.1},
+    "SFTTrainer that makes tokens of texts": {"task": "sft", "texts": True},
+    "SFTTrainer that computes metrics of logits": {"task": "sft", "metrics": True},
+    "SFTTrainer with Liger's other kernels": {"task": "sft", "use_liger_kernel": True},
     "several datasets": {"task": "classes", "several": True},
     "a collator of the user": {"task": "classes", "collator": "own"},
     "lists of dicts": {"task": "classes", "lists": True},
@@ -112,9 +120,11 @@ def test_every_number_is_that_of_a_plain_loop(ranks, tmp_path, name):
 @pytest.mark.parametrize(
     "case",
     [
-        {"task": "classes"},
+        {"task": "classes", "group": "row", "several": True},  # ranks have different labels, and one has none of "b"
+        {"task": "tokens", "group": "row"} | ACCUMULATED,
         {"task": "causal", "gradient_accumulation_steps": 3, "several": True},
-        {"task": "sft", "group": ["domain", "lang"]},
+        {"task": "seq2seq", "group": "row", "reduce": "sequence"},
+        {"task": "sft", "group": ["domain", "lang"], "several": True},
     ],
     ids=lambda case: case["task"],
 )
@@ -136,11 +146,24 @@ def test_training_is_the_same_to_the_last_bit_and_other_unused_columns_are_remov
     }
 
 
-@pytest.mark.parametrize("world", [1, 2])
-def test_training_that_was_interrupted_within_an_epoch_gives_the_same(ranks, tmp_path, world):
-    for answer in ranks.answers("resumes", tmp_path, world, STOP=str(7 if world == 1 else 4)):
+@pytest.mark.parametrize(("world", "task"), [(1, "causal"), (1, "seq2seq"), (2, "sft")])
+def test_training_that_was_interrupted_within_an_epoch_gives_the_same(ranks, tmp_path, world, task):
+    for answer in ranks.answers("resumes", tmp_path, world, STOP=str(7 if world == 1 else 4), TASK=task):
         assert answer[0] == answer[1]
         assert [step for mode, _, step, _ in answer[0] if mode == "train"] == ([5, 10] if world == 1 else [3, 6])
+
+
+def test_training_on_two_ranks_that_was_interrupted_goes_on_with_one(ranks, tmp_path):
+    parts = ranks.answers("goes_on", tmp_path, 2)
+    ((history, seen, labels),) = ranks.answers("goes_on", tmp_path, 1)
+    assert [len(of) for _, of, _ in parts] == [2, 2]
+    epochs = [[*parts[0][1], *parts[1][1], *seen[:-10]], seen[-10:]]
+    assert [sum(map(len, batches)) for batches in epochs] == [16 + 37 - 8, 37]
+    for (mode, ds_id, _, found), batches in zip(history, epochs, strict=True):
+        pairs = [(labels[str(row)][0], loss) for batch in batches for row, losses in batch for loss in losses]
+        wanted = expected_by_label(*zip(*pairs, strict=True))
+        assert (mode, ds_id) == ("train", "")
+        assert found == [[label, *map(float.hex, map(float, row))] for label, row in wanted.items()]
 
 
 def test_what_was_trained_is_counted_wherever_training_ends_and_whatever_draws_the_samples(ranks, tmp_path):
@@ -190,7 +213,7 @@ def test_whether_labels_are_shifted_is_seen_in_the_loss_of_the_model(ranks, tmp_
 @pytest.mark.parametrize("world", [1, 2])
 def test_loaders_that_accelerate_prepared_have_each_sample_once(ranks, tmp_path, world):
     answers = ranks.answers("accelerated", tmp_path, world)
-    for n, found in zip((37, 32, 37 // (4 * world) * 4 * world, 3), zip(*answers, strict=True), strict=True):
+    for n, found in zip((37, 37, 37, 32, 3, 36 // (4 * world) * 4 * world), zip(*answers, strict=True), strict=True):
         assert sorted(sample for batches in found for batch in batches for sample in batch) == list(range(n))
 
 
@@ -332,6 +355,8 @@ def test_what_cannot_be_tracked_is_refused_at_the_start(ranks, tmp_path):
         "reduce": "reduce must be 'token', 'sequence' or 'sample', got 'batch'",
         "liger": "set use_liger_kernel=False",
         "packing": "set packing=False",
+        "wrapped packing": "set packing=False",
+        "packing of evaluations": "eval_packing=False",
         "padding-free": "set padding_free=False",
         "gpus": "torchrun",
         "ids of tokens": "ids of shape (4,) do not match values of shape (4, 3)",

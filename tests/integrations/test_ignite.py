@@ -171,11 +171,19 @@ def test_the_supervised_trainer_needs_an_output_with_the_losses():
         return {"per_sample_loss": functional.cross_entropy(predicted, y, reduction="none")}
 
     handler = LabelTrackHandler("y")
-    trainer = create_supervised_trainer(*arguments, **options, output_transform=losses)
+    trainer = create_supervised_trainer(
+        *arguments,
+        **options,
+        output_transform=losses,
+        gradient_accumulation_steps=2,
+        model_transform=lambda y: y.bfloat16(),
+    )
     handler.attach(trainer)
     trainer.run(loader(1))
-    assert handler.tracker.history.at(1).total().max == max(found)
-    assert handler.tracker.history.at(1).total().count == 37
+    labels = [label for batch in loader(1) for label in batch["y"].tolist()]
+    assert history(handler.tracker) == expected(
+        [("train", 1, y, loss, 0) for y, loss in zip(labels, found, strict=True)]
+    )
 
 
 @pytest.mark.parametrize(
@@ -223,6 +231,17 @@ def test_ranks_with_different_labels_share_every_epoch_without_what_was_padded(r
     assert {(mode, step): stats for mode, _, step, stats in found[0]["history"]} == expected(once.values())
     assert (len(once), sum(len(answer["seen"]) for answer in found)) == (4 * 37, 4 * 38)
     assert [answer["sinks"] for answer in found] == [1, 0]
+
+
+def test_a_training_of_two_ranks_goes_on_in_the_middle_of_an_epoch_with_one(ranks, tmp_path):
+    parts = ranks.answers("goes_on", tmp_path, 2)
+    ((seen, found),) = ranks.answers("goes_on", tmp_path, 1)
+    before = {
+        (row[1], row[4]): row for of, _ in reversed(parts) for row in of
+    }  # the first of a sample that is repeated
+    assert len(before) == 37 + 2 * 2 * 8
+    assert {row[1] for row in seen} == {2, 3}
+    assert {(mode, step): stats for mode, _, step, stats in found} == expected([*before.values(), *seen])
 
 
 @pytest.mark.parametrize("case", ["raises", "killed"])

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from integrations.ranks import Ranks
 
 REQUIRED = os.environ.get("LABELTRACK_REQUIRE_INTEGRATIONS") == "1"
 
@@ -46,3 +47,18 @@ def test_all_numbers_are_those_that_the_model_computed(backend):
     assert found["weighted"][0] == pytest.approx(found["weighted"][1], rel=1e-5)
     assert found["examples"][0] == 0
     assert found["examples"][1] > 0
+
+
+def test_processes_of_a_group_share_every_epoch_though_their_labels_differ(tmp_path):
+    if not REQUIRED and any(importlib.util.find_spec(name) is None for name in ("keras", "torch")):
+        pytest.skip("Keras or torch is not installed (extra 'keras')")
+    from integrations.trainings import expected
+
+    ranks = Ranks("keras_ranks", KERAS_BACKEND="torch")
+    (seen, found, worst, sinks), (seen2, found2, worst2, sinks2) = ranks.answers("trains", tmp_path)
+    ranks.close()
+    assert ({row[2] for row in seen}, {row[2] for row in seen2}) == ({0, 2}, {1, 3})
+    assert (found, worst, sinks) == (found2, worst2, 1 - sinks2)
+    assert {(mode, step): rows for mode, _, step, rows in found} == expected(seen + seen2)
+    assert len(seen + seen2) == 4 * 37
+    assert worst == [max(float.fromhex(row[3]) for row in rows) for mode, *_, rows in found if mode == "eval"]

@@ -295,6 +295,15 @@ def test_ranks_with_different_labels_share_every_epoch_without_what_was_padded(r
     assert sum(len(answer["seen"]) for answer in found) == 38 * 6
 
 
+def test_a_training_of_two_ranks_goes_on_in_the_middle_of_an_epoch_with_one(ranks, tmp_path):
+    parts = ranks.answers("goes_on", tmp_path, 2)
+    ((seen, found),) = ranks.answers("goes_on", tmp_path, 1)
+    before = [row for of, _ in parts for row in of]
+    assert len(before) == 2 * 2 * 8
+    assert {row[1] for row in seen} == {0, 1}
+    assert {(mode, step): stats for mode, _, step, stats in found} == expected(before + seen)
+
+
 @pytest.mark.parametrize("case", ["raises", "killed"])
 def test_a_rank_that_ends_in_a_validation_is_an_error_on_the_other_one(ranks, tmp_path, case):
     assert "another process ended, or did not call sync()" in ranks.told(tmp_path, case)

@@ -24,43 +24,15 @@ import labeltrack as lt
 from labeltrack.integrations import loggers
 
 REQUIRED = os.environ.get("LABELTRACK_REQUIRE_LOGGERS") == "1"
-AWKWARD = [
-    *(
-        "a/b",
-        "a_b",
-        "a#b",
-        "a[b",
-        "a]b",
-        "a=b",
-        "a.b",
-        "..",
-        "../../up",
-        ".",
-        "c:d",
-        "Case",
-        "case",
-        " space",
-        "space ",
-    ),
-    *(
-        "",
-        "猫/犬",
-        "猫犬",
-        "🦉",
-        "🦉🦉",
-        "macro_mean",
-        "table",
-        "new\nline",
-        "x" * 300,
-        "x" * 301,
-        'q"uote',
-        "back\\slash",
-    ),
-]
+AWKWARD = ["a/b", "a_b", "a#b", "a[b", "a]b", "a=b", "a.b", "..", "../../up", ".", "c:d", "Case", "case"]
+AWKWARD += ["猫/犬", "猫犬", "🦉", "🦉🦉", "macro_mean", "table", "back\\slash", " space", "space ", "", "new\nline"]
+AWKWARD += ['q"uote', "x" * 300, "x" * 301]
 MANY = [f"label{number:04}" for number in range(1000)]
 STEPS = (1, 2)
 FEW = ["cat", "dog", "owl"]
-NUMBERS = dict(zip(FEW + AWKWARD + MANY, np.random.default_rng(0).permutation(2000).tolist(), strict=False))
+LONG = [f"{'a long name of a label ' * 4}{number}" for number in range(3)]
+SETS = {"few": FEW, "awkward": AWKWARD, "many": MANY, "a_long_name_of_a_metric" * 4: LONG}
+NUMBERS = dict(zip(FEW + AWKWARD + MANY + LONG, np.random.default_rng(0).permutation(2000).tolist(), strict=False))
 
 
 def needs(package):
@@ -74,9 +46,9 @@ def value(name, step):
 
 
 def trained(sink):
-    """Track three sets of labels with a sink; return their trackers."""
+    """Track sets of labels with a sink; return their trackers."""
     trackers = {}
-    for outputs, names in {"few": FEW, "awkward": AWKWARD, "many": MANY}.items():
+    for outputs, names in SETS.items():
         tracker = trackers[outputs] = lt.LabelTracker("y", "ce", outputs=outputs, sinks=[sink])
         for step in STEPS:
             tracker.update(names, [value(name, step) for name in names], mode="eval")
@@ -97,9 +69,10 @@ def check(found, trackers, plain=""):
     """Compare what a reader has found, as ``{name: {step: value}}``, with the histories."""
     few = {f"eval/few/{name}": {step: value(name, step) for step in STEPS} for name in FEW}
     assert {name: course for name, course in found.items() if name.startswith("eval/few/")} == few
-    awkward = [course for name, course in found.items() if name.startswith("eval/awkward/")]
-    expected = [{step: value(name, step) for step in STEPS} for name in AWKWARD]
-    assert sorted(awkward, key=str) == sorted(expected, key=str)
+    for start, names in (("eval/awkward/", AWKWARD), ("eval/a_long_name_of_a_metric", LONG)):
+        courses = [course for name, course in found.items() if name.startswith(start)]
+        expected = [{step: value(name, step) for step in STEPS} for name in names]
+        assert sorted(courses, key=str) == sorted(expected, key=str)
     for name in plain:
         assert found[f"eval/awkward/{name}"] == {step: value(name, step) for step in STEPS}
     many = {name.removeprefix("eval/many/"): each for name, each in found.items() if name.startswith("eval/many/")}
@@ -250,7 +223,7 @@ def test_json_lines(tmp_path):
     check(found, trackers, plain=["a/b", "a#b", "a[b", "../../up", "猫/犬", "🦉", "c:d"])
     for line in lines[1::2]:
         rows = [dict(zip(line["table"], row, strict=True)) for row in zip(*line["table"].values(), strict=True)]
-        check_table(rows, {"few": FEW, "awkward": AWKWARD, "many": MANY}[line["key"][5:]])
+        check_table(rows, SETS[line["key"][5:]])
     tracker = lt.LabelTracker("y", "ce", sinks=[loggers.JsonlSink(path)])
     tracker.update([0], [float("inf")])
     tracker.end_epoch(1)
@@ -410,7 +383,7 @@ def test_wandb(tmp_path, monkeypatch):
     (files,) = Path(tmp_path, "wandb").glob("offline-run-*/files")
     table = json.loads(Path(files, tables["eval/awkward/table"]).read_text(encoding="utf-8"))
     check_table([dict(zip(table["columns"], row, strict=True)) for row in table["data"]], AWKWARD)
-    assert len(images) == 4
+    assert len(images) == 5
     assert png(Path(files, images[0]).read_bytes())
 
 
@@ -437,7 +410,7 @@ def test_trackio(tmp_path, monkeypatch):
                     images.append(number["file_path"])
     check(found, trackers, plain=["a_b", "a#b", "a[b", "a=b", "猫犬", "🦉", "c:d", "a.b"])
     check_table(tables["eval/awkward/table"], AWKWARD)
-    assert len(images) == 3
+    assert len(images) == 4
     assert png(Path(tmp_path, "media", images[0]).read_bytes())
 
 
@@ -510,7 +483,7 @@ def test_dvclive(tmp_path, monkeypatch):
         trackers = {}
         for step in STEPS:
             live.step = step
-            for outputs, names in {"few": FEW, "awkward": AWKWARD, "many": MANY}.items():
+            for outputs, names in SETS.items():
                 tracker = trackers.setdefault(outputs, lt.LabelTracker("y", "ce", outputs=outputs, sinks=[sink]))
                 tracker.update(names, [value(name, step) for name in names], mode="eval")
                 tracker.end_epoch(step, mode="eval")

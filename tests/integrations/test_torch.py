@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,6 +113,13 @@ def test_quantiles_survive_where_the_samples_fit_in_memory(ranks, tmp_path):
     values = np.concatenate([np.random.default_rng(rank).normal(size=100 * (rank + 1)) for rank in range(2)])
     whole = hexed(expected_by_label([0] * 300, values.tolist()))
     assert first == [[whole, [np.quantile(values, 0.25)]], [whole, 0]]
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="this system does not tell peaks of memory")
+def test_the_memory_that_synchronising_takes_is_bounded(ranks, tmp_path):
+    for own, whole, took in ranks.answers("memory", tmp_path, 3):
+        assert (own, whole) == (400_000, 1_200_000)
+        assert took <= 7 * 72 * whole + 16 * 2**20
 
 
 def test_every_rank_records_its_own_samples(ranks, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -119,6 +120,24 @@ def recorded(rank, _world):
             sync(tracker)
             tracker.end_epoch(epoch)
         return {step: rows(tracker.history.at(step)) for step in (1, 2)}
+
+
+def memory(rank, _world):
+    """Synchronise many labels; return how many bytes that took at most beyond those that were taken before."""
+    tracker, labels = lt.LabelTracker("y", "ce"), 400_000
+    for start in range(0, labels, labels // 4):  # what waits for the kernels is there before
+        tracker.update(np.arange(start, start + labels // 4) + rank * labels, np.ones(labels // 4))
+    before = tracker.compute()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    began = resident("VmRSS")
+    sync(tracker)
+    took = resident("VmHWM") - began
+    return [len(before), len(tracker.end_epoch(1)), took]
+
+
+def resident(name):
+    lines = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return 1024 * int(lines[name].split()[0])
 
 
 def beside_nccl(rank, _world):

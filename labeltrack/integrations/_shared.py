@@ -1,14 +1,28 @@
-"""The end of an epoch, as callbacks of frameworks need it: statistics in the history, and scalars to log."""
+"""What integrations share: what is said without their framework, and the end of an epoch with what is logged then."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import labeltrack
 from labeltrack.integrations.loggers import ScalarsSink
 
 Tracker = labeltrack.LabelTracker | labeltrack.TrackerCollection
+
+
+@contextmanager
+def needed(what: str, *frameworks: str) -> Iterator[None]:
+    """Raise ImportError, with what to install, if an import within finds that one of the frameworks is not there."""
+    try:
+        yield
+    except ModuleNotFoundError as error:  # pragma: no cover (a test runs this in a process of its own)
+        if (error.name or "").partition(".")[0] not in frameworks:
+            raise
+        msg = f"labeltrack.integrations.{what}"
+        raise ImportError(msg, name=error.name) from error
 
 
 class Epochs:
@@ -19,10 +33,7 @@ class Epochs:
         self._policy = ScalarsSink(print, summary=True)
 
     def end(self, step: int, mode: str) -> dict[str, float]:
-        """End an epoch; return what to log, by ``{mode}/{outputs}/{name}``; nothing if there were no samples.
-
-        Datasets that were at this step before are replaced; others stay. A recorded run loses those, which it warns of.
-        """
+        """End an epoch, whose datasets replace those of this step alone; return what to log, if anything."""
         tracker = self._tracker
         ended = {ds_id for of, ds_id in tracker.pending if of == mode}
         if not ended:
@@ -30,12 +41,12 @@ class Epochs:
         tracked: list[Any] = [tracker] if isinstance(tracker, labeltrack.LabelTracker) else list(tracker.values())
         before = [of.history.datasets(step, mode) for of in tracked]
         replace = any(there.keys() & ended for there in before)
-        stats = tracker.end_epoch(step, mode=mode, replace=replace)
+        done = tracker.end_epoch(step, mode=mode, replace=replace)
         found: dict[str, float] = {}
         for of, there in zip(tracked, before, strict=True):
-            kept = there.keys() - ended if replace else ()
-            for ds_id in kept:
-                of.history.add(step, there[ds_id], mode=mode, ds_id=ds_id)
+            kept = {ds_id: stats for ds_id, stats in there.items() if replace and ds_id not in ended}
+            if kept:
+                of.history.add_all(step, kept, mode=mode)
             if kept and tracker.record_to is not None:
                 text = (
                     f"mode {mode!r}, step {step} was evaluated again for datasets {sorted(ended)}, and the recorded "
@@ -43,7 +54,7 @@ class Epochs:
                     "that are evaluated one after the other modes of their own"
                 )
                 warnings.warn(text, labeltrack.LabelTrackWarning, stacklevel=2)
-            some = stats[of.metric] if isinstance(stats, dict) else stats
+            some = done[of.metric] if isinstance(done, dict) else done
             found |= self.scalars(labeltrack.EpochResult(step, mode, of.metric, of.outputs, some, of.history))
         return found
 
