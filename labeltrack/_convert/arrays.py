@@ -1,8 +1,4 @@
-"""Any array-like becomes a checked numpy array, with at most one copy.
-
-No framework is imported here: an object is recognised by the module of its type, or by a protocol (``__array__``,
-DLPack).
-"""
+"""Any array-like becomes a checked numpy array; no framework is imported, as types tell their modules."""
 
 from __future__ import annotations
 
@@ -47,13 +43,8 @@ def missing_entries(missing: int, samples: int, what: str = "labels") -> ValueEr
 def read_array(data: Any, what: str) -> Read:
     """Return any array-like as a numpy array of any shape, without a copy if possible, and a mask of missing entries.
 
-    The mask, of the same shape, is None without any; NaN in an array of floats is left to the caller. Text is as by
-    `text_array`; bfloat16 becomes float32. Lists, scalars, tensors of any device, columns of pandas, polars and
-    pyarrow, and anything with ``__array__`` or DLPack are read.
-
-    Raises:
-        TypeError: `data` is none of these, or contains objects that are not all strings or all numbers.
-        ValueError: It is a ragged list, or has integers that no dtype represents along with the other numbers.
+    The mask is None without any; NaN in arrays of floats is left to the caller. Text is as by `text_array`, bfloat16
+    becomes float32. TypeError for anything else, ValueError for ragged lists and integers that no dtype represents.
     """
     kind = type(data)
     gone = None
@@ -176,11 +167,7 @@ def _has_buffer(data: Any) -> bool:
 
 
 def to_values(data: Any) -> Array:
-    """Return any array-like of real numbers as float32 or float64, of any shape; missing entries become NaN.
-
-    float16 and bfloat16 become float32; bool, integers and longer floats float64. TypeError if they are no real
-    numbers; ValueError for masked entries of masked arrays, or as by `read_array`.
-    """
+    """Return real numbers, of any shape, as float32 or, if integers, bools or longer, float64; missing ones as NaN."""
     array, gone = read_array(data, "values")
     if gone is not None:
         if isinstance(data, np.ma.MaskedArray):

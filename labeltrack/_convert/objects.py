@@ -201,11 +201,7 @@ WIDEST = 128  # most characters of text in arrays of fixed width, where each ent
 
 
 def text_array(words: Sequence[Any], kind: type[str | bytes] = str) -> Array:
-    """Return ``(N,)`` strings, or bytes, as an array; `kind` is their type if there are none.
-
-    It is of fixed width (dtype ``U`` or ``S``), or of dtype object if a word is longer than 128 characters, as each
-    entry would take as much memory, or ends with NUL, which numpy strips.
-    """
+    """Return ``(N,)`` strings or bytes, of fixed width; objects if one is long or ends in NUL, which numpy strips."""
     kind = (bytes if isinstance(words[0], bytes) else str) if len(words) else kind
     longest = max(map(len, words), default=0)
     nul: Any = b"\0" if kind is bytes else "\0"

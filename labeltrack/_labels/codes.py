@@ -1,7 +1,4 @@
-"""Label values to integer keys and back: kinds of labels, encoding, vocabularies, mappings, unions.
-
-The kernels group by integer *keys*: integers are their own key, floats their bit pattern, strings a code.
-"""
+"""Labels to the integer keys that kernels group by, and back: integers themselves, bits of floats, codes of words."""
 
 from __future__ import annotations
 

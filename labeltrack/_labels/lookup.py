@@ -76,11 +76,7 @@ def plain_label(item: Any) -> Any:
 
 
 def display_names(labels: Array, names: Mapping[Any, str]) -> npt.NDArray[np.str_]:
-    """Return the ``(K,)`` display names of labels: those given, else the label as text.
-
-    Those of combinations, given by ``(name of the label, label)``, are joined: ``"cat, a"``. Names with commas or
-    quotation marks are quoted as in CSV files, so that different combinations have different names.
-    """
+    """Return the ``(K,)`` display names of labels: given ones, else text; of combinations joined as in CSV files."""
     if labels.dtype.names is not None:
         fields = [_names_of_field(labels, name, names) for name in labels.dtype.names]
         return text_array([", ".join(row) for row in zip(*fields, strict=True)])

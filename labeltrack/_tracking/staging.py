@@ -71,10 +71,7 @@ class Staged(Load):
         return not [memory for memory in self.memories.values() if not memory.arrived(wait=wait)]
 
     def alike(self) -> int:
-        """Return how many batches from the first one on are a batch of more samples.
-
-        Recording batches of 256 samples one by one took 23 us each, and 2.4 together.
-        """
+        """Return how many batches from the first one are one of more samples: 256 take 2.4 us in many, 23 alone."""
         return Load.alike(self) if self.batches[0].plan.stacked else 1
 
     def samples(self, number: int) -> Made:
