@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import doctest
 import json
 import pickle
@@ -16,6 +17,11 @@ from labeltrack.integrations.keras import LabelTrackCallback, LabelTrackMetric
 BACKEND = keras.backend.backend()
 losses = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=None)
 taps = []
+if BACKEND == "tensorflow":
+    import tensorflow as tf
+
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 
 def keep(labels, values):
@@ -30,8 +36,6 @@ def tapped(labels, logits):
 
         jax.debug.callback(keep, labels, values)
     elif BACKEND == "tensorflow":
-        import tensorflow as tf
-
         tf.py_function(keep, [labels, values], [])
     else:
         keep(labels, values.detach())
@@ -142,6 +146,14 @@ plain = masked.evaluate(**padded, callbacks=[LabelTrackCallback(unpadded)])
 weighted, also = keras.Sequential(words), LabelTrackMetric(losses)
 weighted.compile(loss=split.loss, weighted_metrics=[also, own2])
 shares = weighted.evaluate(**padded, sample_weight=np.tile(range(6), (8, 1)), callbacks=[LabelTrackCallback(also)])
+parts3, scope = {}, contextlib.nullcontext()
+if BACKEND == "jax":
+    scope = keras.distribution.DataParallel(devices=["cpu:0", "cpu:1"]).scope()
+elif BACKEND == "tensorflow":
+    scope = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope()
+with scope:  # two devices, which share a batch
+    shared, halves = model_of()
+    shared.evaluate(x2[:32], y2[:32], batch_size=8, callbacks=[Ends(parts3), LabelTrackCallback(halves)], verbose=0)
 examples = doctest.testmod(integration, optionflags=doctest.NORMALIZE_WHITESPACE)
 print(  # noqa: T201
     json.dumps(
@@ -156,6 +168,8 @@ print(  # noqa: T201
             "overall": [fitted.history["val_ce"][1], evaluation.total().mean],
             "cut": [hexed_of(cut, mode) for mode in ("train", "eval")]
             + [sides(parts2, mode) for mode in ("train", "eval")],
+            "halves": [hexed_of(halves, "eval"), sides(parts3, "eval")],
+            "halves counted": [np.bincount(y2[:32]).tolist(), halves.tracker.history.at(0).count.tolist()],
             "masked": [unpadded.tracker.history.at(0).total().count, unpadded.tracker.history.at(0).total().mean],
             "of Keras": [plain["value"], plain[own.name]],
             "weighted": [shares["value"], shares[own2.name]],

@@ -663,22 +663,6 @@ class TestWhatTheOriginalPromises:
         assert "out" not in data.read_logs()
         assert [type(summary).__name__ for summary in data["out"]] == ["Summary"] * 3
 
-    def test_each_label_has_a_summary_with_the_mean_of_each_epoch(self, cls):
-        _, data = self.run(cls, bounds=None)
-        for number in (0, 1):
-            step = 2 * number + 2
-            assert {s.name: s.history["train"]["ce"][step] for s in data["out"]} == self.means(number)
-
-    def test_a_mapping_renames_labels_and_leaves_the_others_out(self, cls):
-        _, data = self.run(cls, bounds=None, label_mapping={"good": 0, "bad": 1})
-        wanted = {"good": self.means(1)[0], "bad": self.means(1)[1]}
-        assert {s.name: s.history["train"]["ce"][4] for s in data["out"]} == wanted
-
-    def test_several_bounds_are_several_graphs_and_no_plain_mean(self, cls):
-        _, data = self.run(cls, bounds=["std", "range"])
-        for summary in data["out"]:
-            assert set(summary.history["train"]) == {"ce ($\\mu \\pm \\sigma$)", "ce ($min, \\mu, max$)"}
-
     def test_a_saved_state_has_the_summaries_of_all_epochs(self, cls, tmp_path):
         tracker, _ = self.run(cls, bounds=[None, "range"])
         tracker.system.save_state(str(tmp_path))

@@ -22,6 +22,7 @@ def test_all_numbers_are_those_that_the_model_computed(backend):
     script = Path(__file__).with_name("keras_training.py")
     paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.pathsep.join(paths)}
+    env["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
     command = [sys.executable, "-W", "ignore", script]
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr
@@ -41,6 +42,8 @@ def test_all_numbers_are_those_that_the_model_computed(backend):
     train, evaluation, *computed = found["cut"]
     assert [train, evaluation] == computed
     assert [sum(float.fromhex(row[1]) for row in rows) for rows in (train, evaluation)] == [27, 10]
+    assert found["halves"][0] == found["halves"][1]
+    assert found["halves counted"][0] == found["halves counted"][1]
     count, mean = found["masked"]
     assert (count, found["counted"]) == (32, 32)
     assert found["of Keras"] == pytest.approx([mean, mean], rel=1e-5)
