@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 import warnings
@@ -94,6 +93,8 @@ def nearest(wanted: object, known: Iterable[object], limit: int = 3) -> list[obj
     numbers = (int, float)
     if isinstance(wanted, numbers) and all(isinstance(item, numbers) for item in pool):
         return sorted(pool, key=lambda item: abs(item - wanted))[:limit]  # type: ignore[operator]
+    import difflib  # noqa: PLC0415 (5 ms of every import of the package)
+
     by_name = {str(item): item for item in pool[:_SEARCHED]}
     return [by_name[name] for name in difflib.get_close_matches(str(wanted), by_name, n=limit, cutoff=0.5)]
 

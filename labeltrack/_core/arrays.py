@@ -16,18 +16,14 @@ Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.int32]
 
-_HUGE = 1 << 18  # words of a huge page of memory
+
 _PAGE = 4096
 
 
 def aligned_words(words: int) -> Integers:
-    """Return zeroed words that begin on a cache line, or on a huge page if there are many."""
-    # The first touch of a page costs up to 4 us in a virtual machine, under one lock for all threads: with 30 000
-    # labels, two threads took 22 ms on pages of 4 KiB, and 15 on those of 2 MiB, which numpy asks for from 4 MiB on.
-    huge = words >= _HUGE
-    line = _HUGE if huge else 8
-    memory = np.zeros((max(words, 2 * _HUGE) if huge else words) + line, dtype=np.int64)
-    offset = _to_next(8 * line, memory) // 8
+    """Return zeroed words that begin on a cache line."""
+    memory = np.zeros(words + 8, dtype=np.int64)
+    offset = _to_next(64, memory) // 8
     return memory[offset : offset + words]
 
 

@@ -18,8 +18,7 @@ _LARGEST = 2**62  # combined keys; with more, those that occur are numbered firs
 _BLOCK = 1 << 16  # samples whose keys are combined at a time, so that they stay in the cache
 _SMALL = 1 << 16  # combined keys that a dense table always has room for
 _SAMPLE = 1 << 12  # keys by which the number of different ones is estimated
-_EXACT = 1 << 14  # samples up to which their smallest and largest key are looked for; of more, some are sampled
-_NO_MARGIN = 128  # likewise as for a `KeyTable`
+
 _PER_THREAD = 1 << 20
 _CELLS = 1 << 20  # of a table of pairs
 
@@ -72,20 +71,16 @@ def ranked(codes: Codes, known: Integers, in_order: Callable[[Integers], Array])
 
 def combine(parts: Sequence[Part], *, threads: int | None = None) -> tuple[Array, Combined]:
     """Return ``(N,)`` int32 or int64 keys, which ascend as labels do, the first one first; and how to split them."""
-    extents = [_extent(part, exact=False) for part in parts]
-    sparse = _sparse(parts, [high - low + 1 for low, high in extents])
+    lows, sizes = zip(*map(_extent, parts), strict=True)
+    sparse = _sparse(parts, sizes)
     if sparse:
         parts = [numbered(part.keys) if i in sparse else part for i, part in enumerate(parts)]
-        extents = [_extent(part, exact=False) for part in parts]
-    while True:
-        sizes = [high - low + 1 for low, high in extents]
-        if math.prod(sizes) > _LARGEST:
-            return _combine_narrowed(parts, sizes, threads)
-        form = Combined(tuple(parts), tuple(low for low, _ in extents), tuple(sizes))
-        keys = combined(form, threads)
-        if keys is not None:
-            return keys, form
-        extents = [_extent(part, exact=True) for part in parts]  # a key is beyond those that were sampled
+        lows, sizes = zip(*map(_extent, parts), strict=True)
+    if math.prod(sizes) > _LARGEST:
+        return _combine_narrowed(parts, sizes, threads)
+    form = Combined(tuple(parts), lows, sizes)
+    keys = combined(form, threads)
+    return combine(parts, threads=threads) if keys is None else (keys, form)
 
 
 def _sparse(parts: Sequence[Part], sizes: Sequence[int]) -> list[int]:
@@ -101,23 +96,16 @@ def _sparse(parts: Sequence[Part], sizes: Sequence[int]) -> list[int]:
     return [i for i, size in enumerate(fewer) if 4 * size < sizes[i]] if math.prod(fewer) <= most else []
 
 
-def _extent(part: Part, *, exact: bool) -> tuple[int, int]:
-    """Return the smallest and the largest digit, or a guess by some of them."""
-    keys, rows = part.keys, part.keys.shape[0]
+def _extent(part: Part) -> tuple[int, int]:
+    """Return the smallest digit, and how many there may be."""
     if part.ranks is not None:
-        return 0, max(part.ranks.shape[0], 1) - 1
-    if rows == 0:
-        return 0, 0
-    if exact or rows <= _EXACT:
-        return int(keys.min()), int(keys.max())
-    some = keys[:: -(rows // (_EXACT // 4))]  # with the last one, as labels may be sorted
-    low, high = int(some.min()), int(some.max())
-    margin = (high - low) * 64 // some.shape[0] if high - low > _NO_MARGIN else 0
-    return max(low - margin, -(2**63)), min(high + margin, 2**63 - 1)
+        return 0, max(part.ranks.shape[0], 1)
+    low, high = (int(part.keys.min()), int(part.keys.max())) if part.keys.size else (0, 0)
+    return low, high - low + 1
 
 
 def combined(form: Combined, threads: int | None) -> Array | None:
-    """Return the combined keys of all samples; None if one of them is beyond the sizes."""
+    """Return the combined keys of all samples; None if one is beyond the sizes, as another thread has changed it."""
     rows, module = form.parts[0].keys.shape[0], kernels.combine
     keys = np.empty(rows, dtype=np.int32 if math.prod(form.sizes) <= 2**31 else np.int64)
     factors = form.factors

@@ -11,11 +11,10 @@ import numpy as np
 from labeltrack._core import kernels
 from labeltrack._core.arrays import Array, Floats, Integers, cast, read_only
 from labeltrack._core.hash_index import Hash
-from labeltrack._core.threads import Share, Turns, all_at_once, default_threads, shares_of
+from labeltrack._core.threads import Share, all_at_once, default_threads, edges_of, shares_of
 
 _BLOCK = 1 << 15  # samples encoded at a time
 _SMALL_SPAN, _LARGEST_SPAN = 1 << 16, 1 << 26  # slots of a table; 256 MiB
-_RANGES_A_THREAD = 4  # so that threads finish at about the same time, however the samples are distributed
 
 
 class Samples(NamedTuple):
@@ -50,7 +49,7 @@ def reduce_quantiles(
         return np.full((len(fractions), counts.shape[0]), np.nan)
     double = any(samples.dtype == np.float64 for part in parts for _, samples in part.chunks)
     dtype = np.dtype(np.float64 if double else np.float32)
-    chunks = [chunk for part in parts for chunk in _chunks(part, counts.shape[0], dtype)]
+    chunks = [chunk for part in parts for chunk in _chunks(part, dtype)]
     sizes = [chunk.samples.shape[0] for chunk in chunks]
     shares = shares_of(sizes, threads)
     _ = kernels.quantiles  # load numba once, not in every thread
@@ -94,9 +93,7 @@ class _Chunk(NamedTuple):
         dtype, piece = self.dtype, kernels.quantiles.Piece
         whole = np.dtype(f"i{dtype.itemsize}")
         rest = self.low, self.slots, int(np.array(np.inf, dtype).view(whole)), int(np.iinfo(whole).max)
-        if self.hash is None and self.samples.dtype == dtype:
-            yield piece(self.keys, self.samples.view(whole), start, stop, *rest)
-            return
+
         codes = np.empty(_BLOCK, dtype=np.int32)
         for at in range(start, stop, _BLOCK):
             n = min(stop - at, _BLOCK)
@@ -108,8 +105,8 @@ class _Chunk(NamedTuple):
             yield piece(read_only(keys), read_only(samples.view(whole)), 0, n, *rest)
 
 
-def _chunks(part: Samples, size: int, dtype: np.dtype[Any]) -> Iterator[_Chunk]:
-    """Yield the chunks of a part for so many slots: with a table where keys lie close together, hashed elsewhere."""
+def _chunks(part: Samples, dtype: np.dtype[Any]) -> Iterator[_Chunk]:
+    """Yield the chunks of a part: with a table of slots where keys lie close together, hashed elsewhere."""
     keys, hashed = part.keys, None
     low, span = (int(keys.min()), int(keys.max()) - int(keys.min()) + 1) if keys.size else (0, 0)
     if span > _SMALL_SPAN and span > min(2 * sum(chunk[0].shape[0] for chunk in part.chunks), _LARGEST_SPAN):
@@ -117,8 +114,7 @@ def _chunks(part: Samples, size: int, dtype: np.dtype[Any]) -> Iterator[_Chunk]:
     else:
         slots = np.full(max(1, span), -1, dtype=np.int32)
         slots[keys - low] = part.slots
-    if slots.shape[0] == size and bool((slots == np.arange(size)).all()):
-        slots = slots[:0]  # each key is its slot
+
     for given, samples in part.chunks:
         yield _Chunk(read_only(given), read_only(samples), dtype, low, slots, hashed)
 
@@ -142,8 +138,7 @@ def _by_groups(
     threads, size = len(shares), counts.shape[0]
     starts = np.concatenate([[0], np.cumsum(counts)])
     total = int(starts[-1])
-    ranges = _RANGES_A_THREAD * threads if threads > 1 else 1
-    inner = np.searchsorted(starts, [total * r // ranges for r in range(1, ranges)]).tolist()
+    inner = np.searchsorted(starts, edges_of(total, threads)[1:-1]).tolist()
     edges = sorted({0, *inner, size})
     # Room for the largest group of each range, of which little is written to and takes memory.
     largest = [int(counts[a:b].max()) for a, b in pairwise(edges)]
@@ -163,13 +158,11 @@ def _by_groups(
 
     all_at_once(fill, shares, places, steps)
     out = np.empty((fractions.shape[0], size))
-    turns = Turns(zip(edges[:-1], edges[1:], rooms, strict=True))
     rest = int(np.iinfo(groups.dtype).max)
 
-    def select(_: int) -> None:
+    def select(first: int, last: int, room: int) -> None:
         scratch = kernels.quantiles.scratch(dtype, fractions.shape[0])
-        for first, last, room in turns:
-            kernels.quantiles.select_quantiles(groups, starts, first, last, room, fractions, rest, scratch, out)
+        kernels.quantiles.select_quantiles(groups, starts, first, last, room, fractions, rest, scratch, out)
 
-    all_at_once(select, range(threads))
+    all_at_once(select, edges[:-1], edges[1:], rooms)
     return out

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from labeltrack._core import kernels
 from labeltrack._core.arrays import Array, Codes, Integers, read_only
-from labeltrack._core.hash_index import estimated_labels
 from labeltrack._core.reduce import reduce_stream
 from labeltrack._core.threads import all_at_once, default_threads, edges_of
 
@@ -21,22 +20,20 @@ if TYPE_CHECKING:
     from labeltrack._core.accumulator import Accumulator
 
 _FIRST = 1 << 11  # codes that there is room for at first, if there are as many rows
-_SHARED_BY = 1 << 14  # rows by which it is decided whether threads share them
-_LEAST_REPEATS = 8  # rows per word for which they do
 _FEWEST = 1 << 14  # rows from which a dictionary pays; making it takes 0.4 ms
 _SAMPLES = 1 << 13, 1 << 14, 1 << 16  # rows that are sampled, more if there are many words: 0.3, 0.5 or 2.5 ms
 _TIMES = 8  # average repeats of a word in the sample below which more rows are sampled
 _MOST = 1 << 14  # words, with which the tables are some megabytes
-_PLACES = 4  # of the table per word, so that nearly every word has a place of its own
-_SHARED = 3  # binary logarithm of the places of the table per move
+_PLACES = 16  # of the table per word, so that nearly every word has a place of its own
 _TRIES = 4  # sets of multipliers, of which the best is used
 _SMALLEST, _LARGEST = 1 << 16, 1 << 19  # rows of a piece; half as many as the largest take 4 to 8 % longer
 _LEARNT = 8  # tables have room for one new word in so many
 _SOME = 1 << 10  # samples by which tables are laid out; four times as many took 0.2 ms, a cache miss each
 
 
-def encode_strings(labels: Array, *, threads: int | None = None) -> tuple[Codes, Integers]:
+def encode_strings(labels: Array) -> tuple[Codes, Integers]:
     """Return ``(N,)`` codes of fixed-width strings, in order of appearance, and where each code first appeared."""
+    # In one thread: each would learn all words, and two took 1.0 to 1.2 times as long.
     rows = labels.shape[0]
     unit = 4 if labels.dtype.kind == "U" else 1
     width = max(labels.dtype.itemsize, unit)
@@ -44,33 +41,9 @@ def encode_strings(labels: Array, *, threads: int | None = None) -> tuple[Codes,
         width = -(-width // 8) * 8
         labels = labels.astype(f"{labels.dtype.kind}{width // unit}")
     words = read_only(np.ascontiguousarray(labels).view(np.uint64).reshape(-1))
-    threads = default_threads(rows) if threads is None else threads
-    codes = np.empty(rows, dtype=np.int32)
-    if threads > 1:
-        # Each thread learns all words: with a million of them in two million rows, two took twice as long as one.
-        some, _ = encode_strings(labels[:: max(1, rows // _SHARED_BY)], threads=1)
-        threads = threads if _LEAST_REPEATS * estimated_labels(some)[0] <= rows else 1
-    edges = edges_of(rows, threads)
-    firsts = all_at_once(lambda a, b: _encode(words, width // 8, a, b, codes), edges[:-1], edges[1:])
-    if threads == 1:
-        return codes, firsts[0]
-    # The codes of each thread become codes of all: its words are coded after those of the threads before.
-    first = np.concatenate(firsts)
-    whole = np.empty(first.shape[0], dtype=np.int32)
-    distinct = read_only(words.reshape(rows, width // 8)[first].reshape(-1))
-    together = _encode(distinct, width // 8, 0, first.shape[0], whole)
-    parts = np.split(whole, np.cumsum([part.shape[0] for part in firsts])[:-1])
-
-    def translate(start: int, stop: int, part: Codes) -> None:
-        codes[start:stop] = part.take(codes[start:stop])
-
-    all_at_once(translate, edges[1:-1], edges[2:], parts[1:])  # the first thread's are right already
-    return codes, first[together]
-
-
-def _encode(words: Array, width: int, start: int, stop: int, codes: Codes) -> Integers:
-    """Write the codes of some rows; return where each code first appeared."""
-    capacity, n, position = min(_FIRST, 1 << max(4, (stop - start).bit_length())), 0, start
+    width //= 8
+    codes, encode_rows = np.empty(rows, dtype=np.int32), kernels.strings.encode_rows
+    capacity, n, position = min(_FIRST, 1 << max(4, rows.bit_length())), 0, 0
     known, first = np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)
     while True:
         # Coding the known rows in their order gives each the code that it has.
@@ -78,17 +51,16 @@ def _encode(words: Array, width: int, start: int, stop: int, codes: Codes) -> In
         before, known, seen = known, np.empty(capacity * width, dtype=np.uint64), first[:n]
         first = np.empty(capacity, dtype=np.int64)
         scratch = np.empty(n, dtype=np.int32)
-        kernels.strings.encode_rows(read_only(before), width, 0, n, table, known, varying, first, 0, scratch)
+        encode_rows(read_only(before), width, 0, n, table, known, varying, first, 0, scratch)
         first[:n] = seen
-        position, n = kernels.strings.encode_rows(words, width, position, stop, table, known, varying, first, n, codes)
-        if position == stop:
-            return first[:n].copy()
+        position, n = encode_rows(words, width, position, rows, table, known, varying, first, n, codes)
+        if position == rows:
+            return codes, first[:n].copy()
         capacity *= 4
 
 
 class _State(NamedTuple):
     table: Array
-    moves: Array
     known: Array
     numbers: npt.NDArray[np.uint64]
 
@@ -115,10 +87,10 @@ class Dictionary:
         self._lock = Lock()
         self._known = native[:0]
         nothing = np.empty(0, dtype=np.uint64)
-        self._state = _State(nothing, nothing, nothing, nothing)
+        self._state = _State(nothing, nothing, nothing)
         for wanted in sorted({max(_SAMPLES[0], min(self.rows // 64, most)) for most in _SAMPLES}):
             some = native[:: max(1, self.rows // wanted)]
-            found = some[encode_strings(some, threads=1)[1]]
+            found = some[encode_strings(some)[1]]
             if _TIMES * found.shape[0] <= some.shape[0]:
                 break
         self.possible = 2 * found.shape[0] <= some.shape[0] and self._add(found)
@@ -160,7 +132,7 @@ class Dictionary:
 
     def _learn(self, rows: Array) -> bool:
         """Add the words of some rows, unless another thread has just done so; return False if it cannot."""
-        new = rows[encode_strings(rows, threads=1)[1]]
+        new = rows[encode_strings(rows)[1]]
         with self._lock:
             codes = np.empty(new.shape[0], dtype=np.int32)
             self._look_up(new, 0, codes.shape[0], codes)
@@ -177,26 +149,20 @@ class Dictionary:
         module = kernels.strings
         words = read_only(known.view(self._word))
         width = words.shape[0] // known.shape[0]
-        table, moves, _, numbers = self._state
+        table, _, numbers = self._state
         if self.size and 2 * table.shape[0] >= _PLACES * known.shape[0]:  # the table has room for them
             table = table.copy()
-            places, which = module.places_of(_sums(words[self.size * width :], width, numbers), numbers[-1], moves)
-            entered = module.enter_rows(places ^ moves[which], self.size, table)
+            entered = module.enter_rows(_places(words[self.size * width :], width, numbers), self.size, table)
             if entered * 2 <= new.shape[0] + 4:
-                self._known, self._state = known, _State(table, moves, words, numbers)
+                self._known, self._state = known, _State(table, words, numbers)
                 return True
         bits = max(8, (_PLACES * known.shape[0] - 1).bit_length())
         best: tuple[int, _State] | None = None
         for numbers in self._hashed(words.reshape(-1, width), bits):
             table = np.full(1 << bits, -1, dtype=np.int32)
-            moves = np.zeros(1 << min(bits - _SHARED, module.MOVED), dtype=np.uint16)
-            places, which = module.places_of(_sums(words, width, numbers), numbers[-1], moves)
-            counts = np.bincount(which.astype(np.int64), minlength=moves.shape[0])
-            ends, crowded = np.append(0, np.cumsum(counts)), np.argsort(-counts, kind="stable")
-            order = np.argsort(which, kind="stable")
-            elsewhere = int(module.arrange_rows(places, order, ends, crowded, table, moves))
+            elsewhere = int(module.enter_rows(_places(words, width, numbers), 0, table))
             if best is None or elsewhere < best[0]:
-                best = elsewhere, _State(table, moves, words, numbers)
+                best = elsewhere, _State(table, words, numbers)
             if elsewhere == 0:
                 break
         assert best is not None  # noqa: S101 (there is always a try)
@@ -223,12 +189,12 @@ class Dictionary:
             yield numbers
 
 
-def _sums(words: Array, width: int, numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Return what the place of each row of so many words depends on: a sum of products, modulo 2**64."""
+def _places(words: Array, width: int, numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return the places of rows of so many words: the highest bits of sums of products, modulo 2**64."""
     most, rows = kernels.strings.HASHED, words.reshape(-1, width).astype(np.uint64)
     where, factors = numbers[:most].astype(np.int64), numbers[most:-1]
-    sums: npt.NDArray[np.uint64] = (rows[:, where] * factors).sum(axis=1, dtype=np.uint64)
-    return sums
+    places: npt.NDArray[np.uint64] = (rows[:, where] * factors).sum(axis=1, dtype=np.uint64) >> numbers[-1]
+    return places
 
 
 @cache

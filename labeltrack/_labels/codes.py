@@ -213,7 +213,7 @@ def to_keys(
     codes = encode_words(dictionary, threads=threads) if dictionary.possible else None
     if codes is not None:
         return codes, LabelDecoder(kind, dictionary.words)
-    codes, first = encode_strings(labels, threads=threads)
+    codes, first = encode_strings(labels)
     return codes, LabelDecoder(kind, labels[first])
 
 

@@ -8,7 +8,7 @@ import pytest
 from labeltrack._core.arrays import aligned_words, from_page
 
 
-@pytest.mark.parametrize("words", [1, 100, 1 << 14, 1 << 18, 1 << 19])
+@pytest.mark.parametrize("words", [1, 100, 1 << 18])
 def test_words_are_zero_and_begin_on_a_cache_line(words):
     memory = aligned_words(words)
     assert memory.shape == (words,)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from labeltrack._core import accumulator as _accumulate
 from labeltrack._core import fixed_point as _fixed
-from labeltrack._core import threads as _threads
 from labeltrack._core.accumulator import Accumulator
 from labeltrack._core.fixed_point import Fixed32, Fixed63
 from labeltrack._core.kernels import DONE
@@ -153,12 +152,9 @@ def test_the_table_is_not_flushed_where_no_label_can_have_many_samples(monkeypat
 
 
 @pytest.mark.parametrize("outliers", [False, True])
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("form", [Fixed32, Fixed63])
-def test_a_table_is_added_to_the_rows_of_another_accumulator_also_in_slices(monkeypatch, form, threads, outliers, only):
+def test_a_table_is_added_to_the_rows_of_another_accumulator(form, outliers, only):
     only(form)
-    monkeypatch.setattr(_threads, "available", lambda: threads)
-    monkeypatch.setattr(_threads, "_SLOTS_PER_THREAD", 1000)
     size, crowded = 2000, 1900
     slots = np.concatenate([np.arange(size), np.full(1000, crowded)] * 4).astype(np.int32)
     values = np.random.default_rng(4).random(slots.size).astype(np.float32 if form is not Fixed63 else np.float64)

@@ -60,7 +60,6 @@ def by_python(array):
     return [places.setdefault(word, len(places)) for word in array.tolist()]
 
 
-@pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize(
     "numbers",
     [
@@ -73,10 +72,10 @@ def by_python(array):
     ],
     ids=["few", "many", "all different", "sorted", "late", "last"],
 )
-def test_threads_do_not_show(numbers, threads, monkeypatch):
+def test_words_get_codes_wherever_they_appear(numbers, monkeypatch):
     monkeypatch.setattr(_strings, "_FIRST", 64)
     labels = np.char.add("class ", np.char.zfill(numbers.astype(np.str_), 7))
-    codes, first = encode_strings(labels, threads=threads)
+    codes, first = encode_strings(labels)
     assert codes.tolist() == by_python(labels)
     assert labels[first].tolist() == list(dict.fromkeys(labels.tolist()))
 
@@ -84,14 +83,13 @@ def test_threads_do_not_show(numbers, threads, monkeypatch):
 @given(
     st.lists(st.text("ab", min_size=12, max_size=12), min_size=1, max_size=300),
     st.sampled_from(["U12", "S12", "U40"]),
-    st.integers(1, 3),
 )
-def test_rows_that_differ_anywhere_get_codes_of_their_own(labels, dtype, threads):
+def test_rows_that_differ_anywhere_get_codes_of_their_own(labels, dtype):
     """Only words that vary are hashed: which these are is learnt while rows come."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_strings, "_FIRST", 2)
         array = np.array(labels, dtype=dtype)
-        codes, first = encode_strings(array, threads=threads)
+        codes, first = encode_strings(array)
     assert codes.tolist() == by_python(array)
     assert array[first].tolist() == list(dict.fromkeys(array.tolist()))
 

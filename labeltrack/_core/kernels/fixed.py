@@ -83,20 +83,21 @@ class Queue(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Scratch memory of the loop over samples. Kernels unpack it once: each access to a field counts a reference."""
+    """Scratch memory of the loop over samples."""
 
     words: npt.NDArray[np.int64]  # ``(W * BLOCK,)`` converted samples
     rejected: npt.NDArray[np.uint64]  # ``(REJECTED,)`` numbers of rejected samples
     places: npt.NDArray[np.uint64]  # ``(2 * BLOCK,)`` where the tables, then the rows of samples are
     lines: npt.NDArray[np.int64]  # ``(32,)`` zeros, on a cache line
+    block: npt.NDArray[np.int64]  # ``(>= BLOCK,)`` memory for labels of any type
 
 
 def new_scratch(words: int) -> Scratch:
-    memory = np.zeros(40 + (words + 2) * BLOCK + REJECTED, dtype=np.int64)
+    memory = np.zeros(40 + (words + 3) * BLOCK + REJECTED, dtype=np.int64)
     start = -addressof(c_char.from_buffer(memory.data)) // 8 % 8
-    lines, memory = memory[start : start + 32], memory[40:]
+    lines, memory, block = np.split(memory[start:], [32, (words + 2) * BLOCK + REJECTED + 32])
     numbers = memory[words * BLOCK :].view(np.uint64)
-    return Scratch(memory[: words * BLOCK], numbers[:REJECTED], numbers[REJECTED:], lines)
+    return Scratch(memory[: words * BLOCK], numbers[:REJECTED], numbers[REJECTED:], lines, block)
 
 
 class Format(NamedTuple):
@@ -290,7 +291,7 @@ def reducing(form: Format) -> Any:
         queued, and why the pass stopped.
         """
         labels, samples, start, stop, low, size, block = batch
-        words, rejected, places, lines = scratch
+        words, rejected, places, lines, _ = scratch
         limit = np.uint64(size)
         stride = size * row_words
         few = unit.copies == COPIES and not unit.finer

@@ -13,9 +13,6 @@ from labeltrack._core.kernels.intrinsics import _U0, _U1, _emitting, _inline, _j
 HASHED = 4  # words of a row that its place depends on
 _WIDEST = 64  # bytes of the longest vector
 _LINE = 64  # bytes of a cache line
-MOVED = 13  # bits of a sum that select a move, at most
-_BELOW = np.uint64(34)  # where these bits begin, below those of a place
-_FURTHEST = 1 << 10  # moves that are tried
 _AHEAD = 1 << 13  # bytes between prefetching and reading
 
 _INDEX = ir.IntType(64)
@@ -66,17 +63,11 @@ def _comparing(size: int) -> Any:
     return differ
 
 
-def places_of(sums: Any, shift: Any, moves: Any) -> Any:
-    """Return places of rows before moves, and their moves, by sums of products: the highest bits, and some below."""
-    places = sums >> shift
-    return places, (sums >> _BELOW ^ places) & np.uint64(moves.shape[0] - 1)
-
-
 def _coding(size: int) -> Any:
-    differ, place_of = _comparing(size), _inline(places_of)
+    differ = _comparing(size)
 
     @_part
-    def code_rows(words, width, start, stop, table, moves, known, hashed, origin, codes):
+    def code_rows(words, width, start, stop, table, known, hashed, origin, codes):
         mask = np.uint64(table.shape[0] - 1)
         # Always four words, unrolled.
         v0, v1, v2, v3 = hashed[0], hashed[1], hashed[2], hashed[3]
@@ -92,8 +83,7 @@ def _coding(size: int) -> Any:
                 _prefetch_read(words, here + far + line)
             h = np.uint64(words[here + v0]) * m0 + np.uint64(words[here + v1]) * m1
             h += np.uint64(words[here + v2]) * m2 + np.uint64(words[here + v3]) * m3
-            place, which = place_of(h, shift, moves)
-            place ^= np.uint64(moves[which])
+            place = h >> shift
             code = table[place]
             while code >= 0 and differ(words, here, known, np.uint64(code) * width, width) != _U0:
                 place = (place + _U1) & mask
@@ -110,7 +100,7 @@ _code_4, _code_8, _code_16, _code_32, _code_64 = (_coding(size) for size in (4, 
 
 
 @_jit
-def look_rows_up(words, width, start, stop, table, moves, known, hashed, origin, codes):
+def look_rows_up(words, width, start, stop, table, known, hashed, origin, codes):
     """Write the codes of rows of `width` words (uint64, uint32), that of `origin` first, -1 if unknown; count those.
 
     `table` has ``2**b`` codes, -1 in empty places; `known` the row of each code; `hashed` the `HASHED` words that the
@@ -119,64 +109,26 @@ def look_rows_up(words, width, start, stop, table, moves, known, hashed, origin,
     row, first, end, before = np.uint64(width), np.uint64(start), np.uint64(stop), np.uint64(origin)
     size = width * words.itemsize
     if size >= _WIDEST:
-        return np.int64(_code_64(words, row, first, end, table, moves, known, hashed, before, codes))
+        return np.int64(_code_64(words, row, first, end, table, known, hashed, before, codes))
     if size >= 32:
-        return np.int64(_code_32(words, row, first, end, table, moves, known, hashed, before, codes))
+        return np.int64(_code_32(words, row, first, end, table, known, hashed, before, codes))
     if size >= 16:
-        return np.int64(_code_16(words, row, first, end, table, moves, known, hashed, before, codes))
+        return np.int64(_code_16(words, row, first, end, table, known, hashed, before, codes))
     if size >= 8:
-        return np.int64(_code_8(words, row, first, end, table, moves, known, hashed, before, codes))
-    return np.int64(_code_4(words, row, first, end, table, moves, known, hashed, before, codes))
-
-
-@_part
-def _enter(table, place, code):
-    """Enter a code in the first empty place from `place` on; return how many there were before it."""
-    mask = np.uint64(table.shape[0] - 1)
-    elsewhere = 0
-    while table[place] >= 0:
-        place = (place + _U1) & mask
-        elsewhere += 1
-    table[place] = code
-    return elsewhere
+        return np.int64(_code_8(words, row, first, end, table, known, hashed, before, codes))
+    return np.int64(_code_4(words, row, first, end, table, known, hashed, before, codes))
 
 
 @_jit
 def enter_rows(places, start, table):
     """Enter the codes from `start` on; return how many occupied places were tried (quadratic in rows of one)."""
-    elsewhere = 0
+    mask, elsewhere = np.uint64(table.shape[0] - 1), 0
     for i in range(places.shape[0]):
-        elsewhere += _enter(table, places[i], start + i)
-    return elsewhere
-
-
-@_jit
-def arrange_rows(places, order, ends, crowded, table, moves):
-    """Enter codes from 0 on as `enter_rows` does, with moves that give most a place of their own: "hash and displace".
-
-    Codes ``order[ends[m]:ends[m + 1]]`` share move m; those of `crowded` moves are entered first (F. C. Botelho, D.
-    Belazzougui, M. Dietzfelbinger, "Compress, Hash, and Displace", ESA 2009).
-    """
-    elsewhere = 0
-    furthest = min(table.shape[0], _FURTHEST)
-    for which in crowded:
-        first, end = ends[which], ends[which + 1]
-        for move in range(furthest):
-            entered = first
-            for k in range(first, end):
-                place = places[order[k]] ^ np.uint64(move)
-                if table[place] >= 0:
-                    break
-                table[place] = order[k]
-                entered += 1
-            if entered == end:
-                moves[which] = move
-                break
-            for k in range(first, entered):
-                table[places[order[k]] ^ np.uint64(move)] = -1
-        else:
-            for k in range(first, end):
-                elsewhere += _enter(table, places[order[k]], order[k])
+        place = places[i]
+        while table[place] >= 0:
+            place = (place + _U1) & mask
+            elsewhere += 1
+        table[place] = start + i
     return elsewhere
 
 

@@ -79,6 +79,7 @@ def reduce(form, labels, samples, size, shift, *, copies=1, finer=False, negativ
     batch = kernels.Batch(labels, samples, 0, len(samples), 0, size, np.empty(kernels.BLOCK, labels.dtype))
     position, n, status = form.kernels.reduce(batch, table, unit, scratch, kernels.Queue(*queue), 0)
     assert scratch.lines.ctypes.data % 64 == 0
+    assert scratch.block.size >= kernels.BLOCK
     assert not scratch.lines.any()
     return position, table, (queue[0][:n], queue[1][:n]), status
 

@@ -49,18 +49,15 @@ def test_groups_are_filled_from_both_ends_and_nan_and_other_keys_are_left_out(dt
         assert np.sort(groups[starts[k] : starts[k + 1]]).tolist() == group.tolist()
 
 
-@pytest.mark.parametrize("direct", [True, False])
-def test_many_groups_are_filled_like_few(direct):
-    """Beyond 4096 groups, lines are prefetched by the key of a later sample."""
+def test_many_groups_are_filled_like_few():
     rng = np.random.default_rng(3)
     size, n = 5000, 300
     keys, values = rng.integers(-5, size + 5, n), rng.normal(size=n)
-    slots = np.empty(0, dtype=np.int32) if direct else rng.permutation(size).astype(np.int32)
-    if not direct:
-        slots[::3] = -1
+    slots = rng.permutation(size).astype(np.int32)
+    slots[::3] = -1
     piece = kernels.Piece(keys, values.view(np.int64), 0, n, 0, slots, *limits(np.float64))
     inside = (keys >= 0) & (keys < size)
-    wanted = np.where(inside, keys if direct else slots[np.clip(keys, 0, size - 1)], -1)
+    wanted = np.where(inside, slots[np.clip(keys, 0, size - 1)], -1)
     counts = np.zeros(size, dtype=np.int64)
     kernels.count_groups(piece, counts)
     assert counts.tolist() == np.bincount(wanted[wanted >= 0], minlength=size).tolist()

@@ -49,23 +49,11 @@ def numbers_of(places, factors, bits):
     return np.array([*places, *[0] * pad, *factors, *[0] * pad, 64 - bits], dtype=np.uint64)
 
 
-NO_MOVES = np.zeros(1, dtype=np.uint16)
-
-
-def placed(known, width, hashed, moves=NO_MOVES):
-    """Return where rows go without moves, by Python's integers, and their moves."""
+def placed(known, width, hashed):
+    """Return where rows go, by Python's integers."""
     four = list(zip(hashed[:4].tolist(), hashed[4:8].tolist(), strict=True))
-    rows = known.reshape(-1, width).tolist()
-    sums = [sum(row[word] * factor for word, factor in four) % 2**64 for row in rows]
-    return kernels.places_of(np.array(sums, dtype=np.uint64), hashed[8], moves)
-
-
-def arranged(known, width, hashed, table, moves):
-    places, which = placed(known, width, hashed, moves)
-    moves[:] = 0
-    counts = np.bincount(which.astype(np.int64), minlength=moves.size)
-    ends, crowded = np.append(0, np.cumsum(counts)), np.argsort(-counts, kind="stable")
-    return kernels.arrange_rows(places, np.argsort(which, kind="stable"), ends, crowded, table, moves)
+    sums = [sum(row[word] * factor for word, factor in four) % 2**64 for row in known.reshape(-1, width).tolist()]
+    return np.array(sums, dtype=np.uint64) >> hashed[8]
 
 
 @pytest.mark.parametrize("dtype", [np.uint64, np.uint32])
@@ -76,7 +64,7 @@ def test_each_word_of_a_row_is_compared(dtype, width, factor):
     known = rng.integers(0, np.iinfo(dtype).max, (5, width), dtype=dtype)
     hashed = numbers_of([0], [factor], 8)
     table = np.full(256, -1, dtype=np.int32)
-    assert kernels.enter_rows(placed(known, width, hashed)[0], 0, table) == (0 if factor else 10)
+    assert kernels.enter_rows(placed(known, width, hashed), 0, table) == (0 if factor else 10)
     expected = rng.integers(0, 5, 300)
     rows = known[expected]
     strange = rng.permutation(300)[: 2 * width]
@@ -84,7 +72,7 @@ def test_each_word_of_a_row_is_compared(dtype, width, factor):
         rows[row, k % width] ^= dtype(1 << (7 * k % (8 * np.dtype(dtype).itemsize)))
     expected[strange] = -1
     codes = np.full(300, 7, dtype=np.int32)
-    state = (table, NO_MOVES, known.reshape(-1), hashed)
+    state = (table, known.reshape(-1), hashed)
     assert kernels.look_rows_up(rows.reshape(-1), width, 0, 300, *state, 0, codes) == strange.size
     assert codes.tolist() == expected.tolist()
     codes[:] = 7
@@ -104,40 +92,9 @@ def test_rows_of_one_place_are_found_one_after_the_other(place):
         known = np.array([3, 7, 11], dtype=np.uint64) << np.uint64(62)
         known |= np.array([1, 2, 3], dtype=np.uint64)
         hashed = numbers_of([0], [1], 2)
-    assert kernels.enter_rows(placed(known, 1, hashed)[0], 0, table) == 3
+    assert kernels.enter_rows(placed(known, 1, hashed), 0, table) == 3
     rows = known[[2, 0, 1, 1]].copy()
     rows[3] ^= np.uint64(4)
     codes = np.empty(4, dtype=np.int32)
-    assert kernels.look_rows_up(rows, 1, 0, 4, table, NO_MOVES, known, hashed, 0, codes) == 1
+    assert kernels.look_rows_up(rows, 1, 0, 4, table, known, hashed, 0, codes) == 1
     assert codes.tolist() == [2, 0, 1, -1]
-
-
-@pytest.mark.parametrize("rows", [1, 7, 100, 1000])
-def test_nearly_every_row_gets_a_place_of_its_own(rows):
-    rng = np.random.default_rng(rows)
-    known = rng.integers(0, 2**64, rows * 3, dtype=np.uint64)
-    bits = max(8, (4 * rows - 1).bit_length())
-    hashed = numbers_of([0, 1, 2], [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], bits)
-    table, moves = np.full(1 << bits, -1, dtype=np.int32), np.full(1 << bits - 3, 9, dtype=np.uint16)
-    elsewhere = arranged(known, 3, hashed, table, moves)
-    # Of two rows that have one place and one move: a quarter of such a pair is to be expected, with any number of rows.
-    assert elsewhere <= min(rows // 50, 4)
-    assert sorted(table[table >= 0].tolist()) == list(range(rows))
-    codes = np.empty(rows, dtype=np.int32)
-    assert kernels.look_rows_up(known, 3, 0, rows, table, moves, known, hashed, 0, codes) == 0
-    assert codes.tolist() == list(range(rows))
-    # Without moves, two of them would be in one place.
-    plain = np.full(1 << bits, -1, dtype=np.int32)
-    assert (kernels.enter_rows(placed(known, 3, hashed)[0], 0, plain) > rows // 20) == (rows >= 100)
-
-
-def test_rows_that_are_equal_in_the_hashed_words_are_arranged_too():
-    known = np.repeat(np.arange(40, dtype=np.uint64), 2).reshape(20, 4)
-    known[:, :2] = 5
-    hashed = numbers_of([0, 1], [3, 5], 8)
-    table, moves = np.full(256, -1, dtype=np.int32), np.zeros(32, dtype=np.uint16)
-    assert arranged(known, 4, hashed, table, moves) == 19 * 20 // 2
-    codes = np.empty(20, dtype=np.int32)
-    state = (table, moves, known.reshape(-1), hashed)
-    assert kernels.look_rows_up(known.reshape(-1), 4, 0, 20, *state, 0, codes) == 0
-    assert codes.tolist() == list(range(20))
