@@ -124,7 +124,7 @@ def recorded(rank, _world):
 
 def memory(rank, _world):
     """Synchronise many labels; return how many bytes that took at most beyond those that were taken before."""
-    tracker, labels = lt.LabelTracker("y", "ce"), 400_000
+    tracker, labels = lt.LabelTracker("y", "ce"), 300_000
     for start in range(0, labels, labels // 4):  # what waits for the kernels is there before
         tracker.update(np.arange(start, start + labels // 4) + rank * labels, np.ones(labels // 4))
     before = tracker.compute()
