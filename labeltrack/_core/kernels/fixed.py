@@ -83,7 +83,7 @@ class Queue(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Scratch memory of the loop over samples."""
+    """Scratch memory of the loop over samples. Kernels unpack it once: each access to a field counts a reference."""
 
     words: npt.NDArray[np.int64]  # ``(W * BLOCK,)`` converted samples
     rejected: npt.NDArray[np.uint64]  # ``(REJECTED,)`` numbers of rejected samples

@@ -18,6 +18,7 @@ from llvmlite import ir
 from numba import config, njit
 from numba.core import types
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.runtime import rtsys
 from numba.extending import intrinsic
 
 from labeltrack._core.kernels import uninterrupted
@@ -34,14 +35,12 @@ _U0, _U1, _U2, _U3, _U4, _U5, _U6, _U7, _U8 = (np.uint64(number) for number in r
 _SAME = np.uint64(SAME)
 _STREAM = np.uint64(STREAM)
 
-# Without numba's runtime, which counts references and allocates: making it takes 30 ms of the first call of a process.
-_options = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": False}
-_compiled = njit(**_options)
+_compiled = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True)
 # Parts of kernels are compiled into their callers: not cached, 20 ms each, and not callable from Python, half a second
 # of compilation in all. Calling one from Python crashes.
-_part = njit(**_options, no_cpython_wrapper=True)
+_part = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, no_cpython_wrapper=True)
 # For parts of a loop that LLVM would not inline.
-_inline = njit(**_options, no_cpython_wrapper=True, forceinline=True)
+_inline = njit(nogil=True, error_model="numpy", forceinline=True, no_cfunc_wrapper=True, no_cpython_wrapper=True)
 
 
 class _Files(IndexDataCacheFile):  # type: ignore[misc]  # pragma: no cover (of compiled code, like what follows)
@@ -98,6 +97,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]  # pragma: no cover
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             # Not numba's own, which imports all that only compiling needs, SciPy included: 0.2 s of a first call.
+            rtsys.initialize(target_context)
             return self._load_overload(sig, target_context)
         except Exception as error:  # noqa: BLE001 (damaged cache files raise anything; the source can be compiled)
             warn_of_cache(f"{self._cache_path}: {error!r}")
