@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from itertools import combinations
 
 import numpy as np
 import pytest
+from conftest import COMPILED
 
 from labeltrack._core.kernels.permutation import count_extreme
 
@@ -33,3 +37,21 @@ def test_labels_that_are_not_looked_at_keep_their_order_and_counts():
     count_extreme(values, np.array([0, 3, 6]), sizes, limit, limit, np.array([1]), 10, np.random.default_rng(0), found)
     assert values[:3].tolist() == [0.0, 1.0, 2.0]
     assert found.tolist() == [[0, 10], [0, 0]]
+
+
+FIRST = """
+import numpy as np
+from labeltrack._core.kernels.permutation import count_extreme
+
+found, two = np.zeros((2, 1), dtype=np.int64), np.full(1, 2.0)
+where = np.array([0, 4]), np.array([2]), two, two, np.array([0])
+count_extreme(np.ones(4), *where, 9, np.random.default_rng(0), found)
+assert found.tolist() == [[9], [9]]
+"""
+
+
+@pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
+def test_it_may_be_the_first_kernel_that_a_process_loads(tmp_path):
+    for _ in range(2):  # compiled, then from the cache
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+        subprocess.run([sys.executable, "-c", FIRST], check=True, env=environment)
