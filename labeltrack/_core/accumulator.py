@@ -11,6 +11,7 @@ from labeltrack._core import kernels
 from labeltrack._core.arrays import Array, Floats, Integers, aligned_words, cast, read_only
 from labeltrack._core.fixed_point import Fixed32, Fixed63, FixedPoint
 from labeltrack._core.kernels import DONE, KINDS, NONFINITE, OUTSIDE, ROW, UNSUITABLE
+from labeltrack._core.threads import in_slices
 from labeltrack._core.totals import exact, totals
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _BLOCK = 1 << 15  # samples cast at a time, so that one kernel serves all dtypes
 _QUEUE = 1 << 12  # room in the queue at first
 _LARGEST_QUEUE = 1 << 22
 _TERMS = 1 << 15  # room for overflow terms, 512 KiB; sorting and folding them takes 2 ms
-_FLUSH_TERMS = 1 << 10  # likewise, while a table is flushed
+_FLUSH_TERMS = 1 << 10  # likewise, of a thread that flushes a table
 _FEW = 1 << 15  # slots whose rows are packed by numpy
 
 
@@ -182,12 +183,20 @@ class Accumulator:
             if memory is not None:
                 self._rows = memory.view(np.float64)
             self._folded = False
-            rows, row, found = (self.rows, self.counts), 0, list[tuple[Integers, Floats]]()
-            terms = np.empty(_FLUSH_TERMS, dtype=np.int64), np.empty(_FLUSH_TERMS, dtype=np.float64)
-            while row < fixed.rows:
-                row, n = fixed.flush(row, rows, terms, fresh=fresh)
-                if n:
-                    found.append((terms[0][:n].copy(), terms[1][:n].copy()))
+            rows = self.rows, self.counts
+            found: list[tuple[Integers, Floats]] = []
+
+            def flush(row: int, stop: int) -> None:
+                terms = np.empty(_FLUSH_TERMS, dtype=np.int64), np.empty(_FLUSH_TERMS, dtype=np.float64)
+                while row < stop:
+                    row, n = fixed.flush(row, stop, rows, terms, fresh=fresh)
+                    if n:
+                        found.append((terms[0][:n].copy(), terms[1][:n].copy()))
+
+            if fixed.in_place or (fixed.becomes_rows and not fresh):
+                in_slices(self.size, flush)
+            else:
+                flush(0, fixed.rows)
             if fresh:
                 fixed.table = fixed.memory = None
             if found:

@@ -62,6 +62,11 @@ class FixedPoint:
         """Whether the memory of the table has as many words as the rows of the accumulator, and can become them."""
         return self.rows == self.size
 
+    @property
+    def in_place(self) -> bool:
+        """Whether each slot has one row of the table, as long as one of the accumulator."""
+        return self.becomes_rows and self._module.WORDS == ROW
+
     def reduce(self, where: tuple[Any, ...], queue: tuple[Any, ...], memory: Integers | None) -> Any:
         """Add the samples of a `Batch`, to a table in ``(size * ROW,)`` words of zero if given, as kernels do."""
         module, words = kernels.fixed, self.rows * ROW  # twice as many as 32 bits need, as they may become the rows
@@ -78,9 +83,10 @@ class FixedPoint:
     def _unit(self, scale: float) -> Any:
         return kernels.fixed.Unit(scale, self.signed, self.copies, self.finer)
 
-    def flush(self, row: int, rows: tuple[Any, ...], terms: tuple[Any, ...], *, fresh: bool) -> Any:
+    def flush(self, row: int, stop: int, rows: tuple[Any, ...], terms: tuple[Any, ...], *, fresh: bool) -> Any:
         """Move sums to the rows of the accumulator; return the row reached, and the number of overflow terms."""
-        return self._module.flush(self.table, self._unit(self.scale), row, self.rows, fresh, *rows, *terms)
+        # All rows at once unless the table `becomes_rows`, and is `in_place` if `fresh`: in the memory of the table.
+        return self._module.flush(self.table, self._unit(self.scale), row, stop, fresh, *rows, *terms)
 
     def plan(self, samples: Array, start: int, stop: int, most: int) -> int:
         """Return up to where samples, at most `most` of a label, are summed, in this format if `scale` is set."""

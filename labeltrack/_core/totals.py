@@ -11,6 +11,7 @@ import numpy as np
 from labeltrack._core import kernels
 from labeltrack._core.arrays import Floats, Integers
 from labeltrack._core.kernels import KINDS, ROW
+from labeltrack._core.threads import in_slices
 
 _SCALES = (0, 0, 600, 1200, -1200)  # powers of two that overflow terms of each kind are to be multiplied by
 
@@ -36,7 +37,9 @@ def totals(rows: Floats, keys: Integers, values: Floats) -> Totals:
     count, doubt = np.empty(size, dtype=np.int64), np.empty(size, dtype=np.bool_)
     out = np.empty((5, size), dtype=np.float64)
     head = rows, rows.view(np.int64), residue
-    if module.finalise(*head, count, out, doubt):
+    doubts: list[int] = []
+    in_slices(size, lambda start, stop: doubts.append(module.finalise(start, stop, *head, count, out, doubt)))
+    if any(doubts):
         doubtful = np.flatnonzero(doubt)
         module.finalise_carefully(doubtful, *head, out, doubt)
         for slot in doubtful.tolist():

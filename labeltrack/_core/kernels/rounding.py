@@ -82,14 +82,14 @@ def _root(a0, a1, lost, nf):
 
 
 @_jit
-def finalise(rows, counts, residue, number, out, doubt):
+def finalise(start, stop, rows, counts, residue, number, out, doubt):
     """Write the number of samples, and to ``(5, K)`` `out` sum, mean, std, minimum and maximum, each rounded once.
 
     `residue` is 0 if the row is the exact sum, 1 if there are overflow terms beside it, 2 if scaled ones. `doubt` tells
     where the first three may not be correctly rounded; how many there are is returned.
     """
     doubts = 0
-    for k in range(np.uint64(number.shape[0])):
+    for k in range(np.uint64(start), np.uint64(stop)):
         r = np.uint64(k) << _U3
         number[k] = n = counts[r]
         doubt[k] = False

@@ -18,7 +18,7 @@ from labeltrack._core.kernels import rounding as kernels
 def finalised(rows, counts, residue):
     size = residue.size
     number, out, doubt = np.empty(size, dtype=np.int64), np.empty((5, size)), np.empty(size, dtype=np.bool_)
-    kernels.finalise(rows, counts, residue, number, out, doubt)
+    kernels.finalise(0, size, rows, counts, residue, number, out, doubt)
     return number, out, doubt
 
 
