@@ -81,7 +81,10 @@ FLOORS = [
         (lt.History.by, "(self, *names)"),
         (
             lt.History.plot,
-            "(self, bounds=<the tracker's>, modes=None, labels=None, *, by=None, step=None, **options)",
+            (
+                "(self, bounds=<the tracker's>, modes=None, labels=None, *, kind='auto', highlight=None, top=None, "
+                "by=None, step=None, **options)"
+            ),
         ),
         (
             lt.History.compare,

@@ -274,6 +274,9 @@ class History(Entries):
         modes: str | Iterable[str] | None = None,
         labels: Any = None,
         *,
+        kind: str = "auto",
+        highlight: Any = None,
+        top: int | None = None,
         by: str | Iterable[str] | None = None,
         step: int | None = None,
         **options: Any,
@@ -284,10 +287,13 @@ class History(Entries):
             bounds: Bounds to show, one row of panels for each; None for no band; by default those of the tracker.
             modes: Modes to show, one or several; None for all.
             labels: Label values or display names to show, one or several; None for all.
+            kind: ``"lines"``, ``"multiples"``, ``"heatmap"``, or for two labels per sample ``"grid"``, one down and the
+                other across; ``"auto"`` chooses by the number of labels.
+            highlight: Label values or display names to draw in colour, the others in grey; None for the worst few.
+            top: Draw only this many labels, the worst at the last step; None for all.
             by: Which of several labels per sample to draw, one or several; None for all of them.
             step: The step that a grid shows; None for the last.
-            options: `kind`, `highlight`, `top`, `title`, `x_label`, `units` and `higher_is_worse`, as `plot_history`
-                takes them.
+            options: `title`, `x_label`, `units` and `higher_is_worse`, as `plot_history` takes them.
 
         Returns:
             A matplotlib Figure that is not registered with pyplot; save it with ``figure.savefig(path)``.
@@ -301,10 +307,9 @@ class History(Entries):
         options |= {"modes": modes, "labels": labels}
         if step is None:
             shown = self if by is None else self.by(*([by] if isinstance(by, str) else by))
-            return plot_history(shown, bounds=bounds, **options)
-        kind, highlight, top = (options.pop(name, None) for name in ("kind", "highlight", "top"))
-        if kind not in (None, "auto", "grid") or not (highlight is None and top is None):
-            msg = f"step= is for grids, without highlight= and top=; got step={step!r} and kind={kind or 'auto'!r}"
+            return plot_history(shown, kind=kind, bounds=bounds, highlight=highlight, top=top, **options)
+        if kind not in ("auto", "grid") or not (highlight is None and top is None):
+            msg = f"step= is for grids, without highlight= and top=; got step={step!r} and kind={kind!r}"
             raise ValueError(msg)
         return plot_grid(self, by=by, step=step, bounds=None if bounds is TRACKER_BOUNDS else bounds, **options)
 

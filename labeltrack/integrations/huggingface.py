@@ -313,7 +313,7 @@ class _Tracked(transformers.TrainerCallback):
     # -- from batches to samples --------------------------------------------------------------------------
 
     def _heard(
-        self, name: str, columns: Columns, mode: str, ds_id: str, model: Any, inputs: Any, *more: Any, **options: Any
+        self, name: str, columns: Columns, mode: str, ds_id: str, model: Any, inputs: Any, /, *more: Any, **options: Any
     ) -> Any:
         """Call a method of the trainer, and record what the model returns in it."""
         batch = dict(inputs)  # the labels may be taken from it
@@ -326,10 +326,11 @@ class _Tracked(transformers.TrainerCallback):
         self._listening = True
         try:
             result = self._original[name](model, inputs, *more, **options)
-            if mode == "train" or self.loss is not None or batch.get("labels") is not None:
+            trains = name == "compute_loss"  # an evaluation may be of mode "train", too
+            if trains or self.loss is not None or batch.get("labels") is not None:
                 # Batches are fetched ahead: only the last one before an optimizer step may be the last of the epoch.
                 state = self.trainer.accelerator.gradient_state
-                last = state.end_of_dataloader and (mode != "train" or state.sync_gradients)
+                last = state.end_of_dataloader and (state.sync_gradients or not trains)
                 self._record(batch, columns, mode, ds_id, last=last)
         finally:
             self._listening, self._outputs = False, None

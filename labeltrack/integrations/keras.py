@@ -115,8 +115,7 @@ class LabelTrackMetric(keras.metrics.Mean):
 class LabelTrackCallback(keras.callbacks.Callback):
     """Begin and end the epochs of a `LabelTrackMetric`: training is mode ``"train"``, evaluation ``"eval"``.
 
-    The epoch is the step, as Keras counts, from 0. An evaluation that is repeated replaces the one before. The ranks of
-    a process group of ``torch.distributed``, if there is one, share every epoch; `sinks` are called on rank 0 alone.
+    The epoch is the step, as Keras counts, from 0. An evaluation that is repeated replaces the one before.
 
     The means of the labels are in the logs of an epoch as ``{mode}/{outputs}/{name}``, and that of the worst one as
     ``…/macro_max``, for callbacks that come after this one, such as ``EarlyStopping``, and for the history that
@@ -124,11 +123,22 @@ class LabelTrackCallback(keras.callbacks.Callback):
 
     Args:
         metric: The metric that the model was compiled with.
+        sync: Whether the ranks of a process group of ``torch.distributed`` share every epoch when it ends, with any
+            backend of Keras: all of them must run the same epochs and evaluations, each with samples of its own, as
+            Keras does not divide them. `sinks` are called on rank 0 alone.
+
+    Raises:
+        ImportError: `sync` is True, and PyTorch is not installed.
     """
 
-    def __init__(self, metric: LabelTrackMetric) -> None:
+    def __init__(self, metric: LabelTrackMetric, *, sync: bool = False) -> None:
         super().__init__()
         self.metric = metric
+        self._share: Callable[..., Any] | None = None
+        if sync:
+            from labeltrack.integrations import torch  # noqa: PLC0415 (for this alone)
+
+            self._share = torch.sync
         self._epochs = Epochs(metric.tracker)
         self._epoch = 0
         self._outer: str | None = None  # mode around an evaluation
@@ -170,11 +180,9 @@ class LabelTrackCallback(keras.callbacks.Callback):
     def _end(self, mode: str, step: int) -> None:
         self.metric.wait()
         self.metric.mode = None
-        distributed = sys.modules.get("torch.distributed")  # with any backend
-        if distributed is not None and distributed.is_available() and distributed.is_initialized():
-            from labeltrack.integrations.torch import sync  # noqa: PLC0415 (which imports torch)
-
-            if distributed.get_rank() > 0:
+        if self._share is not None:
+            self._share(self.tracker, mode=mode)
+            distributed = sys.modules["torch.distributed"]
+            if distributed.is_available() and distributed.is_initialized() and distributed.get_rank() > 0:
                 self.tracker.sinks.clear()
-            sync(self.tracker, mode=mode)
         self._logs |= self._epochs.end(step, mode)

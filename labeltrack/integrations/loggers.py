@@ -167,7 +167,7 @@ class LoggerSink(ABC):
         for label, name in zip(labels[some].tolist(), stats.names[some].tolist(), strict=True):
             if len(shown) < self.max_scalars:
                 shown[label if label == label else name] = name  # noqa: PLR0124 (NaN is the missing label)
-        most = min(2 * self.longest // 5, self.longest - len(f"{key}/_1234".encode()))
+        most = self.longest - len(f"{key}/_1234".encode())
         scalars = {
             f"{key}/{self._safe(key, label, name, most)}": float(mean[stats.index(label)])
             for label, name in sorted(shown.items(), key=lambda item: self._allowed(item[1], most) != item[1])
@@ -181,7 +181,7 @@ class LoggerSink(ABC):
 
     def _key(self, result: labeltrack.EpochResult) -> str:
         """Return ``{mode}/{outputs}``."""
-        mode = self._safe("", result.mode, result.mode, self.longest // 5)
+        mode = self._safe("", result.mode, result.mode, self.longest // 4)
         return f"{mode}/{self._safe(f'{mode}/', result.outputs, result.outputs, 2 * self.longest // 5)}"
 
     def _safe(self, group: str, of: Any, name: str, most: int) -> str:

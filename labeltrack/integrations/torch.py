@@ -352,7 +352,12 @@ def _listed(ranks: list[bool]) -> str:
 
 def _packed(value: Any) -> torch.Tensor:
     """Return a value made of dicts, lists, tuples, bytes, strings and numbers as bytes."""
-    return torch.frombuffer(bytearray(marshal.dumps(value, 4)), dtype=torch.uint8)
+    try:
+        data = bytearray(marshal.dumps(value, 4))
+    except ValueError as error:
+        msg = "a rank cannot send more than 2 GiB in one array: 33 million labels, or 268 million samples with ids"
+        raise ValueError(msg) from error
+    return torch.frombuffer(data, dtype=torch.uint8)
 
 
 def _unpacked(data: torch.Tensor) -> Any:

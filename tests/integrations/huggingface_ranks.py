@@ -396,6 +396,7 @@ def evaluations_by_hand(_rank, _world):
         warnings.simplefilter("always")
         for dropped in (["domain"], ["domain", "labels"]):
             trainer.predict(trainer.eval_dataset.remove_columns(dropped))
+        unlabelled = trainer.predict(trainer.eval_dataset.remove_columns(["labels"]), metric_key_prefix="train")
         trainer.model.train()
         trainer.compute_loss(trainer.model, collate([{"input_ids": [1, 2], "labels": 1}]))
     return {
@@ -405,6 +406,7 @@ def evaluations_by_hand(_rank, _world):
         "labels": labels_of(trainer)[""],
         "told": [str(one.message) for one in told if one.category is lt.LabelTrackWarning],
         "sinks": results,
+        "unlabelled": len(unlabelled.predictions),
     }
 
 

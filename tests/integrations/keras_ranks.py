@@ -27,7 +27,7 @@ def trains(rank, world):
     model.compile(optimizer=keras.optimizers.SGD(0.1), loss=loss, metrics=[metric])
     (x, y), held_out = ((of.x[rank::world].numpy(), of.y[rank::world].numpy()) for of in (Samples(1), Samples(2)))
     begins = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _logs: epochs.append(epoch))
-    callbacks = [begins, LabelTrackCallback(metric)]
+    callbacks = [begins, LabelTrackCallback(metric, sync=True)]
     fitted = model.fit(x, y, batch_size=8, epochs=2, validation_data=held_out, verbose=0, callbacks=callbacks)
     found = [[*key, rows(stats)] for key, stats in metric.tracker.history.items()]
     return seen, found, fitted.history["eval/ce_by_label/macro_max"], len(metric.tracker.sinks)

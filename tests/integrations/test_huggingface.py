@@ -199,6 +199,7 @@ def test_evaluations_by_hand_replace_those_of_the_same_dataset_alone(ranks, tmp_
         f"eval_other_loss_by_domain/{row[0]}": float.fromhex(row[3]) for row in history["other"]
     }.items() <= other.items()
     assert answer["sinks"] == [["eval", 3]] * 4
+    assert answer["unlabelled"] == len(answer["labels"])
     for mode, text in zip(("test", "train"), answer["told"], strict=True):
         assert f"batches of mode '{mode}' come without domain and are not tracked" in text
 

@@ -101,6 +101,23 @@ def png(data):
 # -- what all sinks share -------------------------------------------------------------------------------------
 
 
+def test_names_are_cut_only_where_the_key_would_be_too_long():
+    class Short(loggers.ScalarsSink):
+        longest = 100
+
+    found = set()
+    sink = Short(lambda scalars, _step: found.update(scalars))
+    breed = "Soft-coated Wheaten Terrier, standing (outdoors)"
+    for mode, names in (("validation_out_of_domain", ["cat"]), ("eval", [breed, "x" * 90, "x" * 91])):
+        tracker = lt.LabelTracker("y", "ce", outputs="ce_by_class", sinks=[sink])
+        tracker.update(names, [1.0] * len(names), mode=mode)
+        tracker.end_epoch(1, mode=mode)
+    assert {"validation_out_of_domain/ce_by_class/cat", f"eval/ce_by_class/{breed}"} < found
+    long = [key for key in found if "xxx" in key]
+    assert (len(long), max(map(len, found))) == (2, max(map(len, long)))
+    assert 90 < max(map(len, long)) <= 100
+
+
 class Kept(loggers.LoggerSink):
     """A sink that keeps what it is to write."""
 
