@@ -16,7 +16,6 @@ Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.int32]
 
-
 _PAGE = 4096
 
 

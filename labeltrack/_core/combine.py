@@ -18,7 +18,6 @@ _LARGEST = 2**62  # combined keys; with more, those that occur are numbered firs
 _BLOCK = 1 << 16  # samples whose keys are combined at a time, so that they stay in the cache
 _SMALL = 1 << 16  # combined keys that a dense table always has room for
 _SAMPLE = 1 << 12  # keys by which the number of different ones is estimated
-
 _PER_THREAD = 1 << 20
 _CELLS = 1 << 20  # of a table of pairs
 

@@ -28,7 +28,7 @@ Made = tuple[Any, list[Any], Any, Any]
 
 
 Intake = Any
-"""What records batches: an `intake.Intake`, which has these."""
+"""What records batches: an `intake.Intake`."""
 
 
 class Batch(NamedTuple):

@@ -357,10 +357,10 @@ class Entries(Table):
             raise ValueError(msg)
         mode = single_mode(self._found, mode)
         if step is None:
-            there = self._found[mode] if ds_id is None else self._having(mode, ds_id)
-            if not there:
+            latest = (at for at in reversed(self.steps(mode)) if ds_id is None or ds_id in self._found[mode][at])
+            step = next(latest, None)
+            if step is None:
                 raise self._missing(mode, ds_id)
-            step = max(there)
         stats = self.at(step, mode, ds_id)
         labels = labels_named(by, stats.label_names)
         if labels is not None:

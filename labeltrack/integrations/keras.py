@@ -136,9 +136,9 @@ class LabelTrackCallback(keras.callbacks.Callback):
         self.metric = metric
         self._share: Callable[..., Any] | None = None
         if sync:
-            from labeltrack.integrations import torch  # noqa: PLC0415 (for this alone)
+            from labeltrack.integrations.torch import sync as share  # noqa: PLC0415 (for this alone)
 
-            self._share = torch.sync
+            self._share = share
         self._epochs = Epochs(metric.tracker)
         self._epoch = 0
         self._outer: str | None = None  # mode around an evaluation
