@@ -366,6 +366,22 @@ def test_a_state_with_a_damaged_part_is_refused_and_changes_nothing():
     assert tracker.state_dict() == state
 
 
+def test_a_state_with_damaged_combinations_is_refused_and_changes_nothing():
+    tracker = lt.LabelTracker(("a", "b"), "ce")
+    tracker.update(([1, 2, 3], ["x", "y", "x"]), [1.0, 2.0, 3.0])
+    state = tracker.state_dict()
+    whole = state["words"]["combined"]
+    words, first, second = whole["words"], [1, 2, 3], [0, 1, 0]
+    tracker.load_state_dict(state | {"words": state["words"] | {"combined": {"words": words, "keys": [first, second]}}})
+    damages = [{"words": [words[0], words[1] | {"string": [None, "y"]}]}]
+    wrong = [[first], [first, [0, 1]], [first, [0.0, 1.5, 0.0]], [first, ["x", "y", "x"]], [[1, 2, 1], second], [1, 2]]
+    damages += [{"keys": keys} for keys in wrong]
+    for combined in (None, *({**whole, **damage} for damage in damages)):
+        with pytest.raises(TypeError, match=r"expected the state_dict\(\) of a LabelTracker, but it cannot be read"):
+            tracker.load_state_dict(state | {"words": state["words"] | {"combined": combined}})
+    assert tracker.compute().mean.tolist() == [1.0, 2.0, 3.0]
+
+
 def test_the_repr_says_what_is_recorded():
     tracker = make()
     tracker.update([0, 1], [1, 2])

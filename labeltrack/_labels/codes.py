@@ -136,6 +136,9 @@ class Vocabulary:
     def __init__(self, kind: str, words: Iterable[Any] = ()) -> None:
         self._type: type = str if kind == STRING else bytes
         self.words: list[Any] = list(words)
+        if strange := {type(word).__name__ for word in self.words if not isinstance(word, self._type)}:
+            msg = f"expected {self._type.__name__}, got {' and '.join(sorted(strange))}"
+            raise TypeError(msg)
         # As the four bytes of an int32: joining these makes an array of codes in half the time.
         self._codes = {word: _four_bytes(code) for code, word in enumerate(self.words)}
         self._numbered = len(self.words)

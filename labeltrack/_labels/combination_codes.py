@@ -138,7 +138,7 @@ class Combinations(Vocabulary):
     """Combinations seen so far, each with an int32 code in order of appearance."""
 
     def __init__(self, names: Sequence[str], state: Mapping[str, Any] | None = None) -> None:
-        """Begin with those of what `state` returned; TypeError if that is of another number of labels."""
+        """Begin with those of what `state` returned; TypeError if that is damaged, or of another number of labels."""
         self.names = tuple(names)
         words: Any = [{} for _ in names] if state is None else state["words"]
         self._words = [{kind: Vocabulary(kind, of.get(kind, ())) for kind in (STRING, BYTES)} for of in words]
@@ -148,7 +148,13 @@ class Combinations(Vocabulary):
             if not len(self._words) == len(state["keys"]) == len(self.names):
                 msg = f"expected combinations of {len(self.names)} labels, got {len(state['keys'])}"
                 raise TypeError(msg)
-            self._tuples.codes_of(list(np.asarray(state["keys"], dtype=np.int64)))
+            keys = list(map(np.asarray, state["keys"]))
+            if {(column.dtype, column.shape) for column in keys} != {(np.dtype(np.int64), (keys[0].size,))}:
+                msg = f"expected keys of {len(keys)} labels as columns of int64"
+                raise TypeError(msg)
+            if self._tuples.codes_of(keys).size != len(self):
+                msg = "combinations occur twice"
+                raise TypeError(msg)
 
     def state(self) -> Any:
         keys = np.array(self._tuples.keys(np.arange(len(self))))
@@ -312,7 +318,7 @@ def vocabularies(names: Sequence[str] | None, words: Mapping[str, Any] | None = 
     words = words or {}
     ids = {IDS: Vocabulary(STRING, words.get(IDS, ()))}
     if names is not None:
-        return {COMBINED: Combinations(names, words.get(COMBINED))} | ids
+        return {COMBINED: Combinations(names, dict(words[COMBINED]) if COMBINED in words else None)} | ids
     return {kind: Vocabulary(kind, words.get(kind, ())) for kind in (STRING, BYTES)} | ids
 
 
