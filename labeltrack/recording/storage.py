@@ -64,7 +64,13 @@ class LocalFolder:
 
 def _walk(folder: str, prefix: str, depth: int) -> Iterator[tuple[str, str]]:
     """Yield the names of files and, where none belongs, of anything else, with what is odd about it."""
-    with os.scandir(folder) as entries:
+    try:
+        found = os.scandir(folder)
+    except FileNotFoundError:
+        if not prefix:
+            raise
+        return  # a process that records removed it, as it was empty
+    with found as entries:
         for n, entry in enumerate(entries):
             if n >= MOST_ENTRIES:
                 msg = f"{folder} has more than {MOST_ENTRIES:,} entries; that is no recorded run"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from labeltrack._core.arrays import Array
 from labeltrack._labels.codes import BOOL, BYTES, STRING, Vocabulary, as_stored
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from labeltrack._buffers import Rows as Arrays
     from labeltrack.recording.description import Description, Ids
     from labeltrack.recording.options import RecordingOptions
+
+T = TypeVar("T")
 
 LARGEST_PART = 256 * 2**20  # bytes; a part is what one task of a cluster reads
 WORDS_A_LINE = 4096
@@ -205,7 +207,6 @@ class RunWriter:
         if ID in rows.columns and self._member.note_ids():
             self._log("run", sync=self._syncs, run=self._member.description.plain())
         folder = self.root / folder_of(lane.mode, lane.ds_id, min(expected, LAST_STEP))
-        folder.mkdir(parents=True, exist_ok=True)
         own = {"mode": lane.mode, "ds_id": lane.ds_id, "attempt": str(attempt), "index": str(len(lane.parts))}
         metadata = {**own, **rows.said, **self._member.identity()}
         path = folder / part_name(self._member.session, self._member.rank, attempt, len(lane.parts))
@@ -213,7 +214,7 @@ class RunWriter:
         while True:
             try:
                 if len(others) < _most_open():
-                    part = PartWriter(path, rows.form[0], metadata)
+                    part = self._within(folder, lambda: PartWriter(path, rows.form[0], metadata))
                     break
             except OSError as error:
                 if error.errno not in EXHAUSTED or not others:
@@ -267,14 +268,24 @@ class RunWriter:
         """Move a part to the folder of its epoch, which was not known when it was begun."""
         if path.parent == folder:
             return path
-        folder.mkdir(parents=True, exist_ok=True)
         there = folder / path.name
-        rename(path, there)
+        self._within(folder, lambda: rename(path, there))
         if self._syncs:
             sync_folder(folder)
         with contextlib.suppress(OSError):
             path.parent.rmdir()  # if nothing else is in it
         return there
+
+    def _within(self, folder: Path, make: Callable[[], T]) -> T:
+        """Make a file in a folder, which is made first; another process removes it if it finds it empty (`_move`)."""
+        while True:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                return make()
+            except (FileNotFoundError, FileExistsError):
+                if folder.is_dir():
+                    raise
+                self._member.ensure_present()
 
 
 def _most_open() -> int:

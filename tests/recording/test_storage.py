@@ -48,6 +48,23 @@ def test_a_folder_gives_its_files_and_follows_nothing(tmp_path):
         storage.open("nothing")
 
 
+def test_a_folder_that_is_removed_while_files_are_listed_has_none(tmp_path, monkeypatch):
+    for name in ("epoch=1", "epoch=2"):
+        (tmp_path / "mode=a" / "ds_id=" / name).mkdir(parents=True)
+    (tmp_path / "mode=a" / "ds_id=" / "epoch=2" / "file").touch()
+    scan = os.scandir
+
+    def remove_first(folder):
+        if folder.endswith("epoch=1"):
+            Path(folder).rmdir()
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", remove_first)
+    assert storage_of(tmp_path).names() == (["mode=a/ds_id=/epoch=2/file"], [])
+    with pytest.raises(FileNotFoundError):
+        storage_of(tmp_path / "nothing").names()
+
+
 def test_a_path_with_a_protocol_is_read_by_fsspec():
     fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed (extra 'dask')")
     fs = fsspec.filesystem("memory")

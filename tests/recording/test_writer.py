@@ -476,6 +476,43 @@ def test_a_folder_that_vanishes_is_not_made_anew(tmp_path):
     assert tracker.history.steps() == [1, 2, 3]
 
 
+def test_a_folder_that_another_process_removes_as_it_is_empty_is_made_again(tmp_path, monkeypatch):
+    first, second = (
+        lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(tmp_path, rank=rank, world_size=2, launch="a"))
+        for rank in (0, 1)
+    )
+    first.update([1, 2], [1.0, 2.0])
+    first.flush()
+    begin, move = PartWriter.__init__, writer_module.rename
+    ends = [lambda: first.end_epoch(7), (tmp_path / "mode=train/ds_id=/epoch=9").rmdir]
+
+    def end_first(self, path, *rest):
+        if ends[1:] and "-0001-" in path.name:  # the second process has made epoch=1, which the first one leaves
+            ends.pop(0)()
+            first.flush()
+        begin(self, path, *rest)
+
+    def remove_first(path, target):
+        if ends and target.parent.name == "epoch=9":
+            ends.pop()()
+        move(path, target)
+
+    monkeypatch.setattr(PartWriter, "__init__", end_first)
+    monkeypatch.setattr(writer_module, "rename", remove_first)
+    second.update([1, 2], [3.0, 4.0])
+    second.end_epoch(7)
+    second.flush()
+    for tracker in (first, second):
+        tracker.update([1], [5.0])
+        tracker.end_epoch(9)
+        tracker.close()
+    assert not ends
+    run = lt.open_run(tmp_path)
+    assert [(one.step, one.rows, one.complete, one.lost) for one in run.epochs] == [(7, 4, True, 0), (9, 2, True, 0)]
+    assert sorted(run.samples(step=7)["value"].to_pylist()) == [1.0, 2.0, 3.0, 4.0]
+    assert run.verify().ok
+
+
 FULL = """
 import json, resource, signal, sys, warnings
 import numpy as np
