@@ -321,12 +321,16 @@ def _read(root: str, parts: Sequence[PartEntry], known: Sequence[Mapping[str, in
     """Read parts of which so many words are known, by number of the vocabulary; runs on a worker."""
     whole = []
     for part, sizes in zip(parts, known, strict=True):
-        words = _vocabularies(root, part.journal) if sizes else {}
+        key = root, part.journal, dict(part.metadata).get("writer", "")
+        words = _vocabularies(*key) if sizes else {}
+        if any(len(words.get(one, ())) < size for one, size in sizes.items()):  # the run has gone on since
+            _vocabularies.cache_clear()
+            words = _vocabularies(*key)
         whole.append(replace(part, words={one: words[one].up_to(size) for one, size in sizes.items() if one in words}))
     return read(storage_of(root), whole)
 
 
 @lru_cache(maxsize=4)
-def _vocabularies(root: str, journal: str) -> dict[str, Words]:
+def _vocabularies(root: str, journal: str, writer: str) -> dict[str, Words]:  # noqa: ARG001 (a run recorded anew)
     """Return the words of a journal by number of the vocabulary; on a worker, kept for the next part."""
     return read_vocabularies(storage_of(root), journal)

@@ -148,6 +148,29 @@ def test_a_run_is_read_through_fsspec(run, tmp_path, protocol):
         assert same(opened.recompute(engine="dask", progress=False), run[1])
 
 
+def test_workers_that_have_read_a_run_read_what_came_since_and_one_recorded_anew(tmp_path):
+    def compare():
+        run = lt.open_run(tmp_path / "run")
+        history = run.recompute(engine="dask", progress=False)
+        assert same(history, run.recompute(progress=False))
+        found, local = (run.dynamics(engine=engine, progress=False) for engine in ("dask", "local"))
+        assert (found.ids.tolist(), found.labels.tolist()) == (local.ids.tolist(), local.labels.tolist())
+        return dict(zip(history.at(1).labels.tolist(), history.at(1).mean.tolist(), strict=True))
+
+    with (
+        distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster,
+        distributed.Client(cluster),
+    ):
+        for words in (["cat", "dog"], ["dog", "cat"]):
+            shutil.rmtree(tmp_path / "run", ignore_errors=True)
+            with lt.LabelTracker("y", "ce", record_to=tmp_path / "run") as tracker:
+                for step, more in ((1, words), (2, [*words, "cow"])):
+                    tracker.update(more, [1.0, 2.0, 3.0][: len(more)], ids=[f"{one} {step}" for one in more])
+                    tracker.end_epoch(step)
+                    tracker.flush()
+                    assert compare() == dict(zip(words, (1.0, 2.0), strict=True))
+
+
 def test_a_missing_run_and_an_unknown_protocol_are_explained(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no recorded run in memory://.*nothing: it has no run\.json"):
         lt.open_run(f"memory://{tmp_path}/nothing")
