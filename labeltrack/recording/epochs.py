@@ -184,7 +184,7 @@ class RunIndex:
         self.damage: dict[str, list[str]] = {}  # of journals, by name
         self.torn: list[str] = []  # names of journals that end within a line
         self.description: Any = None  # the copy in the last journal, unchecked
-        self._run = run  # its random identifier, from the description; empty if unknown
+        self.run = run  # its random identifier, from the description; empty if unknown
         self._processes: dict[tuple[int, int], _Process] = {}
         self._ended: dict[tuple[int, int, str, int], dict[str, Any]] = {}
         self._dropped: set[tuple[int, int, str, int]] = set()
@@ -250,10 +250,10 @@ class RunIndex:
                 msg = f"it belongs to session {line['session']}, process {line['rank']}"
                 raise ValueError(msg)
             run = str(line["run"].get("id", ""))
-            if run and self._run and run != self._run:
+            if run and self.run and run != self.run:
                 msg = "the journal belongs to another run and is ignored"
                 raise _ForeignError(msg)
-            self._run = self._run or run
+            self.run = self.run or run
             if "writer" in line:
                 process.world_size = min(int(line["world_size"]), MOST_PROCESSES)
             process.rebuilt = bool(line.get("rebuilt"))
@@ -317,8 +317,8 @@ class RunIndex:
         process = self._processes.get((session, rank), _Process())
         if process.run is not None:
             metadata |= {"run": process.run, "writer": process.writer}
-        elif self._run:  # without a journal, parts are compared with the run alone
-            metadata["run"] = self._run
+        elif self.run:  # without a journal, parts are compared with the run alone
+            metadata["run"] = self.run
         journal = journal_name(session, rank)
         return PartEntry(name, place, about, rows, xxh3, tuple(metadata.items()), journal, process.vocabularies)
 

@@ -142,6 +142,12 @@ class PartReader:
             raise DamagedRunError(msg)
         return Column(kind, stored, coded.words, words)
 
+    def learn(self, words: Mapping[str, Words]) -> None:
+        """Replace the words that were known when the run was opened."""
+        known = {**self.entry.words, **words}
+        self.labels = [one.among(known) for one in self.labels]
+        self.ids = self.ids and self.ids.among(known)
+
     @property
     def expected(self) -> int:
         """The approximate number of rows."""

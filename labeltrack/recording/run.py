@@ -281,7 +281,7 @@ class Run(PerSample):
         unlisted = [
             pair
             for epoch, attempts in [(e, e.others) for e in taken] + [(e, e.every_attempt) for e in left_out]
-            for pair in _verify.ended_without_journal(self._storage, epoch, attempts)
+            for pair in _verify.ended_without_journal(self._storage, self._index, epoch, attempts)
         ]
         if bad or unlisted or self._damage():
             lost = sum(part.lost for part in bad) + sum(rows for _, rows in unlisted)

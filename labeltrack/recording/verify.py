@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from labeltrack.errors import counted, need
 from labeltrack.recording.description import DESCRIPTION
-from labeltrack.recording.epochs import RunIndex
+from labeltrack.recording.epochs import RunIndex, read_vocabularies
 from labeltrack.recording.journal import Journal
-from labeltrack.recording.layout import journal_name, size_of, writer_lock
+from labeltrack.recording.layout import contents_of, journal_name, size_of, writer_lock
 from labeltrack.recording.part import OPEN, Part, PartWriter, examine, file_checksum
 from labeltrack.recording.reader import PartReader, progress_bar
 from labeltrack.recording.session import is_held
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from labeltrack.recording.description import Columns, Description
     from labeltrack.recording.epochs import Attempt, Epoch, PartEntry
+    from labeltrack.recording.layout import Place
     from labeltrack.recording.storage import Storage
 
 State = Literal["intact", "writing", "torn", "corrupt", "missing"]
@@ -117,7 +118,7 @@ def verify(
 
 def _problems(storage: Storage, index: RunIndex, epoch: Epoch, rows: Mapping[str, int]) -> Iterator[str]:
     """Yield the problems of an epoch other than damaged parts."""
-    for attempt, n in ended_without_journal(storage, epoch, epoch.every_attempt):
+    for attempt, n in ended_without_journal(storage, index, epoch, epoch.every_attempt):
         yield f"{attempt}: it ended, with {counted(n, 'row')}, but no journal says so"
     for attempt in epoch.attempts:
         if attempt.lost:
@@ -132,7 +133,9 @@ def _problems(storage: Storage, index: RunIndex, epoch: Epoch, rows: Mapping[str
     yield f"mode {epoch.mode!r}, step {epoch.step} did not end; {intact} of its rows are intact{absent}"
 
 
-def ended_without_journal(storage: Storage, epoch: Epoch, attempts: Iterable[Attempt]) -> list[tuple[Attempt, int]]:
+def ended_without_journal(
+    storage: Storage, index: RunIndex, epoch: Epoch, attempts: Iterable[Attempt]
+) -> list[tuple[Attempt, int]]:
     """Return the attempts at an epoch that ended according to their parts but not to a journal, each with its rows."""
     # First the last batch of an attempt says that the epoch ended, then the journal. Without the latter, the journal
     # was damaged or cut, and an older attempt counts instead, or none.
@@ -141,7 +144,7 @@ def ended_without_journal(storage: Storage, epoch: Epoch, attempts: Iterable[Att
     found = []
     for attempt in attempts:
         older = attempt.session < since or attempt.number < counting.get((attempt.session, attempt.rank), 0)
-        if attempt.complete or attempt.dropped or older:
+        if attempt.complete or attempt.dropped or older or _is_being_written(storage, index, attempt):
             continue
         batches = []
         for part in attempt.parts:
@@ -153,7 +156,15 @@ def ended_without_journal(storage: Storage, epoch: Epoch, attempts: Iterable[Att
                     raise
         if any("step" in batch.metadata for batch in batches):
             found.append((attempt, sum(batch.rows for batch in batches)))
+    if found:  # a process that is no longer alive may have written its journal after that was read
+        later = [one for each in RunIndex(storage, index.run).epochs for one in each.every_attempt]
+        said = {_number(one) for one in later if one.complete or one.dropped}
+        found = [(one, rows) for one, rows in found if _number(one) not in said]
     return found
+
+
+def _number(attempt: Attempt) -> tuple[str, int, int, int]:
+    return attempt.mode, attempt.session, attempt.rank, attempt.number
 
 
 def _parts(index: RunIndex) -> list[tuple[Attempt, PartEntry]]:
@@ -161,8 +172,14 @@ def _parts(index: RunIndex) -> list[tuple[Attempt, PartEntry]]:
 
 
 def _report(storage: Storage, index: RunIndex, columns: Columns, attempt: Attempt, part: PartEntry) -> PartReport:
+    live = _is_being_written(storage, index, attempt)
     reader = PartReader(storage, part, columns)
-    for batch in reader.batches():
+    batches = reader.batches()
+    if live:  # words are written before the codes that use them, but perhaps after the journal was read
+        batches = iter([*batches])
+        with contextlib.suppress(OSError):
+            reader.learn(read_vocabularies(storage, part.journal))
+    for batch in batches:
         reader.rows(batch)
     found = reader.finish()
     state: State = "intact"
@@ -172,14 +189,22 @@ def _report(storage: Storage, index: RunIndex, columns: Columns, attempt: Attemp
     elif not message and part.xxh3 and file_checksum(reader.part.data) != part.xxh3:
         state = "corrupt"
         message = "bytes outside the samples have changed; labeltrack reads every row, other programs may not"
+    elif live and not size_of(storage, part.name) and _is_elsewhere(storage, part.place):
+        state, message = "writing", "it was moved, as its epoch has ended since"
     elif message and not found.torn:
         state = "corrupt"
-    elif message or not reader.part.closed:
-        state = "writing" if _is_being_written(storage, index, attempt) else "torn"
-        message = message or "it was not closed"
-    elif reader.name.endswith(OPEN):
-        state, message = "torn", "it was closed but not renamed"
+    elif message or not reader.part.closed or reader.name.endswith(OPEN):
+        state = "writing" if live else "torn"
+        message = message or f"it was {'closed but not renamed' if reader.part.closed else 'not closed'}"
     return PartReport(part.name, state, found.rows, found.lost, message)
+
+
+def _is_elsewhere(storage: Storage, place: Place) -> bool:
+    """Return whether a part is in the folder of another epoch by now."""
+    return any(
+        replace(one, name=place.name, epoch=place.epoch, is_open=place.is_open) == place
+        for one in contents_of(storage).places
+    )
 
 
 def _is_being_written(storage: Storage, index: RunIndex, attempt: Attempt) -> bool:

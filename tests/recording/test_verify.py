@@ -247,6 +247,32 @@ def test_repeated_epochs_and_a_running_process_are_not_problems(tmp_path):
     assert verified(tmp_path / "run").ok  # and given up
 
 
+@pytest.mark.parametrize("step", [1, 5])
+def test_what_a_process_has_recorded_since_a_run_was_opened_is_no_damage(tmp_path, step):
+    def left_out():
+        with pytest.warns(lt.LabelTrackWarning) as told:
+            run.samples()
+            run.recompute(progress=False)
+        return {str(one.message) for one in told}
+
+    with lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(tmp_path / "run", flush_rows=1024)) as tracker:
+        tracker.update(["a", "b"], [1.0, 2.0], ids=["i", "j"])
+        tracker.flush()
+        run = lt.open_run(tmp_path / "run")
+        tracker.update(["c", "a"], [3.0, 4.0], ids=["k", "l"])
+        tracker.flush()
+        report = run.verify(progress=False)
+        assert (report.ok, [(one.state, one.rows, one.lost) for one in report.parts]) == (True, [("writing", 4, 0)])
+        (before,) = left_out()
+        assert "damaged" not in before
+        tracker.end_epoch(step)
+        tracker.flush()
+        assert run.verify(progress=False).ok
+        assert left_out() == {before}
+    assert left_out() == {before}
+    assert lt.open_run(tmp_path / "run").verify(progress=False).ok
+
+
 def test_rows_that_the_journal_reports_as_lost_are_counted(tmp_path, monkeypatch):
     fail(monkeypatch, PartWriter, "write", lambda part, columns, *_: part.seq == 1 and columns[0].size)
     recording = lt.RecordingOptions(tmp_path / "run", flush_rows=1024, fsync="never")
