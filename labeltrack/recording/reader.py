@@ -283,7 +283,7 @@ def read_on_cluster(
     root = str(storage.path.absolute()) if isinstance(storage, LocalFolder) else storage.root
     with _client() as client:
         # Results stay in the memory of workers until they are taken.
-        futures, most = deque[Any](), max(AHEAD, 2 * sum(client.nthreads().values()))
+        futures = deque[Any]()
         try:
             for job in jobs:
                 level = []
@@ -299,7 +299,8 @@ def read_on_cluster(
                     groups = [level[i : i + FAN_IN] for i in range(0, len(level), FAN_IN)]
                     level = [client.submit(merge, one, pure=False) if len(one) > 1 else one[0] for one in groups]
                 futures += level
-                if len(futures) > most:
+                # Workers may join or leave at any time.
+                if len(futures) > AHEAD and len(futures) > 2 * sum(client.nthreads().values()):
                     yield futures.popleft().result()
             while futures:
                 yield futures.popleft().result()

@@ -59,6 +59,7 @@ class Membership:
     def note_dtypes(self, *types: str) -> None:
         """Add the types of the columns of samples to `run.json`."""
         if types not in self.description.dtypes:
+            self.description = replace(self.description, dtypes=(*self.description.dtypes, types))  # tried once
             with contextlib.suppress(OSError, ValueError):  # only for information, and must not cost a row
                 self.ensure_present()
                 self._change(lambda old: {"dtypes": tuple(dict.fromkeys((*old.dtypes, types)))})

@@ -148,6 +148,46 @@ def test_a_run_is_read_through_fsspec(run, tmp_path, protocol):
         assert same(opened.recompute(engine="dask", progress=False), run[1])
 
 
+def test_workers_that_join_later_get_work_too(tmp_path, monkeypatch):
+    class Cluster:
+        def __init__(self):
+            self.waiting = self.most = 0
+            self.workers = {"first": 1}
+
+        def nthreads(self):
+            now, self.workers = self.workers, {"first": 1, "second": 60}
+            return now
+
+        def submit(self, do, *args, pure):  # noqa: ARG002
+            self.waiting += 1
+            self.most = max(self.most, self.waiting)
+            return Future(self, do(*args))
+
+        def cancel(self, futures):
+            pass
+
+    class Future:
+        def __init__(self, cluster, found):
+            self._cluster, self._found = cluster, found
+
+        def add_done_callback(self, call):
+            call(self)
+
+        def result(self):
+            self._cluster.waiting -= 1
+            return self._found
+
+    with lt.LabelTracker("y", "ce", record_to=lt.RecordingOptions(tmp_path / "run", fsync="never")) as tracker:
+        for step in range(100):
+            tracker.update([1, 2], [float(step), 2.0])
+            tracker.end_epoch(step)
+    cluster = Cluster()
+    monkeypatch.setattr(distributed, "default_client", lambda: cluster)
+    assert same(lt.open_run(tmp_path / "run").recompute(engine="dask", progress=False), tracker.history)
+    assert cluster.most > 60
+    assert cluster.waiting == 0
+
+
 def test_workers_that_have_read_a_run_read_what_came_since_and_one_recorded_anew(tmp_path):
     def compare():
         run = lt.open_run(tmp_path / "run")

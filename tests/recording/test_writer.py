@@ -18,6 +18,7 @@ from test_recorder import NO_SPACE, QUICK, batch, fail, same, train
 
 import labeltrack as lt
 from labeltrack.recording import writer as writer_module
+from labeltrack.recording.description import Description
 from labeltrack.recording.journal import Journal
 from labeltrack.recording.part import PartWriter, examine
 from labeltrack.recording.storage import FileContent
@@ -461,6 +462,22 @@ def test_words_that_could_not_be_written_are_written_with_the_next_epoch(tmp_pat
     opened = lt.open_run(tmp_path / "run")
     assert [(epoch.step, epoch.complete) for epoch in opened.epochs] == [(1, False), (2, True)]
     assert opened.samples(step=2)["label"].to_pylist() == ["a", "b", "c"]
+
+
+def test_a_description_that_cannot_be_written_is_not_tried_again_for_every_part(tmp_path, monkeypatch):
+    tries = []
+
+    def write(self, root, *, replace=True):  # noqa: ARG001
+        tries.append(root)
+        raise NO_SPACE
+
+    with lt.LabelTracker("y", "ce", record_to=tmp_path / "run") as tracker:
+        monkeypatch.setattr(Description, "write", write)
+        for step in range(5):
+            tracker.update([1, 2], [1.0, 2.0])
+            tracker.end_epoch(step)
+    assert len(tries) == 1
+    assert [epoch.complete for epoch in lt.open_run(tmp_path / "run").epochs] == [True] * 5
 
 
 def test_a_folder_that_vanishes_is_not_made_anew(tmp_path):
