@@ -95,9 +95,8 @@ class ByID:
         probability: bool = True,  # whether to keep statistics of ``exp(-value)``, while no value is negative
         drop: bool = True,  # whether an id counts once per step, the first time
         skip_nan: bool = False,
-        threads: int | None = None,
     ) -> None:
-        self._drop, self._skip_nan, self._threads = drop, skip_nan, threads
+        self._drop, self._skip_nan = drop, skip_nan
         self._slots = Slots()
         self._steps = self._room = 0
         # Rows that wait: how many, as records sorted by buckets in each piece of a step; where the buckets begin there;
@@ -148,7 +147,7 @@ class ByID:
             if (room := max(self._most(), rows) * width) > self._records.shape[0]:
                 self._records = aligned_words(room)
         records = self._records, self._records.view(np.float64)
-        shares = shares_of([column.shape[0] for column in slots], self._threads_for(rows, _PER_THREAD))
+        shares = shares_of([column.shape[0] for column in slots], default_threads(rows, _PER_THREAD))
         places, starts = places_of(slots, shares, 0, shift, (size - 1 >> shift) + 1)
 
         def sort(share: Share, mine: Integers) -> None:
@@ -163,9 +162,6 @@ class ByID:
         all_at_once(sort, shares, places)
         self._pieces.append(starts + self._rows)
         self._rows += rows
-
-    def _threads_for(self, rows: int, per_thread: int) -> int:
-        return default_threads(rows, per_thread) if self._threads is None else self._threads
 
     def found(self) -> Found:
         self._catch_up()
@@ -200,7 +196,7 @@ class ByID:
             return [found for block, mine in blocks for found in self._add(block, mine, *scratch)]
 
         turns = Turns(range(-(-buckets // each)))
-        each_thread = all_at_once(add, [turns] * self._threads_for(rows, 2 * _PER_THREAD))
+        each_thread = all_at_once(add, [turns] * default_threads(rows, 2 * _PER_THREAD))
         again, examples, relabelled = np.array([one for some in each_thread for one in some]).T
         self._again += int(again.sum())
         self._relabelled += int(relabelled.sum())

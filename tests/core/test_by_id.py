@@ -82,7 +82,8 @@ def forgotten(course):
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("spread", ["dense", "sparse"])
-def test_statistics_equal_those_of_the_rows_of_a_matrix(spread, dtype, threads):
+def test_statistics_equal_those_of_the_rows_of_a_matrix(spread, dtype, threads, monkeypatch):
+    monkeypatch.setattr(by_id, "default_threads", lambda *_: threads)
     rng = np.random.default_rng(0)
     n, epochs = 700, 9
     ids = np.arange(n) + 40 if spread == "dense" else np.unique(rng.integers(-(2**62), 2**62, n))
@@ -91,7 +92,7 @@ def test_statistics_equal_those_of_the_rows_of_a_matrix(spread, dtype, threads):
     right = (rng.random((n, epochs)) < 0.6).astype(np.uint8)
     labels = rng.integers(-5, 5, n)
     steps = [chunks_of(rng.permutation(n), ids, matrix[:, e], right[:, e], labels) for e in range(epochs)]
-    found = course(steps, threads=threads)
+    found = course(steps)
     assert found.ids.tolist() == ids.tolist()
     assert found.labels[0].tolist() == labels.tolist()
     assert found.values.columns["count"].tolist() == [epochs] * n
@@ -255,9 +256,10 @@ def test_what_waits_is_not_lost_where_types_or_hits_differ():
 
 def test_more_rows_than_wait_at_a_time_are_added(monkeypatch):
     monkeypatch.setattr(by_id, "_ROUND", 8)
+    monkeypatch.setattr(by_id, "default_threads", lambda *_: 2)
     rng = np.random.default_rng(3)
     ids, values = rng.integers(0, 3, (5, 20)), rng.random((5, 20))
-    table = ByID(drop=False, threads=2)
+    table = ByID(drop=False)
     for step in range(5):
         table.add_step(chunks_of(np.arange(20), ids[step], values[step], np.uint8(values[step] > 0.5)))
     found = result(table)
