@@ -278,14 +278,15 @@ class RunWriter:
 
     def _within(self, folder: Path, make: Callable[[], T]) -> T:
         """Make a file in a folder, which is made first; another process removes it if it finds it empty (`_move`)."""
-        while True:
-            try:
+        for _ in range(100):
+            with contextlib.suppress(FileNotFoundError, FileExistsError):
                 folder.mkdir(parents=True, exist_ok=True)
                 return make()
-            except (FileNotFoundError, FileExistsError):
-                if folder.is_dir():
-                    raise
-                self._member.ensure_present()
+            if folder.exists():
+                break
+            self._member.ensure_present()
+        folder.mkdir(parents=True, exist_ok=True)
+        return make()
 
 
 def _most_open() -> int:

@@ -711,3 +711,18 @@ def check_resumed(run):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", lt.LabelTrackWarning)  # a torn epoch behind the last
         assert opened.recompute(progress=False).at(last).labels.tolist() == ["new", "w1"]
+
+
+def test_a_file_where_a_folder_belongs_stops_the_recording_of_its_epoch_alone(tmp_path):
+    tracker = lt.LabelTracker("y", "ce", record_to=tmp_path)
+    (tmp_path / "mode=train/ds_id=").mkdir(parents=True)
+    (tmp_path / "mode=train/ds_id=/epoch=1").write_text("")
+    tracker.update([0], [1.0])
+    with pytest.warns(lt.LabelTrackWarning, match="recording to .* failed: .*epoch=1"):
+        tracker.end_epoch(1)
+        tracker.flush()
+    tracker.update([0], [2.0])
+    assert tracker.end_epoch(2).mean.tolist() == [2.0]
+    tracker.close()
+    run = lt.open_run(tmp_path)
+    assert run.samples(step=2)["value"].to_pylist() == [2.0]
