@@ -130,7 +130,7 @@ def _bits_of(number):  # `view` would load a part of numba, 7 ms
 
 @_jit
 def extent(samples, counts):
-    """Return the exponent of the largest finite sample, but for one in 64; if any is negative; how many are finite.
+    """Return the exponent of the largest finite sample, one in 64 ignored; if any is negative; how many are finite.
 
     The exponent is that of `math.frexp`, 0 for zeros, -1022 for subnormal doubles; `counts` are zeros, one for each.
     """
