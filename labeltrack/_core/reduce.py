@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -207,16 +208,11 @@ def reduce_columns(
             each = [[(keys, more[place]) for keys, *more in chunks] for place in range(columns)]
             found = [reduce_by_range(pairs, some, low, size, threads) for pairs in each]
             return _in_order(found[0][0], [accumulator for _, accumulator in found], decoder, ascending=True)
-    if some is not None and threads > 1 and spread > _MANY:
-        close = spread < min(2 * total, _LARGEST_SPAN) and _dense(Accumulator(0), some, spread + 1)
-        slots = spread + 1 if close else estimated_labels(some)[0]
-        threads = min(threads, max(1, total // (_PER_SLOT * slots)))
+    if some is not None and wanted is None:
+        threads = _paying(threads, total, some, spread)
     layout: Chunk | None = None
     if some is not None and (threads > 1 or spread > _MANY or total >= _LAID_OUT):
-        samples = [[chunk[1 + place] for chunk in chunks] for place in range(columns)]
-        step = max(1, total // _UNIT)
-        heads = [np.concatenate([part[::step] for part in column]) for column in samples]
-        layout = some, *heads
+        layout = some, *_heads(chunks, total)
     pieces = [chunks] if threads == 1 else _share(chunks, max(threads, min(_TURNS * threads, total // _PIECE)))
     tables = _tables(threads, total, wanted, layout, codes, columns)
     return _reduce_items(iter(pieces), lambda piece: piece, tables, decoder)
@@ -234,9 +230,26 @@ def reduce_stream(
 ) -> tuple[Array, Accumulator]:
     """Do as `reduce_columns` for about so many samples, in chunks that `load`, called in any thread, gets of items."""
     threads = default_threads(samples) if threads is None else threads
+    if threads > 1 and layout is None:
+        # Tables that are laid out by the same samples are added slot by slot in the end, others label by label.
+        for first in items:
+            chunks = list(load(first))
+            if total := sum(keys.shape[0] for keys, _ in chunks):
+                some, spread = _some(chunks, total)
+                threads = _paying(threads, samples, some, spread) if wanted is None else threads
+                layout = some, *_heads(chunks, total)
+                load, items = _once_loaded(first, chunks, load), chain([first], items)
+                break
     tables = _tables(threads, samples, wanted, layout)
     labels, (accumulator,) = _reduce_items(items, load, tables, decoder)
     return labels, accumulator
+
+
+def _once_loaded(
+    first: Item, chunks: Sequence[Chunk], load: Callable[[Item], Iterable[Chunk]]
+) -> Callable[[Item], Iterable[Chunk]]:
+    """Return what does as `load`, and has loaded the first item already."""
+    return lambda item: chunks if item is first else load(item)
 
 
 def _reduce_items(
@@ -304,6 +317,23 @@ def _some(chunks: Sequence[Chunk], total: int) -> tuple[Array, int]:
     else:  # with the first key and the last, as they may be sorted
         some = np.concatenate([chunks[0][0][:1], *(chunk[0][:: -max(1, total // number)] for chunk in chunks)])
     return some, int(np.maximum.reduce(some)) - int(np.minimum.reduce(some))
+
+
+def _heads(chunks: Sequence[Chunk], total: int) -> list[Array]:
+    """Return some samples of each column, from all over the chunks."""
+    step = max(1, total // _UNIT)
+    return [
+        np.concatenate([column[::step] for column in of_chunks]) for of_chunks in list(zip(*chunks, strict=True))[1:]
+    ]
+
+
+def _paying(threads: int, total: int, some: Array, spread: int) -> int:
+    """Return how many of the threads get samples enough for their tables to pay."""
+    if threads == 1 or spread <= _MANY:
+        return threads
+    close = spread < min(2 * total, _LARGEST_SPAN) and _dense(Accumulator(0), some, spread + 1)
+    slots = spread + 1 if close else estimated_labels(some)[0]
+    return min(threads, max(1, total // (_PER_SLOT * slots)))
 
 
 def _in_order(

@@ -218,6 +218,28 @@ def test_threads_with_few_samples_per_label_are_not_started(apart, monkeypatch):
     assert (accumulator.totals().count == 6).all()
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("sizes", [[], [0], [700], [0, 700, 0, 500, 900], [300] * 9])
+def test_chunks_of_a_stream_are_loaded_once_and_tables_are_laid_out_alike(threads, sizes, monkeypatch):
+    joined, absorbed, loaded = KeyTable.absorb, [], []
+    monkeypatch.setattr(KeyTable, "absorb", lambda *args: absorbed.append(joined(*args)) or absorbed[-1])
+    rng = np.random.default_rng(12)
+    pieces = [(rng.integers(-40, 300, n), rng.normal(size=n).astype(np.float32)) for n in sizes]
+
+    def load(place):
+        loaded.append(place)
+        return [pieces[place]]
+
+    options = {"samples": sum(sizes), "decoder": LabelDecoder("integer"), "threads": threads}
+    found = by_label(*_reduce.reduce_stream(iter(range(len(sizes))), load, **options))
+    labels, values = (
+        (np.concatenate([np.empty(0), *column]) for column in zip(*pieces, strict=True)) if sizes else ([], [])
+    )
+    assert found == expected_by_label(list(map(int, labels)), np.array(values, dtype=np.float32))
+    assert sorted(loaded) == list(range(len(sizes)))
+    assert all(absorbed)
+
+
 @pytest.mark.usefixtures("_many")
 @pytest.mark.parametrize("threads", [1, 2, 3, 9])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
