@@ -311,12 +311,16 @@ def _extent(chunks: Sequence[Chunk], threads: int) -> tuple[int, int]:
 
 def _some(chunks: Sequence[Chunk], total: int) -> tuple[Array, int]:
     """Return some of the keys, from all over the chunks, and the difference between the largest and the smallest."""
-    number = min(_SAMPLE, max(_UNIT, total >> 6))  # 16,384 of 100,000 would take 18 of 250 us
-    if len(chunks) == 1 and total <= number:
-        some = chunks[0][0]  # without a copy
-    else:  # with the first key and the last, as they may be sorted
-        some = np.concatenate([chunks[0][0][:1], *(chunk[0][:: -max(1, total // number)] for chunk in chunks)])
-    return some, int(np.maximum.reduce(some)) - int(np.minimum.reduce(some))
+    # In cold memory 16,384 of a million keys take 0.24 ms, 1,024 take 0.13: enough for few labels.
+    for number in (_UNIT, min(_SAMPLE, total >> 6))[: 1 + (total >> 6 > _UNIT)]:
+        if len(chunks) == 1 and total <= number:
+            some = chunks[0][0]  # without a copy
+        else:  # with the first key and the last, as they may be sorted
+            some = np.concatenate([chunks[0][0][:1], *(chunk[0][:: -max(1, total // number)] for chunk in chunks)])
+        spread = int(np.maximum.reduce(some)) - int(np.minimum.reduce(some))
+        if spread <= _NO_MARGIN:
+            break
+    return some, spread
 
 
 def _heads(chunks: Sequence[Chunk], total: int) -> list[Array]:
