@@ -231,8 +231,8 @@ class _Exchange:
         own, sizes = self._agree(tracker, mode)
         for rank, size in enumerate(sizes):
             if rank == self.rank:
-                self._broadcast(rank, own)
-                own = torch.empty(0)
+                self._send(own)
+                own = b""
             else:
                 yield self._receive(rank, size)
         taken = [bool(status) for (status,) in self._all(int(self.failed))]
@@ -240,7 +240,7 @@ class _Exchange:
             msg = f"labeltrack could not synchronise: {_listed(taken)} could not take what the others sent"
             raise RuntimeError(msg)
 
-    def _agree(self, tracker: Tracker, mode: str | None) -> tuple[torch.Tensor, list[int]]:
+    def _agree(self, tracker: Tracker, mode: str | None) -> tuple[bytes, list[int]]:
         """Return the packed state of this rank and the sizes of all; first as samples, if quantiles are needed."""
         samples = True
         failure: BaseException | None = None
@@ -270,12 +270,12 @@ class _Exchange:
                 return data, [row[1] for row in rows]
             samples = False
 
-    def _raise(self, failure: BaseException | None, data: torch.Tensor, rows: list[list[int]]) -> None:
+    def _raise(self, failure: BaseException | None, data: bytes, rows: list[list[int]]) -> None:
         """Raise what failed on this rank, or else what failed on another one."""
         reasons = []
         for rank, (status, size, *_) in enumerate(rows):
             if status and rank == self.rank:
-                self._broadcast(rank, data)
+                self._send(data)
             elif status:
                 reasons.append(f"rank {rank}: {_unpacked(self._receive(rank, size))}")
         if failure is not None:
@@ -290,16 +290,23 @@ class _Exchange:
         self._call(distributed.all_gather, every, own)
         return [row.tolist() for row in every]
 
+    def _send(self, data: bytes) -> None:
+        """Send bytes to all other ranks; through a buffer, as a tensor of read-only memory warns."""
+        buffer = torch.empty(min(len(data), _CHUNK), dtype=torch.uint8)
+        for start in range(0, len(data), _CHUNK):
+            message = buffer[: len(data) - start]
+            memoryview(message.numpy())[:] = memoryview(data)[start : start + _CHUNK]
+            self._broadcast(self.rank, message)
+
     def _receive(self, rank: int, size: int) -> torch.Tensor:
         """Return what another rank sends."""
         data = torch.empty(size, dtype=torch.uint8)
-        self._broadcast(rank, data)
+        for message in data.split(_CHUNK):
+            self._broadcast(rank, message)
         return data
 
-    def _broadcast(self, rank: int, data: torch.Tensor) -> None:
-        """Send bytes of a rank to all others."""
-        for message in data.split(_CHUNK):
-            self._call(distributed.broadcast, message, distributed.get_global_rank(self._group, rank))
+    def _broadcast(self, rank: int, message: torch.Tensor) -> None:
+        self._call(distributed.broadcast, message, distributed.get_global_rank(self._group, rank))
 
     def _call(self, collective: Callable[..., Any], *arguments: Any) -> None:
         try:
@@ -350,14 +357,13 @@ def _listed(ranks: list[bool]) -> str:
     return f"rank{'s' * (len(some) > 1)} {', '.join(some)}"
 
 
-def _packed(value: Any) -> torch.Tensor:
+def _packed(value: Any) -> bytes:
     """Return a value made of dicts, lists, tuples, bytes, strings and numbers as bytes."""
     try:
-        data = bytearray(marshal.dumps(value, 4))
+        return marshal.dumps(value, 4)
     except ValueError as error:
         msg = "a rank cannot send more than 2 GiB in one array: 33 million labels, or 268 million samples with ids"
         raise ValueError(msg) from error
-    return torch.frombuffer(data, dtype=torch.uint8)
 
 
 def _unpacked(data: torch.Tensor) -> Any:
