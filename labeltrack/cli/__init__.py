@@ -13,8 +13,8 @@ import typer
 
 import labeltrack
 from labeltrack.cli import check, runs, watch
-from labeltrack.cli.application import add_command, app, told
-from labeltrack.cli.query import option
+from labeltrack.cli.application import add_command, app, fail, told
+from labeltrack.cli.options import option
 
 for _command in (
     *(runs.info, runs.recompute, runs.plot, runs.export, runs.verify, runs.worst),
@@ -56,22 +56,21 @@ def _root(
 def _demo(
     out: Annotated[Path, option("DIR", "Directory for the figures, the history and the run.")],
     epochs: Annotated[int, option("N", "Number of epochs.")] = 20,
-    batch_size: Annotated[int, option("N", "Samples per batch.")] = 32,
-    seed: Annotated[int, option("N", "Seed of the split, the initial weights and the order of samples.")] = 1,
 ) -> None:
     """Train, print the last epoch, worst class first, and list the files written."""
     from labeltrack.cli import demo  # noqa: PLC0415 (for this command only)
+    from labeltrack.recording.reader import progress_bar  # noqa: PLC0415
     from labeltrack.report import history_table, show  # noqa: PLC0415
 
-    with told(ValueError):
-        settings = demo.Settings(epochs=epochs, batch_size=batch_size, seed=seed)
+    if epochs < 1:
+        fail(f"epochs must be at least 1, got {epochs}")
     with told(ImportError):
-        data = demo.load_data(seed)
+        data = demo.load_data()
     with told(OSError, ValueError, RuntimeError):
         path = demo.prepare_directory(out)
         tracker, slices, recorded = demo.recording_trackers(path)
-    with demo.progress_bar(epochs) as on_epoch, tracker, slices:
-        history = demo.train(data, settings, tracker=tracker, slices=slices, on_epoch=on_epoch)
+    with progress_bar("Training", epochs, "epochs") as advance, tracker, slices:
+        history = demo.train(data, epochs, tracker=tracker, slices=slices, advance=advance)
     show(history_table(history, title=f"Cross-entropy by digit, eval, epoch {epochs}: worst first"))
     typer.echo(f"\n{demo.finding(history)}\n\n{demo.worst_slice(slices)}\n")
     with told(OSError):

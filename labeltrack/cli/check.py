@@ -12,7 +12,7 @@ import typer
 
 from labeltrack._filters import compared_step
 from labeltrack.cli.application import MISTAKES, fail, open_recorded, told, warned
-from labeltrack.cli.query import HigherIsWorse, Json, Metric, Mode, RunPath, option
+from labeltrack.cli.options import HigherIsWorse, Json, Metric, Mode, RunPath, option
 
 if TYPE_CHECKING:
     from labeltrack.compare import Comparison

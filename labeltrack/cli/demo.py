@@ -8,15 +8,12 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from rich import progress
-from rich.console import Console
 
 from labeltrack import History, LabelTracker, TrackerCollection
 from labeltrack.errors import need
@@ -25,8 +22,6 @@ from labeltrack.report import setbacks
 
 if TYPE_CHECKING:
     import os
-
-    OnEpoch = Callable[[int, History], object]
 
 _Tracker = TypeVar("_Tracker", LabelTracker, TrackerCollection)
 Floats = npt.NDArray[np.float32]
@@ -40,25 +35,12 @@ FIGURES = {  # file and caption of the figure of each bound
 }
 SLICES = "slices.png"
 STROKES = {"thin": 0, "medium": 1, "bold": 2}  # thirds of the images by the amount of ink
+EPOCHS = 20
+_BATCH_SIZE = 32
+_SEED = 1  # of the split, the initial weights and the order of samples
 _HIDDEN = 32
 _LEARNING_RATE = 0.02
 _MOMENTUM = 0.9
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of the demo; a ValueError says which number is too small."""
-
-    epochs: int = 20
-    batch_size: int = 32
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        """Check the numbers."""
-        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
-            if (value := getattr(self, name)) < least:
-                msg = f"{name.replace('_', '-')} must be at least {least}, got {value}"
-                raise ValueError(msg)
 
 
 @dataclass(frozen=True)
@@ -127,10 +109,10 @@ class Network:
         return losses, hidden, exponentials / total
 
 
-def load_data(seed: int) -> Data:
+def load_data() -> Data:
     """Return scikit-learn's handwritten digits, standardised: two thirds to train on, one third to evaluate on."""
     pixels, digits = need("sklearn.datasets", "the demo", "demo").load_digits(return_X_y=True)
-    order = np.random.default_rng(seed).permutation(len(digits))
+    order = np.random.default_rng(_SEED).permutation(len(digits))
     train, held_out = np.split(order, [2 * len(digits) // 3])
     mean, std = pixels[train].mean(axis=0), pixels[train].std(axis=0)  # of the training set alone
     std[std == 0] = 1  # pixels in the corners that are always blank
@@ -182,39 +164,39 @@ def _recording(make: Callable[[Path], _Tracker], run: Path) -> _Tracker:
 
 def train(
     data: Data,
-    settings: Settings,
+    epochs: int = EPOCHS,
     *,
     tracker: LabelTracker | None = None,
     slices: TrackerCollection | None = None,
-    on_epoch: OnEpoch | None = None,
+    advance: Callable[[int], object] = lambda _: None,
 ) -> History:
-    """Train a network, track all losses, those of the evaluation by slices, too, and return the history."""
+    """Train a network, track all losses, those of the evaluation by slices, too, and return the history.
+
+    `advance` is called with 1 after each epoch.
+    """
     tracker = make_tracker() if tracker is None else tracker
     slices = make_slices() if slices is None else slices
-    rng = np.random.default_rng(settings.seed)
-    # The gradients of smaller batches are noisier.
-    learning_rate = _LEARNING_RATE * min(1.0, settings.batch_size / Settings.batch_size)
-    network = Network(data.train_x.shape[1], len(DIGITS), rng, learning_rate)
-    for epoch in range(1, settings.epochs + 1):
+    rng = np.random.default_rng(_SEED)
+    network = Network(data.train_x.shape[1], len(DIGITS), rng, _LEARNING_RATE)
+    for epoch in range(1, epochs + 1):
         order = rng.permutation(len(data.train_y))
-        for x, y in _batches(settings.batch_size, data.train_x[order], data.train_y[order]):
+        for x, y in _batches(data.train_x[order], data.train_y[order]):
             tracker.update(y, network.step(x, y), mode="train")
         tracker.end_epoch(epoch, mode="train")
         held_out = data.eval_x, data.eval_y, data.eval_stroke, data.eval_id
-        for x, y, stroke, ids in _batches(settings.batch_size, *held_out):
+        for x, y, stroke, ids in _batches(*held_out):
             losses, correct = network.judge(x, y)
             tracker.update(y, losses, mode="eval")
             slices.update((y, stroke), {"cross-entropy": losses, "accuracy": correct}, mode="eval", ids=ids)
         tracker.end_epoch(epoch, mode="eval")
         slices.end_epoch(epoch, mode="eval")
-        if on_epoch is not None:
-            on_epoch(epoch, tracker.history)
+        advance(1)
     return tracker.history
 
 
-def _batches(size: int, *columns: npt.NDArray[Any]) -> Iterator[tuple[npt.NDArray[Any], ...]]:
-    for start in range(0, len(columns[0]), size):
-        yield tuple(column[start : start + size] for column in columns)
+def _batches(*columns: npt.NDArray[Any]) -> Iterator[tuple[npt.NDArray[Any], ...]]:
+    for start in range(0, len(columns[0]), _BATCH_SIZE):
+        yield tuple(column[start : start + _BATCH_SIZE] for column in columns)
 
 
 def prepare_directory(out: str | os.PathLike[str]) -> Path:
@@ -280,29 +262,3 @@ def worst_slice(slices: TrackerCollection) -> str:
         f"The worst slice is '{name}' with a {stroke} stroke, {row.count} images: cross-entropy {row.mean:.3f}, "
         f"{right.mean:.0%} correct.\nAll of '{name}': {digit[worst[0]].mean:.3f}, {alone[worst[0]].mean:.0%} correct."
     )
-
-
-@contextmanager
-def progress_bar(epochs: int) -> Iterator[OnEpoch | None]:
-    """Yield the callback that moves a progress bar on stderr; None if that is not a terminal."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
-    bar = progress.Progress(
-        progress.TextColumn("Training"),
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TextColumn("epochs  {task.fields[losses]}"),
-        console=console,
-    )
-    with bar:
-        # It pulses until it is started: the first epoch of the very first run waits for the compiler.
-        task = bar.add_task("", total=epochs, losses="", start=False)
-
-        def on_epoch(epoch: int, history: History) -> None:
-            bar.start_task(task)
-            losses = (f"{mode} loss {history.at(epoch, mode).total().mean:.3f}" for mode in history.modes)
-            bar.update(task, completed=epoch, losses=", ".join(losses))
-
-        yield on_epoch

@@ -12,7 +12,7 @@ import typer
 from labeltrack._filters import labels_named, single_mode
 from labeltrack.cli.application import MISTAKES, fail, told, warned
 from labeltrack.cli.application import open_recorded as _open
-from labeltrack.cli.query import (
+from labeltrack.cli.options import (
     DsIds,
     Engine,
     HigherIsWorse,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from labeltrack._filters import single_mode
 from labeltrack.cli.application import MISTAKES, fail, open_recorded, told
-from labeltrack.cli.query import HigherIsWorse, Metric, Mode, RunPath, file_option, option
+from labeltrack.cli.options import HigherIsWorse, Metric, Mode, RunPath, file_option, option
 from labeltrack.errors import DamagedRunError, LabelTrackWarning
 
 if TYPE_CHECKING:

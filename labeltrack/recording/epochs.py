@@ -180,6 +180,7 @@ class RunIndex:
     """The epochs of a run, by its journals and names of files; OSError or ValueError if these cannot be read."""
 
     def __init__(self, storage: Storage, run: str = "") -> None:
+        self.storage = storage
         self.contents: Contents = contents_of(storage)
         self.damage: dict[str, list[str]] = {}  # of journals, by name
         self.torn: list[str] = []  # names of journals that end within a line
@@ -305,9 +306,9 @@ class RunIndex:
         for place in places.values():
             head = (place.mode, place.epoch, place.session, place.rank, place.attempt)
             unlisted[head].append(self._entry(place.name, place, (place.mode, place.ds_id, *head[1:])))
-        for head, found in unlisted.items():
-            dropped = (*head[2:4], head[0], head[4]) in self._dropped
-            attempts.append(Attempt(*head, tuple(found), dropped=dropped))
+        for (mode, step, session, rank, number), found in unlisted.items():
+            dropped = (session, rank, mode, number) in self._dropped
+            attempts.append(Attempt(mode, step, session, rank, number, tuple(found), dropped=dropped))
         return attempts
 
     def _entry(self, name: str, place: Place | None, about: Any, rows: int | None = None, xxh3: str = "") -> PartEntry:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -39,7 +38,7 @@ class Grouping:
             msg = f"group must be a mapping from labels to new labels, or a function, got {type(group).__name__}"
             raise TypeError(msg)
         self._group, self._rest = group, rest
-        self._keys: dict[str, _Keys] = {}
+        self._keys: dict[str, dict[Any, list[Any]]] = {}  # by kind of labels: the keys that mean each label
         self._used: set[Any] = set()
         self._seen: set[Any] = set()
         self._left: dict[Any, int] = {}
@@ -95,10 +94,19 @@ class Grouping:
             return [self._group(label) for label in labels.tolist()]
         kind = label_kind(labels)
         if kind not in self._keys:
-            self._keys[kind] = _Keys(self._group, kind)
-        keys = [self._keys[kind].of(label) for label in labels.tolist()]
-        self._used.update(keys)
-        return [_NO_KEY if key is _NO_KEY else self._group[key] for key in keys]
+            self._keys[kind] = _keys_by_label(self._group, kind)
+        keys = [self._keys[kind].get(label, []) for label in labels.tolist()]
+        self._used.update(*keys)
+        return [self._new_label(one) if one else _NO_KEY for one in keys]
+
+    def _new_label(self, keys: list[Any]) -> Any:
+        """Return the new label that some keys of a label have; ValueError if these differ."""
+        new = [None if is_missing(self._group[key]) else self._group[key] for key in keys]
+        for key, label in zip(keys, new, strict=True):
+            if label != new[0]:
+                msg = f"group has one label twice, as {keys[0]!r} and {key!r}, for {new[0]!r} and {label!r}"
+                raise ValueError(msg)
+        return new[0]
 
 
 class Groupings:
@@ -161,50 +169,24 @@ def grouping_of(description: Description, group: Any, rest: Any) -> Grouping | G
 _UNCHANGED = Grouping(lambda label: label)
 
 
-class _Keys:
-    """The keys of a group for labels of one kind."""
-
-    def __init__(self, group: Mapping[Any, Any], kind: str) -> None:
-        self._group = group
-        self._exact: dict[Any, Any] = {}
-        self._doubles: dict[float | None, Any] = {}  # float keys by their values as doubles, and by their aliases
-        self._singles: dict[float, list[Any]] = defaultdict(list)  # float keys by their values in single precision
-        for key in group:
-            try:
-                label = _MISSING.get(kind, MISSING_NUMBER) if key is None else key
-                if isinstance(key, str) and isinstance(group, TextKeys):
-                    label = _parse(key, kind)
-            except (ValueError, OverflowError):
-                continue  # not a label of this kind
-            self._same([self._exact.setdefault(label, key), key])
-            if kind == FLOAT and isinstance(label, (float, np.floating)):
-                for other in (plain_label(label), alias(plain_label(label))):
-                    self._doubles.setdefault(other, key)
-                with np.errstate(over="ignore", under="ignore"):
-                    single = float(np.float32(label))
-                if single and math.isfinite(single):
-                    self._singles[single].append(key)
-
-    def of(self, label: Any) -> Any:
-        """Return the key of a label, or `_NO_KEY`; narrow floats, recorded as doubles, match in their precision."""
-        if label in self._exact or not self._singles:
-            return self._exact.get(label, _NO_KEY)
-        if label in self._doubles:
-            return self._doubles[label]
-        if label in self._singles:
-            return self._same(self._singles[label])
-        with np.errstate(over="ignore"):
-            half = np.float16(label)
-        return self._exact.get(float(str(half)), _NO_KEY) if float(half) == label else _NO_KEY
-
-    def _same(self, keys: list[Any]) -> Any:
-        """Return the first of several keys of a label; ValueError if their new labels differ."""
-        new = {key: None if is_missing(self._group[key]) else self._group[key] for key in keys}
-        for key, label in new.items():
-            if label != new[keys[0]]:
-                msg = f"group has one label twice, as {keys[0]!r} and {key!r}, for {new[keys[0]]!r} and {label!r}"
-                raise ValueError(msg)
-        return keys[0]
+def _keys_by_label(group: Mapping[Any, Any], kind: str) -> dict[Any, list[Any]]:
+    """Return the keys that mean each label of a kind, of which there should be one."""
+    exact = defaultdict[Any, list[Any]](list)
+    for key in group:
+        try:
+            label = _MISSING.get(kind, MISSING_NUMBER) if key is None else plain_label(key)
+            if isinstance(key, str) and isinstance(group, TextKeys):
+                label = _parse(key, kind)
+        except (ValueError, OverflowError):
+            continue  # not a label of this kind
+        exact[label].append(key)
+    found = exact.copy()
+    for label, keys in exact.items() if kind == FLOAT else ():  # narrow floats, recorded as they are or as decimals
+        near = alias(label, widened=True)
+        for other in (near, alias(near, widened=True)):
+            if other is not None and other not in exact:
+                found[other] = found[other] + keys
+    return found
 
 
 def _parse(text: str, kind: str) -> Any:

@@ -14,7 +14,7 @@ from labeltrack._nan_policy import NanPolicy, check_nan_policy
 from labeltrack.bounds import TRACKER_BOUNDS, needed_quantiles, resolve_all
 from labeltrack.errors import counted, listing, warn
 from labeltrack.history import History, joined
-from labeltrack.recording import verify as _verify
+from labeltrack.recording import repair as _repair
 from labeltrack.recording.description import DESCRIPTION, Description
 from labeltrack.recording.epochs import RecordedEpoch, RunIndex
 from labeltrack.recording.layout import size_of
@@ -281,7 +281,7 @@ class Run(PerSample):
         unlisted = [
             pair
             for epoch, attempts in [(e, e.others) for e in taken] + [(e, e.every_attempt) for e in left_out]
-            for pair in _verify.ended_without_journal(self._storage, self._index, epoch, attempts)
+            for pair in _repair.ended_without_journal(self._index, epoch, attempts)
         ]
         if bad or unlisted or self._damage():
             lost = sum(part.lost for part in bad) + sum(rows for _, rows in unlisted)
@@ -393,7 +393,7 @@ class Run(PerSample):
 
     # -- health -------------------------------------------------------------------------------------------
 
-    def verify(self, *, progress: bool = True) -> _verify.Verification:
+    def verify(self, *, progress: bool = True) -> _repair.Verification:
         """Compare every checksum, of all attempts, and check that files and journals agree.
 
         Args:
@@ -402,7 +402,7 @@ class Run(PerSample):
         Returns:
             What is intact, torn, corrupt, missing or still being written, file by file, with numbers of rows.
         """
-        return _verify.verify(self._storage, self._index, self._description.columns, self._trouble, progress=progress)
+        return _repair.verify(self._index, self._description.columns, self._trouble, progress=progress)
 
     def repair(self) -> list[str]:
         """Close parts that a crash left open, so that other programs can read them, and rebuild deleted files.
@@ -422,7 +422,7 @@ class Run(PerSample):
             OSError: A file cannot be written; nothing is lost.
             ValueError: The run is not in a local folder.
         """
-        repaired = _verify.repair(self._storage, self._index, self._description)
+        repaired = _repair.repair(self._index, self._description)
         self._trouble = "" if DESCRIPTION in repaired else self._trouble
         self._index = RunIndex(self._storage, self._description.id)
         return repaired

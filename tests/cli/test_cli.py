@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import runpy
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import rich.console
 import typer
 from typer.testing import CliRunner, Result
 
@@ -101,25 +99,16 @@ def test_the_table_has_every_digit_worst_first_as_in_the_history(
     means = {words[0]: float(words[2]) for words in rows if words and words[0] in demo.DIGITS}
     assert set(means) == set(demo.DIGITS)
     assert list(means.values()) == sorted(means.values(), reverse=True)
-    history = demo.train(demo.load_data(1), demo.Settings(epochs=2))
+    history = demo.train(demo.load_data(), 2)
     worst = history.names()[history.worst(1, mode="eval")[0]]
     (marked,) = (line for line in process.stdout.splitlines() if line.startswith(">"))
     assert marked.split()[1] == worst == next(iter(means))
     assert marked.split()[3] == f"{history.at(2, 'eval')[worst].mean:.3f}"
 
 
-def test_the_demo_runs_in_this_process_and_takes_its_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[demo.Settings] = []
-
-    def train(data: demo.Data, settings: demo.Settings, *, slices: lt.TrackerCollection, **_: Any) -> lt.History:
-        seen.append(settings)
-        return original(data, demo.Settings(epochs=settings.epochs), slices=slices)
-
-    original = demo.train
-    monkeypatch.setattr(demo, "train", train)
-    result = invoke("demo", "--out", tmp_path / "out", "--epochs", 1, "--batch-size", 64, "--seed", 5)
+def test_the_demo_runs_in_this_process(tmp_path: Path) -> None:
+    result = invoke("demo", "--out", tmp_path / "out", "--epochs", 1)
     assert result.exit_code == 0, result.output
-    assert seen == [demo.Settings(epochs=1, batch_size=64, seed=5)]
     assert "eval, epoch 1: worst first" in result.output
     assert re.search(r"The worst slice is '\w+' with a \w+ stroke, \d+ images: cross-entropy \d", result.output)
     assert "\x1b" not in result.output
@@ -185,8 +174,6 @@ def test_a_disk_that_fills_up_gets_one_line(tmp_path: Path, monkeypatch: pytest.
     ("arguments", "expected"),
     [
         (["demo", "--out", "x", "--epochs", "0"], "epochs must be at least 1, got 0"),
-        (["demo", "--out", "x", "--batch-size", "0"], "batch-size must be at least 1, got 0"),
-        (["demo", "--out", "x", "--seed", "-1"], "seed must be at least 0, got -1"),
         (["demo", "--out", "x", "--epochs", "many"], "'--epochs'.*; see '.*demo --help'"),
         (["demo"], "Missing option '--out'; see '.*demo --help'"),
         (["demo", "--out"], "'--out' requires an argument"),
@@ -289,7 +276,7 @@ def test_help_names_the_commands(arguments: list[str]) -> None:
 def test_help_of_the_demo_names_its_options() -> None:
     result = invoke("demo", "--help")
     assert result.exit_code == 0
-    for option in ("--out", "--epochs", "--batch-size", "--seed"):
+    for option in ("--out", "--epochs"):
         assert option in plain(result.output)
 
 
@@ -307,25 +294,6 @@ finally:
 """
     process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert process.stdout.splitlines()[-1] == "[]"
-
-
-def test_there_is_a_bar_on_a_terminal_and_none_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    with demo.progress_bar(2) as on_epoch:
-        assert on_epoch is None
-    file = io.StringIO()
-    original = rich.console.Console
-
-    def terminal(**_: Any) -> rich.console.Console:
-        return original(file=file, force_terminal=True, width=100, color_system=None)
-
-    monkeypatch.setattr(demo, "Console", terminal)
-    history = lt.History()
-    with demo.progress_bar(2) as on_epoch:
-        assert on_epoch is not None
-        for epoch in (1, 2):
-            history.add(epoch, lt.label_stats([0, 0], [0.5, 1.0]), mode="train")
-            on_epoch(epoch, history)
-    assert "2/2 epochs  train loss 0.750" in file.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,7 @@ THIRD = np.float32(1) / np.float32(3)
         (np.array([0.1, 3.0, 1e300, np.inf, -0.0]), ["0.1", "3", "1e300", "inf", "0"]),
         (np.array([0.1, 0.2, 3.0], np.float32), ["0.1", "0.2", "3"]),
         (np.array([0.1, THIRD, 1e-3], np.float32), ["0.10000000149011612", str(1 / 3), "0.001"]),
+        (np.array([0.1, THIRD, 1e-3], np.float32).astype(np.float64), ["0.1", str(1 / 3), "0.001"]),
         (np.array([0.1, 0.3, 2.0], np.float16), ["0.1", "0.3", "2"]),
     ],
 )
@@ -160,8 +161,13 @@ def test_numeric_keys_match_in_the_precision_of_the_labels(tmp_path):
     ):  # which versions before made of them
         run = recorded(tmp_path / name, labels)
         assert run.recompute(group={0.1: "a", 0.2: "b"}, progress=False).at(1).count.tolist() == [1, 1]
-    with pytest.raises(ValueError, match=r"one label twice, as 0.1 and 0.1000000001, for 'a' and 'c'"):
-        run.recompute(group={0.1: "a", 0.1000000001: "c", 0.2: "b"}, progress=False)
+    widened = 0.10000000149011612
+    history = run.recompute(group={0.1: "a", widened: "c", 0.2: "b"}, progress=False)
+    assert history.at(1).labels.tolist() == ["b", "c"]  # of the keys that mean a label, the one that is equal
+    history = run.recompute(group={0.1: "a", 0.1000000001: "c", 0.2: "b"}, progress=False)
+    assert history.at(1).labels.tolist() == ["a", "b"]
+    with pytest.raises(ValueError, match=r"one label twice, as 0.1 and .*0.1.*, for 'a' and 'c'"):
+        run.recompute(group={0.1: "a", np.float32(0.1): "c"}, progress=False)
     fine = recorded(tmp_path / "fine", np.array([0.1, 0.1000000001]))
     assert fine.recompute(group={0.1: "a", 0.1000000001: "c"}, progress=False).at(1).labels.tolist() == ["a", "c"]
     for near in (1e-60, 1e300, 0.25 + 1e-6):  # none of which is one of the labels

@@ -1,4 +1,7 @@
-"""Verifying a recorded run file by file, and repairing it: closing torn parts, rebuilding deleted journals."""
+"""Checking all files of a recorded run, and repairing it: closing torn parts, rebuilding deleted journals.
+
+Damage is found by what reads the files (`reader`, `part`); here it is put together.
+"""
 
 from __future__ import annotations
 
@@ -93,39 +96,37 @@ class Verification:
         return "\n".join(lines)
 
 
-def verify(
-    storage: Storage, index: RunIndex, columns: Columns, trouble: str = "", *, progress: bool = True
-) -> Verification:
+def verify(index: RunIndex, columns: Columns, trouble: str = "", *, progress: bool = True) -> Verification:
     """Compare every checksum of a run; see `Run.verify`. `trouble` is what is wrong with its description."""
     every = _parts(index)
-    sizes = {part.name: size_of(storage, part.name) for _, part in every if part.place is not None}
+    sizes = {part.name: size_of(index.storage, part.name) for _, part in every if part.place is not None}
     reports = []
     with progress_bar("Verifying", sum(sizes.values()), "bytes", wanted=progress) as advance:
         for attempt, part in every:
-            reports.append(_report(storage, index, columns, attempt, part))
+            reports.append(_report(index, columns, attempt, part))
             advance(sizes.get(part.name, 0))
     other = [trouble] if trouble else []
     other += [f"{name}: {text}" for name, texts in index.damage.items() for text in texts]
     for (session, rank), name in index.contents.journals.items():
-        if name in index.torn and not _is_live(storage, index, session, rank):
+        if name in index.torn and not _is_live(index, session, rank):
             other.append(f"{name} ends within a line, as after a crash")
     rows = {report.name: report.rows for report in reports}
-    other += [text for epoch in index.epochs for text in _problems(storage, index, epoch, rows)]
-    other += [text for (session, rank), text in index.gaps() if not _is_live(storage, index, session, rank)]
+    other += [text for epoch in index.epochs for text in _problems(index, epoch, rows)]
+    other += [text for (session, rank), text in index.gaps() if not _is_live(index, session, rank)]
     lost = sum(attempt.lost for epoch in index.epochs for attempt in epoch.attempts)
     return Verification(tuple(reports), tuple(other + index.contents.strange), lost)
 
 
-def _problems(storage: Storage, index: RunIndex, epoch: Epoch, rows: Mapping[str, int]) -> Iterator[str]:
+def _problems(index: RunIndex, epoch: Epoch, rows: Mapping[str, int]) -> Iterator[str]:
     """Yield the problems of an epoch other than damaged parts."""
-    for attempt, n in ended_without_journal(storage, index, epoch, epoch.every_attempt):
+    for attempt, n in ended_without_journal(index, epoch, epoch.every_attempt):
         yield f"{attempt}: it ended, with {counted(n, 'row')}, but no journal says so"
     for attempt in epoch.attempts:
         if attempt.lost:
             yield f"{attempt}: {counted(attempt.lost, 'row')} could not be recorded"
-    if epoch.newer and not _is_live(storage, index, epoch.newer):
+    if epoch.newer and not _is_live(index, epoch.newer):
         yield epoch.older_session_message()
-    live = any(_is_live(storage, index, attempt.session) for attempt in epoch.attempts)
+    live = any(_is_live(index, attempt.session) for attempt in epoch.attempts)
     if epoch.ended or not epoch.attempts or live:
         return
     intact = sum(rows[part.name] for attempt in epoch.attempts for part in attempt.parts)
@@ -133,9 +134,7 @@ def _problems(storage: Storage, index: RunIndex, epoch: Epoch, rows: Mapping[str
     yield f"mode {epoch.mode!r}, step {epoch.step} did not end; {intact} of its rows are intact{absent}"
 
 
-def ended_without_journal(
-    storage: Storage, index: RunIndex, epoch: Epoch, attempts: Iterable[Attempt]
-) -> list[tuple[Attempt, int]]:
+def ended_without_journal(index: RunIndex, epoch: Epoch, attempts: Iterable[Attempt]) -> list[tuple[Attempt, int]]:
     """Return the attempts at an epoch that ended according to their parts but not to a journal, each with its rows."""
     # First the last batch of an attempt says that the epoch ended, then the journal. Without the latter, the journal
     # was damaged or cut, and an older attempt counts instead, or none.
@@ -144,20 +143,20 @@ def ended_without_journal(
     found = []
     for attempt in attempts:
         older = attempt.session < since or attempt.number < counting.get((attempt.session, attempt.rank), 0)
-        if attempt.complete or attempt.dropped or older or _is_being_written(storage, index, attempt):
+        if attempt.complete or attempt.dropped or older or _is_being_written(index, attempt):
             continue
         batches = []
         for part in attempt.parts:
             try:
                 if part.place is not None:
-                    batches += examine(storage.content(part.name), check=False).batches
+                    batches += examine(index.storage.content(part.name), check=False).batches
             except OSError as error:  # reading the part reports it
                 if error.errno in EXHAUSTED:
                     raise
         if any("step" in batch.metadata for batch in batches):
             found.append((attempt, sum(batch.rows for batch in batches)))
     if found:  # a process that is no longer alive may have written its journal after that was read
-        later = [one for each in RunIndex(storage, index.run).epochs for one in each.every_attempt]
+        later = [one for each in RunIndex(index.storage, index.run).epochs for one in each.every_attempt]
         said = {_number(one) for one in later if one.complete or one.dropped}
         found = [(one, rows) for one, rows in found if _number(one) not in said]
     return found
@@ -171,14 +170,14 @@ def _parts(index: RunIndex) -> list[tuple[Attempt, PartEntry]]:
     return [(one, part) for epoch in index.epochs for one in epoch.every_attempt for part in one.parts]
 
 
-def _report(storage: Storage, index: RunIndex, columns: Columns, attempt: Attempt, part: PartEntry) -> PartReport:
-    live = _is_being_written(storage, index, attempt)
-    reader = PartReader(storage, part, columns)
+def _report(index: RunIndex, columns: Columns, attempt: Attempt, part: PartEntry) -> PartReport:
+    live = _is_being_written(index, attempt)
+    reader = PartReader(index.storage, part, columns)
     batches = reader.batches()
     if live:  # words are written before the codes that use them, but perhaps after the journal was read
         batches = iter([*batches])
         with contextlib.suppress(OSError):
-            reader.learn(read_vocabularies(storage, part.journal))
+            reader.learn(read_vocabularies(index.storage, part.journal))
     for batch in batches:
         reader.rows(batch)
     found = reader.finish()
@@ -189,7 +188,7 @@ def _report(storage: Storage, index: RunIndex, columns: Columns, attempt: Attemp
     elif not message and part.xxh3 and file_checksum(reader.part.data) != part.xxh3:
         state = "corrupt"
         message = "bytes outside the samples have changed; labeltrack reads every row, other programs may not"
-    elif live and not size_of(storage, part.name) and _is_elsewhere(storage, part.place):
+    elif live and not size_of(index.storage, part.name) and _is_elsewhere(index.storage, part.place):
         state, message = "writing", "it was moved, as its epoch has ended since"
     elif message and not found.torn:
         state = "corrupt"
@@ -207,13 +206,13 @@ def _is_elsewhere(storage: Storage, place: Place) -> bool:
     )
 
 
-def _is_being_written(storage: Storage, index: RunIndex, attempt: Attempt) -> bool:
-    return not attempt.complete and _is_live(storage, index, attempt.session, attempt.rank)
+def _is_being_written(index: RunIndex, attempt: Attempt) -> bool:
+    return not attempt.complete and _is_live(index, attempt.session, attempt.rank)
 
 
-def _is_live(storage: Storage, index: RunIndex, session: int, rank: int | None = None) -> bool:
+def _is_live(index: RunIndex, session: int, rank: int | None = None) -> bool:
     """Return whether a process of a session, or any of them, is recording at this moment."""
-    journals = index.contents.journals
+    journals, storage = index.contents.journals, index.storage
     if session != max((of for of, _ in journals), default=0) or not isinstance(storage, LocalFolder):
         return False
     ranks = [of for newest, of in journals if newest == session] if rank is None else [rank]
@@ -223,17 +222,18 @@ def _is_live(storage: Storage, index: RunIndex, session: int, rank: int | None =
 # -- repairing --------------------------------------------------------------------------------------------
 
 
-def repair(storage: Storage, index: RunIndex, description: Description) -> list[str]:
+def repair(index: RunIndex, description: Description) -> list[str]:
     """Close torn parts and rebuild deleted files; see `Run.repair`."""
     need("pyarrow")
+    storage = index.storage
     if not isinstance(storage, LocalFolder):
         msg = f"only a run in a local folder can be repaired, got {storage.root}"
         raise ValueError(msg)  # noqa: TRY004 (it is the place that is wrong)
     repaired = []
     for attempt, part in _parts(index):
-        if part.place is None or not part.place.is_open or _is_being_written(storage, index, attempt):
+        if part.place is None or not part.place.is_open or _is_being_written(index, attempt):
             continue
-        if _report(storage, index, description.columns, attempt, part).state == "torn":
+        if _report(index, description.columns, attempt, part).state == "torn":
             _rewrite(storage.path / part.name, Part(storage.content(part.name)))
             repaired.append(part.name)
     with contextlib.suppress(FileExistsError):
@@ -247,7 +247,7 @@ def _rebuild_journals(storage: LocalFolder, index: RunIndex, description: Descri
     lost: dict[tuple[int, int], list[Attempt]] = {}
     for attempt in dict.fromkeys(attempt for attempt, _ in _parts(index)):
         key = attempt.session, attempt.rank
-        if key not in index.contents.journals and not _is_live(storage, index, *key):
+        if key not in index.contents.journals and not _is_live(index, *key):
             lost.setdefault(key, []).append(attempt)
     written = []
     for (session, rank), attempts in sorted(lost.items()):

@@ -46,7 +46,7 @@ from pathlib import Path
 import numpy as np
 faulthandler.enable()
 sys.path[:0] = sys.argv[4].split(os.pathsep)
-from test_verify import is_subsequence, rows_of
+from test_repair import is_subsequence, rows_of
 import labeltrack as lt
 
 original, copy, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
