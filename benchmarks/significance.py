@@ -17,8 +17,10 @@ from harness import facts
 from report import add_output, grid, publish
 
 import labeltrack as lt
-from labeltrack._significance import comparison, sequence
-from labeltrack._significance.samples import Pairs, Samples
+from labeltrack._significance.alarms import anytime_p, find_alarms
+from labeltrack._significance.choice import compare_stats
+from labeltrack._significance.p_values import moments
+from labeltrack._significance.pairs import Pairs, Samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -76,10 +78,10 @@ def unpaired(labels: int) -> Iterator[dict[str, Any]]:
             rng = np.random.default_rng([1, before, after])
             old, new, samples = simulated(rng, draw, labels, before, after)
             yield {"samples": name, "before": before, "after": after} | {
-                "Welch's t": alarms(comparison.compare_stats(old, new, method="welch")),
-                "chosen from moments": alarms(comparison.compare_stats(old, new)),
-                "chosen from samples": alarms(comparison.compare_stats(old, new, samples)),
-                "Mann-Whitney": alarms(comparison.compare_stats(old, new, samples, method="mann-whitney")),
+                "Welch's t": alarms(compare_stats(old, new, method="welch")),
+                "chosen from moments": alarms(compare_stats(old, new)),
+                "chosen from samples": alarms(compare_stats(old, new, samples)),
+                "Mann-Whitney": alarms(compare_stats(old, new, samples, method="mann-whitney")),
             }
 
 
@@ -95,7 +97,7 @@ def reshaped(labels: int) -> Iterator[dict[str, Any]]:
             )
             old, new, samples = _sides(codes, values, paired=False)
             yield {"samples": f"{one} → {other}", "before": before, "after": after} | {
-                method: alarms(comparison.compare_stats(old, new, samples, method=method))["verdicts"] / labels
+                method: alarms(compare_stats(old, new, samples, method=method))["verdicts"] / labels
                 for method in ("welch", "mann-whitney", "permutation")
             }
 
@@ -107,7 +109,7 @@ def paired(labels: int) -> Iterator[dict[str, Any]]:
             old, new, samples = simulated_pairs(np.random.default_rng([6, n]), draw, labels, n)
             row: dict[str, Any] = {"samples": name, "pairs": n}
             for title, method in (("paired t", "paired-t"), ("Wilcoxon", "wilcoxon"), ("chosen", "auto")):
-                row[title] = alarms(comparison.compare_stats(old, new, samples, method=method))  # type: ignore[arg-type]
+                row[title] = alarms(compare_stats(old, new, samples, method=method))  # type: ignore[arg-type]
             yield row
 
 
@@ -122,12 +124,12 @@ def looks(labels: int, count: int) -> Iterator[dict[str, Any]]:
                 return lt.label_stats(np.repeat(np.arange(labels), n), draw(rng, labels * n))
 
             reference, seen = look(first), [(step, look(later)) for step in range(count)]
-            old = comparison.moments(reference, places, labels)
+            old = moments(reference, places, labels)
             naive = np.zeros(labels, dtype=bool)
             for _, stats in seen:
-                naive |= comparison.compare_stats(reference, stats, method="welch").p < LEVEL
-            *_, p = sequence.anytime_p(old, seen, [places] * count, higher_is_worse=True)
-            found = sequence.find_alarms(reference, seen, higher_is_worse=True, alpha=LEVEL)
+                naive |= compare_stats(reference, stats, method="welch").p < LEVEL
+            *_, p = anytime_p(old, seen, [places] * count, higher_is_worse=True)
+            found = find_alarms(reference, seen, higher_is_worse=True, alpha=LEVEL)
             yield {"samples": name, "first": first, "later": later, "Welch's t": float(naive.mean())} | {
                 "anytime p": float(np.mean(p < LEVEL)),
                 "alarms": len(found),
@@ -159,9 +161,9 @@ def power(labels: int) -> Iterator[dict[str, Any]]:
             elif samples.pairs is not None:
                 peers["scipy ttest_rel"] = lambda a, b: stats.ttest_rel(b, a).pvalue
                 peers["scipy wilcoxon"] = lambda a, b: stats.wilcoxon(b - a).pvalue
-            found = comparison.compare_stats(old, new, samples)
+            found = compare_stats(old, new, samples)
             methods, counts = np.unique(found.method, return_counts=True)
-            alone = comparison.compare_stats(old, new)
+            alone = compare_stats(old, new)
             yield {
                 "samples": name,
                 "change": what,
@@ -184,7 +186,7 @@ def agreement(labels: int) -> float:
     """Return the largest difference of q-values from those of statsmodels, relative to them."""
     multitest = importlib.import_module("statsmodels.stats.multitest")
     old, new, _ = simulated(np.random.default_rng(5), DRAWS["exponential"], labels, 100, 100, 1.2)
-    found = comparison.compare_stats(old, new)
+    found = compare_stats(old, new)
     return float(np.max(np.abs(found.q / multitest.multipletests(found.p, method="fdr_bh")[1] - 1)))
 
 

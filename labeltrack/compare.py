@@ -9,8 +9,9 @@ import numpy as np
 
 from labeltrack._filters import compared_step, single_mode
 from labeltrack._labels.combined import union
-from labeltrack._significance.comparison import Comparison, Method, compare_stats
-from labeltrack._significance.samples import Columns, both, distinct
+from labeltrack._significance.choice import Method, compare_stats
+from labeltrack._significance.comparison import Comparison
+from labeltrack._significance.pairs import Columns, both, distinct
 from labeltrack.errors import listing, missing_key
 from labeltrack.functional import label_stats
 from labeltrack.history import History

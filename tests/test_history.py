@@ -13,7 +13,7 @@ from exact import expected, fingerprint, rows
 
 import labeltrack as lt
 from labeltrack.plot import plot_history
-from labeltrack.report import history_table, setbacks
+from labeltrack.report import history_table
 
 
 @pytest.fixture(name="history")
@@ -142,7 +142,6 @@ def test_unless_a_mode_is_named_eval_is_read_or_the_only_one(modes, read):
     assert history.series(0)[1].tolist() == history.series(0, mode=read)[1].tolist()
     assert history.worst() == history.worst(mode=read)
     assert history_table(history).title == history_table(history, mode=read).title
-    assert setbacks(history) == setbacks(history, mode=read)
     assert history.steps() == [1, 2]
 
 
@@ -154,7 +153,6 @@ def test_unless_a_mode_is_named_eval_is_read_or_the_only_one(modes, read):
         lambda history: history.series(0),
         lambda history: history.worst(),
         history_table,
-        setbacks,
     ],
 )
 def test_one_of_several_modes_has_to_be_named_if_none_is_eval(read):
@@ -483,7 +481,6 @@ LOOKS = {
     "repr": repr,
     "state": lambda history: lt.History().load_state_dict(history.state_dict()),
     "table": lambda history: history_table(history, mode="eval"),
-    "setbacks": lambda history: setbacks(history, mode="eval"),
     "lines": lambda history: plot_history(history, kind="lines"),
     "multiples": lambda history: plot_history(history, kind="multiples", bounds=["std", "range"]),
     "heatmap": lambda history: plot_history(history, kind="heatmap"),

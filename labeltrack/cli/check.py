@@ -119,7 +119,7 @@ def check(
 
 def _looks(run: Run, mode: str, metric: str | None, steps: tuple[int, int], **options: Any) -> Comparison:
     """Compare two steps by all that are after the first one, up to the other."""
-    from labeltrack._significance.sequence import compare_looks  # noqa: PLC0415
+    from labeltrack._significance.alarms import compare_looks  # noqa: PLC0415
 
     history = run.recompute(modes=mode, metric=metric)
     first, last = steps

@@ -18,7 +18,6 @@ import numpy.typing as npt
 from labeltrack import History, LabelTracker, TrackerCollection
 from labeltrack.errors import need
 from labeltrack.plot import plot_grid, plot_history
-from labeltrack.report import setbacks
 
 if TYPE_CHECKING:
     import os
@@ -243,11 +242,13 @@ def finding(history: History) -> str:
         text = f"The mean over all digits is at its best: {means[last]:.3f}."
     else:
         text = f"The mean over all digits is {means[last]:.3f}; it was {means[best]:.3f} at epoch {best}."
-    worse = setbacks(history)
-    if not worse:
+    courses = {name: history.series(label, mode="eval") for label, name in history.names().items()}
+    name = max(courses, key=lambda of: courses[of][1][-1] - courses[of][1].min())
+    steps, values = courses[name]
+    lowest = int(values.argmin())
+    if values[-1] == values[lowest]:
         return f"{text} So is every single digit." if best == last else text
-    most = worse[0]
-    return f"{text}\nBut '{most.name}' got worse: {most.best:.3f} at epoch {most.best_step}, {most.last:.3f} now."
+    return f"{text}\nBut '{name}' got worse: {values[lowest]:.3f} at epoch {steps[lowest]}, {values[-1]:.3f} now."
 
 
 def worst_slice(slices: TrackerCollection) -> str:

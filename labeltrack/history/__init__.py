@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
+    from labeltrack._significance.alarms import Alarm
     from labeltrack._significance.comparison import Comparison
-    from labeltrack._significance.sequence import Alarm
     from labeltrack.bounds import BoundName, TrackerBounds
 
 
@@ -141,7 +141,7 @@ class History(Entries):
             >>> history.compare(3, 7).worse()
             ['dog']
         """
-        from labeltrack._significance.comparison import compare_stats  # noqa: PLC0415 (only for this)
+        from labeltrack._significance.choice import compare_stats  # noqa: PLC0415 (only for this)
 
         mode = single_mode(self._found, mode)
         title = f"{mode}, step {before} → step {after}" + (f" of {ds_id}" if ds_id else "")
@@ -192,7 +192,7 @@ class History(Entries):
             >>> [(alarm.label, alarm.step) for alarm in history.alarms()]
             [('cat', 4)]
         """
-        from labeltrack._significance.sequence import find_alarms  # noqa: PLC0415 (only for this)
+        from labeltrack._significance.alarms import find_alarms  # noqa: PLC0415 (only for this)
 
         mode = single_mode(self._found, mode)
         found = dict(self._of(mode, ds_id))
@@ -245,8 +245,7 @@ class History(Entries):
             >>> "1 of 2 labels got worse from step 1 to step 2" in path.read_text(encoding="utf-8")
             True
         """
-        from labeltrack.page.content import Content, Track  # noqa: PLC0415 (only for this)
-        from labeltrack.page.document import write_page  # noqa: PLC0415
+        from labeltrack.page import Content, Track, write_page  # noqa: PLC0415 (only for this)
 
         mode = single_mode(self._found, mode)
         shown = [mode, *(of for of in self.modes if of != mode and self._having(of, ds_id))]

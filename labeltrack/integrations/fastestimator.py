@@ -151,17 +151,7 @@ class LabelTracker(Trace):
         return self._summaries
 
     def on_batch_end(self, data: Data) -> None:
-        """Record a batch.
-
-        Args:
-            data: Has the label and the metric.
-
-        Raises:
-            KeyError: It lacks one of them; the message lists the keys that it has.
-            TypeError: Labels or values of an unsupported type.
-            ValueError: Shapes that do not match, such as that of an averaged loss; or missing labels under
-                ``missing="error"``.
-        """
+        """Record a batch; errors are those of `labeltrack.LabelTracker.update_batch`."""
         if self._ending is not None:
             self._settle()
         tracker = self._tracker
@@ -175,9 +165,6 @@ class LabelTracker(Trace):
 
     def on_epoch_end(self, data: Data) -> None:
         """Compute the statistics of the epoch and write them into the summaries.
-
-        Args:
-            data: Not used.
 
         Raises:
             ValueError: There are NaN under ``nan_policy="raise"``; or a bound needs quantiles, and samples were folded.
@@ -212,10 +199,7 @@ class LabelTracker(Trace):
             self._ending = None
 
     def on_end(self, data: Data) -> None:
-        """Hand the summaries to the system, for Traceability, and to the traces that follow.
-
-        Args:
-            data: Gets a list with a ``Summary`` for each label, under the key `outputs`.
+        """Hand the list of summaries to the system, for Traceability, and to the traces that follow, as `outputs`.
 
         Warns:
             LabelTrackWarning: Labels of the mapping never occurred. It warns once.

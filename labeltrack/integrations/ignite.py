@@ -1,14 +1,4 @@
-"""A handler for Ignite that tracks a per-sample metric by label.
-
-The engine's output has the metric of each sample; by default it is the averaged loss alone::
-
-    trainer = create_supervised_trainer(
-        model, optimizer, criterion, output_transform=lambda x, y, y_pred, loss: {"y": y, "per_sample_loss": ...}
-    )
-    handler = LabelTrackHandler(label=1, value="per_sample_loss")  # batch[1] has the labels
-    handler.attach(trainer)
-    handler.attach(evaluator, mode="eval")
-"""
+"""A handler for Ignite that tracks a per-sample metric by label."""
 
 from __future__ import annotations
 
@@ -33,14 +23,10 @@ __all__ = ["LabelTrackHandler"]
 class LabelTrackHandler:
     """Track a per-sample metric by label in the engines that it is attached to.
 
-    When an epoch ends, the ranks share it (`labeltrack.integrations.torch.sync`), so that all have the same statistics
-    of all samples, even where their labels differ. What a distributed sampler repeats to make ranks equal is left out.
-
-    The means of the labels go to ``engine.state.metrics`` as ``{mode}/{outputs}/{name}``, for loggers, ``Checkpoint``
-    and ``EarlyStopping``; that of the worst one is ``…/macro_max``.
-
-    A ``Checkpoint`` on every rank takes the handler as it is: ``to_save={"labels": handler, …}``. Its state has the
-    trackers of all ranks, with the running epoch, and may be resumed with another number of ranks.
+    The output of an engine must have the metric of each sample; by default it is the averaged loss alone. The ranks
+    share an epoch when it ends (`labeltrack.integrations.torch.sync`). The means of the labels are then in
+    ``engine.state.metrics`` as ``{mode}/{outputs}/{name}``, and that of the worst one as ``…/macro_max``. A
+    ``Checkpoint`` on every rank takes the handler as it is, and has the trackers of all ranks.
 
     Args:
         label: Key of the labels in a batch, such as a place in a tuple; or a function of a batch; or, for several
@@ -128,14 +114,6 @@ class LabelTrackHandler:
         return {"tracker": gather_state(self.tracker), "epoch": self._step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a state, on every rank.
-
-        Args:
-            state_dict: From `state_dict`.
-
-        Raises:
-            TypeError: It is not the state of a tracker.
-            ValueError: It is of another label or metric.
-        """
+        """Continue from a state, on every rank; errors are those of `labeltrack.integrations.torch.load_gathered`."""
         load_gathered(self.tracker, state_dict["tracker"])
         self._resumed = state_dict["epoch"]

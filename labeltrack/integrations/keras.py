@@ -1,13 +1,4 @@
-"""A metric and a callback for Keras 3 that track a per-sample metric by label, on PyTorch, JAX and TensorFlow.
-
-The metric sees every batch, the callback sees where epochs begin and end::
-
-    losses = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=None)
-    metric = LabelTrackMetric(losses)
-    model.compile(optimizer="adam", loss=..., metrics=[metric])
-    model.fit(x, y, validation_data=(x2, y2), callbacks=[LabelTrackCallback(metric)])
-    metric.tracker.history.worst(3)
-"""
+"""A metric and a callback for Keras 3 that track a per-sample metric by label, on PyTorch, JAX and TensorFlow."""
 
 from __future__ import annotations
 
@@ -30,7 +21,8 @@ __all__ = ["LabelTrackCallback", "LabelTrackMetric"]
 class LabelTrackMetric(keras.metrics.Mean):
     """Track a per-sample metric by label; as a metric of Keras, it is the mean of all samples.
 
-    Nothing is tracked without a `LabelTrackCallback`. Time steps that the model masks do not count.
+    Nothing is tracked without a `LabelTrackCallback`, which sees where epochs begin and end. Time steps that the model
+    masks do not count.
 
     Models on TensorFlow need ``compile(…, jit_compile=False)`` where Keras would choose XLA.
 

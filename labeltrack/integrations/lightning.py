@@ -35,15 +35,9 @@ _LOADERS = {"train": "train_dataloader", "eval": "val_dataloaders", "test": "tes
 class LabelTrackCallback(Callback):
     """Track a per-sample metric by label in training (mode ``"train"``), validation (``"eval"``) and test (``"test"``).
 
-    When an epoch ends, the ranks share it (`labeltrack.integrations.torch.sync`), so that all have the same statistics
-    of all samples, even where their labels differ. What a distributed sampler repeats to make ranks equal is left out.
-    The epoch is the step of the history; if there are several validations in an epoch, the last one counts.
-
-    The means of the labels are logged as ``{mode}/{outputs}/{name}``, as those of
-    `labeltrack.integrations.loggers.LoggerSink`, so that ``ModelCheckpoint`` and ``EarlyStopping`` may monitor a label,
-    or the worst one as ``eval/per_sample_loss_by_y/macro_max``.
-
-    Checkpoints have the tracker of all ranks, with the running epoch, and may be resumed with another number of ranks.
+    The epoch is the step of the history, and the ranks share it when it ends (`labeltrack.integrations.torch.sync`).
+    The means of the labels are logged as ``{mode}/{outputs}/{name}``, and that of the worst one as ``…/macro_max``.
+    Checkpoints have the trackers of all ranks, with the running epoch.
 
     Args:
         label: Key of the labels in a batch, which may be a place in a tuple; or a function of a batch; or, for several

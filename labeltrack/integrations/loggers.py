@@ -1,16 +1,10 @@
 """Sinks: the results of epochs in TensorBoard, Weights & Biases, MLflow, Trackio, Aim, Comet, DVCLive and JSON lines.
 
-A sink is a callable that takes a `labeltrack.EpochResult`; a tracker calls it when an epoch has ended. Options of all
-sinks here are those of `LoggerSink`::
-
-    from labeltrack.integrations.loggers import TensorBoardSink
-
-    tracker = labeltrack.LabelTracker("class", "ce", sinks=[TensorBoardSink(writer)])
-
-All sinks here write the mean of each label as a scalar ``{mode}/{metric}_by_{label}/{name}``, a table of all
-statistics, and a figure now and then. Beyond 50 labels, scalars are those of the worst labels, and of all labels
-together: ``macro_mean``, ``macro_min``, ``macro_q25``, ``macro_median``, ``macro_q75`` and ``macro_max`` of their
-means. A thousand scalars per epoch stall most loggers, and their pages.
+A sink is a callable that takes a `labeltrack.EpochResult`; a tracker calls it when an epoch has ended:
+``LabelTracker("class", "ce", sinks=[TensorBoardSink(writer)])``. Those here write the mean of each label as a scalar
+``{mode}/{metric}_by_{label}/{name}``, a table of all statistics, and a figure now and then. Beyond 50 labels, scalars
+are those of the worst labels, and ``macro_mean``, ``macro_min``, ``macro_q25``, ``macro_median``, ``macro_q75`` and
+``macro_max`` of the means of all. Options are those of `LoggerSink`.
 """
 
 from __future__ import annotations

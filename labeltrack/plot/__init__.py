@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from labeltrack.bounds import TRACKER_BOUNDS, resolve_all
 from labeltrack.errors import check_option
-from labeltrack.plot.data import collect
 from labeltrack.plot.grid import plot_grid
 from labeltrack.plot.heatmap import heatmap
 from labeltrack.plot.lines import COLOURED, MAX_MODES, lines, multiples
+from labeltrack.plot.scene import collect
 from labeltrack.plot.style import styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from labeltrack.bounds import BoundName, TrackerBounds
-    from labeltrack.plot.data import Plottable
+    from labeltrack.plot.scene import Plottable
 
 __all__ = ["plot_grid", "plot_history"]
 

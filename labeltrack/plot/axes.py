@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from labeltrack.bounds import Bound
-    from labeltrack.plot.data import Scene
+    from labeltrack.plot.scene import Scene
 
 _NARROW_SHARE = 0.08  # a typical label that fills less of a common axis than this cannot be read there
 _FLAT_MEANS = 0.1  # nor can means that keep to less than this of an axis, for the sake of wide bands

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from labeltrack._core.arrays import Integers
 from labeltrack.plot import style as look
-from labeltrack.plot.data import drawable, shorten
+from labeltrack.plot.scene import drawable, shorten
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

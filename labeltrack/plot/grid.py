@@ -11,15 +11,15 @@ from labeltrack._core.arrays import Array, Floats, Integers, Mask
 from labeltrack.bounds import resolve_all
 from labeltrack.errors import listing
 from labeltrack.plot import style as look
-from labeltrack.plot.data import choose_labels, choose_modes, drawable, shorten
 from labeltrack.plot.heatmap import ALL_NAMED, ENLARGED, centres, draw_groups, halves, name_rows, tick_ranks
+from labeltrack.plot.scene import choose_labels, choose_modes, drawable, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from labeltrack.bounds import Bound, BoundName
-    from labeltrack.plot.data import Plottable
+    from labeltrack.plot.scene import Plottable
     from labeltrack.stats import LabelStats
 
 _MOST = 4_000_000  # cells

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 
 from labeltrack._core.arrays import Array, Floats, Integers, Mask
 from labeltrack.plot import style as look
-from labeltrack.plot.data import shorten
+from labeltrack.plot.scene import shorten
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from labeltrack.bounds import Bound
-    from labeltrack.plot.data import Scene
+    from labeltrack.plot.scene import Scene
 
 ALL_NAMED = 110  # with more rows than this, rows are not tall enough for names
 ENLARGED = 25

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from labeltrack._core.arrays import Floats, Integers, Mask
 from labeltrack.plot import style as look
 from labeltrack.plot.axes import ValueAxis, fits, integer_steps, value_axis
-from labeltrack.plot.data import shorten
+from labeltrack.plot.scene import shorten
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from labeltrack.bounds import Bound
-    from labeltrack.plot.data import Scene, Track
+    from labeltrack.plot.scene import Scene, Track
 
 COLOURED = len(look.PALETTE)
 _STYLES: tuple[Any, ...] = ("-", (0, (3.2, 1.4)), (0, (1, 1.1)), (0, (4.5, 1.2, 1, 1.2)))

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from labeltrack._tables import whole_file
-from labeltrack.plot.data import shorten
+from labeltrack.plot.scene import shorten
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

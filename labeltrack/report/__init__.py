@@ -2,6 +2,6 @@
 
 from labeltrack._tables import printable
 from labeltrack.report.recorded import write_report
-from labeltrack.report.terminal import Course, history_table, setbacks, show, stats_table
+from labeltrack.report.terminal import history_table, show
 
-__all__ = ["Course", "history_table", "printable", "setbacks", "show", "stats_table", "write_report"]
+__all__ = ["history_table", "printable", "show", "write_report"]

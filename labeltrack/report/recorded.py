@@ -13,21 +13,20 @@ from labeltrack._core.arrays import Array
 from labeltrack._filters import compared_step, single_mode
 from labeltrack._labels.combined import union
 from labeltrack._significance.comparison import check_alpha
-from labeltrack._significance.samples import both, in_order, places_of
+from labeltrack._significance.pairs import both, in_order, places_of
 from labeltrack._tables import check_ending, printable
 from labeltrack.compare import samples_of
 from labeltrack.errors import counted, missing_key
 from labeltrack.history import joined
-from labeltrack.page.content import Content, Track
-from labeltrack.page.document import write_page
+from labeltrack.page import Content, Track, write_page
 from labeltrack.recording.run import Run, open_run
 from labeltrack.stats import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from labeltrack._significance.methods import Side
-    from labeltrack._significance.samples import Samples
+    from labeltrack._significance.p_values import Side
+    from labeltrack._significance.pairs import Samples
     from labeltrack.history import History
     from labeltrack.recording.dynamics import Dynamics
     from labeltrack.stats import LabelStats
@@ -43,9 +42,27 @@ class _Side(NamedTuple):
     """An epoch of a run."""
 
     run: Run
+    name: str
     mode: str
     step: int
     stats: LabelStats
+
+
+class _Source(NamedTuple):
+    """A run: what it is called, the mode of it that is judged, and its history."""
+
+    run: Run
+    name: str
+    mode: str
+    history: History
+
+    def side(self, step: int) -> _Side:
+        """Return one epoch."""
+        return _Side(self.run, self.name, self.mode, step, self.history.at(step, self.mode))
+
+    def track(self, mode: str, name: str) -> Track:
+        """Return one mode, step by step."""
+        return Track(name, [(step, self.history.at(step, mode)) for step in self.history.steps(mode)])
 
 
 def write_report(
@@ -102,78 +119,66 @@ def write_report(
     path = Path(path)
     check_ending(path, (".html", ".htm"))
     check_alpha(alpha)
-    opened = _opened(runs)
-    metric = _metric_of(opened, metric)
-    modes = [single_mode((epoch.mode for epoch in run.epochs), mode) for run in opened]
-    histories = [
-        # Of several runs one mode is shown, of one all are.
-        run.recompute(bounds=None, metric=metric, modes=of if len(opened) > 1 else None, progress=progress)
-        for run, of in zip(opened, modes, strict=True)
-    ]
-    before, after = _sides(opened, histories, modes, against)
+    sources = _read(runs, mode, metric, progress=progress)
+    metric, label, several = sources[-1].history.metric, sources[-1].history.label, len(sources) > 1
+    before, after = _sides(sources, against)
     samples = None if before is None else _samples(before, after, metric)
-    names, several = _names(opened), len(opened) > 1
     sides = "" if before is None else _named(before, after)
     content = Content(
         metric,
-        histories[-1].label,
-        _tracks(names, histories, modes),
+        label,
+        _tracks(sources),
         None if before is None else before.stats,
-        title=title or f"{metric} by {histories[-1].label}: {', '.join(names)}",
+        title=title or f"{metric} by {label}: {', '.join(source.name for source in sources)}",
         bounds=after.run.bounds,
         higher_is_worse=higher_is_worse,
         alpha=alpha,
-        facts=[fact for run, name in zip(opened, names, strict=True) for fact in _facts(run, f"{name}: " * several)],
+        facts=[fact for source in sources for fact in _facts(source.run, f"{source.name}: " * several)],
         sides=sides,
         samples=samples,
         hardest=_hardest(before, after, metric, higher_is_worse=higher_is_worse),
         distribution=None if before is None or samples is None else _distribution(before, after, samples, sides),
-        shown=tuple(range(len(opened))),
+        shown=tuple(range(len(sources))),
     )
     write_page(content, path)
 
 
-def _opened(runs: Any) -> list[Run]:
+def _read(runs: Any, mode: str | None, metric: str | None, *, progress: bool) -> list[_Source]:
+    """Return the runs with their histories: of one run all modes, of several the one that is judged."""
     several = [runs] if isinstance(runs, (Run, str, os.PathLike)) else list(runs)
     opened = [run if isinstance(run, Run) else open_run(run) for run in several]
     if not opened:
         msg = "a report needs at least one recorded run"
         raise ValueError(msg)
-    return opened
+    metric = opened[-1].metrics[0] if metric is None else metric
+    for run in opened:
+        if metric not in run.metrics:
+            raise missing_key(metric, run.metrics, f"metric in {run.path}:")
+    modes = [single_mode((epoch.mode for epoch in run.epochs), mode) for run in opened]
+    names = [run.path.rstrip("/").rpartition("/")[2] for run in opened]
+    names = names if len(set(names)) == len(opened) else [run.path for run in opened]
+    options: dict[str, Any] = {"bounds": None, "metric": metric, "progress": progress}
+    return [
+        _Source(run, name, of, run.recompute(modes=of if len(opened) > 1 else None, **options))
+        for run, name, of in zip(opened, names, modes, strict=True)
+    ]
 
 
-def _metric_of(runs: list[Run], metric: str | None) -> str:
-    """Return the metric to judge, which all runs have."""
-    chosen = runs[-1].metrics[0] if metric is None else metric
-    for run in runs:
-        if chosen not in run.metrics:
-            raise missing_key(chosen, run.metrics, f"metric in {run.path}:")
-    return chosen
-
-
-def _sides(
-    runs: list[Run], histories: list[History], modes: list[str], against: int | str
-) -> tuple[_Side | None, _Side]:
+def _sides(sources: list[_Source], against: int | str) -> tuple[_Side | None, _Side]:
     """Return what is compared."""
-    for run, history, mode in zip(runs, histories, modes, strict=True):
+    for run, _, mode, history in sources:
         if mode not in history.modes:
             msg = f"{run.path} has no complete epoch in mode {mode!r}"
             raise ValueError(msg)
-    steps = [history.steps(mode) for history, mode in zip(histories, modes, strict=True)]
-
-    def side(k: int, step: int) -> _Side:
-        return _Side(runs[k], modes[k], step, histories[k].at(step, modes[k]))
-
-    after = side(-1, steps[-1][-1])
-    at = compared_step(steps[0][:-1] if len(runs) == 1 else steps[0], against)
-    return None if at is None else side(0, at), after
+    first, last = sources[0], sources[-1]
+    steps = first.history.steps(first.mode)
+    at = compared_step(steps if len(sources) > 1 else steps[:-1], against)
+    return None if at is None else first.side(at), last.side(last.history.steps(last.mode)[-1])
 
 
 def _named(before: _Side, after: _Side) -> str:
-    if before.run is after.run:
-        return f"step {before.step} to step {after.step}"
-    old, new = _names([before.run, after.run])
-    return f"step {before.step} of {old} to step {after.step} of {new}"
+    of, to = ("", "") if before.run is after.run else (f" of {before.name}", f" of {after.name}")
+    return f"step {before.step}{of} to step {after.step}{to}"
 
 
 def _samples(before: _Side, after: _Side, metric: str) -> Samples:
@@ -242,23 +247,12 @@ def _datasets(table: Dynamics, side: _Side) -> Array:
     return np.broadcast_to(np.array(there[0][:1]), len(table))
 
 
-def _tracks(names: list[str], histories: list[History], modes: list[str]) -> list[Track]:
+def _tracks(sources: list[_Source]) -> list[Track]:
     """Return the judged mode first, then the others: of the same run, or that mode of the other runs."""
-    if len(names) == 1:
-        shown = [modes[0], *(mode for mode in histories[0].modes if mode != modes[0])]
-        return [Track(mode, _looks(histories[0], mode)) for mode in shown]
-    found = zip(names, histories, modes, strict=True)
-    return [Track(f"{name}, {mode}", _looks(history, mode)) for name, history, mode in found][::-1]
-
-
-def _names(runs: list[Run]) -> list[str]:
-    """Return what runs are called: the last part of their paths, if these differ."""
-    short = [run.path.rstrip("/").rpartition("/")[2] for run in runs]
-    return short if len(set(short)) == len(runs) else [run.path for run in runs]
-
-
-def _looks(history: History, mode: str) -> list[tuple[int, LabelStats]]:
-    return [(step, history.at(step, mode)) for step in history.steps(mode)]
+    if len(sources) > 1:
+        return [source.track(source.mode, f"{source.name}, {source.mode}") for source in reversed(sources)]
+    (only,) = sources
+    return [only.track(mode, mode) for mode in [only.mode, *(of for of in only.history.modes if of != only.mode)]]
 
 
 def _facts(run: Run, of: str) -> list[tuple[str, str]]:

@@ -1,16 +1,14 @@
-"""Terminal tables: the labels of an epoch, worst first, and the labels that are worse than at their best epoch."""
+"""Terminal tables: the labels of an epoch, worst first, beside other modes and the best epoch of each."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labeltrack._core.arrays import Integers
 from labeltrack._filters import labels_named, single_mode
 from labeltrack._tables import printable
-from labeltrack.history import joined
 from labeltrack.stats import STATISTICS
 
 if TYPE_CHECKING:
@@ -28,82 +26,12 @@ _UNBOUNDED = 10_000
 _NAMED = 10  # labels without samples in the caption
 
 
-@dataclass(frozen=True)
-class Course:
-    """The best and the last value of a statistic of one label.
-
-    Attributes:
-        label: Label value.
-        name: Display name.
-        best: Best value; NaN if it was never a number. `best_step` is the first step at which it was reached.
-        last: Value at `last_step`, the last step at which the label has samples.
-    """
-
-    label: Any
-    name: str
-    best: float
-    best_step: int
-    last: float
-    last_step: int
-
-    @property
-    def setback(self) -> float:
-        """How far the last value is from the best one: 0.0 for a label at its best, infinite where the last is NaN."""
-        if math.isnan(self.last):
-            return math.inf
-        return 0.0 if self.last == self.best else abs(self.last - self.best)  # infinite losses may be equal
-
-
 class _Column(NamedTuple):
     """A column of formatted numbers."""
 
     header: str
     cells: Sequence[str]
     footer: str
-
-
-def stats_table(
-    stats: LabelStats,
-    *,
-    title: str | None = None,
-    by: str | Iterable[str] = "mean",
-    higher_is_worse: bool = True,
-    limit: int | None = None,
-    compare: Mapping[str, LabelStats] | None = None,
-    label: str | None = None,
-) -> Table:
-    """Return a table of the statistics of every label, worst first, and of all labels together in the last row.
-
-    Args:
-        stats: What to show.
-        title: Printed above the table; None for no title.
-        by: The statistic that ranks: count, sum, mean, std, min or max; or the name of one of several labels per
-            sample, or several names: the table is then of these, by their means.
-        higher_is_worse: True for a loss, False for an accuracy. A NaN is worst either way.
-        limit: How many labels at most; None for all.
-        compare: Further statistics by name, such as those of another mode: each adds a column with its `by`.
-        label: Heading of the label names; None for the names of several labels, or "label".
-
-    Returns:
-        A table to print with a rich ``Console``. Names are printed literally, never parsed as markup.
-
-    Raises:
-        ValueError: There is no such statistic, `limit` is not positive, or NaN samples under ``nan_policy="raise"``.
-
-    Example:
-        >>> import labeltrack as lt
-        >>> table = stats_table(lt.label_stats([0, 1], [0.5, 2.0]), title="loss")
-        >>> [str(column.header) for column in table.columns]
-        ['', 'label', 'count', 'mean', 'std', 'min', 'max']
-    """
-    labels = labels_named(by, stats.label_names)
-    if labels is not None:
-        stats, compare = stats.by(*labels), {name: other.by(*labels) for name, other in (compare or {}).items()}
-        by, label = "mean", label or joined(labels)
-    by, label = str(by), label or joined(stats.label_names) or "label"
-    places = _ranked(stats, by, limit, higher_is_worse=higher_is_worse)
-    columns, _ = _columns(stats, places, by, compare or {})
-    return _table(stats, places, columns, title=title, label=label)
 
 
 def history_table(
@@ -123,16 +51,20 @@ def history_table(
         mode: The mode to show; None for ``"eval"`` if there is such a mode, else for the only one.
         step: Which step; None for the last of the mode.
         title: Printed above the table; None for a description of its content.
-        by: As for `stats_table`, and what other modes and steps are compared by.
+        by: The statistic that ranks, and that other modes and steps are compared by: count, sum, mean, std, min or max.
+            Or the name of one of several labels per sample, or several names: the table is then of these, by their
+            means.
         higher_is_worse: True for a loss, False for an accuracy. A NaN is worst either way.
         limit: How many labels at most; None for all.
 
     Returns:
-        A table to print with a rich ``Console``, as from `stats_table`.
+        A table to print with `show` or a rich ``Console``, with all labels together in the last row. Names are printed
+        literally, never parsed as markup.
 
     Raises:
         KeyError: There is no such mode or step.
-        ValueError: As from `stats_table`, or `mode` is None and it is not clear which.
+        ValueError: There is no such statistic, `limit` is not positive, `mode` is None and it is not clear which, or
+            NaN samples under ``nan_policy="raise"``.
 
     Example:
         >>> import labeltrack as lt
@@ -141,59 +73,25 @@ def history_table(
         >>> [str(column.header) for column in history_table(history).columns]
         ['', 'y', 'count', 'mean', 'std', 'min', 'max', 'best\n(step)']
     """
-    history, by = _by_labels(history, by)
+    labels = labels_named(by, history.label_names)
+    history, by = (history, str(by)) if labels is None else (history.by(*labels), "mean")
     mode = single_mode(history.modes, mode)
     step = max(history.steps(mode), default=0) if step is None else step  # no such mode: the next line says so
     stats = history.at(step, mode)
-    places = _ranked(stats, by, limit, higher_is_worse=higher_is_worse)
+    if limit is not None and limit < 1:
+        msg = f"limit must be at least 1, or None for all labels, got {limit}"
+        raise ValueError(msg)
+    places = stats.order(by, descending=higher_is_worse)[:limit]
     others = {of: history.at(step, of) for of in history.modes if of != mode and step in history.steps(of)}
-    of_label = _courses(history, mode, by, higher_is_worse=higher_is_worse)
+    of_label = _best(history, mode, by, higher_is_worse=higher_is_worse)
     best = [of_label.get(value) for value in stats.labels[places].tolist()]  # None: it never had samples
     columns, write = _columns(stats, places, by, others)
-    width = max((len(str(course.best_step)) for course in best if course is not None), default=0)
-    cells = [_MISSING if course is None else f"{write(course.best)} ({course.best_step:>{width}})" for course in best]
+    width = max((len(str(found[1])) for found in best if found is not None), default=0)
+    cells = [_MISSING if found is None else f"{write(found[0])} ({found[1]:>{width}})" for found in best]
     columns.append(_Column("best\n(step)", cells, ""))
     if title is None:
         title = f"{history.metric} by {history.label}: {mode}, step {step}, worst {by} first"
     return _table(stats, places, columns, title=title, label=history.label)
-
-
-def setbacks(
-    history: History, *, mode: str | None = None, by: str | Iterable[str] = "mean", higher_is_worse: bool = True
-) -> list[Course]:
-    """Return the labels whose last value is worse than their best, largest setback first.
-
-    Args:
-        history: What was recorded.
-        mode: The mode to look at; None for ``"eval"`` if there is such a mode, else for the only one.
-        by: As for `stats_table`.
-        higher_is_worse: True for a loss, False for an accuracy. A NaN is worst either way.
-
-    Returns:
-        Empty if every label is at its best.
-
-    Raises:
-        KeyError: There is no such mode.
-        ValueError: There is no such statistic, `mode` is None and it is not clear which, or NaN samples under
-            ``nan_policy="raise"``.
-
-    Example:
-        >>> import labeltrack as lt
-        >>> history = lt.History()
-        >>> history.add(1, lt.label_stats([0, 1], [0.5, 2.0]), mode="eval")
-        >>> history.add(2, lt.label_stats([0, 1], [0.75, 1.0]), mode="eval")
-        >>> [(course.name, course.best, course.last) for course in setbacks(history)]
-        [('0', 0.5, 0.75)]
-    """
-    history, by = _by_labels(history, by)
-    courses = _courses(history, single_mode(history.modes, mode), by, higher_is_worse=higher_is_worse).values()
-    return sorted((course for course in courses if course.setback > 0), key=lambda course: -course.setback)
-
-
-def _by_labels(history: History, by: str | Iterable[str]) -> tuple[History, str]:
-    """Return the history of the labels that `by` names, and the statistic that ranks them."""
-    labels = labels_named(by, history.label_names)
-    return (history, str(by)) if labels is None else (history.by(*labels), "mean")
 
 
 def show(table: Table, console: Console | None = None) -> None:
@@ -202,7 +100,7 @@ def show(table: Table, console: Console | None = None) -> None:
     On a terminal that is too narrow even for the numbers, lines wrap, and no number is cut.
 
     Args:
-        table: From `stats_table` or `history_table`.
+        table: From `history_table`.
         console: Where to print; None for standard output.
     """
     from rich.console import Console  # noqa: PLC0415 (takes 20 ms, which the HTML report need not spend)
@@ -218,29 +116,16 @@ def show(table: Table, console: Console | None = None) -> None:
         console.width = before
 
 
-def _ranked(stats: LabelStats, by: str, limit: int | None, *, higher_is_worse: bool) -> Integers:
-    """Return the places of the labels to show, worst first."""
-    if limit is not None and limit < 1:
-        msg = f"limit must be at least 1, or None for all labels, got {limit}"
-        raise ValueError(msg)
-    return stats.order(by, descending=higher_is_worse)[:limit]
-
-
-def _courses(history: History, mode: str, by: str, *, higher_is_worse: bool) -> dict[Any, Course]:
-    """Return best and last value of every label, by label."""
-    if mode not in history.modes:
-        history.at(0, mode)  # raises, naming the modes there are
-    found: dict[Any, Course] = {}
+def _best(history: History, mode: str, by: str, *, higher_is_worse: bool) -> dict[Any, tuple[float, int]]:
+    """Return the best value of every label and the first step at which it was reached, by label."""
+    found: dict[Any, tuple[float, int]] = {}
     for step in history.steps(mode):
         stats = history.at(step, mode)
         here = stats.present
-        columns = (column[here].tolist() for column in (stats.labels, stats.names, stats.column(by)))
-        for label, name, value in zip(*columns, strict=True):
-            before = found.get(label)
-            best, at = (value, step) if before is None else (before.best, before.best_step)
+        for label, value in zip(stats.labels[here].tolist(), stats.column(by)[here].tolist(), strict=True):
+            best, _ = found.get(label, (math.nan, step))
             if math.isnan(best) or (value < best if higher_is_worse else value > best):
-                best, at = value, step
-            found[label] = Course(label, name, best, at, value, step)
+                found[label] = value, step
     return found
 
 
@@ -285,7 +170,7 @@ def _writer(values: Iterable[float]) -> Callable[[float], str]:
     return write
 
 
-def _table(stats: LabelStats, places: Integers, columns: list[_Column], *, title: str | None, label: str) -> Table:
+def _table(stats: LabelStats, places: Integers, columns: list[_Column], *, title: str, label: str) -> Table:
     """Build the table; the first row is the worst."""
     from rich import box  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
@@ -300,7 +185,7 @@ def _table(stats: LabelStats, places: Integers, columns: list[_Column], *, title
     looks: dict[str, Any] = {"show_edge": False, "show_footer": True, "footer_style": "dim"}
     looks |= {"title_justify": "left", "caption_justify": "left"}
     table = Table(
-        title=None if title is None else Text(printable(title), style="bold"),
+        title=Text(printable(title), style="bold"),
         caption=Text("; ".join(notes)) if notes else None,
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),

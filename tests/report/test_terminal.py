@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import statistics
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from rich.console import Console
@@ -38,6 +38,20 @@ def stats_of(**samples: list[float]) -> lt.LabelStats:
     return lt.label_stats(labels, [value for values in samples.values() for value in values])
 
 
+def table_of(stats: lt.LabelStats, others: dict[str, lt.LabelStats] | None = None, **options: Any) -> Table:
+    """Return the table of a history of one epoch, beside other modes."""
+    history = lt.History(metric="loss")
+    for mode, of in {"eval": stats, **(others or {})}.items():
+        history.add(1, of, mode=mode)
+    return report.history_table(history, mode="eval", **options)
+
+
+def rows_of(stats: lt.LabelStats, others: dict[str, lt.LabelStats] | None = None, **options: Any) -> list[list[str]]:
+    """Return the words of the lines of that table, without the best step, which is the only one."""
+    found = rows(table_of(stats, others, **options), width=200)
+    return [words[:-2] if words[-1] == "(1)" else words for words in found]
+
+
 @pytest.fixture
 def history() -> lt.History:
     """Two epochs of train and eval; b gets worse, c comes late."""
@@ -50,27 +64,27 @@ def history() -> lt.History:
 
 
 def test_the_worst_label_is_first_and_marked() -> None:
-    shown = rows(report.stats_table(stats_of(good=[0.1], worst=[9.0], bad=[3.0])))
+    shown = rows_of(stats_of(good=[0.1], worst=[9.0], bad=[3.0]))
     assert [words[:2] for words in shown[:3]] == [[">", "worst"], ["bad", "1"], ["good", "1"]]
     assert "\n".join(" ".join(words) for words in shown).count(">") == 1
 
 
 def test_the_lowest_is_first_when_lower_is_worse() -> None:
-    shown = rows(report.stats_table(stats_of(good=[0.9], poor=[0.2]), higher_is_worse=False))
+    shown = rows_of(stats_of(good=[0.9], poor=[0.2]), higher_is_worse=False)
     assert [shown[0][1], shown[1][0]] == ["poor", "good"]
 
 
 def test_a_label_with_nan_is_worst_either_way() -> None:
     stats = stats_of(a=[9.0], b=[float("nan")])
     for higher_is_worse in (True, False):
-        shown = rows(report.stats_table(stats, higher_is_worse=higher_is_worse))
+        shown = rows_of(stats, higher_is_worse=higher_is_worse)
         assert shown[0] == [">", "b", "1", "nan", "nan", "nan", "nan"]
 
 
 @pytest.mark.parametrize(("by", "first"), [("mean", "a"), ("max", "b"), ("std", "b"), ("count", "b"), ("sum", "c")])
 def test_any_statistic_can_rank(by: str, first: str) -> None:
     stats = stats_of(a=[5.0], b=[0.0, 0.0, 0.0, 6.0], c=[4.0, 4.0])
-    table = report.stats_table(stats, by=by)
+    table = table_of(stats, by=by)
     assert rows(table)[0][1] == first
     assert ("sum" in [str(column.header) for column in table.columns]) == (by == "sum")
 
@@ -78,22 +92,22 @@ def test_any_statistic_can_rank(by: str, first: str) -> None:
 def test_a_quantile_can_rank_and_has_a_column_of_its_own() -> None:
     labels, values = ["a", "b", "b", "b"], [5.0, 0.0, 6.0, 7.0]
     stats, other = (lt.label_stats(labels, some, quantiles=[0.5]) for some in (values, [1.0, 2.0, 3.0, 4.0]))
-    table = report.stats_table(stats, by="median", compare={"before": other})
-    worst, second, total = rows(table)
+    worst, second, total = rows_of(stats, {"before": other}, by="median")
     assert (worst[1], worst[-2:], second[0], second[-2:]) == ("b", ["6.000", "3.000"], "a", ["5.000", "1.000"])
-    assert [str(column.header) for column in table.columns][-2:] == ["median", "before\nmedian"]
+    headers = [str(column.header) for column in table_of(stats, {"before": other}, by="median").columns]
+    assert headers[-3:-1] == ["median", "before\nmedian"]
     assert total == ["all", "4", "4.500", "3.109", "0.000", "7.000"]  # the median of all is not known
 
 
 def test_an_unknown_statistic_is_refused_with_a_list_of_those_there_are() -> None:
     with pytest.raises(ValueError, match=r"unknown statistic 'variance'.*'mean'"):
-        report.stats_table(stats_of(a=[1.0]), by="variance")
+        table_of(stats_of(a=[1.0]), by="variance")
 
 
 def test_the_last_row_is_of_all_samples_together() -> None:
     samples = {"a": [0.5, 1.25, 9.0], "b": [2.0], "c": [3.0, 3.0]}
     values = [value for part in samples.values() for value in part]
-    assert rows(report.stats_table(stats_of(**samples)))[-1] == [
+    assert rows_of(stats_of(**samples))[-1] == [
         "all",
         "6",
         "3.125",
@@ -104,7 +118,7 @@ def test_the_last_row_is_of_all_samples_together() -> None:
 
 
 def test_a_table_of_no_labels_can_be_shown() -> None:
-    assert rows(report.stats_table(lt.label_stats([], [])))[-1][:2] == ["all", "0"]
+    assert rows_of(lt.label_stats([], []))[-1][:2] == ["all", "0"]
 
 
 @pytest.mark.parametrize(
@@ -114,34 +128,32 @@ def test_names_are_never_taken_for_markup(name: str) -> None:
     stats = lt.label_stats([0, 1], [1.0, 0.0], label_mapping={name: 0, "other": 1})
     history = lt.History(metric=name, label=name)
     history.add(1, stats, mode=name)
-    assert name in text(report.stats_table(stats, title=name, label=name, compare={name: stats}), width=200)
-    assert text(report.history_table(history, mode=name), width=200).count(name) >= 4
+    history.add(1, stats, mode=f"not {name}")
+    assert text(report.history_table(history, mode=name), width=200).count(name) >= 5
+    assert name in text(report.history_table(history, mode=name, title=name), width=200).splitlines()[0]
 
 
 @pytest.mark.parametrize(("name", "shown"), [("a\nb", "a\\nb"), ("\x1b[2J", "\\x1b[2J"), ("a\tb", "a\\tb"), ("", "''")])
 def test_names_cannot_break_a_line_or_command_the_terminal(name: str, shown: str) -> None:
-    out = text(report.stats_table(lt.label_stats([0, 1], [1.0, 0.0], label_mapping={name: 0, "other": 1})))
+    out = text(table_of(lt.label_stats([0, 1], [1.0, 0.0], label_mapping={name: 0, "other": 1})))
     assert shown in out
     assert "\x1b" not in out
 
 
 def test_limit_shows_the_worst_few_and_says_how_many_there_are_besides() -> None:
     stats = lt.label_stats(list(range(10)), list(range(10)))
-    out = text(report.stats_table(stats, limit=3))
-    assert [words[-6] for words in rows(report.stats_table(stats, limit=3))[:3]] == ["9", "8", "7"]
+    out = text(table_of(stats, limit=3))
+    assert [words[-6] for words in rows_of(stats, limit=3)[:3]] == ["9", "8", "7"]
     assert "and 7 more labels" in out
-    assert "more" not in text(report.stats_table(stats, limit=10))
-    assert (
-        "and 1 more label\n"
-        in "\n".join(line.rstrip() for line in text(report.stats_table(stats, limit=9)).splitlines()) + "\n"
-    )
+    assert "more" not in text(table_of(stats, limit=10))
+    assert text(table_of(stats, limit=9)).splitlines()[-1].rstrip() == "and 1 more label"
     for limit in (0, -1):
         with pytest.raises(ValueError, match=f"limit must be at least 1.*got {limit}"):
-            report.stats_table(stats, limit=limit)
+            table_of(stats, limit=limit)
 
 
 def test_other_statistics_stand_beside_and_a_label_they_lack_has_a_dash() -> None:
-    shown = rows(report.stats_table(stats_of(a=[2.0], b=[1.0]), compare={"train": stats_of(b=[0.5])}))
+    shown = rows_of(stats_of(a=[2.0], b=[1.0]), {"train": stats_of(b=[0.5])})
     assert shown[0][-1] == "-"
     assert [words[-1] for words in shown[1:]] == ["0.500", "0.500"]
 
@@ -166,16 +178,16 @@ def test_numbers_share_their_decimals(values: list[float], shown: list[str]) -> 
 
 
 def test_extremes_beside_nothing_finite_are_written_as_numbers() -> None:
-    shown = rows(report.stats_table(stats_of(a=[math.nan], b=[math.inf, 1.0, 1.5e-5])))
+    shown = rows_of(stats_of(a=[math.nan], b=[math.inf, 1.0, 1.5e-5]))
     assert shown[1] == ["b", "3", "inf", "nan", "1.500e-05", "inf"]
-    assert rows(report.stats_table(stats_of(a=[math.nan], b=[math.inf, 1.0])))[1][4] == "1.000"
+    assert rows_of(stats_of(a=[math.nan], b=[math.inf, 1.0]))[1][4] == "1.000"
 
 
 def test_a_narrow_terminal_folds_names_and_cuts_no_number() -> None:
     stats = lt.label_stats(
         [0, 1], [123.25, 0.5], label_mapping={"a name of forty characters, or thereabouts": 0, "b": 1}
     )
-    wide, narrow = (text(report.stats_table(stats, title="t"), width=width) for width in (120, 30))
+    wide, narrow = (text(table_of(stats, title="t"), width=width) for width in (120, 30))
     assert "a name of forty characters, or thereabouts" in wide
     assert "…" not in narrow
     for number in ("123.2", "0.5", "61.9", "count", "max"):
@@ -186,7 +198,7 @@ def test_a_file_gets_the_whole_width_whatever_the_width_of_the_console() -> None
     file = io.StringIO()
     console = Console(file=file, width=20)
     name = "n" * 100
-    report.show(report.stats_table(lt.label_stats([name], [1.0])), console)
+    report.show(table_of(lt.label_stats([name], [1.0])), console)
     assert name in file.getvalue()
     assert console.width == 20
 
@@ -194,14 +206,14 @@ def test_a_file_gets_the_whole_width_whatever_the_width_of_the_console() -> None
 def test_the_worst_is_readable_where_there_is_neither_colour_nor_unicode() -> None:
     raw = io.BytesIO()
     console = Console(file=io.TextIOWrapper(raw, encoding="ascii"), force_terminal=True, color_system=None, width=80)
-    report.show(report.stats_table(stats_of(a=[2.0], b=[1.0]), title="loss", limit=1), console)
+    report.show(table_of(stats_of(a=[2.0], b=[1.0]), title="loss", limit=1), console)
     console.file.flush()
     assert raw.getvalue().decode("ascii").count("> |a") == 1
 
 
 def test_the_worst_is_emphasised_where_there_is_colour() -> None:
     file = io.StringIO()
-    report.show(report.stats_table(stats_of(a=[2.0], b=[1.0])), Console(file=file, force_terminal=True, width=80))
+    report.show(table_of(stats_of(a=[2.0], b=[1.0])), Console(file=file, force_terminal=True, width=80))
     (worst,) = (line for line in file.getvalue().splitlines() if ">" in line)
     (better,) = (line for line in file.getvalue().splitlines() if " b " in line)
     assert "\x1b[1;31m" in worst
@@ -234,35 +246,14 @@ def test_a_mode_without_that_step_is_not_compared(history: lt.History) -> None:
 def test_a_mode_that_is_not_there_is_refused_with_a_list_of_those_that_are(history: lt.History) -> None:
     with pytest.raises(KeyError, match=r"'evil'.*'eval'"):
         report.history_table(history, mode="evil")
-    with pytest.raises(KeyError, match=r"'evil'.*'eval'"):
-        report.setbacks(history, mode="evil")
 
 
-def test_setbacks_are_the_labels_that_were_better_before(history: lt.History) -> None:
-    assert report.setbacks(history, mode="train") == []
-    (course,) = report.setbacks(history, mode="eval")
-    assert course == report.Course(label="b", name="b", best=1.5, best_step=1, last=3.0, last_step=2)
-    assert course.setback == 1.5
-
-
-def test_setbacks_know_which_direction_is_worse(history: lt.History) -> None:
-    assert [course.label for course in report.setbacks(history, mode="train", higher_is_worse=False)] == ["a", "b"]
-
-
-def test_a_label_whose_last_value_is_nan_is_the_largest_setback() -> None:
+def test_the_best_of_a_label_is_the_first_of_equals_and_a_nan_is_none() -> None:
     history = lt.History()
-    history.add(1, stats_of(a=[1.0], b=[math.nan], c=[1.0], d=[2.0]), mode="eval")
-    history.add(2, stats_of(a=[50.0], b=[1.0], c=[math.nan], d=[math.inf]), mode="eval")
-    found = report.setbacks(history, mode="eval")
-    assert [course.label for course in found] == ["c", "d", "a"]
-    assert [course.best for course in found] == [1.0, 2.0, 1.0]
-
-
-def test_the_best_of_equals_is_the_first() -> None:
-    history = lt.History()
-    for step in (1, 2, 3):
-        history.add(step, stats_of(a=[5.0 if step == 3 else 1.0]), mode="eval")
-    assert report.setbacks(history, mode="eval")[0].best_step == 1
+    for step, values in enumerate(([3.0, math.nan, 1.0], [1.0, 2.0, math.nan], [1.0, 5.0, math.inf]), 1):
+        history.add(step, lt.label_stats(["a", "b", "c"], values), mode="eval")
+    shown = [(words[words[0] == ">"], *words[-2:]) for words in rows(report.history_table(history))[:3]]
+    assert shown == [("c", "1.000", "(1)"), ("b", "2.000", "(2)"), ("a", "1.000", "(2)")]
 
 
 def test_labels_without_samples_have_dashes_come_last_and_are_named_below() -> None:
@@ -281,25 +272,22 @@ def test_labels_without_samples_have_dashes_come_last_and_are_named_below() -> N
     ]
     assert "without samples: dog, eel" in said
     assert "and 2 more labels; without samples: dog, eel" in text(report.history_table(whole, mode="eval", limit=1))
-    assert [course.name for course in report.setbacks(whole, mode="eval")] == ["cat"]
     many = lt.label_stats([0], [1.0]).with_absent(range(1, 30))
-    assert "without samples: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …" in " ".join(text(report.stats_table(many)).split())
+    assert "without samples: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …" in " ".join(text(table_of(many)).split())
 
 
 def test_tables_of_several_labels_are_of_one_of_them_if_its_name_is_given() -> None:
     history = lt.History(metric="loss", label="class and site")
     for step, values in ((1, [1.0, 2.0, 3.0]), (2, [2.0, 8.0, 1.0])):
         history.add(step, lt.label_stats({"class": ["cat", "dog", "cat"], "site": ["a", "a", "b"]}, values))
-    stats = history.at(2)
-    assert rows(report.stats_table(stats))[0][:4] == [">", "dog,", "a", "1"]
-    assert str(report.stats_table(stats).columns[1].header) == "class and site"
-    by_site = report.stats_table(stats, by="site")
-    assert [row[:4] for row in rows(by_site)[:2]] == [[">", "a", "2", "5.000"], ["b", "1", "1.000", "0.000"]]
-    assert str(by_site.columns[1].header) == "site"
-    beside = rows(report.stats_table(stats, by=["site", "class"], compare={"before": history.at(1)}))
-    assert [row[-1] for row in beside[:3]] == ["2.000", "1.000", "3.000"]
+    history.add(2, history.at(1), mode="test")
+    whole = report.history_table(history, mode="train")
+    assert (rows(whole)[0][:4], str(whole.columns[1].header)) == ([">", "dog,", "a", "1"], "class and site")
+    table = report.history_table(history, mode="train", by="site")
+    assert [row[:4] for row in rows(table)[:2]] == [[">", "a", "2", "5.000"], ["b", "1", "1.000", "0.000"]]
+    assert str(table.columns[1].header) == "site"
+    beside = rows(report.history_table(history, mode="train", by=["site", "class"]))
+    assert [row[-3] for row in beside[:3]] == ["2.000", "1.000", "3.000"]
     assert [row[:2] for row in beside[1:3]] == [["a,", "cat"], ["b,", "cat"]]
-    table = report.history_table(history, by="site")
     assert [row[-2:] for row in rows(table)[:2]] == [["1.500", "(1)"], ["1.000", "(2)"]]
     assert "loss by site: train, step 2, worst mean first" in text(table)
-    assert [(c.name, c.best, c.last) for c in report.setbacks(history, by="class")] == [("dog", 2.0, 8.0)]

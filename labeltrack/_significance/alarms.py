@@ -10,23 +10,23 @@ import numpy as np
 
 from labeltrack._core.arrays import Array, Floats, Integers
 from labeltrack._labels.combined import union
-from labeltrack._significance.comparison import (
-    FEWEST,
-    MOST_SKEW,
-    NO_EVIDENCE,
-    TOO_FEW,
-    WORSE,
-    Comparison,
-    check_alpha,
-    compare_stats,
+from labeltrack._significance.choice import FEWEST, MOST_SKEW, compare_stats
+from labeltrack._significance.comparison import NO_EVIDENCE, TOO_FEW, WORSE, Comparison, check_alpha
+from labeltrack._significance.p_values import (
+    adjusted,
+    change,
     moments,
+    scipy_special,
+    skew_error,
+    together,
+    units,
+    welch,
 )
-from labeltrack._significance.methods import adjusted, change, scipy_special, skew_error, together, units, welch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from labeltrack._significance.methods import Moments
+    from labeltrack._significance.p_values import Moments
     from labeltrack.stats import LabelStats
 
 

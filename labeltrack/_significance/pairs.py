@@ -9,7 +9,7 @@ import numpy as np
 from labeltrack._core.arrays import Array, Floats, Integers, Mask
 from labeltrack._core.reduce import reduce_stream
 from labeltrack._labels.codes import INTEGER, LabelDecoder
-from labeltrack._significance.methods import BLOCK, Side
+from labeltrack._significance.p_values import BLOCK, Side
 from labeltrack.errors import need
 from labeltrack.stats import LabelStats
 

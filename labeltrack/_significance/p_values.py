@@ -1,4 +1,4 @@
-"""Tests of a change, label by label: arrays in, arrays out. p-values come from scipy's distributions."""
+"""The tests of a change: p-values, intervals, effect sizes, q-values. Arrays in, arrays out; scipy has the laws."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from labeltrack.errors import need
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from labeltrack.stats import LabelStats
+
 Side = tuple[Integers, Floats]
 """``(N,)`` positions of labels, and ``(N,)`` samples."""
 
-WELCH, FISHER, PERMUTATION, MANN_WHITNEY = "Welch's t", "Fisher's exact", "permutation", "Mann-Whitney"
-PAIRED_T, MCNEMAR, WILCOXON = "paired t", "McNemar's exact", "Wilcoxon"
 CONFIDENCE = 0.95
 BLOCK = 1 << 17  # samples whose intermediate results stay in the cache
 _EXACT = 50  # pairs
@@ -47,9 +47,23 @@ class Moments(NamedTuple):
         return Moments(self.count, *(np.ldexp(column, -units) for column in self[1:])) if units.any() else self
 
 
+def moments(stats: LabelStats, places: Integers, size: int) -> Moments:
+    """Return the statistics of one side at the positions of its labels."""
+    columns = stats.mean, stats.std, stats.min, stats.max
+    return Moments(spread(stats.count, places, size, 0), *(spread(column, places, size) for column in columns))
+
+
+def spread(column: Array, places: Integers, size: int, rest: float = np.nan) -> Array:
+    """Return a longer column that has some values at their places, and one number elsewhere."""
+    whole = np.full(size, rest, dtype=column.dtype)
+    whole[places] = column
+    return whole
+
+
 class Found(NamedTuple):
     """``(K,)`` results of a test of the difference after - before."""
 
+    method: str
     p: Floats  # two-sided
     low: Floats  # end of a confidence interval of the difference of means; NaN for tests that have none
     high: Floats
@@ -88,23 +102,23 @@ def welch(before: Moments, after: Moments) -> Found:
         parts = np.ldexp(after.std, -unit) ** 2 / m, np.ldexp(before.std, -unit) ** 2 / n
         error = np.ldexp(np.sqrt(parts[0] + parts[1]), unit)
         df = (parts[0] + parts[1]) ** 2 / (parts[0] ** 2 / (m - 1) + parts[1] ** 2 / (n - 1))
-    return _of_student(after.mean - before.mean, error, df)
+    return _of_student("Welch's t", after.mean - before.mean, error, df)
 
 
 def paired_t(pairs: Moments) -> Found:
     """Test the mean of differences between pairs by Student's t."""
     with np.errstate(all="ignore"):
         error = pairs.std / np.sqrt(pairs.count)
-    return _of_student(pairs.mean, error, pairs.count - 1.0)
+    return _of_student("paired t", pairs.mean, error, pairs.count - 1.0)
 
 
-def _of_student(difference: Floats, error: Array, df: Array) -> Found:
+def _of_student(method: str, difference: Floats, error: Array, df: Array) -> Found:
     constant, special = error == 0, scipy_special()
     with np.errstate(all="ignore"):
         p = 2 * special.stdtr(df, -np.abs(difference / error))
         reach = np.where(constant, 0.0, special.stdtrit(df, (1 + CONFIDENCE) / 2) * error)
     p = np.where(constant, np.where(difference == 0, 1.0, 0.0), p)
-    return Found(p, difference - reach, difference + reach, np.sign(difference))
+    return Found(method, p, difference - reach, difference + reach, np.sign(difference))
 
 
 def wilcoxon(differences: Iterable[Side], pairs: Integers) -> Found:
@@ -116,7 +130,7 @@ def wilcoxon(differences: Iterable[Side], pairs: Integers) -> Found:
     found = []
     for first, last in pairwise([*firsts, pairs.shape[0]]):  # labels of which the ranks stay in the cache
         found.append(_signed_ranks(groups[ends[first] - pairs[first] : ends[last - 1]], pairs[first:last]))
-    return _of_ranks(*(np.concatenate(column) for column in zip(*found, strict=True)))
+    return _of_ranks("Wilcoxon", *(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
 def _signed_ranks(groups: Integers, pairs: Integers) -> tuple[Floats, Floats]:
@@ -173,7 +187,7 @@ def mann_whitney(before: Side, after: Side, size: int) -> Found:
     error = np.sqrt(n * m / 12 * (total + 1 - tied / (total * (total - 1))))
     with np.errstate(all="ignore"):  # no error: all samples are one number
         p = 2 * scipy_special().ndtr(-(np.abs(above - middle) - 0.5) / error)
-    return _of_ranks(p, np.sign(above - middle))
+    return _of_ranks("Mann-Whitney", p, np.sign(above - middle))
 
 
 def permutation(before: Side, after: Side, size: int, tests: int) -> Found:
@@ -204,12 +218,12 @@ def permutation(before: Side, after: Side, size: int, tests: int) -> Found:
         if rounds * few.size * _SURE > 2 * _FEW * tests:
             break
     p = 2 * (1 + found.min(axis=0)) / (1 + done)
-    return _of_ranks(p, np.sign(np.where(swapped, -seen, seen)))
+    return _of_ranks("permutation", p, np.sign(np.where(swapped, -seen, seen)))
 
 
-def _of_ranks(p: Floats, sign: Floats) -> Found:
+def _of_ranks(method: str, p: Floats, sign: Floats) -> Found:
     none = np.full(p.shape[0], np.nan)
-    return Found(np.fmin(p, 1.0), none, none, sign)  # NaN where all samples are one number
+    return Found(method, np.fmin(p, 1.0), none, none, sign)  # NaN where all samples are one number
 
 
 def ones(of: Moments) -> Floats:
@@ -234,7 +248,7 @@ def fisher(before: Moments, after: Moments) -> Found:
     p = _tables_as_unlikely(new, n + m, old + new, m)
     shares = (old + 1) / (n + 2), (new + 1) / (m + 2)
     error = np.sqrt(sum(share * (1 - share) / (of + 2) for share, of in zip(shares, (n, m), strict=True)))
-    return _of_shares(p, after.mean - before.mean, shares[1] - shares[0], error)
+    return _of_shares("Fisher's exact", p, after.mean - before.mean, shares[1] - shares[0], error)
 
 
 def _tables_as_unlikely(seen: Floats, total: Integers, right: Floats, drawn: Integers) -> Floats:
@@ -260,12 +274,12 @@ def mcnemar(pairs: Moments) -> Found:
     moved = np.rint(pairs.std**2 * (n - 1) + net**2 / n)  # the sum of squares, each of which is 0 or 1
     p = np.minimum(1.0, 2 * scipy_special().bdtr((moved - np.abs(net)) / 2, moved.astype(np.int64), 0.5))
     error = np.sqrt(moved + 1 - net**2 / (n + 2)) / (n + 2)
-    return _of_shares(p, pairs.mean, net / (n + 2), error)
+    return _of_shares("McNemar's exact", p, pairs.mean, net / (n + 2), error)
 
 
-def _of_shares(p: Floats, difference: Floats, centre: Floats, error: Floats) -> Found:
+def _of_shares(method: str, p: Floats, difference: Floats, centre: Floats, error: Floats) -> Found:
     reach = scipy_special().ndtri((1 + CONFIDENCE) / 2) * error
-    return Found(p, np.maximum(centre - reach, -1.0), np.minimum(centre + reach, 1.0), np.sign(difference))
+    return Found(method, p, np.maximum(centre - reach, -1.0), np.minimum(centre + reach, 1.0), np.sign(difference))
 
 
 def adjusted(p: Floats) -> Floats:
