@@ -22,7 +22,7 @@ import labeltrack as lt
 from labeltrack._core.accumulator import Accumulator
 
 if TYPE_CHECKING:
-    from labeltrack._core.totals import Totals
+    from labeltrack._core.rounding import Totals
 
 Prepared = tuple[Callable[[], Any], Callable[[Any], Answer]]
 """A function that is timed, and one that reads its result, which is not."""

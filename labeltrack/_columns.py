@@ -14,7 +14,7 @@ import numpy.typing as npt
 from labeltrack._convert.objects import tight
 from labeltrack._core.arrays import Array, Floats, Integers, Mask, read_only
 from labeltrack._core.quantiles import Samples, reduce_quantiles
-from labeltrack._core.totals import Totals
+from labeltrack._core.rounding import Totals
 from labeltrack._labels.combined import columns_of
 from labeltrack._labels.lookup import display_names
 from labeltrack._nan_policy import NanPolicy, check_finite, check_nan_policy, with_nonfinite

@@ -4,8 +4,8 @@
 must give the same statistics to the last bit, and the tests compare them. `labeltrack._core.kernels.rows` describes
 the state: a row of eight words per label, and overflow terms for what the words cannot hold.
 
-The fast paths are for what training loops produce. `_core.accumulator` chooses the format of the sums, `_core.reduce`
-the table:
+The fast paths are for what training loops produce. `_core.accumulator` chooses the format of the sums,
+`_core.key_tables` the table:
 
 ==============================  ======================================================================================
 module of `_core.kernels`       used for

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltrack._core.arrays import Integers
-from labeltrack._core.totals import Totals
+from labeltrack._core.rounding import Totals
 from labeltrack.errors import NaNError, check_option
 
 NanPolicy = Literal["propagate", "omit", "raise"]

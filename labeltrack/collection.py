@@ -36,6 +36,8 @@ class TrackedMetric:
         outputs: Name of the result, such as ``"ce_by_class"``.
     """
 
+    __slots__ = ("_collection", "_place", "metric", "outputs")
+
     def __init__(self, collection: TrackerCollection, place: int) -> None:
         self._collection = collection
         self._place = place
@@ -46,21 +48,6 @@ class TrackedMetric:
     def label(self) -> str | tuple[str, ...]:
         """Name of the label; of several labels per sample, a tuple of names."""
         return self._collection.label
-
-    @property
-    def label_mapping(self) -> Any:
-        """``{display name: label value}``, or None; with several labels, by name of the label."""
-        return self._collection.label_mapping
-
-    @property
-    def bounds(self) -> tuple[BoundName, ...]:
-        """Names of the bands that figures show."""
-        return self._collection.bounds
-
-    @property
-    def nan_policy(self) -> NanPolicy:
-        """What NaN samples of this metric do."""
-        return self._collection.nan_policy
 
     @property
     def history(self) -> History:

@@ -13,11 +13,11 @@ from labeltrack._core.quantiles import Samples, check_fractions
 from labeltrack._core.reduce import reduce_columns
 from labeltrack._core.strings import Dictionary, reduce_words
 from labeltrack._core.threads import check_threads
-from labeltrack._labels.codes import INTEGER, LabelDecoder, read_mapping, to_keys
+from labeltrack._labels.codes import INTEGER, LabelDecoder, to_keys
 from labeltrack._labels.combined import separate_labels
-from labeltrack._labels.missing import LabelOptions, Missing, check_missing, read_labels
-from labeltrack._labels.options import Labels
-from labeltrack._labels.samples import are_multi_hot, counted, one_label, read_mask, several_labels
+from labeltrack._labels.masks import are_multi_hot, counted, one_label, read_mask, several_labels
+from labeltrack._labels.missing import Missing, read_labels
+from labeltrack._labels.options import ONLY, Labels
 from labeltrack._nan_policy import NanPolicy, check_nan_policy
 from labeltrack.errors import warn_multi_hot, warn_no_combination, warn_nothing_mapped
 from labeltrack.stats import LabelStats
@@ -123,9 +123,8 @@ def label_stats(
 def _one_label(
     labels: Any, values: Array, mask: Mask | None, label_mapping: Any, missing: Any, threads: int | None, *, whole: bool
 ) -> _Reduced:
-    mapping = None if label_mapping is None else read_mapping(label_mapping)
-    option, read = LabelOptions(mapping, check_missing(missing, mapping)), read_labels(labels)
-
+    option, read = Labels(ONLY, label_mapping, missing).options[ONLY], read_labels(labels)
+    mapping = option.mapping
     if mapping is None and looks_multi_hot(read[0], values):
         warn_multi_hot()
     if mask is None and read[0].size == values.size:

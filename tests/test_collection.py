@@ -184,8 +184,7 @@ def test_a_collection_is_a_mapping_of_its_metrics():
     assert [3] not in collection
     metric = collection["ce"]
     assert dict(collection.items())["ce"] is metric
-    assert (metric.metric, metric.label, metric.outputs, metric.bounds) == ("ce", "y", "loss", ("range",))
-    assert (metric.label_mapping, metric.nan_policy) == ({"cat": 0}, "propagate")
+    assert (metric.metric, metric.label, metric.outputs) == ("ce", "y", "loss")
     assert collection["correct"].outputs == "correct_by_y"
     with pytest.raises(KeyError, match=r"no metric of the collection: 'corect'\. Did you mean 'correct'"):
         collection["corect"]

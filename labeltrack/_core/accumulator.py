@@ -11,14 +11,14 @@ from labeltrack._core import kernels
 from labeltrack._core.arrays import Array, Floats, Integers, aligned_words, cast, read_only
 from labeltrack._core.fixed_point import Fixed32, Fixed63, FixedPoint
 from labeltrack._core.kernels import DONE, KINDS, NONFINITE, OUTSIDE, ROW, UNSUITABLE
+from labeltrack._core.rounding import exact, totals
 from labeltrack._core.threads import in_slices
-from labeltrack._core.totals import exact, totals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from fractions import Fraction
 
-    from labeltrack._core.totals import Totals
+    from labeltrack._core.rounding import Totals
 
 _BLOCK = 1 << 15  # samples cast at a time, so that one kernel serves all dtypes
 _QUEUE = 1 << 12  # room in the queue at first

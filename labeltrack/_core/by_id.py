@@ -11,7 +11,7 @@ import numpy as np
 from labeltrack._core import kernels
 from labeltrack._core.accumulator import Accumulator
 from labeltrack._core.arrays import Array, Integers, aligned_words, read_only
-from labeltrack._core.hash_index import Slots
+from labeltrack._core.key_tables import Slots
 from labeltrack._core.partition import places_of
 from labeltrack._core.threads import Share, Turns, all_at_once, default_threads, shares_of
 

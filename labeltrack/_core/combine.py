@@ -11,7 +11,7 @@ import numpy as np
 
 from labeltrack._core import kernels
 from labeltrack._core.arrays import Array, Codes, Integers, Mask, read_only
-from labeltrack._core.hash_index import Hash, estimated_labels
+from labeltrack._core.key_tables import Hash, estimated_labels
 from labeltrack._core.threads import all_at_once, default_threads, edges_of
 
 _LARGEST = 2**62  # combined keys; with more, those that occur are numbered first

@@ -10,7 +10,7 @@ import numpy as np
 
 from labeltrack._core import kernels
 from labeltrack._core.arrays import Array, Floats, Integers, cast, read_only
-from labeltrack._core.hash_index import Hash
+from labeltrack._core.key_tables import Hash
 from labeltrack._core.threads import Share, all_at_once, default_threads, edges_of, shares_of
 
 _BLOCK = 1 << 15  # samples encoded at a time

@@ -1,4 +1,4 @@
-"""From keys and samples to exact statistics per label: choice of table, division of work among threads, merging."""
+"""From keys and samples to exact statistics per label: division of work among threads, merging."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import numpy as np
 
 from labeltrack._core import kernels
 from labeltrack._core.accumulator import Accumulator
-from labeltrack._core.arrays import Array, Integers, read_only, sorted_unique
-from labeltrack._core.hash_index import Hash, estimated_labels, number_distinct
-from labeltrack._core.kernels import ROW
+from labeltrack._core.arrays import Array, Integers, sorted_unique
+from labeltrack._core.key_tables import LARGEST_SPAN, NO_MARGIN, KeyTable, estimated_labels, is_dense
 from labeltrack._core.partition import reduce_by_range
 from labeltrack._core.threads import Turns, all_at_once, default_threads, shares_of
 
@@ -31,158 +30,15 @@ class Decoder(Protocol):
 # Between other work, as at the end of an epoch, a sleeping core and new memory cost a second thread 4 ms: six million
 # samples of 13, 777 and 50,021 labels took one thread 5.3, 7.1 and 13 ms, two threads 6.4, 8.1 and 15.
 _PER_THREAD = 1 << 22
-_SMALL_SPAN = 1 << 16  # a table of 4 MiB is always affordable
-_LARGEST_SPAN = 1 << 24  # a table of 1 GiB
 # Keys sampled to lay out tables. With a quarter of them, tables of threads differ more often, and hashed ones grow.
 _SAMPLE = 1 << 14
 _MANY = 1 << 15  # labels from which a dense table is laid out for all of them at once
 _SHARED = 3 << 17  # labels beyond which threads divide the labels, not the samples
-_ERRORS = 4  # standard errors of the estimated number of labels for which room is made
-_HEAD = 1 << 12  # keys that a table is first laid out by
 _UNIT = 1 << 10  # samples by which a fixed-point unit is chosen; each is a cache miss
-_NO_MARGIN = 128  # labels
 _LAID_OUT = 1 << 18  # samples from which it pays to sample labels from all over them
 _PER_SLOT = 12  # samples per slot and thread: with five, two tables of 100,000 labels take 1.3 times as long as one
 _TURNS = 16  # pieces per thread
 _PIECE = 1 << 17  # fewest samples of a piece
-_BLOCK = 1 << 17  # samples encoded at a time: codes are read from the cache, 4 % faster than with 1 << 15
-
-
-class KeyTable:
-    """Statistics by int64 key: in a dense table while keys are close together for `expected` samples, else hashed."""
-
-    def __init__(self, expected: int, wanted: Integers | None = None, codes: int = 0, columns: int = 1) -> None:
-        self._expected = expected
-        self._frozen = wanted is not None
-        self._low = 0
-        self._hash = None if wanted is None else Hash(wanted)
-        if self._hash is not None:
-            codes = self._hash.size + 1  # the last slot takes all others
-        elif codes > min(2 * expected, _LARGEST_SPAN):
-            codes = 0
-        self._of = [Accumulator(codes) for _ in range(columns)]
-
-    @property
-    def size(self) -> int:
-        return self._of[0].size
-
-    def begin(self, keys: Array, *columns: Array, total: int) -> None:
-        """Lay the table out by some of the keys and samples to come, `total` in all."""
-        if not self._frozen and not self.size:
-            self._widen(keys)
-            if self._hash is not None:
-                # Growing later takes a merge: 40 ms for a hundred thousand labels in new memory.
-                labels, error = estimated_labels(keys)
-                most = min(total, _LARGEST_SPAN)
-                room = min(labels + min(_ERRORS * error, labels), most)
-                self._hash = Hash(self._hash.keys[:0], min(labels, most))
-                self._of = [Accumulator(room) for _ in columns]
-        for accumulator, samples in zip(self._of, columns, strict=True):
-            accumulator.suggest(samples, total)
-
-    def alike(self) -> KeyTable:
-        """Return an empty table with the same layout, so that `absorb` is fast."""
-        table = KeyTable(self._expected)
-        table._frozen, table._low = self._frozen, self._low
-        if self._hash is not None:
-            table._hash = Hash(self._hash.keys, self._hash.room)
-        table._of = [accumulator.alike() for accumulator in self._of]
-        return table
-
-    def add(self, keys: Array, *columns: Array) -> None:
-        """Add samples: ``(N,)`` keys (uint8, int32 or int64) and columns of float32 or float64, contiguous."""
-        position, end = 0, keys.shape[0]
-        if end and not self._frozen and not self.size:
-            self._widen(keys[:_HEAD])
-        while self._hash is None and position < end:
-            # No pass finds the range of the keys: the kernel's bounds check stops at the first that does not fit.
-            start, position = position, self._of[0].add(keys, columns[0], position, low=self._low)
-            for place in range(1, len(columns)):
-                self._of[place].add(keys, columns[place], start, position, low=self._low)
-            if position < end:
-                self._widen(keys[position:])
-        if self._hash is not None and position < end:
-            self._add_hashed(self._hash, keys, columns, position)
-
-    def _widen(self, keys: Array) -> None:
-        """Make room for these keys too, or switch to hashing."""
-        size = self.size
-        lowest, highest = int(np.minimum.reduce(keys)), int(np.maximum.reduce(keys))
-        if not size:
-            # The ends of a long range are rarely among the first keys, and moving a table costs more than empty rows.
-            # Few labels get no margin, to stay within the fastest loop.
-            margin = (highest - lowest) * 64 // max(1024, keys.shape[0]) if highest - lowest > _NO_MARGIN else 0
-            lowest, highest = max(lowest - margin, -(2**63)), min(highest + margin, 2**63 - 1)
-        else:
-            lowest, highest = min(lowest, self._low), max(highest, self._low + size - 1)
-        span = highest - lowest + 1
-        if span <= _SMALL_SPAN or (span <= min(2 * self._expected, _LARGEST_SPAN) and _dense(self._of[0], keys, span)):
-            self._move(span, self._low - lowest)
-            self._low = lowest
-        else:
-            used = self._of[0].occupied()
-            self._hash = Hash(used + self._low)
-            self._of = [accumulator.take(used) for accumulator in self._of]
-
-    def _move(self, size: int, by: int = 0) -> None:
-        for place, old in enumerate(self._of):
-            self._of[place] = Accumulator(size)
-            if old.size:
-                self._of[place].merge(old, np.arange(by, by + old.size, dtype=np.int64))
-
-    def _add_hashed(self, hashed: Hash, keys: Array, columns: Sequence[Array], position: int) -> None:
-        codes, keys = np.empty(_BLOCK, dtype=np.int32), read_only(keys)
-        while position < keys.shape[0]:
-            stop = min(position + _BLOCK, keys.shape[0])
-            hashed.encode(keys, position, stop, codes, frozen=self._frozen)
-            self._make_room(hashed.size)
-            for accumulator, samples in zip(self._of, columns, strict=True):
-                accumulator.add(codes[: stop - position], samples[position:stop])
-            position = stop
-
-    def _make_room(self, codes: int) -> None:
-        if codes > self.size:
-            self._move(max(2 * self.size, codes, 1024))
-
-    def absorb(self, other: KeyTable) -> bool:
-        """Add another table and return True if both are hashed or have the same slots; the other is used up then."""
-        if self._hash is not None and other._hash is not None and not self._frozen:
-            codes = self._hash.codes_of(other._hash.keys).astype(np.int64)
-            self._make_room(self._hash.size)
-            for accumulator, theirs in zip(self._of, other._of, strict=True):
-                accumulator.merge(theirs, codes)
-            return True
-        alike = self._low == other._low and self.size == other.size
-        if not alike or ((self._hash or other._hash) is not None and not self._frozen):
-            return False
-        for accumulator, theirs in zip(self._of, other._of, strict=True):
-            accumulator.absorb(theirs)
-        return True
-
-    @property
-    def dense(self) -> bool:
-        """Whether the keys that occurred ascend in `result`."""
-        return self._hash is None
-
-    def result(self) -> tuple[Integers, list[Accumulator]]:
-        """Return the keys that occurred, ascending if the table is dense, and the statistics of each column."""
-        for place, accumulator in enumerate(self._of):
-            accumulator.release()
-            if self._hash is not None and self._frozen:
-                used = accumulator.occupied()
-                used = used[used < self._hash.size]
-                self._of[place] = accumulator.take(used)
-            else:
-                used = accumulator.compact()
-        return used + self._low if self._hash is None else self._hash.keys[used], self._of
-
-
-def _dense(old: Accumulator, keys: Array, span: int) -> bool:
-    """Return whether the keys of a table and further ones fill a span: one stray key must not cost gigabytes."""
-    some = keys[:: max(1, keys.shape[0] // _HEAD)]
-    used = old.occupied()
-    seen = some.shape[0] + int(old.counts[used * ROW].sum())
-    return bool(used.shape[0] + number_distinct(some) >= min(seen, span) // 16)
 
 
 def reduce_columns(
@@ -202,9 +58,9 @@ def reduce_columns(
     total = sum(chunk[0].shape[0] for chunk in chunks)
     threads = (default_threads(total, _PER_THREAD) if threads is None else threads) if total else 1
     some, spread = _some(chunks, total) if threads > 1 or total >= _SAMPLE // 4 else (None, 0)
-    if some is not None and wanted is None and _SHARED < spread < _LARGEST_SPAN:
+    if some is not None and wanted is None and _SHARED < spread < LARGEST_SPAN:
         low, size = _extent(chunks, threads)
-        if size <= min(2 * total, _LARGEST_SPAN) and _dense(Accumulator(0), some, size):
+        if size <= min(2 * total, LARGEST_SPAN) and is_dense(Accumulator(0), some, size):
             each = [[(keys, more[place]) for keys, *more in chunks] for place in range(columns)]
             found = [reduce_by_range(pairs, some, low, size, threads) for pairs in each]
             return _in_order(found[0][0], [accumulator for _, accumulator in found], decoder, ascending=True)
@@ -318,7 +174,7 @@ def _some(chunks: Sequence[Chunk], total: int) -> tuple[Array, int]:
         else:  # with the first key and the last, as they may be sorted
             some = np.concatenate([chunks[0][0][:1], *(chunk[0][:: -max(1, total // number)] for chunk in chunks)])
         spread = int(np.maximum.reduce(some)) - int(np.minimum.reduce(some))
-        if spread <= _NO_MARGIN:
+        if spread <= NO_MARGIN:
             break
     return some, spread
 
@@ -335,7 +191,7 @@ def _paying(threads: int, total: int, some: Array, spread: int) -> int:
     """Return how many of the threads get samples enough for their tables to pay."""
     if threads == 1 or spread <= _MANY:
         return threads
-    close = spread < min(2 * total, _LARGEST_SPAN) and _dense(Accumulator(0), some, spread + 1)
+    close = spread < min(2 * total, LARGEST_SPAN) and is_dense(Accumulator(0), some, spread + 1)
     slots = spread + 1 if close else estimated_labels(some)[0]
     return min(threads, max(1, total // (_PER_SLOT * slots)))
 

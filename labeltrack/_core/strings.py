@@ -1,10 +1,10 @@
-"""Fixed-width strings to codes: by a dictionary where names are few and occur often, else by hashing their rows."""
+"""Fixed-width strings to codes: known words first where names are few and occur often, else in order of appearance."""
 
 from __future__ import annotations
 
 from functools import cache
 from threading import Lock, local
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,46 +23,86 @@ _FIRST = 1 << 11  # codes that there is room for at first, if there are as many 
 _FEWEST = 1 << 14  # rows from which a dictionary pays; making it takes 0.4 ms
 _SAMPLES = 1 << 13, 1 << 14, 1 << 16  # rows that are sampled, more if there are many words: 0.3, 0.5 or 2.5 ms
 _TIMES = 8  # average repeats of a word in the sample below which more rows are sampled
-_MOST = 1 << 14  # words, with which the tables are some megabytes
-_PLACES = 16  # of the table per word, so that nearly every word has a place of its own
-_TRIES = 4  # sets of multipliers, of which the best is used
+_MOST = 1 << 14  # words of a dictionary, with which its table is a megabyte
+_PLACES = 16  # of such a table per word, so that nearly every word has a place of its own
+_TRIES, _DISPLACED = 4, 256  # tables that are tried if one in so many words has another place in the first
 _SMALLEST, _LARGEST = 1 << 16, 1 << 19  # rows of a piece; half as many as the largest take 4 to 8 % longer
 _LEARNT = 8  # tables have room for one new word in so many
 _SOME = 1 << 10  # samples by which tables are laid out; four times as many took 0.2 ms, a cache miss each
 
 
-def encode_strings(labels: Array) -> tuple[Codes, Integers]:
-    """Return ``(N,)`` codes of fixed-width strings, in order of appearance, and where each code first appeared."""
+class _Table:
+    """Different rows of strings, with codes in order of appearance. None may be looked up while others are learnt."""
+
+    def __init__(self, words: Array, room: int, places: int = 4, number: int = 0) -> None:
+        """Make a table of words, all different and of a type that `_whole` returns, with room for so many.
+
+        It has at least so many places per word; tables of another number have words at other places.
+        """
+        self._dtype, self._word, self._per_word, self.number = words.dtype, _word_of(words.dtype), places, number
+        self._width = words.dtype.itemsize // self._word.itemsize
+        self._enter(words, room)
+
+    def _enter(self, words: Array, room: int) -> None:
+        capacity = 1 << max(4, (room - 1).bit_length())
+        bits = (capacity * self._per_word - 1).bit_length()
+        self._places = np.full(1 << bits, -1, dtype=np.int32)
+        self._known, self.size = np.empty(capacity * self._width, dtype=self._word), 0
+        most = max(kernels.strings.UNROLLED, self._width)
+        self._hashed = np.zeros((3, 1 + most), dtype=np.uint64)
+        self._hashed[1, 0], self._hashed[1, 1:] = 64 - bits, _odd_numbers(most + _TRIES)[self.number :][:most]
+        self.encode(words, 0, words.shape[0], np.empty(words.shape[0], dtype=np.int32), learn=True)
+
+    @property
+    def displaced(self) -> int:
+        """How many words are not at the place that depends on them."""
+        return int(self._hashed[2, 0])
+
+    @property
+    def words(self) -> Array:
+        return self._known[: self.size * self._width].view(self._dtype)
+
+    def encode(self, rows: Array, start: int, stop: int, codes: Array, *, learn: bool = False) -> bool:
+        """Write codes to the front of `codes`, -1 for unknown rows unless learnt; return whether there are some."""
+        words, position, unknown = read_only(rows.view(self._word)), start, False
+        while position < stop:
+            state = self._places, self._known, self._hashed, self.size
+            args = self._width, position, stop, *state, learn, codes[position - start :]
+            position, size, unknown = kernels.strings.encode_rows(words, *args)
+            if learn:
+                self.size = size
+            if position < stop:
+                self._enter(self.words, 4 * size)
+        return bool(unknown)
+
+
+def _word_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type of the words in which rows of strings are compared."""
+    return np.dtype(np.uint32 if dtype.itemsize % 8 else np.uint64)
+
+
+def _whole(labels: Array) -> Array:
+    """Return ``(N,)`` fixed-width strings whose rows in memory are whole words, aligned."""
+    size = labels.dtype.itemsize
+    rows = np.ascontiguousarray(labels, dtype=labels.dtype.newbyteorder("="))
+    if size % 4 or not size:
+        rows = rows.astype(f"S{max(4, -(-size // 4) * 4)}")
+    return rows.copy() if rows.ctypes.data % _word_of(rows.dtype).itemsize else rows
+
+
+@cache
+def _odd_numbers(numbers: int) -> npt.NDArray[np.uint64]:
+    """Return odd numbers, always the same; cached, as drawing them takes 0.2 ms."""
+    return np.random.default_rng(0).integers(0, 2**63, numbers, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+
+
+def encode_strings(labels: Array) -> tuple[Codes, Array]:
+    """Return ``(N,)`` codes of fixed-width strings, in order of appearance, and the ``(C,)`` words they stand for."""
     # In one thread: each would learn all words, and two took 1.0 to 1.2 times as long.
-    rows = labels.shape[0]
-    unit = 4 if labels.dtype.kind == "U" else 1
-    width = max(labels.dtype.itemsize, unit)
-    if width % 8 or labels.dtype.itemsize == 0:  # rows are compared in words of eight bytes
-        width = -(-width // 8) * 8
-        labels = labels.astype(f"{labels.dtype.kind}{width // unit}")
-    words = read_only(np.ascontiguousarray(labels).view(np.uint64).reshape(-1))
-    width //= 8
-    codes, encode_rows = np.empty(rows, dtype=np.int32), kernels.strings.encode_rows
-    capacity, n, position = min(_FIRST, 1 << max(4, rows.bit_length())), 0, 0
-    known, first = np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)
-    while True:
-        # Coding the known rows in their order gives each the code that it has.
-        table, varying = np.full(4 * capacity, -1, dtype=np.int32), np.zeros(1 + width, dtype=np.int64)
-        before, known, seen = known, np.empty(capacity * width, dtype=np.uint64), first[:n]
-        first = np.empty(capacity, dtype=np.int64)
-        scratch = np.empty(n, dtype=np.int32)
-        encode_rows(read_only(before), width, 0, n, table, known, varying, first, 0, scratch)
-        first[:n] = seen
-        position, n = encode_rows(words, width, position, rows, table, known, varying, first, n, codes)
-        if position == rows:
-            return codes, first[:n].copy()
-        capacity *= 4
-
-
-class _State(NamedTuple):
-    table: Array
-    known: Array
-    numbers: npt.NDArray[np.uint64]
+    rows, codes = _whole(labels), np.empty(labels.shape[0], dtype=np.int32)
+    table = _Table(rows[:0], min(_FIRST, rows.shape[0]))
+    table.encode(rows, 0, rows.shape[0], codes, learn=True)
+    return codes, table.words.astype(labels.dtype)
 
 
 class Dictionary:
@@ -75,34 +115,27 @@ class Dictionary:
         self.possible = self.rows >= _FEWEST and labels.dtype.itemsize > 0
         if not self.possible:
             return
-        size = labels.dtype.itemsize
-        native = np.ascontiguousarray(labels, dtype=labels.dtype.newbyteorder("="))
-        if size % 4:  # rows are compared in words of eight bytes, or four
-            native = native.astype(f"S{-(-size // 4) * 4}")
-        self._word = np.dtype(np.uint64 if native.dtype.itemsize % 8 == 0 else np.uint32)
-        if native.ctypes.data % self._word.itemsize:
-            native = native.copy()
-        self._labels = native
-        self._dtype = labels.dtype
-        self._lock = Lock()
-        self._known = native[:0]
-        nothing = np.empty(0, dtype=np.uint64)
-        self._state = _State(nothing, nothing, nothing)
+        self._labels, self._dtype, self._lock = _whole(labels), labels.dtype, Lock()
         for wanted in sorted({max(_SAMPLES[0], min(self.rows // 64, most)) for most in _SAMPLES}):
-            some = native[:: max(1, self.rows // wanted)]
-            found = some[encode_strings(some)[1]]
+            some = self._labels[:: max(1, self.rows // wanted)]
+            found = encode_strings(some)[1]
             if _TIMES * found.shape[0] <= some.shape[0]:
                 break
-        self.possible = 2 * found.shape[0] <= some.shape[0] and self._add(found)
+        self.possible = found.shape[0] <= min(_MOST, some.shape[0] // 2)
+        if self.possible:
+            self._table = _Table(found, found.shape[0], _PLACES)
+            for number in range(1, _TRIES if _DISPLACED * self._table.displaced > self.size else 0):
+                other = _Table(found, found.shape[0], _PLACES, number)
+                self._table = min(self._table, other, key=lambda table: table.displaced)
 
     @property
     def size(self) -> int:
-        return len(self._known)
+        return self._table.size
 
     @property
     def words(self) -> Array:
         """``(C,)`` the word of each code, of the dtype of the labels."""
-        return self._known.astype(self._dtype)
+        return self._table.words.astype(self._dtype)
 
     def decode(self, keys: Integers) -> Array:
         """Return the words of codes; more of them may be learnt until the last row is read."""
@@ -111,97 +144,20 @@ class Dictionary:
 
     def encode(self, start: int, stop: int, codes: Array) -> bool:
         """Write the codes of rows to the front of `codes`, in any thread; return False if there are too many words."""
-        if not self.possible:
-            return False
-        if self._look_up(self._labels, start, stop, codes) == 0:
-            return True
-        missing = np.flatnonzero(codes[: stop - start] < 0)
-        rows = self._labels[start + missing]
-        if not self._learn(rows):
-            return False
-        learnt = np.empty(missing.shape[0], dtype=np.int32)
-        self._look_up(rows, 0, learnt.shape[0], learnt)
-        codes[missing] = learnt
-        return True
-
-    def _look_up(self, rows: Array, start: int, stop: int, codes: Array) -> int:
-        """Write the codes of some rows of an array, -1 for unknown ones; return how many these are."""
-        width = rows.dtype.itemsize // self._word.itemsize
-        words = read_only(rows.view(self._word))
-        return int(kernels.strings.look_rows_up(words, width, start, stop, *self._state, start, codes))
-
-    def _learn(self, rows: Array) -> bool:
-        """Add the words of some rows, unless another thread has just done so; return False if it cannot."""
-        new = rows[encode_strings(rows)[1]]
-        with self._lock:
-            codes = np.empty(new.shape[0], dtype=np.int32)
-            self._look_up(new, 0, codes.shape[0], codes)
-            new = new[codes < 0]
-            if new.shape[0]:
-                self.possible = self.possible and self._add(new)
+        if not self.possible or not self._table.encode(self._labels, start, stop, codes):
             return self.possible
-
-    def _add(self, new: Array) -> bool:
-        """Add words, all of them new; return whether they can be distinguished quickly."""
-        known = np.concatenate([self._known, new])
-        if known.shape[0] > _MOST:
-            return False
-        module = kernels.strings
-        words = read_only(known.view(self._word))
-        width = words.shape[0] // known.shape[0]
-        table, _, numbers = self._state
-        if self.size and 2 * table.shape[0] >= _PLACES * known.shape[0]:  # the table has room for them
-            table = table.copy()
-            entered = module.enter_rows(_places(words[self.size * width :], width, numbers), self.size, table)
-            if entered * 2 <= new.shape[0] + 4:
-                self._known, self._state = known, _State(table, words, numbers)
-                return True
-        bits = max(8, (_PLACES * known.shape[0] - 1).bit_length())
-        best: tuple[int, _State] | None = None
-        for numbers in self._hashed(words.reshape(-1, width), bits):
-            table = np.full(1 << bits, -1, dtype=np.int32)
-            elsewhere = int(module.enter_rows(_places(words, width, numbers), 0, table))
-            if best is None or elsewhere < best[0]:
-                best = elsewhere, _State(table, words, numbers)
-            if elsewhere == 0:
-                break
-        assert best is not None  # noqa: S101 (there is always a try)
-        # Words that are equal in the hashed parts share a place; each is then compared with all before it.
-        if best[0] * 4 > known.shape[0] + 4:
-            return False
-        # One assignment, as other threads may be reading; the codes that they know stay valid.
-        self._known, self._state = known, best[1]
-        return True
-
-    def _hashed(self, rows: Array, bits: int) -> Iterator[npt.NDArray[np.uint64]]:
-        """Yield what the place of a row depends on: the parts that differ most, and their multipliers."""
-        most: int = kernels.strings.HASHED
-        where: npt.NDArray[np.intp] = np.arange(rows.shape[1])
-        if where.shape[0] > most:
-            some = np.sort(rows[:: max(1, rows.shape[0] // 512)], axis=0)
-            distinct = np.count_nonzero(some[1:] != some[:-1], axis=0)
-            where = np.sort(np.argsort(distinct, kind="stable")[::-1][:most])
-        for odd in _odd_numbers(_TRIES, most):
-            numbers = np.zeros(2 * most + 1, dtype=np.uint64)
-            numbers[: where.shape[0]] = where
-            numbers[most : most + where.shape[0]] = odd[: where.shape[0]]
-            numbers[2 * most] = 64 - bits
-            yield numbers
-
-
-def _places(words: Array, width: int, numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Return the places of rows of so many words: the highest bits of sums of products, modulo 2**64."""
-    most, rows = kernels.strings.HASHED, words.reshape(-1, width).astype(np.uint64)
-    where, factors = numbers[:most].astype(np.int64), numbers[most:-1]
-    places: npt.NDArray[np.uint64] = (rows[:, where] * factors).sum(axis=1, dtype=np.uint64) >> numbers[-1]
-    return places
-
-
-@cache
-def _odd_numbers(tries: int, numbers: int) -> npt.NDArray[np.uint64]:
-    """Return ``(tries, numbers)`` odd numbers, always the same; cached, as drawing them takes 0.2 ms."""
-    drawn = np.random.default_rng(0).integers(0, 2**63, (tries, numbers), dtype=np.uint64)
-    return drawn * np.uint64(2) + np.uint64(1)
+        missing = np.flatnonzero(codes[: stop - start] < 0)
+        rows, learnt = self._labels[start + missing], np.empty(missing.shape[0], dtype=np.int32)
+        with self._lock:
+            # Another table, as other threads may be reading this one; the codes that they know stay valid.
+            table = _Table(self._table.words, 2 * self.size, _PLACES, self._table.number)
+            table.encode(rows, 0, rows.shape[0], learnt, learn=True)
+            if table.size > _MOST:
+                self.possible = False
+            else:
+                self._table = table
+        codes[missing] = learnt
+        return self.possible
 
 
 def encode_words(dictionary: Dictionary, *, threads: int | None = None) -> Codes | None:

@@ -146,8 +146,8 @@ class Vocabulary:
     def encode(self, labels: Array | list[Any] | tuple[Any, ...]) -> Codes:
         """Return the ``(N,)`` codes of labels, adding the words that are new."""
         if isinstance(labels, np.ndarray) and labels.size > 4096 and labels.dtype != object:
-            codes, first = encode_strings(labels)
-            return self._lookup(labels[first].tolist())[codes]
+            codes, words = encode_strings(labels)
+            return self._lookup(words.tolist())[codes]
         return self._lookup(labels.tolist() if isinstance(labels, np.ndarray) else labels)
 
     def _lookup(self, words: Sequence[Any]) -> Codes:
@@ -214,10 +214,8 @@ def to_keys(
         return np.ascontiguousarray(integer_keys(labels, kind)), LabelDecoder(kind)
     dictionary = Dictionary(labels) if dictionary is None else dictionary
     codes = encode_words(dictionary, threads=threads) if dictionary.possible else None
-    if codes is not None:
-        return codes, LabelDecoder(kind, dictionary.words)
-    codes, first = encode_strings(labels)
-    return codes, LabelDecoder(kind, labels[first])
+    codes, known = encode_strings(labels) if codes is None else (codes, dictionary.words)
+    return codes, LabelDecoder(kind, known)
 
 
 def read_mapping(mapping: Any) -> dict[Any, str]:

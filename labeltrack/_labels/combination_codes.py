@@ -16,7 +16,7 @@ from labeltrack._convert.objects import text_array
 from labeltrack._core import kernels
 from labeltrack._core.arrays import Array, Codes, Integers, Mask, read_only
 from labeltrack._core.combine import PairTable
-from labeltrack._core.hash_index import Hash
+from labeltrack._core.key_tables import Hash
 from labeltrack._labels.codes import (
     BOOL,
     BYTES,
@@ -31,8 +31,8 @@ from labeltrack._labels.codes import (
     label_kind,
 )
 from labeltrack._labels.combined import columns_of, combinations
+from labeltrack._labels.masks import flat, several_labels
 from labeltrack._labels.missing import LabelOptions, read_labels
-from labeltrack._labels.samples import flat, several_labels
 
 COMBINED = "combined"  # the key of the vocabulary of combinations, for labels of any kinds
 IDS = "ids"  # the key of the vocabulary of ids of samples

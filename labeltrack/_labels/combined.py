@@ -15,7 +15,7 @@ import numpy as np
 from labeltrack._convert.objects import tight
 from labeltrack._core.arrays import Array, Integers, Mask, order_of, sorted_unique
 from labeltrack._core.combine import Combined, Part, combine, numbered, ranked
-from labeltrack._core.hash_index import Hash
+from labeltrack._core.key_tables import Hash
 from labeltrack._labels import codes
 from labeltrack._labels.codes import (
     MISSING_NAME,

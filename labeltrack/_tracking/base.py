@@ -13,8 +13,8 @@ from labeltrack._filters import Selection, check_step
 from labeltrack._labels.combined import separate_labels
 from labeltrack._labels.options import Labels
 from labeltrack._nan_policy import NanPolicy, check_nan_policy
+from labeltrack._tracking.changes import Recorded
 from labeltrack._tracking.intake import Intake
-from labeltrack._tracking.recorded import Recorded
 from labeltrack._tracking.reducing import Reducer, some_labels
 from labeltrack._tracking.sinks import EpochResult, Sink, check_sinks, hand_to
 from labeltrack._tracking.state import Stateful

@@ -31,9 +31,9 @@ from labeltrack._labels.combination_codes import (
     uncoded,
     wider,
 )
+from labeltrack._labels.masks import are_multi_hot, counted, read_mask
 from labeltrack._labels.missing import read_labels
 from labeltrack._labels.options import ONLY
-from labeltrack._labels.samples import are_multi_hot, counted, read_mask
 from labeltrack._tracking.ids import BatchIds, check_alike, read_ids
 from labeltrack._tracking.streams import Folded, Key, Snapshot, Stream, check_signs, one_type
 from labeltrack.errors import warn, warn_multi_hot
@@ -41,9 +41,9 @@ from labeltrack.stats import LabelStats, NoQuantiles
 
 if TYPE_CHECKING:
     from labeltrack._buffers import Rows
-    from labeltrack._tracking.recorded import Recorded
+    from labeltrack._tracking.changes import Recorded
+    from labeltrack._tracking.device import Staging
     from labeltrack._tracking.reducing import Reducer
-    from labeltrack._tracking.staging import Staging
 
 
 class Batch(NamedTuple):
@@ -111,9 +111,9 @@ class Intake:
         columns = self._labels.on_device(labels, (*values, where, ids)) if "torch" in sys.modules else None
         if columns is not None:
             if self._staging is None:
-                from labeltrack._tracking import staging  # noqa: PLC0415 (it imports torch)
+                from labeltrack._tracking import device  # noqa: PLC0415 (it imports torch)
 
-                self._staging = staging.Staging(waiting, self._labels.names, self._limit // 4)
+                self._staging = device.Staging(waiting, self._labels.names, self._limit // 4)
             taken = self._staging.take(columns, key, self)
         if not taken:
             if waiting.numbers and waiting.waits(key[0]):

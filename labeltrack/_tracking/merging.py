@@ -21,8 +21,8 @@ from labeltrack.stats import LabelStats, merge_stats
 if TYPE_CHECKING:
     from labeltrack._buffers import Rows
     from labeltrack._labels.codes import Vocabulary
+    from labeltrack._tracking.changes import Recorded
     from labeltrack._tracking.intake import Intake
-    from labeltrack._tracking.recorded import Recorded
 
 Epoch = tuple[int, str, int]
 """Place of the metric, mode and step."""

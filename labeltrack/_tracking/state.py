@@ -11,9 +11,9 @@ import numpy as np
 from labeltrack._labels.codes import key_dtype
 from labeltrack._labels.combination_codes import vocabularies
 from labeltrack._serialize import plain, with_arrays
+from labeltrack._tracking.changes import Recorded
 from labeltrack._tracking.ids import Duplicates, Seen
 from labeltrack._tracking.merging import column_dtypes, combine, folded, gather, missed
-from labeltrack._tracking.recorded import Recorded
 from labeltrack._tracking.streams import Folded, Loaded, Owed, Stream
 from labeltrack.errors import warn
 from labeltrack.history import History

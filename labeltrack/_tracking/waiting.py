@@ -1,7 +1,7 @@
 """Batches that wait to be recorded, in the order in which they came: once there are many, or somebody reads.
 
 Those of `update_later` wait with functions that make samples of them; those with tensors on a device, until these have
-arrived, which `staging` sends.
+arrived, which `device` sends.
 
 A batch is in with the assignment that adds it to a list, and out with the one that removes it; whether it was recorded
 before an interrupt between is seen by the number of rows of its stream. So each is recorded once.
@@ -79,7 +79,7 @@ class Waiting:
 
     def __init__(self, streams: dict[Key, Stream], lock: ChangeLock) -> None:
         self.inbox = Load()  # always the same, so that `at_once` needs no lock
-        self.loads: list[Any] = []  # on devices, as they came, of `staging`; the last one may take more batches
+        self.loads: list[Any] = []  # on devices, as they came, of `device`; the last one may take more batches
         self.free: list[Any] = []  # memory of loads that are recorded
         self._streams = streams
         self._lock = lock  # `deliver` is one of the methods that change a tracker

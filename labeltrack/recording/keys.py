@@ -17,7 +17,7 @@ import numpy as np
 
 from labeltrack._core.arrays import Array, Codes, Integers, Mask, read_only
 from labeltrack._core.combine import Combined, Part, combined, selected
-from labeltrack._core.hash_index import Hash, Slots
+from labeltrack._core.key_tables import Hash, Slots
 from labeltrack._labels.codes import BOOL, BYTES, FLOAT, INTEGER, STRING, UNSIGNED, LabelDecoder, Vocabulary
 from labeltrack._labels.combination_codes import KeyTuples, compatible, kinds_of, wider
 from labeltrack._labels.combined import columns_of, combinations

@@ -145,7 +145,7 @@ def test_a_slot_is_read_by_its_own_overflow_terms_alone(monkeypatch):
     accumulator.fold_back()
     touched = []
     convert = Fraction.__new__
-    monkeypatch.setattr("labeltrack._core.totals.Fraction", lambda *a: touched.append(1) or convert(Fraction, *a))
+    monkeypatch.setattr("labeltrack._core.rounding.Fraction", lambda *a: touched.append(1) or convert(Fraction, *a))
     totals = accumulator.totals()
     assert len(touched) < 60 * size
     monkeypatch.undo()

@@ -11,9 +11,11 @@ from exact import expected_by_label
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labeltrack._core import key_tables
 from labeltrack._core import partition as _partition
 from labeltrack._core import reduce as _reduce
-from labeltrack._core.reduce import KeyTable, reduce_columns
+from labeltrack._core.key_tables import KeyTable
+from labeltrack._core.reduce import reduce_columns
 from labeltrack._labels.codes import LabelDecoder
 
 N = 20_000 if COMPILED else 3_000
@@ -81,17 +83,6 @@ def test_what_is_looked_at_comes_from_all_over(n, cuts):
     assert np.unique(some).shape[0] >= min(keys[-1] + 1, 1000)
 
 
-def test_bytes_may_have_room_below_zero():
-    keys = np.random.default_rng(13).integers(0, 250, N).astype(np.uint8)
-    table = KeyTable(N)
-    table.begin(keys[:2000], np.ones(2000, dtype=np.float32), total=N)
-    assert table._low < 0
-    table.add(keys, np.ones(N, dtype=np.float32))
-    found, (accumulator,) = table.result()
-    assert found.tolist() == list(range(250))
-    assert accumulator.totals().count.tolist() == np.bincount(keys).tolist()
-
-
 @given(
     st.lists(
         st.tuples(
@@ -137,46 +128,6 @@ def test_no_samples_give_no_labels():
     labels, accumulator = reduce_one_metric([], LabelDecoder("integer"))
     assert labels.size == accumulator.size == 0
     assert reduced(np.empty(0, dtype=np.int32), np.empty(0), threads=2) == {}
-
-
-def test_a_dense_table_grows_to_both_sides():
-    table = KeyTable(10)
-    table.add(np.array([5, 6]), np.array([1.0, 2.0]))
-    table.add(np.array([9, 2]), np.array([3.0, 4.0]))
-    keys, (accumulator,) = table.result()
-    assert dict(zip(keys.tolist(), accumulator.totals().sum.tolist(), strict=True)) == {2: 4.0, 5: 1.0, 6: 2.0, 9: 3.0}
-
-
-def test_a_dense_table_is_left_for_a_hashed_one_and_keeps_its_sums(monkeypatch):
-    monkeypatch.setattr(_reduce, "_SMALL_SPAN", 16)
-    table = KeyTable(4)
-    table.add(np.array([1, 2, 3]), np.array([1.0, 2.0, 3.0]))
-    assert table._hash is None
-    table.add(np.array([2, 10**12]), np.array([4.0, 5.0]))
-    assert table._hash is not None
-    table.add(np.array([2, 7]), np.array([1.0, 1.0]))
-    keys, (accumulator,) = table.result()
-    got = dict(zip(keys.tolist(), accumulator.totals().sum.tolist(), strict=True))
-    assert got == {1: 1.0, 2: 7.0, 3: 3.0, 7: 1.0, 10**12: 5.0}
-
-
-def test_one_stray_label_does_not_make_a_huge_table():
-    keys = np.concatenate([np.arange(200_000) % 10, [350_000]])
-    table = KeyTable(keys.size)
-    table.add(keys, np.ones(keys.size, dtype=np.float32))
-    assert table.size < 100_000
-    found, (accumulator,) = table.result()
-    assert dict(zip(found.tolist(), accumulator.totals().count.tolist(), strict=True)) == {
-        **dict.fromkeys(range(10), 20_000),
-        350_000: 1,
-    }
-
-
-def test_many_labels_that_fill_their_span_get_a_dense_table():
-    keys = np.random.default_rng(0).permutation(100_000)
-    table = KeyTable(keys.size)
-    table.add(keys, np.ones(keys.size, dtype=np.float32))
-    assert table._hash is None
 
 
 @pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
@@ -288,7 +239,7 @@ def test_labels_far_apart_or_a_single_stray_one_are_not_shared(monkeypatch):
 @pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_hashed_tables_of_threads_are_united(threads, dtype, monkeypatch):
-    monkeypatch.setattr(_reduce, "_SMALL_SPAN", 16)
+    monkeypatch.setattr(key_tables, "_SMALL_SPAN", 16)
     monkeypatch.setattr(_reduce, "_PIECE", 100)
     joined, absorbed = KeyTable.absorb, []
     monkeypatch.setattr(KeyTable, "absorb", lambda *args: absorbed.append(joined(*args)) or absorbed[-1])
@@ -345,11 +296,3 @@ def test_each_of_several_columns_is_reduced_exactly(way, threads, monkeypatch):
         some = kept & np.isfinite(values)
         assert by_label(labels, accumulator) == expected_by_label(keys[some].tolist(), values[some])
         assert accumulator.nonfinite.sum() == kept[~np.isfinite(values)].sum()
-
-
-def test_room_for_hashed_labels_is_no_more_than_there_are_samples():
-    keys = np.random.default_rng(13).integers(-(2**62), 2**62, 5000)
-    table = KeyTable(keys.size)
-    table.begin(keys, np.ones(keys.size), total=keys.size)
-    assert table.size == keys.size
-    assert table.alike()._hash.keys.shape == table._hash.keys.shape

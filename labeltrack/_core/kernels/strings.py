@@ -1,4 +1,4 @@
-"""Compiled: fixed-width strings to codes, looked up in a dictionary, whose rows vectors compare, or hashed."""
+"""Compiled: fixed-width strings to codes, by open addressing; vectors compare rows."""
 
 from __future__ import annotations
 
@@ -8,9 +8,23 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 
-from labeltrack._core.kernels.intrinsics import _U0, _U1, _emitting, _inline, _jit, _part, _prefetch_read
+from labeltrack._core.kernels.intrinsics import (
+    _U0,
+    _U1,
+    _U2,
+    _U3,
+    _U4,
+    _U5,
+    _apart,
+    _emitting,
+    _inline,
+    _jit,
+    _part,
+    _prefetch_read,
+)
 
-HASHED = 4  # words of a row that its place depends on
+UNROLLED = 4  # words of a row that its place may depend on at no cost
+_ALIKE = 8  # other rows that may agree with a row in all of these; then it depends on more
 _WIDEST = 64  # bytes of the longest vector
 _LINE = 64  # bytes of a cache line
 _AHEAD = 1 << 13  # bytes between prefetching and reading
@@ -63,145 +77,136 @@ def _comparing(size: int) -> Any:
     return differ
 
 
+@_inline
+def _first_words(hashed):
+    """Return the first words that places depend on, unrolled, and their factors, which are zero for those not used."""
+    count = hashed[0, 0]
+    v0, v1, v2, v3 = hashed[0, 1], hashed[0, 2], hashed[0, 3], hashed[0, 4]
+    m0, m1 = hashed[1, 1] * np.uint64(count > _U0), hashed[1, 2] * np.uint64(count > _U1)
+    m2, m3 = hashed[1, 3] * np.uint64(count > _U2), hashed[1, 4] * np.uint64(count > _U3)
+    return v0, v1, v2, v3, m0, m1, m2, m3
+
+
 def _coding(size: int) -> Any:
     differ = _comparing(size)
 
     @_part
-    def code_rows(words, width, start, stop, table, known, hashed, origin, codes):
-        mask = np.uint64(table.shape[0] - 1)
-        # Always four words, unrolled.
-        v0, v1, v2, v3 = hashed[0], hashed[1], hashed[2], hashed[3]
-        m0, m1, m2, m3 = hashed[4], hashed[5], hashed[6], hashed[7]
-        shift = hashed[8]
+    def code_rows(words, width, start, stop, table, known, hashed, n, learn, codes):
+        mask, shift, room = np.uint64(table.shape[0] - 1), hashed[1, 0], np.int64(known.shape[0]) // np.int64(width)
         line = np.uint64(_LINE // words.itemsize)
         far = np.uint64(_AHEAD // words.itemsize)
-        missing = 0
-        here = start * width
-        for i in range(start - origin, stop - origin):
-            _prefetch_read(words, here + far)
-            if width > line:
-                _prefetch_read(words, here + far + line)
-            h = np.uint64(words[here + v0]) * m0 + np.uint64(words[here + v1]) * m1
-            h += np.uint64(words[here + v2]) * m2 + np.uint64(words[here + v3]) * m3
-            place = h >> shift
-            code = table[place]
-            while code >= 0 and differ(words, here, known, np.uint64(code) * width, width) != _U0:
-                place = (place + _U1) & mask
+        least = np.int32(0 if learn else -1)
+        every, i, rows, here = np.int32(0), _U0, stop - start, start * width
+        while True:
+            v0, v1, v2, v3, m0, m1, m2, m3 = _first_words(hashed)
+            more = hashed[0, 0] > _U4
+            while i < rows:
+                _prefetch_read(words, here + far)
+                if width > line:
+                    _prefetch_read(words, here + far + line)
+                h = np.uint64(words[here + v0]) * m0 + np.uint64(words[here + v1]) * m1
+                h += np.uint64(words[here + v2]) * m2 + np.uint64(words[here + v3]) * m3
+                if more:
+                    h += _products(words, here, hashed, _U5)
+                place = h >> shift
                 code = table[place]
-            missing += code < 0
-            codes[i] = code
+                while code >= 0 and differ(words, here, known, np.uint64(code) * width, width) != _U0:
+                    place = (place + _U1) & mask
+                    code = table[place]
+                if code < least:
+                    break
+                every |= code
+                codes[i] = code
+                here += width
+                i += _U1
+            if i == rows or n == room:
+                return np.int64(start) + np.int64(i), n, every < 0
+            for j in range(width):
+                known[np.uint64(n) * width + np.uint64(j)] = words[here + np.uint64(j)]
+            codes[i] = n
+            home = _products(words, here, hashed, _U1) >> shift
+            if table[home] < 0:
+                table[home] = n
+            else:
+                _tell_apart(n, width, table, known, hashed)
+            n += 1
             here += width
-        return missing
+            i += _U1
 
     return code_rows
+
+
+@_part
+def _products(words, here, hashed, first):
+    """Return the sum of products of the words that the place of a row depends on, from the first or a later one on."""
+    _apart()
+    h = _U0
+    for k in range(first, hashed[0, 0] + _U1):
+        h += np.uint64(words[here + hashed[0, k]]) * hashed[1, k]
+    return h
+
+
+@_part
+def _tell_apart(code, width, table, known, hashed):
+    """Enter a known row whose place is taken; if it agrees with others in all words that places depend on, add one."""
+    _apart()
+    word = _enter(code, width, table, known, hashed)
+    while word < width:
+        hashed[0, 0] += _U1
+        hashed[0, hashed[0, 0]] = word
+        hashed[2, 0] = _U0
+        for p in range(table.shape[0]):
+            table[p] = -1
+        for c in range(code + 1):
+            word = _enter(c, width, table, known, hashed)
+
+
+@_part
+def _enter(code, width, table, known, hashed):
+    """Enter a known row and return `width`; or return one more word that places are to depend on."""
+    mask, mine, more = np.uint64(table.shape[0] - 1), np.uint64(code) * width, hashed[0, 0] + _U1
+    place = home = _products(known, mine, hashed, _U1) >> hashed[1, 0]
+    bear = _U0 if hashed[0, 0] < np.uint64(UNROLLED) else np.uint64(_ALIKE)
+    while table[place] >= 0:
+        other = np.uint64(table[place]) * width
+        alike = True
+        for k in range(_U1, more):
+            alike &= known[mine + hashed[0, k]] == known[other + hashed[0, k]]
+        if alike and bear == _U0:
+            word = width  # if another thread has changed the row, it may be known
+            for j in range(width):
+                if known[mine + np.uint64(j)] != known[other + np.uint64(j)]:
+                    word = np.uint64(j)
+            return word
+        bear -= np.uint64(alike)
+        place = (place + _U1) & mask
+    hashed[2, 0] += np.uint64(place != home)
+    table[place] = code
+    return width
 
 
 _code_4, _code_8, _code_16, _code_32, _code_64 = (_coding(size) for size in (4, 8, 16, 32, _WIDEST))
 
 
 @_jit
-def look_rows_up(words, width, start, stop, table, known, hashed, origin, codes):
-    """Write the codes of rows of `width` words (uint64, uint32), that of `origin` first, -1 if unknown; count those.
+def encode_rows(words, width, start, stop, table, known, hashed, n, learn, codes):
+    """Write the codes of rows of `width` words (uint64, uint32), that of `start` first, -1 for unknown ones.
 
-    `table` has ``2**b`` codes, -1 in empty places; `known` the row of each code; `hashed` the `HASHED` words that the
-    place of a row depends on, their odd multipliers, and by how much the sum is shifted to leave b bits.
+    With `learn`, an unknown row gets the next code, `n`, until `known`, with the row of each code, is full. `table` has
+    ``2**b`` codes, -1 in empty places. The place of a row is a sum of products, shifted to leave b bits: ``hashed[0]``
+    says of how many of its words, and of which; ``hashed[1]`` by how much it is shifted, and their odd factors;
+    ``hashed[2]`` how many known rows have other places, as theirs were taken.
+
+    Returns:
+        The row reached, the number of codes, and whether a row is unknown.
     """
-    row, first, end, before = np.uint64(width), np.uint64(start), np.uint64(stop), np.uint64(origin)
-    size = width * words.itemsize
+    row, first, end, size = np.uint64(width), np.uint64(start), np.uint64(stop), width * words.itemsize
     if size >= _WIDEST:
-        return np.int64(_code_64(words, row, first, end, table, known, hashed, before, codes))
+        return _code_64(words, row, first, end, table, known, hashed, n, learn, codes)
     if size >= 32:
-        return np.int64(_code_32(words, row, first, end, table, known, hashed, before, codes))
+        return _code_32(words, row, first, end, table, known, hashed, n, learn, codes)
     if size >= 16:
-        return np.int64(_code_16(words, row, first, end, table, known, hashed, before, codes))
+        return _code_16(words, row, first, end, table, known, hashed, n, learn, codes)
     if size >= 8:
-        return np.int64(_code_8(words, row, first, end, table, known, hashed, before, codes))
-    return np.int64(_code_4(words, row, first, end, table, known, hashed, before, codes))
-
-
-@_jit
-def enter_rows(places, start, table):
-    """Enter the codes from `start` on; return how many occupied places were tried (quadratic in rows of one)."""
-    mask, elsewhere = np.uint64(table.shape[0] - 1), 0
-    for i in range(places.shape[0]):
-        place = places[i]
-        while table[place] >= 0:
-            place = (place + _U1) & mask
-            elsewhere += 1
-        table[place] = start + i
-    return elsewhere
-
-
-# -- hashing ----------------------------------------------------------------------------------------------------------
-
-
-@_inline
-def _hash_row(words, start, varying):
-    """Return a hash of the words of a row that vary between rows: of names, the last few."""
-    h = _U0
-    for j in range(1, varying[0] + 1):
-        h = (h ^ words[start + np.uint64(varying[j])]) * np.uint64(0x9E3779B97F4A7C15)
-        h ^= h >> np.uint64(29)
-    return h ^ (h >> np.uint64(32))
-
-
-@_jit
-def encode_rows(words, width, start, stop, table, known, varying, first, n, codes):
-    """Give rows of `width` words (uint64) codes by open addressing; return the row reached, and the number of codes.
-
-    The pass stops where `first`, where each code first appeared, is full. `known` has the row of each code: looking
-    where it appeared took three times as long. `varying`: how many words differ between known rows, and which.
-    """
-    mask = np.uint64(table.shape[0] - 1)
-    row = np.uint64(width)
-    for i in range(start, stop):
-        here = np.uint64(i) * row
-        place = _hash_row(words, here, varying) & mask
-        code = table[place]
-        while code >= 0:
-            other = np.uint64(code) * row
-            different = _U0
-            for j in range(width):
-                different |= words[here + np.uint64(j)] ^ known[other + np.uint64(j)]
-            if different == _U0:
-                break
-            place = (place + _U1) & mask
-            code = table[place]
-        if code < 0:
-            if n >= first.shape[0]:
-                return i, n
-            code = n
-            first[code] = i
-            n += 1
-            _learn_row(words, here, width, code, place, table, known, varying)
-        codes[i] = code
-    return stop, n
-
-
-@_part
-def _learn_row(words, here, width, code, place, table, known, varying):
-    """Add a row to the known ones; if a word varies for the first time, rehash them all."""
-    row = np.uint64(width)
-    mask = np.uint64(table.shape[0] - 1)
-    mine = np.uint64(code) * row
-    before = varying[0]
-    for j in range(width):
-        word = words[here + np.uint64(j)]
-        known[mine + np.uint64(j)] = word
-        if word != known[j]:
-            seen = False
-            for v in range(1, varying[0] + 1):
-                seen |= varying[v] == j
-            if not seen:
-                varying[0] += 1
-                varying[varying[0]] = j
-    if varying[0] == before:
-        table[place] = code
-        return
-    for p in range(table.shape[0]):
-        table[p] = -1
-    for c in range(code + 1):
-        place = _hash_row(known, np.uint64(c) * row, varying) & mask
-        while table[place] >= 0:
-            place = (place + _U1) & mask
-        table[place] = c
+        return _code_8(words, row, first, end, table, known, hashed, n, learn, codes)
+    return _code_4(words, row, first, end, table, known, hashed, n, learn, codes)

@@ -116,7 +116,7 @@ def test_files_that_are_damaged_while_a_process_runs_are_not_run(copied, compile
     kept = {"NUMBA_CACHE_DIR": str(tmp_path)}
     shutil.copytree(compiled, tmp_path, dirs_exist_ok=True)
     files = [path for path in tmp_path.rglob("*.nbc") if path.is_file()]
-    unchecked = "import labeltrack._tracking.recorded as module; module.check_cache = lambda: None"
+    unchecked = "import labeltrack._tracking.changes as module; module.check_cache = lambda: None"
     for path in files:
         data = bytearray(path.read_bytes())
         for at in range(0, len(data), 100):

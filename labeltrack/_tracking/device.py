@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from labeltrack._convert.arrays import aligned_shape, read_array
+from labeltrack._labels.masks import read_mask
 from labeltrack._labels.missing import read_labels
-from labeltrack._labels.samples import read_mask
 from labeltrack._tracking.ids import read_ids
 from labeltrack._tracking.waiting import CHUNK, Batch, Intake, Load, Made, Waiting
 from labeltrack.errors import counted

@@ -9,7 +9,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeltrack._core.totals import _root, _rounded
+from labeltrack._core.rounding import _root, _rounded
 
 
 @given(st.fractions(min_value=0), st.integers(-600, 600))
