@@ -166,7 +166,7 @@ def frameworks(session: nox.Session) -> None:
     # FastEstimator has a session of its own. Most tests run in processes that are started or forked, and end at once.
     options = integration_coverage(session, "[!f]*.py", "parallel = true", "patch = subprocess, _exit, fork")
     paths = ["tests/integrations", "tests/test_examples.py", "benchmarks/test_bench_frameworks.py"]
-    paths.append("tests/test_docs.py::test_the_code_of_a_page_about_a_framework_runs")
+    paths.append("tests/test_docs.py::test_the_code_about_a_framework_runs")
     session.run("pytest", *options, *paths, *session.posargs, env=env)
 
 

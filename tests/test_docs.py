@@ -198,14 +198,62 @@ def test_every_public_name_is_in_the_api_reference():
 def test_the_page_about_fastestimator_runs():
     change, *patches = blocks(ROOT / "docs" / "fastestimator.md", "python")
     imports = "from fastestimator.trace.io import ImageSaver, Traceability\n"
-    code = "".join([*patches, imports, change, "print(type(tracker).__module__, len(traces))"])
+    lines = lines_of_the_readme(ROOT / "docs" / "fastestimator.md")
+    code = "".join([*patches, imports, change, "print(type(tracker).__module__, len(traces))\n", lines])
     command = [sys.executable, "-W", "ignore", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.split()[-2:] == ["labeltrack.integrations.fastestimator", "3"], done.stderr
 
 
+# Trainings that lack the lines of the README, in the place of which `{}` stands, after the program of the page.
+TRAININGS = {
+    "torch": """
+tracker = lt.LabelTracker("y", "ce")
+tracker.update([0, 1], [1.0, 2.0], mode="eval")
+{}
+tracker.end_epoch(1, mode="eval")
+tracked = tracker.history
+""",
+    "huggingface": """
+trainer = Trainer(trainer.model, arguments, train_dataset=rows[:8], eval_dataset=rows[-8:])
+{}
+trainer.train()
+tracked = tracker.history
+""",
+    "lightning": """
+def made(callbacks, of=Trainer):
+    of(callbacks=callbacks, max_epochs=1, logger=False, enable_checkpointing=False).fit(module, loader)
+    tracked.extend(callbacks[0].tracker.history.modes)
+module, loader, tracked, Trainer = Module(), DataLoader(rows, batch_size=32), [], made
+{}
+""",
+    "ignite": """
+from ignite.engine import Engine
+trainer = Engine(lambda _engine, batch: {{"per_sample_loss": batch["x"]}})
+{}
+trainer.run([{{"x": torch.ones(3), "y": torch.arange(3)}}])
+tracked = trainer.state.metrics
+""",
+    "keras": """
+from functools import partial
+from types import SimpleNamespace
+whole = keras.Sequential([keras.layers.Input((8,)), keras.layers.Dense(4)])
+model = SimpleNamespace(compile=partial(whole.compile, loss=loss), fit=partial(whole.fit, x, y, verbose=0))
+{}
+tracked = metric.tracker.history
+""",
+}
+
+
+def lines_of_the_readme(page):
+    """Return the code that the README's table of frameworks has for a page."""
+    (table,) = [table for table in tables(README) if table[0][0].strip() == "framework"]
+    (cell,) = [code for link, code in table[2:] if f"/{page.name})" in link]
+    return "\n".join(re.findall(r"`([^`]+)`", cell))
+
+
 @pytest.mark.parametrize("page", sorted((ROOT / "docs" / "frameworks").glob("*.md")), ids=lambda page: page.stem)
-def test_the_code_of_a_page_about_a_framework_runs(page, tmp_path, monkeypatch):
+def test_the_code_about_a_framework_runs(page, tmp_path, monkeypatch):
     framework = FRAMEWORKS[page.stem]
     # FastEstimator pins old versions of some.
     old = page.stem in ("huggingface", "keras") and importlib.util.find_spec("fastestimator") is not None
@@ -219,12 +267,14 @@ def test_the_code_of_a_page_about_a_framework_runs(page, tmp_path, monkeypatch):
         warnings.simplefilter("error", lt.LabelTrackWarning)
         for code in blocks(page, "python"):
             printed(code, names)
-    if page.stem == "loggers":
-        assert (tmp_path / "epochs.jsonl").stat().st_size > 100
-        return
-    holder = next((names[name] for name in ("callback", "handler", "metric") if name in names), None)
-    tracker = names["tracker"] if holder is None else holder.tracker
-    assert set(tracker.history.modes) == {"train", "eval"}
+        if page.stem == "loggers":
+            assert (tmp_path / "epochs.jsonl").stat().st_size > 100
+            return
+        holder = next((names[name] for name in ("callback", "handler", "metric") if name in names), None)
+        tracker = names["tracker"] if holder is None else holder.tracker
+        assert set(tracker.history.modes) == {"train", "eval"}
+        printed(TRAININGS[page.stem].format(lines_of_the_readme(page)), names)
+        assert names["tracked"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

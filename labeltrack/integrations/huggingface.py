@@ -85,7 +85,7 @@ def track(
 
     Raises:
         ValueError: A dataset has no such column, `reduce` is unknown, or the trainer hides what is needed: packing,
-            padding-free batches, Liger's fused loss, several GPUs in one process, or batches of an ``IterableDataset``
+            padding-free batches, Liger's losses, several GPUs in one process, or batches of an ``IterableDataset``
             that one process deals out. The message says what to change.
 
     Warns:
@@ -113,11 +113,12 @@ def _check_trainer(trainer: Any, columns: Sequence[str]) -> None:
     if getattr(trainer, "padding_free", False):
         msg = "padding-free batches have lost where samples begin: set padding_free=False"
         raise ValueError(msg)
-    liger = getattr(args, "liger_kernel_config", None) or {}
-    if getattr(args, "use_liger_kernel", False) and liger.get("fused_linear_cross_entropy", True):
+    liger = {"fused_linear_cross_entropy": True} | (getattr(args, "liger_kernel_config", None) or {})
+    losses = liger["fused_linear_cross_entropy"] or liger.get("cross_entropy")  # the latter overwrites logits
+    if getattr(args, "use_liger_kernel", False) and losses:
         msg = (
-            "Liger's fused loss returns neither logits nor losses of tokens: set use_liger_kernel=False, or "
-            'liger_kernel_config={"fused_linear_cross_entropy": False}'
+            "Liger's losses leave neither logits nor losses of tokens: set use_liger_kernel=False, or "
+            'liger_kernel_config={"fused_linear_cross_entropy": False, "cross_entropy": False}'
         )
         raise ValueError(msg)
     if args.n_gpu > 1:

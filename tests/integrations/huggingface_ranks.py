@@ -15,20 +15,22 @@ from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
-import accelerate
 import datasets
 import numpy as np
 import tokenizers
 import torch
 import transformers
 import trl
-from accelerate.state import AcceleratorState, GradientState
-from torch import distributed
+from integrations.accelerate_ranks import (  # noqa: F401 (ranks run these)
+    accelerated,
+    accelerated_training,
+    ends_with_accelerate,
+    start,
+)
 from torch.nn import functional
 
 import labeltrack as lt
 from labeltrack.integrations.huggingface import track
-from labeltrack.integrations.torch import unpadded
 
 transformers.logging.set_verbosity_error()
 datasets.disable_progress_bars()
@@ -37,18 +39,6 @@ torch.set_num_threads(1)
 N, VOCABULARY = 37, 60
 WORDS = ["<pad>", "<end>", *(f"word{n}" for n in range(2, VOCABULARY))]
 DOMAINS = ["code", "math", "web"]
-
-
-def start(store, rank, world, timeout):
-    torch.set_num_threads(1)
-    AcceleratorState._reset_state(reset_partial_state=True)  # of the process that was forked
-    GradientState._reset_state()
-    if world > 1:
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}  # asked for, and not used
-        distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=world, timeout=timeout)
-    else:
-        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
-            os.environ.pop(name)
 
 
 def rows_of(n, task, first=0):
@@ -102,6 +92,11 @@ def collate_what_i_know(samples):
     """Collate as users do who have their own columns."""
     batch = collate([{name: sample[name] for name in ("input_ids", "attention_mask", "labels")} for sample in samples])
     return batch | {"domain": [sample["domain"] for sample in samples]}
+
+
+def collate_for_decoders(model, samples):
+    batch = collate(samples)
+    return batch | {"decoder_input_ids": model.prepare_decoder_input_ids_from_labels(batch["labels"])}
 
 
 def model_for(task):
@@ -203,6 +198,8 @@ def trainer_for(task, seen, **options):
         more["compute_metrics"] = lambda _, compute_result=True: {}  # noqa: ARG005
     model = model_for(task)
     model.config.return_dict = not tuples
+    if task == "seq2seq" and args.label_smoothing_factor:  # the model gets no labels to make these of
+        collator = partial(collate_for_decoders, model)
     return watched(of, task, seen)(
         model=model, args=args, train_dataset=train, eval_dataset=evaluated, data_collator=collator, **more
     )
@@ -240,15 +237,29 @@ def labels_of(trainer):
     }
 
 
+class Stop(transformers.TrainerCallback):
+    """Interrupts the training once a checkpoint is saved."""
+
+    def on_save(self, *_arguments, **_options):
+        raise InterruptedError
+
+
 def trains(_rank, _world):
-    """Train, and return the tracker's statistics and what a plain loop has."""
+    """Train, maybe in two parts; return the tracker's statistics and what a plain loop has."""
     case = json.loads(os.environ["CASE"])
     task, group, reduce = case.pop("task"), case.pop("group", "domain"), case.pop("reduce", "token")
-    seen = []
-    trainer = trainer_for(task, seen, **case)
-    tracker = track(trainer, tuple(group) if isinstance(group, list) else group, reduce)
-    with patch("transformers.trainer.apply_liger_kernel"):  # its kernels are for GPUs
-        trainer.train()
+    stop, seen = case.pop("stop", None), []
+    if stop is not None:
+        case |= {"save_strategy": "steps", "save_steps": stop}
+    for first in (True, False)[stop is None :]:
+        trainer = trainer_for(task, seen, **case)
+        tracker = track(trainer, tuple(group) if isinstance(group, list) else group, reduce)
+        if first:
+            trainer.add_callback(Stop())
+        # The kernels of Liger are for GPUs.
+        with patch("transformers.trainer.apply_liger_kernel"), contextlib.suppress(InterruptedError):
+            trainer.train(resume_from_checkpoint=stop is not None and not first)
+        assert bool(tracker.pending) == first
     return {
         "history": statistics(tracker.history),
         "seen": seen,
@@ -294,48 +305,11 @@ def same_training(_rank, _world):
     return answer
 
 
-def resumes(_rank, _world):
-    """Train, once at a stretch and once in two parts of which the first ends within an epoch."""
-    answer, task = [], os.environ["TASK"]
-    for stop in (None, int(os.environ["STOP"])):
-        seen = []
-        options = {
-            "save_strategy": "steps",
-            "save_steps": int(os.environ["STOP"]),
-            "output_dir": f"out {stop}",
-            "logging_steps": 1,
-        }
-        trainer = trainer_for(task, seen, gradient_accumulation_steps=2, **options)
-        tracker = track(trainer)
-        if stop is not None:
-
-            class Stop(transformers.TrainerCallback):
-                def on_save(self, *_arguments, **_options):
-                    raise InterruptedError
-
-            trainer.add_callback(Stop())
-            with contextlib.suppress(InterruptedError):
-                trainer.train()
-            assert tracker.pending
-            trainer = trainer_for(task, seen, gradient_accumulation_steps=2, **options)
-            tracker = track(trainer)
-            trainer.train(resume_from_checkpoint=True)
-        else:
-            trainer.train()
-        answer.append(statistics(tracker.history))
-    return answer
-
-
 def goes_on(_rank, world):
     """Train on two ranks until an epoch is interrupted, and go on from its checkpoint on one."""
     seen = []
     trainer = trainer_for("causal", seen, eval_strategy="no", save_strategy="steps", save_steps=2)
     tracker = track(trainer)
-
-    class Stop(transformers.TrainerCallback):
-        def on_save(self, *_arguments, **_options):
-            raise InterruptedError
-
     if world == 2:
         trainer.add_callback(Stop())
     with contextlib.suppress(InterruptedError):
@@ -428,19 +402,6 @@ def already_shifted(_rank, _world):
         losses += each[batch["labels"].flatten() != -100].tolist()
     total = tracker.history.at(0).total()
     return [total.count, total.mean, len(losses), float(np.mean(losses)), metrics["eval_loss"]]
-
-
-def accelerated(_rank, _world):
-    """Return the samples of loaders that Accelerate prepared, by `unpadded`."""
-    answer = []
-    of = accelerate.DataLoaderConfiguration
-    configurations = [(37, of(split_batches=True)), (37, of(dispatch_batches=True)), *((n, of()) for n in (37, 32, 3))]
-    for n, configuration in [*configurations, (36, of())]:
-        loader = accelerate.Accelerator(cpu=True, dataloader_config=configuration).prepare(
-            torch.utils.data.DataLoader(range(n), batch_size=4, drop_last=n == 36)
-        )
-        answer.append([batch[:real].tolist() for batch, real in unpadded(loader)])
-    return answer
 
 
 class Nameless(torch.autograd.Function):
@@ -724,12 +685,17 @@ def generates(_rank, _world):
     return answer | {"labels": labels_of(trainer)}
 
 
+LIGER = {"fused_linear_cross_entropy": False, "cross_entropy": True}  # which writes gradients where logits were
+
+
 def refuses(_rank, _world):
     answer = {}
     for name, task, options, arguments in (
         ("column", "classes", {}, {"group": "domian"}),
         ("reduce", "classes", {}, {"reduce": "batch"}),
         ("liger", "causal", {"use_liger_kernel": True}, {}),
+        ("losses of liger", "causal", {"use_liger_kernel": True, "liger_kernel_config": LIGER}, {}),
+        ("liger and classes", "classes", {"use_liger_kernel": True}, {}),
         ("packing", "sft", {"packing": True, "max_length": 16}, {}),
         ("wrapped packing", "sft", {"packing": True, "packing_strategy": "wrapped", "max_length": 16}, {}),
         ("packing of evaluations", "sft", {"eval_packing": True, "max_length": 16}, {}),

@@ -6,6 +6,10 @@ import contextlib
 import doctest
 import json
 import pickle
+import subprocess
+import sys
+import tempfile
+from datetime import timedelta
 
 import keras
 import numpy as np
@@ -15,6 +19,18 @@ from labeltrack.integrations import keras as integration
 from labeltrack.integrations.keras import LabelTrackCallback, LabelTrackMetric
 
 BACKEND = keras.backend.backend()
+OTHER = """
+import sys
+from torch import distributed
+import labeltrack as lt
+from labeltrack.integrations.torch import sync
+
+tracker = lt.LabelTracker("label", "ce")
+distributed.init_process_group("gloo", init_method=sys.argv[1], rank=1, world_size=2)
+for mode in ("eval", "train"):  # in the order in which their epochs end
+    tracker.update([0, 9], [0.5, 2.0], mode=mode)
+    sync(tracker, mode=mode)
+"""
 losses = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=None)
 taps = []
 if BACKEND == "tensorflow":
@@ -154,6 +170,21 @@ elif BACKEND == "tensorflow":
 with scope:  # two devices, which share a batch
     shared, halves = model_of()
     shared.evaluate(x2[:32], y2[:32], batch_size=8, callbacks=[Ends(parts3), LabelTrackCallback(halves)], verbose=0)
+
+# Another process, which has no Keras, shares an epoch; two that have, with PyTorch, have a test of their own.
+parts4, together = {}, []
+if BACKEND == "jax":
+    from torch import distributed
+
+    store = f"file://{tempfile.mkdtemp()}/store"
+    other = subprocess.Popen([sys.executable, "-W", "ignore", "-c", OTHER, store])
+    distributed.init_process_group("gloo", init_method=store, rank=0, world_size=2, timeout=timedelta(seconds=60))
+    joint, of_both = model_of()
+    joint.fit(**data, callbacks=[Ends(parts4), LabelTrackCallback(of_both, sync=True)])
+    assert other.wait() == 0
+    for mode in ("train", "eval"):
+        more = (np.array([0, 9]), np.array([0.5, 2.0], np.float32))
+        together.append([hexed_of(of_both, mode), sides({(mode, 0): [*parts4[mode, 0], more]}, mode)])
 examples = doctest.testmod(integration, optionflags=doctest.NORMALIZE_WHITESPACE)
 print(  # noqa: T201
     json.dumps(
@@ -175,6 +206,7 @@ print(  # noqa: T201
             "weighted": [shares["value"], shares[own2.name]],
             "counted": also.tracker.history.at(0).total().count,
             "grouped": [[row.name, row.count] for row in found.tracker.history.at(0, "eval")],
+            "together": together,
             "examples": list(examples),
         }
     )

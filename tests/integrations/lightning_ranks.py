@@ -14,7 +14,7 @@ from integrations.trainings import CLASSES, Samples
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.nn import functional
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from labeltrack.integrations.lightning import LabelTrackCallback
 
@@ -102,6 +102,26 @@ def goes_on(_rank, world):
     else:
         trainer_of(callback, **options).fit(module, ckpt_path="middle.ckpt")
     return [module.seen, [[*key, rows(stats)] for key, stats in callback.tracker.history.items()]]
+
+
+class Skips(Module):
+    """Returns nothing on one rank."""
+
+    def validation_step(self, batch, *place):
+        found = super().validation_step(batch, *place)
+        return None if self.global_rank == 1 else found
+
+
+def without_samples(_rank, _world):
+    """Validate on two ranks of which one has a sample that repeats the other's, or skips all of them."""
+    answer = []
+    for module, data in ((Module(), Subset(Samples(2), [0])), (Skips(), Samples(2))):
+        callback = LabelTrackCallback()
+        trainer = trainer_of(callback, devices=2, strategy="ddp")
+        trainer.validate(module, DataLoader(data, batch_size=8), verbose=False)
+        assert not callback.tracker.pending
+        answer.append([module.seen, rows(callback.tracker.history.at(0, "eval"))])
+    return answer
 
 
 class Ends(Module):

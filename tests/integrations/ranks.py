@@ -57,9 +57,9 @@ class Ranks:
         assert not any(result.status for result in found), "\n".join(result.output for result in found)
         return [result.answer for result in found]
 
-    def told(self, folder, case, *, seconds=5):
+    def told(self, folder, case, *, seconds=5, function="ends"):
         """Return the error on rank 0 where rank 1 ends; it is there in the timeout of their group, or little later."""
-        survivor, other = self.run("ends", folder, seconds=seconds, CASE=case)
+        survivor, other = self.run(function, folder, seconds=seconds, CASE=case)
         assert survivor.status == 0, survivor.output
         text, took = survivor.answer
         assert took < seconds + 3 * SLOWNESS

@@ -95,6 +95,11 @@ CASES = {
     "SFTTrainer that makes tokens of texts": {"task": "sft", "texts": True},
     "SFTTrainer that computes metrics of logits": {"task": "sft", "metrics": True},
     "SFTTrainer with Liger's other kernels": {"task": "sft", "use_liger_kernel": True},
+    "Liger's other kernels": {
+        "task": "causal",
+        "use_liger_kernel": True,
+        "liger_kernel_config": {"fused_linear_cross_entropy": False},
+    },
     "several datasets": {"task": "classes", "several": True},
     "a collator of the user": {"task": "classes", "collator": "own"},
     "lists of dicts": {"task": "classes", "lists": True},
@@ -146,11 +151,13 @@ def test_training_is_the_same_to_the_last_bit_and_other_unused_columns_are_remov
     }
 
 
-@pytest.mark.parametrize(("world", "task"), [(1, "causal"), (1, "seq2seq"), (2, "sft")])
-def test_training_that_was_interrupted_within_an_epoch_gives_the_same(ranks, tmp_path, world, task):
-    for answer in ranks.answers("resumes", tmp_path, world, STOP=str(7 if world == 1 else 4), TASK=task):
-        assert answer[0] == answer[1]
-        assert [step for mode, _, step, _ in answer[0] if mode == "train"] == ([5, 10] if world == 1 else [3, 6])
+@pytest.mark.parametrize("task", ["classes", "tokens", "causal", "seq2seq", "sft"])
+@pytest.mark.parametrize(("world", "stop"), [(1, 6), (2, 3)])
+def test_of_everything_at_once_and_interrupted_within_an_epoch_each_sample_counts_once(
+    ranks, tmp_path, world, stop, task
+):
+    case = {"task": task, "stop": stop, "several": True, "label_smoothing_factor": 0.1} | ACCUMULATED
+    check(ranks.answers("trains", tmp_path, world, CASE=json.dumps(case)), case)
 
 
 def test_training_on_two_ranks_that_was_interrupted_goes_on_with_one(ranks, tmp_path):
@@ -209,13 +216,6 @@ def test_whether_labels_are_shifted_is_seen_in_the_loss_of_the_model(ranks, tmp_
     assert count == n
     assert mean == pytest.approx(expected, rel=1e-6)
     assert mean == pytest.approx(of_trainer, rel=0.01)  # a mean of means of batches
-
-
-@pytest.mark.parametrize("world", [1, 2])
-def test_loaders_that_accelerate_prepared_have_each_sample_once(ranks, tmp_path, world):
-    answers = ranks.answers("accelerated", tmp_path, world)
-    for n, found in zip((37, 37, 37, 32, 3, 36 // (4 * world) * 4 * world), zip(*answers, strict=True), strict=True):
-        assert sorted(sample for batches in found for batch in batches for sample in batch) == list(range(n))
 
 
 def test_losses_of_tokens_are_right_however_a_model_computes_its_own(ranks, tmp_path):
@@ -354,7 +354,9 @@ def test_what_cannot_be_tracked_is_refused_at_the_start(ranks, tmp_path):
     expected = {
         "column": "the train dataset has no column 'domian'; there are: input_ids, attention_mask, domain",
         "reduce": "reduce must be 'token', 'sequence' or 'sample', got 'batch'",
-        "liger": "set use_liger_kernel=False",
+        "liger": "set use_liger_kernel=False, or liger_kernel_config=",
+        "losses of liger": "set use_liger_kernel=False, or liger_kernel_config=",
+        "liger and classes": "set use_liger_kernel=False, or liger_kernel_config=",
         "packing": "set packing=False",
         "wrapped packing": "set packing=False",
         "packing of evaluations": "eval_packing=False",
@@ -365,3 +367,35 @@ def test_what_cannot_be_tracked_is_refused_at_the_start(ranks, tmp_path):
     assert answer.keys() == expected.keys()
     for name, text in expected.items():
         assert text in answer[name]
+
+
+# -- loops with Accelerate ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_loaders_that_accelerate_prepared_have_each_sample_once(ranks, tmp_path, world):
+    answers = ranks.answers("accelerated", tmp_path, world)
+    for n, found in zip((37, 37, 37, 32, 3, 36 // (4 * world) * 4 * world), zip(*answers, strict=True), strict=True):
+        assert sorted(sample for batches in found for batch in batches for sample in batch) == list(range(n))
+
+
+def test_a_loop_with_accelerate_goes_on_in_the_middle_of_an_epoch_with_as_many_ranks_or_fewer(ranks, tmp_path):
+    from integrations.trainings import expected
+
+    two = ranks.answers("accelerated_training", tmp_path, 2)
+    one = ranks.answers("accelerated_training", tmp_path, 1)
+    before = [row for answer in two for row in answer[0]]
+    assert [{domain for place, *_, domain, _, _ in rows if place < 2} for rows, *_ in two] == [{0, 2}, {1, 3}]
+    for answers in (two, one):
+        once = {}  # what is repeated at the end comes later
+        for _, *row in sorted([*before, *(row for answer in answers for row in answer[1])]):
+            once.setdefault((*row[:2], row[4]), row)
+        assert len(once) == 4 * 37
+        for _, _, history in answers:
+            assert {(mode, step): stats for mode, _, step, stats in history} == expected(once.values())
+
+
+@pytest.mark.parametrize("case", ["raises eval", "killed eval", "killed train"])
+def test_a_rank_that_ends_in_a_loop_with_accelerate_is_an_error_on_the_other_one(ranks, tmp_path, case):
+    text = ranks.told(tmp_path, case, function="ends_with_accelerate")
+    assert ("gloo/transport" if "train" in case else "another process ended, or did not call sync()") in text

@@ -48,20 +48,49 @@ def test_all_numbers_are_those_that_the_model_computed(backend):
     assert (count, found["counted"]) == (32, 32)
     assert found["of Keras"] == pytest.approx([mean, mean], rel=1e-5)
     assert found["weighted"][0] == pytest.approx(found["weighted"][1], rel=1e-5)
+    assert all(both == separate for both, separate in found["together"])
+    assert len(found["together"]) == (2 if backend == "jax" else 0)
     assert found["examples"][0] == 0
     assert found["examples"][1] > 0
 
 
-def test_processes_of_a_group_share_every_epoch_though_their_labels_differ(tmp_path):
+@pytest.fixture(name="ranks", scope="module")
+def _ranks():
     if not REQUIRED and any(importlib.util.find_spec(name) is None for name in ("keras", "torch")):
         pytest.skip("Keras or torch is not installed (extra 'keras')")
+    ranks = Ranks("keras_ranks", KERAS_BACKEND="torch")
+    yield ranks
+    ranks.close()
+
+
+def by_epoch(history):
+    return {(mode, step): rows for mode, _, step, rows in history}
+
+
+def test_processes_of_a_group_share_every_epoch_though_their_labels_differ_and_go_on_alone(ranks, tmp_path):
     from integrations.trainings import expected
 
-    ranks = Ranks("keras_ranks", KERAS_BACKEND="torch")
-    (seen, found, worst, sinks), (seen2, found2, worst2, sinks2) = ranks.answers("trains", tmp_path)
-    ranks.close()
+    (seen, found, worst, sinks, *alone), (seen2, found2, worst2, sinks2, *alone2) = ranks.answers("trains", tmp_path)
     assert ({row[2] for row in seen}, {row[2] for row in seen2}) == ({0, 2}, {1, 3})
     assert (found, worst, sinks) == (found2, worst2, 1 - sinks2)
-    assert {(mode, step): rows for mode, _, step, rows in found} == expected(seen + seen2)
+    assert by_epoch(found) == expected(seen + seen2)
     assert len(seen + seen2) == 4 * 37
     assert worst == [max(float.fromhex(row[3]) for row in rows) for mode, *_, rows in found if mode == "eval"]
+    for more, whole in (alone, alone2):
+        assert len(more) == 2 * 37
+        assert by_epoch(whole) == expected(seen + seen2 + more)
+
+
+def test_a_rank_whose_labels_are_ignored_takes_part_and_one_that_does_not_evaluate_is_an_error(ranks, tmp_path):
+    from integrations.trainings import expected
+
+    (seen, found, text), (_, found2, text2) = ranks.answers("without_samples", tmp_path)
+    assert by_epoch(found) == by_epoch(found2) == expected(seen)
+    assert len(seen) == 4 * 19
+    assert text == text2
+    assert "mode or arguments" in text
+
+
+@pytest.mark.parametrize("case", ["raises", "killed"])
+def test_a_rank_that_ends_is_an_error_on_the_other_one(ranks, tmp_path, case):
+    assert "another process ended, or did not call sync()" in ranks.told(tmp_path, case)

@@ -304,6 +304,13 @@ def test_a_training_of_two_ranks_goes_on_in_the_middle_of_an_epoch_with_one(rank
     assert {(mode, step): stats for mode, _, step, stats in found} == expected(before + seen)
 
 
+def test_a_rank_without_samples_takes_part(ranks, tmp_path):
+    first, second = ranks.answers("without_samples", tmp_path)
+    for (seen, found), (_, found2), n in zip(first, second, (1, 19), strict=True):
+        assert found == found2 == expected(seen)["eval", 0]
+        assert len(seen) == n
+
+
 @pytest.mark.parametrize("case", ["raises", "killed"])
 def test_a_rank_that_ends_in_a_validation_is_an_error_on_the_other_one(ranks, tmp_path, case):
     assert "another process ended, or did not call sync()" in ranks.told(tmp_path, case)
