@@ -16,6 +16,9 @@ from labeltrack.errors import counted
 QUICK: dict[type, Callable[[Any], Any] | None] = {np.ndarray: None}
 """Types whose memory can be read directly (None), or after this call; frameworks are added on first use."""
 
+TENSORS: set[type] = set()
+"""torch's, once there is one."""
+
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
 
@@ -54,6 +57,7 @@ def read_array(data: Any, what: str) -> Read:
         array = _from_torch(data, what)
         if kind is sys.modules["torch"].Tensor:
             QUICK[kind] = _memory_of_torch
+            TENSORS.add(kind)
     elif framework == "tensorflow" and kind.__name__ == "EagerTensor":
         array = data.numpy()
         QUICK[kind] = None

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
-
-import torch
 
 import labeltrack
 from labeltrack.integrations._shared import Epochs, Tracker
@@ -26,7 +23,8 @@ class Batches:
             self.tracker = labeltrack.TrackerCollection(name, tuple(value), **options)
         else:
             self.tracker = labeltrack.LabelTracker(name, value if isinstance(value, str) else "value", **options)
-        self._label, self._value, self._ids = label, value, ids
+        self._label, self._value = (dict(of) if isinstance(of, Mapping) else of for of in (label, value))
+        self._ids = ids
         self._epochs = Epochs(self.tracker)
         self._passed: dict[tuple[str, str], int] = {}  # samples of the loader, from its begin
         self._source = _NO_LOADER  # where batches come from, and its sizes: looking them up takes 9 us in cold caches
@@ -44,7 +42,7 @@ class Batches:
         real, size = self._source[1]
         if skipped and not size:
             return
-        labels = _each(self._label, partial(_found, batch))
+        labels = _each(self._label, _found, batch)
         left = n = 0
         if size:
             n = len(next(iter(labels.values())) if isinstance(labels, dict) else labels)
@@ -53,8 +51,8 @@ class Batches:
             left = min(max(real - passed, 0), n)
         if skipped:
             return
-        values = _each(self._value, partial(_returned, outputs, mode))
-        ids = None if self._ids is None else _found(batch, self._ids)
+        values = _each(self._value, _returned, outputs, mode)
+        ids = None if self._ids is None else _found(self._ids, batch)
         if left < n:
             labels, values, ids = _first(labels, left), _first(values, left), _first(ids, left)
         self.tracker.update(labels, values, mode=mode, ds_id=ds_id, ids=ids)
@@ -66,9 +64,9 @@ class Batches:
         return self._epochs.end(step, mode)
 
 
-def _each(keys: Any, get: Callable[[Any], Any]) -> Any:
+def _each(keys: Any, get: Callable[..., Any], *where: Any) -> Any:
     """Return what is at a key, or at each one of several."""
-    return {name: get(key) for name, key in keys.items()} if isinstance(keys, (dict, Mapping)) else get(keys)
+    return {name: get(key, *where) for name, key in keys.items()} if isinstance(keys, dict) else get(keys, *where)
 
 
 def _first(some: Any, n: int) -> Any:
@@ -78,20 +76,18 @@ def _first(some: Any, n: int) -> Any:
     return None if some is None else some[:n]
 
 
-def _returned(outputs: Any, mode: str, key: Any) -> Any:
-    """Return values from what a step returned, without their graph."""
+def _returned(key: Any, outputs: Any, mode: str) -> Any:
+    """Return values from what a step returned."""
     if callable(key):
-        values = key(outputs)
-    elif isinstance(outputs, (dict, Mapping)) and key in outputs:
-        values = outputs[key]
-    else:
-        got = f"keys {sorted(outputs)}" if isinstance(outputs, Mapping) else type(outputs).__name__
-        msg = f"the step has to return {{{key!r}: one value per sample, …}} in mode {mode!r}, got {got}"
-        raise KeyError(msg)
-    return values.detach() if isinstance(values, torch.Tensor) else values
+        return key(outputs)
+    if isinstance(outputs, (dict, Mapping)) and key in outputs:
+        return outputs[key]
+    got = f"keys {sorted(outputs)}" if isinstance(outputs, Mapping) else type(outputs).__name__
+    msg = f"the step has to return {{{key!r}: one value per sample, …}} in mode {mode!r}, got {got}"
+    raise KeyError(msg)
 
 
-def _found(batch: Any, key: Any) -> Any:
+def _found(key: Any, batch: Any) -> Any:
     """Return what is at a key of a batch, or what a function makes of it."""
     if callable(key):
         return key(batch)

@@ -26,14 +26,11 @@ _SAME = {f"{name}Backward0" for name in ("ToCopy", "View", "UnsafeView", "Reshap
 class Columns:
     """Columns of a batch: no container whose items frameworks walk through, which takes 0.1 ms."""
 
-    __slots__ = ("lists",)
+    __slots__ = ("lists", "n")
 
-    def __init__(self, lists: dict[str, list[Any]]) -> None:
+    def __init__(self, lists: dict[str, list[Any]], n: int) -> None:
         self.lists = lists
-
-    def __len__(self) -> int:
-        """Return the number of samples."""
-        return len(next(iter(self.lists.values())))
+        self.n = n  # samples
 
 
 class Collator:
@@ -44,14 +41,15 @@ class Collator:
     ) -> None:
         self.collator = collator
         self.columns = columns
+        self.wanted = set(columns)
         self.taken = frozenset(taken)  # by the model
         self.drop = drop  # all others
-        self.hidden = set(columns) - self.taken
+        self.hidden = self.wanted - self.taken
 
     def __call__(self, samples: list[Any], *arguments: Any) -> Any:
         """Return a batch, with the columns under a key of its own."""
         columns: dict[str, list[Any]] = {}
-        if all(name in samples[0] for name in self.columns):
+        if samples[0].keys() >= self.wanted:
             columns = {name: _plain([sample[name] for sample in samples]) for name in self.columns}
         try:
             batch = self._collated(samples, arguments)
@@ -63,7 +61,7 @@ class Collator:
         for name in self.hidden:
             batch.pop(name, None)
         if columns:
-            batch[KEY] = Columns(columns)
+            batch[KEY] = Columns(columns, len(samples))
         return batch
 
     def _collated(self, samples: list[Any], arguments: Any) -> Any:
@@ -80,34 +78,40 @@ class Classes(NamedTuple):
     def __call__(self, batches: list[Any]) -> dict[str, Any]:
         """Return the arguments of `update`."""
         lists, logits, labels = zip(*batches, strict=True)
-        _check_alike(lists, logits)
+        columns = _together(lists, logits, labels)
         try:
             with torch.no_grad():
-                target = torch.cat(labels)
-                values, counted = losses(torch.cat(logits), target, None, shift=False)
+                values, counted = losses(torch.cat(logits), torch.cat(labels), None, shift=False)
         except (IndexError, RuntimeError) as error:  # a label beyond the classes
             msg = f"the logits give no loss for a label ({str(error).rstrip('.')}): pass loss= to track() to compute it"
             raise ValueError(msg) from error
-        return _arguments(self.columns, self.ids, lists, values, counted)
+        return _arguments(self, columns, values, counted)
 
 
 class Values(NamedTuple):
-    """Likewise of the values of samples or tokens."""
+    """Likewise of the values of samples or tokens, flat; which of them count, bools or labels of tokens tell."""
 
     columns: tuple[str, ...]
     ids: str | None
-    shape: tuple[int, ...]  # of the values of a sample
 
     def __call__(self, batches: list[Any]) -> dict[str, Any]:
-        """Return the arguments of `update`; which values count, bools or labels of tokens tell, flat or not."""
+        """Return the arguments of `update`."""
         lists, values, counted = zip(*batches, strict=True)
-        _check_alike(lists, values)
-        mask = None
-        if any(each is not None for each in counted):
-            masks = [_mask(each, of) for each, of in zip(counted, values, strict=True)]
-            mask = torch.cat(masks).view(-1, *self.shape)
-        flat = torch.cat([each.reshape(-1) for each in values])
-        return _arguments(self.columns, self.ids, lists, flat.view(-1, *self.shape), mask)
+        columns = _together(lists, values, counted)
+        flat, mask = torch.cat(values), None if counted[0] is None else torch.cat(counted)
+        if mask is not None and mask.dtype != torch.bool:
+            mask = mask != _IGNORED
+        samples = [len(some[self.columns[0]]) for some in lists]
+        each = [some.numel() // n for some, n in zip(values, samples, strict=True)]  # values of a sample
+        if max(each) > 1:
+            alike = min(each) == max(each)  # then words are coded once per sample
+            for name in self.columns:
+                column = columns[name]
+                array = np.array(column, None if len(set(map(type, column))) == 1 else object)
+                columns[name] = array.reshape(-1, 1) if alike else array.repeat(np.repeat(each, samples))
+            if alike:
+                flat, mask = (some if some is None else some.view(-1, each[0]) for some in (flat, mask))
+        return _arguments(self, columns, flat, mask)
 
 
 class Samples:
@@ -120,7 +124,7 @@ class Samples:
         self._ids = ids
         self._reduce = reduce
         self._loss = loss
-        self._classes = Classes(columns, ids)
+        self._classes, self._flat = Classes(columns, ids), Values(columns, ids)
         self._shift: bool | None = None  # whether logits are for the next label
 
     def __call__(self, batch: Mapping[str, Any], outputs: Any, model: Any, number: Any) -> tuple[Any, Any, Any, int]:
@@ -128,20 +132,19 @@ class Samples:
         # After a step, code is out of caches, where each call takes some microseconds: usual batches are told with few.
         labels, logits = batch.get("labels"), item(outputs, "logits")
         unusual = self._loss is not None or item(outputs, "log_probs") is not None
-        if labels is not None and logits is not None and not unusual:
-            plain = logits.is_cpu and logits.ndim == 2 and labels.ndim == 1 and not labels.is_floating_point()
-            if plain and logits.numel() <= _FEW:
-                return logits.detach().clone(), labels.clone(), self._classes, logits.shape[0]
-            if self._reduce == "token" and logits.is_cpu:
-                found = losses_in_graph(item(outputs, "loss"), logits)
+        if labels is not None and logits is not None and not unusual and logits.is_cpu:
+            shape = logits.shape
+            if len(shape) == 3:
+                found = losses_in_graph(item(outputs, "loss"), logits, shape) if self._reduce == "token" else None
                 if found is not None:
-                    n = logits.shape[0]
-                    return *found, Values(self._columns, self._ids, (found[0].numel() // n,)), n
+                    return *found, self._flat, shape[0]
+            elif len(shape) == 2 and logits.numel() <= _FEW and labels.ndim == 1 and not labels.is_floating_point():
+                return logits.data.clone(), labels.clone(), self._classes, shape[0]  # `detach` takes 5 us more
         with torch.no_grad():
             values, counted = self._values(batch, outputs, model, number)
             if values.ndim > 1 and self._reduce != "token":
                 values, counted = of_sequences(values, counted, mean=self._reduce == "sequence")
-        return values, counted, Values(self._columns, self._ids, tuple(values.shape[1:])), len(values)
+        return values.reshape(-1), None if counted is None else counted.reshape(-1), self._flat, len(values)
 
     def _values(self, batch: Mapping[str, Any], outputs: Any, model: Any, number: Any) -> tuple[Any, Any]:
         """Return ``(N, ...)`` values, and which of them count: None for all, bools or flat labels of tokens."""
@@ -158,7 +161,9 @@ class Samples:
             msg = f"track() needs labels and logits, or loss=; the batch has {list(batch)}, the outputs {list(outputs)}"
             raise ValueError(msg)
         loss = outputs[0] if isinstance(outputs, tuple) else item(outputs, "loss")
-        kept = losses_in_graph(loss, logits) if logits.ndim > 2 else None  # computing a few anew takes less
+        kept = None
+        if logits.ndim == 3:  # computing fewer anew takes less
+            kept = losses_in_graph(loss, logits, logits.shape)
         if kept is not None:
             values, counted = (flat.view(len(logits), -1) for flat in kept)
             return values, counted != _IGNORED
@@ -167,36 +172,27 @@ class Samples:
         return losses(logits, labels, model, shift=bool(self._shift))
 
 
-def _mask(counted: Any, values: Any) -> Any:
-    """Return which of the values of a batch count, flat."""
-    if counted is None:
-        return torch.ones(values.numel(), dtype=torch.bool, device=values.device)
-    return counted.reshape(-1) if counted.dtype == torch.bool else counted.reshape(-1) != _IGNORED
+def _together(lists: Any, *tensors: Any) -> dict[str, Any]:
+    """Return columns of batches; TypeError if these or tensors would be converted otherwise than one by one."""
+    columns = {name: list(chain.from_iterable([some[name] for some in lists])) for name in lists[0]}
+    if len(lists) > 1:
+        alike = all(len({None if each is None else each.dtype for each in some}) == 1 for some in tensors)
+        for column in columns.values():
+            types = set(map(type, column))
+            floats = types == {int} and max(column) >= 2**63  # NumPy makes these of them, beside smaller ones
+            alike = alike and len(types) <= 1 and not floats
+        if not alike:
+            msg = "these batches are of several types"
+            raise TypeError(msg)
+    return columns
 
 
-def _check_alike(lists: Any, tensors: Any) -> None:
-    """Raise TypeError if batches together would be converted to other labels, ids or values than one by one."""
-    if len(lists) == 1:
-        return
-    alike = len({each.dtype for each in tensors}) == 1
-    for name in lists[0]:
-        column = list(chain.from_iterable([each[name] for each in lists]))
-        types = set(map(type, column))
-        floats = types == {int} and max(column) >= 2**63  # NumPy makes these of them, beside smaller ones
-        alike = alike and len(types) <= 1 and not floats
-    if not alike:
-        msg = "these batches are of several types"
-        raise TypeError(msg)
-
-
-def _arguments(columns: tuple[str, ...], ids: str | None, lists: Any, values: Any, mask: Any) -> dict[str, Any]:
-    """Return the arguments of `update`: lists of labels as they are, or beside several values of each sample."""
-    labels: list[Any] = [list(chain.from_iterable([each[name] for each in lists])) for name in columns]
-    if values.ndim > 1:
-        labels = [np.array(each).reshape(-1, *[1] * (values.ndim - 1)) for each in labels]
-    more = {} if ids is None else {"ids": list(chain.from_iterable([each[ids] for each in lists]))}
+def _arguments(of: Classes | Values, columns: dict[str, Any], values: Any, mask: Any) -> dict[str, Any]:
+    """Return the arguments of `update`."""
+    labels = tuple([columns[name] for name in of.columns])
+    more = {} if of.ids is None else {"ids": columns[of.ids]}
     mask = None if mask is None or (mask.is_cpu and mask.all()) else mask  # the usual case, which is faster
-    return {"labels": labels[0] if len(labels) == 1 else tuple(labels), "values": values, "where": mask, **more}
+    return {"labels": labels[0] if len(labels) == 1 else labels, "values": values, "where": mask, **more}
 
 
 def _plain(column: list[Any]) -> list[Any]:
@@ -219,42 +215,39 @@ def of_sequences(values: Any, mask: Any, *, mean: bool) -> tuple[Any, Any]:
     return (sums / n.clamp(min=1) if mean else sums), n > 0
 
 
-def losses_in_graph(loss: Any, logits: Any) -> tuple[Any, Any] | None:
+def losses_in_graph(loss: Any, logits: Any, shape: Any) -> tuple[Any, Any] | None:
     """Return the flat cross-entropies of tokens that autograd keeps of a loss, and labels; None if it is another."""
     # Computing them again takes as long as the model took, which is a tenth of the step of a small language model.
-    nodes: list[Any] = [getattr(loss, "grad_fn", None)]
-    first = logits.grad_fn
-    if nodes[0] is None or first is None or logits.ndim != 3:
+    node: Any = getattr(loss, "grad_fn", None)
+    first, steps = logits.grad_fn, 0
+    while type(node).__name__ != "NllLossBackward0":  # what else is in a loss comes after it
+        before = getattr(node, "next_functions", None)
+        if not before or steps == 8:
+            return None
+        node, steps = before[0][0], steps + 1
+    softmax = node.next_functions[0][0]
+    if type(softmax).__name__ != "LogSoftmaxBackward0" or not _derived(softmax.next_functions[0], logits, first):
         return None
-    for node in nodes:
-        name = type(node).__name__
-        if name == "NllLossBackward0":
-            softmax = node.next_functions[0][0]
-            if type(softmax).__name__ != "LogSoftmaxBackward0":
-                return None
-            if _source(softmax.next_functions[0][0]) is not _source(first):
-                return None
-            try:
-                log_probs, target = _SAVED(node)
-            except (AttributeError, RuntimeError):  # another PyTorch has other names, or the backward pass is over
-                return None
-            n, length, words = logits.shape
-            tokens, classes = log_probs.shape
-            whole = tokens in (n * length, n * length - n)  # those that shift may leave one out
-            if classes != words or not tokens or not whole or log_probs.dtype != torch.float32:
-                return None
-            values = functional.nll_loss(log_probs.detach(), target, None, None, _IGNORED, None, "none")
-            return values, target.clone()
-        if len(nodes) < 16:
-            nodes += [after for after, _ in node.next_functions if after is not None]
-    return None
+    try:
+        log_probs, target = _SAVED(node)
+    except (AttributeError, RuntimeError):  # another PyTorch has other names, or the backward pass is over
+        return None
+    n, length, words = shape
+    tokens, classes = log_probs.shape
+    whole = tokens in (n * length, n * length - n)  # those that shift may leave one out
+    if classes != words or not tokens or not whole or log_probs.dtype != torch.float32:
+        return None
+    return functional.nll_loss(log_probs.data, target, None, None, _IGNORED, None, "none"), target.clone()
 
 
-def _source(node: Any) -> Any:
-    """Return the step of autograd that computed the numbers."""
-    while type(node).__name__ in _SAME:
-        node = node.next_functions[0][0]
-    return node
+def _derived(output: tuple[Any, int], logits: Any, first: Any) -> bool:
+    """Return whether an output of a step of autograd has the numbers of logits, which `first` made."""
+    while output[0] is not first and type(output[0]).__name__ in _SAME:
+        output = output[0].next_functions[0]
+    nr = logits.output_nr
+    while output[0] is not first and type(first).__name__ in _SAME:
+        first, nr = first.next_functions[0]
+    return output == (first, nr)
 
 
 def losses(logits: Any, labels: Any, model: Any, *, shift: bool) -> tuple[Any, Any]:

@@ -30,7 +30,7 @@ with needed(
     import transformers
     from transformers.trainer_utils import get_last_checkpoint
 
-from labeltrack.integrations._per_sample import KEY, Collator, Columns, Samples, Values, item
+from labeltrack.integrations._per_sample import KEY, Collator, Columns, Samples, item
 from labeltrack.integrations.torch import gather_state, load_gathered, real_of, sync
 
 __all__ = ["track"]
@@ -174,6 +174,7 @@ class _Tracked(transformers.TrainerCallback):
         self._modes: dict[str, None] = {}  # that were evaluated
         self._hooked: tuple[Any, Any] | None = None  # the model and its hook
         self._inner: Any = None  # the model itself
+        self._alone = trainer.args.world_size == 1  # then no batch is padded with samples
         self._listening = False
         self._outputs: Any = None
         self._samples = Samples(columns, ids, reduce, loss)
@@ -329,10 +330,8 @@ class _Tracked(transformers.TrainerCallback):
             result = self._original[name](model, inputs, *more, **options)
             trains = name == "compute_loss"  # an evaluation may be of mode "train", too
             if trains or self.loss is not None or batch.get("labels") is not None:
-                # Batches are fetched ahead: only the last one before an optimizer step may be the last of the epoch.
-                state = self.trainer.accelerator.gradient_state
-                last = state.end_of_dataloader and (state.sync_gradients or not trains)
-                self._record(batch, columns, mode, ds_id, last=last)
+                loader = None if self._alone else self._ended(trains=trains)
+                self._record(batch, columns, mode, ds_id, loader)
         finally:
             self._listening, self._outputs = False, None
         return result
@@ -342,25 +341,28 @@ class _Tracked(transformers.TrainerCallback):
         if self._listening and (item(self._outputs, "log_probs") is None or item(outputs, "log_probs") is not None):
             self._outputs = outputs
 
-    def _record(self, batch: Mapping[str, Any], columns: Columns, mode: str, ds_id: str, *, last: bool) -> None:
+    def _ended(self, *, trains: bool) -> Any:
+        """Return the data loader if this is its last batch, whose end may be padding."""
+        # Batches are fetched ahead: only the last one before an optimizer step may be the last of the epoch.
+        state = self.trainer.accelerator.gradient_state
+        return state.active_dataloader if state.end_of_dataloader and (state.sync_gradients or not trains) else None
+
+    def _record(self, batch: Mapping[str, Any], columns: Columns, mode: str, ds_id: str, loader: Any) -> None:
         values, counted, make, rows = self._samples(batch, self._outputs, self._inner, self._number)
-        n, lists = len(columns), columns.lists
+        n, lists = columns.n, columns.lists
         if rows != n:
             msg = (
                 f"the batch has {n} samples, and what the model returns {rows}: the "
                 "collator packs samples into one, and where they begin is lost; use one that pads them"
             )
             raise ValueError(msg)
-        real, size = n, values.numel()
-        if last:  # padding is at its end
-            real = real_of(self.trainer.accelerator.gradient_state.active_dataloader, n)
+        real, size = n if loader is None else real_of(loader, n), values.numel()
         if not real or not size:
             return
-        if real < n:
+        if real < n:  # flat tokens of the first samples are the first ones
             lists = {name: column[:real] for name, column in lists.items()}
-            values = values.reshape(n, -1)[:real] if isinstance(make, Values) else values[:real]
-            counted = None if counted is None else counted.reshape(n, -1)[:real].reshape(-1)
-        waits = values.is_cpu and not (self.ids is not None and isinstance(make, Values) and make.shape)
+            values, counted = (some if some is None else some[: len(some) * real // n] for some in (values, counted))
+        waits = values.is_cpu and (self.ids is None or len(values) == n)
         for tracker in (self.tracker,) if self._evaluating is None else (self.tracker, self._evaluating[2]):
             if waits:
                 nbytes = 16 * size  # at most

@@ -27,8 +27,8 @@ class LabelTrackMetric(keras.metrics.Mean):
     Models on TensorFlow need ``compile(…, jit_compile=False)`` where Keras would choose XLA.
 
     Args:
-        value: Function of ``y_true`` and ``y_pred`` that returns a value per sample, such as a loss of Keras with
-            ``reduction=None``.
+        value: Function of ``y_true`` and ``y_pred`` that returns a value per sample, such as a function of
+            ``keras.losses``, or one of its classes with ``reduction=None``, which takes longer.
         label: Function of ``y_true`` and ``y_pred`` that returns the labels; None for ``y_true`` itself.
         name: Name of the metric.
         **options: Those of `labeltrack.LabelTracker`.

@@ -14,6 +14,7 @@ The step returns the metric of each sample beside the loss::
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from labeltrack.integrations._shared import needed
@@ -77,7 +78,7 @@ class LabelTrackCallback(Callback):
         self._running: int | None = None  # epoch of training
         self._resumed: int | None = None  # that of a checkpoint, until training continues
 
-    @property
+    @cached_property  # which Lightning asks for whenever it calls any of its hooks
     def state_key(self) -> str:
         """What tells the state of this callback from that of others in a checkpoint."""
         outputs = self.tracker.outputs

@@ -191,8 +191,12 @@ def _length(batch: Any) -> int:
 def _first(batch: Any) -> int | None:
     if isinstance(batch, torch.Tensor):
         return batch.shape[0] if batch.ndim else None
-    inside = batch.values() if hasattr(batch, "values") else batch if isinstance(batch, (list, tuple)) else ()
-    return next((found for part in inside if (found := _first(part)) is not None), None)
+    inside = batch if isinstance(batch, (list, tuple)) else batch.values() if hasattr(batch, "values") else ()
+    for part in inside:
+        found = _first(part)
+        if found is not None:
+            return found
+    return None
 
 
 class _Exchange:

@@ -442,6 +442,12 @@ class Own(torch.nn.Module):
             assert type(loss.grad_fn).__name__ == "NllLossBackward0"
         elif self.kind == "other logits":
             loss = functional.cross_entropy((2 * logits).flatten(0, 1), labels.flatten())
+        elif self.kind == "another head":  # of the same step of autograd
+            other, logits = torch.stack([2 * logits, logits]).unbind()
+            loss = sum(functional.cross_entropy(each.flatten(0, 1), labels.flatten()) for each in (other, logits))
+        elif self.kind == "a copy":
+            loss = functional.cross_entropy(logits.clone().flatten(0, 1), labels.flatten())
+            logits = logits.view_as(logits)
         elif self.kind == "doubles":
             loss = functional.cross_entropy(logits.double().flatten(0, 1), labels.flatten()).float()
         elif self.kind == "some tokens":
@@ -466,7 +472,7 @@ def own_losses(_rank, _world):
     """Train models whose losses are made otherwise; return statistics, and the losses of a plain loop."""
     answer = {}
     kinds = ["images", "another softmax", "other logits", "doubles", "some tokens", "no cross-entropy", "over", "plain"]
-    for kind in [*kinds, "other names", "no logits"]:
+    for kind in [*kinds, "another head", "a copy", "other names", "no logits"]:
         like = trainer_for("classes", [], eval_strategy="no", num_train_epochs=1, learning_rate=0.0)
         rows = [{**row, "labels": [k % 5 for k in row["input_ids"]]} for row in like.train_dataset][:12]
         if kind == "images":
