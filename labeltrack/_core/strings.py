@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 _FIRST = 1 << 11  # codes that there is room for at first, if there are as many rows
 _FEWEST = 1 << 14  # rows from which a dictionary pays; making it takes 0.4 ms
-_SAMPLES = 1 << 13, 1 << 14, 1 << 16  # rows that are sampled, more if there are many words: 0.3, 0.5 or 2.5 ms
-_TIMES = 8  # average repeats of a word in the sample below which more rows are sampled
+_SAMPLES = 1 << 13, 1 << 14  # fewest and most rows that are sampled; four times as many took up to a tenth longer
 _MOST = 1 << 14  # words of a dictionary, with which its table is a megabyte
 _PLACES = 16  # of such a table per word, so that nearly every word has a place of its own
 _TRIES, _DISPLACED = 4, 256  # tables that are tried if one in so many words has another place in the first
@@ -65,10 +64,11 @@ class _Table:
     def encode(self, rows: Array, start: int, stop: int, codes: Array, *, learn: bool = False) -> bool:
         """Write codes to the front of `codes`, -1 for unknown rows unless learnt; return whether there are some."""
         words, position, unknown = read_only(rows.view(self._word)), start, False
+        encode_rows = kernels.strings.encoder(self._dtype.itemsize, learn=learn)
         while position < stop:
             state = self._places, self._known, self._hashed, self.size
-            args = self._width, position, stop, *state, learn, codes[position - start :]
-            position, size, unknown = kernels.strings.encode_rows(words, *args)
+            args = self._width, position, stop, *state, codes[position - start :]
+            position, size, unknown = encode_rows(words, *args)
             if learn:
                 self.size = size
             if position < stop:
@@ -116,11 +116,8 @@ class Dictionary:
         if not self.possible:
             return
         self._labels, self._dtype, self._lock = _whole(labels), labels.dtype, Lock()
-        for wanted in sorted({max(_SAMPLES[0], min(self.rows // 64, most)) for most in _SAMPLES}):
-            some = self._labels[:: max(1, self.rows // wanted)]
-            found = encode_strings(some)[1]
-            if _TIMES * found.shape[0] <= some.shape[0]:
-                break
+        some = self._labels[:: max(1, self.rows // min(max(_SAMPLES[0], self.rows // 64), _SAMPLES[1]))]
+        found = encode_strings(some)[1]
         self.possible = found.shape[0] <= min(_MOST, some.shape[0] // 2)
         if self.possible:
             self._table = _Table(found, found.shape[0], _PLACES)

@@ -5,8 +5,6 @@ Reduced piece by piece, against rational arithmetic and the hash table.
 
 from __future__ import annotations
 
-from unittest.mock import Mock
-
 import numpy as np
 import pytest
 from conftest import COMPILED
@@ -132,7 +130,7 @@ def test_codes_stand_for_words(words, seed, dtype, sample):
     labels = np.array(encoded, dtype=dtype)[np.random.default_rng(seed).integers(0, len(words), 300)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_strings, "_FEWEST", 1)
-        patch.setattr(_strings, "_SAMPLES", (sample,))
+        patch.setattr(_strings, "_SAMPLES", (sample, sample))
         dictionary = Dictionary(labels)
         if not dictionary.possible:
             return
@@ -144,7 +142,7 @@ def test_codes_stand_for_words(words, seed, dtype, sample):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_words_that_turn_up_late_are_learnt(threads, monkeypatch):
-    monkeypatch.setattr(_strings, "_SAMPLES", (64,))
+    monkeypatch.setattr(_strings, "_SAMPLES", (64, 64))
     names = np.array([f"{k % 7}name{k * k}" for k in range(200)])
     labels = names[np.minimum(np.arange(6000) // 25, 199)]
     labels[:3000] = names[:3][np.arange(3000) % 3]
@@ -158,34 +156,11 @@ def test_words_that_turn_up_late_are_learnt(threads, monkeypatch):
     assert np.array_equal(dictionary.words[:before], known)  # codes stay what they are
 
 
-@pytest.mark.parametrize("words", [3, 30])
-def test_more_rows_are_looked_at_where_there_are_many_words(words, monkeypatch):
-    monkeypatch.setattr(_strings, "_SAMPLES", (64, 2048))
-    names = np.array([f"{k % 7}name{k * k}" for k in range(words)])
-    labels = names[np.random.default_rng(0).integers(0, words, 1 << 17)]
-    labels[7:9] = "rare"
-    looked_at = Mock(wraps=_strings.encode_strings)
-    monkeypatch.setattr(_strings, "encode_strings", looked_at)
-    dictionary = Dictionary(labels)
-    assert [call.args[0].shape[0] for call in looked_at.call_args_list] == ([64] if words == 3 else [64, 2048])
-    assert dictionary.size == words  # with 64 rows alone, a word in eight would be missing
-    codes = coded(dictionary, step=5000)
-    assert np.array_equal(dictionary.words[codes], labels)
-
-
-def test_rows_are_not_looked_at_twice_if_there_are_no_more(monkeypatch):
-    coding = Mock(wraps=_strings.encode_strings)
-    monkeypatch.setattr(_strings, "encode_strings", coding)
-    labels = np.array([f"name{k}" for k in range(20_000)])
-    assert not Dictionary(labels).possible
-    assert coding.call_count == 1
-
-
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("letter", ["\u00ff", "\u0100", "\U0001f40d"])
 def test_words_beyond_latin_turn_up_late(letter, threads, monkeypatch):
     # The lowest byte of each letter alone would make one of them another word.
-    monkeypatch.setattr(_strings, "_SAMPLES", (16,))
+    monkeypatch.setattr(_strings, "_SAMPLES", (16, 16))
     names = np.array(["grasshopper", "grasshoppe\x00r", "dragonfly", "\x0dragonfly", "bumblebee"])
     labels = np.tile(names, 800)
     late = np.array([letter + "ragonfly", "grasshoppe" + letter, "grasshoppe" + letter + "r"])
@@ -212,7 +187,7 @@ def test_it_is_given_up_where_words_are_too_many(monkeypatch):
     assert not Dictionary(np.array(list("abcdef") * 100)).possible
     late = np.array(list("abcd") * 1000)
     late[3101:3109] = list("uvwxyzuv")
-    monkeypatch.setattr(_strings, "_SAMPLES", (16,))
+    monkeypatch.setattr(_strings, "_SAMPLES", (16, 16))
     dictionary = Dictionary(late)
     assert dictionary.possible
     codes = np.empty(4000, dtype=np.int32)
@@ -249,7 +224,7 @@ def test_empty_strings_are_one_word(dtype):
 def test_statistics_are_those_of_hashed_rows(dtype, threads, most, monkeypatch):
     monkeypatch.setattr(_strings, "_SMALLEST", 64)
     monkeypatch.setattr(_strings, "_LARGEST", 256)
-    monkeypatch.setattr(_strings, "_SAMPLES", (128,))
+    monkeypatch.setattr(_strings, "_SAMPLES", (128, 128))
     monkeypatch.setattr(_strings, "_MOST", most)  # sixty are not enough, which is found out late
     rng = np.random.default_rng(3)
     names = np.array(
@@ -350,7 +325,7 @@ def test_words_learnt_on_the_way_leave_the_table_as_wide_as_it_is(monkeypatch):
     widen = KeyTable._widen
     monkeypatch.setattr(KeyTable, "_widen", lambda self, keys: (widened.append(keys), widen(self, keys))[1])
     monkeypatch.setattr(_strings, "_FEWEST", 1)
-    monkeypatch.setattr(_strings, "_SAMPLES", (1024,))
+    monkeypatch.setattr(_strings, "_SAMPLES", (1024, 1024))
     names = np.array([f"name {k * k:x} {k}" for k in range(100)])
     labels = names[np.random.default_rng(0).integers(0, 100, 20_000)]
     labels[10_001:15_000:999] = ["late", "too late", "never", "again", "at last", "too"]

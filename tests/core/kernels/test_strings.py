@@ -20,17 +20,22 @@ def empty(capacity, width, bits=8, dtype=np.uint64, factor=GOLDEN):
     return np.full(1 << bits, -1, dtype=np.int32), np.zeros(capacity * width, dtype=dtype), hashed
 
 
+def encode_rows(words, width, start, stop, table, known, hashed, n, learn, codes):
+    state = table, known, hashed, n, codes
+    return kernels.encoder(width * words.itemsize, learn=learn)(words, width, start, stop, *state)
+
+
 def test_rows_of_bytes_get_codes_by_content():
     words = read_only(np.array([1, 2, 1, 3, 1, 2, 0, 0, 1, 3], dtype=np.uint64))
     state, codes = empty(2, 2), np.empty(5, dtype=np.int32)
-    assert kernels.encode_rows(words, 2, 0, 5, *state, 0, True, codes)[:2] == (3, 2)  # no room for a third row
+    assert encode_rows(words, 2, 0, 5, *state, 0, True, codes)[:2] == (3, 2)  # no room for a third row
     assert codes[:3].tolist() == [0, 1, 0]
     assert state[1].tolist() == [1, 2, 1, 3]
     assert state[2][0].tolist() == [1, 1, 0, 0, 0]  # of the words of a row, the second tells them apart
     wider = empty(4, 2)
     known = read_only(state[1])
-    assert kernels.encode_rows(known, 2, 0, 2, *wider, 0, True, np.empty(2, dtype=np.int32)) == (2, 2, False)
-    assert kernels.encode_rows(words, 2, 3, 5, *wider, 2, True, codes[3:]) == (5, 3, False)
+    assert encode_rows(known, 2, 0, 2, *wider, 0, True, np.empty(2, dtype=np.int32)) == (2, 2, False)
+    assert encode_rows(words, 2, 3, 5, *wider, 2, True, codes[3:]) == (5, 3, False)
     assert codes.tolist() == [0, 1, 0, 2, 1]
 
 
@@ -39,7 +44,7 @@ def test_colliding_rows_are_told_apart():
     for other in range(1, 40):
         codes = np.empty(4, dtype=np.int32)
         words = read_only(np.array([0, other, 0, other], dtype=np.uint64))
-        kernels.encode_rows(words, 1, 0, 4, *empty(2, 1, bits=2), 0, True, codes)
+        encode_rows(words, 1, 0, 4, *empty(2, 1, bits=2), 0, True, codes)
         assert codes.tolist() == [0, 1, 0, 1]
 
 
@@ -48,7 +53,7 @@ def test_so_many_words_are_hashed_that_few_rows_agree_in_all_of_them(width, most
     rows = np.zeros((width, width), dtype=np.uint64)
     rows[np.arange(1, width), np.arange(1, width)] = 1  # each in a word of its own, the first one always the same
     state, codes, words = empty(width, width), np.empty(width, dtype=np.int32), read_only(rows.reshape(-1))
-    assert kernels.encode_rows(words, width, 0, width, *state, 0, True, codes) == (width, width, False)
+    assert encode_rows(words, width, 0, width, *state, 0, True, codes) == (width, width, False)
     assert codes.tolist() == list(range(width))
     count, *which = state[2][0].tolist()
     assert max(Counter(map(tuple, rows[:, which[:count]].tolist())).values()) <= most
@@ -63,7 +68,7 @@ def test_each_word_of_a_row_is_compared(dtype, width, factor):
     known = rng.integers(0, np.iinfo(dtype).max, (5, width), dtype=dtype)
     state = empty(5, width, dtype=dtype, factor=factor)
     codes = np.full(300, 7, dtype=np.int32)
-    assert kernels.encode_rows(read_only(known.reshape(-1)), width, 0, 5, *state, 0, True, codes) == (5, 5, False)
+    assert encode_rows(read_only(known.reshape(-1)), width, 0, 5, *state, 0, True, codes) == (5, 5, False)
     assert codes[:5].tolist() == list(range(5))
     expected = rng.integers(0, 5, 300)
     rows = known[expected]
@@ -72,10 +77,10 @@ def test_each_word_of_a_row_is_compared(dtype, width, factor):
         rows[row, k % width] ^= dtype(1 << (7 * k % (8 * np.dtype(dtype).itemsize)))
     expected[strange] = -1
     rows = read_only(rows.reshape(-1))
-    assert kernels.encode_rows(rows, width, 0, 300, *state, 5, False, codes) == (300, 5, True)
+    assert encode_rows(rows, width, 0, 300, *state, 5, False, codes) == (300, 5, True)
     assert codes.tolist() == expected.tolist()
     codes[:] = 7
-    kernels.encode_rows(rows, width, 100, 200, *state, 5, False, codes[10:])
+    encode_rows(rows, width, 100, 200, *state, 5, False, codes[10:])
     assert codes[:10].tolist() == [7] * 10
     assert codes[10:110].tolist() == expected[100:200].tolist()
     assert (codes[110:] == 7).all()
@@ -88,9 +93,9 @@ def test_rows_of_one_place_are_found_one_after_the_other(place):
     known |= np.array([1, 2, 3], dtype=np.uint64)
     state = empty(3, 1, bits=2, factor=1)
     codes = np.empty(4, dtype=np.int32)
-    assert kernels.encode_rows(read_only(known), 1, 0, 3, *state, 0, True, codes) == (3, 3, False)
+    assert encode_rows(read_only(known), 1, 0, 3, *state, 0, True, codes) == (3, 3, False)
     assert state[0].tolist() == ([0, 1, 2, -1] if place == 0 else [1, 2, -1, 0])
     rows = known[[2, 0, 1, 1]].copy()
     rows[3] ^= np.uint64(4)
-    assert kernels.encode_rows(read_only(rows), 1, 0, 4, *state, 3, False, codes) == (4, 3, True)
+    assert encode_rows(read_only(rows), 1, 0, 4, *state, 3, False, codes) == (4, 3, True)
     assert codes.tolist() == [2, 0, 1, -1]
