@@ -30,16 +30,19 @@ BoundName = str | tuple[str, float, float] | None
 """Name of a bound: None, a string, or ``("quantile", low, high)``."""
 
 
-class _Default(enum.Enum):
+class Default(enum.Enum):
+    """Defaults of arguments that stand for what a tracker or a run has, where None means nothing."""
+
     TRACKER_BOUNDS = "the tracker's"
+    RECORDED = "as recorded"
 
     def __repr__(self) -> str:
         return f"<{self.value}>"
 
 
-TRACKER_BOUNDS: Final = _Default.TRACKER_BOUNDS
+TRACKER_BOUNDS: Final = Default.TRACKER_BOUNDS
 """Default of figures: the bounds of the tracker. None means no band."""
-TrackerBounds = Literal[_Default.TRACKER_BOUNDS]
+TrackerBounds = Literal[Default.TRACKER_BOUNDS]
 
 
 @dataclass(frozen=True)

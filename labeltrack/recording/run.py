@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from labeltrack._core.threads import check_threads
 from labeltrack._labels.options import ONLY, Labels
 from labeltrack._nan_policy import NanPolicy, check_nan_policy
-from labeltrack.bounds import TRACKER_BOUNDS, needed_quantiles, resolve_all
+from labeltrack.bounds import TRACKER_BOUNDS, Default, needed_quantiles, resolve_all
 from labeltrack.errors import counted, listing, warn
 from labeltrack.history import History, joined
 from labeltrack.recording import repair as _repair
@@ -32,14 +31,6 @@ if TYPE_CHECKING:
     from labeltrack.recording.reader import Engine, PartReader, PartResult, Rows
 
 
-class _Default(Enum):
-    RECORDED = "as recorded"
-
-    def __repr__(self) -> str:
-        return f"<{self.value}>"
-
-
-RECORDED: Final = _Default.RECORDED
 _Names = str | Iterable[str] | None
 
 
@@ -308,7 +299,7 @@ class Run(PerSample):
     def recompute(
         self,
         bounds: BoundName | Iterable[BoundName] | TrackerBounds = TRACKER_BOUNDS,
-        label_mapping: Mapping[str, Any] | Literal[_Default.RECORDED] | None = RECORDED,
+        label_mapping: Mapping[str, Any] | Literal[Default.RECORDED] | None = Default.RECORDED,
         *,
         metric: str | None = None,
         modes: _Names = None,
@@ -367,7 +358,7 @@ class Run(PerSample):
             raise ValueError(msg)
         described, place = self._description, self._place(metric)
         grouping = grouping_of(described, group, rest)
-        if label_mapping is RECORDED:
+        if label_mapping is Default.RECORDED:
             label_mapping = self.label_mapping if grouping is None else None
         if grouping is None:
             labels = new = Labels(described.label, label_mapping, described.missing)
