@@ -123,6 +123,7 @@ def _serve(module):
             time.sleep(0.01)
         sys.stdout.write(f"{json.dumps(list(statuses.values()))}\n")
         sys.stdout.flush()
+    os._exit(0)  # frameworks take seconds to leave
 
 
 if __name__ == "__main__":
