@@ -367,8 +367,3 @@ def _why(parts: Iterable[LabelStats]) -> NoQuantiles:
     """Return why the result of a merge has no quantiles."""
     reasons = {NoQuantiles.MERGED if part._quantiles else part._no_quantiles for part in parts}
     return next(why for why in _FIRST if why in reasons)
-
-
-def quiet(stats: LabelStats) -> LabelStats:
-    """Return statistics that can be shown even if there are NaN samples under ``"raise"``."""
-    return stats.with_nan_policy("propagate") if stats.nan_policy == "raise" else stats

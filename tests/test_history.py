@@ -358,13 +358,6 @@ def test_the_repr_says_what_is_there_and_who_is_worst(history):
     assert repr(lt.History()) == "History of 'metric' by 'label': 0 entries"
 
 
-def test_the_repr_of_a_history_that_would_raise_does_not():
-    history = lt.History()
-    stats = lt.label_stats([0, 1], [math.nan, 2.0])
-    history.add(1, lt.LabelStats(stats._labels, stats._accumulator, nan_policy="raise"))
-    assert "0 (mean nan)" in repr(history)
-
-
 def test_the_state_brings_every_bit_back(history):
     again = lt.History()
     again.load_state_dict(history.state_dict())

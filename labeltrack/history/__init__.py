@@ -10,7 +10,7 @@ from labeltrack._serialize import plain
 from labeltrack.bounds import TRACKER_BOUNDS, needed_quantiles, resolve_all
 from labeltrack.errors import counted
 from labeltrack.history.entries import Entries, Entry
-from labeltrack.stats import LabelStats, quiet
+from labeltrack.stats import LabelStats
 
 if TYPE_CHECKING:
     import os
@@ -323,10 +323,9 @@ class History(Entries):
             last = of[max(of)]
             worst = ""
             if len(last):
-                shown = quiet(last)
-                k = int(shown.order("mean")[0])
-                worst = f"{shown.names[k]} (mean {shown.mean[k]:.4g})"
-            samples = sum(int(quiet(stats).count.sum()) for stats in of.values())
+                k = int(last.order("mean")[0])
+                worst = f"{last.names[k]} (mean {last.mean[k]:.4g})"
+            samples = sum(int(stats.count.sum()) for stats in of.values())
             rows.append((mode, ds_id or "-", len(of), min(of), max(of), len(last), samples, worst))
         return f"History of {self.metric!r} by {self.label!r}: {counted(len(self), 'entry')}", rows, len(rows) - 1
 

@@ -30,7 +30,6 @@ from labeltrack._significance.p_values import change, moments, spread
 from labeltrack._tables import check_ending, printable, whole_file
 from labeltrack._version import __version__
 from labeltrack.errors import counted
-from labeltrack.stats import quiet
 
 if TYPE_CHECKING:
     import os
@@ -85,7 +84,7 @@ class Content:
         if self.before is not None:
             options: dict[str, Any] = {"higher_is_worse": self.higher_is_worse, "alpha": self.alpha}
             try:
-                sides = quiet(self.before), self.after
+                sides = self.before, self.after
                 self.comparison = compare_stats(*sides, self.samples, metric=self.metric, **options)
             except ImportError as error:  # scipy is an extra
                 self.untested = f"Nothing was tested: {error}"
@@ -93,7 +92,7 @@ class Content:
     @property
     def after(self) -> LabelStats:
         """The statistics that are judged."""
-        return quiet(self.tracks[0].looks[-1][1])
+        return self.tracks[0].looks[-1][1]
 
     @property
     def heading(self) -> str:
@@ -114,7 +113,7 @@ class Content:
 
 
 def _extent(track: Track) -> tuple[str, str]:
-    samples = sum(int(quiet(stats).count.sum()) for _, stats in track.looks)
+    samples = sum(int(stats.count.sum()) for _, stats in track.looks)
     labels = max(len(stats) for _, stats in track.looks)
     first, last = track.looks[0][0], track.looks[-1][0]
     steps = f"step {first}" if first == last else f"{len(track.looks):,} steps, {first} to {last}"
@@ -253,7 +252,7 @@ def _payload(content: Content) -> dict[str, Any]:
     rows: dict[str, Array] = {"after": after.mean, "n": after.count, "std": after.std}
     rows |= {"min": after.min, "max": after.max}
     if content.before is not None:
-        before = moments(quiet(content.before), places[len(parts) - 1], size)
+        before = moments(content.before, places[len(parts) - 1], size)
         rows |= {"before": before.mean, "n_before": before.count, "relative": change(before.mean, after.mean)[1]}
     order = at[content.after.order("mean", descending=content.higher_is_worse)]
     methods: list[str] = []
@@ -298,7 +297,7 @@ def _track(track: Track, places: list[Integers], size: int, points: int) -> dict
     for name in names:
         table = np.full((size, len(track.looks)), 0 if name == "count" else np.nan)
         for s, ((_, stats), at) in enumerate(zip(track.looks, places, strict=True)):
-            table[at, s] = getattr(quiet(stats), name)
+            table[at, s] = getattr(stats, name)
         if name != "count":
             columns[name] = _packed(_for_drawing(table))
         else:

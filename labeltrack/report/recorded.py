@@ -20,7 +20,6 @@ from labeltrack.errors import counted, missing_key
 from labeltrack.history import joined
 from labeltrack.page import Content, Track, write_page
 from labeltrack.recording.run import Run, open_run
-from labeltrack.stats import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -280,10 +279,9 @@ def _distribution(before: _Side, after: _Side, samples: Samples, sides: str) -> 
     low, high = np.full(size, np.inf), np.full(size, -np.inf)
     count, mean = np.zeros(size), np.zeros(size)
     for side, at in zip((before, after), places, strict=True):
-        stats = quiet(side.stats)
-        low[at], high[at] = np.fmin(low[at], stats.min), np.fmax(high[at], stats.max)
-        count[at] += stats.count
-        mean[at] = np.fmax(mean[at], stats.mean)
+        low[at], high[at] = np.fmin(low[at], side.stats.min), np.fmax(high[at], side.stats.max)
+        count[at] += side.stats.count
+        mean[at] = np.fmax(mean[at], side.stats.mean)
     usable = np.flatnonzero(np.isfinite(low) & np.isfinite(high) & (count > 0))
     chosen = np.sort(usable[np.argsort(-count[usable], kind="stable")][:_DRAWN])
     rows = np.full(size, -1)

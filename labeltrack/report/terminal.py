@@ -63,8 +63,7 @@ def history_table(
 
     Raises:
         KeyError: There is no such mode or step.
-        ValueError: There is no such statistic, `limit` is not positive, `mode` is None and it is not clear which, or
-            NaN samples under ``nan_policy="raise"``.
+        ValueError: There is no such statistic, `limit` is not positive, or `mode` is None and it is not clear which.
 
     Example:
         >>> import labeltrack as lt
