@@ -220,7 +220,10 @@ def losses_in_graph(loss: Any, logits: Any, shape: Any) -> tuple[Any, Any] | Non
     # Computing them again takes as long as the model took, which is a tenth of the step of a small language model.
     node: Any = getattr(loss, "grad_fn", None)
     first, steps = logits.grad_fn, 0
-    while type(node).__name__ != "NllLossBackward0":  # what else is in a loss comes after it
+    while (name := type(node).__name__) != "NllLossBackward0":  # what else is in a loss comes after it
+        if name == "LigerCrossEntropyFunctionBackward":
+            msg = "Liger's cross-entropy writes gradients where logits were: patch the model with cross_entropy=False"
+            raise ValueError(msg)
         before = getattr(node, "next_functions", None)
         if not before or steps == 8:
             return None

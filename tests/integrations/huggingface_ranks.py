@@ -421,6 +421,21 @@ class Nameless(torch.autograd.Function):
 Nameless._backward_cls.__name__ = "NllLossBackward0"
 
 
+class LigerCrossEntropyFunction(torch.autograd.Function):
+    """A loss that overwrites its logits, as that of Liger with this name does on GPUs."""
+
+    @staticmethod
+    def forward(ctx, logits, labels):
+        loss = functional.cross_entropy(logits, labels)
+        logits.data[:] = (logits.softmax(1) - functional.one_hot(labels, logits.shape[1])) / len(labels)
+        ctx.save_for_backward(logits.detach())
+        return loss
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * ctx.saved_tensors[0], None
+
+
 class Own(torch.nn.Module):
     """A model whose loss is computed in a way of its own."""
 
@@ -440,6 +455,8 @@ class Own(torch.nn.Module):
         elif self.kind == "other names":
             loss = Nameless.apply(logits.flatten(0, 1).log_softmax(-1), labels.flatten())
             assert type(loss.grad_fn).__name__ == "NllLossBackward0"
+        elif self.kind == "liger":
+            loss = LigerCrossEntropyFunction.apply(logits.flatten(0, 1), labels.flatten())
         elif self.kind == "other logits":
             loss = functional.cross_entropy((2 * logits).flatten(0, 1), labels.flatten())
         elif self.kind == "another head":  # of the same step of autograd
@@ -472,7 +489,7 @@ def own_losses(_rank, _world):
     """Train models whose losses are made otherwise; return statistics, and the losses of a plain loop."""
     answer = {}
     kinds = ["images", "another softmax", "other logits", "doubles", "some tokens", "no cross-entropy", "over", "plain"]
-    for kind in [*kinds, "another head", "a copy", "other names", "no logits"]:
+    for kind in [*kinds, "another head", "a copy", "other names", "no logits", "liger"]:
         like = trainer_for("classes", [], eval_strategy="no", num_train_epochs=1, learning_rate=0.0)
         rows = [{**row, "labels": [k % 5 for k in row["input_ids"]]} for row in like.train_dataset][:12]
         if kind == "images":
