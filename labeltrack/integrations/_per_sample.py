@@ -229,7 +229,14 @@ def losses_in_graph(loss: Any, logits: Any, shape: Any) -> tuple[Any, Any] | Non
             return None
         node, steps = before[0][0], steps + 1
     softmax = node.next_functions[0][0]
-    if type(softmax).__name__ != "LogSoftmaxBackward0" or not _derived(softmax.next_functions[0], logits, first):
+    if type(softmax).__name__ != "LogSoftmaxBackward0":
+        return None
+    output, nr = softmax.next_functions[0], logits.output_nr
+    while output[0] is not first and type(output[0]).__name__ in _SAME:
+        output = output[0].next_functions[0]
+    while output[0] is not first and type(first).__name__ in _SAME:
+        first, nr = first.next_functions[0]
+    if output != (first, nr):  # the losses are not those of the logits
         return None
     try:
         log_probs, target = _SAVED(node)
@@ -241,16 +248,6 @@ def losses_in_graph(loss: Any, logits: Any, shape: Any) -> tuple[Any, Any] | Non
     if classes != words or not tokens or not whole or log_probs.dtype != torch.float32:
         return None
     return functional.nll_loss(log_probs.data, target, None, None, _IGNORED, None, "none"), target.clone()
-
-
-def _derived(output: tuple[Any, int], logits: Any, first: Any) -> bool:
-    """Return whether an output of a step of autograd has the numbers of logits, which `first` made."""
-    while output[0] is not first and type(output[0]).__name__ in _SAME:
-        output = output[0].next_functions[0]
-    nr = logits.output_nr
-    while output[0] is not first and type(first).__name__ in _SAME:
-        first, nr = first.next_functions[0]
-    return output == (first, nr)
 
 
 def losses(logits: Any, labels: Any, model: Any, *, shift: bool) -> tuple[Any, Any]:
