@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from labeltrack.stats import LabelStats
 
 
+_Keys = dict[Any, list[Any]]  # that mean each label
 _NO_KEY: Any = object()
 _MISSING = {STRING: MISSING_NAME, BYTES: MISSING_NAME.encode()}  # labels of samples without one; MISSING_NUMBER else
 
@@ -38,7 +40,7 @@ class Grouping:
             msg = f"group must be a mapping from labels to new labels, or a function, got {type(group).__name__}"
             raise TypeError(msg)
         self._group, self._rest = group, rest
-        self._keys: dict[str, dict[Any, list[Any]]] = {}  # by kind of labels: the keys that mean each label
+        self._keys: dict[str, tuple[_Keys, _Keys]] = {}  # by kind of labels
         self._used: set[Any] = set()
         self._seen: set[Any] = set()
         self._left: dict[Any, int] = {}
@@ -95,18 +97,22 @@ class Grouping:
         kind = label_kind(labels)
         if kind not in self._keys:
             self._keys[kind] = _keys_by_label(self._group, kind)
-        keys = [self._keys[kind].get(label, []) for label in labels.tolist()]
+            for several in (one for one in self._keys[kind][0].values() if len(one) > 1):
+                self._new_label(several)  # raises if they contradict each other
+        exact, near = self._keys[kind]
+        keys = [exact.get(label) or near.get(label, []) for label in labels.tolist()]
         self._used.update(*keys)
-        return [self._new_label(one) if one else _NO_KEY for one in keys]
+        # Most labels have one key.
+        return [self._group[one[0]] if len(one) == 1 else self._new_label(one) for one in keys]
 
     def _new_label(self, keys: list[Any]) -> Any:
-        """Return the new label that some keys of a label have; ValueError if these differ."""
+        """Return the new label that all keys of a label have, `_NO_KEY` without a key; ValueError if they differ."""
         new = [None if is_missing(self._group[key]) else self._group[key] for key in keys]
         for key, label in zip(keys, new, strict=True):
             if label != new[0]:
                 msg = f"group has one label twice, as {keys[0]!r} and {key!r}, for {new[0]!r} and {label!r}"
                 raise ValueError(msg)
-        return new[0]
+        return new[0] if new else _NO_KEY
 
 
 class Groupings:
@@ -169,9 +175,9 @@ def grouping_of(description: Description, group: Any, rest: Any) -> Grouping | G
 _UNCHANGED = Grouping(lambda label: label)
 
 
-def _keys_by_label(group: Mapping[Any, Any], kind: str) -> dict[Any, list[Any]]:
-    """Return the keys that mean each label of a kind, of which there should be one."""
-    exact = defaultdict[Any, list[Any]](list)
+def _keys_by_label(group: Mapping[Any, Any], kind: str) -> tuple[_Keys, _Keys]:
+    """Return the keys that mean each label of a kind, and those that mean it where none is equal to it."""
+    exact, near = defaultdict[Any, list[Any]](list), defaultdict[Any, list[Any]](list)
     for key in group:
         try:
             label = _MISSING.get(kind, MISSING_NUMBER) if key is None else plain_label(key)
@@ -180,13 +186,13 @@ def _keys_by_label(group: Mapping[Any, Any], kind: str) -> dict[Any, list[Any]]:
         except (ValueError, OverflowError):
             continue  # not a label of this kind
         exact[label].append(key)
-    found = exact.copy()
-    for label, keys in exact.items() if kind == FLOAT else ():  # narrow floats, recorded as they are or as decimals
-        near = alias(label, widened=True)
-        for other in (near, alias(near, widened=True)):
-            if other is not None and other not in exact:
-                found[other] = found[other] + keys
-    return found
+    for label, keys in exact.items() if kind == FLOAT else ():  # narrow floats, recorded as doubles or decimals
+        if isinstance(label, float):
+            with np.errstate(over="ignore", under="ignore"):
+                single = float(np.float32(label))
+            for other in {alias(label, widened=True), single if math.isfinite(single) else None} - {None, 0.0}:
+                near[other] += keys
+    return exact, near
 
 
 def _parse(text: str, kind: str) -> Any:
