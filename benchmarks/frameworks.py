@@ -6,6 +6,10 @@ machine does, makes epochs several percent faster or slower, but not neighbours.
 Run from the root of the repository, with the frameworks installed::
 
     python benchmarks/frameworks.py
+
+With and without labeltrack, the C library of Linux hands memory of language models back to the system after some steps,
+which costs them up to 0.4 ms; ``MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_MMAP_THRESHOLD_=33554432`` before the command
+leaves that out.
 """
 
 from __future__ import annotations
