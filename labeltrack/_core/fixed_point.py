@@ -69,7 +69,10 @@ class FixedPoint:
 
     def reduce(self, where: tuple[Any, ...], queue: tuple[Any, ...], memory: Integers | None) -> Any:
         """Add the samples of a `Batch`, to a table in ``(size * ROW,)`` words of zero if given, as kernels do."""
-        module, words = kernels.fixed, self.rows * ROW  # twice as many as 32 bits need, as they may become the rows
+        module, words = (
+            kernels.fixed_point,
+            self.rows * ROW,
+        )  # twice as many as 32 bits need, as they may become the rows
         if self.memory is None or self.memory.shape[0] != words:  # which is empty if there are other units now
             self.memory = aligned_words(words) if memory is None else memory
             self.table = self.memory[: self.rows * self._module.WORDS]
@@ -81,7 +84,7 @@ class FixedPoint:
         return self._module.reduce(module.Batch(*where, block), *state)
 
     def _unit(self, scale: float) -> Any:
-        return kernels.fixed.Unit(scale, self.signed, self.copies, self.finer)
+        return kernels.fixed_point.Unit(scale, self.signed, self.copies, self.finer)
 
     def flush(self, row: int, stop: int, rows: tuple[Any, ...], terms: tuple[Any, ...], *, fresh: bool) -> Any:
         """Move sums to the rows of the accumulator; return the row reached, and the number of overflow terms."""
@@ -127,7 +130,7 @@ class FixedPoint:
         """Choose the unit by the next thousand samples, if there is one that holds nearly all of them."""
         head = read_only(samples[start : min(start + _HEAD, stop)])
         # Not by the largest, which may be an outlier: rejected samples are added one by one.
-        module = kernels.fixed
+        module = kernels.fixed_point
         exponent, negative, finite = module.extent(head, np.zeros(module.EXPONENTS, dtype=np.int32))
         if not finite:
             return
@@ -165,7 +168,7 @@ class FixedPoint:
             return False
         # Only the samples of one label are limited: with many labels, counting them saves most flushes.
         module = self._module
-        self.held = int((self.table[module.COUNT :: module.WORDS] & kernels.fixed.MAX_COUNT).max())  # type: ignore[index]
+        self.held = int((self.table[module.COUNT :: module.WORDS] & kernels.fixed_point.MAX_COUNT).max())  # type: ignore[index]
         return 2 * self.held >= self.capacity
 
     def flushed(self, *, keep: bool) -> None:

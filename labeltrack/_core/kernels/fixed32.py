@@ -28,7 +28,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 
-from labeltrack._core.kernels.fixed import COUNT_BITS, MAX_COUNT, SHIFT, Format, reducing, vector_lanes, whole_sum
+from labeltrack._core.kernels.fixed_point import COUNT_BITS, MAX_COUNT, SHIFT, Format, reducing, vector_lanes, whole_sum
 from labeltrack._core.kernels.intrinsics import _apart, _emitting, _greater, _jit, _lesser, _one_label, _part, two_sum
 from labeltrack._core.kernels.rows import _add_squares, _add_sum, empty_row
 

@@ -46,6 +46,12 @@ _inline = njit(nogil=True, error_model="numpy", forceinline=True, no_cfunc_wrapp
 class _Files(IndexDataCacheFile):  # type: ignore[misc]  # pragma: no cover (of compiled code, like what follows)
     """Files of numba's cache with a checksum, as numba runs what it finds in them."""
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        # An index of other sources is not unpickled, as it may need modules that are gone, but replaced. All modules of
+        # kernels count, as numba only looks at the one that a kernel is in.
+        self._version += _SOURCES
+
     def _dump(self, obj: Any) -> bytes:
         data: bytes = super()._dump(obj)
         return data + checksum(data)
@@ -90,9 +96,8 @@ class _Cache(FunctionCache):  # type: ignore[misc]  # pragma: no cover
         self._cache_file = _Files(self._cache_path, self._impl.filename_base + CHECKED, stamp)
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
-        # Not what a closure holds, which differs between processes: names tell the kernels of a factory apart. But all
-        # modules of kernels, as numba only looks at the one that a kernel is in.
-        return sig, codegen.magic_tuple(), _SOURCES
+        # Not what a closure holds, which differs between processes: names tell the kernels of a factory apart.
+        return sig, codegen.magic_tuple()
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:

@@ -17,7 +17,7 @@ from labeltrack._core.accumulator import Accumulator
 from labeltrack._core.arrays import aligned_words, read_only
 from labeltrack._core.fixed_point import FixedPoint
 from labeltrack._core.kernels import DONE, FULL, OUTSIDE, UNSUITABLE, fixed32, fixed63
-from labeltrack._core.kernels import fixed as kernels
+from labeltrack._core.kernels import fixed_point as kernels
 
 WORD = 2**64 - 1
 
