@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -12,15 +13,23 @@ import torch
 from torch.nn import functional
 from transformers.models.auto import modeling_auto
 
+import labeltrack
+
 KEY = "labeltrack"
 """Of the columns in a batch."""
 _IGNORED = -100  # label of tokens that do not count
 # Logits of which losses are computed at a time: 4 MB stay in caches, which is 5 times as fast with 8,000 or more words.
 _ELEMENTS = 2**20
 _SAVED = attrgetter("_saved_self", "_saved_target")  # names that PyTorch documents
+_NODES = 32  # of a loss that are searched for a cross-entropy
 _FEW = 2**14  # logits of classes that may wait for their losses
+_WIDE = 2**22  # bytes that labels of tokens may take in all, one for each
+_SEVERAL = "these batches are of several types or too wide together"
 # Steps of autograd from logits to their log-softmax that change no number, or leave out positions.
 _SAME = {f"{name}Backward0" for name in ("ToCopy", "View", "UnsafeView", "ReshapeAlias", "Clone", "Slice", "Alias")}
+
+
+_STRAIGHT = ("ForTokenClassification", "ForMaskedLM", "ForPreTraining")  # models whose labels are for the same position
 
 
 class Columns:
@@ -93,21 +102,21 @@ class Values(NamedTuple):
 
     columns: tuple[str, ...]
     ids: str | None
+    flat: bool = True  # tells them from `Classes` where they are compared
 
     def __call__(self, batches: list[Any]) -> dict[str, Any]:
         """Return the arguments of `update`."""
         lists, values, counted = zip(*batches, strict=True)
         columns = _together(lists, values, counted)
         flat, mask = torch.cat(values), None if counted[0] is None else torch.cat(counted)
-        if mask is not None and mask.dtype != torch.bool:
-            mask = mask != _IGNORED
         samples = [len(some[self.columns[0]]) for some in lists]
         each = [some.numel() // n for some, n in zip(values, samples, strict=True)]  # values of a sample
+        alike = min(each) == max(each)  # then words are coded once per sample
         if max(each) > 1:
-            alike = min(each) == max(each)  # then words are coded once per sample
             for name in self.columns:
-                column = columns[name]
-                array = np.array(column, None if len(set(map(type, column))) == 1 else object)
+                array = _array(columns[name])
+                if not alike and (array.dtype.kind == "O" or array.itemsize * flat.numel() > _WIDE):
+                    raise TypeError(_SEVERAL)  # then one by one, without a copy for each token
                 columns[name] = array.reshape(-1, 1) if alike else array.repeat(np.repeat(each, samples))
             if alike:
                 flat, mask = (some if some is None else some.view(-1, each[0]) for some in (flat, mask))
@@ -137,6 +146,8 @@ class Samples:
             if len(shape) == 3:
                 found = losses_in_graph(item(outputs, "loss"), logits, shape) if self._reduce == "token" else None
                 if found is not None:
+                    if self._shift is None:
+                        self._shift = _shift_of(found[1], labels)
                     return *found, self._flat, shape[0]
             elif len(shape) == 2 and logits.numel() <= _FEW and labels.ndim == 1 and not labels.is_floating_point():
                 return logits.data.clone(), labels.clone(), self._classes, shape[0]  # `detach` takes 5 us more
@@ -165,6 +176,7 @@ class Samples:
         if logits.ndim == 3:  # computing fewer anew takes less
             kept = losses_in_graph(loss, logits, logits.shape)
         if kept is not None:
+            self._shift = _shift_of(kept[1], labels) if self._shift is None else self._shift
             values, counted = (flat.view(len(logits), -1) for flat in kept)
             return values, counted != _IGNORED
         if self._shift is None and labels.ndim > 1:
@@ -182,16 +194,26 @@ def _together(lists: Any, *tensors: Any) -> dict[str, Any]:
             floats = types == {int} and max(column) >= 2**63  # NumPy makes these of them, beside smaller ones
             alike = alike and len(types) <= 1 and not floats
         if not alike:
-            msg = "these batches are of several types"
-            raise TypeError(msg)
+            raise TypeError(_SEVERAL)
     return columns
+
+
+def _array(column: list[Any]) -> Any:
+    """Return labels as an array: of objects if another type would change them."""
+    array = np.array(column, None if len(set(map(type, column))) == 1 else object)
+    if array.tolist() != column or (array.dtype.kind == "f" and type(column[0]) is int):  # "a\0"; some above 2**63
+        array = np.array(column, dtype=object)
+    return array
 
 
 def _arguments(of: Classes | Values, columns: dict[str, Any], values: Any, mask: Any) -> dict[str, Any]:
     """Return the arguments of `update`."""
     labels = tuple([columns[name] for name in of.columns])
     more = {} if of.ids is None else {"ids": columns[of.ids]}
-    mask = None if mask is None or (mask.is_cpu and mask.all()) else mask  # the usual case, which is faster
+    if mask is not None:
+        mask = mask.numpy() if mask.is_cpu else mask  # torch would start threads for a few
+        mask = mask if mask.dtype in (torch.bool, np.bool_) else mask != _IGNORED
+        mask = None if isinstance(mask, np.ndarray) and mask.all() else mask  # the usual case, which is faster
     return {"labels": labels[0] if len(labels) == 1 else labels, "values": values, "where": mask, **more}
 
 
@@ -218,25 +240,10 @@ def of_sequences(values: Any, mask: Any, *, mean: bool) -> tuple[Any, Any]:
 def losses_in_graph(loss: Any, logits: Any, shape: Any) -> tuple[Any, Any] | None:
     """Return the flat cross-entropies of tokens that autograd keeps of a loss, and labels; None if it is another."""
     # Computing them again takes as long as the model took, which is a tenth of the step of a small language model.
-    node: Any = getattr(loss, "grad_fn", None)
-    first, steps = logits.grad_fn, 0
-    while (name := type(node).__name__) != "NllLossBackward0":  # what else is in a loss comes after it
-        if name == "LigerCrossEntropyFunctionBackward":
-            msg = "Liger's cross-entropy writes gradients where logits were: patch the model with cross_entropy=False"
-            raise ValueError(msg)
-        before = getattr(node, "next_functions", None)
-        if not before or steps == 8:
-            return None
-        node, steps = before[0][0], steps + 1
-    softmax = node.next_functions[0][0]
-    if type(softmax).__name__ != "LogSoftmaxBackward0":
-        return None
-    output, nr = softmax.next_functions[0], logits.output_nr
-    while output[0] is not first and type(output[0]).__name__ in _SAME:
-        output = output[0].next_functions[0]
-    while output[0] is not first and type(first).__name__ in _SAME:
-        first, nr = first.next_functions[0]
-    if output != (first, nr):  # the losses are not those of the logits
+    for node in _entropies(loss):
+        if _is_of(node, logits):
+            break
+    else:
         return None
     try:
         log_probs, target = _SAVED(node)
@@ -248,6 +255,43 @@ def losses_in_graph(loss: Any, logits: Any, shape: Any) -> tuple[Any, Any] | Non
     if classes != words or not tokens or not whole or log_probs.dtype != torch.float32:
         return None
     return functional.nll_loss(log_probs.data, target, None, None, _IGNORED, None, "none"), target.clone()
+
+
+def _entropies(loss: Any) -> Iterator[Any]:
+    """Yield the steps of autograd that computed cross-entropies of a loss, or means of them."""
+    node = start = getattr(loss, "grad_fn", None)
+    for _ in range(8):  # what else is in a loss mostly comes after it: a list of all nodes takes longer
+        if type(node).__name__ == "NllLossBackward0":
+            yield node
+            break
+        before = getattr(node, "next_functions", None)
+        if not before:
+            break
+        node = before[0][0]
+    nodes = [] if start is None else [start]
+    for each in nodes:
+        name = type(each).__name__
+        if name == "LigerCrossEntropyFunctionBackward":
+            msg = "Liger's cross-entropy writes gradients where logits were: patch the model with cross_entropy=False"
+            raise ValueError(msg)
+        if name == "NllLossBackward0":
+            if each is not node:
+                yield each
+        elif len(nodes) < _NODES:
+            nodes += [after for after, _ in each.next_functions if after is not None]
+
+
+def _is_of(node: Any, logits: Any) -> bool:
+    """Return whether a cross-entropy is that of the logits."""
+    softmax = node.next_functions[0][0]
+    if type(softmax).__name__ != "LogSoftmaxBackward0":
+        return False
+    output, first, nr = softmax.next_functions[0], logits.grad_fn, logits.output_nr
+    while output[0] is not first and type(output[0]).__name__ in _SAME:
+        output = output[0].next_functions[0]
+    while output[0] is not first and type(first).__name__ in _SAME:
+        first, nr = first.next_functions[0]
+    return bool(output == (first, nr))
 
 
 def losses(logits: Any, labels: Any, model: Any, *, shift: bool) -> tuple[Any, Any]:
@@ -274,6 +318,17 @@ def losses(logits: Any, labels: Any, model: Any, *, shift: bool) -> tuple[Any, A
     return torch.cat(parts).view(labels.shape), labels != _IGNORED
 
 
+def _shift_of(target: Any, labels: Any) -> bool | None:
+    """Return whether what a model took as labels are those of the next positions; None if both would be."""
+    n, length = labels.shape if labels.ndim == 2 else (0, 0)
+    if not n or target.numel() not in (n * length, n * length - n):
+        return None
+    rows = target.view(n, -1)
+    same = rows.shape[1] == length and torch.equal(rows, labels)
+    moved = torch.equal(rows[:, : length - 1], labels[:, 1:])
+    return moved if same != moved else None
+
+
 def shifts(model: Any, outputs: Any, labels: Any, number: Any) -> bool:
     """Return whether logits of a position are for the label of the next one; loss / tokens or their `number` tells."""
     # Names do not: some models want labels that are shifted already, such as BartForCausalLM.
@@ -292,5 +347,11 @@ def shifts(model: Any, outputs: Any, labels: Any, number: Any) -> bool:
         total, of = float(values[mask].double().sum()), float(loss)
         means = [total / n for n in (int(mask.sum()), 0 if number is None else int(number)) if n]
         away[shift] = min((abs(mean - of) / max(abs(of), 1e-12) for mean in means), default=0.0)
+    if not expected and min(away.values()) > 1e-3 and not name.endswith(_STRAIGHT):
+        text = (
+            f"the loss of {name} is the mean of no losses of tokens, with labels for the same position or the next: "
+            "track() takes them to be for the same one; if they are not, pass loss="
+        )
+        warnings.warn(text, labeltrack.LabelTrackWarning, stacklevel=2)
     wrong = away[expected] > 1e-4 > 10 * away[not expected]
     return expected != wrong

@@ -436,6 +436,15 @@ class LigerCrossEntropyFunction(torch.autograd.Function):
         return grad * ctx.saved_tensors[0], None
 
 
+ANOTHER_TERM = {  # besides the cross-entropy of each token's next label
+    "a term before": lambda loss, term: term + loss,
+    "a term after": lambda loss, term: loss + term,
+    "a sum": lambda loss, term: sum([term, loss]),
+    "a stack": lambda loss, term: torch.stack([term, loss]).sum(),
+    "a factor": lambda loss, term: (1 + term.detach()) * loss,
+}
+
+
 class Own(torch.nn.Module):
     """A model whose loss is computed in a way of its own."""
 
@@ -462,6 +471,9 @@ class Own(torch.nn.Module):
         elif self.kind == "another head":  # of the same step of autograd
             other, logits = torch.stack([2 * logits, logits]).unbind()
             loss = sum(functional.cross_entropy(each.flatten(0, 1), labels.flatten()) for each in (other, logits))
+        elif self.kind in ANOTHER_TERM:
+            loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+            loss = ANOTHER_TERM[self.kind](loss, self.words.weight.square().mean())
         elif self.kind == "a copy":
             loss = functional.cross_entropy(logits.clone().flatten(0, 1), labels.flatten())
             logits = logits.view_as(logits)
@@ -489,7 +501,7 @@ def own_losses(_rank, _world):
     """Train models whose losses are made otherwise; return statistics, and the losses of a plain loop."""
     answer = {}
     kinds = ["images", "another softmax", "other logits", "doubles", "some tokens", "no cross-entropy", "over", "plain"]
-    for kind in [*kinds, "another head", "a copy", "other names", "no logits", "liger"]:
+    for kind in [*kinds, "another head", "a copy", "other names", "no logits", "liger", *ANOTHER_TERM]:
         like = trainer_for("classes", [], eval_strategy="no", num_train_epochs=1, learning_rate=0.0)
         rows = [{**row, "labels": [k % 5 for k in row["input_ids"]]} for row in like.train_dataset][:12]
         if kind == "images":
@@ -505,9 +517,15 @@ def own_losses(_rank, _world):
         pairs = []
         for row in rows:
             logits = model.words(torch.tensor(row["input_ids"]))
-            each = functional.cross_entropy(logits, torch.tensor(row["labels"]).flatten(), reduction="none")
+            labels = torch.tensor(row["labels"]).flatten()
+            if kind in ANOTHER_TERM:
+                logits, labels = logits[:-1], labels[1:]
+            each = functional.cross_entropy(logits, labels, reduction="none")
             pairs += [[row["domain"], loss] for loss in each.tolist()]
         answer[kind] = [statistics(tracker.history), pairs]
+        if kind in ANOTHER_TERM:  # there is no graph then
+            trainer.evaluate(rows)
+            answer[f"{kind}, evaluated"] = [statistics(tracker.history)[1:], pairs]
     return answer
 
 

@@ -222,10 +222,11 @@ def test_losses_of_tokens_are_right_however_a_model_computes_its_own(ranks, tmp_
     (answer,) = ranks.answers("own_losses", tmp_path, 1)
     assert answer.pop("no logits").startswith("track() needs labels and logits, or loss=; the batch has ['input_ids',")
     assert "where logits were: patch the model with cross_entropy=False" in answer.pop("liger")
-    assert len(answer) == 11
+    assert len(answer) == 21
     for kind, (((mode, _, _, found),), pairs) in answer.items():
         columns = expected_by_label(*zip(*pairs, strict=True))
-        assert (mode, [row[0] for row in found]) == ("train", [*columns]), kind
+        expected = "eval" if kind.endswith(", evaluated") else "train"
+        assert (mode, [row[0] for row in found]) == (expected, [*columns]), kind
         for row, (count, *numbers) in zip(found, columns.values(), strict=True):
             assert float.fromhex(row[1]) == count, kind
             # The last bits depend on how many logits are computed at a time.

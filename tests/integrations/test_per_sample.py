@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -62,6 +63,26 @@ def test_sequences_of_any_lengths_go_together(makers):
     stats = tracker.compute()
     for name in ("d", "k"):
         assert rows(stats.by(name)) == expected_by_label(found[name], found["value"])
+
+
+@pytest.mark.parametrize("lengths", [[2, 2, 2], [2, 3, 300]], ids=["alike", "several"])
+@pytest.mark.parametrize(
+    "labels", [["a", "a\0", "b"], [1, 2**63, 2**63 + 1], ["x" * 20_000, "y"]], ids=["NUL", "huge", "wide"]
+)
+def test_labels_of_tokens_are_kept_as_they_are(makers, labels, lengths):
+    import torch
+
+    tracker = lt.LabelTracker("d", "ce")
+    tracemalloc.start()
+    try:
+        for length in lengths:
+            values = torch.ones(len(labels) * length)
+            tracker.update_later(({"d": labels}, values, None), makers.Values(("d",), None))
+        stats = tracker.compute()
+        assert tracemalloc.get_traced_memory()[1] < 40e6
+    finally:
+        tracemalloc.stop()
+    assert dict(zip(stats.labels.tolist(), stats.count.tolist(), strict=True)) == dict.fromkeys(labels, sum(lengths))
 
 
 def test_a_missing_label_among_those_of_tokens_is_an_error(makers):
