@@ -69,7 +69,7 @@ def label_stats(
             and 1 next to it. A label that already has this value is counted with it. With several labels, one option
             for all or, as for `label_mapping`, one for each.
         threads: Number of threads, limited to the number of processors and to 16; None chooses by the number of
-            samples. Fewer are used where each would get few samples per label, or the system cannot start them.
+            samples. Fewer are used where labels are many and samples of each few, or the system cannot start them.
         quantiles: Which quantiles to compute, from 0 to 1, for `LabelStats.quantile` and for bounds: ``"iqr"`` needs
             0.25, 0.5 and 0.75. This needs memory for a copy of the values.
         where: Bools in the shape of the values, or in one that broadcasts to it, as in numpy: samples where it is False

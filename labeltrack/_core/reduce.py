@@ -86,26 +86,34 @@ def reduce_stream(
 ) -> tuple[Array, Accumulator]:
     """Do as `reduce_columns` for about so many samples, in chunks that `load`, called in any thread, gets of items."""
     threads = default_threads(samples) if threads is None else threads
+    found: Iterator[Item | _Loaded] = items
     if threads > 1 and layout is None:
         # Tables that are laid out by the same samples are added slot by slot in the end, others label by label.
-        for first in items:
-            chunks = list(load(first))
-            if total := sum(keys.shape[0] for keys, _ in chunks):
-                some, spread = _some(chunks, total)
-                threads = _paying(threads, samples, some, spread) if wanted is None else threads
-                layout = some, *_heads(chunks, total)
-                load, items = _once_loaded(first, chunks, load), chain([first], items)
-                break
+        first = next((chunks for chunks in map(list, map(load, items)) if any(keys.size for keys, *_ in chunks)), [])
+        total = sum(keys.shape[0] for keys, *_ in first)
+        if total:
+            some, spread = _some(first, total)
+            threads = _paying(threads, samples, some, spread) if wanted is None else threads
+            layout = some, *_heads(first, total)
+            found = chain([_Loaded(first)], items)
+            del first, some
     tables = _tables(threads, samples, wanted, layout)
-    labels, (accumulator,) = _reduce_items(items, load, tables, decoder)
+    del layout  # it may be a part of what was loaded, and hold a file
+    labels, (accumulator,) = _reduce_items(
+        found, lambda item: item.pop() if isinstance(item, _Loaded) else load(item), tables, decoder
+    )
     return labels, accumulator
 
 
-def _once_loaded(
-    first: Item, chunks: Sequence[Chunk], load: Callable[[Item], Iterable[Chunk]]
-) -> Callable[[Item], Iterable[Chunk]]:
-    """Return what does as `load`, and has loaded the first item already."""
-    return lambda item: chunks if item is first else load(item)
+class _Loaded:
+    """Chunks that were loaded ahead, given out once, as they may hold a file."""
+
+    def __init__(self, chunks: list[Chunk]) -> None:
+        self._chunks = chunks
+
+    def pop(self) -> list[Chunk]:
+        chunks, self._chunks = self._chunks, []
+        return chunks
 
 
 def _reduce_items(

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _FIRST = 1 << 11  # codes that there is room for at first, if there are as many rows
 _FEWEST = 1 << 14  # rows from which a dictionary pays; making it takes 0.4 ms
-_SAMPLES = 1 << 13, 1 << 14  # fewest and most rows that are sampled; four times as many took up to a tenth longer
 _MOST = 1 << 14  # words of a dictionary, with which its table is a megabyte
+_SAMPLES = 1 << 13, 2 * _MOST  # fewest and most rows that are sampled; twice as many took some percent longer
 _PLACES = 16  # of such a table per word, so that nearly every word has a place of its own
 _TRIES, _DISPLACED = 4, 256  # tables that are tried if one in so many words has another place in the first
 _SMALLEST, _LARGEST = 1 << 16, 1 << 19  # rows of a piece; half as many as the largest take 4 to 8 % longer
@@ -64,7 +64,8 @@ class _Table:
     def encode(self, rows: Array, start: int, stop: int, codes: Array, *, learn: bool = False) -> bool:
         """Write codes to the front of `codes`, -1 for unknown rows unless learnt; return whether there are some."""
         words, position, unknown = read_only(rows.view(self._word)), start, False
-        encode_rows = kernels.strings.encoder(self._dtype.itemsize, learn=learn)
+        more = bool(self._hashed[0, 0] > kernels.strings.UNROLLED)
+        encode_rows = kernels.strings.encoder(self._dtype.itemsize, learn=learn, more=more)
         while position < stop:
             state = self._places, self._known, self._hashed, self.size
             args = self._width, position, stop, *state, codes[position - start :]

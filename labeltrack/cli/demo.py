@@ -243,9 +243,9 @@ def finding(history: History) -> str:
     else:
         text = f"The mean over all digits is {means[last]:.3f}; it was {means[best]:.3f} at epoch {best}."
     courses = {name: history.series(label, mode="eval") for label, name in history.names().items()}
-    name = max(courses, key=lambda of: courses[of][1][-1] - courses[of][1].min())
+    name = max(courses, key=lambda of: courses[of][1][-1] - np.nanmin(courses[of][1]))
     steps, values = courses[name]
-    lowest = int(values.argmin())
+    lowest = int(np.nanargmin(values))
     if values[-1] == values[lowest]:
         return f"{text} So is every single digit." if best == last else text
     return f"{text}\nBut '{name}' got worse: {values[lowest]:.3f} at epoch {steps[lowest]}, {values[-1]:.3f} now."

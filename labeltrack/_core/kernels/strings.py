@@ -75,7 +75,7 @@ def _comparing(size: int) -> Any:
     return differ
 
 
-def _coding(size: int, learn: bool) -> Any:
+def _coding(size: int, learn: bool, more: bool) -> Any:
     differ = _comparing(size)
 
     def encode_rows(words, width, start, stop, table, known, hashed, n, codes):
@@ -105,7 +105,7 @@ def _coding(size: int, learn: bool) -> Any:
                     _prefetch_read(words, here + far + line)
                 h = np.uint64(words[here + v0]) * m0 + np.uint64(words[here + v1]) * m1
                 h += np.uint64(words[here + v2]) * m2 + np.uint64(words[here + v3]) * m3
-                if size > 8 and count > _U4:  # shorter rows have no more words
+                if more and count > _U4:  # asked in each turn, it takes up to a third longer
                     h += _further_words(words, here, hashed)
                 place = h >> shift
                 code = table[place]
@@ -134,7 +134,7 @@ def _coding(size: int, learn: bool) -> Any:
             i += _U1
 
     # A name of its own, by which it is found in the cache.
-    encode_rows.__name__ = encode_rows.__qualname__ = f"{'learn' if learn else 'look_up'}_{size}"
+    encode_rows.__name__ = encode_rows.__qualname__ = f"{'learn' if learn else 'look_up'}_{size}{'_more' * more}"
     return _jit(encode_rows)
 
 
@@ -199,9 +199,17 @@ def _enter(code, width, table, known, hashed):
 
 
 _SIZES = (_WIDEST, 32, 16, 8, 4)
-_ENCODERS = {(size, learn): _coding(size, learn) for size in _SIZES for learn in (False, True)}
+_ENCODERS = {
+    (size, *kind): _coding(size, *kind)
+    for size in _SIZES
+    for kind in ((False, False), (False, size > 8), (True, size > 8))  # shorter rows have no more words
+}
 
 
-def encoder(size: int, *, learn: bool) -> Any:
-    """Return the kernel for rows of so many bytes: compiled for each, in half the time that one for all takes."""
-    return _ENCODERS[next(least for least in _SIZES if least <= size), learn]
+def encoder(size: int, *, learn: bool, more: bool) -> Any:
+    """Return the kernel for rows of so many bytes, compiled for each, in half the time that one for all takes.
+
+    `more` says whether places depend on more words than are unrolled, which learning may change.
+    """
+    vector = next(least for least in _SIZES if least <= size)
+    return _ENCODERS[vector, learn, (more or learn) and vector > 8]

@@ -21,8 +21,8 @@ def empty(capacity, width, bits=8, dtype=np.uint64, factor=GOLDEN):
 
 
 def encode_rows(words, width, start, stop, table, known, hashed, n, learn, codes):
-    state = table, known, hashed, n, codes
-    return kernels.encoder(width * words.itemsize, learn=learn)(words, width, start, stop, *state)
+    state, more = (table, known, hashed, n, codes), bool(hashed[0, 0] > kernels.UNROLLED)
+    return kernels.encoder(width * words.itemsize, learn=learn, more=more)(words, width, start, stop, *state)
 
 
 def test_rows_of_bytes_get_codes_by_content():
