@@ -90,7 +90,8 @@ def track(
 
     Warns:
         LabelTrackWarning: Batches without the columns come, which are not tracked; or the length of a dataset is not
-            known, so that samples that are repeated to make ranks equal cannot be told.
+            known, so that samples that are repeated to make ranks equal cannot be told; or nothing says whether the
+            labels of a model of your own are for the same token or the next.
 
     Example:
         A file that runs: ``examples/huggingface_trainer.py``.

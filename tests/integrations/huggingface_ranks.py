@@ -498,8 +498,8 @@ class Over(transformers.Trainer):
 
 
 def own_losses(_rank, _world):
-    """Train models whose losses are made otherwise; return statistics, and the losses of a plain loop."""
-    answer = {}
+    """Train models whose losses are made otherwise; return statistics, losses of a plain loop, and who was warned."""
+    answer, warned = {}, []
     kinds = ["images", "another softmax", "other logits", "doubles", "some tokens", "no cross-entropy", "over", "plain"]
     for kind in [*kinds, "another head", "a copy", "other names", "no logits", "liger", *ANOTHER_TERM]:
         like = trainer_for("classes", [], eval_strategy="no", num_train_epochs=1, learning_rate=0.0)
@@ -509,11 +509,14 @@ def own_losses(_rank, _world):
         model = Own(kind)
         trainer = (Over if kind == "over" else transformers.Trainer)(model, like.args, collate, train_dataset=rows)
         tracker = track(trainer)
-        try:
-            trainer.train()
-        except ValueError as error:
-            answer[kind] = str(error)
-            continue
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            try:
+                trainer.train()
+            except ValueError as error:
+                answer[kind] = str(error)
+                continue
+        warned += [kind for one in told if "is the mean of no losses of tokens" in str(one.message)]
         pairs = []
         for row in rows:
             logits = model.words(torch.tensor(row["input_ids"]))
@@ -526,7 +529,7 @@ def own_losses(_rank, _world):
         if kind in ANOTHER_TERM:  # there is no graph then
             trainer.evaluate(rows)
             answer[f"{kind}, evaluated"] = [statistics(tracker.history)[1:], pairs]
-    return answer
+    return [answer, warned]
 
 
 class Clipped(torch.nn.Module):

@@ -219,7 +219,8 @@ def test_whether_labels_are_shifted_is_seen_in_the_loss_of_the_model(ranks, tmp_
 
 
 def test_losses_of_tokens_are_right_however_a_model_computes_its_own(ranks, tmp_path):
-    (answer,) = ranks.answers("own_losses", tmp_path, 1)
+    ((answer, warned),) = ranks.answers("own_losses", tmp_path, 1)
+    assert warned == ["other logits", "some tokens", "no cross-entropy"]
     assert answer.pop("no logits").startswith("track() needs labels and logits, or loss=; the batch has ['input_ids',")
     assert "where logits were: patch the model with cross_entropy=False" in answer.pop("liger")
     assert len(answer) == 21
