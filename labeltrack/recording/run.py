@@ -345,8 +345,8 @@ class Run(PerSample):
             ImportError: Dask is not installed (extra ``dask``).
             KeyError: There is no such mode or metric.
             TypeError: The labels cannot be ordered, or an argument has the wrong type.
-            ValueError: An unknown option, NaN samples under ``"raise"``, quantiles on a cluster, or no `metric` where
-                there are several.
+            ValueError: An unknown option, NaN samples under ``"raise"``, quantiles on a cluster, no `metric` where
+                there are several, or keys of `group` for the same label, such as 0.1 in two precisions, that disagree.
 
         Warns:
             LabelTrackWarning: Damaged rows or incomplete epochs are left out, a label of the mapping does not occur, or
