@@ -1,7 +1,7 @@
 """Training with and without labeltrack in each framework, step by step about 10 ms; and sharing labels between ranks.
 
-A few steps with and a few without take turns within one epoch of one model: where memory lies, and what else the
-machine does, makes epochs several percent faster or slower, but not neighbours.
+Steps with and without take turns within one epoch of one model: where memory lies, and what else the machine does,
+makes epochs several percent faster or slower, but not neighbours.
 
 Run from the root of the repository, with the frameworks installed::
 
@@ -40,6 +40,7 @@ CLASSES, FEATURES, TOKENS, VOCABULARY = 10, 256, 64, 2000
 DISTINCT = 32  # batches, which come again
 LAG = 1  # step after a change that is not counted: some loaders fetch a batch ahead
 READ = 60  # steps with labeltrack after which what waits is recorded, between two steps
+SYNCS = 20  # rounds at most
 DOMAINS = ("code", "math", "web")
 CLOCKS: dict[str, Callable[[], float]] = {"processor": time.process_time, "wall": time.perf_counter}
 
@@ -141,7 +142,9 @@ class Case:
 
 
 class Plain(Case):
-    """A loop, whose batches may be padded."""
+    """A loop."""
+
+    padded = False  # whether batches may be
 
     def run(self, times: int) -> None:
         """Train for an epoch."""
@@ -154,16 +157,22 @@ class Plain(Case):
         batches = iter(loader)
         real = unpadded(batches)
         for _ in loader.batch_sampler:
-            (x, y), n = next(real) if self.on else (next(batches), 0)
+            (x, y), n = next(real) if self.on and self.padded else (next(batches), None)
             optimizer.zero_grad()
             if self.on:
                 loss, losses = self.losses(model(x), y)
-                tracker.update(y[:n], losses[:n])
+                tracker.update(*((y, losses) if n is None else (y[:n], losses[:n])))
             else:
                 loss = cross_entropy(model(x), y)
             loss.backward()
             optimizer.step()
         tracker.end_epoch(1)
+
+
+class Unpadded(Plain):
+    """A loop of one of several processes."""
+
+    padded = True
 
 
 class Lightning(Case):
@@ -387,6 +396,7 @@ class Tokens(HuggingFace):
 
 CASES: dict[str, tuple[type[Case], int]] = {  # and the width of a model whose step takes about 10 ms
     "plain loop": (Plain, 1200),
+    "plain loop, unpadded": (Unpadded, 1200),
     "Lightning": (Lightning, 1200),
     "Ignite": (Ignite, 1200),
     "Keras on PyTorch": (Keras, 1024),
@@ -478,13 +488,14 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Run the benchmark; return the results."""
     parser = argparse.ArgumentParser(description="Measure what tracking costs in each framework.")
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
-    parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=1200)
     parser.add_argument("--labels", type=int, default=1_000_000)
     add_output(parser, "frameworks", None)
     options = parser.parse_args(arguments)
     names = ["numpy", "numba", "torch", "transformers", "lightning", "pytorch-ignite", "keras"]
-    results: dict[str, Any] = {"facts": facts(names), "cases": [], "sync": shared(options.labels, options.rounds)}
+    sync = shared(options.labels, min(options.rounds, SYNCS))
+    results: dict[str, Any] = {"facts": facts(names), "cases": [], "sync": sync}
     lines = ["case | ms per step | with / without labeltrack (quartiles): processor | wall | more us (quartiles)"]
     for name in options.cases:
         row = measured(name, options.steps, options.rounds)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +19,6 @@ KEY = "labeltrack"
 _IGNORED = -100  # label of tokens that do not count
 # Logits of which losses are computed at a time: 4 MB stay in caches, which is 5 times as fast with 8,000 or more words.
 _ELEMENTS = 2**20
-_SAVED = attrgetter("_saved_self", "_saved_target")  # names that PyTorch documents
 _NODES = 32  # of a loss that are searched for a cross-entropy
 _FEW = 2**14  # logits of classes that may wait for their losses
 _WIDE = 2**22  # bytes that labels of tokens may take in all, one for each
@@ -240,13 +238,20 @@ def of_sequences(values: Any, mask: Any, *, mean: bool) -> tuple[Any, Any]:
 def losses_in_graph(loss: Any, logits: Any, shape: Any) -> tuple[Any, Any] | None:
     """Return the flat cross-entropies of tokens that autograd keeps of a loss, and labels; None if it is another."""
     # Computing them again takes as long as the model took, which is a tenth of the step of a small language model.
-    for node in _entropies(loss):
-        if _is_of(node, logits):
+    node = getattr(loss, "grad_fn", None)
+    for _ in range(8):  # what else is in a loss mostly comes after it: a list of all nodes takes longer
+        if node is None or type(node).__name__ == "NllLossBackward0":
             break
+        before = node.next_functions
+        node = before[0][0] if before else None
     else:
-        return None
+        node = None
+    if node is None or not _is_of(node, logits):
+        node = next((each for each in _entropies(loss) if each is not node and _is_of(each, logits)), None)
+        if node is None:
+            return None
     try:
-        log_probs, target = _SAVED(node)
+        log_probs, target = node._saved_self, node._saved_target  # noqa: SLF001 (names that PyTorch documents)
     except (AttributeError, RuntimeError):  # another PyTorch has other names, or the backward pass is over
         return None
     n, length, words = shape
@@ -259,26 +264,17 @@ def losses_in_graph(loss: Any, logits: Any, shape: Any) -> tuple[Any, Any] | Non
 
 def _entropies(loss: Any) -> Iterator[Any]:
     """Yield the steps of autograd that computed cross-entropies of a loss, or means of them."""
-    node = start = getattr(loss, "grad_fn", None)
-    for _ in range(8):  # what else is in a loss mostly comes after it: a list of all nodes takes longer
-        if type(node).__name__ == "NllLossBackward0":
-            yield node
-            break
-        before = getattr(node, "next_functions", None)
-        if not before:
-            break
-        node = before[0][0]
+    start = getattr(loss, "grad_fn", None)
     nodes = [] if start is None else [start]
-    for each in nodes:
-        name = type(each).__name__
+    for node in nodes:
+        name = type(node).__name__
         if name == "LigerCrossEntropyFunctionBackward":
             msg = "Liger's cross-entropy writes gradients where logits were: patch the model with cross_entropy=False"
             raise ValueError(msg)
         if name == "NllLossBackward0":
-            if each is not node:
-                yield each
+            yield node
         elif len(nodes) < _NODES:
-            nodes += [after for after, _ in each.next_functions if after is not None]
+            nodes += [after for after, _ in node.next_functions if after is not None]
 
 
 def _is_of(node: Any, logits: Any) -> bool:
@@ -286,12 +282,13 @@ def _is_of(node: Any, logits: Any) -> bool:
     softmax = node.next_functions[0][0]
     if type(softmax).__name__ != "LogSoftmaxBackward0":
         return False
-    output, first, nr = softmax.next_functions[0], logits.grad_fn, logits.output_nr
-    while output[0] is not first and type(output[0]).__name__ in _SAME:
-        output = output[0].next_functions[0]
-    while output[0] is not first and type(first).__name__ in _SAME:
+    output, place = softmax.next_functions[0]
+    first, nr = logits.grad_fn, logits.output_nr
+    while output is not first and type(output).__name__ in _SAME:
+        output, place = output.next_functions[0]
+    while output is not first and type(first).__name__ in _SAME:
         first, nr = first.next_functions[0]
-    return bool(output == (first, nr))
+    return output is first and place == nr
 
 
 def losses(logits: Any, labels: Any, model: Any, *, shift: bool) -> tuple[Any, Any]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LabelTrackCallback"]
 
+_OF_STEPS = "train_batch_start", "before_zero_grad", "before_backward", "after_backward", "before_optimizer_step"
 _LOADERS = {"train": "train_dataloader", "eval": "val_dataloaders", "test": "test_dataloaders"}
 
 
@@ -77,6 +78,9 @@ class LabelTrackCallback(Callback):
         self._loaders: list[Any] | None = None  # of the present loop, once a batch of it has come
         self._running: int | None = None  # epoch of training
         self._resumed: int | None = None  # that of a checkpoint, until training continues
+        for hook in (f"on_{name}" for name in _OF_STEPS):
+            if getattr(type(self), hook) is getattr(Callback, hook):
+                setattr(self, hook, None)  # else Lightning calls it, in a context of its profiler, which takes 4 us
 
     @cached_property  # which Lightning asks for whenever it calls any of its hooks
     def state_key(self) -> str:
@@ -85,11 +89,6 @@ class LabelTrackCallback(Callback):
         return f"LabelTrackCallback({outputs if isinstance(outputs, str) else ', '.join(outputs.values())})"
 
     # -- batches ------------------------------------------------------------------------------------------
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Forget an attempt at the epoch that was interrupted, if it begins again."""
-        if batch_idx == 0:
-            self.tracker.reset(mode="train")
 
     def on_train_batch_end(self, trainer: Trainer, *arguments: Any, **named: Any) -> None:
         """Record a batch."""
@@ -134,6 +133,7 @@ class LabelTrackCallback(Callback):
         if self._resumed is not None and self._resumed != trainer.current_epoch:
             self._end(pl_module, "train", self._resumed)
         self._resumed = None
+        self.tracker.reset(mode="train")  # what was interrupted begins again
         self._running, self._loaders = trainer.current_epoch, None
         self._batches.begin("train")
 

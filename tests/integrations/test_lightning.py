@@ -85,6 +85,27 @@ def test_several_metrics_make_a_collection(tmp_path):
     assert rows(again.tracker["double"].history.at(0, "train")) == expected(seen["double"])["train", 0]
 
 
+class Watching(LabelTrackCallback):
+    def __init__(self):
+        super().__init__()
+        self.calls = set()
+
+    def on_train_batch_start(self, *arguments):
+        super().on_train_batch_start(*arguments)
+        self.calls.add("start")
+
+    def on_after_backward(self, *arguments):
+        super().on_after_backward(*arguments)
+        self.calls.add("backward")
+
+
+def test_a_subclass_may_have_hooks_of_its_own():
+    module, callback = Module(), Watching()
+    trainer_of(callback, max_epochs=1).fit(module)
+    assert callback.calls == {"start", "backward"}
+    assert history(callback.tracker) == expected(module.seen)
+
+
 class Together(Module):
     def train_dataloader(self):
         return {"a": super().train_dataloader(), "b": super().val_dataloader()}
