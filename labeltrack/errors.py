@@ -87,16 +87,16 @@ def check_option(what: str, given: Any, allowed: Iterable[Any]) -> None:
         raise ValueError(msg)
 
 
-def nearest(wanted: object, known: Iterable[object], limit: int = 3) -> list[object]:
-    """Return up to `limit` of the known things closest to the wanted one: numbers by distance, others by spelling."""
+def nearest(wanted: object, known: Iterable[object]) -> list[object]:
+    """Return up to three of the known things closest to the wanted one: numbers by distance, others by spelling."""
     pool = list(known)
     numbers = (int, float)
     if isinstance(wanted, numbers) and all(isinstance(item, numbers) for item in pool):
-        return sorted(pool, key=lambda item: abs(item - wanted))[:limit]  # type: ignore[operator]
+        return sorted(pool, key=lambda item: abs(item - wanted))[:3]  # type: ignore[operator]
     import difflib  # noqa: PLC0415 (5 ms of every import of the package)
 
     by_name = {str(item): item for item in pool[:_SEARCHED]}
-    return [by_name[name] for name in difflib.get_close_matches(str(wanted), by_name, n=limit, cutoff=0.5)]
+    return [by_name[name] for name in difflib.get_close_matches(str(wanted), by_name, cutoff=0.5)]
 
 
 def missing_key(wanted: object, known: Iterable[object], what: str) -> KeyError:

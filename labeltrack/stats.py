@@ -253,7 +253,7 @@ class LabelStats(ExactColumns, Table):
         return merge_stats([self, other])
 
     def _regrouped(
-        self, labels: Array, rows: Integers, slots: Integers, *, names: Mapping[Any, str] | None = None
+        self, labels: Array, rows: Integers, slots: Integers, *, names: Mapping[Any, str] | None
     ) -> LabelStats:
         """Return the statistics by other labels: those at position ``rows[i]`` are merged into ``labels[slots[i]]``."""
         return self._merged_into(labels, self._accumulator.take(rows), slots, names=names, no_quantiles=_why([self]))

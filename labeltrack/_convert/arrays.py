@@ -119,8 +119,14 @@ def _widened(array: Array, what: str) -> Array:
 
 
 def _memory_of_torch(tensor: Any) -> Array:  # pragma: no cover (tested where torch is)
-    """Return a tensor's memory; raise TypeError if it is not on the CPU."""
-    array: Array = (tensor.detach() if tensor.requires_grad else tensor).numpy()
+    """Return a tensor's memory, of bfloat16 a copy as float32; raise TypeError if it is not on the CPU."""
+    tensor = tensor.detach() if tensor.requires_grad else tensor
+    try:
+        array: Array = tensor.numpy()
+    except TypeError:
+        if not tensor.is_cpu or tensor.dtype is not sys.modules["torch"].bfloat16:
+            raise
+        array = tensor.float().numpy()
     return array
 
 

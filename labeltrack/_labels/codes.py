@@ -205,7 +205,7 @@ def to_keys(
 ) -> tuple[Array, LabelDecoder]:
     """Return ``(N,)`` labels as keys, contiguous, and their decoder; `dictionary` is what is known of text already."""
     kind = label_kind(labels)
-    if kind in (STRING, BYTES) and labels.dtype.kind == "O":
+    if kind in (STRING, BYTES) and (labels.dtype.kind == "O" or not labels.dtype.itemsize):
         words = Vocabulary(kind)
         return words.encode(labels), words.decoder(kind)
     if kind == FLOAT and labels.dtype.itemsize < 8:

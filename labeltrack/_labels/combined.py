@@ -79,7 +79,9 @@ def by_label(option: Any, names: Iterable[str], what: str) -> dict[str, Any]:
         return {name: option.get(name) for name in names}
     if not isinstance(option, (tuple, list)):
         expected = f"{{{', '.join(f'{name!r}: …' for name in names)}}}"
-        msg = f"{what} must be a mapping {expected} or a tuple, got {type(option).__name__}"
+        # Arrays by shape: `update` has made one of a tensor by then.
+        got = f"one array of shape {tuple(option.shape)}" if hasattr(option, "dtype") else type(option).__name__
+        msg = f"{what} must be a mapping {expected} or a tuple, got {got}"
         raise TypeError(msg)
     if len(option) != len(names):
         msg = f"{what} must have one for each of {len(names)} labels ({', '.join(names)}), got {len(option)}"

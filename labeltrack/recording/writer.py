@@ -109,7 +109,7 @@ class RunWriter:
         finally:
             chunk.done = stop
 
-    def end(self, mode: str, step: int | None, attempt: int, lanes: list[Lane], adds: bool = False) -> None:
+    def end(self, mode: str, step: int | None, attempt: int, lanes: list[Lane], adds: bool) -> None:
         """Close the parts of an attempt and record in the journal that it is complete or, without a step, dropped."""
         if attempt <= self._ended.get(mode, 0):  # a second call, after an interrupt
             return

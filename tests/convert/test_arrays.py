@@ -244,8 +244,18 @@ def test_every_kind_of_torch_tensor_is_recorded_batch_after_batch():
         tracker.update(labels, torch.tensor([1.0, 2.0]))
     with pytest.raises(TypeError, match="real numbers"):
         tracker.update(labels, torch.tensor([1j, 2j, 3j]))
+    with pytest.raises(TypeError, match="labels are bfloat16"):
+        tracker.update(torch.tensor([0.1, 2.0, 3.0], dtype=torch.bfloat16), labels)
     expected = np.concatenate([values.detach().to(torch.float64).numpy().reshape(-1) for values in batches])
     assert rows(tracker.end_epoch(1)) == expected_by_label(np.tile([2, 1, 2], len(batches)), expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"ids": [0, 1]}])
+def test_one_tensor_for_several_labels_is_told_by_its_shape(options):
+    torch = framework("torch")
+    lt.label_stats(torch.tensor([0]), torch.tensor([1.0]))
+    with pytest.raises(TypeError, match=r"or a tuple, got one array of shape \(2, 1\)"):
+        lt.LabelTracker(("class", "site"), "ce").update(torch.zeros(2, 1), torch.zeros(2), **options)
 
 
 def test_what_torch_calls_no_tensor_is_refused():

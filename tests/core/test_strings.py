@@ -216,6 +216,8 @@ def test_empty_strings_are_one_word(dtype):
     assert codes.tolist() == [0, 0, 0]
     assert found.tolist() == [np.zeros(1, dtype=dtype)[0]]
     assert encode_strings(np.zeros(0, dtype=dtype))[1].size == 0
+    labels = np.zeros(3, dtype=[("label", dtype)])["label"]  # other arrays are of one character at least
+    assert lt.label_stats(labels, [1, 2, 3]).labels.dtype == dtype.replace("0", "1")
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

@@ -304,7 +304,11 @@ def test_names_that_are_none_are_refused(label, error, message):
     ("labels", "error", "message"),
     [
         (CLASSES, ValueError, r"labels must have one for each of 2 labels \(class, site\), got 5"),
-        (np.array(SITES), TypeError, r"labels must be a mapping \{'class': …, 'site': …\} or a tuple, got ndarray"),
+        (
+            np.array(SITES),
+            TypeError,
+            r"be a mapping \{'class': …, 'site': …\} or a tuple, got one array of shape \(5,\)",
+        ),
         ({"class": CLASSES, "sites": SITES}, KeyError, r"no label in the labels: 'site'\. Did you mean 'sites'"),
         ((CLASSES, SITES[:2]), ValueError, "label 'site': labels and values differ in length"),
         ((CLASSES, np.array([1j] * 5)), TypeError, "label 'site': labels must be integers"),
