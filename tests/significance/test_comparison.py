@@ -1,4 +1,4 @@
-"""What a comparison says of each label: verdicts, edges, tables and figures."""
+"""What a comparison says of each label: verdicts, edges and tables."""
 
 from __future__ import annotations
 
@@ -218,32 +218,3 @@ def test_the_text_shows_the_worst_first(history):
     assert lines[0] == "ce, eval, step 3 → step 7: 1 of 2 labels got worse (q < 0.05); no evidence for 1"
     assert [line.split()[0] for line in lines[2:]] == ["dog", "cat"]
     assert lines[2].split()[-1] == "worse"
-
-
-def test_the_forest_plot_shows_intervals_worst_first(history):
-    found = history.compare(3, 7)
-    axes = found.plot().axes[0]
-    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["dog", "cat"]
-    assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first row is at the top
-    drawn = {float(line[0][1]): (line[0][0], line[1][0]) for c in axes.collections for line in c.get_segments()}
-    assert drawn == {0.0: (found.low[1], found.high[1]), 1.0: (found.low[0], found.high[0])}
-    chosen = found.plot(["cat"], title="x").axes[0]
-    assert [tick.get_text() for tick in chosen.get_yticklabels()] == ["cat"]
-    with pytest.raises(KeyError, match="no label 'catt'"):
-        found.plot(["catt"])
-
-
-def test_labels_of_few_samples_do_not_flatten_the_forest_plot():
-    labels = np.repeat([0, 1], [200, 3])
-    values = [RNG.normal(size=203), RNG.normal(size=203) + np.repeat([0.0, 1000.0], [200, 3])]
-    found = compared([labels, labels], values)
-    assert found.plot().axes[0].get_xlim()[1] < 2 * found.high[0] + 1
-
-
-def test_the_forest_plot_shows_forty_labels_and_says_how_many_more(tmp_path):
-    labels = {1: np.repeat(np.arange(60), 60), 2: np.repeat(np.arange(60), 30)}
-    steps = {step: RNG.lognormal(sigma=1.5, size=of.size) for step, of in labels.items()}
-    found = lt.compare(recorded(tmp_path / "run", steps, labels))
-    figure = found.plot()
-    assert len(figure.axes[0].get_yticks()) == 40
-    assert "20 more labels are not shown" in figure.subfigs[0]._suptitle.get_text().replace("\n", " ")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import enum
 import io
-import json
 import pickle
 
 import numpy as np
@@ -13,7 +12,6 @@ import pytest
 from exact import fingerprint
 
 import labeltrack as lt
-from labeltrack._serialize import plain, with_arrays
 
 BUILT_IN = (str, bytes, int, float, bool, type(None))
 
@@ -119,30 +117,3 @@ def test_a_state_takes_the_room_of_its_samples_and_of_its_text():
     tracker.update(words, np.zeros(1001))
     tracker.end_epoch(1)
     assert len(pickle.dumps(tracker.state_dict())) < 200_000  # and not 1001 times 10 000 characters
-
-
-def test_what_is_loaded_can_be_written_to_and_shares_no_memory():
-    array = np.arange(6).reshape(2, 3)
-    state = plain([array, array[:, 1], np.array(["a", "bc"])])
-    json.dumps(state[2])
-    first, second = with_arrays(state), with_arrays(state)
-    first[0][0, 0] = 9
-    assert second[0].tolist() == [[0, 1, 2], [3, 4, 5]]
-    assert second[1].tolist() == [1, 4]
-    assert second[2].dtype == "<U2"
-
-
-def test_states_hold_scalars_of_numpy_whole():
-    found = plain([np.str_("a\0"), np.bytes_(b"a\0"), np.float32(0.5), np.int8(3), np.bool_(True)])
-    assert [(item, type(item)) for item in found] == [
-        ("a\0", str),
-        (b"a\0", bytes),
-        (0.5, float),
-        (3, int),
-        (True, bool),
-    ]
-
-
-def test_what_no_state_can_hold_is_named():
-    with pytest.raises(TypeError, match="a state cannot hold complex 1j"):
-        plain({"x": [1j]})
