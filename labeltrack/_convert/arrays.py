@@ -16,8 +16,8 @@ from labeltrack.errors import counted
 QUICK: dict[type, Callable[[Any], Any] | None] = {np.ndarray: None}
 """Types whose memory can be read directly (None), or after this call; frameworks are added on first use."""
 
-TENSORS: set[type] = set()
-"""torch's, once there is one."""
+TENSORS: dict[type, Any] = {}
+"""torch's, once there is one, with its bfloat16, which numpy does not have."""
 
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
@@ -57,7 +57,7 @@ def read_array(data: Any, what: str) -> Read:
         array = _from_torch(data, what)
         if kind is sys.modules["torch"].Tensor:
             QUICK[kind] = _memory_of_torch
-            TENSORS.add(kind)
+            TENSORS[kind] = sys.modules["torch"].bfloat16
     elif framework == "tensorflow" and kind.__name__ == "EagerTensor":
         array = data.numpy()
         QUICK[kind] = None
@@ -124,7 +124,7 @@ def _memory_of_torch(tensor: Any) -> Array:  # pragma: no cover (tested where to
     try:
         array: Array = tensor.numpy()
     except TypeError:
-        if not tensor.is_cpu or tensor.dtype is not sys.modules["torch"].bfloat16:
+        if not tensor.is_cpu or tensor.dtype is not TENSORS[type(tensor)]:
             raise
         array = tensor.float().numpy()
     return array

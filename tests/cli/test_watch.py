@@ -208,7 +208,7 @@ def test_damage_is_told_once_and_epochs_that_have_not_ended_are_not(tmp_path):
     path = record(tmp_path / "run", [1, 2])
     with lt.LabelTracker("y", "loss", record_to=path) as tracker:
         tracker.update([0], [1.0], mode="eval")
-    (part,) = path.glob("mode=eval/**/epoch=1/*")
+    part, _ = path.glob("mode=eval/**/epoch=1/*")
     part.unlink()
     result = invoke("watch", path, "--interval", "0.01", "--idle", "0.3", "--html", tmp_path / "page.html")
     assert "eval, step 2, worst mean first" in result.stdout
