@@ -207,6 +207,7 @@ def _is_elsewhere(storage: Storage, place: Place) -> bool:
     return any(
         replace(one, name=place.name, epoch=place.epoch, is_open=place.is_open) == place
         for one in contents_of(storage).places
+        if one != place
     )
 
 
