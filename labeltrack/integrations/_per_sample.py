@@ -58,6 +58,10 @@ class Collator:
     def __call__(self, samples: list[Any], *arguments: Any) -> Any:
         """Return a batch, with the columns under a key of its own."""
         columns: dict[str, list[Any]] = {}
+        if not hasattr(samples[0], "keys"):
+            wanted = ", ".join(self.columns)
+            msg = f"track() needs samples that are dicts with {wanted}, got {type(samples[0]).__name__}"
+            raise TypeError(msg)
         if samples[0].keys() >= self.wanted:
             columns = {name: _plain([sample[name] for sample in samples]) for name in self.columns}
         try:
@@ -72,6 +76,11 @@ class Collator:
         if columns:
             batch[KEY] = Columns(columns, len(samples))
         return batch
+
+    def __getattr__(self, name: str) -> Any:  # such as the tokenizer, which Trainer saves with the model
+        if name == "collator" or name.startswith("__"):  # while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.collator, name)
 
     def _collated(self, samples: list[Any], arguments: Any) -> Any:
         names = [name for name in samples[0] if name in self.taken or not (self.drop or name in self.hidden)]
@@ -161,6 +170,9 @@ class Samples:
         """Return ``(N, ...)`` values, and which of them count: None for all, bools or flat labels of tokens."""
         if self._loss is not None:
             values = torch.as_tensor(self._loss(outputs, batch)).clone()
+            if not values.ndim:
+                msg = "the function loss= must return a value per sample, (N,), or per token, (N, T); it returned one"
+                raise ValueError(msg)
             return values, ~values.isnan() if values.ndim > 1 else None
         log_probs = item(outputs, "log_probs")
         if log_probs is not None:

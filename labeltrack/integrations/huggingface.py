@@ -56,7 +56,8 @@ def track(
 
     Each epoch of training is a step of mode ``"train"``, each evaluation one of mode ``"eval"``, with the name of the
     dataset as dataset id where there are several; their number is ``trainer.state.global_step``. Other values of
-    `metric_key_prefix`, such as ``"test"`` of ``predict``, are modes, too. Statistics are those of all processes.
+    `metric_key_prefix`, such as ``"test"`` of ``predict``, are modes, too; that of ``"train"`` is ``"train_eval"``.
+    Statistics are those of all processes.
 
     Their means go to ``trainer.log`` and into the metrics of ``evaluate``, as ``"eval_loss_by_domain/math"``, by the
     rules of `labeltrack.integrations.loggers`: beyond 50 labels, those of the worst ones. There are also those across
@@ -108,6 +109,9 @@ def track(
 def _check_trainer(trainer: Any, columns: Sequence[str]) -> None:
     """Raise ValueError if something that is needed does not come by."""
     args = trainer.args
+    if type(trainer.data_collator) is Collator:
+        msg = "this trainer is tracked already: make a new one, or track several columns at once, as group=(…, …)"
+        raise ValueError(msg)
     if getattr(args, "packing", False) or getattr(args, "eval_packing", False):
         msg = "packed sequences have lost the columns of their samples: set packing=False and eval_packing=False"
         raise ValueError(msg)
@@ -234,6 +238,8 @@ class _Tracked(transformers.TrainerCallback):
         """Evaluate a dataset, with statistics by label among its metrics."""
         prefix = options.get("metric_key_prefix", arguments[4] if len(arguments) > 4 else "eval")
         mode, _, ds_id = prefix.partition("_")
+        # An evaluation in an epoch of training must not join its samples.
+        mode = {"": "eval", "train": "train_eval"}.get(mode, mode)
         before = self._evaluating
         part = labeltrack.LabelTracker(**self._options)
         self._evaluating = mode, ds_id, part
@@ -247,7 +253,7 @@ class _Tracked(transformers.TrainerCallback):
         finally:
             self._evaluating = before
         self._modes[mode] = None
-        if not self._depth:
+        if self._depth < 2:  # not of one of several datasets
             self._end_evaluation()
         return output
 
@@ -329,7 +335,7 @@ class _Tracked(transformers.TrainerCallback):
         self._listening = True
         try:
             result = self._original[name](model, inputs, *more, **options)
-            trains = name == "compute_loss"  # an evaluation may be of mode "train", too
+            trains = mode == "train"
             if trains or self.loss is not None or batch.get("labels") is not None:
                 loader = None if self._alone else self._ended(trains=trains)
                 self._record(batch, columns, mode, ds_id, loader)

@@ -65,21 +65,30 @@ class LabelTrackHandler:
         self._batches = Batches(label, value, ids, options)
         self.tracker: Any = self._batches.tracker
         self._clock: Engine | None = None
+        self._modes: dict[Engine, str] = {}  # of engines that are attached
         self._resumed: int | None = None  # the epoch of a checkpoint that may have been saved before it ended
 
     def attach(self, engine: Engine, mode: str = "train", ds_id: str = "") -> None:
         """Track what an engine does.
 
-        The epoch of the first engine is the step of all: attach the trainer first, and a ``Checkpoint`` after it.
-        Evaluations of a dataset that are repeated in an epoch replace what they found before.
+        The epoch of the trainer, the first engine of mode ``"train"``, is the step of all; without one, that of the
+        first engine. Attach a ``Checkpoint`` after it. Evaluations of a dataset that are repeated in an epoch replace
+        what they found before.
 
         Args:
             engine: A trainer or an evaluator.
             mode: Mode of its batches.
-            ds_id: Dataset of its batches, where several engines or runs share a mode.
+            ds_id: Dataset of its batches, where several engines share a mode.
+
+        Raises:
+            ValueError: The engine is attached already.
         """
-        if self._clock is None:
+        if engine in self._modes:
+            msg = f"this engine is attached already, with mode {self._modes[engine]!r}: its samples would count twice"
+            raise ValueError(msg)
+        if not self._modes or (mode == "train" and "train" not in self._modes.values()):
             self._clock = engine
+        self._modes[engine] = mode
         if idist.get_rank() > 0:
             self.tracker.sinks.clear()
         for event in (Events.STARTED, Events.DATALOADER_STOP_ITERATION, Events.TERMINATE_SINGLE_EPOCH):
@@ -87,6 +96,7 @@ class LabelTrackHandler:
         engine.add_event_handler(Events.EPOCH_STARTED, self._started, mode)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._update, mode, ds_id)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._ended, mode)
+        engine.add_event_handler(Events.TERMINATE, self._terminated, mode)
 
     def _started(self, engine: Engine, mode: str) -> None:
         """Begin an epoch; end the one before, if its checkpoint was saved before that was done."""
@@ -95,7 +105,8 @@ class LabelTrackHandler:
             before, self._resumed = self._resumed, None
             if before != state.epoch:
                 state.metrics.update(self._batches.end(before, mode))
-        if state.iteration % state.epoch_length == 0:  # none of it was done before a checkpoint
+        # None of it was done before a checkpoint; a loader of unknown length has not told it in the first epoch.
+        if not state.epoch_length or state.iteration % state.epoch_length == 0:
             self.tracker.reset(mode=mode)
 
     def _update(self, engine: Engine, mode: str, ds_id: str) -> None:
@@ -104,6 +115,11 @@ class LabelTrackHandler:
 
     def _ended(self, engine: Engine, mode: str) -> None:
         engine.state.metrics.update(self._batches.end(self._step, mode))
+
+    def _terminated(self, engine: Engine, mode: str) -> None:
+        """End an epoch that `max_iters` has cut; one that was terminated may be resumed."""
+        if engine.state.iteration == engine.state.max_iters:
+            self._ended(engine, mode)
 
     @property
     def _step(self) -> int:

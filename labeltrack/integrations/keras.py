@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -121,6 +122,7 @@ class LabelTrackCallback(keras.callbacks.Callback):
 
     Raises:
         ImportError: `sync` is True, and PyTorch is not installed.
+        ValueError: From ``fit`` and ``evaluate``: a model on TensorFlow is compiled by XLA.
     """
 
     def __init__(self, metric: LabelTrackMetric, *, sync: bool = False) -> None:
@@ -140,6 +142,13 @@ class LabelTrackCallback(keras.callbacks.Callback):
     def tracker(self) -> labeltrack.LabelTracker:
         """The tracker of the metric."""
         return self.metric.tracker
+
+    def set_model(self, model: Any) -> None:
+        """Take the model; ValueError if it is one whose batches cannot leave compiled code."""
+        super().set_model(model)
+        if keras.backend.backend() == "tensorflow" and model.jit_compile:
+            msg = "no batch can leave code that XLA has compiled: compile the model with jit_compile=False"
+            raise ValueError(msg)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Begin an epoch of training."""
@@ -177,4 +186,11 @@ class LabelTrackCallback(keras.callbacks.Callback):
             distributed = sys.modules["torch.distributed"]
             if distributed.is_available() and distributed.is_initialized() and distributed.get_rank() > 0:
                 self.tracker.sinks.clear()
+        elif not any(of == mode for of, _ in self.tracker.pending):
+            warnings.warn(
+                f"no sample of mode {mode!r} came to the metric {self.metric.name!r}: is it in the metrics= that "
+                "the model was compiled with?",
+                labeltrack.LabelTrackWarning,
+                stacklevel=2,
+            )
         self._logs |= self._epochs.end(step, mode)

@@ -13,17 +13,20 @@ The step returns the metric of each sample beside the loss::
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+import labeltrack
 from labeltrack.integrations._shared import needed
 
 with needed('lightning needs Lightning 2: pip install "labeltrack[lightning]"', "lightning", "torch"):
     from lightning.pytorch import Callback
 
 from labeltrack.integrations._batches import Batches
-from labeltrack.integrations.torch import gather_state, load_gathered
+from labeltrack.integrations.torch import gather_state, load_gathered, sizes_of
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -31,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["LabelTrackCallback"]
 
 _OF_STEPS = "train_batch_start", "before_zero_grad", "before_backward", "after_backward", "before_optimizer_step"
-_LOADERS = {"train": "train_dataloader", "eval": "val_dataloaders", "test": "test_dataloaders"}
 
 
 class LabelTrackCallback(Callback):
@@ -73,6 +75,7 @@ class LabelTrackCallback(Callback):
         **options: Any,
     ) -> None:
         self._batches = Batches(label, value, ids, options)
+        self._has_ids = ids is not None
         self.tracker: Any = self._batches.tracker
         self._log = log
         self._loaders: list[Any] | None = None  # of the present loop, once a batch of it has come
@@ -114,12 +117,28 @@ class LabelTrackCallback(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         if self._loaders is None:
-            self._loaders = _listed(getattr(trainer, _LOADERS[mode]))
+            self._loaders = self._loaders_of(trainer, mode)
         loaders = self._loaders
-        several = len(loaders) > 1
-        # Batches of training are those of all loaders together.
-        loader = None if several and mode == "train" else loaders[dataloader_idx]
-        self._batches.update(batch, outputs, loader, mode, str(dataloader_idx) if several and mode != "train" else "")
+        ds_id = str(dataloader_idx) if len(loaders) > 1 else ""
+        self._batches.update(batch, outputs, loaders[dataloader_idx], mode, ds_id)
+
+    def _loaders_of(self, trainer: Trainer, mode: str) -> list[Any]:
+        """Return loaders whose batches come one after the other; None for several whose batches come together."""
+        validates = trainer.validate_loop if trainer.state.fn == "validate" else trainer.fit_loop.epoch_loop.val_loop
+        loop = {"train": trainer.fit_loop, "eval": validates, "test": trainer.test_loop}[mode]
+        # `val_dataloaders` may be those of another loop, and tells no mode.
+        combined = attrgetter("_combined_loader")(loop)
+        loaders = list(combined.flattened)
+        if len(loaders) == 1 or attrgetter("_mode")(combined) == "sequential":
+            return loaders
+        if not self._has_ids and any(real < size for real, size in map(sizes_of, loaders)):
+            warnings.warn(
+                f"batches of several loaders come together in mode {mode!r}: samples that are repeated so that all "
+                'ranks have as many, count again, unless ids="key" tells them',
+                labeltrack.LabelTrackWarning,
+                stacklevel=2,
+            )
+        return [None]
 
     # -- epochs -------------------------------------------------------------------------------------------
 
@@ -182,10 +201,3 @@ class LabelTrackCallback(Callback):
         """Continue from a state, on every rank."""
         load_gathered(self.tracker, state_dict["tracker"])
         self._resumed = state_dict["running"]
-
-
-def _listed(loaders: Any) -> list[Any]:
-    """Return data loaders as a list."""
-    if isinstance(loaders, Mapping):
-        return list(loaders.values())
-    return list(loaders) if isinstance(loaders, (list, tuple)) else [loaders]

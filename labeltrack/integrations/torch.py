@@ -10,6 +10,7 @@ Every rank updates a tracker of its own; before the epoch ends, `sync` makes the
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any
 
@@ -120,7 +121,7 @@ def unpadded(loader: Iterable[Any]) -> Iterator[tuple[Any, int]]:
 
     Args:
         loader: What Accelerate prepared; or a ``DataLoader`` with a ``DistributedSampler``, with or without a
-            `batch_size`; or any other, whose batches are not padded.
+            `batch_size`; or any other, whose batches are not padded; or a tqdm of one of these.
 
     Yields:
         The batch, and how many of its first samples are real.
@@ -128,18 +129,30 @@ def unpadded(loader: Iterable[Any]) -> Iterator[tuple[Any, int]]:
     Raises:
         TypeError: A batch has no tensor.
 
+    Warns:
+        LabelTrackWarning: Accelerate has dealt out a stream of unknown length, so that padding cannot be told.
+
     Example:
         >>> from torch.utils.data import DataLoader, DistributedSampler
         >>> sampler = DistributedSampler(range(5), num_replicas=2, rank=1, shuffle=False)
         >>> [(batch.tolist(), n) for batch, n in unpadded(DataLoader(range(5), batch_size=2, sampler=sampler))]
         [([1, 3], 2), ([0], 0)]
     """
-    if hasattr(loader, "end_of_dataloader") and hasattr(loader, "remainder"):
+    source: Any = getattr(loader, "iterable", loader)  # in a progress bar of tqdm
+    if hasattr(source, "end_of_dataloader") and hasattr(source, "remainder"):
         for batch in loader:
             n = _length(batch)
-            yield batch, real_of(loader, n) if loader.end_of_dataloader else n
+            yield batch, real_of(source, n) if source.end_of_dataloader else n
+        stream: Any = getattr(source, "dataset", None)
+        if source.remainder < 0 and type(stream).__name__ == "IterableDatasetShard" and not stream.drop_last:
+            warnings.warn(
+                "the length of the dataset is not known: samples that are repeated at its end, so that all ranks have "
+                "as many, count again, unless update() gets their ids=",
+                labeltrack.LabelTrackWarning,
+                stacklevel=2,
+            )
         return
-    real, size = sizes_of(loader)
+    real, size = sizes_of(source)
     left = real if size else float("inf")
     for batch in loader:
         n = _length(batch)
@@ -168,7 +181,10 @@ def real_of(loader: Any, n: int) -> int:
 
 def sizes_of(loader: Any) -> tuple[int, int]:
     """Return how many samples of this rank are no padding, and how many there are; zeros if none is padding."""
-    sampler = getattr(loader, "sampler", None)
+    sampler: Any = getattr(loader, "sampler", None)
+    batches: Any = getattr(loader, "batch_sampler", None)
+    if type(batches) is torch.utils.data.BatchSampler:  # with one of the user's, the loader's own sampler is not used
+        sampler = batches.sampler
     if isinstance(sampler, torch.utils.data.DistributedSampler) and isinstance(sampler.dataset, Sized):
         return len(range(sampler.rank, len(sampler.dataset), sampler.num_replicas)), len(sampler)
     return 0, 0

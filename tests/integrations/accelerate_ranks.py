@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import time
+import warnings
 
 import accelerate
 import torch
+import tqdm
 from accelerate.state import AcceleratorState, GradientState
 from integrations.torch_ranks import start as start_group
 from integrations.trainings import CLASSES, Samples, rows
 from torch import distributed
 from torch.nn import functional
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 import labeltrack as lt
 from labeltrack.integrations.torch import gather_state, load_gathered, sync, unpadded
@@ -118,8 +120,15 @@ def ends_with_accelerate(rank, _world):
         return [str(error), time.monotonic() - began]
 
 
+class Stream(IterableDataset):
+    """Samples of which nobody knows how many there are."""
+
+    def __iter__(self):
+        return iter(range(37))
+
+
 def accelerated(_rank, _world):
-    """Return the samples of loaders that Accelerate prepared, by `unpadded`."""
+    """Return the samples of loaders that Accelerate prepared, by `unpadded`, and what it says of a stream."""
     answer = []
     of = accelerate.DataLoaderConfiguration
     configurations = [(37, of(split_batches=True)), (37, of(dispatch_batches=True)), *((n, of()) for n in (37, 32, 3))]
@@ -127,5 +136,10 @@ def accelerated(_rank, _world):
         loader = accelerate.Accelerator(cpu=True, dataloader_config=configuration).prepare(
             DataLoader(range(n), batch_size=4, drop_last=n == 36)
         )
-        answer.append([batch[:real].tolist() for batch, real in unpadded(loader)])
-    return answer
+        shown = loader if configuration.split_batches else tqdm.tqdm(loader, disable=True)
+        answer.append([batch[:real].tolist() for batch, real in unpadded(shown)])
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", lt.LabelTrackWarning)
+        loader = DataLoader(Stream(), batch_size=4)
+        list(unpadded(accelerate.Accelerator(cpu=True, dataloader_config=of(dispatch_batches=False)).prepare(loader)))
+    return [*answer, [str(one.message) for one in told if one.category is lt.LabelTrackWarning]]

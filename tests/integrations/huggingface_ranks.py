@@ -6,6 +6,7 @@ The first token of a sample is its number, and tells which row of the dataset it
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import signal
@@ -74,6 +75,13 @@ def as_texts(rows):
         texts.append({**row, "prompt": first, "completion": " " + " ".join(others)})
         del texts[-1]["attention_mask"], texts[-1]["labels"]
     return texts
+
+
+def tokenizer():
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({word: n for n, word in enumerate(WORDS)}, WORDS[0]))
+    words.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    special = {"pad_token": WORDS[0], "eos_token": WORDS[1]}
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=words, **special)
 
 
 def collate(samples):
@@ -188,10 +196,7 @@ def trainer_for(task, seen, **options):
     of, arguments = classes.get(task, (transformers.Trainer, transformers.TrainingArguments))
     more = {}
     if task == "sft":
-        words = tokenizers.Tokenizer(tokenizers.models.WordLevel({word: n for n, word in enumerate(WORDS)}, WORDS[0]))
-        words.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-        special = {"pad_token": WORDS[0], "eos_token": WORDS[1]}
-        more["processing_class"] = transformers.PreTrainedTokenizerFast(tokenizer_object=words, **special)
+        more["processing_class"] = tokenizer()
         collator = None
     args = arguments(**given | options)
     if metrics or "batch_eval_metrics" in options:
@@ -321,6 +326,7 @@ def logs_and_checkpoints(_rank, _world):
     monitored = {"metric_for_best_model": "loss_by_domain/macro_max", "greater_is_better": False}
     options = {"save_strategy": "epoch", "load_best_model_at_end": True, **monitored}
     trainer = trainer_for("classes", [], **options)
+    trainer.data_collator = transformers.DataCollatorWithPadding(tokenizer())  # which is saved with the model
     tracker = track(trainer)
     trainer.train()
     again = trainer.evaluate()
@@ -331,7 +337,7 @@ def logs_and_checkpoints(_rank, _world):
         "predicted": predicted.metrics,
         "best": trainer.state.best_metric,
         "history": statistics(tracker.history),
-        "files": sorted(map(str, Path("out").glob("*/labeltrack.pt"))),
+        "files": sorted(map(str, [*Path("out").glob("*/labeltrack.pt"), *Path("out").glob("*/tokenizer.json")])),
         "evaluated": evaluated_plainly(trainer, "classes"),
         "labels": labels_of(trainer),
     }
@@ -382,6 +388,42 @@ def evaluations_by_hand(_rank, _world):
         "sinks": results,
         "unlabelled": len(unlabelled.predictions),
     }
+
+
+class Evaluates(transformers.TrainerCallback):
+    """Evaluates what is trained on, and notes which modes the history has of a step when an evaluation has ended."""
+
+    def __init__(self, trainer):
+        self.trainer, self.tracker, self.noted = trainer, None, []
+
+    def on_epoch_end(self, _args, _state, control, **_options):
+        before = copy.copy(control)  # an evaluation says that none is to come
+        self.trainer.evaluate(self.trainer.train_dataset, metric_key_prefix="train")
+        return before
+
+    def on_evaluate(self, *_arguments, metrics, **_options):
+        step = self.trainer.state.global_step
+        modes = sorted({mode for (mode, _, of), _ in self.tracker.history.items() if of == step})
+        self.noted.append([step, *(key for key in metrics if "/macro_max" in key), modes])
+
+
+def evaluations_of_callbacks(_rank, _world):
+    """Train with a callback that is there before `track()`, and with one that is added after it."""
+    answer = []
+    for early in (True, False):
+        seen = []
+        trainer = trainer_for("classes", seen)
+        trainer.eval_dataset = trainer.train_dataset
+        callback = Evaluates(trainer)
+        if early:
+            trainer.add_callback(callback)
+        tracker = callback.tracker = track(trainer)
+        if not early:
+            trainer.add_callback(callback)
+        trainer.train()
+        evaluated = evaluated_plainly(trainer, "classes")[""]
+        answer.append([statistics(tracker.history), seen, callback.noted, evaluated, labels_of(trainer)[""]])
+    return answer
 
 
 def already_shifted(_rank, _world):
@@ -746,17 +788,23 @@ def refuses(_rank, _world):
         ("padding-free", "sft", {"padding_free": True, "max_length": None}, {}),
         ("gpus", "classes", {}, {}),
         ("ids of tokens", "causal", {}, {"ids": "row"}),
+        ("twice", "classes", {}, {"group": "lang"}),
+        ("tuples", "classes", {"lists": True}, {}),
     ):
         trainer = trainer_for(task, [], **options)
         if name == "gpus":
             trainer.args._n_gpu = 2
         try:
             track(trainer, **arguments)
+            if name == "twice":
+                track(trainer)
+            if name == "tuples":
+                trainer.evaluate([(row["input_ids"], row["labels"]) for row in trainer.eval_dataset])
             if name == "ids of tokens":  # as many as there are samples
                 labels = [[-100, -100, 5, 6], [-100] * 4, [-100, -100, -100, 5], [-100, -100, -100, 6]]
                 ids = {"input_ids": [40, 41, 42, 43], "attention_mask": [1] * 4, "domain": "code"}
                 trainer.evaluate([{**ids, "labels": own, "row": k} for k, own in enumerate(labels)])
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             answer[name] = str(error)
     return answer
 

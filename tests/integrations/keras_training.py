@@ -9,12 +9,14 @@ import pickle
 import subprocess
 import sys
 import tempfile
+import warnings
 from datetime import timedelta
 
 import keras
 import numpy as np
 from exact import expected_by_label
 
+import labeltrack
 from labeltrack.integrations import keras as integration
 from labeltrack.integrations.keras import LabelTrackCallback, LabelTrackMetric
 
@@ -171,6 +173,17 @@ with scope:  # two devices, which share a batch
     shared, halves = model_of()
     shared.evaluate(x2[:32], y2[:32], batch_size=8, callbacks=[Ends(parts3), LabelTrackCallback(halves)], verbose=0)
 
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always", labeltrack.LabelTrackWarning)
+    split.evaluate(x2, y2, verbose=0, callbacks=[LabelTrackCallback(found)])  # the metric of another model
+refused = ""
+if BACKEND == "tensorflow":
+    split.compile(loss=split.loss, metrics=[cut], jit_compile=True)
+    try:
+        split.evaluate(x2, y2, verbose=0, callbacks=[LabelTrackCallback(cut)])
+    except ValueError as error:
+        refused = str(error)
+
 # Another process, which has no Keras, shares an epoch; two that have, with PyTorch, have a test of their own.
 parts4, together = {}, []
 if BACKEND == "jax":
@@ -206,6 +219,8 @@ print(  # noqa: T201
             "weighted": [shares["value"], shares[own2.name]],
             "counted": also.tracker.history.at(0).total().count,
             "grouped": [[row.name, row.count] for row in found.tracker.history.at(0, "eval")],
+            "told": [str(one.message) for one in told if one.category is labeltrack.LabelTrackWarning],
+            "refused": refused,
             "together": together,
             "examples": list(examples),
         }

@@ -13,9 +13,11 @@ from integrations.torch_ranks import rows, start  # noqa: F401 (ranks are starte
 from integrations.trainings import CLASSES, Samples
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import CombinedLoader
 from torch.nn import functional
 from torch.utils.data import DataLoader, Subset
 
+from labeltrack import LabelTrackWarning
 from labeltrack.integrations.lightning import LabelTrackCallback
 
 
@@ -121,6 +123,37 @@ def without_samples(_rank, _world):
         trainer.validate(module, DataLoader(data, batch_size=8), verbose=False)
         assert not callback.tracker.pending
         answer.append([module.seen, rows(callback.tracker.history.at(0, "eval"))])
+    return answer
+
+
+class Both(Module):
+    """Validates with the batches of two loaders together."""
+
+    def validation_step(self, batch, *place):
+        if "x" in batch:
+            return super().validation_step(batch, *place)
+        found = [self._step(part, "eval")["per_sample_loss"] for part in batch]
+        return {"per_sample_loss": torch.cat(found)}
+
+
+def of_both(key):
+    return lambda batch: batch[key] if key in batch else torch.cat([part[key] for part in batch])
+
+
+def validates(_rank, _world):
+    """Train on two ranks, validate with samples that are not those of the training, and with two loaders together."""
+    warnings.simplefilter("ignore")
+    answer = []
+    few, many = (DataLoader(Subset(Samples(3), range(n)), batch_size=4) for n in (5, 35))
+    together = CombinedLoader([few, many], "max_size_cycle")
+    for loaders, ids in ((few, None), (together, of_both("id")), (together, None)):
+        module, callback = Both(), LabelTrackCallback(of_both("y"), ids=ids, on_duplicate="first")
+        trainer = trainer_of(callback, devices=2, strategy="ddp", max_epochs=1)
+        trainer.fit(module)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", LabelTrackWarning)
+            trainer.validate(module, loaders, verbose=False)
+        answer.append([module.seen, rows(callback.tracker.history.at(1, "eval")), [str(one.message) for one in told]])
     return answer
 
 

@@ -211,6 +211,26 @@ def test_evaluations_by_hand_replace_those_of_the_same_dataset_alone(ranks, tmp_
         assert f"batches of mode '{mode}' come without domain and are not tracked" in text
 
 
+def test_evaluations_of_what_is_trained_on_do_not_join_the_training_and_callbacks_see_them_in_the_history(
+    ranks, tmp_path
+):
+    (answer,) = ranks.answers("evaluations_of_callbacks", tmp_path, 1)
+    for early, (rows, seen, noted, evaluated, labels) in zip((True, False), answer, strict=True):
+        history = {(mode, step): found for mode, _, step, found in rows}
+        assert set(history) == {(mode, step) for mode in ("train", "train_eval", "eval") for step in (10, 20)}
+        for epoch, step in enumerate((10, 20)):
+            found = [pair for batch in seen[10 * epoch : 10 * epoch + 10] for pair in batch]
+            assert history["train", step] == table(found, labels)
+            assert history["train_eval", step] == history["eval", step]
+        assert history["eval", 20] == table(evaluated, labels)
+        first = ["train_eval"] if early else ["train", "train_eval"]
+        assert noted == [
+            [step, f"{prefix}_loss_by_domain/macro_max", modes]
+            for step in (10, 20)
+            for prefix, modes in (("train", first), ("eval", ["eval", "train", "train_eval"]))
+        ]
+
+
 def test_whether_labels_are_shifted_is_seen_in_the_loss_of_the_model(ranks, tmp_path):
     ((count, mean, n, expected, of_trainer),) = ranks.answers("already_shifted", tmp_path, 1)
     assert count == n
@@ -304,7 +324,8 @@ def test_losses_are_logged_and_choose_the_best_checkpoint(ranks, tmp_path):
     key = "eval_loss_by_domain/macro_max"
     worst = [entry[key] for entry in answer["log"] if key in entry]
     assert answer["best"] == min(worst[:2])
-    assert answer["files"] == ["out/checkpoint-10/labeltrack.pt", "out/checkpoint-20/labeltrack.pt"]
+    names = ("labeltrack.pt", "tokenizer.json")
+    assert answer["files"] == [f"out/checkpoint-{step}/{name}" for step in (10, 20) for name in names]
     # The best model was loaded and evaluated again, which replaces the last step.
     assert history["eval", 20] == table(answer["evaluated"][""], answer["labels"][""])
     assert answer["again"][key] == answer["best"]
@@ -366,6 +387,8 @@ def test_what_cannot_be_tracked_is_refused_at_the_start(ranks, tmp_path):
         "padding-free": "set padding_free=False",
         "gpus": "torchrun",
         "ids of tokens": "ids of shape (4,) do not match values of shape (4, 3)",
+        "twice": "this trainer is tracked already",
+        "tuples": "track() needs samples that are dicts with domain, got tuple",
     }
     assert answer.keys() == expected.keys()
     for name, text in expected.items():
@@ -378,6 +401,10 @@ def test_what_cannot_be_tracked_is_refused_at_the_start(ranks, tmp_path):
 @pytest.mark.parametrize("world", [1, 2])
 def test_loaders_that_accelerate_prepared_have_each_sample_once(ranks, tmp_path, world):
     answers = ranks.answers("accelerated", tmp_path, world)
+    told = [answer.pop() for answer in answers]
+    assert ["the length of the dataset is not known" in text for texts in told for text in texts] == [True] * (
+        world == 2
+    ) * 2
     for n, found in zip((37, 37, 37, 32, 3, 36 // (4 * world) * 4 * world), zip(*answers, strict=True), strict=True):
         assert sorted(sample for batches in found for batch in batches for sample in batch) == list(range(n))
 

@@ -21,7 +21,7 @@ with warnings.catch_warnings():
     from integrations.trainings import Samples, expected, history, plain_loop, rows
     from torch import nn, optim
     from torch.nn import functional
-    from torch.utils.data import DataLoader, DistributedSampler
+    from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
     import labeltrack
     from labeltrack.integrations import ignite
@@ -141,6 +141,42 @@ def test_what_a_sampler_repeats_is_left_out_whatever_the_length_of_an_epoch_and_
     assert history(handler.tracker) == expected(seen)
     found = several.tracker["value"].history
     assert {("train", step): rows(found.at(step).by("y")) for step in found.steps("train")} == expected(seen)
+
+
+def test_the_trainer_gives_the_step_even_if_it_is_not_attached_first_and_no_engine_is_attached_twice():
+    seen, handler = [], LabelTrackHandler()
+    trainer, evaluator = engines(seen)
+    handler.attach(evaluator, mode="eval")
+    handler.attach(trainer)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda _: evaluator.run(loader(2)))
+    trainer.run(loader(1), max_epochs=2)
+    assert history(handler.tracker) == expected(seen)
+    with pytest.raises(ValueError, match="attached already, with mode 'eval': its samples would count twice"):
+        handler.attach(evaluator, mode="eval", ds_id="other")
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        samples = Samples(1)
+        return (samples[place] for place in range(len(samples)))
+
+
+@pytest.mark.parametrize(
+    ("options", "counts"),
+    [
+        ({"max_epochs": 2}, [37, 37]),  # the first epoch says how long one is
+        ({"max_iters": 7}, [37, 16]),
+        ({"max_iters": 7, "epoch_length": 3}, [24, 21, 8]),
+    ],
+)
+def test_a_stream_of_unknown_length_is_tracked_to_the_last_iteration(options, counts):
+    seen = []
+    trainer, _ = engines(seen)
+    handler = LabelTrackHandler()
+    handler.attach(trainer)
+    trainer.run(DataLoader(Stream(), batch_size=8), **options)
+    assert history(handler.tracker) == expected(seen)
+    assert [sum(stats.count) for _, stats in handler.tracker.history.items()] == counts
 
 
 def test_several_metrics_make_a_collection():

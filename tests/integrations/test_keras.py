@@ -48,6 +48,9 @@ def test_all_numbers_are_those_that_the_model_computed(backend):
     assert (count, found["counted"]) == (32, 32)
     assert found["of Keras"] == pytest.approx([mean, mean], rel=1e-5)
     assert found["weighted"][0] == pytest.approx(found["weighted"][1], rel=1e-5)
+    (text,) = found["told"]
+    assert "no sample of mode 'eval' came to the metric" in text
+    assert ("compile the model with jit_compile=False" in found["refused"]) == (backend == "tensorflow")
     assert all(both == separate for both, separate in found["together"])
     assert len(found["together"]) == (2 if backend == "jax" else 0)
     assert found["examples"][0] == 0

@@ -53,6 +53,18 @@ def test_tests_and_several_sets_for_validation_are_kept_apart():
     assert rows(callback.tracker.history.at(1, "test")) == found["test", 1]
 
 
+def test_a_validation_may_have_other_loaders_than_the_training_in_any_collection():
+    module, callback = Module(), LabelTrackCallback()
+    trainer = trainer_of(callback, max_epochs=1)
+    trainer.fit(module)
+    module.loaders, module.seen = 3, []
+    first, second, third = (DataLoader(Samples(seed), batch_size=8) for seed in (2, 3, 4))
+    trainer.validate(module, {"a": [first, second], "b": third}, verbose=False)
+    parts = callback.tracker.history.datasets(1, "eval")
+    assert {(f"eval{name}", 1): rows(stats) for name, stats in parts.items()} == expected(module.seen)
+    assert list(parts) == ["0", "1", "2"]
+
+
 def test_labels_ids_and_values_may_be_functions():
     module = Module()
     callback = LabelTrackCallback(
@@ -330,6 +342,16 @@ def test_a_rank_without_samples_takes_part(ranks, tmp_path):
     for (seen, found), (_, found2), n in zip(first, second, (1, 19), strict=True):
         assert found == found2 == expected(seen)["eval", 0]
         assert len(seen) == n
+
+
+def test_a_validation_on_two_ranks_may_have_other_loaders_than_the_training(ranks, tmp_path):
+    first, second = ranks.answers("validates", tmp_path)
+    for n, (seen, found, told), (seen2, found2, told2) in zip((5, 35), first, second, strict=False):
+        once = {row[4]: row for row in reversed([*seen, *seen2]) if row[:2] == ["eval", 1]}  # that of the lowest rank
+        assert len(once) == n
+        assert found == found2 == expected(once.values())["eval", 1]
+        assert not told + told2
+    assert 'count again, unless ids="key" tells them' in str(second[2][2])  # the rank whose samples repeat some
 
 
 @pytest.mark.parametrize("case", ["raises", "killed"])

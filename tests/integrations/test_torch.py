@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ if importlib.util.find_spec("torch") is None and "1" not in map(
 
 import torch
 from integrations import torch_ranks
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import BatchSampler, DataLoader, DistributedSampler
 
 import labeltrack as lt
 from labeltrack.integrations.torch import gather_state, load_gathered, sync, unpadded
@@ -221,8 +222,11 @@ def test_each_sample_of_a_distributed_sampler_is_there_once(n, ranks, drop_last)
     seen = []
     for rank in range(ranks):
         sampler = DistributedSampler(range(n), num_replicas=ranks, rank=rank, shuffle=True, drop_last=drop_last)
-        for batch, real in unpadded(DataLoader(range(n), batch_size=4, sampler=sampler)):
-            seen.extend(batch[:real].tolist())
+        loader = DataLoader(range(n), batch_size=4, sampler=sampler)
+        batches = [batch[:real].tolist() for batch, real in unpadded(loader)]
+        sampled = DataLoader(range(n), batch_sampler=BatchSampler(sampler, 4, drop_last=False))
+        assert [batch[:real].tolist() for batch, real in unpadded(sampled)] == batches
+        seen.extend(chain.from_iterable(batches))
     if drop_last and n >= ranks:
         assert len(set(seen)) == len(seen) == n // ranks * ranks
     elif not drop_last:
