@@ -102,10 +102,14 @@ def load_gathered(tracker: Tracker, state: Mapping[str, Any], *, group: Any = No
 
     Raises:
         TypeError: It is not the state of a tracker.
-        ValueError: It is of another label or metric, or of another version.
+        ValueError: It is of another label or metric, or of another version; or this process is not in the group.
     """
+    rank = distributed.get_rank(group) if distributed.is_available() and distributed.is_initialized() else 0
+    if rank < 0:
+        msg = "this process is not in the group that is to continue from the state"
+        raise ValueError(msg)
     tracker.load_state_dict(state)
-    if distributed.is_available() and distributed.is_initialized() and distributed.get_rank(group) > 0:
+    if rank:
         tracker.reset()
 
 

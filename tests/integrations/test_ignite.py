@@ -49,6 +49,18 @@ def test_all_numbers_are_those_of_a_plain_loop():
     assert history(handler.tracker) == expected(seen) == expected(of_plain_loop)
 
 
+def test_a_sample_that_comes_again_counts_once_if_it_has_an_id():
+    seen = []
+    trainer, _ = engines(seen)
+    handler = LabelTrackHandler("y", ids="id")
+    handler.attach(trainer)
+    twice = [*loader(1), *loader(1)]
+    with pytest.warns(labeltrack.LabelTrackWarning, match="37"):
+        trainer.run(twice, max_epochs=1)
+    assert len(seen) == 2 * 37
+    assert history(handler.tracker) == expected(seen[:37])
+
+
 def test_means_are_metrics_of_the_engines():
     trainer, evaluator = engines([])
     handler = attached(trainer, evaluator, 2)

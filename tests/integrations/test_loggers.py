@@ -413,9 +413,14 @@ def test_trackio(tmp_path, monkeypatch):
 
         run = trackio.init(project="p", embed=False, auto_log_cpu=False, auto_log_gpu=False)
         trackers = trained(loggers.TrackioSink())
+        of_run = lt.LabelTracker("y", "ce", sinks=[loggers.TrackioSink(run)])
+        of_run.update(["a"], [1.5], mode="other")
+        of_run.end_epoch(1, mode="other")
         trackio.finish()
         rows = SQLiteStorage.get_logs("p", run.name)
     found, tables, images = {}, {}, []
+    (other,) = [rows.pop(place) for place, row in reversed([*enumerate(rows)]) if "other/ce_by_y/a" in row]
+    assert (other["step"], other["other/ce_by_y/a"]) == (1, 1.5)
     for row in rows:
         for name, number in row.items():
             if isinstance(number, float):

@@ -212,6 +212,15 @@ def test_training_goes_on_with_another_number_of_ranks(ranks, tmp_path, monkeypa
         assert found == [saved[0][1], train, evaluation]
 
 
+def test_a_group_of_some_ranks_saves_and_goes_on_alone(ranks, tmp_path):
+    (gathering, loading, alone), *pair = ranks.answers("parts", tmp_path, 3)
+    assert "not in the group" in gathering
+    assert "not in the group" in loading
+    assert alone == hexed(expected_by_label([0], [1.0]))
+    both = hexed(expected_by_label([1, 2], [1.0, 1.0]))
+    assert pair == [[2, both], [0, both]]  # what both have counted once
+
+
 # -- evaluation without padding -------------------------------------------------------------------------------
 
 

@@ -164,6 +164,24 @@ def beside_nccl(rank, _world):
     return [*answer, made, error, rows(tracker.end_epoch(3))]
 
 
+def parts(rank, _world):
+    """Save and go on in a group of two of three ranks."""
+    tracker, pair = lt.LabelTracker("y", "ce"), distributed.new_group([1, 2], backend="gloo")
+    tracker.update([rank], [1.0])
+    if rank:
+        load_gathered(tracker, gather_state(tracker, group=pair), group=pair)
+        waiting = sum(tracker.pending.values())
+        sync(tracker, group=pair)
+        return [waiting, rows(tracker.end_epoch(1))]
+    answer = []
+    for act in (lambda: gather_state(tracker, group=pair), lambda: load_gathered(tracker, {}, group=pair)):
+        try:
+            act()
+        except ValueError as raised:
+            answer.append(str(raised))
+    return [*answer, rows(tracker.end_epoch(1))]
+
+
 def errors(rank, _world):
     answer = {}
     for case in ("state", "taken", "arguments", "modes", "types"):

@@ -98,6 +98,19 @@ def test_a_change_is_an_alarm_from_its_step_on_and_only_for_its_label():
     assert history.alarms("eval", against=20) == []
 
 
+def test_alarms_of_one_dataset_are_those_of_a_history_without_the_others():
+    history, alone = lt.History(metric="ce"), lt.History(metric="ce")
+    for step in range(1, 8):
+        worse = lt.label_stats(np.zeros(300, int), RNG.normal(1.0 + 0.3 * (step > 4), 0.3, 300))
+        for of, ds_id in ((history, "a"), (alone, "")):
+            of.add(step, worse, mode="eval", ds_id=ds_id)
+        history.add(step, lt.label_stats(np.zeros(300, int), RNG.normal(1.0, 0.3, 300)), mode="eval", ds_id="b")
+    (alarm,) = alone.alarms()
+    assert (alarm.step, history.alarms(ds_id="a"), history.alarms(ds_id="b")) == (5, [alarm], [])
+    with pytest.raises(KeyError, match="c"):
+        history.alarms(ds_id="c")
+
+
 def test_a_small_change_that_lasts_is_seen_although_no_step_shows_it():
     looks = {step: RNG.normal(1.0 + 0.13 * (step > 0), 0.5, 400) for step in range(30)}
     history = history_of(looks, np.zeros(400, int))
