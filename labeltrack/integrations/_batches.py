@@ -9,7 +9,7 @@ import labeltrack
 from labeltrack.integrations._shared import Epochs, Tracker
 from labeltrack.integrations.torch import sizes_of, sync
 
-_NO_LOADER: tuple[Any, tuple[int, int]] = None, (0, 0)
+_NO_LOADER: tuple[Any, tuple[int, int, int]] = None, (0, 0, 0)
 
 
 class Batches:
@@ -27,10 +27,12 @@ class Batches:
         self._ids = ids
         self._epochs = Epochs(self.tracker)
         self._passed: dict[tuple[str, str], int] = {}  # samples of the loader, from its begin
+        self._skipped: dict[str, int] = {}  # batches, of a loader that continues where a checkpoint was saved
         self._source = _NO_LOADER  # where batches come from, and its sizes: looking them up takes 9 us in cold caches
 
-    def begin(self, mode: str) -> None:
-        """Begin to count the samples of loaders."""
+    def begin(self, mode: str, skipped: int = 0) -> None:
+        """Begin to count the samples of loaders, whose first batches may be skipped."""
+        self._skipped[mode] = skipped
         self._passed = {key: passed for key, passed in self._passed.items() if key[0] != mode}
         self._source = _NO_LOADER
 
@@ -39,14 +41,14 @@ class Batches:
         skipped = outputs is None or (isinstance(outputs, (dict, Mapping)) and not outputs)
         if loader is not self._source[0]:
             self._source = loader, sizes_of(loader)
-        real, size = self._source[1]
+        real, size, of_batch = self._source[1]
         if skipped and not size:
             return
         labels = _each(self._label, _found, batch)
         left = n = 0
         if size:
             n = len(next(iter(labels.values())) if isinstance(labels, dict) else labels)
-            passed = self._passed.get((mode, ds_id), 0)
+            passed = self._passed.get((mode, ds_id), self._skipped.get(mode, 0) * of_batch)
             self._passed[mode, ds_id] = (passed + n) % size  # a loader may begin again within an epoch
             left = min(max(real - passed, 0), n)
         if skipped:

@@ -310,6 +310,9 @@ class _Tracked(transformers.TrainerCallback):
             load_gathered(self.tracker, torch.load(path))
         else:
             warnings.warn(f"{path} does not exist: the history starts here", labeltrack.LabelTrackWarning, stacklevel=2)
+        epoch = self.trainer.state.epoch
+        if epoch and epoch % 1 == 0:  # the last step of an epoch saves before it ends
+            self.on_epoch_end()
 
     def _scalars(self, mode: str, stats: labeltrack.LabelStats, prefix: str) -> dict[str, float]:
         """Return what to log of one dataset."""

@@ -9,10 +9,10 @@ from labeltrack.integrations._shared import needed
 
 with needed('ignite needs Ignite 0.5: pip install "labeltrack[ignite]"', "ignite", "torch"):
     import ignite.distributed as idist
-    from ignite.engine import Events
+    from ignite.engine import DeterministicEngine, Events
 
 from labeltrack.integrations._batches import Batches
-from labeltrack.integrations.torch import gather_state, load_gathered
+from labeltrack.integrations.torch import gather_state, load_gathered, sizes_of
 
 if TYPE_CHECKING:
     from ignite.engine import Engine
@@ -91,12 +91,19 @@ class LabelTrackHandler:
         self._modes[engine] = mode
         if idist.get_rank() > 0:
             self.tracker.sinks.clear()
-        for event in (Events.STARTED, Events.DATALOADER_STOP_ITERATION, Events.TERMINATE_SINGLE_EPOCH):
+        engine.add_event_handler(Events.STARTED, self._resume, mode)
+        for event in (Events.DATALOADER_STOP_ITERATION, Events.TERMINATE_SINGLE_EPOCH):
             engine.add_event_handler(event, lambda *_, **__: self._batches.begin(mode))  # of the loader
         engine.add_event_handler(Events.EPOCH_STARTED, self._started, mode)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._update, mode, ds_id)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._ended, mode)
         engine.add_event_handler(Events.TERMINATE, self._terminated, mode)
+
+    def _resume(self, engine: Engine, mode: str) -> None:
+        """Begin a loader, of which one engine skips what it did before a checkpoint."""
+        loader = engine.state.dataloader
+        skips = isinstance(engine, DeterministicEngine) and any(sizes_of(loader))
+        self._batches.begin(mode, engine.state.iteration % len(loader) if skips else 0)
 
     def _started(self, engine: Engine, mode: str) -> None:
         """Begin an epoch; end the one before, if its checkpoint was saved before that was done."""

@@ -118,6 +118,8 @@ class LabelTrackCallback(Callback):
     ) -> None:
         if self._loaders is None:
             self._loaders = self._loaders_of(trainer, mode)
+            if mode == "train" and hasattr(self._loaders[0], "load_state_dict"):  # it continues within an epoch
+                self._batches.begin(mode, batch_idx)
         loaders = self._loaders
         ds_id = str(dataloader_idx) if len(loaders) > 1 else ""
         self._batches.update(batch, outputs, loaders[dataloader_idx], mode, ds_id)
@@ -131,7 +133,7 @@ class LabelTrackCallback(Callback):
         loaders = list(combined.flattened)
         if len(loaders) == 1 or attrgetter("_mode")(combined) == "sequential":
             return loaders
-        if not self._has_ids and any(real < size for real, size in map(sizes_of, loaders)):
+        if not self._has_ids and any(real < size for real, size, _ in map(sizes_of, loaders)):
             warnings.warn(
                 f"batches of several loaders come together in mode {mode!r}: samples that are repeated so that all "
                 'ranks have as many, count again, unless ids="key" tells them',
@@ -147,14 +149,19 @@ class LabelTrackCallback(Callback):
         if trainer.global_rank > 0:
             self.tracker.sinks.clear()
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin an epoch; end the one before, if its checkpoint was saved before it had ended."""
-        if self._resumed is not None and self._resumed != trainer.current_epoch:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Continue the epoch of a checkpoint, or end it: no hook is called where an epoch continues."""
+        if self._resumed not in (None, trainer.current_epoch):
             self._end(pl_module, "train", self._resumed)
-        self._resumed = None
-        self.tracker.reset(mode="train")  # what was interrupted begins again
+            self._resumed = None
         self._running, self._loaders = trainer.current_epoch, None
         self._batches.begin("train")
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin an epoch; end the one before, if its checkpoint was saved before it had ended."""
+        self.on_train_start(trainer, pl_module)
+        self._resumed = None
+        self.tracker.reset(mode="train")  # what was interrupted begins again
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End the epoch of training."""

@@ -124,8 +124,8 @@ def unpadded(loader: Iterable[Any]) -> Iterator[tuple[Any, int]]:
             tracker.update(y[:n], losses[:n], mode="eval")
 
     Args:
-        loader: What Accelerate prepared; or a ``DataLoader`` with a ``DistributedSampler``, with or without a
-            `batch_size`; or any other, whose batches are not padded; or a tqdm of one of these.
+        loader: What Accelerate prepared; or a ``DataLoader`` with a ``DistributedSampler``, also within a
+            ``BatchSampler``; or any other, whose batches are not padded; or a tqdm of one of these.
 
     Yields:
         The batch, and how many of its first samples are real.
@@ -134,7 +134,8 @@ def unpadded(loader: Iterable[Any]) -> Iterator[tuple[Any, int]]:
         TypeError: A batch has no tensor.
 
     Warns:
-        LabelTrackWarning: Accelerate has dealt out a stream of unknown length, so that padding cannot be told.
+        LabelTrackWarning: Accelerate has dealt out a stream of unknown length, or a batch sampler of your own is
+            between a ``DistributedSampler`` and the batches, so that padding cannot be told.
 
     Example:
         >>> from torch.utils.data import DataLoader, DistributedSampler
@@ -156,7 +157,7 @@ def unpadded(loader: Iterable[Any]) -> Iterator[tuple[Any, int]]:
                 stacklevel=2,
             )
         return
-    real, size = sizes_of(source)
+    real, size, _ = sizes_of(source)
     left = real if size else float("inf")
     for batch in loader:
         n = _length(batch)
@@ -183,15 +184,25 @@ def real_of(loader: Any, n: int) -> int:
     return min(max(remainder - distributed.get_rank() * n, 0), n) if remainder > 0 else n
 
 
-def sizes_of(loader: Any) -> tuple[int, int]:
-    """Return how many samples of this rank are no padding, and how many there are; zeros if none is padding."""
-    sampler: Any = getattr(loader, "sampler", None)
+def sizes_of(loader: Any) -> tuple[int, int, int]:
+    """Return how many samples of this rank are no padding, there are, and a batch has; zeros if none is padding."""
     batches: Any = getattr(loader, "batch_sampler", None)
-    if type(batches) is torch.utils.data.BatchSampler:  # with one of the user's, the loader's own sampler is not used
-        sampler = batches.sampler
-    if isinstance(sampler, torch.utils.data.DistributedSampler) and isinstance(sampler.dataset, Sized):
-        return len(range(sampler.rank, len(sampler.dataset), sampler.num_replicas)), len(sampler)
-    return 0, 0
+    while hasattr(batches, "batch_sampler"):  # that of Ignite's DeterministicEngine
+        batches = batches.batch_sampler
+    sampler = getattr(loader if batches is None else batches, "sampler", None)
+    if not (isinstance(sampler, torch.utils.data.DistributedSampler) and isinstance(sampler.dataset, Sized)):
+        return 0, 0, 0
+    length, size = len(sampler.dataset), len(sampler)
+    if batches is None or type(batches) is torch.utils.data.BatchSampler:
+        real = len(range(sampler.rank, length, sampler.num_replicas))
+        return real, size, 1 if batches is None else batches.batch_size
+    if size * sampler.num_replicas > length:
+        text = (
+            f"{type(batches).__name__} may change the order of a DistributedSampler: samples that it repeats, so that "
+            "all ranks have as many, count again, unless ids tell them"
+        )
+        warnings.warn(text, labeltrack.LabelTrackWarning, stacklevel=3)
+    return 0, 0, 0
 
 
 def _length(batch: Any) -> int:

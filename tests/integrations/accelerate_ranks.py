@@ -11,9 +11,9 @@ import accelerate
 import torch
 import tqdm
 from accelerate.state import AcceleratorState, GradientState
+from integrations.ranks import EPOCH
 from integrations.torch_ranks import start as start_group
 from integrations.trainings import CLASSES, Samples, rows
-from torch import distributed
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -40,11 +40,12 @@ class Loop:
         self.accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=2, mixed_precision="bf16")
         torch.manual_seed(0)
         layer = torch.nn.Linear(5, CLASSES)
-        loaders = [DataLoader(Samples(seed), batch_size=8) for seed in (1, 2)]
+        size = 6 // self.accelerator.num_processes
+        loaders = [DataLoader(Samples(seed), batch_size=size) for seed in (1, 2)]
         optimizer = torch.optim.SGD(layer.parameters(), lr=0.5)
         self.model, self.optimizer, *loaders = self.accelerator.prepare(layer, optimizer, *loaders)
         self.loaders = dict(zip(("train", "eval"), loaders, strict=True))
-        self.tracker, self.seen = lt.LabelTracker("domain", "ce"), []
+        self.tracker, self.seen, self.own = lt.LabelTracker("domain", "ce"), [], set()
 
     def part(self, mode, epoch, first=0, last=None, ends=lambda _place: None):
         """Do the batches of an epoch from one to another."""
@@ -57,10 +58,11 @@ class Loop:
             ends(place)
             with self.accelerator.accumulate(self.model), torch.set_grad_enabled(training):
                 losses = functional.cross_entropy(self.model(batch["x"]), batch["y"], reduction="none")
-                domains = batch["id"] // 8  # that of each batch, so that ranks have different ones
+                domains = batch["id"] // 3  # that of each batch of two ranks, so that they have different ones
+                self.own.update((domains[:n] % 2).tolist())
                 self.tracker.update(domains[:n], losses[:n], mode=mode)
                 for loss, of in zip(losses.tolist(), batch["id"].tolist(), strict=True):
-                    self.seen.append((place, mode, epoch, of // 8, loss, of))
+                    self.seen.append((mode, epoch, of // 3, loss, of))
                 if training:
                     self.accelerator.backward(losses.mean())
                     self.optimizer.step()
@@ -71,33 +73,27 @@ class Loop:
             sync(self.tracker, mode=mode)
             self.tracker.end_epoch(epoch, mode=mode)
 
-    def history(self):
-        assert not self.tracker.pending
-        return [[*key, rows(stats)] for key, stats in self.tracker.history.items()]
 
-
-def accelerated_training(rank, world):
-    """Train until the middle of the second epoch and go on from its checkpoint; on one rank, go on alone."""
-    before, skipped = [], 2
-    if world > 1:
-        loop = Loop()
-        loop.part("train", 0)
-        loop.part("eval", 0)
-        loop.end(0, "train", "eval")
-        loop.part("train", 1, last=skipped)
-        loop.accelerator.save_state("saved")
-        state = gather_state(loop.tracker)
-        if rank == 0:
-            torch.save(state, "tracker.pt")
-        distributed.barrier()
-        before = loop.seen
+def goes_on_with_accelerate(rank, world):
+    """Train until a step, from a checkpoint of another number of ranks if there is one."""
+    first, last = int(os.environ["FIRST"]), int(os.environ["LAST"])
     loop = Loop()
-    loop.accelerator.load_state("saved")
-    load_gathered(loop.tracker, torch.load("tracker.pt"))
-    loop.part("train", 1, first=skipped * 2 // world)  # as many samples as two ranks had
-    loop.part("eval", 1)
-    loop.end(1, "train", "eval")
-    return [before, loop.seen, loop.history()]
+    if first:
+        loop.accelerator.load_state("saved")
+        loop.accelerator.step = first % EPOCH  # of accumulation, which is saved for ranks that there were
+        load_gathered(loop.tracker, torch.load("tracker.pt"))
+    for epoch in range(first // EPOCH, -(-last // EPOCH)):
+        start, end = (step - epoch * EPOCH for step in (first, last))
+        loop.part("train", epoch, max(start, 0), end)
+        if end >= EPOCH:
+            loop.part("eval", epoch)
+            loop.end(epoch, "train", "eval")
+    assert world != 2 or loop.own == {rank}
+    loop.accelerator.save_state("saved")
+    state = gather_state(loop.tracker)
+    if rank == 0:
+        torch.save(state, "tracker.pt")
+    return {"seen": loop.seen, "history": [[*key, rows(stats)] for key, stats in loop.tracker.history.items()]}
 
 
 def ends_with_accelerate(rank, _world):
@@ -128,7 +124,10 @@ class Stream(IterableDataset):
 
 
 def accelerated(_rank, _world):
-    """Return the samples of loaders that Accelerate prepared, by `unpadded`, and what it says of a stream."""
+    """Return the samples of loaders that Accelerate prepared, by `unpadded`, how often all ranks have each, and texts.
+
+    The texts are what it says of a stream.
+    """
     answer = []
     of = accelerate.DataLoaderConfiguration
     configurations = [(37, of(split_batches=True)), (37, of(dispatch_batches=True)), *((n, of()) for n in (37, 32, 3))]
@@ -137,7 +136,12 @@ def accelerated(_rank, _world):
             DataLoader(range(n), batch_size=4, drop_last=n == 36)
         )
         shown = loader if configuration.split_batches else tqdm.tqdm(loader, disable=True)
-        answer.append([batch[:real].tolist() for batch, real in unpadded(shown)])
+        batches = [batch[:real].tolist() for batch, real in unpadded(shown)]
+        tracker = lt.LabelTracker("sample", "ce")
+        for batch in batches:
+            tracker.update(batch, [1.0] * len(batch))
+        sync(tracker)
+        answer.append([batches, tracker.end_epoch(1).count.tolist()])
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", lt.LabelTrackWarning)
         loader = DataLoader(Stream(), batch_size=4)

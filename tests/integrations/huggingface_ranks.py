@@ -24,10 +24,11 @@ import transformers
 import trl
 from integrations.accelerate_ranks import (  # noqa: F401 (ranks run these)
     accelerated,
-    accelerated_training,
     ends_with_accelerate,
+    goes_on_with_accelerate,
     start,
 )
+from integrations.ranks import EPOCH
 from torch.nn import functional
 
 import labeltrack as lt
@@ -243,7 +244,13 @@ def labels_of(trainer):
 
 
 class Stop(transformers.TrainerCallback):
-    """Interrupts the training once a checkpoint is saved."""
+    """Interrupts the training once a checkpoint is saved, which may be that of a step."""
+
+    def __init__(self, step=None):
+        self.step = step
+
+    def on_step_end(self, _args, state, control, **_options):
+        control.should_save = control.should_save or state.global_step == self.step
 
     def on_save(self, *_arguments, **_options):
         raise InterruptedError
@@ -311,15 +318,23 @@ def same_training(_rank, _world):
 
 
 def goes_on(_rank, world):
-    """Train on two ranks until an epoch is interrupted, and go on from its checkpoint on one."""
-    seen = []
-    trainer = trainer_for("causal", seen, eval_strategy="no", save_strategy="steps", save_steps=2)
-    tracker = track(trainer)
-    if world == 2:
-        trainer.add_callback(Stop())
+    """Train until a step, which may be the last of an epoch, from a checkpoint of another number of ranks."""
+    first, last = int(os.environ["FIRST"]), int(os.environ["LAST"])
+    batches = []
+    sizes = {"per_device_train_batch_size": 6 // world, "num_train_epochs": 3}
+    trainer = trainer_for("causal", batches, eval_strategy="no", **sizes)
+    tracker, labels = track(trainer), labels_of(trainer)["train"]
+    if last < 3 * EPOCH:
+        trainer.add_callback(Stop(last))
     with contextlib.suppress(InterruptedError):
-        trainer.train(resume_from_checkpoint="out/checkpoint-2" if world == 1 else None)
-    return [statistics(tracker.history), seen, labels_of(trainer)["train"]]
+        trainer.train(resume_from_checkpoint=f"out/checkpoint-{first}" if first else None)
+    seen = [
+        ("train", step // EPOCH * EPOCH + EPOCH, labels[row][0], loss, f"{row} {token}")
+        for step, batch in enumerate(batches, first)
+        for row, losses in batch
+        for token, loss in enumerate(losses)
+    ]
+    return {"seen": seen, "history": statistics(tracker.history)}
 
 
 def logs_and_checkpoints(_rank, _world):

@@ -7,7 +7,9 @@ import signal
 import time
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import DeterministicEngine, Engine, Events
+from ignite.handlers import Checkpoint, DiskSaver
+from integrations.ranks import EPOCH
 from integrations.torch_ranks import start  # noqa: F401 (ranks are started with it)
 from integrations.trainings import CLASSES, Samples, rows
 from torch.nn import functional
@@ -16,7 +18,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from labeltrack.integrations.ignite import LabelTrackHandler
 
 
-def engines(seen):
+def engines(seen, accumulate=1, *, mixed=False, of=Engine):
     """Return a trainer and an evaluator, which keep what they have seen."""
     torch.manual_seed(0)
     layer = torch.nn.Linear(5, CLASSES)
@@ -24,31 +26,32 @@ def engines(seen):
 
     def step(engine, batch):
         train = engine is trainer
-        with torch.set_grad_enabled(train):
+        with torch.set_grad_enabled(train), torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             losses = functional.cross_entropy(layer(batch["x"]), batch["y"], reduction="none")
         mode = "train" if train else "eval"
         for label, loss, place in zip(batch["y"].tolist(), losses.tolist(), batch["id"].tolist(), strict=True):
             seen.append((mode, trainer.state.epoch, label, loss, place))
         if train:
-            losses.mean().backward()
-            optimizer.step()
-            optimizer.zero_grad()
+            (losses.mean() / accumulate).backward()
+            if accumulate == 1 or engine.state.iteration % engine.state.epoch_length % accumulate == 0:
+                optimizer.step()
+                optimizer.zero_grad()
         return {"per_sample_loss": losses}
 
-    trainer, evaluator = Engine(step), Engine(step)
+    trainer, evaluator = of(step), Engine(step)
     return trainer, evaluator
 
 
-def loader(seed, distributed=False):
+def loader(seed, distributed=False, batch_size=8):
     samples = Samples(seed)
     sampler = DistributedSampler(samples, shuffle=False) if distributed else None
-    return DataLoader(samples, batch_size=8, sampler=sampler)
+    return DataLoader(samples, batch_size=batch_size, sampler=sampler)
 
 
 def trains(_rank, _world):
-    """Train on two ranks, save in the middle of it and go on from there."""
+    """Train on two ranks, with gradient accumulation in mixed precision."""
     seen = []
-    trainer, evaluator = engines(seen)
+    trainer, evaluator = engines(seen, 2, mixed=True)
     handler = LabelTrackHandler(sinks=[print])
     handler.attach(trainer)
     handler.attach(evaluator, "eval")
@@ -65,23 +68,26 @@ def trains(_rank, _world):
     }
 
 
-def goes_on(rank, world):
-    """Train on two ranks until the middle of an epoch, and go on from there on one."""
-    seen = []
-    trainer, _ = engines(seen)
+def goes_on(_rank, world):
+    """Train until a step, from a checkpoint of another number of ranks if there is one."""
+    first, last = int(os.environ["FIRST"]), int(os.environ["LAST"])
+    seen, skips = [], DeterministicEngine  # what was trained
+    trainer, evaluator = engines(seen, 2, mixed=True, of=skips)
     handler = LabelTrackHandler()
     handler.attach(trainer)
-    if world == 2:
-        trainer.add_event_handler(Events.ITERATION_COMPLETED(once=5), trainer.terminate)
-        trainer.run(loader(1, distributed=True), max_epochs=2)
-        state = handler.state_dict()
-        if rank == 0:
-            torch.save(state, "middle.pt")
-        return seen, []
-    handler.load_state_dict(torch.load("middle.pt"))
-    trainer.load_state_dict({"epoch_length": 5, "max_epochs": 3, "iteration": 5 + 2})
-    trainer.run(loader(1), max_epochs=3)
-    return seen, [[*key, rows(stats)] for key, stats in handler.tracker.history.items()]
+    handler.attach(evaluator, "eval")
+    train, held_out = (loader(seed, distributed=True, batch_size=6 // world) for seed in (1, 2))
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda _: evaluator.run(held_out))
+    objects, disk = {"trainer": trainer, "labels": handler}, DiskSaver("saved", require_empty=False)
+    saves = Checkpoint(objects, disk, global_step_transform=lambda *_: last)
+    for handle in (saves, trainer.terminate):
+        within = last % EPOCH
+        event = Events.ITERATION_COMPLETED(once=last) if within else Events.EPOCH_COMPLETED(once=last // EPOCH)
+        trainer.add_event_handler(event, handle)
+    if first:  # random states are in it, too
+        Checkpoint.load_objects(objects, torch.load(f"saved/checkpoint_{first}.pt", weights_only=False))
+    trainer.run(train, max_epochs=3)
+    return {"seen": seen, "history": [[*key, rows(stats)] for key, stats in handler.tracker.history.items()]}
 
 
 def ends(rank, _world):
@@ -110,3 +116,6 @@ def without_samples(rank, _world):
     handler.attach(trainer)
     trainer.run(loader(1), max_epochs=2)
     return [[step, int(handler.tracker.history.at(step).count.sum())] for step in handler.tracker.history.steps()]
+
+
+engines([])  # what optimizers import, in a second, is there in every process

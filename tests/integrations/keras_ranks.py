@@ -8,6 +8,8 @@ import signal
 import time
 
 import keras
+import torch
+from integrations.ranks import EPOCH
 from integrations.torch_ranks import rows, start  # noqa: F401 (ranks are started with it)
 from integrations.trainings import CLASSES, Samples
 
@@ -29,9 +31,11 @@ class Training:
             return values
 
         self.metric = LabelTrackMetric(tapped, name="ce", **options)
-        self.model = keras.Sequential([keras.layers.Input((5,)), keras.layers.Dense(CLASSES)])
+        layer = keras.layers.Dense(CLASSES, dtype="mixed_bfloat16")
+        self.model = keras.Sequential([keras.layers.Input((5,)), layer])
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        self.model.compile(optimizer=keras.optimizers.SGD(0.1), loss=loss, metrics=[self.metric])
+        optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
+        self.model.compile(optimizer=optimizer, loss=loss, metrics=[self.metric])
         parts = [(of.x[rank::world].numpy(), of.y[rank::world].numpy()) for of in (Samples(1), Samples(2))]
         self.samples, self.held_out = parts
 
@@ -69,6 +73,27 @@ def trains(rank, world):
         state = alone.metric.tracker.state_dict()
     sinks = len(training.metric.tracker.sinks)
     return [training.seen, training.history(), worst, sinks, alone.seen, alone.history()]
+
+
+def goes_on(rank, world):
+    """Train until a step, from the state of another number of ranks if there is one; epochs begin again."""
+    first, last = int(os.environ["FIRST"]), int(os.environ["LAST"])
+    training, cut = Training(rank, world), last // EPOCH if last % EPOCH else None
+    tracker = training.metric.tracker
+    if first:
+        tracker.load_state_dict(torch.load("saved.pt"))
+
+    def interrupts(batch):
+        if (training.epoch, batch) == (cut, 1):
+            raise InterruptedError
+
+    with contextlib.suppress(InterruptedError):
+        training.fit(ends=interrupts, initial_epoch=first // EPOCH, epochs=3 if last % EPOCH else last // EPOCH)
+    assert bool(tracker.pending) == (cut is not None)
+    if rank == world - 1:
+        torch.save(tracker.state_dict(), "saved.pt")
+    seen = [[*row[:4], f"{rank}: {place}"] for place, row in enumerate(training.seen) if row[1] != cut]
+    return {"seen": seen, "history": [[*key, rows(stats)] for key, stats in tracker.history.items()]}
 
 
 def without_samples(rank, world):

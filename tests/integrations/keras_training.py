@@ -186,7 +186,7 @@ if BACKEND == "tensorflow":
 
 # Another process, which has no Keras, shares an epoch; two that have, with PyTorch, have a test of their own.
 parts4, together = {}, []
-if BACKEND == "jax":
+if BACKEND != "torch":
     from torch import distributed
 
     store = f"file://{tempfile.mkdtemp()}/store"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -9,6 +10,7 @@ import time
 import warnings
 
 import torch
+from integrations.ranks import EPOCH
 from integrations.torch_ranks import rows, start  # noqa: F401 (ranks are started with it)
 from integrations.trainings import CLASSES, Samples
 from lightning.pytorch import LightningModule, Trainer
@@ -92,18 +94,53 @@ def trains(rank, _world):
     }
 
 
+class Resumable(DataLoader):
+    """Continues after the batch with which its state was saved."""
+
+    done = first = 0
+
+    def __iter__(self):
+        first, self.first = self.first, 0
+        for self.done, batch in enumerate(super().__iter__(), 1):
+            if self.done > first:
+                yield batch
+
+    def state_dict(self):
+        return {"done": self.done}
+
+    def load_state_dict(self, state):
+        self.first = state["done"] % len(self)
+
+
+class Shared(Module):
+    """Shares batches of six among all ranks, until it stops."""
+
+    def training_step(self, batch, batch_idx):
+        if self.stop_after == (self.current_epoch, batch_idx):
+            raise InterruptedError
+        return super().training_step(batch, batch_idx)
+
+    def train_dataloader(self):
+        return Resumable(Samples(1), batch_size=6 // self.trainer.world_size)
+
+    def val_dataloader(self):
+        return DataLoader(Samples(2), batch_size=6 // self.trainer.world_size)
+
+
 def goes_on(_rank, world):
-    """Train on two ranks until a checkpoint in the middle of an epoch, and go on from there on one."""
+    """Train until a step, from a checkpoint of another number of ranks if there is one."""
     warnings.simplefilter("ignore")
-    module, callback = Module(), LabelTrackCallback()
-    saved = ModelCheckpoint(".", filename="middle", every_n_train_steps=2, save_on_train_epoch_end=False)
-    options = {"max_epochs": 2, "limit_val_batches": 0}
-    if world == 2:
-        options |= {"devices": 2, "strategy": "ddp", "enable_checkpointing": True, "max_steps": 2}
-        trainer_of(callback, saved, **options).fit(module)
-    else:
-        trainer_of(callback, **options).fit(module, ckpt_path="middle.ckpt")
-    return [module.seen, [[*key, rows(stats)] for key, stats in callback.tracker.history.items()]]
+    first, last = int(os.environ["FIRST"]), int(os.environ["LAST"])
+    module, callback = Shared(), LabelTrackCallback()
+    module.stop_after = divmod(last, EPOCH)
+    saved = ModelCheckpoint(".", filename=f"{last}", every_n_train_steps=last, save_on_train_epoch_end=False)
+    options = {"max_epochs": 3 if last % EPOCH else last // EPOCH, "precision": "bf16-mixed"}
+    trainer = trainer_of(callback, saved, devices=world, strategy="ddp", enable_checkpointing=True, **options)
+    with contextlib.suppress(InterruptedError):
+        trainer.fit(module, ckpt_path=f"{first}.ckpt" if first else None)
+    if not last % EPOCH:  # the epoch has ended
+        trainer.save_checkpoint(f"{last}.ckpt")
+    return {"seen": module.seen, "history": [[*key, rows(stats)] for key, stats in callback.tracker.history.items()]}
 
 
 class Skips(Module):

@@ -15,11 +15,14 @@ import time
 import traceback
 import warnings
 from datetime import timedelta
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
 SLOWNESS = float(os.environ.get("LABELTRACK_SLOWNESS", "1"))  # of a machine that runs other things
 TIMEOUT = 100  # seconds, of a function in all its processes; alone, none takes ten
+EPOCH = 7  # steps, of six samples on all ranks together
+PARTS = ((1, 3), (2, 7), (3, 10), (3, 15), (1, 21))  # of a training: number of ranks, and the step that it goes to
 
 
 class Result(NamedTuple):
@@ -56,6 +59,22 @@ class Ranks:
         found = self.run(*arguments, **options)
         assert not any(result.status for result in found), "\n".join(result.output for result in found)
         return [result.answer for result in found]
+
+    def in_parts(self, folder, function="goes_on"):
+        """Run a training that is interrupted, and goes on with more or fewer ranks.
+
+        Return the rows of all samples, once per mode and epoch, as a sampler repeats the first ones, and the history.
+        """
+        first, once, histories = 0, {}, []
+        for world, last in PARTS:
+            answers = self.answers(function, folder, world, FIRST=str(first), LAST=str(last))
+            for row in chain.from_iterable(zip_longest(*(answer["seen"] for answer in answers))):
+                if row is not None:
+                    once.setdefault((*row[:2], row[-1]), row)
+            histories = [answer["history"] for answer in answers]
+            assert all(found == histories[0] for found in histories)
+            first = last
+        return list(once.values()), {(mode, step): stats for mode, _, step, stats in histories[0]}
 
     def told(self, folder, case, *, seconds=5, function="ends"):
         """Return the error on rank 0 where rank 1 ends; it is there in the timeout of their group, or little later."""

@@ -160,17 +160,12 @@ def test_of_everything_at_once_and_interrupted_within_an_epoch_each_sample_count
     check(ranks.answers("trains", tmp_path, world, CASE=json.dumps(case)), case)
 
 
-def test_training_on_two_ranks_that_was_interrupted_goes_on_with_one(ranks, tmp_path):
-    parts = ranks.answers("goes_on", tmp_path, 2)
-    ((history, seen, labels),) = ranks.answers("goes_on", tmp_path, 1)
-    assert [len(of) for _, of, _ in parts] == [2, 2]
-    epochs = [[*parts[0][1], *parts[1][1], *seen[:-10]], seen[-10:]]
-    assert [sum(map(len, batches)) for batches in epochs] == [16 + 37 - 8, 37]
-    for (mode, ds_id, _, found), batches in zip(history, epochs, strict=True):
-        pairs = [(labels[str(row)][0], loss) for batch in batches for row, losses in batch for loss in losses]
-        wanted = expected_by_label(*zip(*pairs, strict=True))
-        assert (mode, ds_id) == ("train", "")
-        assert found == [[label, *map(float.hex, map(float, row))] for label, row in wanted.items()]
+def test_a_training_goes_on_with_more_ranks_or_fewer_within_an_epoch_and_between_epochs(ranks, tmp_path):
+    from integrations.trainings import expected
+
+    seen, found = ranks.in_parts(tmp_path)
+    assert found == expected(seen)
+    assert len({(row[1], row[4].split()[0]) for row in seen}) == 3 * 37
 
 
 def test_what_was_trained_is_counted_wherever_training_ends_and_whatever_draws_the_samples(ranks, tmp_path):
@@ -406,23 +401,16 @@ def test_loaders_that_accelerate_prepared_have_each_sample_once(ranks, tmp_path,
         world == 2
     ) * 2
     for n, found in zip((37, 37, 37, 32, 3, 36 // (4 * world) * 4 * world), zip(*answers, strict=True), strict=True):
-        assert sorted(sample for batches in found for batch in batches for sample in batch) == list(range(n))
+        assert sorted(sample for batches, _ in found for batch in batches for sample in batch) == list(range(n))
+        assert [counts for _, counts in found] == [[1] * n] * world  # also where one of them has no samples
 
 
-def test_a_loop_with_accelerate_goes_on_in_the_middle_of_an_epoch_with_as_many_ranks_or_fewer(ranks, tmp_path):
+def test_a_loop_with_accelerate_goes_on_with_more_ranks_or_fewer_within_an_epoch_and_between_epochs(ranks, tmp_path):
     from integrations.trainings import expected
 
-    two = ranks.answers("accelerated_training", tmp_path, 2)
-    one = ranks.answers("accelerated_training", tmp_path, 1)
-    before = [row for answer in two for row in answer[0]]
-    assert [{domain for place, *_, domain, _, _ in rows if place < 2} for rows, *_ in two] == [{0, 2}, {1, 3}]
-    for answers in (two, one):
-        once = {}  # what is repeated at the end comes later
-        for _, *row in sorted([*before, *(row for answer in answers for row in answer[1])]):
-            once.setdefault((*row[:2], row[4]), row)
-        assert len(once) == 4 * 37
-        for _, _, history in answers:
-            assert {(mode, step): stats for mode, _, step, stats in history} == expected(once.values())
+    seen, found = ranks.in_parts(tmp_path, "goes_on_with_accelerate")
+    assert found == expected(seen)
+    assert len(seen) == 2 * 3 * 37
 
 
 @pytest.mark.parametrize("case", ["raises eval", "killed eval", "killed train"])

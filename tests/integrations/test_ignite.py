@@ -238,6 +238,7 @@ def test_the_supervised_trainer_needs_an_output_with_the_losses():
     ("event", "first"),
     [
         (Events.ITERATION_COMPLETED(once=7), False),
+        (Events.ITERATION_COMPLETED(once=5), False),  # the last one of an epoch
         (Events.EPOCH_COMPLETED(once=1), False),
         (Events.EPOCH_COMPLETED(once=1), True),
     ],
@@ -269,27 +270,25 @@ def _ranks():
     ranks.close()
 
 
-def test_ranks_with_different_labels_share_every_epoch_without_what_was_padded(ranks, tmp_path):
+def test_ranks_with_different_labels_accumulate_in_mixed_precision_and_share_every_epoch(ranks, tmp_path):
     found = ranks.answers("trains", tmp_path)
     assert found[0]["history"] == found[1]["history"]
     once = {}
-    for answer in found:
-        for mode, epoch, label, loss, place in answer["seen"]:
-            once.setdefault((mode, epoch, place), (mode, epoch, label, loss, place))
+    for rank, answer in enumerate(found):
+        plain = [(mode, epoch + 1, *more) for mode, epoch, *more in plain_loop(2, 2, mixed=True, rank=rank, ranks=2)]
+        assert [tuple(row) for row in answer["seen"]] == plain
+        assert {label for _, _, label, _, place in plain if place % 2 == rank} == {rank, rank + 2}
+        for row in plain:  # without what was padded
+            once.setdefault((*row[:2], row[-1]), row)
     assert {(mode, step): stats for mode, _, step, stats in found[0]["history"]} == expected(once.values())
     assert (len(once), sum(len(answer["seen"]) for answer in found)) == (4 * 37, 4 * 38)
     assert [answer["sinks"] for answer in found] == [1, 0]
 
 
-def test_a_training_of_two_ranks_goes_on_in_the_middle_of_an_epoch_with_one(ranks, tmp_path):
-    parts = ranks.answers("goes_on", tmp_path, 2)
-    ((seen, found),) = ranks.answers("goes_on", tmp_path, 1)
-    before = {
-        (row[1], row[4]): row for of, _ in reversed(parts) for row in of
-    }  # the first of a sample that is repeated
-    assert len(before) == 37 + 2 * 2 * 8
-    assert {row[1] for row in seen} == {2, 3}
-    assert {(mode, step): stats for mode, _, step, stats in found} == expected([*before.values(), *seen])
+def test_a_training_goes_on_with_more_ranks_or_fewer_within_an_epoch_and_between_epochs(ranks, tmp_path):
+    seen, found = ranks.in_parts(tmp_path)
+    assert found == expected(seen)
+    assert len(seen) == 2 * 3 * 37
 
 
 @pytest.mark.parametrize("case", ["raises", "killed"])

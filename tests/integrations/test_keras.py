@@ -52,7 +52,7 @@ def test_all_numbers_are_those_that_the_model_computed(backend):
     assert "no sample of mode 'eval' came to the metric" in text
     assert ("compile the model with jit_compile=False" in found["refused"]) == (backend == "tensorflow")
     assert all(both == separate for both, separate in found["together"])
-    assert len(found["together"]) == (2 if backend == "jax" else 0)
+    assert len(found["together"]) == (0 if backend == "torch" else 2)
     assert found["examples"][0] == 0
     assert found["examples"][1] > 0
 
@@ -82,6 +82,14 @@ def test_processes_of_a_group_share_every_epoch_though_their_labels_differ_and_g
     for more, whole in (alone, alone2):
         assert len(more) == 2 * 37
         assert by_epoch(whole) == expected(seen + seen2 + more)
+
+
+def test_a_training_goes_on_with_more_processes_or_fewer(ranks, tmp_path):
+    from integrations.trainings import expected
+
+    seen, found = ranks.in_parts(tmp_path)
+    assert found == expected(seen)
+    assert len(seen) == 2 * 3 * 37
 
 
 def test_a_rank_whose_labels_are_ignored_takes_part_and_one_that_does_not_evaluate_is_an_error(ranks, tmp_path):

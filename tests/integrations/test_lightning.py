@@ -287,6 +287,18 @@ def test_no_sample_is_lost_or_counted_twice_where_a_checkpoint_was_saved_in_an_e
         assert history(callback.tracker) == expected(before + resumed.seen), path.name
 
 
+def test_no_sample_is_lost_where_a_training_is_interrupted_twice_in_an_epoch(tmp_path):
+    seen = []
+    for first, last in ((0, 3), (3, 5), (5, 10)):  # the second one once all batches of an epoch are done
+        saved = ModelCheckpoint(tmp_path, filename=f"{last}", every_n_train_steps=last, save_on_train_epoch_end=False)
+        module, callback = Module(), LabelTrackCallback()
+        options = {"max_epochs": 2, "max_steps": last, "limit_val_batches": 0, "enable_checkpointing": True}
+        trainer_of(callback, saved, **options).fit(module, ckpt_path=tmp_path / f"{first}.ckpt" if first else None)
+        seen += module.seen
+    assert history(callback.tracker) == expected(seen)
+    assert len(callback.tracker.history) == 2
+
+
 def test_an_epoch_that_was_interrupted_begins_again():
     module, callback = Module(), LabelTrackCallback()
     module.stop_after = (1, 3)
@@ -328,13 +340,10 @@ def test_ranks_with_different_labels_share_every_epoch_without_what_was_padded(r
     assert sum(len(answer["seen"]) for answer in found) == 38 * 6
 
 
-def test_a_training_of_two_ranks_goes_on_in_the_middle_of_an_epoch_with_one(ranks, tmp_path):
-    parts = ranks.answers("goes_on", tmp_path, 2)
-    ((seen, found),) = ranks.answers("goes_on", tmp_path, 1)
-    before = [row for of, _ in parts for row in of]
-    assert len(before) == 2 * 2 * 8
-    assert {row[1] for row in seen} == {0, 1}
-    assert {(mode, step): stats for mode, _, step, stats in found} == expected(before + seen)
+def test_a_training_goes_on_with_more_ranks_or_fewer_within_an_epoch_and_between_epochs(ranks, tmp_path):
+    seen, found = ranks.in_parts(tmp_path)
+    assert found == expected(seen)
+    assert len(seen) == 2 * 3 * 37
 
 
 def test_a_rank_without_samples_takes_part(ranks, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -221,6 +222,14 @@ def test_a_group_of_some_ranks_saves_and_goes_on_alone(ranks, tmp_path):
     assert pair == [[2, both], [0, both]]  # what both have counted once
 
 
+def test_a_loop_goes_on_with_more_ranks_or_fewer_within_an_epoch_and_between_epochs(ranks, tmp_path):
+    from integrations.trainings import expected
+
+    seen, found = ranks.in_parts(tmp_path)
+    assert found == expected(seen)
+    assert len(seen) == 2 * 3 * 37
+
+
 # -- evaluation without padding -------------------------------------------------------------------------------
 
 
@@ -240,6 +249,21 @@ def test_each_sample_of_a_distributed_sampler_is_there_once(n, ranks, drop_last)
         assert len(set(seen)) == len(seen) == n // ranks * ranks
     elif not drop_last:
         assert sorted(seen) == list(range(n))
+
+
+class Halved(BatchSampler):
+    """Batches of half the size."""
+
+    def __iter__(self):
+        for batch in super().__iter__():
+            yield from filter(None, (batch[::2], batch[1::2]))
+
+
+@pytest.mark.parametrize("n", [36, 37])
+def test_a_batch_sampler_that_may_change_the_order_of_repeated_samples_is_warned_of(n):
+    loader = DataLoader(range(n), batch_sampler=Halved(DistributedSampler(range(n), 2, 1, shuffle=False), 6, False))
+    with pytest.warns(lt.LabelTrackWarning, match="Halved may .* count again") if n % 2 else contextlib.nullcontext():
+        assert sum(real for _, real in unpadded(loader)) == -(-n // 2)
 
 
 def test_the_batches_of_other_loaders_are_whole():

@@ -9,10 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from integrations.ranks import EPOCH
+from integrations.trainings import CLASSES, Samples
 from torch import distributed
+from torch.nn import functional
+from torch.utils.data import DataLoader, DistributedSampler
 
 import labeltrack as lt
-from labeltrack.integrations.torch import gather_state, load_gathered, sync
+from labeltrack.integrations.torch import gather_state, load_gathered, sync, unpadded
 
 lt.label_stats([0], [1.0])  # loads the kernels
 
@@ -281,3 +285,42 @@ def resumes(rank, _world):
     sync(tracker)
     history = rows(tracker.history.at(1, "train"))
     return [history, rows(tracker.end_epoch(2)), rows(tracker.end_epoch(2, mode="eval"))]
+
+
+def goes_on(rank, world):
+    """Train until a step, from a checkpoint of another number of ranks if there is one, as programs of torchrun do."""
+    first, last, seen = int(os.environ["FIRST"]), int(os.environ["LAST"]), []
+    torch.manual_seed(0)
+    model = torch.nn.Linear(5, CLASSES)
+    tracker = lt.LabelTracker("y", "ce")
+    if first:
+        saved = torch.load("saved.pt")
+        model.load_state_dict(saved["model"])
+        load_gathered(tracker, saved["tracker"])
+    for epoch in range(first // EPOCH, -(-last // EPOCH)):
+        for mode, seed in (("train", 1), ("eval", 2)):
+            samples, train = Samples(seed), mode == "train"
+            loader = DataLoader(samples, 6 // world, sampler=DistributedSampler(samples, shuffle=False))
+            for step, (batch, n) in enumerate(unpadded(loader), epoch * EPOCH + 1):
+                if train and not first < step <= last:
+                    continue
+                with torch.set_grad_enabled(train), torch.autocast("cpu", torch.bfloat16):
+                    losses = functional.cross_entropy(model(batch["x"]), batch["y"], reduction="none")
+                tracker.update(batch["y"][:n], losses[:n], mode=mode)
+                columns = (batch["y"].tolist(), losses.tolist(), batch["id"].tolist())
+                seen += [(mode, epoch, *row) for row in zip(*columns, strict=True)]
+                if train:
+                    (losses.mean() / 2).backward()
+                if train and (step % 2 or step % EPOCH == 0):  # gradients are accumulated
+                    for parameter in model.parameters():  # importing what DDP and optimizers need takes seconds
+                        distributed.all_reduce(parameter.grad)
+                        parameter.data -= 0.5 / world * parameter.grad
+                        parameter.grad = None
+            if last < (epoch + 1) * EPOCH:
+                break  # within the epoch
+            sync(tracker, mode=mode)
+            tracker.end_epoch(epoch, mode=mode)
+    state = gather_state(tracker)
+    if rank == 0:
+        torch.save({"model": model.state_dict(), "tracker": state}, "saved.pt")
+    return {"seen": seen, "history": [[*key, rows(stats)] for key, stats in tracker.history.items()]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from exact import expected_by_label
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 SIZE, CLASSES = 37, 4
 
@@ -48,21 +48,22 @@ def history(tracker):
     return found
 
 
-def plain_loop(epochs, accumulate):
-    """Train as Lightning does, without it; return every loss of every sample."""
+def plain_loop(epochs, accumulate, *, mixed=False, rank=0, ranks=1):
+    """Train as frameworks do, without them; return every loss of every sample that a rank gets."""
     torch.manual_seed(0)
     layer = torch.nn.Linear(5, 4)
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.5)
     seen = []
     for epoch in range(epochs):
         for mode, seed in (("train", 1), ("eval", 2)):
-            batches = list(DataLoader(Samples(seed), batch_size=8))
+            samples = Samples(seed)
+            sampler = DistributedSampler(samples, ranks, rank, shuffle=False)
+            batches = list(DataLoader(samples, batch_size=8, sampler=sampler))
             for place, batch in enumerate(batches, 1):
-                with torch.set_grad_enabled(mode == "train"):
+                with torch.set_grad_enabled(mode == "train"), torch.autocast("cpu", torch.bfloat16, enabled=mixed):
                     losses = functional.cross_entropy(layer(batch["x"]), batch["y"], reduction="none")
-                seen += [
-                    (mode, epoch, y, loss, 0) for y, loss in zip(batch["y"].tolist(), losses.tolist(), strict=True)
-                ]
+                rows = zip(batch["y"].tolist(), losses.tolist(), batch["id"].tolist(), strict=True)
+                seen += [(mode, epoch, *row) for row in rows]
                 if mode == "train":
                     (losses.mean() / accumulate).backward()
                     if place % accumulate == 0 or place == len(batches):
