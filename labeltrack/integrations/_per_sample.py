@@ -23,6 +23,7 @@ _ELEMENTS = 2**20
 _SAVED = attrgetter("_saved_self", "_saved_target")  # names that PyTorch documents
 _NODES = 32  # of a loss that are searched for a cross-entropy
 _FEW = 2**14  # logits of classes that may wait for their losses
+_ROWS = 64  # of logits that are checked in the first batch
 _WIDE = 2**22  # bytes that labels of tokens may take in all, one for each
 _SEVERAL = "these batches are of several types or too wide together"
 # Steps of autograd from logits to their log-softmax that change no number, or leave out positions.
@@ -144,13 +145,16 @@ class Samples:
         self._loss = loss
         self._classes, self._flat = Classes(columns, ids), Values(columns, ids)
         self._shift: bool | None = None  # whether logits are for the next label
+        self._checked: set[str] = set()  # modes whose logits are logits
 
-    def __call__(self, batch: Mapping[str, Any], outputs: Any, model: Any, number: Any) -> tuple[Any, Any, Any, int]:
+    def __call__(
+        self, batch: Mapping[str, Any], outputs: Any, model: Any, number: Any, mode: str, result: Any
+    ) -> tuple[Any, Any, Any, int]:
         """Return what is kept of a batch: two tensors; what makes samples of it; and how many samples they are."""
         # After a step, code is out of caches, where each call takes some microseconds: usual batches are told with few.
         labels, logits = batch.get("labels"), item(outputs, "logits")
         unusual = self._loss is not None or item(outputs, "log_probs") is not None
-        if labels is not None and logits is not None and not unusual and logits.is_cpu:
+        if labels is not None and isinstance(logits, torch.Tensor) and not unusual and logits.is_cpu:
             shape = logits.shape
             if len(shape) == 3:
                 found = losses_in_graph(item(outputs, "loss"), logits, shape) if self._reduce == "token" else None
@@ -159,29 +163,42 @@ class Samples:
                         self._shift = _shift_of(found[1], labels)
                     return *found, self._flat, shape[0]
             elif len(shape) == 2 and logits.numel() <= _FEW and labels.ndim == 1 and not labels.is_floating_point():
+                if mode not in self._checked:
+                    self._check(logits, labels, outputs, model, number, mode, result)
                 return logits.data.clone(), labels.clone(), self._classes, shape[0]  # `detach` takes 5 us more
         with torch.no_grad():
-            values, counted = self._values(batch, outputs, model, number)
+            values, counted = self._values(batch, outputs, model, number, mode, result)
             if values.ndim > 1 and self._reduce != "token":
                 values, counted = of_sequences(values, counted, mean=self._reduce == "sequence")
         return values.reshape(-1), None if counted is None else counted.reshape(-1), self._flat, len(values)
 
-    def _values(self, batch: Mapping[str, Any], outputs: Any, model: Any, number: Any) -> tuple[Any, Any]:
+    def _values(
+        self, batch: Mapping[str, Any], outputs: Any, model: Any, number: Any, mode: str, result: Any
+    ) -> tuple[Any, Any]:
         """Return ``(N, ...)`` values, and which of them count: None for all, bools or flat labels of tokens."""
+        log_probs = item(outputs, "log_probs")
+        if log_probs is not None and self._loss is None:
+            return -log_probs, outputs.label_mask
+        labels: Any = batch.get("labels")
+        logits: Any = item(outputs, "logits")
+        if logits is None and isinstance(outputs, tuple):
+            logits = outputs[int(getattr(outputs[0], "ndim", 1) == 0)]  # after the loss
+        there = isinstance(labels, torch.Tensor) and isinstance(logits, torch.Tensor) and logits.numel() > 0
+        if there and mode not in self._checked:
+            self._check(logits, labels, outputs, model, number, mode, result)
         if self._loss is not None:
             values = torch.as_tensor(self._loss(outputs, batch)).clone()
             if not values.ndim:
                 msg = "the function loss= must return a value per sample, (N,), or per token, (N, T); it returned one"
                 raise ValueError(msg)
             return values, ~values.isnan() if values.ndim > 1 else None
-        log_probs = item(outputs, "log_probs")
-        if log_probs is not None:
-            return -log_probs, outputs.label_mask
-        labels, logits = batch.get("labels"), item(outputs, "logits")
-        if logits is None and isinstance(outputs, tuple):
-            logits = outputs[int(outputs[0].ndim == 0)]  # after the loss
-        if labels is None or logits is None:
-            msg = f"track() needs labels and logits, or loss=; the batch has {list(batch)}, the outputs {list(outputs)}"
+        if not there:
+            names = [name for name, value in outputs.items() if value is not None] if isinstance(outputs, dict) else []
+            msg = (
+                f"track() needs labels and logits, or loss=; the batch has {list(batch)}, the outputs {names}: switch "
+                "off what computes the loss without logits, such as Liger's fused_linear_cross_entropy, cut "
+                "cross-entropy or Unsloth's (UNSLOTH_RETURN_LOGITS=1)"
+            )
             raise ValueError(msg)
         loss = outputs[0] if isinstance(outputs, tuple) else item(outputs, "loss")
         kept = None
@@ -194,6 +211,21 @@ class Samples:
         if self._shift is None and labels.ndim > 1:
             self._shift = shifts(model, outputs, labels, number)
         return losses(logits, labels, model, shift=bool(self._shift))
+
+    def _check(self, logits: Any, labels: Any, outputs: Any, model: Any, number: Any, mode: str, result: Any) -> None:
+        """Raise ValueError if the first logits of a mode are gradients, which some losses write where logits were."""
+        # Kernels write through pointers, which no version counter shows; and evaluations keep no graph that tells.
+        loss = outputs[0] if isinstance(outputs, tuple) else item(outputs, "loss")
+        if getattr(loss, "ndim", 1):
+            loss = result[0] if isinstance(result, tuple) else result
+        if overwritten(loss, logits, labels, model, number):
+            msg = (
+                "the logits are gradients: a loss that overwrites them, such as Liger's cross-entropy, comes before "
+                "track() reads them: switch it off, as with cross_entropy=False where Liger patches the model"
+            )
+            raise ValueError(msg)
+        if (labels != _IGNORED).any():
+            self._checked.add(mode)
 
 
 def _together(lists: Any, *tensors: Any) -> dict[str, Any]:
@@ -281,11 +313,7 @@ def _entropies(loss: Any) -> Iterator[Any]:
     start = getattr(loss, "grad_fn", None)
     nodes = [] if start is None else [start]
     for node in nodes:
-        name = type(node).__name__
-        if name == "LigerCrossEntropyFunctionBackward":
-            msg = "Liger's cross-entropy writes gradients where logits were: patch the model with cross_entropy=False"
-            raise ValueError(msg)
-        if name == "NllLossBackward0":
+        if type(node).__name__ == "NllLossBackward0":
             yield node
         elif len(nodes) < _NODES:
             nodes += [after for after, _ in node.next_functions if after is not None]
@@ -314,19 +342,61 @@ def losses(logits: Any, labels: Any, model: Any, *, shift: bool) -> tuple[Any, A
         else:
             each = (logits.float().reshape(target.shape) - target) ** 2
         return each.reshape(len(each), -1).mean(dim=1), None
+    given = f"logits of shape {tuple(logits.shape)} are not those of labels of shape {tuple(labels.shape)}"
+    logits, labels = _aligned(logits, labels, shift=shift)
+    if logits.shape[:-1] != labels.shape:
+        msg = f"{given}: pass loss= to track() to compute the values"
+        raise ValueError(msg)
+    if labels.ndim == 1:  # few numbers: pieces take twice as long
+        return _entropies_of(logits, labels), labels != _IGNORED
+    rows = max(1, _ELEMENTS // max(1, logits[0].numel()))
+    parts = [
+        _entropies_of(some.flatten(0, -2), of.flatten())
+        for some, of in zip(logits.split(rows), labels.split(rows), strict=True)
+    ]
+    return torch.cat(parts).view(labels.shape), labels != _IGNORED
+
+
+def _aligned(logits: Any, labels: Any, *, shift: bool) -> tuple[Any, Any]:
+    """Return ``(N, ..., C)`` logits and ``(N, ...)`` labels of the same positions."""
     if labels.ndim > 1 and shift:
         logits, labels = logits[:, -labels.shape[1] :][:, :-1], labels[:, 1:]  # virtual tokens come before
     if logits.shape[:-1] != labels.shape:  # classes come second, as in segmentation
         logits = logits.movedim(1, -1)
-    if labels.ndim == 1:  # few numbers: pieces take twice as long
-        each = functional.cross_entropy(logits.float(), labels, reduction="none", ignore_index=_IGNORED)
-        return each, labels != _IGNORED
-    rows = max(1, _ELEMENTS // max(1, logits[0].numel()))
-    parts = [
-        functional.cross_entropy(some.float().flatten(0, -2), of.flatten(), reduction="none", ignore_index=_IGNORED)
-        for some, of in zip(logits.split(rows), labels.split(rows), strict=True)
-    ]
-    return torch.cat(parts).view(labels.shape), labels != _IGNORED
+    return logits, labels
+
+
+def _entropies_of(logits: Any, labels: Any) -> Any:
+    # What `cross_entropy` does; Liger replaces that name by a function that may write into logits.
+    return functional.nll_loss(torch.log_softmax(logits.float(), 1), labels, None, None, _IGNORED, None, "none")
+
+
+def overwritten(loss: Any, logits: Any, labels: Any, model: Any, number: Any) -> bool:
+    """Return whether logits look like the gradients of cross-entropies, and the loss is not what they give."""
+    if labels.is_floating_point() or logits.ndim != labels.ndim + 1:
+        return False
+    for shift in (False, True)[: 1 + (labels.ndim == 2)]:
+        some, of = _aligned(logits.detach(), labels, shift=shift)
+        if some.shape[:-1] != of.shape:
+            continue
+        at = tuple((of != _IGNORED).nonzero()[:_ROWS].T)
+        rows, own = some[at].float(), of[at].clamp(0, some.shape[-1] - 1)[:, None]
+        # Softmax minus one-hot, or a part of it: none beyond 1, rows sum to zero, the label's is the lowest. Label
+        # smoothing and the z-loss change that in some rows; of logits, hardly ever all is true in as many.
+        zero = rows.sum(1).abs() <= 1e-2 * rows.abs().sum(1)
+        lowest = rows.gather(1, own)[:, 0] <= rows.amin(1)
+        if len(rows) and 0 < rows.abs().amax() < 1.01 and 2 * zero.sum() >= len(rows) <= 4 * lowest.sum():
+            if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+                return True
+            return _away(loss, *losses(logits.detach(), labels, model, shift=shift), number) > 1e-3
+    return False
+
+
+def _away(loss: Any, values: Any, mask: Any, number: Any) -> float:
+    """Return how far a loss is from the mean of values, or their sum divided by `number`, relative to itself."""
+    total, of = float(values[mask].double().sum()), float(loss)
+    means = [total / n for n in (int(mask.sum()), 0 if number is None else int(number)) if n]
+    return min((abs(mean - of) / max(abs(of), 1e-12) for mean in means), default=0.0)
 
 
 def _shift_of(target: Any, labels: Any) -> bool | None:
@@ -352,12 +422,12 @@ def shifts(model: Any, outputs: Any, labels: Any, number: Any) -> bool:
     loss, logits = item(outputs, "loss"), item(outputs, "logits")
     if loss is None or logits is None or loss.ndim or (logits.ndim, labels.ndim) != (3, 2):
         return expected
-    away = {}
-    for shift in (expected, not expected):
-        values, mask = losses(logits.detach(), labels, model, shift=shift)
-        total, of = float(values[mask].double().sum()), float(loss)
-        means = [total / n for n in (int(mask.sum()), 0 if number is None else int(number)) if n]
-        away[shift] = min((abs(mean - of) / max(abs(of), 1e-12) for mean in means), default=0.0)
+    if logits.shape[1] > labels.shape[1]:  # virtual tokens come before, of which only causal models have logits
+        return expected
+    away = {
+        shift: _away(loss, *losses(logits.detach(), labels, model, shift=shift), number)
+        for shift in (expected, not expected)
+    }
     if not expected and min(away.values()) > 1e-3 and not name.endswith(_STRAIGHT):
         text = (
             f"the loss of {name} is the mean of no losses of tokens, with labels for the same position or the next: "

@@ -87,12 +87,14 @@ def track(
     Raises:
         ValueError: A dataset has no such column, `reduce` is unknown, or the trainer hides what is needed: packing,
             padding-free batches, Liger's losses, several GPUs in one process, or batches of an ``IterableDataset``
-            that one process deals out. The message says what to change.
+            that one process deals out. The message says what to change. With the first batch: the model returns no
+            logits, or its loss has overwritten them, as fused losses do.
 
     Warns:
         LabelTrackWarning: Batches without the columns come, which are not tracked; or the length of a dataset is not
             known, so that samples that are repeated to make ranks equal cannot be told; or nothing says whether the
-            labels of a model of your own are for the same token or the next.
+            labels of a model of your own are for the same token or the next; or a trainer of your own runs the model
+            several times with the same batch, of which the last run is tracked.
 
     Example:
         A file that runs: ``examples/huggingface_trainer.py``.
@@ -181,7 +183,9 @@ class _Tracked(transformers.TrainerCallback):
         self._inner: Any = None  # the model itself
         self._alone = trainer.args.world_size == 1  # then no batch is padded with samples
         self._listening = False
+        self._batch: dict[str, Any] = {}
         self._outputs: Any = None
+        self._inputs: dict[str, Any] = {}  # that the model was given for them
         self._samples = Samples(columns, ids, reduce, loss)
         self._original = {
             name: getattr(trainer, name)
@@ -328,12 +332,12 @@ class _Tracked(transformers.TrainerCallback):
         self, name: str, columns: Columns, mode: str, ds_id: str, model: Any, inputs: Any, /, *more: Any, **options: Any
     ) -> Any:
         """Call a method of the trainer, and record what the model returns in it."""
-        batch = dict(inputs)  # the labels may be taken from it
+        batch = self._batch = dict(inputs)  # the labels may be taken from it
         whole = self.trainer.model
         if self._hooked is None or self._hooked[0] is not whole:  # model_init makes a new one
             if self._hooked is not None:
                 self._hooked[1].remove()
-            self._hooked = whole, whole.register_forward_hook(self._hear)
+            self._hooked = whole, whole.register_forward_hook(self._hear, with_kwargs=True)
             self._inner = self.trainer.accelerator.unwrap_model(whole)  # which takes a millisecond
         self._listening = True
         try:
@@ -341,15 +345,32 @@ class _Tracked(transformers.TrainerCallback):
             trains = mode == "train"
             if trains or self.loss is not None or batch.get("labels") is not None:
                 loader = None if self._alone else self._ended(trains=trains)
-                self._record(batch, columns, mode, ds_id, loader)
+                self._record(batch, columns, mode, ds_id, loader, result)
         finally:
-            self._listening, self._outputs = False, None
+            self._listening, self._outputs, self._batch, self._inputs = False, None, {}, {}
         return result
 
-    def _hear(self, _model: Any, _arguments: Any, outputs: Any) -> None:
-        # SFTTrainer runs the model a second time if somebody wants logits.
-        if self._listening and (item(self._outputs, "log_probs") is None or item(outputs, "log_probs") is not None):
-            self._outputs = outputs
+    def _hear(self, _model: Any, _arguments: Any, inputs: dict[str, Any], outputs: Any) -> None:
+        if not self._listening:
+            return
+        if self._outputs is not None:  # SFTTrainer runs the model once more if somebody wants logits; others for a term
+            before, now = self._rank(self._outputs, self._inputs), self._rank(outputs, inputs)
+            if now < before:
+                return
+            if now == before and not now[0] and any(now[2:]) and "twice" not in self._told:
+                self._told.add("twice")
+                text = (
+                    "the model runs several times for one batch with the same inputs, and its last run is tracked: if "
+                    "another one is to be, run that one last, or the others without gradients"
+                )
+                warnings.warn(text, labeltrack.LabelTrackWarning, stacklevel=2)
+        self._outputs, self._inputs = outputs, inputs
+
+    def _rank(self, outputs: Any, inputs: dict[str, Any]) -> tuple[bool, ...]:
+        """Return what tells which run of the model is that of the batch: the highest."""
+        own = all(value is self._batch[name] for name, value in inputs.items() if name in self._batch)
+        grad = getattr(item(outputs, "logits"), "requires_grad", False) is True
+        return item(outputs, "log_probs") is not None, own, grad, item(outputs, "loss") is not None
 
     def _ended(self, *, trains: bool) -> Any:
         """Return the data loader if this is its last batch, whose end may be padding."""
@@ -357,8 +378,10 @@ class _Tracked(transformers.TrainerCallback):
         state = self.trainer.accelerator.gradient_state
         return state.active_dataloader if state.end_of_dataloader and (state.sync_gradients or not trains) else None
 
-    def _record(self, batch: Mapping[str, Any], columns: Columns, mode: str, ds_id: str, loader: Any) -> None:
-        values, counted, make, rows = self._samples(batch, self._outputs, self._inner, self._number)
+    def _record(
+        self, batch: Mapping[str, Any], columns: Columns, mode: str, ds_id: str, loader: Any, result: Any
+    ) -> None:
+        values, counted, make, rows = self._samples(batch, self._outputs, self._inner, self._number, mode, result)
         n, lists = columns.n, columns.lists
         if rows != n:
             msg = (

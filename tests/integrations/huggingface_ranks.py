@@ -97,9 +97,13 @@ def collate(samples):
     return batch
 
 
+def without_columns(sample):
+    return {name: sample[name] for name in ("input_ids", "attention_mask", "labels")}
+
+
 def collate_what_i_know(samples):
     """Collate as users do who have their own columns."""
-    batch = collate([{name: sample[name] for name in ("input_ids", "attention_mask", "labels")} for sample in samples])
+    batch = collate([without_columns(sample) for sample in samples])
     return batch | {"domain": [sample["domain"] for sample in samples]}
 
 
@@ -461,6 +465,40 @@ def already_shifted(_rank, _world):
     return [total.count, total.mean, len(losses), float(np.mean(losses)), metrics["eval_loss"]]
 
 
+class Prompted(torch.nn.Module):
+    """A model with learned tokens before those of the batch, as PEFT's prompt tuning makes it."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = model_for("causal")
+        self.config, self.before = self.model.config, torch.nn.Parameter(torch.randn(1, 2, 16))
+
+    def get_base_model(self):
+        return self.model
+
+    def forward(self, input_ids, attention_mask, labels):
+        embeddings = self.model.get_input_embeddings()(input_ids)
+        embeddings = torch.cat([self.before.expand(len(input_ids), -1, -1), embeddings], 1)
+        labels, mask = functional.pad(labels, (2, 0), value=-100), functional.pad(attention_mask, (2, 0), value=1)
+        return self.model(inputs_embeds=embeddings, attention_mask=mask, labels=labels)
+
+
+def prompted(_rank, _world):
+    """Evaluate such a model; return its statistics, and what a plain loop has."""
+    like, model = trainer_for("causal", []), Prompted()
+    trainer = transformers.Trainer(model, like.args, collate, like.train_dataset, like.eval_dataset)
+    tracker = track(trainer)
+    trainer.evaluate()
+    pairs = []
+    for row in like.eval_dataset:
+        batch = collate([without_columns(row)])
+        with torch.no_grad():
+            logits = model(**batch).logits[0, 2:-1]
+        losses = functional.cross_entropy(logits, batch["labels"][0, 1:], reduction="none")
+        pairs += [[row["domain"], loss] for loss in losses.tolist()]
+    return [statistics(tracker.history), pairs]
+
+
 class Nameless(torch.autograd.Function):
     """The loss of a PyTorch in which autograd keeps its tensors under other names."""
 
@@ -476,21 +514,6 @@ class Nameless(torch.autograd.Function):
 
 
 Nameless._backward_cls.__name__ = "NllLossBackward0"
-
-
-class LigerCrossEntropyFunction(torch.autograd.Function):
-    """A loss that overwrites its logits, as that of Liger with this name does on GPUs."""
-
-    @staticmethod
-    def forward(ctx, logits, labels):
-        loss = functional.cross_entropy(logits, labels)
-        logits.data[:] = (logits.softmax(1) - functional.one_hot(labels, logits.shape[1])) / len(labels)
-        ctx.save_for_backward(logits.detach())
-        return loss
-
-    @staticmethod
-    def backward(ctx, grad):
-        return grad * ctx.saved_tensors[0], None
 
 
 ANOTHER_TERM = {  # besides the cross-entropy of each token's next label
@@ -521,8 +544,6 @@ class Own(torch.nn.Module):
         elif self.kind == "other names":
             loss = Nameless.apply(logits.flatten(0, 1).log_softmax(-1), labels.flatten())
             assert type(loss.grad_fn).__name__ == "NllLossBackward0"
-        elif self.kind == "liger":
-            loss = LigerCrossEntropyFunction.apply(logits.flatten(0, 1), labels.flatten())
         elif self.kind == "other logits":
             loss = functional.cross_entropy((2 * logits).flatten(0, 1), labels.flatten())
         elif self.kind == "another head":  # of the same step of autograd
@@ -558,7 +579,7 @@ def own_losses(_rank, _world):
     """Train models whose losses are made otherwise; return statistics, losses of a plain loop, and who was warned."""
     answer, warned = {}, []
     kinds = ["images", "another softmax", "other logits", "doubles", "some tokens", "no cross-entropy", "over", "plain"]
-    for kind in [*kinds, "another head", "a copy", "other names", "no logits", "liger", *ANOTHER_TERM]:
+    for kind in [*kinds, "another head", "a copy", "other names", "no logits", *ANOTHER_TERM]:
         like = trainer_for("classes", [], eval_strategy="no", num_train_epochs=1, learning_rate=0.0)
         rows = [{**row, "labels": [k % 5 for k in row["input_ids"]]} for row in like.train_dataset][:12]
         if kind == "images":
@@ -587,6 +608,142 @@ def own_losses(_rank, _world):
             trainer.evaluate(rows)
             answer[f"{kind}, evaluated"] = [statistics(tracker.history)[1:], pairs]
     return [answer, warned]
+
+
+class Overwriting(torch.autograd.Function):
+    """The mean cross-entropy, which writes its gradients where logits were, as Liger's kernel does."""
+
+    @staticmethod
+    def forward(ctx, logits, labels, smoothing, always):
+        counted, log_probs = labels != -100, logits.detach().float().log_softmax(1)
+        loss = (1 - smoothing) * functional.nll_loss(log_probs, labels) - smoothing * log_probs[counted].mean()
+        if logits.requires_grad or always:  # in older versions
+            target = (1 - smoothing) * functional.one_hot(labels.clamp(min=0), logits.shape[1])
+            target += smoothing / logits.shape[1]
+            logits.data[:] = (log_probs.exp() - target) * counted[:, None] / counted.sum()
+            ctx.save_for_backward(logits.detach())
+        return loss
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * ctx.saved_tensors[0], None, None, None
+
+
+def replaced(logits, labels, *_arguments, **_options):
+    """Compute what Liger puts in the place of `torch.nn.functional.cross_entropy`."""
+    return Overwriting.apply(logits, labels, 0.0, True)
+
+
+class Kernels(torch.nn.Module):
+    """A model of tokens, or of classes, whose loss is one of those that do not leave its logits."""
+
+    def __init__(self, kind, classes):
+        super().__init__()
+        torch.manual_seed(0)
+        self.config, self.kind, self.classes = transformers.PretrainedConfig(), kind, classes
+        self.words = torch.nn.Embedding(VOCABULARY, classes or VOCABULARY)
+
+    def forward(self, input_ids, labels=None, attention_mask=None):  # noqa: ARG002 (as models take it)
+        logits = 2 * self.words(input_ids[:, 0] if self.classes else input_ids)
+        if self.kind == "opposite":  # so that rows sum to zero; all are wrong
+            logits = torch.stack([logits[:, 0].square(), -logits[:, 0].square()], 1)
+        if labels is None:
+            return {"logits": logits}
+        labels = (labels if self.classes else functional.pad(labels[:, 1:], (0, 1), value=-100)).flatten()
+        flat, term = logits.flatten(0, -2), self.words.weight.square().mean()
+        if self.kind in ("none", "empty", "lazy", "last", "opposite"):
+            loss = term + functional.cross_entropy(flat.clone(), labels)
+        else:
+            flat = flat.clone() if self.kind == "a copy" else flat
+            loss = Overwriting.apply(flat, labels, 0.1 * (self.kind == "smoothing"), self.kind == "always")
+        for _ in range(40 * (self.kind == "term")):  # which hide it in the graph
+            term = term + 1e-3 * self.words.weight.mean()
+        loss = sum([term, loss]) if self.kind == "term" else loss
+        others = {"none": None, "empty": torch.empty(0), "lazy": self, "last": logits[:, -1:]}
+        return {"loss": loss, "logits": others.get(self.kind, logits)}
+
+
+def function(outputs, labels, **_options):
+    """Compute a loss as `compute_loss_func`."""
+    labels = functional.pad(labels[:, 1:], (0, 1), value=-100)
+    return Overwriting.apply(outputs["logits"].flatten(0, 1), labels.flatten(), 0.0, False)
+
+
+def kernels(_rank, _world):
+    """Train or evaluate models with such losses; return errors, or statistics and what a plain loop has."""
+    answer = {}
+    cases = [(kind, 0, "train") for kind in ("plain", "term", "smoothing", "a copy", "none", "empty", "lazy", "last")]
+    cases += [("function", 0, "train"), ("own values", 0, "train")]
+    cases += [(kind, classes, "eval") for kind in ("plain", "always", "replaced") for classes in (0, 3)]
+    like = trainer_for("classes", [], eval_strategy="no", num_train_epochs=1, learning_rate=0.0)
+    for kind, classes, mode in [*cases, ("plain", 3, "train"), ("opposite", 2, "train")]:
+        rows = [{**row, "labels": k % 3 if classes else row["input_ids"]} for k, row in enumerate(like.train_dataset)]
+        rows = [{**row, "labels": 1} if classes == 2 else row for row in rows[:12]]
+        model, more = Kernels(kind, classes), {"compute_loss_func": function} if kind == "function" else {}
+        trainer = transformers.Trainer(model, like.args, collate, train_dataset=rows, **more)
+        pick = {"loss": lambda outputs, _batch: outputs["logits"][:, 0, 0]} if kind == "own values" else {}
+        tracker = track(trainer, **pick)
+        with patch("torch.nn.functional.cross_entropy", replaced) if kind == "replaced" else contextlib.nullcontext():
+            try:
+                trainer.train() if mode == "train" else trainer.evaluate(rows)
+            except ValueError as error:
+                answer[f"{kind}, {classes}, {mode}"] = str(error)
+                continue
+        pairs = []
+        for row in rows:
+            logits = model(torch.tensor([row["input_ids"]]))["logits"][0]
+            labels = torch.tensor([row["labels"]]).flatten()[0 if classes else 1 :]
+            each = functional.cross_entropy(logits.view(-1, logits.shape[-1])[: len(labels)], labels, reduction="none")
+            pairs += [[row["domain"], loss] for loss in each.tolist()]
+        answer[f"{kind}, {classes}, {mode}"] = [statistics(tracker.history), pairs]
+    return answer
+
+
+class Several(transformers.Trainer):
+    """Runs the model once more for a term of the loss."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, **options):
+        other = {**inputs, "input_ids": inputs["input_ids"].flip(1)}
+        if self.more == "others first":
+            term = model(**other)["loss"]
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **options)
+        if self.more == "others last":
+            term = model(**other)["loss"]
+        elif self.more == "no labels":
+            term = model(input_ids=inputs["input_ids"])["logits"].square().mean()
+        elif self.more == "twice":
+            term = model(**inputs)["loss"]
+        elif self.more == "reference":
+            with torch.no_grad(), patch.object(self.model.lm_head, "weight", torch.nn.Parameter(self.reference)):
+                term = model(**inputs)["loss"]
+        loss = loss + term
+        return (loss, outputs) if return_outputs else loss
+
+
+def several_runs(_rank, _world):
+    """Train and evaluate such trainers; return the total of each mode, that of a plain loop, and who was warned."""
+    answer = {}
+    for more in ("others first", "others last", "no labels", "twice", "reference"):
+        trainer = trainer_for("causal", [], learning_rate=0.0, num_train_epochs=1)
+        trainer = Several(trainer.model, trainer.args, collate, trainer.train_dataset, trainer.eval_dataset)
+        trainer.more, trainer.reference = more, torch.zeros_like(trainer.model.lm_head.weight)
+        tracker = track(trainer)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            trainer.train()
+        totals = [tracker.history.at(trainer.state.global_step, mode).total() for mode in ("train", "eval")]
+        plain = []
+        for dataset in (trainer.train_dataset, trainer.eval_dataset):
+            losses = [
+                loss
+                for row in dataset
+                for _, some in plain_losses(trainer.model, collate([without_columns(row)]), "causal", trainer.args)
+                for loss in some
+            ]
+            plain.append([len(losses), float(np.mean(losses))])
+        warned = sum("runs several times for one batch" in str(one.message) for one in told)
+        answer[more] = [[[total.count, total.mean] for total in totals], plain, warned]
+    return answer
 
 
 class Clipped(torch.nn.Module):
@@ -644,10 +801,12 @@ def made_anew(_rank, _world):
             answer.append([statistics(tracker.history), seen[:]])
             seen.clear()
             Path("out/checkpoint-10/labeltrack.pt").unlink(missing_ok=True)
+    texts = [str(one.message) for one in told if one.category is lt.LabelTrackWarning]
     return [
         answer,
         labels_of(like)["train"],
-        [str(one.message) for one in told if one.category is lt.LabelTrackWarning],
+        # The plain loop runs the model, too.
+        [text for text in texts if "the model runs several times" not in text],
     ]
 
 

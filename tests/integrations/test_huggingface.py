@@ -72,6 +72,16 @@ def check(answers, case, epochs=2):
     return history
 
 
+def check_near(found, pairs, name=""):
+    """Compare the statistics of a plain loop; the last bits depend on how many logits are computed at a time."""
+    columns = expected_by_label(*zip(*pairs, strict=True))
+    assert [row[0] for row in found] == [*columns], name
+    for row, (count, *numbers) in zip(found, columns.values(), strict=True):
+        near = pytest.approx([*map(float, numbers)], rel=1e-5, abs=1e-6)
+        assert float.fromhex(row[1]) == count, name
+        assert [float.fromhex(number) for number in row[2:]] == near, name
+
+
 ACCUMULATED = {"gradient_accumulation_steps": 3, "bf16": True}
 CASES = {
     "sequence classification": {"task": "classes"},
@@ -237,17 +247,45 @@ def test_losses_of_tokens_are_right_however_a_model_computes_its_own(ranks, tmp_
     ((answer, warned),) = ranks.answers("own_losses", tmp_path, 1)
     assert warned == ["other logits", "some tokens", "no cross-entropy"]
     assert answer.pop("no logits").startswith("track() needs labels and logits, or loss=; the batch has ['input_ids',")
-    assert "where logits were: patch the model with cross_entropy=False" in answer.pop("liger")
     assert len(answer) == 21
     for kind, (((mode, _, _, found),), pairs) in answer.items():
-        columns = expected_by_label(*zip(*pairs, strict=True))
-        expected = "eval" if kind.endswith(", evaluated") else "train"
-        assert (mode, [row[0] for row in found]) == (expected, [*columns]), kind
-        for row, (count, *numbers) in zip(found, columns.values(), strict=True):
-            assert float.fromhex(row[1]) == count, kind
-            # The last bits depend on how many logits are computed at a time.
-            near = pytest.approx([*map(float, numbers)], rel=1e-5, abs=1e-6)
-            assert [float.fromhex(number) for number in row[2:]] == near, kind
+        assert mode == ("eval" if kind.endswith(", evaluated") else "train"), kind
+        check_near(found, pairs, kind)
+
+
+def test_logits_that_a_loss_overwrites_or_leaves_out_are_an_error_at_once(ranks, tmp_path):
+    (answer,) = ranks.answers("kernels", tmp_path, 1)
+    refused = {
+        "the logits are gradients: ": [
+            *(f"{kind}, 0, train" for kind in ("plain", "term", "smoothing", "function", "own values")),
+            *("plain, 3, train", "always, 0, eval", "always, 3, eval"),
+        ],
+        "track() needs labels and logits, or loss=": [f"{kind}, 0, train" for kind in ("none", "empty", "lazy")],
+    }
+    refused["logits of shape (4, 1, 60) are not those of labels of shape (4, 6): pass loss="] = ["last, 0, train"]
+    for text, names in refused.items():
+        for name in names:
+            assert answer.pop(name).startswith(text), name
+    replaced = [f"replaced, {classes}, eval" for classes in (0, 3)]  # logits are whole then, and so are their losses
+    assert {*answer} == {
+        *("a copy, 0, train", "opposite, 2, train", "plain, 0, eval", "plain, 3, eval", *replaced),
+    }
+    for name, (((_, _, _, found),), pairs) in answer.items():
+        check_near(found, pairs, name)
+
+
+def test_tokens_that_a_model_puts_before_a_sequence_have_no_losses(ranks, tmp_path):
+    (((((mode, _, _, found),), pairs)),) = ranks.answers("prompted", tmp_path, 1)
+    assert mode == "eval"
+    check_near(found, pairs)
+
+
+def test_the_run_of_the_model_with_the_batch_is_tracked_and_runs_that_are_alike_are_told(ranks, tmp_path):
+    (answer,) = ranks.answers("several_runs", tmp_path, 1)
+    for name, (totals, plain, warned) in answer.items():
+        assert warned == (name in ("twice", "reference")), name
+        for mode in (0, 1)[: 1 + (name != "reference")]:  # nothing tells a reference model's run in evaluations
+            assert totals[mode] == [plain[mode][0], pytest.approx(plain[mode][1], rel=1e-5)], name
 
 
 def test_a_label_beyond_the_classes_that_training_accepts_is_an_error_and_loses_no_other_batch(ranks, tmp_path):
@@ -256,13 +294,7 @@ def test_a_label_beyond_the_classes_that_training_accepts_is_an_error_and_loses_
     assert "no loss for a label (Target 7 is out of bounds): pass loss= to track()" in text
     assert f"This is update_later() number {number} in mode 'train'" in text
     assert len(pairs) == 16
-    columns = expected_by_label(*zip(*pairs, strict=True))
-    assert [row[0] for row in found] == [*columns]
-    for row, (count, *numbers) in zip(found, columns.values(), strict=True):
-        # The last bits depend on how many logits are computed at a time.
-        near = pytest.approx([*map(float, numbers)], rel=1e-5, abs=1e-6)
-        assert float.fromhex(row[1]) == count
-        assert [float.fromhex(value) for value in row[2:]] == near
+    check_near(found, pairs)
 
 
 def test_models_may_be_made_anew_and_checkpoints_may_be_without_a_tracker(ranks, tmp_path):
