@@ -20,7 +20,7 @@ KEY = "labeltrack"
 _IGNORED = -100  # label of tokens that do not count
 # Logits of which losses are computed at a time: 4 MB stay in caches, which is 5 times as fast with 8,000 or more words.
 _ELEMENTS = 2**20
-_SAVED = attrgetter("_saved_self", "_saved_target")  # names that PyTorch documents
+_SAVED = attrgetter("_saved_self", "_saved_target", "_saved_ignore_index")  # names that PyTorch documents
 _NODES = 32  # of a loss that are searched for a cross-entropy
 _FEW = 2**14  # logits of classes that may wait for their losses
 _ROWS = 64  # of logits that are checked in the first batch
@@ -297,7 +297,7 @@ def losses_in_graph(loss: Any, logits: Any, shape: Any) -> tuple[Any, Any] | Non
         if node is None:
             return None
     try:
-        log_probs, target = _SAVED(node)
+        log_probs, target, ignored = _SAVED(node)
     except (AttributeError, RuntimeError):  # another PyTorch has other names, or the backward pass is over
         return None
     n, length, words = shape
@@ -305,6 +305,12 @@ def losses_in_graph(loss: Any, logits: Any, shape: Any) -> tuple[Any, Any] | Non
     whole = tokens in (n * length, n * length - n)  # those that shift may leave one out
     if classes != words or not tokens or not whole or log_probs.dtype != torch.float32:
         return None
+    if 0 <= ignored < 2**63 and (target == ignored).any():  # PyTorch returns -100 as unsigned
+        msg = (
+            f"the model's loss ignores tokens with label {ignored} (ignore_index), and track() those with {_IGNORED}: "
+            "let the data and the loss use that, or pass loss="
+        )
+        raise ValueError(msg)
     return functional.nll_loss(log_probs.data, target, None, None, _IGNORED, None, "none"), target.clone()
 
 

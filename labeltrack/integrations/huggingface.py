@@ -88,7 +88,8 @@ def track(
         ValueError: A dataset has no such column, `reduce` is unknown, or the trainer hides what is needed: packing,
             padding-free batches, Liger's losses, several GPUs in one process, or batches of an ``IterableDataset``
             that one process deals out. The message says what to change. With the first batch: the model returns no
-            logits, or its loss has overwritten them, as fused losses do.
+            logits, or its loss has overwritten them, as fused losses do. With any: its loss ignores another label
+            than -100.
 
     Warns:
         LabelTrackWarning: Batches without the columns come, which are not tracked; or the length of a dataset is not

@@ -559,6 +559,8 @@ class Own(torch.nn.Module):
             loss = functional.cross_entropy(logits.double().flatten(0, 1), labels.flatten()).float()
         elif self.kind == "some tokens":
             loss = functional.cross_entropy(logits[:, :3].flatten(0, 1), labels[:, :3].flatten())
+        elif self.kind == "ignored":
+            loss = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=3)
         elif self.kind == "no cross-entropy":
             loss = logits.square().mean()
         else:
@@ -579,7 +581,7 @@ def own_losses(_rank, _world):
     """Train models whose losses are made otherwise; return statistics, losses of a plain loop, and who was warned."""
     answer, warned = {}, []
     kinds = ["images", "another softmax", "other logits", "doubles", "some tokens", "no cross-entropy", "over", "plain"]
-    for kind in [*kinds, "another head", "a copy", "other names", "no logits", *ANOTHER_TERM]:
+    for kind in [*kinds, "another head", "a copy", "other names", "no logits", "ignored", *ANOTHER_TERM]:
         like = trainer_for("classes", [], eval_strategy="no", num_train_epochs=1, learning_rate=0.0)
         rows = [{**row, "labels": [k % 5 for k in row["input_ids"]]} for row in like.train_dataset][:12]
         if kind == "images":

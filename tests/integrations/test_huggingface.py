@@ -247,6 +247,9 @@ def test_losses_of_tokens_are_right_however_a_model_computes_its_own(ranks, tmp_
     ((answer, warned),) = ranks.answers("own_losses", tmp_path, 1)
     assert warned == ["other logits", "some tokens", "no cross-entropy"]
     assert answer.pop("no logits").startswith("track() needs labels and logits, or loss=; the batch has ['input_ids',")
+    assert answer.pop("ignored").startswith(
+        "the model's loss ignores tokens with label 3 (ignore_index), and track() those"
+    )
     assert len(answer) == 21
     for kind, (((mode, _, _, found),), pairs) in answer.items():
         assert mode == ("eval" if kind.endswith(", evaluated") else "train"), kind
