@@ -32,6 +32,7 @@ distributed.init_process_group("gloo", init_method=sys.argv[1], rank=1, world_si
 for mode in ("eval", "train"):  # in the order in which their epochs end
     tracker.update([0, 9], [0.5, 2.0], mode=mode)
     sync(tracker, mode=mode)
+distributed.destroy_process_group()  # else its threads may still be there when the process ends, which aborts it
 """
 losses = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=None)
 taps = []
@@ -195,6 +196,7 @@ if BACKEND != "torch":
     joint, of_both = model_of()
     joint.fit(**data, callbacks=[Ends(parts4), LabelTrackCallback(of_both, sync=True)])
     assert other.wait() == 0
+    distributed.destroy_process_group()
     for mode in ("train", "eval"):
         more = (np.array([0, 9]), np.array([0.5, 2.0], np.float32))
         together.append([hexed_of(of_both, mode), sides({(mode, 0): [*parts4[mode, 0], more]}, mode)])
