@@ -86,10 +86,10 @@ def track(
 
     Raises:
         ValueError: A dataset has no such column, `reduce` is unknown, or the trainer hides what is needed: packing,
-            padding-free batches, Liger's losses, several GPUs in one process, or batches of an ``IterableDataset``
-            that one process deals out. The message says what to change. With the first batch: the model returns no
-            logits, or its loss has overwritten them, as fused losses do. With any: its loss ignores another label
-            than -100.
+            padding-free batches, Liger's losses, several GPUs in one process, or batches that one process deals out to
+            the others, as by default those of an ``IterableDataset``. The message says what to change. With the first
+            batch: the model returns no logits, or its loss has overwritten them, as fused losses do. With any: its loss
+            ignores another label than -100.
 
     Warns:
         LabelTrackWarning: Batches without the columns come, which are not tracked; or the length of a dataset is not
@@ -139,14 +139,20 @@ def _check_trainer(trainer: Any, columns: Sequence[str]) -> None:
         if missing:
             msg = f"the {name} dataset has no column {missing[0]!r}; there are: {', '.join(there)}"
             raise ValueError(msg)
-        if args.world_size == 1 or not isinstance(dataset, torch.utils.data.IterableDataset):
+        if args.world_size == 1:
             continue
-        if args.accelerator_config.dispatch_batches is not False:
+        stream, dispatch = (
+            isinstance(dataset, torch.utils.data.IterableDataset),
+            args.accelerator_config.dispatch_batches,
+        )
+        if dispatch or (stream and dispatch is None):
             msg = (
-                f"the {name} dataset is an IterableDataset, whose batches one process sends to the others, which works "
-                'for tensors alone: set accelerator_config={"dispatch_batches": False}'
+                f"the batches of the {name} dataset are sent by one process to the others, which works for tensors "
+                'alone: set accelerator_config={"dispatch_batches": False}'
             )
             raise ValueError(msg)
+        if not stream:
+            continue
         warnings.warn(
             f"the length of the {name} dataset is not known: samples that are repeated at its end, so that all ranks "
             "have as many, count again, unless ids= tells them",
@@ -344,7 +350,8 @@ class _Tracked(transformers.TrainerCallback):
         try:
             result = self._original[name](model, inputs, *more, **options)
             trains = mode == "train"
-            if trains or self.loss is not None or batch.get("labels") is not None:
+            # An evaluation may be without labels; those under other names are an error.
+            if trains or self.loss is not None or any(batch.get(name) is not None for name in self.trainer.label_names):
                 loader = None if self._alone else self._ended(trains=trains)
                 self._record(batch, columns, mode, ds_id, loader, result)
         finally:

@@ -849,6 +849,10 @@ def packs(_rank, _world):
 def streams(_rank, _world):
     """Train on a dataset without a length, on two ranks."""
     answer = {}
+    try:
+        track(trainer_for("classes", [], accelerator_config={"dispatch_batches": True}))  # a dataset with a length
+    except ValueError as error:
+        answer["dispatched"] = str(error)
     for dispatch in (None, False):
         seen = []
         trainer = trainer_for(
@@ -964,14 +968,23 @@ def refuses(_rank, _world):
         ("padding-free", "sft", {"padding_free": True, "max_length": None}, {}),
         ("gpus", "classes", {}, {}),
         ("ids of tokens", "causal", {}, {"ids": "row"}),
+        ("answers", "classes", {"lists": True}, {}),
         ("twice", "classes", {}, {"group": "lang"}),
         ("tuples", "classes", {"lists": True}, {}),
     ):
         trainer = trainer_for(task, [], **options)
+        if name == "answers":  # whose labels have other names
+            config = trainer.model.config
+            config.num_labels = 2
+            model = transformers.BertForQuestionAnswering(config)
+            trainer = transformers.Trainer(model, trainer.args, collate, eval_dataset=[{"domain": "code"}])
         if name == "gpus":
             trainer.args._n_gpu = 2
         try:
             track(trainer, **arguments)
+            if name == "answers":
+                row = {"input_ids": [40, 41], "start_positions": 0, "end_positions": 1, "domain": "code"}
+                trainer.evaluate([row] * 4)
             if name == "twice":
                 track(trainer)
             if name == "tuples":

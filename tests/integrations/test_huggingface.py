@@ -326,7 +326,8 @@ def test_batches_that_a_collator_has_packed_are_refused(ranks, tmp_path):
 
 def test_streams_on_several_ranks_need_their_own_batches_and_ids(ranks, tmp_path):
     for answer in ranks.answers("streams", tmp_path, 2):
-        assert 'set accelerator_config={"dispatch_batches": False}' in answer["error"]
+        for text in (answer["error"], answer["dispatched"]):
+            assert 'set accelerator_config={"dispatch_batches": False}' in text
         assert ["repeated at its end" in text for text in answer["told"]] == [True]
         assert (answer["counts"], answer["seen"]) == ([37], 20)
 
@@ -417,6 +418,7 @@ def test_what_cannot_be_tracked_is_refused_at_the_start(ranks, tmp_path):
         "padding-free": "set padding_free=False",
         "gpus": "torchrun",
         "ids of tokens": "ids of shape (4,) do not match values of shape (4, 3)",
+        "answers": "track() needs labels and logits, or loss=; the batch has ['input_ids', 'start_positions'",
         "twice": "this trainer is tracked already",
         "tuples": "track() needs samples that are dicts with domain, got tuple",
     }
