@@ -400,8 +400,12 @@ def overwritten(loss: Any, logits: Any, labels: Any, model: Any, number: Any) ->
 
 def _away(loss: Any, values: Any, mask: Any, number: Any) -> float:
     """Return how far a loss is from the mean of values, or their sum divided by `number`, relative to itself."""
-    total, of = float(values[mask].double().sum()), float(loss)
-    means = [total / n for n in (int(mask.sum()), 0 if number is None else int(number)) if n]
+    of = float(loss)
+    # Where the trainer counts the tokens of all ranks, it has multiplied the loss of the model, in place, by the ranks.
+    several = torch.distributed.is_available() and torch.distributed.is_initialized()
+    totals = [float(values[mask].double().sum()) * k for k in {1, torch.distributed.get_world_size() if several else 1}]
+    numbers = [n for n in (int(mask.sum()), 0 if number is None else int(number)) if n]
+    means = [total / n for total in totals for n in numbers]
     return min((abs(mean - of) / max(abs(of), 1e-12) for mean in means), default=0.0)
 
 

@@ -236,11 +236,12 @@ def test_evaluations_of_what_is_trained_on_do_not_join_the_training_and_callback
         ]
 
 
-def test_whether_labels_are_shifted_is_seen_in_the_loss_of_the_model(ranks, tmp_path):
-    ((count, mean, n, expected, of_trainer),) = ranks.answers("already_shifted", tmp_path, 1)
+@pytest.mark.parametrize("world", [1, 2])  # with several, the trainer multiplies the loss by their number
+def test_whether_labels_are_shifted_is_seen_in_the_loss_of_the_model(ranks, tmp_path, world):
+    (count, mean, n, expected, of_trainer), *_ = ranks.answers("already_shifted", tmp_path, world)
     assert count == n
     assert mean == pytest.approx(expected, rel=1e-6)
-    assert mean == pytest.approx(of_trainer, rel=0.01)  # a mean of means of batches
+    assert mean == pytest.approx(of_trainer / world, rel=0.01)  # a mean of means of batches
 
 
 def test_losses_of_tokens_are_right_however_a_model_computes_its_own(ranks, tmp_path):
