@@ -80,19 +80,14 @@ def tell(message: object, what: str = "error") -> None:
 
 
 @contextmanager
-def warned(known: set[str] | None = None) -> Iterator[None]:
-    """Within the block, warnings of labeltrack are for the user: a line on stderr for each new one, when it is over."""
+def warned() -> Iterator[None]:
+    """Within the block, warnings of labeltrack are for the user: a line each on stderr, when it is over."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LabelTrackWarning)
         yield
-    known = set() if known is None else known
     for one in caught:
-        text = str(one.message)
-        if text in known:
-            continue
-        known.add(text)
         if issubclass(one.category, LabelTrackWarning):
-            tell(text, "warning")
+            tell(one.message, "warning")
         else:
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from labeltrack._filters import single_mode
-from labeltrack.cli.application import MISTAKES, fail, open_recorded, told, warned
+from labeltrack.cli.application import MISTAKES, fail, open_recorded, told
 from labeltrack.cli.options import HigherIsWorse, Metric, Mode, RunPath, file_option, option
 from labeltrack.errors import DamagedRunError, LabelTrackWarning
 
@@ -47,11 +47,10 @@ def watch(
         fail("--interval and -k must be positive")
     open_recorded(run)
     watched = Watched(run, mode, metric, by=by, limit=k, higher_is_worse=higher_is_worse)
-    known: set[str] = set()
     with contextlib.suppress(KeyboardInterrupt), _screen() as draw:
         while True:
-            with told(*MISTAKES), warned(known):
-                warnings.filterwarnings("ignore", "epochs that did not end", LabelTrackWarning)  # there always are some
+            with told(*MISTAKES), warnings.catch_warnings():
+                warnings.simplefilter("ignore", LabelTrackWarning)  # of epochs that have not ended, mostly
                 is_new = watched.look()
                 if is_new and html is not None:
                     watched.report(html)

@@ -129,8 +129,6 @@ def _problems(index: RunIndex, epoch: Epoch, rows: Mapping[str, int]) -> Iterato
     live = any(_is_live(index, attempt.session) for attempt in epoch.attempts)
     if epoch.ended or not epoch.attempts or live:
         return
-    if {*map(_number, epoch.attempts)} <= {_number(one) for each, one in _by_now(index) if each.ended or one.dropped}:
-        return
     intact = sum(rows[part.name] for attempt in epoch.attempts for part in attempt.parts)
     absent = f"; {epoch.absent}" if epoch.absent else ""
     yield f"mode {epoch.mode!r}, step {epoch.step} did not end; {intact} of its rows are intact{absent}"
@@ -157,13 +155,11 @@ def ended_without_journal(index: RunIndex, epoch: Epoch, attempts: Iterable[Atte
                     raise
         if any("step" in batch.metadata for batch in batches):
             found.append((attempt, sum(batch.rows for batch in batches)))
-    over = {_number(one) for _, one in _by_now(index) if one.complete or one.dropped} if found else set()
-    return [(one, rows) for one, rows in found if _number(one) not in over]
-
-
-def _by_now(index: RunIndex) -> list[tuple[Epoch, Attempt]]:
-    """Return every epoch and attempt as of now: a process may have ended them since the run was opened."""
-    return [(each, one) for each in RunIndex(index.storage, index.run).epochs for one in each.every_attempt]
+    if found:  # a process that is no longer alive may have written its journal after that was read
+        later = [one for each in RunIndex(index.storage, index.run).epochs for one in each.every_attempt]
+        said = {_number(one) for one in later if one.complete or one.dropped}
+        found = [(one, rows) for one, rows in found if _number(one) not in said]
+    return found
 
 
 def _number(attempt: Attempt) -> tuple[str, int, int, int]:
@@ -178,7 +174,7 @@ def _report(index: RunIndex, columns: Columns, attempt: Attempt, part: PartEntry
     live = _is_being_written(index, attempt)
     reader = PartReader(index.storage, part, columns)
     batches = reader.batches()
-    if not attempt.complete:  # words are written before the codes that use them, but perhaps since the run was opened
+    if live:  # words are written before the codes that use them, but perhaps after the journal was read
         batches = iter([*batches])
         with contextlib.suppress(OSError):
             reader.learn(read_vocabularies(index.storage, part.journal))
@@ -192,7 +188,7 @@ def _report(index: RunIndex, columns: Columns, attempt: Attempt, part: PartEntry
     elif not message and part.xxh3 and file_checksum(reader.part.data) != part.xxh3:
         state = "corrupt"
         message = "bytes outside the samples have changed; labeltrack reads every row, other programs may not"
-    elif not (attempt.complete or size_of(index.storage, part.name)) and _is_elsewhere(index.storage, part.place):
+    elif live and not size_of(index.storage, part.name) and _is_elsewhere(index.storage, part.place):
         state, message = "writing", "it was moved, as its epoch has ended since"
     elif message and not found.torn:
         state = "corrupt"
@@ -207,7 +203,6 @@ def _is_elsewhere(storage: Storage, place: Place) -> bool:
     return any(
         replace(one, name=place.name, epoch=place.epoch, is_open=place.is_open) == place
         for one in contents_of(storage).places
-        if one != place
     )
 
 

@@ -204,20 +204,6 @@ def test_a_report_is_renewed_at_each_epoch(tmp_path):
     assert "must end in .html" in refusal(invoke("watch", path, "--html", tmp_path / "page.pdf"))
 
 
-def test_damage_is_told_once_and_epochs_that_have_not_ended_are_not(tmp_path):
-    path = record(tmp_path / "run", [1, 2])
-    with lt.LabelTracker("y", "loss", record_to=path) as tracker:
-        tracker.update([0], [1.0], mode="eval")
-    part, _ = path.glob("mode=eval/**/epoch=1/*")
-    part.unlink()
-    result = invoke("watch", path, "--interval", "0.01", "--idle", "0.3", "--html", tmp_path / "page.html")
-    assert "eval, step 2, worst mean first" in result.stdout
-    told = result.stderr.splitlines()
-    assert [line.partition("is damaged; ")[2].partition(" left out")[0] for line in told] == ["60 rows are"] * len(told)
-    assert len(set(told)) == len(told) > 0
-    assert f"{part.relative_to(path)}: the file is missing" in told[0]
-
-
 def test_before_any_epoch_it_says_so(tmp_path):
     with lt.LabelTracker("y", "loss", record_to=tmp_path) as tracker:
         tracker.update([0], [1.0])

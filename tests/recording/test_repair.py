@@ -270,7 +270,6 @@ def test_what_a_process_has_recorded_since_a_run_was_opened_is_no_damage(tmp_pat
         assert run.verify(progress=False).ok
         assert left_out() == {before}
     assert left_out() == {before}
-    assert run.verify(progress=False).ok
     assert lt.open_run(tmp_path / "run").verify(progress=False).ok
 
 
