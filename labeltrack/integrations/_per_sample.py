@@ -83,6 +83,10 @@ class Collator:
             raise AttributeError(name)
         return getattr(self.collator, name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        own = name in ("collator", "columns", "wanted", "taken", "drop", "hidden")
+        object.__setattr__(self if own else self.collator, name, value)
+
     def _collated(self, samples: list[Any], arguments: Any) -> Any:
         names = [name for name in samples[0] if name in self.taken or not (self.drop or name in self.hidden)]
         return self.collator([{name: sample[name] for name in names} for sample in samples], *arguments)
@@ -349,6 +353,8 @@ def losses(logits: Any, labels: Any, model: Any, *, shift: bool) -> tuple[Any, A
             each = (logits.float().reshape(target.shape) - target) ** 2
         return each.reshape(len(each), -1).mean(dim=1), None
     given = f"logits of shape {tuple(logits.shape)} are not those of labels of shape {tuple(labels.shape)}"
+    if logits.ndim == 2 < labels.ndim + 1 and len(logits) == labels.numel():  # as models flatten them
+        logits = logits.view(*labels.shape, -1)
     logits, labels = _aligned(logits, labels, shift=shift)
     if logits.shape[:-1] != labels.shape:
         msg = f"{given}: pass loss= to track() to compute the values"
@@ -386,21 +392,25 @@ def overwritten(loss: Any, logits: Any, labels: Any, model: Any, number: Any) ->
         if some.shape[:-1] != of.shape:
             continue
         at = tuple((of != _IGNORED).nonzero()[:_ROWS].T)
-        rows, own = some[at].float(), of[at].clamp(0, some.shape[-1] - 1)[:, None]
-        # Softmax minus one-hot, or a part of it: none beyond 1, rows sum to zero, the label's is the lowest. Label
-        # smoothing and the z-loss change that in some rows; of logits, hardly ever all is true in as many.
+        rows, own = some[at].float(), of[at].long().clamp(0, some.shape[-1] - 1)[:, None]
+        # Softmax minus one-hot, or a part of it: none beyond 1, rows sum to zero, the label's is the lowest.
+        enough = (
+            16 if some.shape[-1] == 2 else 4
+        )  # logits of two classes are often [-z, z], and half of these like that
         zero = rows.sum(1).abs() <= 1e-2 * rows.abs().sum(1)
         lowest = rows.gather(1, own)[:, 0] <= rows.amin(1)
-        if len(rows) and 0 < rows.abs().amax() < 1.01 and 2 * zero.sum() >= len(rows) <= 4 * lowest.sum():
+        if len(rows) >= enough and 0 < rows.abs().amax() < 1.01 and 2 * zero.sum() >= len(rows) and lowest.all():
             if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
                 return True
-            return _away(loss, *losses(logits.detach(), labels, model, shift=shift), number) > 1e-3
+            exact = loss.dtype in (torch.float32, torch.float64)
+            away = _away(loss, *losses(logits.detach(), labels, model, shift=shift), number)
+            return away > (1e-3 if exact else 1e-2)
     return False
 
 
 def _away(loss: Any, values: Any, mask: Any, number: Any) -> float:
     """Return how far a loss is from the mean of values, or their sum divided by `number`, relative to itself."""
-    of = float(loss)
+    of = float(loss.detach())
     # Where the trainer counts the tokens of all ranks, it has multiplied the loss of the model, in place, by the ranks.
     several = torch.distributed.is_available() and torch.distributed.is_initialized()
     totals = [float(values[mask].double().sum()) * k for k in {1, torch.distributed.get_world_size() if several else 1}]

@@ -88,8 +88,8 @@ def track(
         ValueError: A dataset has no such column, `reduce` is unknown, or the trainer hides what is needed: packing,
             padding-free batches, Liger's losses, several GPUs in one process, or batches that one process deals out to
             the others, as by default those of an ``IterableDataset``. The message says what to change. With the first
-            batch: the model returns no logits, or its loss has overwritten them, as fused losses do. With any: its loss
-            ignores another label than -100.
+            batch: the model returns no logits, or its loss has overwritten them, as fused losses do. In training of
+            language models in float32: its loss ignores another label than -100.
 
     Warns:
         LabelTrackWarning: Batches without the columns come, which are not tracked; or the length of a dataset is not
@@ -112,7 +112,7 @@ def track(
 def _check_trainer(trainer: Any, columns: Sequence[str]) -> None:
     """Raise ValueError if something that is needed does not come by."""
     args = trainer.args
-    if type(trainer.data_collator) is Collator:
+    if type(getattr(trainer.train, "__self__", None)) is _Tracked:
         msg = "this trainer is tracked already: make a new one, or track several columns at once, as group=(…, …)"
         raise ValueError(msg)
     if getattr(args, "packing", False) or getattr(args, "eval_packing", False):
@@ -204,7 +204,9 @@ class _Tracked(transformers.TrainerCallback):
             setattr(trainer, name, partial(self._with_columns, getattr(trainer, name)))
         wanted = columns if ids is None else (*columns, ids)
         taken, drop = _taken(trainer), trainer.args.remove_unused_columns
-        trainer.data_collator = Collator(trainer.data_collator, wanted, taken, drop=drop)
+        collator = trainer.data_collator  # perhaps that of another trainer
+        own = collator.collator if isinstance(collator, Collator) else collator
+        trainer.data_collator = Collator(own, wanted, taken, drop=drop)
         trainer.add_callback(self)
 
     # -- what the trainer calls ---------------------------------------------------------------------------
@@ -264,7 +266,7 @@ class _Tracked(transformers.TrainerCallback):
         finally:
             self._evaluating = before
         self._modes[mode] = None
-        if self._depth < 2:  # not of one of several datasets
+        if not self._depth:
             self._end_evaluation()
         return output
 
@@ -365,7 +367,7 @@ class _Tracked(transformers.TrainerCallback):
             before, now = self._rank(self._outputs, self._inputs), self._rank(outputs, inputs)
             if now < before:
                 return
-            if now == before and not now[0] and any(now[2:]) and "twice" not in self._told:
+            if now == before and not now[0] and any(now[1:3]) and "twice" not in self._told:
                 self._told.add("twice")
                 text = (
                     "the model runs several times for one batch with the same inputs, and its last run is tracked: if "
@@ -378,7 +380,7 @@ class _Tracked(transformers.TrainerCallback):
         """Return what tells which run of the model is that of the batch: the highest."""
         own = all(value is self._batch[name] for name, value in inputs.items() if name in self._batch)
         grad = getattr(item(outputs, "logits"), "requires_grad", False) is True
-        return item(outputs, "log_probs") is not None, own, grad, item(outputs, "loss") is not None
+        return item(outputs, "log_probs") is not None, grad, item(outputs, "loss") is not None, own
 
     def _ended(self, *, trains: bool) -> Any:
         """Return the data loader if this is its last batch, whose end may be padding."""

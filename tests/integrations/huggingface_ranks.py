@@ -410,10 +410,10 @@ def evaluations_by_hand(_rank, _world):
 
 
 class Evaluates(transformers.TrainerCallback):
-    """Evaluates what is trained on, and notes which modes the history has of a step when an evaluation has ended."""
+    """Evaluates what is trained on, and notes which metrics its evaluations have."""
 
     def __init__(self, trainer):
-        self.trainer, self.tracker, self.noted = trainer, None, []
+        self.trainer, self.noted = trainer, []
 
     def on_epoch_end(self, _args, _state, control, **_options):
         before = copy.copy(control)  # an evaluation says that none is to come
@@ -422,8 +422,7 @@ class Evaluates(transformers.TrainerCallback):
 
     def on_evaluate(self, *_arguments, metrics, **_options):
         step = self.trainer.state.global_step
-        modes = sorted({mode for (mode, _, of), _ in self.tracker.history.items() if of == step})
-        self.noted.append([step, *(key for key in metrics if "/macro_max" in key), modes])
+        self.noted.append([step, *(key for key in metrics if "/macro_max" in key)])
 
 
 def evaluations_of_callbacks(_rank, _world):
@@ -442,6 +441,51 @@ def evaluations_of_callbacks(_rank, _world):
         trainer.train()
         evaluated = evaluated_plainly(trainer, "classes")[""]
         answer.append([statistics(tracker.history), seen, callback.noted, evaluated, labels_of(trainer)[""]])
+    return answer
+
+
+class Shapes(torch.nn.Module):
+    """A model whose labels and logits are of other shapes than those of one another."""
+
+    def __init__(self, kind):
+        super().__init__()
+        torch.manual_seed(0)
+        self.config, self.kind = transformers.PretrainedConfig(), kind
+        self.words = torch.nn.Embedding(VOCABULARY, 2)
+        if kind == "zeros":
+            torch.nn.init.zeros_(self.words.weight)
+
+    def forward(self, input_ids, labels=None, attention_mask=None):  # noqa: ARG002 (as models take it)
+        first = self.words(input_ids[:, :1] if self.kind == "column" else input_ids[:, 0])
+        logits = {"opposite": first - first.mean(-1, keepdim=True), "column": first[:, 0]}.get(self.kind, first)
+        loss = functional.cross_entropy(logits, labels.long().view(-1), torch.tensor([1.0, 2.0]))
+        return {"loss": loss + 0.1, "logits": logits}
+
+
+def shapes(_rank, _world):
+    """Train such models with weights of classes; return statistics and what a plain loop has."""
+    answer = {}
+    like = trainer_for("classes", [], eval_strategy="no", num_train_epochs=1, learning_rate=0.0)
+    each, collator = partial(functional.cross_entropy, reduction="none"), collate
+    for kind in ("zeros", "opposite", "column", "bytes"):
+        rows = [{**row, "labels": [1]} for row in list(like.train_dataset)[:12]]
+        if kind == "bytes":
+            rows = [{**row, "labels": np.uint8(1)} for row in rows]
+        model = Shapes(kind)
+        trainer = transformers.Trainer(model, like.args, collator, train_dataset=rows)
+        pick = (
+            {"loss": lambda outputs, batch: each(outputs["logits"], batch["labels"].long())} if kind == "bytes" else {}
+        )
+        tracker = track(trainer, **pick)
+        collator = trainer.data_collator  # which the next trainer gets
+        collator.note = kind
+        assert collate.note == collator.note == kind
+        trainer.train()
+        pairs = []
+        for row in rows:
+            logits = model(torch.tensor([row["input_ids"]]), torch.tensor([1]))["logits"]
+            pairs.append([row["domain"], each(logits.view(1, 2), torch.tensor([1])).item()])
+        answer[kind] = [statistics(tracker.history), pairs]
     return answer
 
 
@@ -708,6 +752,10 @@ class Several(transformers.Trainer):
         other = {**inputs, "input_ids": inputs["input_ids"].flip(1)}
         if self.more == "others first":
             term = model(**other)["loss"]
+        elif self.more == "pseudo-labels":
+            with torch.no_grad():
+                term = model(input_ids=inputs["input_ids"])["logits"].argmax(2)
+            inputs = {**inputs, "input_ids": (inputs["input_ids"] + 1) % VOCABULARY}
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **options)
         if self.more == "others last":
             term = model(**other)["loss"]
@@ -718,14 +766,14 @@ class Several(transformers.Trainer):
         elif self.more == "reference":
             with torch.no_grad(), patch.object(self.model.lm_head, "weight", torch.nn.Parameter(self.reference)):
                 term = model(**inputs)["loss"]
-        loss = loss + term
+        loss = loss + (term if term.is_floating_point() else 0)
         return (loss, outputs) if return_outputs else loss
 
 
 def several_runs(_rank, _world):
     """Train and evaluate such trainers; return the total of each mode, that of a plain loop, and who was warned."""
     answer = {}
-    for more in ("others first", "others last", "no labels", "twice", "reference"):
+    for more in ("others first", "others last", "no labels", "twice", "reference", "pseudo-labels"):
         trainer = trainer_for("causal", [], learning_rate=0.0, num_train_epochs=1)
         trainer = Several(trainer.model, trainer.args, collate, trainer.train_dataset, trainer.eval_dataset)
         trainer.more, trainer.reference = more, torch.zeros_like(trainer.model.lm_head.weight)
@@ -736,12 +784,11 @@ def several_runs(_rank, _world):
         totals = [tracker.history.at(trainer.state.global_step, mode).total() for mode in ("train", "eval")]
         plain = []
         for dataset in (trainer.train_dataset, trainer.eval_dataset):
-            losses = [
-                loss
-                for row in dataset
-                for _, some in plain_losses(trainer.model, collate([without_columns(row)]), "causal", trainer.args)
-                for loss in some
-            ]
+            losses = []
+            for row in dataset:
+                batch = collate([without_columns(row)])
+                batch["input_ids"] = (batch["input_ids"] + (more == "pseudo-labels")) % VOCABULARY
+                losses += plain_losses(trainer.model, batch, "causal", trainer.args)[0][1]
             plain.append([len(losses), float(np.mean(losses))])
         warned = sum("runs several times for one batch" in str(one.message) for one in told)
         answer[more] = [[[total.count, total.mean] for total in totals], plain, warned]
