@@ -40,7 +40,7 @@ class Batches:
         """Record a batch: what a step got, and returned, which is nothing if skipped. KeyError says what is missing."""
         skipped = outputs is None or (isinstance(outputs, (dict, Mapping)) and not outputs)
         if loader is not self._source[0]:
-            self._source = loader, sizes_of(loader)
+            self._source = loader, sizes_of(loader, warns=self._ids is None)
         real, size, of_batch = self._source[1]
         if skipped and not size:
             return

@@ -71,9 +71,9 @@ class LabelTrackHandler:
     def attach(self, engine: Engine, mode: str = "train", ds_id: str = "") -> None:
         """Track what an engine does.
 
-        The epoch of the trainer, the first engine of mode ``"train"``, is the step of all; without one, that of the
-        first engine. Attach a ``Checkpoint`` after it. Evaluations of a dataset that are repeated in an epoch replace
-        what they found before.
+        The epoch of the first engine is the step of all; if its mode is ``"eval"`` or ``"test"``, that of the first
+        engine of mode ``"train"`` is, once there is one. Attach a ``Checkpoint`` after the trainer. Evaluations of a
+        dataset that are repeated in an epoch replace what they found before.
 
         Args:
             engine: A trainer or an evaluator.
@@ -86,7 +86,8 @@ class LabelTrackHandler:
         if engine in self._modes:
             msg = f"this engine is attached already, with mode {self._modes[engine]!r}: its samples would count twice"
             raise ValueError(msg)
-        if not self._modes or (mode == "train" and "train" not in self._modes.values()):
+        before = list(self._modes.values())
+        if not before or (mode == "train" and before[0] in ("eval", "test") and mode not in before):
             self._clock = engine
         self._modes[engine] = mode
         if idist.get_rank() > 0:
@@ -97,12 +98,11 @@ class LabelTrackHandler:
         engine.add_event_handler(Events.EPOCH_STARTED, self._started, mode)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._update, mode, ds_id)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._ended, mode)
-        engine.add_event_handler(Events.TERMINATE, self._terminated, mode)
 
     def _resume(self, engine: Engine, mode: str) -> None:
         """Begin a loader, of which one engine skips what it did before a checkpoint."""
         loader = engine.state.dataloader
-        skips = isinstance(engine, DeterministicEngine) and any(sizes_of(loader))
+        skips = isinstance(engine, DeterministicEngine) and any(sizes_of(loader, warns=False))
         self._batches.begin(mode, engine.state.iteration % len(loader) if skips else 0)
 
     def _started(self, engine: Engine, mode: str) -> None:
@@ -122,11 +122,6 @@ class LabelTrackHandler:
 
     def _ended(self, engine: Engine, mode: str) -> None:
         engine.state.metrics.update(self._batches.end(self._step, mode))
-
-    def _terminated(self, engine: Engine, mode: str) -> None:
-        """End an epoch that `max_iters` has cut; one that was terminated may be resumed."""
-        if engine.state.iteration == engine.state.max_iters:
-            self._ended(engine, mode)
 
     @property
     def _step(self) -> int:

@@ -143,12 +143,9 @@ class LabelTrackCallback(keras.callbacks.Callback):
         """The tracker of the metric."""
         return self.metric.tracker
 
-    def set_model(self, model: Any) -> None:
-        """Take the model; ValueError if it is one whose batches cannot leave compiled code."""
-        super().set_model(model)
-        if keras.backend.backend() == "tensorflow" and model.jit_compile:
-            msg = "no batch can leave code that XLA has compiled: compile the model with jit_compile=False"
-            raise ValueError(msg)
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Begin a training; ValueError if the batches of the model cannot leave compiled code."""
+        self._refuse_xla()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Begin an epoch of training."""
@@ -162,7 +159,8 @@ class LabelTrackCallback(keras.callbacks.Callback):
             logs.update(self._logs)
 
     def on_test_begin(self, logs: Any = None) -> None:
-        """Begin an evaluation, which may be in an epoch of training."""
+        """Begin an evaluation, which may be in an epoch of training; ValueError as in `on_train_begin`."""
+        self._refuse_xla()
         self.metric.wait()
         self._outer = self.metric.mode
         self._begin("eval")
@@ -173,6 +171,13 @@ class LabelTrackCallback(keras.callbacks.Callback):
         self.metric.mode = self._outer
         if logs is not None:
             logs.update(self._logs)
+
+    def _refuse_xla(self) -> None:
+        if keras.backend.backend() != "tensorflow" or not getattr(self.model, "compiled", False):
+            return
+        if getattr(self.model, "jit_compile", False) and not getattr(self.model, "run_eagerly", False):
+            msg = "no batch can leave code that XLA has compiled: compile the model with jit_compile=False"
+            raise ValueError(msg)
 
     def _begin(self, mode: str) -> None:
         self.tracker.reset(mode=mode)  # what was interrupted before it had ended

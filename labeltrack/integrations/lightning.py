@@ -151,6 +151,9 @@ class LabelTrackCallback(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Continue the epoch of a checkpoint, or end it: no hook is called where an epoch continues."""
+        self._continue(trainer, pl_module)
+
+    def _continue(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._resumed not in (None, trainer.current_epoch):
             self._end(pl_module, "train", self._resumed)
             self._resumed = None
@@ -159,7 +162,7 @@ class LabelTrackCallback(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin an epoch; end the one before, if its checkpoint was saved before it had ended."""
-        self.on_train_start(trainer, pl_module)
+        self._continue(trainer, pl_module)
         self._resumed = None
         self.tracker.reset(mode="train")  # what was interrupted begins again
 

@@ -135,7 +135,7 @@ def unpadded(loader: Iterable[Any]) -> Iterator[tuple[Any, int]]:
 
     Warns:
         LabelTrackWarning: Accelerate has dealt out a stream of unknown length, or a batch sampler of your own is
-            between a ``DistributedSampler`` and the batches, so that padding cannot be told.
+            between a ``DistributedSampler`` that pads and the batches, so that padding cannot be told.
 
     Example:
         >>> from torch.utils.data import DataLoader, DistributedSampler
@@ -143,7 +143,9 @@ def unpadded(loader: Iterable[Any]) -> Iterator[tuple[Any, int]]:
         >>> [(batch.tolist(), n) for batch, n in unpadded(DataLoader(range(5), batch_size=2, sampler=sampler))]
         [([1, 3], 2), ([0], 0)]
     """
-    source: Any = getattr(loader, "iterable", loader)  # in a progress bar of tqdm
+    source: Any = loader
+    if not any(hasattr(loader, name) for name in ("sampler", "batch_sampler", "end_of_dataloader")):
+        source = getattr(loader, "iterable", loader)  # in a progress bar of tqdm
     if hasattr(source, "end_of_dataloader") and hasattr(source, "remainder"):
         for batch in loader:
             n = _length(batch)
@@ -184,19 +186,22 @@ def real_of(loader: Any, n: int) -> int:
     return min(max(remainder - distributed.get_rank() * n, 0), n) if remainder > 0 else n
 
 
-def sizes_of(loader: Any) -> tuple[int, int, int]:
+def sizes_of(loader: Any, *, warns: bool = True) -> tuple[int, int, int]:
     """Return how many samples of this rank are no padding, there are, and a batch has; zeros if none is padding."""
-    batches: Any = getattr(loader, "batch_sampler", None)
-    while hasattr(batches, "batch_sampler"):  # that of Ignite's DeterministicEngine
-        batches = batches.batch_sampler
-    sampler = getattr(loader if batches is None else batches, "sampler", None)
+    batches: Any = loader
+    sampler = getattr(loader, "sampler", None)
+    if not isinstance(sampler, torch.utils.data.DistributedSampler):
+        batches = getattr(loader, "batch_sampler", None)
+        if type(batches).__name__ == "ReproducibleBatchSampler":  # that of Ignite's DeterministicEngine
+            batches = batches.batch_sampler
+        sampler = getattr(batches, "sampler", None)
     if not (isinstance(sampler, torch.utils.data.DistributedSampler) and isinstance(sampler.dataset, Sized)):
         return 0, 0, 0
     length, size = len(sampler.dataset), len(sampler)
-    if batches is None or type(batches) is torch.utils.data.BatchSampler:
+    if batches is loader or type(batches) is torch.utils.data.BatchSampler:
         real = len(range(sampler.rank, length, sampler.num_replicas))
-        return real, size, 1 if batches is None else batches.batch_size
-    if size * sampler.num_replicas > length:
+        return real, size, getattr(batches, "batch_size", None) or 1
+    if warns and size * sampler.num_replicas > length:
         text = (
             f"{type(batches).__name__} may change the order of a DistributedSampler: samples that it repeats, so that "
             "all ranks have as many, count again, unless ids tell them"

@@ -180,6 +180,11 @@ with warnings.catch_warnings(record=True) as told:
 refused = ""
 if BACKEND == "tensorflow":
     split.compile(loss=split.loss, metrics=[cut], jit_compile=True)
+    split.predict(x2, verbose=0, callbacks=[LabelTrackCallback(cut)])
+    split.run_eagerly = True
+    for accepted in (split, keras.Sequential([])):  # the other one is not compiled
+        keras.callbacks.CallbackList([LabelTrackCallback(cut)], model=accepted).on_train_begin()
+    split.run_eagerly = False
     try:
         split.evaluate(x2, y2, verbose=0, callbacks=[LabelTrackCallback(cut)])
     except ValueError as error:

@@ -15,13 +15,13 @@ if importlib.util.find_spec("ignite") is None and os.environ.get("LABELTRACK_REQ
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from ignite.engine import Engine, Events, create_supervised_trainer
+    from ignite.engine import DeterministicEngine, Engine, Events, create_supervised_trainer
     from ignite.handlers import Checkpoint, DiskSaver
     from integrations.ignite_ranks import engines, loader
     from integrations.trainings import Samples, expected, history, plain_loop, rows
     from torch import nn, optim
     from torch.nn import functional
-    from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
+    from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, IterableDataset
 
     import labeltrack
     from labeltrack.integrations import ignite
@@ -173,22 +173,54 @@ class Stream(IterableDataset):
         return (samples[place] for place in range(len(samples)))
 
 
-@pytest.mark.parametrize(
-    ("options", "counts"),
-    [
-        ({"max_epochs": 2}, [37, 37]),  # the first epoch says how long one is
-        ({"max_iters": 7}, [37, 16]),
-        ({"max_iters": 7, "epoch_length": 3}, [24, 21, 8]),
-    ],
-)
-def test_a_stream_of_unknown_length_is_tracked_to_the_last_iteration(options, counts):
+def test_a_stream_of_unknown_length_is_tracked():
     seen = []
     trainer, _ = engines(seen)
     handler = LabelTrackHandler()
     handler.attach(trainer)
-    trainer.run(DataLoader(Stream(), batch_size=8), **options)
+    trainer.run(DataLoader(Stream(), batch_size=8), max_epochs=2)  # the first epoch says how long one is
     assert history(handler.tracker) == expected(seen)
-    assert [sum(stats.count) for _, stats in handler.tracker.history.items()] == counts
+    assert [sum(stats.count) for _, stats in handler.tracker.history.items()] == [37, 37]
+
+
+def test_an_epoch_that_max_iters_cuts_is_pending_and_continued_on_resuming():
+    seen = []
+    trainer, other = engines(seen)
+    handler = attached(trainer, other)
+    trainer.run(loader(1), max_iters=7)
+    assert len(handler.tracker.history) == 1
+    assert rows(handler.tracker.compute("train")) == expected(seen[37:])["train", 2]
+    resumed, other = engines(seen)
+    again = attached(resumed, other)
+    resumed.load_state_dict(trainer.state_dict())
+    again.load_state_dict(handler.state_dict())
+    resumed.run(loader(1), max_iters=15)
+    assert history(again.tracker) == expected(seen)
+    assert len(again.tracker.history) == 3
+
+
+def test_an_evaluation_of_the_training_data_takes_no_step_from_a_trainer_of_another_mode():
+    seen, handler = [], LabelTrackHandler()
+    trainer, evaluator = engines(seen)
+    handler.attach(trainer, mode="online")
+    handler.attach(evaluator, mode="train")
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda _: evaluator.run(loader(2)))
+    trainer.run(loader(1), max_epochs=2)
+    found = {key for key, _ in handler.tracker.history.items()}
+    assert found == {(mode, "", step) for mode in ("online", "train") for step in (1, 2)}
+
+
+def test_a_batch_sampler_around_a_distributed_sampler_is_not_warned_of_where_samples_have_ids():
+    class Own(BatchSampler):
+        pass
+
+    samples, seen = Samples(1), []
+    batches = Own(DistributedSampler(samples, num_replicas=2, rank=0, shuffle=False), 8, drop_last=False)
+    trainer, _ = engines(seen, of=DeterministicEngine)
+    handler = LabelTrackHandler(ids="id")
+    handler.attach(trainer)
+    trainer.run(DataLoader(samples, batch_sampler=batches), max_epochs=1)
+    assert history(handler.tracker) == expected(seen)
 
 
 def test_several_metrics_make_a_collection():

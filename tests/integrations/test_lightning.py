@@ -102,6 +102,11 @@ class Watching(LabelTrackCallback):
         super().__init__()
         self.calls = set()
 
+    def on_train_start(self, *arguments):
+        super().on_train_start(*arguments)
+        assert "training" not in self.calls
+        self.calls.add("training")
+
     def on_train_batch_start(self, *arguments):
         super().on_train_batch_start(*arguments)
         self.calls.add("start")
@@ -114,7 +119,7 @@ class Watching(LabelTrackCallback):
 def test_a_subclass_may_have_hooks_of_its_own():
     module, callback = Module(), Watching()
     trainer_of(callback, max_epochs=1).fit(module)
-    assert callback.calls == {"start", "backward"}
+    assert callback.calls == {"training", "start", "backward"}
     assert history(callback.tracker) == expected(module.seen)
 
 

@@ -6,7 +6,7 @@ import contextlib
 import importlib.util
 import os
 import re
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -249,6 +249,39 @@ def test_each_sample_of_a_distributed_sampler_is_there_once(n, ranks, drop_last)
         assert len(set(seen)) == len(seen) == n // ranks * ranks
     elif not drop_last:
         assert sorted(seen) == list(range(n))
+
+
+class Endless:
+    """Batches of a sampler again and again."""
+
+    def __init__(self, sampler):
+        self.sampler = self.batch_sampler = sampler
+
+    def __iter__(self):
+        while True:
+            yield from self.sampler
+
+
+class Kept(DataLoader):
+    """Keeps its workers between epochs, as loaders of timm do."""
+
+    iterable = False
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        object.__setattr__(self, "batch_sampler", Endless(self.batch_sampler))
+        self.batches = super().__iter__()
+
+    def __iter__(self):
+        return islice(self.batches, len(self.batch_sampler.sampler))
+
+
+def test_a_loader_may_have_a_batch_sampler_of_its_own_beside_a_distributed_sampler():
+    sampler = DistributedSampler(range(37), num_replicas=2, rank=1, shuffle=False)
+    loader = Kept(range(37), batch_size=4, sampler=sampler)
+    loader.batch_sampler.batch_sampler = loader.batch_sampler
+    for _ in range(2):
+        assert [real for _, real in unpadded(loader)] == [4, 4, 4, 4, 2]
 
 
 class Halved(BatchSampler):
