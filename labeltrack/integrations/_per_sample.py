@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -15,8 +15,6 @@ from transformers.models.auto import modeling_auto
 
 import labeltrack
 
-KEY = "labeltrack"
-"""Of the columns in a batch."""
 _IGNORED = -100  # label of tokens that do not count
 # Logits of which losses are computed at a time: 4 MB stay in caches, which is 5 times as fast with 8,000 or more words.
 _ELEMENTS = 2**20
@@ -31,65 +29,6 @@ _SAME = {f"{name}Backward0" for name in ("ToCopy", "View", "UnsafeView", "Reshap
 
 
 _STRAIGHT = ("ForTokenClassification", "ForMaskedLM", "ForPreTraining")  # models whose labels are for the same position
-
-
-class Columns:
-    """Columns of a batch: no container whose items frameworks walk through, which takes 0.1 ms."""
-
-    __slots__ = ("lists", "n")
-
-    def __init__(self, lists: dict[str, list[Any]], n: int) -> None:
-        self.lists = lists
-        self.n = n  # samples
-
-
-class Collator:
-    """A data collator that also passes on some columns, as lists, if the samples have them."""
-
-    def __init__(
-        self, collator: Callable[..., Any], columns: Sequence[str], taken: Sequence[str], *, drop: bool
-    ) -> None:
-        self.collator = collator
-        self.columns = columns
-        self.wanted = set(columns)
-        self.taken = frozenset(taken)  # by the model
-        self.drop = drop  # all others
-        self.hidden = self.wanted - self.taken
-
-    def __call__(self, samples: list[Any], *arguments: Any) -> Any:
-        """Return a batch, with the columns under a key of its own."""
-        columns: dict[str, list[Any]] = {}
-        if not hasattr(samples[0], "keys"):
-            wanted = ", ".join(self.columns)
-            msg = f"track() needs samples that are dicts with {wanted}, got {type(samples[0]).__name__}"
-            raise TypeError(msg)
-        if samples[0].keys() >= self.wanted:
-            columns = {name: _plain([sample[name] for sample in samples]) for name in self.columns}
-        try:
-            batch = self._collated(samples, arguments)
-        except KeyError as error:
-            if not set(error.args) & self.hidden & set(samples[0]):
-                raise
-            self.taken |= self.hidden  # it is the user's own, and knows its columns
-            batch = self._collated(samples, arguments)
-        for name in self.hidden:
-            batch.pop(name, None)
-        if columns:
-            batch[KEY] = Columns(columns, len(samples))
-        return batch
-
-    def __getattr__(self, name: str) -> Any:  # such as the tokenizer, which Trainer saves with the model
-        if name == "collator" or name.startswith("__"):  # while it is unpickled
-            raise AttributeError(name)
-        return getattr(self.collator, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        own = name in ("collator", "columns", "wanted", "taken", "drop", "hidden")
-        object.__setattr__(self if own else self.collator, name, value)
-
-    def _collated(self, samples: list[Any], arguments: Any) -> Any:
-        names = [name for name in samples[0] if name in self.taken or not (self.drop or name in self.hidden)]
-        return self.collator([{name: sample[name] for name in names} for sample in samples], *arguments)
 
 
 class Classes(NamedTuple):
@@ -263,11 +202,6 @@ def _arguments(of: Classes | Values, columns: dict[str, Any], values: Any, mask:
         mask = mask if mask.dtype in (torch.bool, np.bool_) else mask != _IGNORED
         mask = None if isinstance(mask, np.ndarray) and mask.all() else mask  # the usual case, which is faster
     return {"labels": labels[0] if len(labels) == 1 else labels, "values": values, "where": mask, **more}
-
-
-def _plain(column: list[Any]) -> list[Any]:
-    """Return numbers or strings; of tensors their only items."""
-    return [value.item() for value in column] if hasattr(column[0], "item") else column
 
 
 def item(outputs: Any, name: str) -> Any:

@@ -30,7 +30,8 @@ with needed(
     import transformers
     from transformers.trainer_utils import get_last_checkpoint
 
-from labeltrack.integrations._per_sample import KEY, Collator, Columns, Samples, item
+from labeltrack.integrations._collator import KEY, Collator, Columns
+from labeltrack.integrations._per_sample import Samples, item
 from labeltrack.integrations.torch import gather_state, load_gathered, real_of, sync
 
 __all__ = ["track"]
