@@ -489,7 +489,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description="Measure what tracking costs in each framework.")
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--steps", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=1200)
+    parser.add_argument("--rounds", type=int, default=600)
     parser.add_argument("--labels", type=int, default=1_000_000)
     add_output(parser, "frameworks", None)
     options = parser.parse_args(arguments)
