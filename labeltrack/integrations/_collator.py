@@ -22,6 +22,8 @@ class Columns:
 class Collator:
     """A data collator that also passes on some columns, as lists, if the samples have them."""
 
+    __slots__ = ("collator", "columns", "drop", "hidden", "taken", "wanted")  # all else is that of the collator
+
     def __init__(
         self, collator: Callable[..., Any], columns: Sequence[str], taken: Sequence[str], *, drop: bool
     ) -> None:
@@ -60,8 +62,7 @@ class Collator:
         return getattr(self.collator, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        own = name in ("collator", "columns", "wanted", "taken", "drop", "hidden")
-        object.__setattr__(self if own else self.collator, name, value)
+        object.__setattr__(self if name in self.__slots__ else self.collator, name, value)
 
     def _collated(self, samples: list[Any], arguments: Any) -> Any:
         names = [name for name in samples[0] if name in self.taken or not (self.drop or name in self.hidden)]

@@ -142,10 +142,8 @@ def _check_trainer(trainer: Any, columns: Sequence[str]) -> None:
             raise ValueError(msg)
         if args.world_size == 1:
             continue
-        stream, dispatch = (
-            isinstance(dataset, torch.utils.data.IterableDataset),
-            args.accelerator_config.dispatch_batches,
-        )
+        stream = isinstance(dataset, torch.utils.data.IterableDataset)
+        dispatch = args.accelerator_config.dispatch_batches
         if dispatch or (stream and dispatch is None):
             msg = (
                 f"the batches of the {name} dataset are sent by one process to the others, which works for tensors "
